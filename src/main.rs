@@ -1,0 +1,3 @@
+//! The `actix-vitals` binary: settings in, server out.
+
+fn main() {}
