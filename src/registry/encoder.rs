@@ -1,0 +1,71 @@
+//! One encoder for all formats: the place where a format is told apart from the others.
+
+use std::time::Duration;
+
+use super::exposition::{Header, Labels, Value};
+use super::negotiate::Format;
+use super::{openmetrics, protobuf, text};
+
+/// Writes families in one format.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    format: Format,
+    /// A protobuf message in the making.
+    body: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new(format: Format) -> Self {
+        Self {
+            format,
+            body: Vec::new(),
+        }
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Appends what precedes a family's series.
+    pub(crate) fn head(&self, out: &mut Vec<u8>, header: &Header) {
+        match self.format {
+            Format::Text => out.extend_from_slice(header.text.as_bytes()),
+            Format::OpenMetrics => out.extend_from_slice(header.openmetrics.as_bytes()),
+            Format::Protobuf => protobuf::push_head(out, &header.description),
+        }
+    }
+
+    /// Appends one series; `timestamp` is in milliseconds since the Unix epoch.
+    #[inline]
+    pub(crate) fn series(
+        &mut self,
+        out: &mut Vec<u8>,
+        header: &Header,
+        labels: Labels<'_>,
+        value: Value<'_>,
+        created: Option<Duration>,
+        timestamp: Option<i64>,
+    ) {
+        match self.format {
+            Format::Text => text::push_series(out, header, labels, value, timestamp),
+            Format::OpenMetrics => {
+                openmetrics::push_series(out, header, labels, value, created, timestamp);
+            }
+            Format::Protobuf => {
+                protobuf::push_series(out, &mut self.body, labels, value, created, timestamp);
+            }
+        }
+    }
+}
+
+/// Appends what frames a family's output once it is complete: the length before it, in protobuf.
+pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
+    protobuf::push_delimiter(out, length);
+}
+
+/// Appends what ends an exposition.
+pub(crate) fn push_end(out: &mut Vec<u8>, format: Format) {
+    if format == Format::OpenMetrics {
+        out.extend_from_slice(openmetrics::EOF);
+    }
+}

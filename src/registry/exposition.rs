@@ -1,0 +1,171 @@
+//! What the encoders of all formats are given: a family's head, a series' labels, and its value at this moment.
+
+use super::descriptor::{FamilyDescription, Kind};
+use super::exemplar::Exemplar;
+use super::label::push_escaped;
+use super::number::{LabelStyle, label_float};
+
+/// A number as a family holds it: integers stay exact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Number {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+impl Number {
+    /// The number as protobuf has it.
+    pub(crate) fn as_f64(self) -> f64 {
+        match self {
+            Number::Unsigned(value) => value as f64,
+            Number::Signed(value) => value as f64,
+            Number::Float(value) => value,
+        }
+    }
+}
+
+/// A series' value at this moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Counter(Number),
+    Gauge(Number),
+    Histogram(HistogramValue<'a>),
+    Summary {
+        count: u64,
+        sum: f64,
+        /// Quantile and value.
+        quantiles: &'a [(f64, f64)],
+    },
+    Unknown(f64),
+}
+
+/// A histogram's value, with the bounds it is written with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistogramValue<'a> {
+    pub(crate) bounds: &'a Bounds,
+    pub(crate) reading: &'a Reading,
+    /// Whether there are native buckets.
+    pub(crate) native: bool,
+}
+
+/// What an exposition reads of a histogram, in buffers that one scrape uses again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) sum: f64,
+    /// Cumulative counts, `+Inf` last.
+    pub(crate) classic: Vec<u64>,
+    /// Empty, or one place for each classic bucket.
+    pub(crate) exemplars: Vec<Option<Exemplar>>,
+    pub(crate) native: NativeReading,
+}
+
+/// The native side of a [`Reading`].
+#[derive(Debug, Default)]
+pub(crate) struct NativeReading {
+    pub(crate) schema: i32,
+    pub(crate) zero_count: u64,
+    /// Index and count of the populated buckets, ascending.
+    pub(crate) buckets: Vec<(i32, u64)>,
+    pub(crate) exemplars: Vec<Exemplar>,
+}
+
+impl NativeReading {
+    /// All that the buckets hold.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets
+            .iter()
+            .fold(self.zero_count, |sum, (_, count)| sum + count)
+    }
+}
+
+/// A series' labels, rendered for either kind of format.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Labels<'a> {
+    /// `a="1",b="2"`, escaped; empty where there are none.
+    pub(crate) text: &'a str,
+    /// The label fields of a protobuf metric.
+    pub(crate) protobuf: &'a [u8],
+}
+
+/// The classic bounds of a histogram, rendered once.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    /// Without `+Inf`.
+    pub(crate) values: Box<[f64]>,
+    /// `le="0.5"} `, `+Inf` last.
+    pub(crate) text: Box<[Box<str>]>,
+    /// The same in OpenMetrics' canonical numbers.
+    pub(crate) openmetrics: Box<[Box<str>]>,
+}
+
+impl Bounds {
+    /// Renders `values`, which are ascending and without `+Inf`.
+    pub(crate) fn new(values: &[f64]) -> Self {
+        let render = |style| {
+            (values.iter().chain(&[f64::INFINITY]))
+                .map(|bound| format!("le=\"{}\"}} ", label_float(*bound, style)).into())
+                .collect()
+        };
+        Self {
+            values: values.into(),
+            text: render(LabelStyle::Go),
+            openmetrics: render(LabelStyle::OpenMetrics),
+        }
+    }
+}
+
+/// A family's head, rendered once.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(crate) description: FamilyDescription,
+    /// The comment lines of text 0.0.4.
+    pub(crate) text: Box<str>,
+    /// The comment lines of OpenMetrics.
+    pub(crate) openmetrics: Box<str>,
+}
+
+impl Header {
+    pub(crate) fn new(description: FamilyDescription) -> Self {
+        Self {
+            text: text_head(&description).into(),
+            openmetrics: openmetrics_head(&description).into(),
+            description,
+        }
+    }
+
+    /// The family's full name.
+    pub(crate) fn name(&self) -> &str {
+        &self.description.name
+    }
+}
+
+fn text_head(family: &FamilyDescription) -> String {
+    let name = family.name.as_str();
+    let kind = match family.kind {
+        Kind::Unknown => "untyped",
+        kind => kind.as_str(),
+    };
+    let mut head = String::new();
+    if !family.help.is_empty() {
+        head.extend(["# HELP ", name, " "]);
+        push_escaped(&mut head, &family.help, false);
+        head.push('\n');
+    }
+    head.extend(["# TYPE ", name, " ", kind, "\n"]);
+    head
+}
+
+fn openmetrics_head(family: &FamilyDescription) -> String {
+    let name = family.base();
+    let mut head = format!("# TYPE {name} {}\n", family.kind.as_str());
+    let unit = family.unit.as_str();
+    if !unit.is_empty() {
+        head.extend(["# UNIT ", name, " ", unit, "\n"]);
+    }
+    if !family.help.is_empty() {
+        head.extend(["# HELP ", name, " "]);
+        push_escaped(&mut head, &family.help, true);
+        head.push('\n');
+    }
+    head
+}

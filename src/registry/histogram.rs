@@ -1,0 +1,296 @@
+//! Histograms: classic and native buckets, sum and exemplars from one recording, and snapshots to compute with.
+//!
+//! Every count is derived from the buckets, so that a count and its buckets agree in whatever moment they are read.
+
+use std::sync::{Arc, OnceLock};
+
+use super::counter::Counter;
+use super::exemplar::{Exemplar, Exemplars, SpanContext};
+use super::exposition::{Bounds, Reading};
+use super::native::{self, Buckets};
+use super::shard::Cells;
+use super::time::Clock;
+
+/// What all histograms of a family have in common.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// The classic upper bounds.
+    pub(crate) bounds: Bounds,
+    /// The most native buckets exposed.
+    pub(crate) native_buckets: usize,
+    pub(crate) shards: usize,
+    pub(crate) clock: Clock,
+    /// Counts the observations that no histogram can hold.
+    pub(crate) dropped: Arc<Counter>,
+}
+
+/// The cells of a shard: the sum, the zero bucket, then the classic buckets, `+Inf` last.
+const SUM: usize = 0;
+const ZERO: usize = 1;
+const CLASSIC: usize = 2;
+
+/// A distribution of non-negative values, in classic and native buckets.
+#[derive(Debug)]
+pub struct Histogram {
+    shape: Arc<Shape>,
+    cells: Cells,
+    native: Buckets,
+    exemplars: OnceLock<Box<Exemplars>>,
+}
+
+impl Histogram {
+    /// An empty histogram.
+    pub(crate) fn new(shape: Arc<Shape>) -> Self {
+        Self {
+            cells: Cells::new(CLASSIC + shape.bounds.values.len() + 1, shape.shards),
+            native: Buckets::new(),
+            exemplars: OnceLock::new(),
+            shape,
+        }
+    }
+
+    /// Records one value. What is negative or not a number is dropped, and counted in
+    /// `vitals_observations_dropped_total`.
+    #[inline]
+    pub fn observe(&self, value: f64) {
+        self.record(value);
+    }
+
+    /// Records one value, and the span it came from as an exemplar.
+    ///
+    /// Where another thread is storing an exemplar of this histogram in the same moment, this one is left out.
+    #[inline]
+    pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
+        if let (Some(bucket), Some(span)) = (self.record(value), span) {
+            self.keep(bucket, value, *span);
+        }
+    }
+
+    /// Records a value; the classic bucket it fell into.
+    #[inline]
+    fn record(&self, value: f64) -> Option<usize> {
+        let recordable = value >= 0.0;
+        if !recordable {
+            self.shape.dropped.inc();
+            return None;
+        }
+        let bucket = classic_bucket(&self.shape.bounds.values, value);
+        let cells = self.cells.mine();
+        cells.add(CLASSIC + bucket, 1);
+        cells.add_f64(SUM, value);
+        if value > native::ZERO_THRESHOLD {
+            self.native.record(value, self.shape.shards);
+        } else {
+            cells.add(ZERO, 1);
+        }
+        Some(bucket)
+    }
+
+    #[cold]
+    fn keep(&self, bucket: usize, value: f64, span: SpanContext) {
+        let at = (self.shape.clock)();
+        self.exemplars
+            .get_or_init(|| Box::new(Exemplars::new(self.shape.bounds.values.len() + 1)))
+            .offer(bucket, Exemplar { value, at, span });
+    }
+
+    /// The state at this moment, at full resolution.
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let mut reading = Reading::default();
+        self.read_native(&mut reading, usize::MAX);
+        // The native side is the whole: the classic buckets are at least as far.
+        let native = reading.native;
+        let mut classic = Reading::default();
+        self.read_classic(&mut classic);
+        let count = native.count();
+        let bounds = self
+            .shape
+            .bounds
+            .values
+            .iter()
+            .copied()
+            .chain([f64::INFINITY]);
+        HistogramSnapshot {
+            count,
+            sum: classic.sum,
+            classic: bounds
+                .zip(
+                    classic
+                        .classic
+                        .iter()
+                        .map(|cumulative| (*cumulative).min(count)),
+                )
+                .collect(),
+            zero_count: native.zero_count,
+            native: native.buckets,
+        }
+    }
+
+    /// Reads the sum, the classic buckets and their exemplars.
+    pub(crate) fn read_classic(&self, reading: &mut Reading) {
+        reading.sum = self.cells.sum_f64(SUM);
+        reading.classic.clear();
+        reading
+            .classic
+            .resize(self.shape.bounds.values.len() + 1, 0);
+        self.cells.add_to(CLASSIC, &mut reading.classic);
+        let mut cumulative = 0;
+        for count in &mut reading.classic {
+            cumulative += *count;
+            *count = cumulative;
+        }
+    }
+
+    /// Reads the exemplars of the classic buckets; none, or one place for each bucket.
+    pub(crate) fn read_exemplars(&self, out: &mut Vec<Option<Exemplar>>) {
+        out.clear();
+        if let Some(exemplars) = self.exemplars.get() {
+            exemplars.read_classic(out);
+        }
+    }
+
+    /// Reads the native buckets and their exemplars, lowered to at most `limit` populated buckets.
+    pub(crate) fn read_native(&self, reading: &mut Reading, limit: usize) {
+        let native = &mut reading.native;
+        native.zero_count = self.cells.sum(ZERO);
+        self.native.read(&mut native.buckets);
+        native.schema = native::lower(&mut native.buckets, limit);
+        native.exemplars.clear();
+        if let Some(exemplars) = self.exemplars.get() {
+            exemplars.read_native(&mut native.exemplars);
+        }
+    }
+
+    /// What the histograms of this family have in common.
+    pub(crate) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+}
+
+/// The classic bucket of a value: how many bounds lie below it.
+#[inline]
+fn classic_bucket(bounds: &[f64], value: f64) -> usize {
+    // Few bounds are compared faster than searched: no branch depends on the value.
+    if bounds.len() <= 32 {
+        bounds.iter().map(|bound| usize::from(*bound < value)).sum()
+    } else {
+        bounds.partition_point(|bound| *bound < value)
+    }
+}
+
+/// The state of a histogram at one moment, or what happened between two.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HistogramSnapshot {
+    /// The number of observations.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// Upper bound and cumulative count of each classic bucket; the last is infinite.
+    pub classic: Vec<(f64, u64)>,
+    /// Index and count of the populated native buckets at schema 5, ascending: bucket `i` takes
+    /// `2^((i-1)/32) < v <= 2^(i/32)`.
+    pub native: Vec<(i32, u64)>,
+    /// The observations of zero, or of at most 2^-128.
+    pub zero_count: u64,
+}
+
+impl HistogramSnapshot {
+    /// The value below which the share `q` (0 to 1) of the observations lies, from the native buckets; `None` where
+    /// nothing was observed or `q` is no share.
+    ///
+    /// Within a bucket observations are taken to be spread exponentially, as Prometheus 3 does it.
+    /// <https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile>
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        if self.count == 0 || !(0.0..=1.0).contains(&q) {
+            return None;
+        }
+        let rank = q * self.count as f64;
+        let mut below = self.zero_count as f64;
+        if rank <= below && self.zero_count > 0 {
+            return Some(native::ZERO_THRESHOLD * rank / below);
+        }
+        for (index, count) in &self.native {
+            let count = *count as f64;
+            if rank <= below + count {
+                return Some(interpolate(*index, (rank - below) / count));
+            }
+            below += count;
+        }
+        let last = self
+            .native
+            .last()
+            .map_or(0.0, |(index, _)| interpolate(*index, 1.0));
+        Some(last)
+    }
+
+    /// The mean of the observations; `None` where there are none.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / self.count as f64)
+    }
+
+    /// Adds the observations of `other`, a snapshot of a histogram with the same classic bounds. A classic bucket that
+    /// only one of the two has is left as it is.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.zero_count += other.zero_count;
+        if self.classic.is_empty() {
+            self.classic.clone_from(&other.classic);
+        } else {
+            for (mine, theirs) in self.classic.iter_mut().zip(&other.classic) {
+                mine.1 += theirs.1;
+            }
+        }
+        self.native = combine(&self.native, &other.native, |mine, theirs| mine + theirs);
+    }
+
+    /// What was observed since `earlier`, a snapshot of the same histogram.
+    #[must_use]
+    pub fn delta(&self, earlier: &Self) -> Self {
+        let classic = |at: usize| earlier.classic.get(at).map_or(0, |(_, count)| *count);
+        Self {
+            count: self.count.saturating_sub(earlier.count),
+            sum: self.sum - earlier.sum,
+            zero_count: self.zero_count.saturating_sub(earlier.zero_count),
+            classic: (self.classic.iter().enumerate())
+                .map(|(at, (bound, count))| (*bound, count.saturating_sub(classic(at))))
+                .collect(),
+            native: combine(&self.native, &earlier.native, u64::saturating_sub),
+        }
+    }
+}
+
+/// The value at `fraction` of a native bucket's width on the logarithmic scale.
+fn interpolate(index: i32, fraction: f64) -> f64 {
+    let lower = native::upper_bound(index - 1, native::SCHEMA);
+    let upper = native::upper_bound(index, native::SCHEMA);
+    if upper.is_infinite() {
+        return upper;
+    }
+    lower * (upper / lower).powf(fraction)
+}
+
+/// Both sorted lists of buckets in one, equal indices by `f`, empty buckets left out.
+fn combine(
+    left: &[(i32, u64)],
+    right: &[(i32, u64)],
+    f: impl Fn(u64, u64) -> u64,
+) -> Vec<(i32, u64)> {
+    let mut out = Vec::with_capacity(left.len().max(right.len()));
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    loop {
+        let index = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) => a.0.min(b.0),
+            (Some(one), None) | (None, Some(one)) => one.0,
+            (None, None) => return out,
+        };
+        let take = |side: &mut std::iter::Peekable<std::slice::Iter<'_, (i32, u64)>>| {
+            side.next_if(|bucket| bucket.0 == index)
+                .map_or(0, |bucket| bucket.1)
+        };
+        let count = f(take(&mut left), take(&mut right));
+        if count > 0 {
+            out.push((index, count));
+        }
+    }
+}

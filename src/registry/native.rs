@@ -1,0 +1,191 @@
+//! Native (exponential) buckets: the index of a value, their sparse storage, and lowering their resolution.
+//!
+//! Buckets are recorded at schema 5: bucket `i` takes `2^((i-1)/32) < v <= 2^(i/32)`, as Prometheus defines it.
+//! <https://prometheus.io/docs/specs/native_histograms/>
+//!
+//! Memory is taken an octave (32 buckets) at a time, when an octave sees its first value, for the octaves of
+//! 2^-30 (about a nanosecond in seconds) to 2^34 (16 GiB in bytes). What lies outside goes to a small ordered map behind
+//! the only lock of the recording path; ordinary values never meet it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::shard::Cells;
+
+/// The schema that values are recorded at.
+pub(crate) const SCHEMA: i32 = 5;
+
+/// The coarsest schema there is; nothing is lowered below it.
+const LOWEST_SCHEMA: i32 = -4;
+
+/// Values up to this are counted in the zero bucket: 2^-128, the default of `client_golang`.
+pub const ZERO_THRESHOLD: f64 = f64::from_bits((1023 - 128) << MANTISSA_BITS);
+
+const MANTISSA_BITS: u32 = 52;
+const MANTISSA_MASK: u64 = (1 << MANTISSA_BITS) - 1;
+
+/// Buckets in an octave.
+const PER_OCTAVE: usize = 32;
+const OCTAVE_INDICES: i32 = 32;
+
+/// The mantissas of 2^(i/32), correctly rounded, and a sentinel that no mantissa exceeds.
+#[rustfmt::skip]
+const BOUNDS: [u64; PER_OCTAVE + 1] = [
+    0x0_0000_0000_0000, 0x0_59b0_d315_8574, 0x0_b558_6cf9_890f, 0x1_1301_d012_5b51,
+    0x1_72b8_3c7d_517b, 0x1_d487_3168_b9aa, 0x2_387a_6e75_6238, 0x2_9e9d_f51f_dee1,
+    0x3_06fe_0a31_b715, 0x3_71a7_373a_a9cb, 0x3_dea6_4c12_3422, 0x4_4e08_6061_892d,
+    0x4_bfda_d536_2a27, 0x5_342b_569d_4f82, 0x5_ab07_dd48_5429, 0x6_247e_b03a_5585,
+    0x6_a09e_667f_3bcd, 0x7_1f75_e8ec_5f74, 0x7_a114_73eb_0187, 0x8_2589_994c_ce13,
+    0x8_ace5_422a_a0db, 0x9_3737_b0cd_c5e5, 0x9_c491_82a3_f090, 0xa_5503_b23e_255d,
+    0xa_e89f_995a_d3ad, 0xb_7f76_f2fb_5e47, 0xc_199b_dd85_529c, 0xc_b720_dcef_9069,
+    0xd_5818_dcfb_a487, 0xd_fc97_337b_9b5f, 0xe_a4af_a2a4_90da, 0xf_5076_5b6e_4540,
+    u64::MAX,
+];
+
+/// The mantissa's range is cut into this many cells, narrower than any bucket: a cell has at most one bound in it.
+const GUESS_CELLS: usize = 64;
+const GUESS_SHIFT: u32 = MANTISSA_BITS - GUESS_CELLS.trailing_zeros();
+
+/// For each cell of the mantissa, how many bounds lie below it.
+const GUESSES: [u8; GUESS_CELLS] = guesses();
+
+const fn guesses() -> [u8; GUESS_CELLS] {
+    let mut table = [0; GUESS_CELLS];
+    let mut cell = 0;
+    let mut below = 0;
+    while cell < GUESS_CELLS {
+        while BOUNDS[below as usize] < (cell as u64) << GUESS_SHIFT {
+            below += 1;
+        }
+        table[cell] = below;
+        cell += 1;
+    }
+    table
+}
+
+/// The index at schema 5 of a value above the zero threshold.
+///
+/// Infinity has the index after that of the largest float, as in `client_golang`.
+#[inline]
+pub(crate) fn index(value: f64) -> i32 {
+    if value.is_infinite() {
+        return index(f64::MAX) + 1;
+    }
+    let bits = value.to_bits();
+    // Above the zero threshold every number is normal, and the exponent has 11 bits.
+    #[expect(clippy::cast_possible_truncation)]
+    let exponent = (bits >> MANTISSA_BITS) as i32 - 1023;
+    let mantissa = bits & MANTISSA_MASK;
+    let guess = GUESSES[(mantissa >> GUESS_SHIFT) as usize];
+    let above = i32::from(mantissa > BOUNDS[usize::from(guess)]);
+    exponent * 32 + i32::from(guess) + above
+}
+
+/// The upper bound of bucket `index` at `schema`; infinite for the bucket of infinity.
+pub(crate) fn upper_bound(index: i32, schema: i32) -> f64 {
+    // Indices are within ±2^15 at the finest schema, so this never leaves i32.
+    let fine = if schema <= SCHEMA {
+        index.saturating_mul(1 << (SCHEMA - schema))
+    } else {
+        index >> (schema - SCHEMA)
+    };
+    let exponent = fine.div_euclid(32);
+    if exponent >= 1024 {
+        // The bound after the largest float's bucket is 2^1024, which no float reaches: that bucket ends at it.
+        let largest = exponent == 1024 && fine.rem_euclid(32) == 0;
+        return if largest { f64::MAX } else { f64::INFINITY };
+    }
+    let slot = usize::try_from(fine.rem_euclid(32)).unwrap_or(0);
+    let fraction = f64::from_bits((1023 << MANTISSA_BITS) | BOUNDS[slot]);
+    fraction * 2_f64.powi(exponent)
+}
+
+const GROUPS: usize = 8;
+const OCTAVES: usize = 8;
+/// The exponent of the table's lower end.
+const FIRST_EXPONENT: i32 = -30;
+/// The first index of the table.
+const FIRST_INDEX: i32 = FIRST_EXPONENT * 32 + 1;
+/// Indices in the table.
+const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
+
+type Group = [OnceLock<Cells>; OCTAVES];
+
+/// The populated buckets of one histogram, at schema 5, without the zero bucket.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    groups: [OnceLock<Box<Group>>; GROUPS],
+    outliers: Mutex<BTreeMap<i32, u64>>,
+}
+
+impl Buckets {
+    /// No bucket populated, and next to no memory taken.
+    pub(crate) fn new() -> Self {
+        Self {
+            groups: Default::default(),
+            outliers: Mutex::default(),
+        }
+    }
+
+    /// Counts a value above the zero threshold.
+    #[inline]
+    pub(crate) fn record(&self, value: f64, shards: usize) {
+        let index = index(value);
+        match usize::try_from(index - FIRST_INDEX) {
+            Ok(at) if at < SPAN => {
+                let group = self.groups[at / (OCTAVES * PER_OCTAVE)].get_or_init(Box::default);
+                let octave =
+                    group[at / PER_OCTAVE % OCTAVES].get_or_init(|| Cells::new(PER_OCTAVE, shards));
+                octave.mine().add(at % PER_OCTAVE, 1);
+            }
+            _ => self.record_outlier(index),
+        }
+    }
+
+    #[cold]
+    fn record_outlier(&self, index: i32) {
+        let mut outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
+        *outliers.entry(index).or_default() += 1;
+    }
+
+    /// Copies out the populated buckets in ascending order, replacing what `out` held.
+    pub(crate) fn read(&self, out: &mut Vec<(i32, u64)>) {
+        out.clear();
+        let outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
+        let outlying = |range: std::ops::Range<i32>, out: &mut Vec<(i32, u64)>| {
+            out.extend(outliers.range(range).map(|(index, count)| (*index, *count)));
+        };
+        outlying(i32::MIN..FIRST_INDEX, out);
+        let mut first = FIRST_INDEX;
+        for group in &self.groups {
+            for octave in 0..OCTAVES {
+                if let Some(cells) = group.get().and_then(|group| group[octave].get()) {
+                    let mut counts = [0; PER_OCTAVE];
+                    cells.add_to(0, &mut counts);
+                    out.extend((first..).zip(counts).filter(|(_, count)| *count > 0));
+                }
+                first += OCTAVE_INDICES;
+            }
+        }
+        outlying(first..i32::MAX, out);
+    }
+}
+
+/// Halves the resolution until at most `limit` buckets are populated, and returns the schema arrived at.
+pub(crate) fn lower(buckets: &mut Vec<(i32, u64)>, limit: usize) -> i32 {
+    let mut schema = SCHEMA;
+    while buckets.len() > limit && schema > LOWEST_SCHEMA {
+        schema -= 1;
+        for (index, _) in buckets.iter_mut() {
+            *index = (*index + 1) >> 1;
+        }
+        buckets.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 += later.1;
+            }
+            same
+        });
+    }
+    schema
+}

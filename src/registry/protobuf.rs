@@ -1,0 +1,317 @@
+//! The protobuf exposition: length-delimited `io.prometheus.client.MetricFamily` messages, written by hand.
+//!
+//! Field numbers are those of `metrics.proto` in <https://github.com/prometheus/client_model>. The schema is proto2:
+//! fields have presence, so zeros are written.
+
+use std::time::Duration;
+
+use super::descriptor::{FamilyDescription, Kind};
+use super::exemplar::Exemplar;
+use super::exposition::{HistogramValue, Labels, NativeReading, Value};
+use super::native::ZERO_THRESHOLD;
+
+/// Empty buckets up to this many in a row are written out, as `client_golang` does: cheaper than another span.
+const GAP: i32 = 2;
+
+/// Appends the fields of a family before its metrics: name, help, type and unit.
+pub(crate) fn push_head(out: &mut Vec<u8>, family: &FamilyDescription) {
+    push_bytes(out, 1, family.name.as_bytes());
+    push_bytes(out, 2, family.help.as_bytes());
+    push_uint(
+        out,
+        3,
+        match family.kind {
+            Kind::Counter => 0,
+            Kind::Gauge => 1,
+            Kind::Summary => 2,
+            Kind::Unknown => 3,
+            Kind::Histogram => 4,
+        },
+    );
+    let unit = family.unit.as_str();
+    if !unit.is_empty() {
+        push_bytes(out, 5, unit.as_bytes());
+    }
+}
+
+/// Appends one label as a field of a metric.
+pub(crate) fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    let length = field_length(name.len()) + field_length(value.len());
+    push_tag(out, 1, LENGTH);
+    push_varint(out, length as u64);
+    push_bytes(out, 1, name.as_bytes());
+    push_bytes(out, 2, value.as_bytes());
+}
+
+/// Appends one series as a metric of a family. `body` is a buffer to be used; `timestamp` is in milliseconds.
+pub(crate) fn push_series(
+    out: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+    labels: Labels<'_>,
+    value: Value<'_>,
+    created: Option<Duration>,
+    timestamp: Option<i64>,
+) {
+    body.clear();
+    let field = match value {
+        Value::Gauge(number) => {
+            push_double(body, 1, number.as_f64());
+            2
+        }
+        Value::Counter(number) => {
+            push_double(body, 1, number.as_f64());
+            push_time(body, 3, created);
+            3
+        }
+        Value::Summary {
+            count,
+            sum,
+            quantiles,
+        } => {
+            push_uint(body, 1, count);
+            push_double(body, 2, sum);
+            for (quantile, value) in quantiles {
+                push_tag(body, 3, LENGTH);
+                push_varint(body, 2 * DOUBLE_FIELD);
+                push_double(body, 1, *quantile);
+                push_double(body, 2, *value);
+            }
+            4
+        }
+        Value::Unknown(number) => {
+            push_double(body, 1, number);
+            5
+        }
+        Value::Histogram(histogram) => {
+            push_histogram(body, histogram);
+            push_time(body, 15, created);
+            7
+        }
+    };
+    let stamp = timestamp.map(i64::cast_unsigned);
+    let stamped = stamp.map_or(0, |stamp| 1 + varint_length(stamp));
+    let length = labels.protobuf.len() + field_length(body.len()) + stamped;
+    push_tag(out, 4, LENGTH);
+    push_varint(out, length as u64);
+    out.extend_from_slice(labels.protobuf);
+    push_bytes(out, field, body);
+    if let Some(stamp) = stamp {
+        push_uint(out, 6, stamp);
+    }
+}
+
+/// Appends the length that precedes a message.
+pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
+    push_varint(out, length as u64);
+}
+
+fn push_histogram(out: &mut Vec<u8>, histogram: HistogramValue<'_>) {
+    let reading = histogram.reading;
+    // Prometheus wants the count and the native buckets to agree. The classic ones are read later, and may be ahead.
+    let count = if histogram.native {
+        reading.native.count()
+    } else {
+        reading.classic.last().copied().unwrap_or(0)
+    };
+    push_uint(out, 1, count);
+    push_double(out, 2, reading.sum);
+    let bounds = histogram
+        .bounds
+        .values
+        .iter()
+        .copied()
+        .chain([f64::INFINITY]);
+    for (at, (bound, cumulative)) in bounds.zip(&reading.classic).enumerate() {
+        let exemplar = reading.exemplars.get(at).and_then(Option::as_ref);
+        if bound.is_finite() || exemplar.is_some() {
+            push_bucket(out, bound, (*cumulative).min(count), exemplar);
+        }
+    }
+    if histogram.native {
+        push_native(out, &reading.native);
+    }
+}
+
+fn push_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64, exemplar: Option<&Exemplar>) {
+    push_tag(out, 3, LENGTH);
+    let plain = 1 + varint_length(cumulative) as u64 + DOUBLE_FIELD;
+    let length =
+        plain + exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)) as u64);
+    push_varint(out, length);
+    push_uint(out, 1, cumulative);
+    push_double(out, 2, bound);
+    if let Some(exemplar) = exemplar {
+        push_exemplar(out, 3, exemplar);
+    }
+}
+
+fn push_native(out: &mut Vec<u8>, native: &NativeReading) {
+    push_tag(out, 5, VARINT);
+    push_varint(out, zigzag(i64::from(native.schema)));
+    push_double(out, 6, ZERO_THRESHOLD);
+    push_uint(out, 7, native.zero_count);
+    push_spans(out, &native.buckets);
+    push_deltas(out, &native.buckets);
+    for exemplar in &native.exemplars {
+        push_exemplar(out, 16, exemplar);
+    }
+}
+
+/// Appends the spans of populated buckets; where there are none, an empty one that marks the histogram as native.
+fn push_spans(out: &mut Vec<u8>, buckets: &[(i32, u64)]) {
+    let mut push = |offset: i32, length: u64| {
+        let offset = zigzag(i64::from(offset));
+        push_tag(out, 12, LENGTH);
+        push_varint(
+            out,
+            (2 + varint_length(offset) + varint_length(length)) as u64,
+        );
+        push_uint(out, 1, offset);
+        push_uint(out, 2, length);
+    };
+    let Some((first, _)) = buckets.first() else {
+        return push(0, 0);
+    };
+    let (mut offset, mut start, mut end) = (*first, *first, *first);
+    for (index, _) in buckets {
+        if index - end > GAP {
+            push(offset, u64::from(start.abs_diff(end)));
+            offset = index - end;
+            start = *index;
+        }
+        end = index + 1;
+    }
+    push(offset, u64::from(start.abs_diff(end)));
+}
+
+/// Appends the counts of the buckets in all spans, each as its difference to the one before, packed.
+fn push_deltas(out: &mut Vec<u8>, buckets: &[(i32, u64)]) {
+    let Some((first, _)) = buckets.first() else {
+        return;
+    };
+    let each = |f: &mut dyn FnMut(u64)| {
+        let (mut before, mut end) = (0, *first);
+        for (index, count) in buckets {
+            let gap = index - end;
+            if (1..=GAP).contains(&gap) {
+                for _ in 0..gap {
+                    f(delta(before, 0));
+                    before = 0;
+                }
+            }
+            f(delta(before, *count));
+            before = *count;
+            end = index + 1;
+        }
+    };
+    let mut length = 0;
+    each(&mut |delta| length += varint_length(delta));
+    push_tag(out, 13, LENGTH);
+    push_varint(out, length as u64);
+    each(&mut |delta| push_varint(out, delta));
+}
+
+fn delta(before: u64, now: u64) -> u64 {
+    zigzag(now.wrapping_sub(before).cast_signed())
+}
+
+/// The length of an exemplar's two labels: names of 8 and 7 bytes, values of 32 and 16.
+const EXEMPLAR_LABELS: usize = (2 + (2 + 8) + (2 + 32)) + (2 + (2 + 7) + (2 + 16));
+
+fn exemplar_length(exemplar: &Exemplar) -> usize {
+    let time = time_length(exemplar.at);
+    EXEMPLAR_LABELS + field_length(time) + 9
+}
+
+fn push_exemplar(out: &mut Vec<u8>, field: u32, exemplar: &Exemplar) {
+    push_tag(out, field, LENGTH);
+    push_varint(out, exemplar_length(exemplar) as u64);
+    for (name, value) in [
+        ("trace_id", &exemplar.span.trace_hex()[..]),
+        ("span_id", &exemplar.span.span_hex()[..]),
+    ] {
+        push_tag(out, 1, LENGTH);
+        push_varint(
+            out,
+            (field_length(name.len()) + field_length(value.len())) as u64,
+        );
+        push_bytes(out, 1, name.as_bytes());
+        push_bytes(out, 2, value);
+    }
+    push_double(out, 2, exemplar.value);
+    push_time(out, 3, Some(exemplar.at));
+}
+
+fn time_length(at: Duration) -> usize {
+    2 + varint_length(at.as_secs()) + varint_length(u64::from(at.subsec_nanos()))
+}
+
+fn push_time(out: &mut Vec<u8>, field: u32, at: Option<Duration>) {
+    if let Some(at) = at {
+        push_tag(out, field, LENGTH);
+        push_varint(out, time_length(at) as u64);
+        push_uint(out, 1, at.as_secs());
+        push_uint(out, 2, u64::from(at.subsec_nanos()));
+    }
+}
+
+// The wire types of <https://protobuf.dev/programming-guides/encoding/>.
+const VARINT: u32 = 0;
+const FIXED_64: u32 = 1;
+const LENGTH: u32 = 2;
+
+/// The length of a field of one double with a tag of one byte.
+const DOUBLE_FIELD: u64 = 9;
+
+#[inline]
+fn push_tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
+    push_varint(out, u64::from(field << 3 | wire_type));
+}
+
+#[inline]
+fn push_uint(out: &mut Vec<u8>, field: u32, value: u64) {
+    push_tag(out, field, VARINT);
+    push_varint(out, value);
+}
+
+#[inline]
+fn push_double(out: &mut Vec<u8>, field: u32, value: f64) {
+    push_tag(out, field, FIXED_64);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+#[inline]
+fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    push_tag(out, field, LENGTH);
+    push_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+#[inline]
+fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+    // The cast keeps the lowest seven bits, which is what a varint's byte holds.
+    while value >= 0x80 {
+        #[expect(clippy::cast_possible_truncation)]
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    #[expect(clippy::cast_possible_truncation)]
+    out.push(value as u8);
+}
+
+/// The length of a varint.
+#[inline]
+fn varint_length(value: u64) -> usize {
+    ((63 - (value | 1).leading_zeros()) / 7 + 1) as usize
+}
+
+/// The length of a field of so many bytes, with a tag of one byte.
+#[inline]
+fn field_length(bytes: usize) -> usize {
+    1 + varint_length(bytes as u64) + bytes
+}
+
+#[inline]
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}

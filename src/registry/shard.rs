@@ -1,0 +1,182 @@
+//! Sharded cells: the storage that lets threads record into one series without contending.
+//!
+//! Every thread keeps to one shard, given out in turn at its first recording; each shard stands on cache lines of its
+//! own. All accesses are relaxed: a reader adds up what it sees, and each cell on its own only ever moves as recorded.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Cells in one line.
+pub(crate) const CELLS: usize = 16;
+
+/// The most shards a series may have.
+const MAX_SHARDS: usize = 16;
+
+/// Two cache lines of cells, aligned together so that the adjacent-line prefetcher cannot couple two shards.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Line([AtomicU64; CELLS]);
+
+impl Line {
+    /// `count` lines of zeros.
+    pub(crate) fn boxed(count: usize) -> Box<[Line]> {
+        (0..count).map(|_| Line::default()).collect()
+    }
+}
+
+/// How many shards suit this machine: the power of two at or above its cores, at most 16.
+pub(crate) fn default_count() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    clamp_count(cores)
+}
+
+/// The power of two at or above `wanted`, between 1 and 16.
+pub(crate) fn clamp_count(wanted: usize) -> usize {
+    wanted.clamp(1, MAX_SHARDS).next_power_of_two()
+}
+
+/// The calling thread's number; masked by a power of two less one, its shard.
+#[inline]
+pub(crate) fn current() -> usize {
+    const UNSET: usize = usize::MAX;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(UNSET) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == UNSET {
+            number.set(NEXT.fetch_add(1, Relaxed) % UNSET);
+        }
+        number.get()
+    })
+}
+
+/// A fixed number of cells in every shard.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    lines: Box<[Line]>,
+    /// Lines of one shard.
+    stride: usize,
+    /// Shards less one.
+    mask: usize,
+}
+
+impl Cells {
+    /// `width` cells in each of `shards` shards, a power of two.
+    pub(crate) fn new(width: usize, shards: usize) -> Self {
+        let stride = width.div_ceil(CELLS).max(1);
+        Self {
+            lines: Line::boxed(stride * shards),
+            stride,
+            mask: shards - 1,
+        }
+    }
+
+    /// The calling thread's cells.
+    #[inline]
+    pub(crate) fn mine(&self) -> Shard<'_> {
+        self.shard(current() & self.mask)
+    }
+
+    #[inline]
+    fn shard(&self, number: usize) -> Shard<'_> {
+        Shard(&self.lines[number * self.stride..][..self.stride])
+    }
+
+    fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
+        self.lines.chunks_exact(self.stride).map(Shard)
+    }
+
+    /// The sum of a cell over all shards, wrapping.
+    #[inline]
+    pub(crate) fn sum(&self, cell: usize) -> u64 {
+        self.shards()
+            .fold(0, |sum, shard| sum.wrapping_add(shard.load(cell)))
+    }
+
+    /// The sum over all shards of a cell that holds floats.
+    #[inline]
+    pub(crate) fn sum_f64(&self, cell: usize) -> f64 {
+        self.shards()
+            .fold(0.0, |sum, shard| sum + f64::from_bits(shard.load(cell)))
+    }
+
+    /// Adds the sums of the cells from `first` on to `sums`, shard by shard.
+    #[inline]
+    pub(crate) fn add_to(&self, first: usize, sums: &mut [u64]) {
+        for shard in self.shards() {
+            let cells = shard.0.iter().flat_map(|line| &line.0).skip(first);
+            for (sum, cell) in sums.iter_mut().zip(cells) {
+                *sum += cell.load(Relaxed);
+            }
+        }
+    }
+}
+
+/// The cells of one shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shard<'a>(&'a [Line]);
+
+impl Shard<'_> {
+    #[inline]
+    fn cell(&self, cell: usize) -> &AtomicU64 {
+        &self.0[cell / CELLS].0[cell % CELLS]
+    }
+
+    #[inline]
+    fn load(&self, cell: usize) -> u64 {
+        self.cell(cell).load(Relaxed)
+    }
+
+    /// Adds to a cell of integers, wrapping.
+    #[inline]
+    pub(crate) fn add(&self, cell: usize, amount: u64) {
+        self.cell(cell).fetch_add(amount, Relaxed);
+    }
+
+    /// Adds to a cell of floats.
+    #[inline]
+    pub(crate) fn add_f64(&self, cell: usize, amount: f64) {
+        let cell = self.cell(cell);
+        let mut seen = cell.load(Relaxed);
+        loop {
+            let sum = (f64::from_bits(seen) + amount).to_bits();
+            match cell.compare_exchange_weak(seen, sum, Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_a_power_of_two_of_at_most_sixteen() {
+        for (wanted, given) in [(0, 1), (1, 1), (2, 2), (3, 4), (12, 16), (64, 16)] {
+            assert_eq!(clamp_count(wanted), given);
+        }
+        assert!(default_count().is_power_of_two());
+    }
+
+    #[test]
+    fn threads_spread_over_shards_and_sum_to_the_whole() {
+        let cells = Cells::new(20, 4);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        cells.mine().add(17, 1);
+                        cells.mine().add_f64(0, 0.5);
+                    }
+                });
+            }
+        });
+        assert_eq!(cells.sum(17), 8000);
+        assert!((cells.sum_f64(0) - 4000.0).abs() < 1e-9);
+        let used = cells.shards().filter(|shard| shard.load(17) > 0).count();
+        assert!(used > 1);
+    }
+}
