@@ -1,1 +1,5 @@
-//! The monolith.
+//! The monolith: a small REST service over a real database, watched by the recorders.
+//!
+//! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
+
+pub mod settings;

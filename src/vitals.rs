@@ -1,1 +1,3 @@
 //! The recorders.
+
+pub mod problem;
