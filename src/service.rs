@@ -3,3 +3,4 @@
 //! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
 
 pub mod settings;
+pub mod store;
