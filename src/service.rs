@@ -2,5 +2,7 @@
 //!
 //! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
 
+pub mod api;
+pub mod server;
 pub mod settings;
 pub mod store;

@@ -24,7 +24,12 @@ const ABOUT_BLANK: &str = "about:blank";
 /// Serialised it is the document's JSON; what only stands in a header (`Retry-After`, `Allow`) is not part of that.
 /// It must never hold a secret, a path of the server's disk or the text of a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Document>);
+
+/// What a problem holds, out of the way of the answers that succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Document {
     #[serde(rename = "type")]
     kind: Cow<'static, str>,
     title: Cow<'static, str>,
@@ -63,7 +68,7 @@ impl Problem {
     ///
     /// Its type is `about:blank` and its title the status' reason phrase.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Document {
             kind: Cow::Borrowed(ABOUT_BLANK),
             title: Cow::Borrowed(status.canonical_reason().unwrap_or("Error")),
             status,
@@ -71,13 +76,13 @@ impl Problem {
             errors: Vec::new(),
             retry_after_seconds: None,
             allow: None,
-        }
+        }))
     }
 
     /// Names the fields at fault, each with the rule it broke.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
-        self.errors = errors;
+        self.0.errors = errors;
         self
     }
 
@@ -88,48 +93,48 @@ impl Problem {
         kind: impl Into<Cow<'static, str>>,
         title: impl Into<Cow<'static, str>>,
     ) -> Self {
-        self.kind = kind.into();
-        self.title = title.into();
+        self.0.kind = kind.into();
+        self.0.title = title.into();
         self
     }
 
     /// Tells the client when to try again, in seconds (`Retry-After`, RFC 9110, section 10.2.3).
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
     /// Lists the methods that the resource has (`Allow`, RFC 9110, section 10.2.1), which a 405 must carry.
     #[must_use]
     pub fn allow(mut self, methods: &'static str) -> Self {
-        self.allow = Some(methods);
+        self.0.allow = Some(methods);
         self
     }
 
     /// The status it is sent with.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The sentence that says what went wrong.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The fields at fault; empty where no field is.
     pub fn errors(&self) -> &[FieldError] {
-        &self.errors
+        &self.0.errors
     }
 
     /// The document as an HTTP answer.
     pub fn to_response(&self) -> HttpResponse {
-        let mut answer = HttpResponse::build(self.status);
+        let mut answer = HttpResponse::build(self.0.status);
         answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)));
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             answer.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
         }
-        if let Some(methods) = self.allow {
+        if let Some(methods) = self.0.allow {
             answer.insert_header((header::ALLOW, HeaderValue::from_static(methods)));
         }
         // Strings and a number always serialise.
@@ -139,7 +144,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.status.as_u16(), self.detail)
+        write!(f, "{}: {}", self.0.status.as_u16(), self.0.detail)
     }
 }
 
@@ -147,7 +152,7 @@ impl std::error::Error for Problem {}
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
