@@ -1,3 +1,45 @@
 //! The `actix-vitals` binary: settings in, server out.
 
-fn main() {}
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use actix_vitals::service::server::{Server, ServerError};
+use actix_vitals::service::settings::{LogFormat, LogSettings, Settings};
+
+/// Its statistics are the allocator metrics.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    let settings = match Settings::load(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(stop) => return stop.report(),
+    };
+    start_log(&settings.log);
+    match serve(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told that stderr is closed.
+            drop(writeln!(io::stderr(), "actix-vitals: {error}."));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), ServerError> {
+    let server = Server::bind(settings)?;
+    server.announce(&mut io::stdout())?;
+    server.run().await
+}
+
+/// Sends the log to stderr: stdout is for the addresses.
+fn start_log(settings: &LogSettings) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(settings.filter.to_env_filter())
+        .with_writer(io::stderr);
+    match settings.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,1 +1,8 @@
-//! The monolith.
+//! The monolith: a small REST service over a real database, watched by the recorders.
+//!
+//! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
+
+pub mod api;
+pub mod server;
+pub mod settings;
+pub mod store;

@@ -1,1 +1,4 @@
 //! The recorders.
+
+pub mod methods;
+pub mod problem;

@@ -1,0 +1,122 @@
+//! A request's body, as a JSON object. Which members it must have is told in `item`.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload as RawPayload;
+use actix_web::error::PayloadError;
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{Bytes, Payload};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use serde_json::{Map, Value};
+
+use super::problem::invalid;
+use crate::vitals::problem::{FieldError, Problem};
+
+/// Largest request body, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimit(pub(super) usize);
+
+/// The body of a request that must be a JSON object.
+///
+/// Anything but JSON is refused with 415, a body over the limit with 413, malformed JSON with 400, and JSON that is no
+/// object with 422. Of members that are given twice, the last counts.
+#[derive(Debug)]
+pub(super) struct JsonObject(pub(super) Map<String, Value>);
+
+impl FromRequest for JsonObject {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut RawPayload) -> Self::Future {
+        let checked = check_head(request);
+        let payload = Payload::from_request(request, payload).into_inner();
+        Box::pin(async move {
+            let BodyLimit(limit) = checked?;
+            let payload = payload.map_err(|_| unreadable())?;
+            let body = payload
+                .to_bytes_limited(limit)
+                .await
+                .map_err(|_| too_large(limit))?
+                .map_err(|error| match error.as_error::<PayloadError>() {
+                    Some(PayloadError::Overflow) => too_large(limit),
+                    _ => unreadable(),
+                })?;
+            parse(&body)
+        })
+    }
+}
+
+/// Refuses by its head what need not be read, and gives the limit for what must.
+fn check_head(request: &HttpRequest) -> Result<BodyLimit, Problem> {
+    if !is_json(request) {
+        return Err(unsupported(
+            "The body must be JSON, with `Content-Type: application/json`.",
+        ));
+    }
+    if request
+        .headers()
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(unsupported(
+            "The body must come without a `Content-Encoding`.",
+        ));
+    }
+    let limit = request
+        .app_data::<BodyLimit>()
+        .copied()
+        .unwrap_or(BodyLimit(usize::MAX));
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    if declared > limit.0 as u64 {
+        return Err(too_large(limit.0));
+    }
+    Ok(limit)
+}
+
+/// Whether the content is `application/json`, or of a type that says it is JSON (RFC 6839, section 3.1).
+fn is_json(request: &HttpRequest) -> bool {
+    let Ok(Some(kind)) = request.mime_type() else {
+        return false;
+    };
+    kind.type_() == "application"
+        && (kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json"))
+}
+
+fn parse(body: &Bytes) -> Result<JsonObject, Problem> {
+    let value = serde_json::from_slice(body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("The body is malformed JSON: {error}."),
+        )
+    })?;
+    match value {
+        Value::Object(members) => Ok(JsonObject(members)),
+        _ => Err(invalid(vec![FieldError::new(
+            "body",
+            "must be a JSON object",
+        )])),
+    }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("The body must be at most {limit} bytes."),
+    )
+}
+
+fn unsupported(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+}
+
+fn unreadable() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "The body could not be read to its end.",
+    )
+}

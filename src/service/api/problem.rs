@@ -1,0 +1,53 @@
+//! Which error is told to a client in which words.
+//!
+//! The client hears what to do about it; the cause stands in the log, for the operator.
+
+use actix_web::http::StatusCode;
+
+use crate::service::store::StoreError;
+use crate::vitals::problem::{FieldError, Problem};
+
+/// When to try again, in seconds, after the database did not answer.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// The request was understood, and breaks these rules.
+pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
+    let detail = match errors.as_slice() {
+        [only] => format!("The request is not valid: {} {}.", only.field, only.message),
+        _ => "The request is not valid; `errors` names each field.".to_owned(),
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
+}
+
+/// There is no item of this id.
+pub(super) fn no_item() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "There is no item with this id.")
+}
+
+/// There is no resource at this path.
+pub(super) async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = match &error {
+            StoreError::Overloaded | StoreError::Busy => {
+                tracing::debug!(cause = %error, "a request was turned away");
+                "The database is busy. Try again in a moment."
+            }
+            StoreError::Database(cause) => {
+                tracing::error!(%cause, "the database failed");
+                "The database cannot be used at the moment. Try again later."
+            }
+            StoreError::Panicked => {
+                tracing::error!("work on the database panicked");
+                return Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The request could not be carried out.",
+                );
+            }
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
+    }
+}

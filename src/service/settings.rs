@@ -1,0 +1,240 @@
+//! Settings: what the operator may choose, from flags and environment variables.
+//!
+//! One struct for each area, each handed to the part that it is for. How a value is written lives in `values`, the
+//! database's address in `database_url`. Nothing here opens, binds or reads anything.
+
+#![allow(
+    clippy::doc_markdown,
+    reason = "the docs of settings are the text of --help"
+)]
+
+mod database_url;
+mod values;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+
+pub use database_url::{DatabaseUrl, SqliteLocation};
+pub use values::{LatencyBuckets, LogFilter, LogFormat};
+
+/// The exit code of a bad setting.
+const EXIT_BAD_SETTING: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve on http://127.0.0.1:8000 with the database in ./vitals.db:
+      actix-vitals
+  Serve everyone, and keep the operators' endpoints on an address of their own:
+      actix-vitals --listen 0.0.0.0:8000 --ops-listen 127.0.0.1:9100
+  Take any free port (it is printed at start) and forget the data at exit:
+      actix-vitals --listen 127.0.0.1:0 --database-url sqlite://:memory:
+  The same by environment, as in a unit file or a container:
+      VITALS_LISTEN=0.0.0.0:8000 DATABASE_URL=sqlite:///var/lib/vitals/vitals.db actix-vitals
+
+A flag wins over its variable. Durations are written like 500ms, 2s or 1m30s.
+A bad setting ends the program with one sentence and exit code 2, a failed start with exit code 1.";
+
+/// Everything that can be set, by area.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "actix-vitals", version, about, long_about = None, after_help = EXAMPLES)]
+#[command(
+    about = "A REST service over a database that measures itself, for Prometheus and OpenMetrics."
+)]
+pub struct Settings {
+    /// Listeners, workers, limits and shutdown.
+    #[command(flatten)]
+    pub server: ServerSettings,
+    /// The database and the pool of connections to it.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// What is recorded, and how finely.
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+/// Listeners, workers, limits and shutdown.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerSettings {
+    /// Address to serve on; port 0 takes a free one
+    #[arg(long, env = "VITALS_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
+    pub listen: SocketAddr,
+
+    /// Address for the operators' endpoints (/metrics, /health, /livez, /readyz), which then leave the public one
+    #[arg(long, env = "VITALS_OPS_LISTEN", value_name = "IP:PORT", value_parser = values::address)]
+    pub ops_listen: Option<SocketAddr>,
+
+    /// Worker threads that serve requests [default: the cores]
+    #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", value_parser = values::workers)]
+    pub workers: Option<usize>,
+
+    /// Largest request body, in bytes, or with a unit: KiB, MiB
+    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", value_parser = values::body_limit)]
+    pub body_limit: usize,
+
+    /// How long requests in flight may take to finish at shutdown
+    #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    pub shutdown_timeout: Duration,
+}
+
+/// The database and the pool of connections to it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseSettings {
+    /// Where the data is: sqlite://relative.db, sqlite:///absolute.db, sqlite://:memory: or a file's path
+    #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL", default_value = "sqlite://vitals.db", hide_env_values = true, value_parser = database_url::parse)]
+    pub url: DatabaseUrl,
+
+    /// Most connections to the database at a time
+    #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", value_parser = values::pool_size)]
+    pub pool_size: u32,
+
+    /// How long a request waits for a connection before it is answered with 503
+    #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = values::positive_duration)]
+    pub pool_timeout: Duration,
+}
+
+/// What is recorded, and how finely.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Metrics")]
+pub struct MetricsSettings {
+    /// Most series of a family; label sets beyond it share one series labelled `overflow`
+    #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", value_parser = values::max_series)]
+    pub max_series: usize,
+
+    /// Most native histogram buckets exposed for a series
+    #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", value_parser = values::native_buckets)]
+    pub native_buckets: usize,
+
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas
+    #[arg(
+        long,
+        env = "VITALS_LATENCY_BUCKETS",
+        value_name = "SECONDS",
+        default_value = "0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
+        value_parser = values::latency_buckets
+    )]
+    pub latency_buckets: LatencyBuckets,
+
+    /// Endpoints that are not recorded, by route pattern (/data/{item_id}) or `unmatched`, separated by commas
+    #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
+    pub exclude: Vec<String>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging")]
+pub struct LogSettings {
+    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn
+    #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info", value_parser = values::log_filter)]
+    pub filter: LogFilter,
+
+    /// Form of the log, which goes to stderr: text or json
+    #[arg(id = "log_format", long = "log-format", env = "VITALS_LOG_FORMAT", value_name = "FORMAT", default_value = "text", value_parser = values::log_format)]
+    pub format: LogFormat,
+}
+
+/// Why the program does not go on past its settings.
+#[derive(Debug)]
+pub enum Stop {
+    /// Help or version was asked for.
+    Answer(clap::Error),
+    /// A setting is bad; the sentence names it, and never holds the database's URL.
+    BadSetting(String),
+}
+
+impl Stop {
+    /// Prints the answer on stdout or the sentence on stderr, and gives the exit code that belongs to it.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Answer(answer) => {
+                // Nobody is left to be told that stdout is closed.
+                drop(answer.print());
+                ExitCode::SUCCESS
+            }
+            Self::BadSetting(sentence) => {
+                drop(writeln!(std::io::stderr(), "actix-vitals: {sentence}"));
+                ExitCode::from(EXIT_BAD_SETTING)
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Reads flags from `arguments` (the first is the program's name), and variables for the flags not given.
+    pub fn load<I>(arguments: I) -> Result<Self, Stop>
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString> + Clone,
+    {
+        Self::command()
+            .try_get_matches_from(arguments)
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(|error| match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(error),
+                _ => Stop::BadSetting(sentence(&error)),
+            })
+    }
+}
+
+/// What is wrong, in one sentence. clap's own message has several lines, and quotes the value, which may be a secret.
+fn sentence(error: &clap::Error) -> String {
+    use std::error::Error as _;
+
+    let argument = error
+        .get(ContextKind::InvalidArg)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let flag = argument
+        .split([' ', '='])
+        .next()
+        .filter(|flag| flag.starts_with('-'));
+    match (error.kind(), flag) {
+        (ErrorKind::ValueValidation, Some(flag)) => {
+            let reason = error
+                .source()
+                .map_or_else(|| "is not valid".to_owned(), ToString::to_string);
+            format!("{} {reason}.", with_variable(flag))
+        }
+        (ErrorKind::InvalidValue, Some(flag)) => {
+            format!("{} needs a value.", with_variable(flag))
+        }
+        (ErrorKind::ArgumentConflict, Some(flag)) => {
+            format!("{} is given more than once.", with_variable(flag))
+        }
+        (ErrorKind::UnknownArgument, Some(flag)) => {
+            format!("There is no flag {flag}; --help lists those there are.")
+        }
+        (ErrorKind::UnknownArgument, None) => {
+            "Every setting is a flag, such as --listen; --help lists them.".to_owned()
+        }
+        (ErrorKind::InvalidUtf8, _) => "A setting is not valid UTF-8.".to_owned(),
+        _ => "The settings cannot be understood; --help lists them.".to_owned(),
+    }
+}
+
+/// `--listen (VITALS_LISTEN)`: clap does not say which of the two the value came from.
+fn with_variable(flag: &str) -> String {
+    let command = Settings::command();
+    let variable = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == flag.strip_prefix("--"))
+        .and_then(|argument| argument.get_env())
+        .map(|variable| variable.to_string_lossy().into_owned());
+    match variable {
+        Some(variable) => format!("{flag} ({variable})"),
+        None => flag.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

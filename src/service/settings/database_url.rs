@@ -1,0 +1,125 @@
+//! The database's address: which database it means, without ever showing the secret that it may hold.
+//!
+//! It opens nothing: that is the store's work.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where the data is kept.
+///
+/// Its `Debug` and `Display` forms hold no credentials: both may be logged.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatabaseUrl {
+    /// An SQLite database.
+    Sqlite(SqliteLocation),
+}
+
+/// Where an SQLite database is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqliteLocation {
+    /// In a file, by its path; a relative path starts from the working directory.
+    File(PathBuf),
+    /// In memory, for as long as the process lives. It lives in one connection, so the pool has exactly one.
+    Memory,
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(SqliteLocation::File(path)) => {
+                write!(f, "SQLite database {}", path.display())
+            }
+            Self::Sqlite(SqliteLocation::Memory) => f.write_str("SQLite database in memory"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
+///
+/// A path stands for itself: nothing in it is percent-decoded. A refusal never repeats the text, which may hold a
+/// password, however it is misspelt.
+pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    let path = match text.split_once("://") {
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") => path,
+        Some(_) => return Err(unknown_scheme()),
+        None => match text.split_once(':') {
+            Some(("sqlite", path)) => path,
+            Some(("file" | "postgres" | "postgresql" | "mysql", _)) => return Err(unknown_scheme()),
+            _ => text,
+        },
+    };
+    if path == ":memory:" {
+        return Ok(DatabaseUrl::Sqlite(SqliteLocation::Memory));
+    }
+    if path.is_empty() {
+        return Err("must name a file after `sqlite://`".to_owned());
+    }
+    if path.contains('\0') {
+        return Err("must not contain a null character".to_owned());
+    }
+    if path.len() != text.len() && path.contains('?') {
+        return Err("must be sqlite:// and a path without parameters (`?`)".to_owned());
+    }
+    Ok(DatabaseUrl::Sqlite(SqliteLocation::File(path.into())))
+}
+
+fn unknown_scheme() -> String {
+    "must begin with `sqlite://`, or be the path of a file".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> DatabaseUrl {
+        DatabaseUrl::Sqlite(SqliteLocation::File(path.into()))
+    }
+
+    #[test]
+    fn every_form_of_an_sqlite_address_is_understood() {
+        let memory = DatabaseUrl::Sqlite(SqliteLocation::Memory);
+        for (text, expected) in [
+            ("sqlite://vitals.db", file("vitals.db")),
+            ("sqlite://data/vitals.db", file("data/vitals.db")),
+            ("sqlite:///var/lib/vitals.db", file("/var/lib/vitals.db")),
+            ("SQLite://vitals.db", file("vitals.db")),
+            ("sqlite:vitals.db", file("vitals.db")),
+            ("vitals.db", file("vitals.db")),
+            ("/var/lib/what?.db", file("/var/lib/what?.db")),
+            ("sqlite://my files/50%.db", file("my files/50%.db")),
+            ("sqlite://:memory:", memory.clone()),
+            ("sqlite::memory:", memory.clone()),
+            (":memory:", memory.clone()),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_repeat_the_address() {
+        for text in [
+            "",
+            "sqlite://",
+            "sqlite:",
+            "sqlite://vitals.db?mode=s3cret",
+            "mysql://user:s3cret@host/db",
+            "postgres:user:s3cret@host",
+            "file:s3cret",
+            "://s3cret",
+            "nul\0s3cret",
+        ] {
+            let refusal = parse(text).expect_err(text);
+            assert!(!refusal.contains("s3cret"), "{text:?}: {refusal}");
+        }
+    }
+}

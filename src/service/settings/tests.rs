@@ -1,0 +1,199 @@
+//! What settings are taken, what is refused, and in which words.
+
+use super::*;
+
+fn load(flags: &[&str]) -> Result<Settings, Stop> {
+    Settings::load(std::iter::once("actix-vitals").chain(flags.iter().copied()))
+}
+
+fn refusal(flags: &[&str]) -> String {
+    match load(flags) {
+        Err(Stop::BadSetting(sentence)) => sentence,
+        other => panic!("{flags:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_command_is_consistent() {
+    Settings::command().debug_assert();
+}
+
+#[test]
+fn the_defaults_are_the_promised_ones() {
+    let settings = load(&[]).unwrap();
+    assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(settings.server.ops_listen, None);
+    assert_eq!(settings.server.workers, None);
+    assert_eq!(settings.server.body_limit, 65_536);
+    assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(30));
+    assert_eq!(
+        settings.database.url,
+        DatabaseUrl::Sqlite(SqliteLocation::File("vitals.db".into()))
+    );
+    assert_eq!(settings.database.pool_size, 10);
+    assert_eq!(settings.database.pool_timeout, Duration::from_secs(2));
+    assert_eq!(settings.metrics.max_series, 2000);
+    assert_eq!(settings.metrics.native_buckets, 160);
+    assert_eq!(settings.metrics.latency_buckets.as_slice().len(), 14);
+    assert_eq!(settings.metrics.exclude, Vec::<String>::new());
+    assert_eq!(settings.log.filter.to_string(), "info");
+    assert_eq!(settings.log.format, LogFormat::Text);
+}
+
+#[test]
+fn every_flag_is_taken() {
+    let settings = load(&[
+        "--listen=[::1]:0",
+        "--ops-listen=127.0.0.1:9100",
+        "--workers=3",
+        "--body-limit=1MiB",
+        "--shutdown-timeout=1m30s",
+        "--database-url=:memory:",
+        "--pool-size=2",
+        "--pool-timeout=500ms",
+        "--max-series=10",
+        "--native-buckets=20",
+        "--latency-buckets=0.1, 1,10",
+        "--exclude=/livez,/data/{item_id}",
+        "--exclude=unmatched",
+        "--log=warn,actix_vitals=debug",
+        "--log-format=json",
+    ])
+    .unwrap();
+    assert_eq!(settings.server.listen.to_string(), "[::1]:0");
+    assert_eq!(
+        settings.server.ops_listen.unwrap().to_string(),
+        "127.0.0.1:9100"
+    );
+    assert_eq!(settings.server.workers, Some(3));
+    assert_eq!(settings.server.body_limit, 1_048_576);
+    assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(90));
+    assert_eq!(
+        settings.database.url,
+        DatabaseUrl::Sqlite(SqliteLocation::Memory)
+    );
+    assert_eq!(settings.database.pool_size, 2);
+    assert_eq!(settings.database.pool_timeout, Duration::from_millis(500));
+    assert_eq!(settings.metrics.max_series, 10);
+    assert_eq!(settings.metrics.native_buckets, 20);
+    assert_eq!(
+        settings.metrics.latency_buckets.as_slice(),
+        [0.1, 1.0, 10.0]
+    );
+    assert_eq!(
+        settings.metrics.exclude,
+        ["/livez", "/data/{item_id}", "unmatched"]
+    );
+    assert_eq!(settings.log.filter.to_string(), "warn,actix_vitals=debug");
+    assert_eq!(settings.log.format, LogFormat::Json);
+}
+
+#[test]
+fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
+    for (flag, value, why) in [
+        ("--listen", "localhost", "a name is no address"),
+        ("--listen", "127.0.0.1", "no port"),
+        ("--listen", "127.0.0.1:65536", "no such port"),
+        ("--listen", "", "empty"),
+        ("--ops-listen", "9100", "no address"),
+        ("--workers", "0", "nobody would serve"),
+        ("--workers", "two", "no number"),
+        ("--workers", "-1", "negative"),
+        ("--body-limit", "0", "nothing would fit"),
+        ("--body-limit", "64KB", "an unknown unit"),
+        ("--body-limit", "KiB", "no number"),
+        ("--body-limit", "1.5MiB", "a fraction"),
+        ("--body-limit", "99999999999999999999", "past any number"),
+        ("--body-limit", "18446744073709551615KiB", "past any size"),
+        ("--shutdown-timeout", "30", "no unit"),
+        ("--shutdown-timeout", "2 days", "too long"),
+        ("--pool-size", "0", "no connection at all"),
+        ("--pool-size", "1e3", "no whole number"),
+        ("--pool-timeout", "0s", "no time at all"),
+        ("--pool-timeout", "-2s", "negative"),
+        ("--max-series", "0", "no series at all"),
+        ("--native-buckets", "0", "no bucket at all"),
+        ("--latency-buckets", "", "none"),
+        ("--latency-buckets", "1,fast", "no number"),
+        ("--latency-buckets", "0,1", "zero"),
+        ("--latency-buckets", "-1,1", "negative"),
+        ("--latency-buckets", "1,inf", "not finite"),
+        ("--latency-buckets", "1,NaN", "not a number"),
+        ("--latency-buckets", "1,1", "twice the same"),
+        ("--latency-buckets", "2,1", "falling"),
+        ("--exclude", "livez", "no pattern"),
+        ("--log", "loud", "no level"),
+        ("--log", "info,actix=loud", "no level for a target"),
+        ("--log", "", "empty"),
+        ("--log-format", "xml", "no such form"),
+        ("--database-url", "", "empty"),
+    ] {
+        let sentence = refusal(&[&format!("{flag}={value}")]);
+        assert!(sentence.starts_with(flag), "{why}: {sentence}");
+        assert!(sentence.contains(" must "), "{why}: {sentence}");
+        assert!(sentence.ends_with('.'), "{why}: {sentence}");
+        assert!(!sentence.contains('\n'), "{why}: {sentence}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_variable_too() {
+    assert_eq!(
+        refusal(&["--workers", "none"]),
+        "--workers (VITALS_WORKERS) must be a whole number from 1 to 1024, not `none`."
+    );
+}
+
+#[test]
+fn no_refusal_repeats_the_database_url() {
+    for flags in [
+        &["--database-url", "mysql://me:s3cret@host/db"][..],
+        &["--database-url=mysql://me:s3cret@host/db"],
+        &["--database-ulr=postgres://me:s3cret@host/db"],
+        &["--database-ulr", "postgres://me:s3cret@host/db"],
+        &["postgres://me:s3cret@host/db"],
+        &["--", "postgres://me:s3cret@host/db"],
+        &["-Dpostgres://me:s3cret@host/db"],
+        &[
+            "--database-url=a.db",
+            "--database-url=postgres://me:s3cret@host/db",
+        ],
+        &["--database-url", "a.db", "postgres://me:s3cret@host/db"],
+    ] {
+        let sentence = refusal(flags);
+        assert!(!sentence.contains("s3cret"), "{sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_named() {
+    assert_eq!(
+        refusal(&["--lissten=1.2.3.4:5"]),
+        "There is no flag --lissten; --help lists those there are."
+    );
+    assert_eq!(
+        refusal(&["--listen"]),
+        "--listen (VITALS_LISTEN) needs a value."
+    );
+}
+
+#[test]
+fn help_names_every_flag_with_its_variable_and_no_environment_value_of_the_database() {
+    let Err(Stop::Answer(help)) = load(&["--help"]) else {
+        panic!("--help must be answered");
+    };
+    let help = help.to_string();
+    let command = Settings::command();
+    for argument in command.get_arguments() {
+        let Some(variable) = argument.get_env() else {
+            continue;
+        };
+        let flag = format!("--{}", argument.get_long().unwrap());
+        assert!(help.contains(&flag), "{flag}");
+        assert!(help.contains(variable.to_str().unwrap()), "{flag}");
+    }
+    for heading in ["Server:", "Database:", "Metrics:", "Logging:", "Examples:"] {
+        assert!(help.contains(heading), "{heading}");
+    }
+}
