@@ -1,4 +1,159 @@
-//! The recorders.
+//! The recorders: what any Actix-web and Diesel service adopts to be monitored. [`Vitals`] is the one handle that
+//! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
 
+pub mod context;
+pub mod http;
 pub mod methods;
+pub mod ops;
 pub mod problem;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::registry::{Registry, RegistryError};
+
+/// Upper bounds of the latency histograms' classic buckets, in seconds.
+pub const LATENCY_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    http: Arc<http::Recorder>,
+}
+
+impl Vitals {
+    /// Monitoring with everything at its default, to be adjusted and built.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where all metrics are: for exposing them, and for adding your own.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// The middleware that records every request: `App::new().wrap(vitals.http())`.
+    pub fn http(&self) -> http::Monitor {
+        http::Monitor::new(Arc::clone(&self.inner.http))
+    }
+}
+
+/// How a service is to be monitored. Every setting has a default that suits most.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    latency_buckets: Vec<f64>,
+    max_series: usize,
+    native_buckets: usize,
+    exclude: Vec<String>,
+    jemalloc: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            latency_buckets: LATENCY_BUCKETS.to_vec(),
+            max_series: 2000,
+            native_buckets: 160,
+            exclude: Vec::new(),
+            jemalloc: false,
+        }
+    }
+}
+
+impl Builder {
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending.
+    #[must_use]
+    pub fn latency_buckets(mut self, bounds: impl Into<Vec<f64>>) -> Self {
+        self.latency_buckets = bounds.into();
+        self
+    }
+
+    /// Most series that a family may have; further label sets share its one `overflow` series. Default 2000.
+    #[must_use]
+    pub fn max_series(mut self, series: usize) -> Self {
+        self.max_series = series;
+        self
+    }
+
+    /// Most buckets of a native histogram that are exposed: its resolution is lowered to fit. Default 160.
+    #[must_use]
+    pub fn native_buckets(mut self, buckets: usize) -> Self {
+        self.native_buckets = buckets;
+        self
+    }
+
+    /// Endpoints whose requests are not recorded, as they stand in the `endpoint` label: `/data/{item_id}`,
+    /// `unmatched`, or `*` for all. Adds to those given before.
+    #[must_use]
+    pub fn exclude<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.exclude.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
+    #[must_use]
+    pub fn jemalloc(mut self) -> Self {
+        self.jemalloc = true;
+        self
+    }
+
+    /// Declares every family and sets the recorders up.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the latency buckets are empty, not ascending or not finite.
+    pub fn build(self) -> Result<Vitals, BuildError> {
+        let mut registry = Registry::builder(since_epoch)
+            .max_series(self.max_series)
+            .native_buckets(self.native_buckets)
+            .on_overflow(warn_of_overflow);
+        let http = http::Recorder::new(
+            http::Families::declare(&mut registry, &self.latency_buckets),
+            self.exclude,
+        );
+        let registry = registry.build()?;
+        Ok(Vitals {
+            inner: Arc::new(Inner {
+                registry,
+                http: Arc::new(http),
+            }),
+        })
+    }
+}
+
+/// Monitoring could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The registry refused a family: a bucket bound or a name is not valid.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// The wall clock that gives series their creation times, as time since the Unix epoch.
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn warn_of_overflow(family: &str) {
+    tracing::warn!(
+        family,
+        "series budget used up: further label sets are counted in the `overflow` series, and in vitals_series_overflow_total"
+    );
+}

@@ -61,6 +61,11 @@ pub enum Resolved<M> {
 }
 
 impl<M> Resolved<M> {
+    /// Whether the series is that of exactly these values.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Resolved::Series(_))
+    }
+
     /// The series, whichever it is.
     pub fn into_series(self) -> Arc<M> {
         match self {

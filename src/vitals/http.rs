@@ -1,0 +1,24 @@
+//! The HTTP recorder: one record per request, opened by the middleware and settled exactly once.
+//!
+//! - `middleware`: the Actix side, from request to response or error
+//! - `record`: what is counted, and when
+//! - `body`, `failure`: how a record travels with a response, or with an error
+//! - `trace`: which trace a request belongs to
+//! - `labels`, `series`, `families`: what a request is called, and where that is counted
+
+mod body;
+mod failure;
+mod families;
+mod labels;
+mod middleware;
+mod record;
+mod series;
+mod trace;
+
+pub use body::MonitoredBody;
+pub use labels::{CLIENT_CLOSED_REQUEST, OTHER_METHOD, UNMATCHED};
+pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
+pub use trace::TraceParent;
+
+pub(crate) use families::Families;
+pub(crate) use record::Recorder;

@@ -1,0 +1,94 @@
+//! What a request is called in a label: its method, its endpoint, its status. Every value here comes from a closed
+//! set (registered methods, the application's own route patterns, status codes), so that no client can invent one.
+
+use actix_web::{
+    dev::{Path, Url},
+    http::{Method, StatusCode},
+};
+
+/// The `endpoint` of a request that no route, and no default service, answered.
+pub const UNMATCHED: &str = "unmatched";
+
+/// The `method` of a request whose method is in no registry.
+pub const OTHER_METHOD: &str = "other";
+
+/// The `http_status` of a request whose client left before the head of an answer was sent: nginx's 499.
+pub const CLIENT_CLOSED_REQUEST: &str = "499";
+
+/// The label of a method: its name if it stands in the
+/// [IANA HTTP method registry](https://www.iana.org/assignments/http-methods), `other` if not.
+///
+/// Methods are case-sensitive (RFC 9110, section 9.1): `get` is `other`.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    /// Matches a name against itself, so that each stands here once.
+    macro_rules! registered {
+        ($name:expr; $($method:literal)*) => { match $name { $($method => $method,)* _ => OTHER_METHOD } };
+    }
+    registered!(method.as_str();
+        "GET" "POST" "PUT" "DELETE" "PATCH" "HEAD" "OPTIONS" "CONNECT" "TRACE" "QUERY"
+        "ACL" "BASELINE-CONTROL" "BIND" "CHECKIN" "CHECKOUT" "COPY" "LABEL" "LINK" "LOCK" "MERGE"
+        "MKACTIVITY" "MKCALENDAR" "MKCOL" "MKREDIRECTREF" "MKWORKSPACE" "MOVE" "ORDERPATCH" "PRI"
+        "PROPFIND" "PROPPATCH" "REBIND" "REPORT" "SEARCH" "UNBIND" "UNCHECKOUT" "UNLINK" "UNLOCK"
+        "UPDATE" "UPDATEREDIRECTREF" "VERSION-CONTROL"
+    )
+}
+
+/// The endpoint of an answered request whose path matched no resource.
+///
+/// Paths that nothing answered (404, 405) are all [`UNMATCHED`]. Any other status means that a default service
+/// answered: it is named after the scope that it stands in, `/files/*`, or `/*` for the application's own.
+pub(super) fn unrouted_endpoint(path: &Path<Url>, status: StatusCode) -> String {
+    if matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+    ) {
+        return UNMATCHED.to_owned();
+    }
+    format!("{}/*", scope_pattern(path).trim_end_matches('/'))
+}
+
+/// The pattern of the scopes that a path has passed through: what routing has consumed of it, with each parameter's
+/// value replaced by the parameter's name.
+fn scope_pattern(path: &Path<Url>) -> String {
+    let whole = path.as_str();
+    let consumed = whole.len() - path.unprocessed().len();
+    let mut pattern = String::new();
+    let mut copied = 0;
+    for (name, value) in path.iter() {
+        let start = (value.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        // A value that is no slice of the path (a static segment), or lies beyond the scope, is not in its pattern.
+        if start < copied || start + value.len() > consumed {
+            continue;
+        }
+        pattern.push_str(&whole[copied..start]);
+        pattern.push('{');
+        pattern.push_str(name);
+        pattern.push('}');
+        copied = start + value.len();
+    }
+    pattern.push_str(&whole[copied..consumed]);
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registered_methods_keep_their_name_and_all_others_share_one() {
+        for (method, label, why) in [
+            ("GET", "GET", "registered"),
+            (
+                "VERSION-CONTROL",
+                "VERSION-CONTROL",
+                "registered, by WebDAV",
+            ),
+            ("get", OTHER_METHOD, "methods are case-sensitive"),
+            ("BREW", OTHER_METHOD, "registered nowhere"),
+            ("GETT", OTHER_METHOD, "one letter more"),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(method_label(&method), label, "{why}");
+        }
+    }
+}

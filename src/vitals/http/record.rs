@@ -1,0 +1,394 @@
+//! The record of one request: opened when its head has been parsed, settled exactly once, whatever happens to it.
+//!
+//! A record is a value that moves with the request, from the middleware's future into the response's body. Settling
+//! happens at the end of the body, or when the record is dropped, so that no path out of a request can forget it.
+//! How the record travels is the business of `middleware`, `body` and `failure`; here stands what it counts.
+
+use std::{
+    cell::{Cell, OnceCell},
+    collections::HashSet,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use actix_web::{
+    body::BodySize,
+    dev::{ResourceMap, ServiceRequest},
+    http::{
+        Method, StatusCode, Uri,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+};
+
+use super::{
+    families::Families,
+    labels::{CLIENT_CLOSED_REQUEST, UNMATCHED, method_label},
+    series::{Series, SeriesCache},
+    trace::TraceParent,
+};
+use crate::{
+    registry::{Gauge, SpanContext},
+    vitals::context::{self, RequestContext},
+};
+
+/// The response header that carries a trace's id on.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every worker records into, and what it leaves out.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    families: Families,
+    exclude: HashSet<String>,
+}
+
+impl Recorder {
+    /// Records into `families`, but not the requests of the endpoints in `exclude` (`*` for all).
+    pub(crate) fn new(families: Families, exclude: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            families,
+            exclude: exclude.into_iter().collect(),
+        }
+    }
+}
+
+/// One worker thread's side of the recorder: its series cache, and the application's routes.
+#[derive(Debug)]
+pub(super) struct Worker {
+    recorder: Arc<Recorder>,
+    in_progress: Arc<Gauge>,
+    series: SeriesCache,
+    resources: OnceCell<ResourceMap>,
+}
+
+impl Worker {
+    pub(super) fn new(recorder: Arc<Recorder>) -> Self {
+        Self {
+            in_progress: recorder.families.in_progress.get(),
+            recorder,
+            series: SeriesCache::default(),
+            resources: OnceCell::new(),
+        }
+    }
+
+    /// Whether the request's endpoint is left out. Only then is the route looked up ahead of routing.
+    pub(super) fn excludes(&self, request: &ServiceRequest) -> bool {
+        let exclude = &self.recorder.exclude;
+        !exclude.is_empty()
+            && (exclude.contains("*")
+                || match request.match_pattern() {
+                    Some(pattern) => exclude.contains(&pattern),
+                    None => exclude.contains(UNMATCHED),
+                })
+    }
+
+    /// The endpoint that a path leads to, found without the request: its client or its handler is gone.
+    fn endpoint_of(&self, path: &str) -> String {
+        self.resources
+            .get()
+            .and_then(|resources| resources.match_pattern(path))
+            .unwrap_or_else(|| UNMATCHED.to_owned())
+    }
+}
+
+/// What is known of a request's answer.
+#[derive(Debug)]
+enum Phase {
+    /// No head yet.
+    Pending,
+    /// The head is on its way, the body follows.
+    Answering {
+        series: Rc<Series>,
+        body: BodyProgress,
+        stream: Option<Arc<Gauge>>,
+    },
+    /// Counted.
+    Settled,
+}
+
+/// How far a body has come.
+#[derive(Debug)]
+struct BodyProgress {
+    size: BodySize,
+    /// The protocol sends none of it: an answer to HEAD, or a status that has no body (RFC 9110, section 6.4.1).
+    suppressed: bool,
+    polled: bool,
+    bytes: u64,
+}
+
+impl BodyProgress {
+    fn is_whole(&self) -> bool {
+        match self.size {
+            BodySize::None => true,
+            BodySize::Sized(size) => self.suppressed || self.bytes >= size,
+            BodySize::Stream => self.suppressed,
+        }
+    }
+}
+
+/// One request, from its head to the last byte of its answer.
+#[derive(Debug)]
+pub(super) struct Record {
+    worker: Rc<Worker>,
+    started: Instant,
+    method: &'static str,
+    is_head: bool,
+    uri: Uri,
+    request_bytes: Option<Rc<Cell<u64>>>,
+    trace: Option<Trace>,
+    context: Option<Arc<RequestContext>>,
+    phase: Phase,
+}
+
+/// The trace that a request belongs to.
+#[derive(Debug)]
+struct Trace {
+    parent: TraceParent,
+    /// Makes the request's log lines bear the trace's id.
+    log_span: tracing::Span,
+}
+
+impl Trace {
+    fn new(parent: TraceParent) -> Self {
+        let trace_id = format!("{:032x}", parent.span.trace_id);
+        Self {
+            parent,
+            log_span: tracing::info_span!("request", trace_id),
+        }
+    }
+
+    /// The span that observations point at, if it may have been recorded.
+    fn sampled_span(&self) -> Option<SpanContext> {
+        self.parent.sampled.then_some(self.parent.span)
+    }
+}
+
+impl Record {
+    /// Opens the record of a request that has just been parsed.
+    pub(super) fn open(worker: &Rc<Worker>, request: &ServiceRequest) -> Self {
+        let started = Instant::now();
+        worker
+            .resources
+            .get_or_init(|| request.resource_map().clone());
+        worker.in_progress.inc();
+        let trace = TraceParent::of(request.headers()).map(Trace::new);
+        let span = trace.as_ref().and_then(Trace::sampled_span);
+        Self {
+            worker: Rc::clone(worker),
+            started,
+            method: method_label(request.method()),
+            is_head: *request.method() == Method::HEAD,
+            uri: request.uri().clone(),
+            request_bytes: None,
+            trace,
+            context: span.map(|span| Arc::new(RequestContext::of_span(span))),
+            phase: Phase::Pending,
+        }
+    }
+
+    /// Counts the bytes of the request's body through a cell that its payload adds to.
+    pub(super) fn count_request_bytes(&mut self) -> Rc<Cell<u64>> {
+        let bytes = Rc::new(Cell::new(0));
+        self.request_bytes = Some(Rc::clone(&bytes));
+        bytes
+    }
+
+    /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.
+    pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
+        context::within(&mut self.context, f)
+    }
+
+    /// Tells the client which trace its request belonged to, in `x-request-id`, unless the handler has set one.
+    pub(super) fn name_trace(&self, headers: &mut HeaderMap) {
+        let Some(trace) = &self.trace else { return };
+        let id = format!("{:032x}", trace.parent.span.trace_id);
+        if let (false, Ok(id)) = (headers.contains_key(&REQUEST_ID), HeaderValue::try_from(id)) {
+            headers.insert(REQUEST_ID.clone(), id);
+        }
+    }
+
+    /// The head of the answer is known. `endpoint` is found from the path where nobody knows better.
+    ///
+    /// A stream is counted now, since it may never end; its duration is recorded when it does.
+    pub(super) fn answer(
+        &mut self,
+        endpoint: Option<&str>,
+        status: StatusCode,
+        size: BodySize,
+        is_stream: bool,
+    ) {
+        let series = match endpoint {
+            Some(endpoint) => self.resolve(endpoint, status),
+            None => self.resolve(&self.worker.endpoint_of(self.uri.path()), status),
+        };
+        let stream = is_stream.then(|| {
+            series.requests.inc();
+            let active = self.families().streams_active.series([&series.endpoint]);
+            active.inc();
+            active
+        });
+        let suppressed =
+            self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        self.phase = Phase::Answering {
+            series,
+            body: BodyProgress {
+                size,
+                suppressed,
+                polled: false,
+                bytes: 0,
+            },
+            stream,
+        };
+    }
+
+    /// `bytes` more of the body went to the connection. Settles the record if they were the last.
+    ///
+    /// A body of known size is over with its last byte: waiting for the stream to say so as well would let the
+    /// client see the whole answer, and ask for the count, before it is counted.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Phase::Answering { body, .. } = &mut self.phase {
+            body.polled = true;
+            if !body.suppressed {
+                body.bytes += bytes as u64;
+            }
+            if matches!(body.size, BodySize::Sized(_)) && body.is_whole() && !body.suppressed {
+                self.complete();
+            }
+        }
+    }
+
+    /// The body was asked for and had nothing to give yet.
+    pub(super) fn polled(&mut self) {
+        if let Phase::Answering { body, .. } = &mut self.phase {
+            body.polled = true;
+        }
+    }
+
+    /// The answer is whole.
+    pub(super) fn complete(&mut self) {
+        self.settle(None);
+    }
+
+    /// The body failed: the status stands, the answer is not whole.
+    pub(super) fn fail(&mut self) {
+        self.settle(Some("body"));
+    }
+
+    /// Counts a caught panic, and says in the log what it was.
+    pub(super) fn panicked(&self, payload: &(dyn std::any::Any + Send)) {
+        let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
+        let endpoint = match &self.phase {
+            Phase::Answering { series, .. } => series.endpoint.to_string(),
+            Phase::Pending | Phase::Settled => self.worker.endpoint_of(self.uri.path()),
+        };
+        self.families().panics.series([&endpoint]).inc();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        tracing::error!(
+            endpoint,
+            method = self.method,
+            "panic while serving a request: {message}"
+        );
+    }
+
+    fn families(&self) -> &Families {
+        &self.worker.recorder.families
+    }
+
+    fn span(&self) -> Option<SpanContext> {
+        self.trace.as_ref().and_then(Trace::sampled_span)
+    }
+
+    fn resolve(&self, endpoint: &str, status: StatusCode) -> Rc<Series> {
+        self.worker
+            .series
+            .resolve(self.families(), self.method, endpoint, status)
+    }
+
+    /// Counts an answered request, once.
+    fn settle(&mut self, aborted: Option<&str>) {
+        let Phase::Answering {
+            series,
+            body,
+            stream,
+        } = std::mem::replace(&mut self.phase, Phase::Settled)
+        else {
+            return;
+        };
+        let elapsed = self.started.elapsed().as_secs_f64();
+        match stream {
+            None => {
+                series.requests.inc();
+                series.duration.observe_with(elapsed, self.span().as_ref());
+            }
+            Some(active) => {
+                active.dec();
+                self.families()
+                    .stream_duration
+                    .series([&series.endpoint])
+                    .observe(elapsed);
+            }
+        }
+        self.observe_sizes(&series, body.bytes);
+        if let Some(phase) = aborted {
+            self.count_abort(&series.endpoint, phase);
+        }
+    }
+
+    /// Counts a request whose client left before the head of an answer was sent.
+    fn abandon(&mut self, endpoint: &str) {
+        self.phase = Phase::Settled;
+        let Ok(status) = StatusCode::from_bytes(CLIENT_CLOSED_REQUEST.as_bytes()) else {
+            return;
+        };
+        let series = self.resolve(endpoint, status);
+        series.requests.inc();
+        series
+            .duration
+            .observe_with(self.started.elapsed().as_secs_f64(), self.span().as_ref());
+        self.observe_sizes(&series, 0);
+        self.count_abort(endpoint, "before_head");
+    }
+
+    fn observe_sizes(&self, series: &Series, response_bytes: u64) {
+        let request_bytes = self.request_bytes.as_ref().map_or(0, |bytes| bytes.get());
+        series.request_size.observe(request_bytes as f64);
+        series.response_size.observe(response_bytes as f64);
+    }
+
+    fn count_abort(&self, endpoint: &str, phase: &str) {
+        self.families()
+            .aborted
+            .series([self.method, endpoint, phase])
+            .inc();
+    }
+}
+
+/// A record that is dropped unsettled tells how its request ended.
+impl Drop for Record {
+    fn drop(&mut self) {
+        match &self.phase {
+            Phase::Settled => {}
+            Phase::Pending => {
+                let endpoint = self.worker.endpoint_of(self.uri.path());
+                self.abandon(&endpoint);
+            }
+            Phase::Answering { body, .. } if body.is_whole() => self.complete(),
+            // A stream has no end of its own: its client's leaving is one.
+            Phase::Answering {
+                stream: Some(_), ..
+            } => self.complete(),
+            // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
+            Phase::Answering { body, series, .. } if !body.polled => {
+                let endpoint = series.endpoint.clone();
+                self.abandon(&endpoint);
+            }
+            Phase::Answering { .. } => self.fail(),
+        }
+        self.worker.in_progress.dec();
+    }
+}

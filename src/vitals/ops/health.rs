@@ -1,0 +1,133 @@
+//! The health checks: is the process alive, and are the things that it depends on there?
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::{HttpResponse, http::StatusCode, http::header, web};
+use serde::Serialize;
+
+/// How long a probe may take before its dependency counts as unreachable.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+type ProbeFuture = Pin<Box<dyn Future<Output = Result<(), ProbeError>>>>;
+
+/// Why a probe failed, as one sentence that the public may read: it names no address, no credential and no statement.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ProbeError(pub String);
+
+/// The state behind `/livez`, `/readyz` and `/health`: a probe of the database, and whether the server is draining.
+#[derive(Clone)]
+pub struct Health {
+    probe: Arc<dyn Fn() -> ProbeFuture + Send + Sync>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// Health that depends on what `probe` finds: it is called for each check, and given up after 1.5 seconds.
+    pub fn new<F, Fut>(probe: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ProbeError>> + 'static,
+    {
+        Self {
+            probe: Arc::new(move || Box::pin(probe())),
+            draining: Arc::default(),
+        }
+    }
+
+    /// From now on `/readyz` answers 503: the server is about to stop, and wants no new traffic.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    async fn check_database(&self) -> Result<(), ProbeError> {
+        match tokio::time::timeout(PROBE_TIMEOUT, (self.probe)()).await {
+            Ok(result) => result,
+            Err(_) => Err(ProbeError(format!(
+                "the database did not answer within {} seconds",
+                PROBE_TIMEOUT.as_secs_f64()
+            ))),
+        }
+    }
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health")
+            .field("draining", &self.draining)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl Report {
+    const OK: Self = Self {
+        status: "ok",
+        database: None,
+        detail: None,
+    };
+
+    fn of_database(result: Result<(), ProbeError>) -> Self {
+        match result {
+            Ok(()) => Self {
+                database: Some("reachable"),
+                ..Self::OK
+            },
+            Err(error) => Self {
+                status: "error",
+                database: Some("unreachable"),
+                detail: Some(error.to_string()),
+            },
+        }
+    }
+
+    fn respond(self) -> HttpResponse {
+        let status = if self.status == "ok" {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        HttpResponse::build(status)
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .json(self)
+    }
+}
+
+/// `GET /livez`: the process answers. Never looks at the database: a restart would not bring that back.
+pub(super) async fn get_livez() -> HttpResponse {
+    Report::OK.respond()
+}
+
+/// `GET /readyz`: the process and its database. 503 takes the instance out of its load balancer.
+pub(super) async fn get_readyz(health: web::Data<Health>) -> HttpResponse {
+    if health.draining.load(Ordering::Relaxed) {
+        return Report {
+            status: "error",
+            database: None,
+            detail: Some("the server is shutting down".to_owned()),
+        }
+        .respond();
+    }
+    Report::of_database(health.check_database().await).respond()
+}
+
+/// `GET /health`: the same for people, without the shutdown.
+pub(super) async fn get_health(health: web::Data<Health>) -> HttpResponse {
+    Report::of_database(health.check_database().await).respond()
+}

@@ -1,0 +1,215 @@
+//! `GET /metrics`: negotiates a format and an encoding, and writes the registry out on a blocking thread, so that no
+//! event loop waits for it. Concurrent scrapes of one kind share one gathering; the number in flight is bounded.
+
+use std::{
+    collections::HashMap,
+    io::Write,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use flate2::{Compression, write::GzEncoder};
+use tokio::sync::OnceCell;
+
+use crate::{
+    registry::{
+        Encoding, Format, NameFilter, Registry, Scrape, negotiate_encoding, negotiate_format,
+    },
+    vitals::problem::Problem,
+};
+
+/// How the scrape is offered.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ScrapeSettings {
+    /// Most scrapes in flight at once; more are answered 503 with `Retry-After`. Default 4.
+    pub max_in_flight: usize,
+    /// Longest a scrape may take; past it the answer is 503. Default 10 seconds.
+    pub timeout: Duration,
+}
+
+impl Default for ScrapeSettings {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 4,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a shared gathering is told apart by. A scrape with a name filter is never shared.
+type Kind = (Format, Encoding);
+
+/// The scrape's shared state: one for each registry.
+pub(super) struct Scraper {
+    registry: Registry,
+    settings: ScrapeSettings,
+    in_flight: AtomicUsize,
+    gatherings: Mutex<HashMap<Kind, Arc<OnceCell<web::Bytes>>>>,
+}
+
+impl Scraper {
+    pub(super) fn new(registry: Registry, settings: ScrapeSettings) -> Self {
+        Self {
+            registry,
+            settings,
+            in_flight: AtomicUsize::new(0),
+            gatherings: Mutex::default(),
+        }
+    }
+
+    /// A place among the scrapes in flight, given back when dropped.
+    fn admit(&self) -> Option<Admission<'_>> {
+        let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission(&self.in_flight);
+        (admitted < self.settings.max_in_flight).then_some(admission)
+    }
+
+    /// The exposition: gathered by this scrape, or by one of the same kind that is under way.
+    async fn expose(&self, kind: Kind, names: Vec<String>) -> Result<web::Bytes, Problem> {
+        if !names.is_empty() {
+            return self.gather(kind, NameFilter::new(names)).await;
+        }
+        let shared = Arc::clone(self.lock_gatherings().entry(kind).or_default());
+        // Where the scrape that gathers is given up, one of those that wait for it takes over.
+        let exposition = shared
+            .get_or_try_init(async || {
+                let exposition = self.gather(kind, NameFilter::all()).await;
+                self.lock_gatherings().remove(&kind);
+                exposition
+            })
+            .await;
+        exposition.cloned()
+    }
+
+    async fn gather(
+        &self,
+        (format, encoding): Kind,
+        names: NameFilter,
+    ) -> Result<web::Bytes, Problem> {
+        let registry = self.registry.clone();
+        web::block(move || encode(&registry, format, encoding, &names))
+            .await
+            .map_err(|_| {
+                Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "The server is shutting down.",
+                )
+            })?
+            .map_err(|error| {
+                tracing::error!(%error, "an exposition could not be compressed");
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The exposition could not be compressed.",
+                )
+            })
+    }
+
+    fn lock_gatherings(&self) -> MutexGuard<'_, HashMap<Kind, Arc<OnceCell<web::Bytes>>>> {
+        self.gatherings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the scrapes in flight.
+struct Admission<'a>(&'a AtomicUsize);
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes the registry out, piece by piece through the compressor, so that only the body itself is held in memory.
+fn encode(
+    registry: &Registry,
+    format: Format,
+    encoding: Encoding,
+    names: &NameFilter,
+) -> std::io::Result<web::Bytes> {
+    let mut scrape = registry.scrape(format, names);
+    let mut body = Vec::new();
+    match encoding {
+        Encoding::Identity => while scrape.next_chunk(&mut body) {},
+        Encoding::Gzip => {
+            let mut gzip = GzEncoder::new(&mut body, Compression::fast());
+            pump(&mut scrape, &mut gzip)?;
+            gzip.finish()?;
+        }
+        Encoding::Zstd => {
+            let mut zstd = zstd::Encoder::new(&mut body, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            pump(&mut scrape, &mut zstd)?;
+            zstd.finish()?;
+        }
+    }
+    Ok(body.into())
+}
+
+/// Moves a scrape into a compressor, a chunk at a time.
+fn pump(scrape: &mut Scrape, compressor: &mut impl Write) -> std::io::Result<()> {
+    let mut chunk = Vec::new();
+    loop {
+        let more = scrape.next_chunk(&mut chunk);
+        compressor.write_all(&chunk)?;
+        chunk.clear();
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
+/// many as wanted, keep only the families of those names.
+pub(super) async fn get_metrics(
+    request: HttpRequest,
+    scraper: web::Data<Scraper>,
+) -> Result<HttpResponse, Problem> {
+    let accept = header_values(&request, header::ACCEPT);
+    let accept_encoding = header_values(&request, header::ACCEPT_ENCODING);
+    let format = negotiate_format(&accept);
+    let encoding = negotiate_encoding(&accept_encoding);
+    let names = form_urlencoded::parse(request.query_string().as_bytes())
+        .filter_map(|(key, name)| (key == "name[]").then(|| name.into_owned()))
+        .collect();
+
+    let Some(_admission) = scraper.admit() else {
+        let detail = format!(
+            "{} scrapes are in flight already.",
+            scraper.settings.max_in_flight
+        );
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1));
+    };
+    let exposition = tokio::time::timeout(
+        scraper.settings.timeout,
+        scraper.expose((format, encoding), names),
+    )
+    .await
+    .map_err(|_| {
+        let timeout_seconds = scraper.settings.timeout.as_secs_f64();
+        let detail = format!("The scrape took longer than {timeout_seconds} seconds.");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })??;
+
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, format.content_type()))
+        .insert_header((header::VARY, "Accept, Accept-Encoding"));
+    if let Some(encoding) = encoding.content_encoding() {
+        response.insert_header((header::CONTENT_ENCODING, encoding));
+    }
+    Ok(response.body(exposition))
+}
+
+/// All values of a header that may be repeated.
+fn header_values(request: &HttpRequest, name: header::HeaderName) -> Vec<&[u8]> {
+    request
+        .headers()
+        .get_all(name)
+        .map(header::HeaderValue::as_bytes)
+        .collect()
+}
