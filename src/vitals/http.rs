@@ -16,7 +16,7 @@ mod series;
 mod trace;
 
 pub use body::MonitoredBody;
-pub use labels::{CLIENT_CLOSED_REQUEST, OTHER_METHOD, UNMATCHED};
+pub use labels::{OTHER_METHOD, UNMATCHED};
 pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
 pub use trace::TraceParent;
 

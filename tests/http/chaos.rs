@@ -168,9 +168,13 @@ impl Client {
     }
 
     /// Several requests in one write, their answers read one after the other.
+    ///
+    /// None is a HEAD: Actix takes the method of the last head it has parsed for that of the request it answers, and
+    /// would leave out the body of a GET that a HEAD follows.
     fn pipeline(&mut self) {
         let requests: Vec<Exchange> = (0..self.random.random_range(2..8))
             .map(|_| *EXCHANGES.choose(&mut self.random).expect("some"))
+            .filter(|(method, ..)| *method != "HEAD")
             .collect();
         let mut stream = self.connect();
         let bytes: Vec<u8> = requests
@@ -375,10 +379,11 @@ fn read_answer(stream: &mut TcpStream, is_head: bool) -> u16 {
             .read_exact(&mut vec![0; length])
             .expect("the body of an answer");
     }
-    head.split(' ')
+    let status = head
+        .split(' ')
         .nth(1)
-        .and_then(|status| status.parse().ok())
-        .expect("a status")
+        .and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("no status in {head:?}"))
 }
 
 fn setting(name: &str, default: u64) -> u64 {

@@ -12,8 +12,11 @@ pub const UNMATCHED: &str = "unmatched";
 /// The `method` of a request whose method is in no registry.
 pub const OTHER_METHOD: &str = "other";
 
-/// The `http_status` of a request whose client left before the head of an answer was sent: nginx's 499.
-pub const CLIENT_CLOSED_REQUEST: &str = "499";
+/// The `http_status` of a request whose client left before the head of an answer was sent: 499, as nginx has it.
+pub(super) fn client_closed_request() -> StatusCode {
+    // Any number from 100 to 999 is a status code.
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
 
 /// The label of a method: its name if it stands in the
 /// [IANA HTTP method registry](https://www.iana.org/assignments/http-methods), `other` if not.

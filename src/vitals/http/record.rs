@@ -23,8 +23,8 @@ use actix_web::{
 
 use super::{
     families::Families,
-    labels::{CLIENT_CLOSED_REQUEST, UNMATCHED, method_label},
-    series::{Series, SeriesCache},
+    labels::{UNMATCHED, client_closed_request, method_label},
+    series::{Labels, Series, SeriesCache, Timing},
     trace::TraceParent,
 };
 use crate::{
@@ -100,7 +100,6 @@ enum Phase {
     Answering {
         series: Rc<Series>,
         body: BodyProgress,
-        stream: Option<Arc<Gauge>>,
     },
     /// Counted.
     Settled,
@@ -219,27 +218,27 @@ impl Record {
         is_stream: bool,
     ) {
         let series = match endpoint {
-            Some(endpoint) => self.resolve(endpoint, status),
-            None => self.resolve(&self.worker.endpoint_of(self.uri.path()), status),
+            Some(endpoint) => self.resolve(endpoint, status, is_stream),
+            None => self.resolve(&self.worker.endpoint_of(self.uri.path()), status, is_stream),
         };
-        let stream = is_stream.then(|| {
+        if let Timing::Stream { active, .. } = &series.timing {
             series.requests.inc();
-            let active = self.families().streams_active.series([&series.endpoint]);
             active.inc();
-            active
-        });
+        }
         let suppressed =
             self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.phase = Phase::Answering {
-            series,
-            body: BodyProgress {
-                size,
-                suppressed,
-                polled: false,
-                bytes: 0,
-            },
-            stream,
+        let body = BodyProgress {
+            size,
+            suppressed,
+            polled: false,
+            bytes: 0,
         };
+        let is_whole = body.is_whole();
+        self.phase = Phase::Answering { series, body };
+        // Nothing follows the head.
+        if is_whole {
+            self.complete();
+        }
     }
 
     /// `bytes` more of the body went to the connection. Settles the record if they were the last.
@@ -249,10 +248,8 @@ impl Record {
     pub(super) fn sent(&mut self, bytes: usize) {
         if let Phase::Answering { body, .. } = &mut self.phase {
             body.polled = true;
-            if !body.suppressed {
-                body.bytes += bytes as u64;
-            }
-            if matches!(body.size, BodySize::Sized(_)) && body.is_whole() && !body.suppressed {
+            body.bytes += bytes as u64;
+            if body.is_whole() {
                 self.complete();
             }
         }
@@ -303,34 +300,31 @@ impl Record {
         self.trace.as_ref().and_then(Trace::sampled_span)
     }
 
-    fn resolve(&self, endpoint: &str, status: StatusCode) -> Rc<Series> {
-        self.worker
-            .series
-            .resolve(self.families(), self.method, endpoint, status)
+    fn resolve(&self, endpoint: &str, status: StatusCode, is_stream: bool) -> Rc<Series> {
+        let labels = Labels {
+            method: self.method,
+            endpoint,
+            status,
+            is_stream,
+        };
+        self.worker.series.resolve(self.families(), labels)
     }
 
     /// Counts an answered request, once.
     fn settle(&mut self, aborted: Option<&str>) {
-        let Phase::Answering {
-            series,
-            body,
-            stream,
-        } = std::mem::replace(&mut self.phase, Phase::Settled)
+        let Phase::Answering { series, body } = std::mem::replace(&mut self.phase, Phase::Settled)
         else {
             return;
         };
         let elapsed = self.started.elapsed().as_secs_f64();
-        match stream {
-            None => {
+        match &series.timing {
+            Timing::Latency(latency) => {
                 series.requests.inc();
-                series.duration.observe_with(elapsed, self.span().as_ref());
+                latency.observe_with(elapsed, self.span().as_ref());
             }
-            Some(active) => {
+            Timing::Stream { active, duration } => {
                 active.dec();
-                self.families()
-                    .stream_duration
-                    .series([&series.endpoint])
-                    .observe(elapsed);
+                duration.observe_with(elapsed, self.span().as_ref());
             }
         }
         self.observe_sizes(&series, body.bytes);
@@ -341,17 +335,15 @@ impl Record {
 
     /// Counts a request whose client left before the head of an answer was sent.
     fn abandon(&mut self, endpoint: &str) {
-        self.phase = Phase::Settled;
-        let Ok(status) = StatusCode::from_bytes(CLIENT_CLOSED_REQUEST.as_bytes()) else {
-            return;
+        let series = self.resolve(endpoint, client_closed_request(), false);
+        let body = BodyProgress {
+            size: BodySize::None,
+            suppressed: true,
+            polled: false,
+            bytes: 0,
         };
-        let series = self.resolve(endpoint, status);
-        series.requests.inc();
-        series
-            .duration
-            .observe_with(self.started.elapsed().as_secs_f64(), self.span().as_ref());
-        self.observe_sizes(&series, 0);
-        self.count_abort(endpoint, "before_head");
+        self.phase = Phase::Answering { series, body };
+        self.settle(Some("before_head"));
     }
 
     fn observe_sizes(&self, series: &Series, response_bytes: u64) {
@@ -377,13 +369,10 @@ impl Drop for Record {
                 let endpoint = self.worker.endpoint_of(self.uri.path());
                 self.abandon(&endpoint);
             }
-            Phase::Answering { body, .. } if body.is_whole() => self.complete(),
             // A stream has no end of its own: its client's leaving is one.
-            Phase::Answering {
-                stream: Some(_), ..
-            } => self.complete(),
+            Phase::Answering { series, .. } if series.is_stream() => self.complete(),
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
-            Phase::Answering { body, series, .. } if !body.polled => {
+            Phase::Answering { body, series } if !body.polled => {
                 let endpoint = series.endpoint.clone();
                 self.abandon(&endpoint);
             }

@@ -7,18 +7,54 @@ use actix_web::http::StatusCode;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::families::Families;
-use crate::registry::{Counter, Histogram};
+use crate::registry::{Counter, Gauge, Histogram, Resolved};
 
-/// The handles of one `(method, endpoint, http_status)`.
+/// What tells one [`Series`] from another.
+#[derive(Clone, Copy, Debug, Hash, PartialEq)]
+pub(super) struct Labels<'a> {
+    pub(super) method: &'static str,
+    pub(super) endpoint: &'a str,
+    pub(super) status: StatusCode,
+    pub(super) is_stream: bool,
+}
+
+/// The handles of one label set.
 #[derive(Debug)]
 pub(super) struct Series {
-    pub(super) method: &'static str,
+    method: &'static str,
     pub(super) endpoint: Box<str>,
-    pub(super) status: StatusCode,
+    status: StatusCode,
     pub(super) requests: Arc<Counter>,
-    pub(super) duration: Arc<Histogram>,
     pub(super) request_size: Arc<Histogram>,
     pub(super) response_size: Arc<Histogram>,
+    pub(super) timing: Timing,
+}
+
+/// Where the time goes that a request took.
+#[derive(Debug)]
+pub(super) enum Timing {
+    /// The latency of an answer that ends.
+    Latency(Arc<Histogram>),
+    /// The life of a stream, and how many are open.
+    Stream {
+        active: Arc<Gauge>,
+        duration: Arc<Histogram>,
+    },
+}
+
+impl Series {
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.timing, Timing::Stream { .. })
+    }
+
+    fn labels(&self) -> Labels<'_> {
+        Labels {
+            method: self.method,
+            endpoint: &self.endpoint,
+            status: self.status,
+            is_stream: self.is_stream(),
+        }
+    }
 }
 
 /// One worker's cache of [`Series`].
@@ -33,52 +69,64 @@ pub(super) struct SeriesCache {
 
 impl SeriesCache {
     /// The series of a label set: from the cache, or from the families.
-    pub(super) fn resolve(
-        &self,
-        families: &Families,
-        method: &'static str,
-        endpoint: &str,
-        status: StatusCode,
-    ) -> Rc<Series> {
-        let hash = self.hash(method, endpoint, status);
+    pub(super) fn resolve(&self, families: &Families, labels: Labels<'_>) -> Rc<Series> {
+        let hash = self.hasher.hash_one(labels);
         let mut table = self.table.borrow_mut();
-        let known = table.find(hash, |series| {
-            series.status == status && series.method == method && *series.endpoint == *endpoint
-        });
-        if let Some(series) = known {
-            return Rc::clone(series);
+        if let Some(known) = table.find(hash, |series| series.labels() == labels) {
+            return Rc::clone(known);
         }
-        let requests = families
-            .requests
-            .try_series([method, endpoint, status.as_str()]);
-        let duration = families
-            .duration
-            .try_series([method, endpoint, status.as_str()]);
-        let request_size = families.request_size.try_series([method, endpoint]);
-        let response_size = families.response_size.try_series([method, endpoint]);
-        let is_known = requests.is_own()
-            && duration.is_own()
-            && request_size.is_own()
-            && response_size.is_own();
-        let series = Rc::new(Series {
-            method,
-            endpoint: endpoint.into(),
-            status,
-            requests: requests.into_series(),
-            duration: duration.into_series(),
-            request_size: request_size.into_series(),
-            response_size: response_size.into_series(),
-        });
-        if is_known {
+        let (series, is_own) = make(families, labels);
+        let series = Rc::new(series);
+        if is_own {
             table.insert_unique(hash, Rc::clone(&series), |series| {
-                self.hash(series.method, &series.endpoint, series.status)
+                self.hasher.hash_one(series.labels())
             });
         }
         series
     }
+}
 
-    fn hash(&self, method: &'static str, endpoint: &str, status: StatusCode) -> u64 {
-        // A method's first bytes and the status fit beside the endpoint's own hash.
-        self.hasher.hash_one((method, status.as_u16(), endpoint))
+/// Asks the families for a label set's series, and whether all of them are its own.
+fn make(families: &Families, labels: Labels<'_>) -> (Series, bool) {
+    fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
+        *is_own &= resolved.is_own();
+        resolved.into_series()
     }
+    let Labels {
+        method,
+        endpoint,
+        status,
+        is_stream,
+    } = labels;
+    let mut is_own = true;
+    let timing = if is_stream {
+        Timing::Stream {
+            active: take(families.streams_active.try_series([endpoint]), &mut is_own),
+            duration: take(families.stream_duration.try_series([endpoint]), &mut is_own),
+        }
+    } else {
+        let latency = families
+            .duration
+            .try_series([method, endpoint, status.as_str()]);
+        Timing::Latency(take(latency, &mut is_own))
+    };
+    let requests = families
+        .requests
+        .try_series([method, endpoint, status.as_str()]);
+    let series = Series {
+        method,
+        endpoint: endpoint.into(),
+        status,
+        requests: take(requests, &mut is_own),
+        request_size: take(
+            families.request_size.try_series([method, endpoint]),
+            &mut is_own,
+        ),
+        response_size: take(
+            families.response_size.try_series([method, endpoint]),
+            &mut is_own,
+        ),
+        timing,
+    };
+    (series, is_own)
 }
