@@ -1,1 +1,7 @@
 //! The recorders.
+
+pub mod allocator;
+pub mod database;
+pub mod process;
+pub mod runtime;
+mod reading;
