@@ -3,5 +3,5 @@
 pub mod allocator;
 pub mod database;
 pub mod process;
-pub mod runtime;
 mod reading;
+pub mod runtime;

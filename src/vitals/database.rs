@@ -7,6 +7,8 @@
 
 mod error;
 mod families;
+#[cfg(test)]
+mod fixture;
 mod hooks;
 mod manager;
 mod metrics;

@@ -72,7 +72,9 @@ impl Reading {
             Kind::Counter => MetricType::COUNTER,
             _ => MetricType::GAUGE,
         });
-        let rows = series.into_iter().map(|(values, value)| self.row(values, value));
+        let rows = series
+            .into_iter()
+            .map(|(values, value)| self.row(values, value));
         family.set_metric(rows.collect());
         family
     }

@@ -107,7 +107,10 @@ const MESSAGES: [(&str, ErrorKind); 20] = [
     ("no connection to the server", ErrorKind::ConnectionLost),
     ("connection not open", ErrorKind::ConnectionLost),
     ("connection to server", ErrorKind::ConnectionLost),
-    ("could not receive data from server", ErrorKind::ConnectionLost),
+    (
+        "could not receive data from server",
+        ErrorKind::ConnectionLost,
+    ),
     ("could not send data to server", ErrorKind::ConnectionLost),
     ("SSL SYSCALL error", ErrorKind::ConnectionLost),
     ("SSL connection has been closed", ErrorKind::ConnectionLost),
@@ -133,26 +136,66 @@ mod tests {
         use DatabaseErrorKind as Kind;
         for (kind, message, expected) in [
             (Kind::UniqueViolation, "", ErrorKind::UniqueViolation),
-            (Kind::ForeignKeyViolation, "", ErrorKind::ForeignKeyViolation),
+            (
+                Kind::ForeignKeyViolation,
+                "",
+                ErrorKind::ForeignKeyViolation,
+            ),
             (Kind::RestrictViolation, "", ErrorKind::ForeignKeyViolation),
             (Kind::NotNullViolation, "", ErrorKind::NotNullViolation),
             (Kind::CheckViolation, "", ErrorKind::CheckViolation),
-            (Kind::SerializationFailure, "", ErrorKind::SerializationFailure),
+            (
+                Kind::SerializationFailure,
+                "",
+                ErrorKind::SerializationFailure,
+            ),
             (Kind::ClosedConnection, "", ErrorKind::ConnectionLost),
-            (Kind::UnableToSendCommand, "no connection to the server\n", ErrorKind::ConnectionLost),
+            (
+                Kind::UnableToSendCommand,
+                "no connection to the server\n",
+                ErrorKind::ConnectionLost,
+            ),
             (
                 Kind::UnableToSendCommand,
                 "number of parameters must be between 0 and 65535\n",
                 ErrorKind::Other,
             ),
-            (Kind::Unknown, "UNIQUE constraint failed: t.rowid", ErrorKind::UniqueViolation),
+            (
+                Kind::Unknown,
+                "UNIQUE constraint failed: t.rowid",
+                ErrorKind::UniqueViolation,
+            ),
             (Kind::Unknown, "database is locked", ErrorKind::Busy),
-            (Kind::Unknown, "database table is locked: t", ErrorKind::Busy),
-            (Kind::Unknown, "could not obtain lock on row in relation \"t\"", ErrorKind::Busy),
-            (Kind::Unknown, "deadlock detected", ErrorKind::SerializationFailure),
-            (Kind::Unknown, "canceling statement due to statement timeout", ErrorKind::Timeout),
-            (Kind::Unknown, "canceling statement due to lock timeout", ErrorKind::Timeout),
-            (Kind::Unknown, "server closed the connection unexpectedly", ErrorKind::ConnectionLost),
+            (
+                Kind::Unknown,
+                "database table is locked: t",
+                ErrorKind::Busy,
+            ),
+            (
+                Kind::Unknown,
+                "could not obtain lock on row in relation \"t\"",
+                ErrorKind::Busy,
+            ),
+            (
+                Kind::Unknown,
+                "deadlock detected",
+                ErrorKind::SerializationFailure,
+            ),
+            (
+                Kind::Unknown,
+                "canceling statement due to statement timeout",
+                ErrorKind::Timeout,
+            ),
+            (
+                Kind::Unknown,
+                "canceling statement due to lock timeout",
+                ErrorKind::Timeout,
+            ),
+            (
+                Kind::Unknown,
+                "server closed the connection unexpectedly",
+                ErrorKind::ConnectionLost,
+            ),
             (
                 Kind::Unknown,
                 "terminating connection due to administrator command",
@@ -162,7 +205,11 @@ mod tests {
             (Kind::ReadOnlyTransaction, "", ErrorKind::Other),
             (Kind::ExclusionViolation, "", ErrorKind::Other),
         ] {
-            assert_eq!(ErrorKind::of(&error(kind, message)), Some(expected), "{kind:?} {message}");
+            assert_eq!(
+                ErrorKind::of(&error(kind, message)),
+                Some(expected),
+                "{kind:?} {message}"
+            );
         }
     }
 
@@ -178,8 +225,14 @@ mod tests {
             commit_error: Box::new(error(DatabaseErrorKind::SerializationFailure, "")),
             rollback_error: Box::new(Error::BrokenTransactionManager),
         };
-        assert_eq!(ErrorKind::of(&failed), Some(ErrorKind::SerializationFailure));
-        assert_eq!(ErrorKind::of(&Error::BrokenTransactionManager), Some(ErrorKind::Other));
+        assert_eq!(
+            ErrorKind::of(&failed),
+            Some(ErrorKind::SerializationFailure)
+        );
+        assert_eq!(
+            ErrorKind::of(&Error::BrokenTransactionManager),
+            Some(ErrorKind::Other)
+        );
     }
 
     #[test]

@@ -158,7 +158,10 @@ mod tests {
                 "could not translate host name \"pa@ss\" to address: no\n",
                 "could not translate host name \"…\" to address: no",
             ),
-            ("invalid port number: \"secret\"", "invalid port number: \"…\""),
+            (
+                "invalid port number: \"secret\"",
+                "invalid port number: \"…\"",
+            ),
             ("unterminated \"secret", "unterminated \"…\""),
             ("\"a\" and \"b\"", "\"…\" and \"…\""),
         ] {

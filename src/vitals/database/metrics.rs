@@ -72,8 +72,11 @@ impl Metrics {
                 seconds: families.query_seconds.series([operation.label()]),
             }),
             query_errors: Operation::ALL.map(|operation| {
-                ErrorKind::ALL
-                    .map(|kind| families.query_errors.series([operation.label(), kind.label()]))
+                ErrorKind::ALL.map(|kind| {
+                    families
+                        .query_errors
+                        .series([operation.label(), kind.label()])
+                })
             }),
             transactions: Outcome::ALL.map(|outcome| Timed {
                 count: families.transactions.series([outcome.label()]),
@@ -102,12 +105,7 @@ impl Metrics {
     }
 
     /// An outermost transaction came to its end.
-    pub(super) fn transaction(
-        &self,
-        outcome: Outcome,
-        took: Duration,
-        span: Option<&SpanContext>,
-    ) {
+    pub(super) fn transaction(&self, outcome: Outcome, took: Duration, span: Option<&SpanContext>) {
         self.transactions[outcome as usize].record(took, span);
     }
 

@@ -139,11 +139,10 @@ where
 
     /// Opens the pool without waiting for its connections: for a service that starts while its database is down.
     pub fn build_unchecked(self, manager: ConnectionManager<C>) -> Pool<C> {
-        let opened = self.open::<std::convert::Infallible>(
-            manager,
-            &Arc::default(),
-            |builder, manager| Ok(builder.build_unchecked(manager)),
-        );
+        let opened =
+            self.open::<std::convert::Infallible>(manager, &Arc::default(), |builder, manager| {
+                Ok(builder.build_unchecked(manager))
+            });
         match opened {
             Ok(pool) => pool,
             Err(never) => match never {},
@@ -154,10 +153,7 @@ where
         self,
         manager: ConnectionManager<C>,
         health: &Arc<Health>,
-        open: impl FnOnce(
-            r2d2::Builder<Manager<C>>,
-            Manager<C>,
-        ) -> Result<r2d2::Pool<Manager<C>>, E>,
+        open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
     ) -> Result<Pool<C>, E> {
         let holds = Holds {
             metrics: Arc::clone(&self.metrics),
@@ -352,7 +348,9 @@ where
         if !wait.lasts() {
             return Err(RunError::Cancelled);
         }
-        let patience = self.deadline(wait).saturating_duration_since(Instant::now());
+        let patience = self
+            .deadline(wait)
+            .saturating_duration_since(Instant::now());
         let Ok(mut connection) = self.pool.get_timeout(patience) else {
             wait.timed_out();
             return Err(failure(&self.health).into());
@@ -393,8 +391,14 @@ fn failure(health: &Health) -> CheckoutError {
 
 /// The error of the database in an error, or among its sources.
 fn database_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a diesel::result::Error> {
-    std::iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The line in front of the pool.
@@ -607,7 +611,10 @@ impl Collector for Levels {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        [CHECKED_OUT, IDLE, MAX].iter().map(Reading::describe).collect()
+        [CHECKED_OUT, IDLE, MAX]
+            .iter()
+            .map(Reading::describe)
+            .collect()
     }
 
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -184,8 +184,8 @@ impl Recorder {
     /// Diesel keeps the statement that is running now.
     ///
     /// It never does so for `sql_query`, `sql` and the like. What it keeps was put together from types, and the type says
-    /// where the statement begins, if not always how it goes on. So it need not be put together again, binds and all, only
-    /// to look at its first word: for a primary-key select that is a tenth of what SQLite takes for all of it.
+    /// where the statement begins, if not always how it goes on. So the text, which Diesel would put together for us anew
+    /// each time, binds and all, is not needed again for its first word.
     fn cache(&mut self) {
         let Some(&Query {
             kind,
@@ -344,7 +344,9 @@ struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+        self.0 = (address as u64 >> 3)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(26);
     }
 
     fn write(&mut self, bytes: &[u8]) {
