@@ -2,6 +2,7 @@
 //! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
 
 pub mod context;
+pub mod database;
 pub mod http;
 pub mod methods;
 pub mod ops;

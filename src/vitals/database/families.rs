@@ -1,0 +1,110 @@
+//! The families of the database: their names, their labels, and what they tell whoever is on call.
+
+use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+
+/// The families that the recorders of the database fill.
+///
+/// The levels of the pools are not among them: they are read when somebody looks, by
+/// [`Levels`](crate::vitals::database::Levels).
+#[derive(Clone, Debug)]
+pub struct Families {
+    pub(super) queries: Family<Counter, 1>,
+    pub(super) query_seconds: Family<Histogram, 1>,
+    pub(super) query_errors: Family<Counter, 2>,
+    pub(super) transactions: Family<Counter, 1>,
+    pub(super) transaction_seconds: Family<Histogram, 1>,
+    pub(super) pool_waiters: Family<Gauge, 0>,
+    pub(super) pool_wait_seconds: Family<Histogram, 0>,
+    pub(super) pool_hold_seconds: Family<Histogram, 0>,
+    pub(super) pool_timeouts: Family<Counter, 0>,
+    pub(super) connections_opened: Family<Counter, 0>,
+    pub(super) connection_open_errors: Family<Counter, 0>,
+    pub(super) connection_open_seconds: Family<Histogram, 0>,
+}
+
+impl Families {
+    /// Declares them, with `latency_buckets` (in seconds) for the histograms.
+    pub fn declare(registry: &mut RegistryBuilder, latency_buckets: &[f64]) -> Self {
+        Self {
+            queries: registry.counter(Descriptor::new(
+                "db_queries_total",
+                "Queries that the database finished, failed ones included, by what the statement does; pings and transaction control are not counted.",
+                ["operation"],
+            )),
+            query_seconds: registry.histogram(
+                seconds(
+                    "db_query_duration_seconds",
+                    "Time from handing a query to the database until its result was read or let go, by what the statement does.",
+                    ["operation"],
+                ),
+                latency_buckets,
+            ),
+            query_errors: registry.counter(Descriptor::new(
+                "db_query_errors_total",
+                "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction stand under the operation other.",
+                ["operation", "kind"],
+            )),
+            transactions: registry.counter(Descriptor::new(
+                "db_transactions_total",
+                "Transactions that came to an end, by how; nested ones are part of the outermost.",
+                ["outcome"],
+            )),
+            transaction_seconds: registry.histogram(
+                seconds(
+                    "db_transaction_duration_seconds",
+                    "Time from the beginning of an outermost transaction to its end, during which its locks were held.",
+                    ["outcome"],
+                ),
+                latency_buckets,
+            ),
+            pool_waiters: registry.gauge(Descriptor::new(
+                "db_pool_waiters",
+                "Callers waiting for a connection of the pool at this moment; above 0 for long, the pool is too small or the database too slow.",
+                [],
+            )),
+            pool_wait_seconds: registry.histogram(
+                seconds(
+                    "db_pool_wait_seconds",
+                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one or gave up at the timeout.",
+                    [],
+                ),
+                latency_buckets,
+            ),
+            pool_hold_seconds: registry.histogram(
+                seconds(
+                    "db_pool_hold_seconds",
+                    "Time that connections were out of the pool, from checkout to return: what bounds the pool's throughput.",
+                    [],
+                ),
+                latency_buckets,
+            ),
+            pool_timeouts: registry.counter(Descriptor::new(
+                "db_pool_timeouts_total",
+                "Callers that got no connection within the pool's timeout.",
+                [],
+            )),
+            connections_opened: registry.counter(Descriptor::new(
+                "db_connections_opened_total",
+                "Connections that the pool opened; a steady rate means that connections do not live long.",
+                [],
+            )),
+            connection_open_errors: registry.counter(Descriptor::new(
+                "db_connection_open_errors_total",
+                "Attempts to open a connection that failed: the database is down, unreachable, full, or refuses the credentials.",
+                [],
+            )),
+            connection_open_seconds: registry.histogram(
+                seconds(
+                    "db_connection_open_seconds",
+                    "Time to open a connection, of the attempts that succeeded.",
+                    [],
+                ),
+                latency_buckets,
+            ),
+        }
+    }
+}
+
+fn seconds<const N: usize>(name: &str, help: &str, labels: [&str; N]) -> Descriptor<N> {
+    Descriptor::new(name, help, labels).unit(Unit::Seconds)
+}

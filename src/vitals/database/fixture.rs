@@ -1,0 +1,133 @@
+//! What the tests of this module share: a registry with the families of the database, and a table to work on.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+
+use crate::registry::{Format, Registry, SpanContext};
+
+use super::families::Families;
+use super::hooks::Hooks;
+use super::Database;
+
+diesel::table! {
+    items (id) {
+        id -> Integer,
+        name -> Text,
+    }
+}
+
+/// The span that [`Fixture::with_span`] records under.
+pub(super) const SPAN: SpanContext = SpanContext {
+    trace_id: 0xabc,
+    span_id: 0xdef,
+};
+
+pub(super) struct Fixture {
+    pub(super) families: Families,
+    pub(super) database: Database,
+    registry: Registry,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with_hooks(Hooks::default())
+    }
+
+    pub(super) fn with_span() -> Self {
+        Self::with_hooks(Hooks {
+            span: || Some(SPAN),
+            ..Hooks::default()
+        })
+    }
+
+    pub(super) fn with_hooks(hooks: Hooks) -> Self {
+        let mut builder = Registry::builder(|| Duration::from_secs(1));
+        let families = Families::declare(&mut builder, &[0.001, 1.0]);
+        let registry = builder.build().unwrap();
+        let database = Database::new(&families, hooks);
+        registry.register(database.levels()).unwrap();
+        Self {
+            families,
+            database,
+            registry,
+        }
+    }
+
+    /// A connection to a database of its own, with the table, from which nothing has been recorded yet.
+    pub(super) fn connection(&self) -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        create_table(&mut connection);
+        connection.set_instrumentation(self.database.recorder());
+        connection
+    }
+
+    /// The exposition with exemplars.
+    pub(super) fn open_metrics(&self) -> String {
+        String::from_utf8(self.registry.encode(Format::OpenMetrics)).unwrap()
+    }
+
+    /// The operations that were counted, and that the histogram has as many observations of.
+    pub(super) fn queries(&self) -> Vec<(String, u64)> {
+        let mut found = Vec::new();
+        self.families.queries.for_each(|[operation], counter| {
+            let observed = self.families.query_seconds.series([operation]).snapshot();
+            assert_eq!(observed.count, counter.value(), "{operation}");
+            assert!(observed.sum >= 0.0);
+            if counter.value() > 0 {
+                found.push((operation.to_owned(), counter.value()));
+            }
+        });
+        found.sort();
+        found
+    }
+
+    pub(super) fn errors(&self) -> Vec<(String, String, u64)> {
+        let mut found = Vec::new();
+        self.families
+            .query_errors
+            .for_each(|[operation, kind], counter| {
+                if counter.value() > 0 {
+                    found.push((operation.to_owned(), kind.to_owned(), counter.value()));
+                }
+            });
+        found.sort();
+        found
+    }
+
+    /// How many transactions were committed, and how many rolled back.
+    pub(super) fn transactions(&self) -> (u64, u64) {
+        let count = |outcome| {
+            let counted = self.families.transactions.series([outcome]).value();
+            let observed = self
+                .families
+                .transaction_seconds
+                .series([outcome])
+                .snapshot();
+            assert_eq!(observed.count, counted, "{outcome}");
+            counted
+        };
+        (count("committed"), count("rolled_back"))
+    }
+}
+
+pub(super) fn create_table(connection: &mut SqliteConnection) {
+    connection
+        .batch_execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 9))")
+        .unwrap();
+}
+
+pub(super) fn insert(connection: &mut SqliteConnection, name: &str) -> QueryResult<usize> {
+    diesel::insert_into(items::table)
+        .values(items::name.eq(name))
+        .execute(connection)
+}
+
+/// By `RETURNING`, whose failures Diesel does not report.
+pub(super) fn insert_returning(connection: &mut SqliteConnection, name: &str) -> QueryResult<i32> {
+    diesel::insert_into(items::table)
+        .values(items::name.eq(name))
+        .returning(items::id)
+        .get_result(connection)
+}

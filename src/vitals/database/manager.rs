@@ -1,0 +1,171 @@
+//! How the pool opens connections and looks whether they are alive.
+//!
+//! Here: the [`Manager`], which wraps Diesel's and gives each new connection its recorder. Not here: how many connections
+//! there are, and who waits for one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
+
+use super::hooks::Hooks;
+use super::metrics::Metrics;
+use super::recorder::Recorder;
+
+/// Diesel's connection manager, timed and counted.
+///
+/// The ping with which r2d2 looks whether a connection is alive is no query of anybody's: it is not recorded, well or not.
+pub struct Manager<C> {
+    inner: ConnectionManager<C>,
+    metrics: Arc<Metrics>,
+    hooks: Hooks,
+    health: Arc<Health>,
+}
+
+impl<C> Manager<C> {
+    /// Wraps `inner`.
+    pub(super) fn new(
+        inner: ConnectionManager<C>,
+        metrics: Arc<Metrics>,
+        hooks: Hooks,
+        health: Arc<Health>,
+    ) -> Self {
+        Self {
+            inner,
+            metrics,
+            hooks,
+            health,
+        }
+    }
+}
+
+impl<C> fmt::Debug for Manager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> ManageConnection for Manager<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    type Connection = C;
+    type Error = Error;
+
+    fn connect(&self) -> Result<C, Error> {
+        let started = Instant::now();
+        match self.inner.connect() {
+            Ok(mut connection) => {
+                self.metrics.opened(started.elapsed());
+                self.health.recovered();
+                connection
+                    .set_instrumentation(Recorder::new(Arc::clone(&self.metrics), self.hooks));
+                Ok(connection)
+            }
+            Err(error) => {
+                self.metrics.connection_open_errors.inc();
+                Err(error)
+            }
+        }
+    }
+
+    fn is_valid(&self, connection: &mut C) -> Result<(), Error> {
+        mute(connection, true);
+        let alive = self.inner.is_valid(connection);
+        mute(connection, false);
+        if alive.is_ok() {
+            self.health.recovered();
+        }
+        alive
+    }
+
+    fn has_broken(&self, connection: &mut C) -> bool {
+        if let Some(recorder) = Recorder::of(connection) {
+            recorder.turn_over();
+        }
+        self.inner.has_broken(connection)
+    }
+}
+
+fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
+    if let Some(recorder) = Recorder::of(connection) {
+        recorder.mute(muted);
+    }
+}
+
+/// Whether the database answers, as far as the last attempt to open a connection, or to use one again, can tell.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: AtomicBool,
+}
+
+impl Health {
+    /// Whether the last attempt failed.
+    pub(super) fn failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
+    fn recovered(&self) {
+        if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
+            tracing::info!("the database accepts connections again");
+        }
+    }
+}
+
+/// Tells the log when the database stops answering: once, however often the pool tries again. The counters have the rest.
+#[derive(Debug)]
+pub(super) struct OutageLog {
+    /// What the manager keeps, too.
+    pub(super) health: Arc<Health>,
+}
+
+impl HandleError<Error> for OutageLog {
+    fn handle_error(&self, error: Error) {
+        if !self.health.failing.swap(true, Ordering::AcqRel) {
+            let error = without_quotations(&error.to_string());
+            tracing::warn!(error, "no connection to the database; trying again");
+        }
+    }
+}
+
+/// A message without what stands in double quotes. There libpq repeats what it could not understand of the URL, and that
+/// may be part of a password.
+fn without_quotations(message: &str) -> String {
+    let mut kept = String::with_capacity(message.len());
+    for (index, part) in message.trim_end().split('"').enumerate() {
+        if index % 2 == 0 {
+            kept.push_str(part);
+        } else {
+            kept.push_str("\"…\"");
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_the_url_reaches_the_log() {
+        for (message, kept) in [
+            ("connection refused", "connection refused"),
+            (
+                "could not translate host name \"pa@ss\" to address: no\n",
+                "could not translate host name \"…\" to address: no",
+            ),
+            (
+                "invalid port number: \"secret\"",
+                "invalid port number: \"…\"",
+            ),
+            ("unterminated \"secret", "unterminated \"…\""),
+            ("\"a\" and \"b\"", "\"…\" and \"…\""),
+        ] {
+            assert_eq!(without_quotations(message), kept);
+        }
+    }
+}
