@@ -1,8 +1,12 @@
-//! The pool of connections, and the way off the event loops: nothing else of the store knows either.
+//! The pool of connections, the way off the event loops, and the order of writers: nothing else of the store knows
+//! any of them.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use diesel::r2d2::{self, ConnectionManager, HandleError};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::connection::{self, Connection};
 use super::error::StoreError;
@@ -12,6 +16,14 @@ use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 #[derive(Clone)]
 pub(super) struct Connections {
     pool: r2d2::Pool<ConnectionManager<Connection>>,
+    /// How long a caller waits, for its turn and a connection together.
+    patience: Duration,
+    /// The turn to write, where the database has one writer at a time.
+    ///
+    /// SQLite would let its writers find each other: each sleeps for up to a tenth of a second between tries, so that
+    /// under load some wait for seconds while others pass them, and all hold connections that readers could use. Here
+    /// they queue, first come, first served, and hold nothing meanwhile.
+    turn: Option<Arc<Semaphore>>,
 }
 
 impl Connections {
@@ -38,20 +50,57 @@ impl Connections {
         };
         Self {
             pool: builder.build_unchecked(manager),
+            patience: settings.pool_timeout,
+            turn: match settings.url {
+                DatabaseUrl::Sqlite(_) => Some(Arc::new(Semaphore::new(1))),
+            },
         }
     }
 
-    /// Runs `work` on a connection, on a thread that may block.
+    /// Runs `work`, which only reads, on a connection, on a thread that may block.
     ///
     /// When the caller goes away meanwhile, the work is finished all the same.
-    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> diesel::QueryResult<T> + Send + 'static,
+    {
+        self.run(self.patience, work).await
+    }
+
+    /// Runs `work`, which may write, when its turn has come; otherwise as [`Self::read`] does.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> diesel::QueryResult<T> + Send + 'static,
+    {
+        let Some(turn) = &self.turn else {
+            return self.run(self.patience, work).await;
+        };
+        let since = Instant::now();
+        let turn = timeout(self.patience, Arc::clone(turn).acquire_owned())
+            .await
+            .map_err(|_| StoreError::Busy)?;
+        let patience = self.patience.saturating_sub(since.elapsed());
+        self.run(patience, move |connection| {
+            let outcome = work(connection);
+            // Kept to here, even where the caller has gone away.
+            drop(turn);
+            outcome
+        })
+        .await
+    }
+
+    async fn run<T, F>(&self, patience: Duration, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> diesel::QueryResult<T> + Send + 'static,
     {
         let pool = self.pool.clone();
         tokio::task::spawn_blocking(move || {
-            let mut connection = pool.get().map_err(|_| StoreError::Overloaded)?;
+            let mut connection = pool
+                .get_timeout(patience)
+                .map_err(|_| StoreError::Overloaded)?;
             work(&mut connection).map_err(StoreError::from)
         })
         .await
