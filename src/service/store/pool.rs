@@ -1,7 +1,7 @@
 //! The pool of connections, the way off the event loops, and the order of writers: nothing else of the store knows
 //! any of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{self, ConnectionManager, HandleError};
@@ -12,18 +12,38 @@ use super::connection::{self, Connection};
 use super::error::StoreError;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 
+/// Most writers that hold a thread and a connection, and never more than half of the pool; the others queue without.
+const WRITERS_AT_THE_HEAD: u32 = 3;
+
 /// The connections that the store works on.
 #[derive(Clone)]
 pub(super) struct Connections {
     pool: r2d2::Pool<ConnectionManager<Connection>>,
     /// How long a caller waits, for its turn and a connection together.
     patience: Duration,
-    /// The turn to write, where the database has one writer at a time.
-    ///
-    /// SQLite would let its writers find each other: each sleeps for up to a tenth of a second between tries, so that
-    /// under load some wait for seconds while others pass them, and all hold connections that readers could use. Here
-    /// they queue, first come, first served, and hold nothing meanwhile.
-    turn: Option<Arc<Semaphore>>,
+    /// The order of writers, where the database has one at a time.
+    queue: Option<Arc<WriteQueue>>,
+}
+
+/// Lets writers write one after the other.
+///
+/// SQLite would leave it to them: each sleeps for up to a tenth of a second between two tries, so that under load some
+/// wait for seconds while others pass them, and all hold connections that readers could use. Here they queue, first
+/// come, first served, and hold nothing meanwhile. The few at its head have a thread and a connection already, so that
+/// the next begins as soon as the one before it is done.
+struct WriteQueue {
+    head: Arc<Semaphore>,
+    turn: Mutex<()>,
+}
+
+impl WriteQueue {
+    fn new(pool_size: u32) -> Self {
+        let head = (pool_size / 2).clamp(1, WRITERS_AT_THE_HEAD);
+        Self {
+            head: Arc::new(Semaphore::new(head as usize)),
+            turn: Mutex::new(()),
+        }
+    }
 }
 
 impl Connections {
@@ -51,8 +71,8 @@ impl Connections {
         Self {
             pool: builder.build_unchecked(manager),
             patience: settings.pool_timeout,
-            turn: match settings.url {
-                DatabaseUrl::Sqlite(_) => Some(Arc::new(Semaphore::new(1))),
+            queue: match settings.url {
+                DatabaseUrl::Sqlite(_) => Some(Arc::new(WriteQueue::new(settings.pool_size))),
             },
         }
     }
@@ -74,18 +94,21 @@ impl Connections {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> diesel::QueryResult<T> + Send + 'static,
     {
-        let Some(turn) = &self.turn else {
+        let Some(queue) = self.queue.clone() else {
             return self.run(self.patience, work).await;
         };
         let since = Instant::now();
-        let turn = timeout(self.patience, Arc::clone(turn).acquire_owned())
+        let place = timeout(self.patience, Arc::clone(&queue.head).acquire_owned())
             .await
             .map_err(|_| StoreError::Busy)?;
         let patience = self.patience.saturating_sub(since.elapsed());
         self.run(patience, move |connection| {
+            // A writer that panicked leaves nothing behind: its transaction is rolled back.
+            let turn = queue.turn.lock().unwrap_or_else(PoisonError::into_inner);
             let outcome = work(connection);
-            // Kept to here, even where the caller has gone away.
             drop(turn);
+            // Kept to here, even where the caller has gone away.
+            drop(place);
             outcome
         })
         .await
