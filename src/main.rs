@@ -1,6 +1,6 @@
 //! The `actix-vitals` binary: settings in, server out.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use actix_vitals::service::server::{Server, ServerError};
@@ -37,6 +37,7 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
 fn start_log(settings: &LogSettings) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(settings.filter.to_env_filter())
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match settings.format {
         LogFormat::Text => log.init(),

@@ -67,41 +67,41 @@ impl Store {
     /// Stores a new item, created now.
     pub async fn create(&self, fields: ItemFields) -> Result<Item, StoreError> {
         self.connections
-            .run(move |connection| queries::insert(connection, &fields, now()))
+            .write(move |connection| queries::insert(connection, &fields, now()))
             .await
     }
 
     /// At most `limit` items after the first `skip`, newest first; of the same instant, the highest id first.
     pub async fn list(&self, skip: i64, limit: i64) -> Result<Vec<Item>, StoreError> {
         self.connections
-            .run(move |connection| queries::list(connection, skip, limit))
+            .read(move |connection| queries::list(connection, skip, limit))
             .await
     }
 
     /// The item of this id, if there is one.
     pub async fn find(&self, id: i64) -> Result<Option<Item>, StoreError> {
         self.connections
-            .run(move |connection| queries::find(connection, id))
+            .read(move |connection| queries::find(connection, id))
             .await
     }
 
     /// Gives the item of this id new fields, if there is one, and returns it as it is then.
     pub async fn replace(&self, id: i64, fields: ItemFields) -> Result<Option<Item>, StoreError> {
         self.connections
-            .run(move |connection| queries::replace(connection, id, &fields))
+            .write(move |connection| queries::replace(connection, id, &fields))
             .await
     }
 
     /// Deletes the item of this id, if there is one, and returns it as it was.
     pub async fn delete(&self, id: i64) -> Result<Option<Item>, StoreError> {
         self.connections
-            .run(move |connection| queries::delete(connection, id))
+            .write(move |connection| queries::delete(connection, id))
             .await
     }
 
     /// Reads from the database, to find out whether it can be reached.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.connections.run(queries::probe).await
+        self.connections.read(queries::probe).await
     }
 }
 

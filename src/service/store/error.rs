@@ -37,8 +37,9 @@ pub enum StoreError {
     /// No connection became free within the pool timeout.
     #[error("no connection to the database became free in time")]
     Overloaded,
-    /// Another writer held the database for longer than the busy timeout.
-    #[error("the database is locked by another writer")]
+    /// Other writers held the database for too long: for the pool timeout in this process, for the busy timeout in
+    /// another.
+    #[error("other writers held the database for too long")]
     Busy,
     /// The database failed.
     #[error("the database failed: {0}")]

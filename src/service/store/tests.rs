@@ -75,7 +75,7 @@ async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
     for time in times {
         store
             .connections
-            .run(move |connection| queries::insert(connection, &fields("x"), at(time)))
+            .write(move |connection| queries::insert(connection, &fields("x"), at(time)))
             .await
             .unwrap();
     }
@@ -125,7 +125,7 @@ async fn every_connection_is_set_up_for_durability() {
     let (_directory, store) = new_store();
     let setup = store
         .connections
-        .run(|connection| {
+        .write(|connection| {
             use diesel::RunQueryDsl as _;
             use diesel::dsl::sql;
             use diesel::sql_types::{Integer, Text};
@@ -183,7 +183,7 @@ async fn a_commit_that_fails_is_no_success() {
     let (_directory, store) = new_store();
     let refused = store
         .connections
-        .run(|connection| {
+        .write(|connection| {
             // A deferred constraint is checked by the commit, as a full disk would be met there.
             connection.batch_execute(
                 "CREATE TABLE owners (item BIGINT REFERENCES items DEFERRABLE INITIALLY DEFERRED);
@@ -214,7 +214,7 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
     let holder = tokio::spawn(async move {
         holder
             .connections
-            .run(move |_| {
+            .read(move |_| {
                 taken.send(()).unwrap();
                 held.recv().ok();
                 Ok(())
