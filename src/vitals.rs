@@ -7,8 +7,10 @@ pub mod http;
 pub mod methods;
 pub mod ops;
 pub mod problem;
+mod reading;
 
 use std::{
+    any::Any,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,6 +32,7 @@ pub struct Vitals {
 struct Inner {
     registry: Registry,
     http: Arc<http::Recorder>,
+    database: database::Database,
 }
 
 impl Vitals {
@@ -46,6 +49,17 @@ impl Vitals {
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
     pub fn http(&self) -> http::Monitor {
         http::Monitor::new(Arc::clone(&self.inner.http))
+    }
+
+    /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
+    pub fn instrument<C>(
+        &self,
+        builder: diesel::r2d2::Builder<database::Manager<C>>,
+    ) -> database::PoolBuilder<C>
+    where
+        C: diesel::r2d2::R2D2Connection + Send + 'static,
+    {
+        self.inner.database.instrument(builder)
     }
 }
 
@@ -126,11 +140,17 @@ impl Builder {
             http::Families::declare(&mut registry, &self.latency_buckets),
             self.exclude,
         );
+        let database = database::Database::new(
+            &database::Families::declare(&mut registry, &self.latency_buckets),
+            CONTEXT_HOOKS,
+        );
         let registry = registry.build()?;
+        registry.register(database.levels())?;
         Ok(Vitals {
             inner: Arc::new(Inner {
                 registry,
                 http: Arc::new(http),
+                database,
             }),
         })
     }
@@ -144,6 +164,16 @@ pub enum BuildError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
+
+/// Ties what the database recorder records to the request that it is done for.
+const CONTEXT_HOOKS: database::Hooks = database::Hooks {
+    span: context::current_span,
+    capture: || Some(context::current()? as Arc<dyn Any + Send + Sync>),
+    within: |carried, work| match carried.and_then(|carried| carried.downcast().ok()) {
+        Some(context) => context::within(&mut Some(context), work),
+        None => work(),
+    },
+};
 
 /// The wall clock that gives series their creation times, as time since the Unix epoch.
 fn since_epoch() -> Duration {
