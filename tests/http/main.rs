@@ -8,3 +8,4 @@ mod count;
 mod labels;
 mod oracle;
 mod outcomes;
+mod traces;

@@ -1,0 +1,150 @@
+//! A trace's id goes from the request's `traceparent` to the exemplars, to the response and to the log.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use actix_vitals::{registry::Format, vitals::Vitals};
+use actix_web::{
+    App, HttpResponse,
+    http::header::HeaderMap,
+    test::{TestRequest, init_service, read_body, try_call_service},
+    web,
+};
+use tracing::instrument::WithSubscriber;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+/// Serves one request with these `traceparent` headers. Returns the response's headers and the OpenMetrics exposition.
+async fn serve(path: &str, traceparents: &[String]) -> (HeaderMap, String) {
+    let vitals = Vitals::builder().build().expect("defaults build");
+    let service = init_service(
+        App::new()
+            .route("/", web::get().to(HttpResponse::Ok))
+            .route("/logging", web::get().to(logging))
+            .route(
+                "/named",
+                web::get().to(async || {
+                    HttpResponse::Ok()
+                        .insert_header(("x-request-id", "mine"))
+                        .finish()
+                }),
+            )
+            .route(
+                "/panic",
+                web::get()
+                    .to(async || -> HttpResponse { panic!("the handler panics as it should") }),
+            )
+            .wrap(vitals.http()),
+    )
+    .await;
+    let request = traceparents
+        .iter()
+        .fold(TestRequest::with_uri(path), |request, value| {
+            request.append_header(("traceparent", value.as_str()))
+        });
+    let headers = match try_call_service(&service, request.to_request()).await {
+        Ok(response) => {
+            let headers = response.headers().clone();
+            read_body(response).await;
+            headers
+        }
+        Err(error) => error.error_response().headers().clone(),
+    };
+    let exposition = vitals.registry().encode(Format::OpenMetrics);
+    (headers, String::from_utf8(exposition).expect("UTF-8"))
+}
+
+async fn logging() -> HttpResponse {
+    tracing::info!("the handler has something to say");
+    actix_web::rt::task::yield_now().await;
+    tracing::info!("and says it again after a pause");
+    HttpResponse::Ok().finish()
+}
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{SPAN}-{flags}")
+}
+
+#[actix_web::test]
+async fn a_sampled_request_leaves_an_exemplar_and_its_response_carries_the_trace_id() {
+    let (headers, exposition) = serve("/", &[traceparent("01")]).await;
+    let exemplar = format!("# {{trace_id=\"{TRACE}\",span_id=\"{SPAN}\"}}");
+    let with_exemplar: Vec<_> = exposition
+        .lines()
+        .filter(|line| line.contains(&exemplar))
+        .collect();
+    assert_eq!(
+        with_exemplar.len(),
+        1,
+        "one classic bucket of one series: {with_exemplar:#?}"
+    );
+    assert!(with_exemplar[0].starts_with("http_request_duration_seconds_bucket{"));
+    assert_eq!(headers.get("x-request-id").expect("an id"), TRACE);
+}
+
+#[actix_web::test]
+async fn an_unsampled_request_leaves_no_exemplar_but_its_response_carries_the_trace_id() {
+    let (headers, exposition) = serve("/", &[traceparent("00")]).await;
+    assert!(!exposition.contains("trace_id"));
+    assert_eq!(headers.get("x-request-id").expect("an id"), TRACE);
+}
+
+#[actix_web::test]
+async fn a_malformed_a_repeated_and_an_absent_traceparent_break_nothing() {
+    for (values, why) in [
+        (vec!["00-nonsense".to_owned()], "malformed"),
+        (vec![traceparent("01"), traceparent("01")], "repeated"),
+        (vec![], "absent"),
+    ] {
+        let (headers, exposition) = serve("/", &values).await;
+        assert!(!exposition.contains("trace_id"), "{why}");
+        assert!(!headers.contains_key("x-request-id"), "{why}");
+    }
+}
+
+#[actix_web::test]
+async fn a_handler_that_names_its_request_itself_is_left_alone() {
+    let (headers, _) = serve("/named", &[traceparent("01")]).await;
+    assert_eq!(headers.get("x-request-id").expect("an id"), "mine");
+}
+
+#[actix_web::test]
+async fn the_answer_to_a_panic_carries_the_trace_id_too() {
+    let (headers, exposition) = serve("/panic", &[traceparent("01")]).await;
+    assert_eq!(headers.get("x-request-id").expect("an id"), TRACE);
+    assert!(exposition.contains("http_status=\"500\""), "{exposition}");
+}
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("the log").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn log_lines_of_a_request_bear_its_trace_id() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    serve("/logging", &[traceparent("00")])
+        .with_subscriber(subscriber)
+        .await;
+    let log = String::from_utf8(log.0.lock().expect("the log").clone()).expect("UTF-8");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("say")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines.iter().all(|line| line.contains(TRACE)), "{log}");
+}

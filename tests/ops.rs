@@ -1,0 +1,310 @@
+//! The scrape as it is offered: negotiated, filtered, shared, bounded in number and in time, and never brought down by
+//! a collector.
+
+use std::{
+    error::Error,
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use actix_vitals::{
+    registry::{Collector, FamilyDescription, Format},
+    vitals::{
+        Vitals,
+        ops::{Health, Ops, ProbeError, ScrapeSettings},
+    },
+};
+use actix_web::{
+    App,
+    body::MessageBody,
+    dev::{Service, ServiceResponse},
+    test::{TestRequest, call_service, init_service, read_body},
+};
+use futures_util::future::join_all;
+use prometheus::proto::MetricFamily;
+
+/// A collector that takes its time, or fails.
+struct Unusual {
+    name: &'static str,
+    gatherings: Arc<AtomicUsize>,
+    behave: fn() -> Result<(), Box<dyn Error + Send + Sync>>,
+}
+
+impl Collector for Unusual {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        Vec::new()
+    }
+
+    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.gatherings.fetch_add(1, Ordering::SeqCst);
+        (self.behave)()
+    }
+}
+
+fn vitals() -> Vitals {
+    Vitals::builder().build().expect("defaults build")
+}
+
+/// Registers a collector, and returns the count of its gatherings.
+fn register(
+    vitals: &Vitals,
+    name: &'static str,
+    behave: fn() -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Arc<AtomicUsize> {
+    let gatherings = Arc::new(AtomicUsize::new(0));
+    let collector = Unusual {
+        name,
+        gatherings: Arc::clone(&gatherings),
+        behave,
+    };
+    vitals
+        .registry()
+        .register(collector)
+        .expect("a name of its own");
+    gatherings
+}
+
+fn a_while() -> Result<(), Box<dyn Error + Send + Sync>> {
+    thread::sleep(Duration::from_millis(300));
+    Ok(())
+}
+
+async fn app(
+    vitals: &Vitals,
+    settings: ScrapeSettings,
+) -> impl Service<
+    actix_http::Request,
+    Response = ServiceResponse<impl MessageBody>,
+    Error = actix_web::Error,
+> {
+    let health = Health::new(async || Err(ProbeError("the database has gone fishing".to_owned())));
+    let ops = Ops::new(vitals.registry(), health, settings).expect("one set of ops endpoints");
+    init_service(App::new().configure(|config| ops.configure(config))).await
+}
+
+fn scrape(accept: &str) -> actix_http::Request {
+    TestRequest::with_uri("/metrics")
+        .insert_header(("accept", accept))
+        .to_request()
+}
+
+fn header<'a, B>(response: &'a ServiceResponse<B>, name: &str) -> &'a str {
+    response
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().expect("ASCII"))
+}
+
+async fn text(vitals: &Vitals, uri: &str) -> String {
+    let app = app(vitals, ScrapeSettings::default()).await;
+    let response = call_service(&app, TestRequest::with_uri(uri).to_request()).await;
+    assert_eq!(response.status(), 200);
+    String::from_utf8(read_body(response).await.to_vec()).expect("UTF-8")
+}
+
+#[actix_web::test]
+async fn the_client_chooses_format_and_encoding() {
+    let vitals = vitals();
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    for (accept, format) in [
+        ("*/*", Format::Text),
+        (
+            "application/openmetrics-text;version=1.0.0",
+            Format::OpenMetrics,
+        ),
+        (
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+            Format::Protobuf,
+        ),
+        ("image/png", Format::Text),
+    ] {
+        let response = call_service(&app, scrape(accept)).await;
+        assert_eq!(response.status(), 200, "{accept}");
+        assert_eq!(
+            header(&response, "content-type"),
+            format.content_type(),
+            "{accept}"
+        );
+        assert_eq!(header(&response, "vary"), "Accept, Accept-Encoding");
+    }
+    for (accepted, encoding) in [
+        ("gzip", "gzip"),
+        ("zstd", "zstd"),
+        ("br", ""),
+        ("gzip;q=0", ""),
+    ] {
+        let mut request = scrape("*/*");
+        let value = accepted.parse().expect("a header value");
+        request
+            .head_mut()
+            .headers_mut()
+            .insert("accept-encoding".parse().expect("a name"), value);
+        let response = call_service(&app, request).await;
+        assert_eq!(
+            header(&response, "content-encoding"),
+            encoding,
+            "{accepted}"
+        );
+        let body = read_body(response).await;
+        let text = match encoding {
+            "gzip" => {
+                let mut text = Vec::new();
+                flate2::read::GzDecoder::new(&*body)
+                    .read_to_end(&mut text)
+                    .expect("gzip");
+                text
+            }
+            "zstd" => zstd::decode_all(&*body).expect("zstd"),
+            _ => body.to_vec(),
+        };
+        assert!(text.starts_with(b"# HELP "), "{accepted}");
+    }
+}
+
+#[actix_web::test]
+async fn name_parameters_keep_only_the_families_of_those_names() {
+    let vitals = vitals();
+    let text = text(
+        &vitals,
+        "/metrics?name[]=inprogress_requests&name%5B%5D=vitals_series",
+    )
+    .await;
+    let families: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
+    assert_eq!(
+        families,
+        ["inprogress_requests gauge", "vitals_series gauge"],
+        "{text}"
+    );
+}
+
+#[actix_web::test]
+async fn concurrent_scrapes_of_one_kind_share_a_gathering() {
+    let vitals = vitals();
+    let gatherings = register(&vitals, "slow", a_while);
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    let responses = join_all((0..4).map(|_| call_service(&app, scrape("*/*")))).await;
+    assert!(responses.iter().all(|response| response.status() == 200));
+    assert_eq!(gatherings.load(Ordering::SeqCst), 1);
+    call_service(&app, scrape("*/*")).await;
+    assert_eq!(
+        gatherings.load(Ordering::SeqCst),
+        2,
+        "the next scrape gathers anew"
+    );
+}
+
+#[actix_web::test]
+async fn scrapes_beyond_the_limit_are_told_to_come_back() {
+    let vitals = vitals();
+    register(&vitals, "slow", a_while);
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    let responses = join_all((0..6).map(|_| call_service(&app, scrape("*/*")))).await;
+    let (served, refused): (Vec<_>, Vec<_>) = responses
+        .iter()
+        .partition(|response| response.status() == 200);
+    assert_eq!((served.len(), refused.len()), (4, 2));
+    for response in refused {
+        assert_eq!(response.status(), 503);
+        assert_eq!(header(response, "retry-after"), "1");
+        assert_eq!(header(response, "content-type"), "application/problem+json");
+    }
+    assert_eq!(
+        call_service(&app, scrape("*/*")).await.status(),
+        200,
+        "places are given back"
+    );
+}
+
+#[actix_web::test]
+async fn a_scrape_that_takes_too_long_is_given_up() {
+    let vitals = vitals();
+    register(&vitals, "slow", a_while);
+    let mut settings = ScrapeSettings::default();
+    settings.timeout = Duration::from_millis(20);
+    let app = app(&vitals, settings).await;
+    assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
+}
+
+#[actix_web::test]
+async fn a_collector_that_fails_or_panics_costs_its_own_rows_and_is_counted() {
+    let vitals = vitals();
+    register(&vitals, "failing", || Err("no luck".into()));
+    register(&vitals, "panicking", || {
+        panic!("the collector panics as it should")
+    });
+    register(&vitals, "working", || Ok(()));
+    let text = text(&vitals, "/metrics").await;
+    for (collector, errors) in [("failing", 1), ("panicking", 1), ("working", 0)] {
+        let line = format!("vitals_collector_errors_total{{collector=\"{collector}\"}} {errors}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+}
+
+#[actix_web::test]
+async fn the_users_own_metrics_appear_in_every_format() {
+    let vitals = vitals();
+    let orders = prometheus::IntCounter::new("orders_total", "Orders taken.").expect("a counter");
+    orders.inc_by(3);
+    vitals
+        .registry()
+        .prometheus()
+        .register(Box::new(orders))
+        .expect("a name of its own");
+    let registry = vitals.registry();
+    let text = |format| String::from_utf8_lossy(&registry.encode(format)).into_owned();
+    assert!(text(Format::Text).contains("# TYPE orders_total counter\norders_total 3\n"));
+    assert!(text(Format::OpenMetrics).contains("# TYPE orders counter\n"));
+    assert!(text(Format::OpenMetrics).contains("\norders_total 3"));
+    assert!(text(Format::Protobuf).contains("orders_total"));
+}
+
+#[actix_web::test]
+async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
+    let vitals = vitals();
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    for (path, status, body) in [
+        ("/livez", 200, r#"{"status":"ok"}"#),
+        (
+            "/readyz",
+            503,
+            r#"{"status":"error","database":"unreachable","detail":"the database has gone fishing"}"#,
+        ),
+        (
+            "/health",
+            503,
+            r#"{"status":"error","database":"unreachable","detail":"the database has gone fishing"}"#,
+        ),
+    ] {
+        let response = call_service(&app, TestRequest::with_uri(path).to_request()).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(read_body(response).await, body, "{path}");
+    }
+    let response = call_service(&app, TestRequest::post().uri("/metrics").to_request()).await;
+    assert_eq!(response.status(), 405);
+    assert_eq!(header(&response, "allow"), "GET, HEAD, OPTIONS");
+}
+
+#[actix_web::test]
+async fn who_watches_the_scrape_is_counted() {
+    let vitals = vitals();
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    for _ in 0..3 {
+        let response = call_service(&app, scrape("*/*")).await;
+        read_body(response).await;
+    }
+    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
+    let line = r#"ops_http_requests_total{endpoint="/metrics",method="GET",status="200"} 3"#;
+    assert!(text.contains(line), "{text}");
+}
