@@ -28,7 +28,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
-    let server = Server::bind(settings)?;
+    let vitals = settings.metrics.to_builder().jemalloc().build()?;
+    let server = Server::bind(settings, vitals)?;
     server.announce(&mut io::stdout())?;
     server.run().await
 }

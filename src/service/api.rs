@@ -16,6 +16,8 @@ use actix_web::web::{self, ServiceConfig};
 
 use crate::service::store::Store;
 
+pub(super) use self::problem::no_route;
+
 /// What the API needs to know of the service around it.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -36,7 +38,7 @@ impl Api {
             .app_data(greeting::Links::new(self.operations))
             .configure(greeting::configure)
             .configure(data::configure)
-            .default_service(web::to(problem::no_route));
+            .default_service(web::to(no_route));
     }
 }
 

@@ -7,20 +7,24 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::web::ServiceConfig;
-use actix_web::{App, HttpServer, rt};
+use actix_web::{App, HttpServer, rt, web};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::api::Api;
-use super::settings::Settings;
+use super::api::{self, Api};
+use super::settings::{ServerSettings, Settings};
 use super::store::{OpenError, Store};
+use crate::vitals::ops::{Health, Ops, OpsError, ProbeError, ScrapeSettings};
+use crate::vitals::{BuildError, Vitals};
 
 /// Connections that may wait to be accepted, of each listener.
 const BACKLOG: u32 = 2048;
 
 /// Threads that serve the operators' listener: scrapes and probes are few.
 const OPS_WORKERS: usize = 1;
+
+/// The operators' endpoints, for the greeting to link to.
+const OPERATIONS: &[&str] = &["/health", "/livez", "/metrics", "/readyz"];
 
 /// Why the server did not start, or did not end well; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,12 @@ pub enum ServerError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The metrics cannot be set up.
+    #[error("The metrics cannot be set up: {0}")]
+    Vitals(#[from] BuildError),
+    /// The operators' endpoints cannot be set up.
+    #[error("The operators' endpoints cannot be set up: {0}")]
+    Ops(#[from] OpsError),
     /// Threads or signal handlers could not be set up, or the accept loop broke.
     #[error("The server failed: {0}")]
     Failed(#[from] io::Error),
@@ -49,10 +59,13 @@ pub enum ServerError {
 /// Clients may connect from now on; they are answered once it runs.
 #[derive(Debug)]
 pub struct Server {
-    settings: Settings,
+    settings: ServerSettings,
+    vitals: Vitals,
     store: Store,
-    public: Listener,
-    ops: Option<Listener>,
+    health: Health,
+    ops: Ops,
+    public_listener: Listener,
+    ops_listener: Option<Listener>,
 }
 
 /// A bound socket, and the address it got.
@@ -63,29 +76,34 @@ struct Listener {
 }
 
 impl Server {
-    /// Binds the listeners, opens the database and brings its tables up to date. Blocks.
+    /// Binds the listeners, opens the database and brings its tables up to date; `vitals` will watch it. Blocks.
     ///
     /// Panics outside a Tokio runtime.
-    pub fn bind(settings: Settings) -> Result<Self, ServerError> {
-        let public = Listener::bind(settings.server.listen)?;
-        let ops = settings.server.ops_listen.map(Listener::bind).transpose()?;
+    pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
+        let public_listener = Listener::bind(settings.server.listen)?;
+        let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database)?;
+        let health = health_of(&store);
+        let ops = Ops::new(vitals.registry(), health.clone(), ScrapeSettings::default())?;
         Ok(Self {
-            settings,
+            settings: settings.server,
+            vitals,
             store,
-            public,
+            health,
             ops,
+            public_listener,
+            ops_listener,
         })
     }
 
     /// The address that the API is served on.
     pub fn address(&self) -> SocketAddr {
-        self.public.address
+        self.public_listener.address
     }
 
     /// The address of the operators' endpoints, where it is another one.
     pub fn ops_address(&self) -> Option<SocketAddr> {
-        self.ops.as_ref().map(|listener| listener.address)
+        self.ops_listener.as_ref().map(|listener| listener.address)
     }
 
     /// Writes each address on one line, for a script to read.
@@ -99,75 +117,98 @@ impl Server {
 
     /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish within the shutdown timeout.
     ///
-    /// A second signal ends it at once.
+    /// From the signal on `/readyz` answers 503. A second signal ends it at once.
     pub async fn run(self) -> Result<(), ServerError> {
-        let shutdown_timeout = self.settings.server.shutdown_timeout;
-        let operations = if self.ops.is_some() {
-            &[][..]
-        } else {
-            OPERATIONS
-        };
-        let api = Api {
-            store: self.store,
-            body_limit: self.settings.server.body_limit,
-            operations,
-        };
-        let with_ops = self.ops.is_none();
-        let public = HttpServer::new(move || {
-            let api = api.clone();
-            App::new().configure(move |routes| {
-                if with_ops {
-                    configure_ops(routes);
-                }
-                api.configure(routes);
-            })
-        });
-        let public = match self.settings.server.workers {
-            Some(count) => public.workers(count),
-            None => public,
-        }
-        // A client that closes its side has left, and should be noticed.
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .shutdown_timeout(whole_seconds(shutdown_timeout))
-        .listen_auto_h2c(self.public.socket)?
-        .run();
-        let mut servers = vec![public.handle()];
+        let mut signals = Signals::new()?;
+        let health = self.health.clone();
+        let (public, ops) = self.start()?;
+        let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
-
-        if let Some(listener) = self.ops {
-            let ops = HttpServer::new(|| App::new().configure(configure_ops))
-                .workers(OPS_WORKERS)
-                .h1_allow_half_closed(false)
-                .disable_signals()
-                .shutdown_timeout(whole_seconds(shutdown_timeout))
-                .listen_auto_h2c(listener.socket)?
-                .run();
-            servers.push(ops.handle());
+        if let Some(ops) = ops {
+            handles.push(ops.handle());
             rt::spawn(ops);
         }
 
-        let mut signals = Signals::new()?;
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "shutting down"),
             // It ends by itself only when it fails.
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
+        health.drain();
         tokio::select! {
-            () = stop(servers) => {
+            () = stop(handles) => {
                 tracing::info!("stopped");
                 Ok(())
             }
             _ = signals.next() => Err(ServerError::Interrupted),
         }
     }
+
+    /// Starts the workers of each listener.
+    fn start(self) -> io::Result<(actix_web::dev::Server, Option<actix_web::dev::Server>)> {
+        let settings = self.settings;
+        let vitals = self.vitals;
+        // Where the operators have no listener of their own, they are served on this one.
+        let shared_ops = self.ops_listener.is_none().then(|| self.ops.clone());
+        let api = Api {
+            store: self.store,
+            body_limit: settings.body_limit,
+            operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
+        };
+        let public = HttpServer::new(move || {
+            App::new()
+                .configure(|routes| {
+                    if let Some(ops) = &shared_ops {
+                        ops.configure(routes);
+                    }
+                    api.configure(routes);
+                })
+                // The outermost, so that nothing escapes it.
+                .wrap(vitals.http())
+        });
+        let public = match settings.workers {
+            Some(count) => public.workers(count),
+            None => public,
+        };
+        let public = public
+            // A client that closes its side has left, and should be noticed.
+            .h1_allow_half_closed(false)
+            .disable_signals()
+            .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
+            .listen_auto_h2c(self.public_listener.socket)?
+            .run();
+        let Some(listener) = self.ops_listener else {
+            return Ok((public, None));
+        };
+        let ops = self.ops;
+        let ops = HttpServer::new(move || {
+            App::new()
+                .configure(|routes| ops.configure(routes))
+                .default_service(web::to(api::no_route))
+        })
+        .workers(OPS_WORKERS)
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
+        .listen_auto_h2c(listener.socket)?
+        .run();
+        Ok((public, Some(ops)))
+    }
 }
 
-/// The operators' endpoints, by path.
-const OPERATIONS: &[&str] = &[];
-
-/// Adds the operators' endpoints.
-fn configure_ops(_routes: &mut ServiceConfig) {}
+/// Health that is the store's: what keeps it from reading from its database is told without any detail of that.
+fn health_of(store: &Store) -> Health {
+    let store = store.clone();
+    Health::new(move || {
+        let store = store.clone();
+        async move {
+            store.probe().await.map_err(|error| {
+                tracing::warn!(cause = %error, "the database cannot be reached");
+                ProbeError("the database did not answer".to_owned())
+            })
+        }
+    })
+}
 
 /// Stops the servers, one after the other: the operators' last, so that they can watch until the end.
 async fn stop(servers: Vec<ServerHandle>) {
@@ -201,8 +242,8 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
 
 /// The signals that ask the service to end.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {

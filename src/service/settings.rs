@@ -20,6 +20,8 @@ use std::time::Duration;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
+use crate::vitals::{self, Vitals};
+
 pub use database_url::{DatabaseUrl, SqliteLocation};
 pub use values::{LatencyBuckets, LogFilter, LogFormat};
 
@@ -125,9 +127,20 @@ pub struct MetricsSettings {
     )]
     pub latency_buckets: LatencyBuckets,
 
-    /// Endpoints that are not recorded, by route pattern (/data/{item_id}) or `unmatched`, separated by commas
+    /// Endpoints that are not recorded, by route pattern (/data/{item_id}), or `unmatched`, or `*` for all; separated by commas
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
+}
+
+impl MetricsSettings {
+    /// The monitoring that these settings ask for, to be built.
+    pub fn to_builder(&self) -> vitals::Builder {
+        Vitals::builder()
+            .max_series(self.max_series)
+            .native_buckets(self.native_buckets)
+            .latency_buckets(self.latency_buckets.as_slice())
+            .exclude(&self.exclude)
+    }
 }
 
 /// What is logged, and how.

@@ -34,7 +34,10 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.database.pool_timeout, Duration::from_secs(2));
     assert_eq!(settings.metrics.max_series, 2000);
     assert_eq!(settings.metrics.native_buckets, 160);
-    assert_eq!(settings.metrics.latency_buckets.as_slice().len(), 14);
+    assert_eq!(
+        settings.metrics.latency_buckets.as_slice(),
+        vitals::LATENCY_BUCKETS
+    );
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
     assert_eq!(settings.log.filter.to_string(), "info");
     assert_eq!(settings.log.format, LogFormat::Text);

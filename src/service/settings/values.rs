@@ -159,14 +159,14 @@ pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {
     Ok(LatencyBuckets(bounds))
 }
 
-/// An endpoint as its label tells it: a route pattern, or `unmatched`.
+/// An endpoint as its label tells it: a route pattern, or `unmatched`; or `*` for all.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let name = text.trim();
-    if name.starts_with('/') || name == "unmatched" {
+    if name.starts_with('/') || matches!(name, "unmatched" | "*") {
         Ok(name.to_owned())
     } else {
         Err(format!(
-            "must list route patterns, such as /data/{{item_id}}, or unmatched, not `{text}`"
+            "must list route patterns, such as /data/{{item_id}}, or unmatched or *, not `{text}`"
         ))
     }
 }
