@@ -138,8 +138,8 @@ struct Item<'a> {
 impl<'a> Item<'a> {
     /// The parameters but for the malformed ones; those that stand twice come twice.
     fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        split_unquoted(self.parameters, b';')
-            .filter_map(|parameter| parameter.split_once('='))
+        split_unquoted(self.parameters.as_bytes(), b';')
+            .filter_map(|parameter| std::str::from_utf8(parameter).ok()?.split_once('='))
             .map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
     }
 
@@ -163,9 +163,9 @@ impl<'a> Item<'a> {
 fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (Item<'a>, f32)> {
     headers
         .iter()
-        .filter_map(|header| std::str::from_utf8(header).ok())
         .flat_map(|header| split_unquoted(header, b','))
         .filter_map(|element| {
+            let element = std::str::from_utf8(element).ok()?;
             let (value, parameters) = element.split_once(';').unwrap_or((element, ""));
             let item = Item {
                 value: value.trim(),
@@ -183,13 +183,13 @@ fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (Item<'a>, f32)> {
 }
 
 /// The parts of `text` between separators that stand outside of double quotes.
-fn split_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
         let mut quoted = false;
         let mut escaped = false;
-        let end = text.bytes().position(|byte| {
+        let end = text.iter().position(|&byte| {
             let ends = byte == separator && !quoted;
             if byte == b'"' && !escaped {
                 quoted = !quoted;
