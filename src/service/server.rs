@@ -82,7 +82,7 @@ impl Server {
     pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
-        let store = Store::open(&settings.database)?;
+        let store = Store::open(&settings.database, &vitals)?;
         let health = health_of(&store);
         let ops = Ops::new(vitals.registry(), health.clone(), ScrapeSettings::default())?;
         Ok(Self {

@@ -17,6 +17,8 @@ use self::connection::Connection;
 use self::migrations::MigrationError;
 use self::pool::Connections;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
+use crate::vitals::Vitals;
+use crate::vitals::database::CheckoutError;
 
 pub use self::error::{OpenError, StoreError};
 pub use self::models::{Item, ItemFields};
@@ -34,33 +36,23 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database, brings its tables up to date and fills the pool. Blocks.
-    pub fn open(settings: &DatabaseSettings) -> Result<Self, OpenError> {
-        let database = settings.url.to_string();
-        let migrated = if settings.url == DatabaseUrl::Sqlite(SqliteLocation::Memory) {
-            let connections = Connections::new(settings);
-            let run = connections.run_here(settings.pool_timeout, migrations::run);
-            let run = run.map_err(|error| OpenError::Unreachable {
-                database: database.clone(),
-                cause: error.to_string(),
-            })?;
-            run.map(|count| (connections, count))
-        } else {
-            // A connection outside the pool says what is wrong with it; the pool would say that it waited in vain.
-            let mut first = open_first(&settings.url)?;
-            migrations::run(&mut first).map(|count| (Connections::new(settings), count))
+    /// Opens the database, to be watched by `vitals`, and brings its tables up to date. Blocks.
+    pub fn open(settings: &DatabaseSettings, vitals: &Vitals) -> Result<Self, OpenError> {
+        let unreachable = |error: CheckoutError| OpenError::Unreachable {
+            database: settings.url.to_string(),
+            cause: error.to_string(),
         };
-        let (connections, count) = migrated.map_err(|error| match error {
-            MigrationError::Unusable(cause) => OpenError::Unusable {
-                database: database.clone(),
-                cause: cause.to_string(),
-            },
-            MigrationError::Failed(cause) => OpenError::Migration {
-                database: database.clone(),
-                cause: cause.to_string(),
-            },
-        })?;
-        tracing::info!(%database, migrations = count, "database open");
+        let in_memory = settings.url == DatabaseUrl::Sqlite(SqliteLocation::Memory);
+        if !in_memory {
+            // A connection outside the pool says what is wrong with it; the pool would say that it waited in vain.
+            migrate(&mut open_first(&settings.url)?, &settings.url)?;
+        }
+        let connections = Connections::open(settings, vitals).map_err(unreachable)?;
+        if in_memory {
+            connections
+                .run_here(|connection| migrate(connection, &settings.url))
+                .map_err(unreachable)??;
+        }
         Ok(Self { connections })
     }
 
@@ -118,6 +110,25 @@ fn open_first(url: &DatabaseUrl) -> Result<Connection, OpenError> {
         cause: error.to_string(),
     })?;
     Ok(connection)
+}
+
+/// Brings the tables up to date.
+fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenError> {
+    let database = url.to_string();
+    match migrations::run(connection) {
+        Ok(migrations) => {
+            tracing::info!(%database, migrations, "database open");
+            Ok(())
+        }
+        Err(MigrationError::Unusable(cause)) => Err(OpenError::Unusable {
+            database,
+            cause: cause.to_string(),
+        }),
+        Err(MigrationError::Failed(cause)) => Err(OpenError::Migration {
+            database,
+            cause: cause.to_string(),
+        }),
+    }
 }
 
 /// The time in UTC, to the microsecond: as exact as every database keeps it.

@@ -36,6 +36,10 @@ impl From<StoreError> for Problem {
                 tracing::debug!(cause = %error, "a request was turned away");
                 "The database is busy. Try again in a moment."
             }
+            StoreError::Unreachable => {
+                tracing::debug!(cause = %error, "a request was turned away");
+                "The database cannot be reached at the moment. Try again later."
+            }
             StoreError::Database(cause) => {
                 tracing::error!(%cause, "the database failed");
                 "The database cannot be used at the moment. Try again later."

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
-use crate::vitals::problem;
+use crate::vitals::{Vitals, problem};
 
 struct Answer {
     status: StatusCode,
@@ -33,11 +33,14 @@ impl Answer {
 /// Sends requests one after the other to an API of their own.
 async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer> {
     let api = Api {
-        store: Store::open(&DatabaseSettings {
-            url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
-            pool_size: 1,
-            pool_timeout: Duration::from_secs(5),
-        })
+        store: Store::open(
+            &DatabaseSettings {
+                url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
+                pool_size: 1,
+                pool_timeout: Duration::from_secs(5),
+            },
+            &Vitals::builder().build().unwrap(),
+        )
         .unwrap(),
         body_limit: 1024,
         operations: &["/metrics"],

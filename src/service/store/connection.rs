@@ -1,5 +1,7 @@
 //! One connection: its type, how it is opened and how it is set up.
 
+use std::time::Duration;
+
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{self, CustomizeConnection};
 use diesel::sqlite::SqliteConnection;
@@ -9,16 +11,17 @@ use crate::service::settings::{DatabaseUrl, SqliteLocation};
 /// A connection to whichever database the settings name.
 pub(super) type Connection = SqliteConnection;
 
-/// What every connection is told before its first use.
+/// How long a writer waits for another, which may be of another process, before it fails.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What every connection is told before its first use, apart from [`BUSY_TIMEOUT`].
 ///
-/// - `busy_timeout`: a writer waits for the one before it, in milliseconds, instead of failing at once.
 /// - `journal_mode = WAL`: readers and a writer do not wait for each other.
 /// - `synchronous = FULL`: a commit returns when the write-ahead log is on the disk, so that an acknowledged write
 ///   survives `kill -9` and the loss of power. `NORMAL`, the usual companion of WAL, would lose the last commits with
 ///   the power (<https://www.sqlite.org/pragma.html#pragma_synchronous>). `fullfsync` asks macOS for the same.
 /// - `foreign_keys`: SQLite checks them only when asked, connection by connection.
 const SQLITE_SETUP: &str = "\
-    PRAGMA busy_timeout = 5000; \
     PRAGMA journal_mode = WAL; \
     PRAGMA synchronous = FULL; \
     PRAGMA fullfsync = ON; \
@@ -39,7 +42,10 @@ pub(super) fn address(url: &DatabaseUrl) -> String {
 
 /// Sets a new connection up.
 pub(super) fn set_up(connection: &mut Connection) -> diesel::QueryResult<()> {
-    connection.batch_execute(SQLITE_SETUP)
+    let busy_timeout_ms = BUSY_TIMEOUT.as_millis();
+    connection.batch_execute(&format!(
+        "PRAGMA busy_timeout = {busy_timeout_ms}; {SQLITE_SETUP}"
+    ))
 }
 
 /// Sets up each connection that the pool opens.

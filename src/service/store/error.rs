@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::vitals::database::RunError;
+
 /// Why the store could not be opened; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -34,13 +36,15 @@ pub enum OpenError {
 /// Why the store could not do what it was asked. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection became free within the pool timeout.
+    /// No connection became free within the pool timeout, or too many waited for one already.
     #[error("no connection to the database became free in time")]
     Overloaded,
-    /// Other writers held the database for too long: for the pool timeout in this process, for the busy timeout in
-    /// another.
-    #[error("other writers held the database for too long")]
+    /// A writer of another process held the database for longer than the busy timeout.
+    #[error("another process held the database for too long")]
     Busy,
+    /// There is no connection to the database, and none could be opened.
+    #[error("the database cannot be reached")]
+    Unreachable,
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(DieselError),
@@ -59,6 +63,17 @@ impl From<DieselError> for StoreError {
                 Self::Busy
             }
             _ => Self::Database(error),
+        }
+    }
+}
+
+impl From<RunError<DieselError>> for StoreError {
+    fn from(error: RunError<DieselError>) -> Self {
+        match error {
+            RunError::Saturated | RunError::Timeout => Self::Overloaded,
+            RunError::Unavailable | RunError::Cancelled => Self::Unreachable,
+            RunError::Query(error) => error.into(),
+            RunError::Panicked => Self::Panicked,
         }
     }
 }

@@ -17,9 +17,13 @@ fn settings(path: &Path) -> DatabaseSettings {
     }
 }
 
+fn open(settings: &DatabaseSettings) -> Result<Store, OpenError> {
+    Store::open(settings, &Vitals::builder().build().unwrap())
+}
+
 fn new_store() -> (TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&settings(&directory.path().join("test.db"))).unwrap();
+    let store = open(&settings(&directory.path().join("test.db"))).unwrap();
     (directory, store)
 }
 
@@ -111,12 +115,12 @@ fn an_item_shows_its_time_in_utc_with_six_digits() {
 async fn a_second_start_finds_the_data_again() {
     let directory = tempfile::tempdir().unwrap();
     let settings = settings(&directory.path().join("test.db"));
-    let created = Store::open(&settings)
+    let created = open(&settings)
         .unwrap()
         .create(fields("Ada"))
         .await
         .unwrap();
-    let again = Store::open(&settings).unwrap();
+    let again = open(&settings).unwrap();
     assert_eq!(again.find(created.id).await.unwrap(), Some(created));
 }
 
@@ -143,7 +147,7 @@ async fn every_connection_is_set_up_for_durability() {
 
 #[tokio::test]
 async fn a_database_in_memory_keeps_its_items() {
-    let store = Store::open(&DatabaseSettings {
+    let store = open(&DatabaseSettings {
         url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
         pool_size: 10,
         pool_timeout: Duration::from_secs(5),
@@ -202,7 +206,7 @@ async fn a_commit_that_fails_is_no_success() {
 #[tokio::test]
 async fn a_pool_without_a_free_connection_is_overloaded() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&DatabaseSettings {
+    let store = open(&DatabaseSettings {
         pool_size: 1,
         pool_timeout: Duration::from_millis(50),
         ..settings(&directory.path().join("test.db"))
@@ -244,7 +248,7 @@ fn a_database_that_cannot_be_used_is_refused_in_one_sentence() {
         (text, "cannot be used: file is not a database"),
         (foreign, "cannot be migrated"),
     ] {
-        let sentence = Store::open(&settings(&path)).unwrap_err().to_string();
+        let sentence = open(&settings(&path)).unwrap_err().to_string();
         assert!(sentence.contains(words), "{sentence}");
         assert!(sentence.starts_with("The SQLite database /"), "{sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
