@@ -7,9 +7,9 @@ use diesel::prelude::*;
 
 use crate::registry::{Format, Registry, SpanContext};
 
+use super::Database;
 use super::families::Families;
 use super::hooks::Hooks;
-use super::Database;
 
 diesel::table! {
     items (id) {
