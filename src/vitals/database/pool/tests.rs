@@ -1,1 +1,629 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
+use diesel::result::Error;
+use prometheus::proto::MetricFamily;
+use tempfile::TempDir;
+
+use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
+use super::super::hooks::{Carried, Hooks};
+use super::{CheckoutError, Manager, Pool, RunError};
+use crate::registry::Collector;
+
+type Builder = r2d2::Builder<Manager<SqliteConnection>>;
+
+/// A pool on a database of its own, with the table.
+struct Pooled {
+    fixture: Fixture,
+    pool: Pool<SqliteConnection>,
+    _directory: TempDir,
+}
+
+fn pooled(settings: impl FnOnce(Builder) -> Builder) -> Pooled {
+    pooled_with(Fixture::new(), 1024, settings)
+}
+
+fn pooled_with(
+    fixture: Fixture,
+    max_waiters: usize,
+    settings: impl FnOnce(Builder) -> Builder,
+) -> Pooled {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pool.db");
+    let path = path.to_str().unwrap();
+    create_table(&mut SqliteConnection::establish(path).unwrap());
+    let pool = fixture
+        .database
+        .instrument(settings(r2d2::Pool::builder()))
+        .max_waiters(max_waiters)
+        .build(ConnectionManager::new(path))
+        .unwrap();
+    Pooled {
+        fixture,
+        pool,
+        _directory: directory,
+    }
+}
+
+fn of_size(size: u32) -> impl FnOnce(Builder) -> Builder {
+    move |builder| {
+        builder
+            .max_size(size)
+            .connection_timeout(Duration::from_secs(5))
+    }
+}
+
+fn impatient(size: u32) -> impl FnOnce(Builder) -> Builder {
+    move |builder| {
+        builder
+            .max_size(size)
+            .connection_timeout(Duration::from_millis(50))
+    }
+}
+
+impl Pooled {
+    fn waiters(&self) -> i64 {
+        self.fixture.families.pool_waiters.get().value()
+    }
+
+    fn waits(&self) -> u64 {
+        self.fixture
+            .families
+            .pool_wait_seconds
+            .get()
+            .snapshot()
+            .count
+    }
+
+    fn waited_seconds(&self) -> f64 {
+        self.fixture.families.pool_wait_seconds.get().snapshot().sum
+    }
+
+    fn holds(&self) -> u64 {
+        self.fixture
+            .families
+            .pool_hold_seconds
+            .get()
+            .snapshot()
+            .count
+    }
+
+    fn timeouts(&self) -> u64 {
+        self.fixture.families.pool_timeouts.get().value()
+    }
+
+    /// Checked out, idle, maximum.
+    fn levels(&self) -> Option<[f64; 3]> {
+        levels(&self.fixture)
+    }
+}
+
+fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
+    let mut rows = Vec::new();
+    fixture.database.levels().collect(&mut rows).unwrap();
+    let value = |family: &MetricFamily| family.get_metric()[0].get_gauge().get_value();
+    match &rows[..] {
+        [] => None,
+        [out, idle, max] => Some([value(out), value(idle), value(max)]),
+        _ => panic!("{rows:?}"),
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Work that signals when it has begun, and goes on when told to.
+struct Gate {
+    begun: tokio::sync::oneshot::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+}
+
+impl Gate {
+    fn new() -> (
+        Self,
+        impl FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send,
+    ) {
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let (go_on, wait) = mpsc::channel();
+        let work = move |_: &mut SqliteConnection| {
+            begin.send(()).ok();
+            wait.recv().ok();
+            Ok(7)
+        };
+        (Self { begun, go_on }, work)
+    }
+}
+
+#[test]
+fn levels_holds_and_waits_are_those_of_the_pool() {
+    let pooled = pooled(of_size(2));
+    assert_eq!(pooled.levels(), Some([0.0, 2.0, 2.0]));
+    let first = pooled.pool.get().unwrap();
+    assert_eq!(pooled.levels(), Some([1.0, 1.0, 2.0]));
+    let second = pooled.pool.get().unwrap();
+    assert_eq!(pooled.levels(), Some([2.0, 0.0, 2.0]));
+    assert_eq!(
+        (pooled.waits(), pooled.holds(), pooled.waiters()),
+        (2, 0, 0)
+    );
+    drop((first, second));
+    assert_eq!(pooled.levels(), Some([0.0, 2.0, 2.0]));
+    assert_eq!(
+        (pooled.waits(), pooled.holds(), pooled.timeouts()),
+        (2, 2, 0)
+    );
+}
+
+#[test]
+fn several_pools_are_added_up_and_a_closed_one_is_gone() {
+    let fixture = Fixture::new();
+    let open = |size| {
+        fixture
+            .database
+            .instrument(r2d2::Pool::builder().max_size(size))
+            .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+            .unwrap()
+    };
+    assert_eq!(levels(&fixture), None);
+    let (one, three) = (open(1), open(3));
+    assert_eq!(levels(&fixture), Some([0.0, 4.0, 4.0]));
+    drop(three);
+    until("the pool is closed", || {
+        levels(&fixture) == Some([0.0, 1.0, 1.0])
+    });
+    drop(one);
+    until("both are closed", || levels(&fixture).is_none());
+}
+
+#[test]
+fn connections_are_counted_and_timed_when_opened() {
+    let pooled = pooled(of_size(3));
+    let families = &pooled.fixture.families;
+    assert_eq!(families.connections_opened.get().value(), 3);
+    assert_eq!(families.connection_open_seconds.get().snapshot().count, 3);
+    assert_eq!(families.connection_open_errors.get().value(), 0);
+}
+
+#[test]
+fn a_connection_that_cannot_be_opened_is_an_open_error_and_no_connection() {
+    let fixture = Fixture::new();
+    let builder = r2d2::Pool::builder()
+        .max_size(1)
+        .connection_timeout(Duration::from_millis(50));
+    let error = fixture
+        .database
+        .instrument(builder)
+        .build(ConnectionManager::<SqliteConnection>::new(
+            "/nowhere/s3cret.db",
+        ))
+        .unwrap_err();
+    assert_eq!(error, CheckoutError::Unavailable);
+    assert!(!format!("{error} {error:?}").contains("s3cret"));
+    assert!(fixture.families.connection_open_errors.get().value() >= 1);
+    assert_eq!(fixture.families.connections_opened.get().value(), 0);
+    assert_eq!(
+        fixture
+            .families
+            .connection_open_seconds
+            .get()
+            .snapshot()
+            .count,
+        0
+    );
+}
+
+#[test]
+fn a_pool_without_a_database_says_so_and_recovers() {
+    let fixture = Fixture::new();
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("later");
+    let path = home.join("pool.db");
+    let builder = r2d2::Pool::builder()
+        .max_size(1)
+        .connection_timeout(Duration::from_millis(100));
+    let pool =
+        fixture.database.instrument(builder).build_unchecked(
+            ConnectionManager::<SqliteConnection>::new(path.to_str().unwrap()),
+        );
+    assert_eq!(
+        pool.get().map(drop).unwrap_err(),
+        CheckoutError::Unavailable
+    );
+    assert_eq!(fixture.families.pool_timeouts.get().value(), 1);
+    std::fs::create_dir(&home).unwrap();
+    until("the database is there", || pool.get().is_ok());
+    let _all = pool.get().unwrap();
+    assert_eq!(pool.get().map(drop).unwrap_err(), CheckoutError::Timeout);
+}
+
+#[test]
+fn pings_at_checkout_are_no_queries() {
+    let pooled = pooled(|builder| of_size(1)(builder).test_on_check_out(true));
+    for name in ["a", "b", "c"] {
+        insert(&mut pooled.pool.get().unwrap(), name).unwrap();
+    }
+    assert_eq!(pooled.fixture.queries(), [("insert".to_owned(), 3)]);
+}
+
+#[derive(Debug)]
+struct Customizer;
+
+impl CustomizeConnection<SqliteConnection, r2d2::Error> for Customizer {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), r2d2::Error> {
+        connection
+            .batch_execute("PRAGMA foreign_keys = ON")
+            .map_err(r2d2::Error::QueryError)
+    }
+}
+
+#[test]
+fn the_customizer_of_the_builder_is_kept() {
+    let pooled = pooled(|builder| of_size(2)(builder).connection_customizer(Box::new(Customizer)));
+    assert_eq!(pooled.fixture.queries(), [("other".to_owned(), 2)]);
+}
+
+#[test]
+fn whoever_blocks_for_a_connection_is_a_waiter_until_it_has_one() {
+    let pooled = pooled(of_size(1));
+    let held = pooled.pool.get().unwrap();
+    let before = pooled.waited_seconds();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| pooled.pool.get().map(drop));
+        until("it waits", || pooled.waiters() == 1);
+        std::thread::sleep(Duration::from_millis(20));
+        drop(held);
+        waiter.join().unwrap().unwrap();
+    });
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 0)
+    );
+    assert!(pooled.waited_seconds() - before >= 0.02);
+}
+
+#[test]
+fn a_blocking_wait_that_times_out_is_one_timeout_and_one_wait() {
+    let pooled = pooled(impatient(1));
+    let _held = pooled.pool.get().unwrap();
+    assert_eq!(
+        pooled.pool.get().map(drop).unwrap_err(),
+        CheckoutError::Timeout
+    );
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    assert!(pooled.waited_seconds() >= 0.05);
+}
+
+#[actix_web::test]
+async fn work_runs_on_a_connection_of_the_pool() {
+    let pooled = pooled(of_size(2));
+    let id = pooled
+        .pool
+        .run(|connection| insert_returning(connection, "a"))
+        .await
+        .unwrap();
+    assert_eq!(id, 1);
+    assert_eq!(pooled.fixture.queries(), [("insert".to_owned(), 1)]);
+    assert_eq!(
+        (pooled.waits(), pooled.holds(), pooled.waiters()),
+        (1, 1, 0)
+    );
+    assert_eq!(pooled.levels(), Some([0.0, 2.0, 2.0]));
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the name is taken")]
+struct Taken(#[source] Error);
+
+#[actix_web::test]
+async fn the_error_of_the_work_is_returned_and_counted_once() {
+    let pooled = pooled(of_size(1));
+    pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap();
+    let error = pooled
+        .pool
+        .run(|connection| insert_returning(connection, "a").map_err(Taken))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RunError::Query(Taken(_))));
+    let reported = pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        reported,
+        RunError::Query(Error::DatabaseError(..))
+    ));
+    let missing = pooled
+        .pool
+        .run(|connection| items::table.find(9).first::<(i32, String)>(connection))
+        .await
+        .unwrap_err();
+    assert!(matches!(missing, RunError::Query(Error::NotFound)));
+    assert_eq!(
+        pooled.fixture.errors(),
+        [("insert".to_owned(), "unique_violation".to_owned(), 2)]
+    );
+}
+
+#[actix_web::test]
+async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
+    let pooled = pooled(impatient(1));
+    let (gate, work) = Gate::new();
+    let holder = actix_web::rt::spawn({
+        let pool = pooled.pool.clone();
+        async move { pool.run(work).await }
+    });
+    gate.begun.await.unwrap();
+    let refused = pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, RunError::Timeout));
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    gate.go_on.send(()).unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), 7);
+    assert_eq!(pooled.fixture.queries(), []);
+}
+
+#[actix_web::test]
+async fn work_waits_for_those_who_block_as_well() {
+    let pooled = pooled(impatient(1));
+    let held = pooled.pool.get().unwrap();
+    let refused = pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, RunError::Timeout));
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    drop(held);
+    pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap();
+}
+
+#[actix_web::test]
+async fn a_wait_in_line_is_measured_once_from_its_beginning() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = Gate::new();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move { pool.run(work).await });
+    gate.begun.await.unwrap();
+    let before = pooled.waited_seconds();
+    let pool = pooled.pool.clone();
+    let waiter =
+        actix_web::rt::spawn(async move { pool.run(|connection| insert(connection, "a")).await });
+    soon("it waits", || pooled.waiters() == 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(pooled.waits(), 1);
+    gate.go_on.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    waiter.await.unwrap().unwrap();
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 0)
+    );
+    assert!(pooled.waited_seconds() - before >= 0.02);
+}
+
+#[actix_web::test]
+async fn the_line_has_an_end() {
+    let pooled = pooled_with(Fixture::new(), 2, of_size(1));
+    let (gate, work) = Gate::new();
+    let spawn = |work: Box<dyn FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send>| {
+        let pool = pooled.pool.clone();
+        actix_web::rt::spawn(async move { pool.run(work).await })
+    };
+    let holder = spawn(Box::new(work));
+    gate.begun.await.unwrap();
+    let waiters = [spawn(Box::new(|_| Ok(1))), spawn(Box::new(|_| Ok(2)))];
+    soon("both wait", || pooled.waiters() == 2).await;
+    let started = Instant::now();
+    let refused = pooled.pool.run(|_| Ok::<_, Error>(3)).await.unwrap_err();
+    assert!(matches!(refused, RunError::Saturated));
+    assert!(started.elapsed() < Duration::from_secs(4), "at once");
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (2, 1, 0)
+    );
+    gate.go_on.send(()).unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), 7);
+    for (waiter, answer) in waiters.into_iter().zip([1, 2]) {
+        assert_eq!(waiter.await.unwrap().unwrap(), answer);
+    }
+    pooled.pool.run(|_| Ok::<_, Error>(3)).await.unwrap();
+    assert_eq!((pooled.waiters(), pooled.waits()), (0, 4));
+}
+
+#[actix_web::test]
+async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = Gate::new();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move { pool.run(work).await });
+    gate.begun.await.unwrap();
+    {
+        let ran = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&ran);
+        let mut leaver = Box::pin(pooled.pool.run(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Error>(())
+        }));
+        tokio::select! {
+            biased;
+            _ = &mut leaver => panic!("there is no connection"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(pooled.waiters(), 1);
+        drop(leaver);
+        assert_eq!(pooled.waiters(), 0);
+        gate.go_on.send(()).unwrap();
+        holder.await.unwrap().unwrap();
+        pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 0);
+    }
+    assert_eq!((pooled.waits(), pooled.timeouts()), (2, 0));
+}
+
+#[actix_web::test]
+async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
+    let pooled = pooled(of_size(1));
+    let held = pooled.pool.get().unwrap();
+    let (gate, work) = Gate::new();
+    let mut leaver = Box::pin(pooled.pool.run(work));
+    tokio::select! {
+        biased;
+        _ = &mut leaver => panic!("there is no connection"),
+        () = tokio::time::sleep(Duration::from_millis(5)) => {}
+    }
+    assert_eq!(pooled.waiters(), 1);
+    drop(leaver);
+    assert_eq!(pooled.waiters(), 0);
+    drop(held);
+    assert!(gate.begun.await.is_err(), "the work did not begin");
+    pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
+    assert_eq!((pooled.waits(), pooled.timeouts()), (2, 0));
+}
+
+#[actix_web::test]
+async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
+    let pooled = pooled(of_size(1));
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let mut leaver = Box::pin(pooled.pool.run(move |connection| {
+        begin.send(()).ok();
+        wait.recv().ok();
+        insert(connection, "a")
+    }));
+    tokio::select! {
+        _ = &mut leaver => panic!("it waits for us"),
+        begun = begun => begun.unwrap(),
+    }
+    drop(leaver);
+    go_on.send(()).unwrap();
+    let count = pooled
+        .pool
+        .run(|connection| items::table.count().get_result::<i64>(connection))
+        .await
+        .unwrap();
+    assert_eq!(count, 1);
+    assert_eq!((pooled.waiters(), pooled.waits()), (0, 2));
+}
+
+#[actix_web::test]
+async fn work_that_panics_costs_its_connection_and_nothing_else() {
+    let pooled = pooled(of_size(1));
+    let panicked = pooled
+        .pool
+        .run(|connection| {
+            connection.transaction(|connection| {
+                insert(connection, "a")?;
+                panic!("on purpose");
+                #[allow(unreachable_code)]
+                Ok::<(), Error>(())
+            })
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(panicked, RunError::Panicked));
+    let count = pooled
+        .pool
+        .run(|connection| items::table.count().get_result::<i64>(connection))
+        .await
+        .unwrap();
+    assert_eq!(count, 0);
+    assert_eq!(pooled.fixture.transactions(), (0, 1));
+    assert_eq!(pooled.fixture.families.connections_opened.get().value(), 2);
+    assert_eq!((pooled.waiters(), pooled.holds()), (0, 2));
+}
+
+#[actix_web::test]
+async fn many_callers_on_a_small_pool_all_get_their_turn() {
+    let pooled = pooled(of_size(2));
+    let callers: Vec<_> = (0..100)
+        .map(|number: i32| {
+            let pool = pooled.pool.clone();
+            actix_web::rt::spawn(async move {
+                pool.run(move |connection| {
+                    diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1"))
+                        .get_result::<i32>(connection)
+                        .map(|one| one + number)
+                })
+                .await
+            })
+        })
+        .collect();
+    for (number, caller) in (0..).zip(callers) {
+        assert_eq!(caller.await.unwrap().unwrap(), number + 1);
+    }
+    assert_eq!(pooled.fixture.queries(), [("select".to_owned(), 100)]);
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.holds()),
+        (0, 100, 100)
+    );
+}
+
+thread_local! {
+    static CURRENT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+fn capture() -> Carried {
+    Some(Arc::new(CURRENT.get()))
+}
+
+fn within(carried: Carried, work: &mut dyn FnMut()) {
+    let number = carried.and_then(|carried| carried.downcast_ref::<u32>().copied());
+    CURRENT.set(number.unwrap_or(0));
+    work();
+    CURRENT.set(0);
+}
+
+#[actix_web::test]
+async fn the_context_of_the_caller_is_that_of_the_work() {
+    let fixture = Fixture::with_hooks(Hooks {
+        capture,
+        within,
+        ..Hooks::default()
+    });
+    let pooled = pooled_with(fixture, 1024, of_size(1));
+    CURRENT.set(42);
+    let seen = pooled
+        .pool
+        .run(|_| Ok::<_, Error>(CURRENT.get()))
+        .await
+        .unwrap();
+    assert_eq!(seen, 42);
+}

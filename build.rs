@@ -1,0 +1,103 @@
+//! Tells the program what it was built from: the revision of the source, the compiler and the profile.
+//!
+//! Nothing here fails: what cannot be found out is `unknown`. The revision is read from the files of Git itself, so that
+//! neither Git nor a repository is needed; a published package has it in `.cargo_vcs_info.json`.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const UNKNOWN: &str = "unknown";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let revision = revision_of_repository(&root)
+        .or_else(|| revision_of_package(&root))
+        .unwrap_or_else(|| UNKNOWN.to_owned());
+    println!("cargo::rustc-env=VITALS_REVISION={revision}");
+    let rustc = rustc_version().unwrap_or_else(|| UNKNOWN.to_owned());
+    println!("cargo::rustc-env=VITALS_RUSTC={rustc}");
+    let profile = profile().unwrap_or_else(|| UNKNOWN.to_owned());
+    println!("cargo::rustc-env=VITALS_PROFILE={profile}");
+}
+
+/// The commit that is checked out. Only a repository of this very package counts, not one that happens to be around it.
+fn revision_of_repository(root: &Path) -> Option<String> {
+    let git = git_directory(root)?;
+    let head = read_watched(&git.join("HEAD"))?;
+    let Some(reference) = head.strip_prefix("ref: ") else {
+        return hash(&head);
+    };
+    let common = common_directory(&git);
+    [&git, &common]
+        .into_iter()
+        .find_map(|directory| read_watched(&directory.join(reference)))
+        .or_else(|| packed(&common, reference))
+        .and_then(|revision| hash(&revision))
+}
+
+/// `.git`, or what it points to in a worktree.
+fn git_directory(root: &Path) -> Option<PathBuf> {
+    let git = root.join(".git");
+    if git.is_dir() {
+        return Some(git);
+    }
+    let pointer = read_watched(&git)?;
+    Some(root.join(pointer.strip_prefix("gitdir: ")?))
+}
+
+/// Where the branches are: with the repository that a worktree belongs to.
+fn common_directory(git: &Path) -> PathBuf {
+    match read_watched(&git.join("commondir")) {
+        Some(common) => git.join(common),
+        None => git.to_owned(),
+    }
+}
+
+fn packed(common: &Path, reference: &str) -> Option<String> {
+    let references = read_watched(&common.join("packed-refs"))?;
+    references.lines().find_map(|line| {
+        let (revision, name) = line.split_once(' ')?;
+        (name == reference).then(|| revision.to_owned())
+    })
+}
+
+/// The commit that a published package was made from.
+fn revision_of_package(root: &Path) -> Option<String> {
+    let origin = read_watched(&root.join(".cargo_vcs_info.json"))?;
+    let (_, after) = origin.split_once("\"sha1\"")?;
+    after.split('"').nth(1).and_then(hash)
+}
+
+/// The first twelve digits, if it is a hash at all.
+fn hash(revision: &str) -> Option<String> {
+    let digits = revision.get(..40)?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then(|| digits[..12].to_owned())
+}
+
+/// The trimmed text of a file, which is watched if it is there: one that is not would cause a build each time.
+fn read_watched(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    println!("cargo::rerun-if-changed={}", path.display());
+    Some(text.trim().to_owned())
+}
+
+/// Such as `1.95.0`.
+fn rustc_version() -> Option<String> {
+    let rustc = env::var_os("RUSTC")?;
+    let output = Command::new(rustc).arg("--version").output().ok()?;
+    let version = String::from_utf8(output.stdout).ok()?;
+    version.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// The profile by its own name, which stands in the path of the output; `PROFILE` knows only `debug` and `release`.
+fn profile() -> Option<String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR")?);
+    let name = out.ancestors().nth(3)?.file_name()?.to_str()?.to_owned();
+    Some(name)
+}
