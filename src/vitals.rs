@@ -1,19 +1,24 @@
 //! The recorders: what any Actix-web and Diesel service adopts to be monitored. [`Vitals`] is the one handle that
 //! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
 
+pub mod allocator;
 pub mod context;
 pub mod database;
 pub mod http;
 pub mod methods;
 pub mod ops;
 pub mod problem;
+pub mod process;
 mod reading;
+pub mod runtime;
 
 use std::{
     any::Any,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use actix_web::dev::Extensions;
 
 use crate::registry::{Registry, RegistryError};
 
@@ -33,6 +38,7 @@ struct Inner {
     registry: Registry,
     http: Arc<http::Recorder>,
     database: database::Database,
+    runtime: runtime::Runtime,
 }
 
 impl Vitals {
@@ -48,7 +54,16 @@ impl Vitals {
 
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
     pub fn http(&self) -> http::Monitor {
-        http::Monitor::new(Arc::clone(&self.inner.http))
+        http::Monitor::new(Arc::clone(&self.inner.http), self.inner.runtime.clone())
+    }
+
+    /// Counts the connections that each worker serves among its tasks:
+    /// `HttpServer::on_connect(vitals.on_connect())`.
+    pub fn on_connect(&self) -> impl Fn(&dyn Any, &mut Extensions) + Clone + Send + Sync + 'static {
+        let runtime = self.inner.runtime.clone();
+        move |_, connection| {
+            connection.insert(runtime.connection());
+        }
     }
 
     /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
@@ -130,7 +145,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Fails if the latency buckets are empty, not ascending or not finite.
+    /// Fails if the latency buckets are empty, not ascending or not finite, or if jemalloc is asked for statistics and
+    /// was built without.
     pub fn build(self) -> Result<Vitals, BuildError> {
         let mut registry = Registry::builder(since_epoch)
             .max_series(self.max_series)
@@ -144,13 +160,22 @@ impl Builder {
             &database::Families::declare(&mut registry, &self.latency_buckets),
             CONTEXT_HOOKS,
         );
+        let runtime = runtime::Runtime::declare(&mut registry, &self.latency_buckets);
         let registry = registry.build()?;
         registry.register(database.levels())?;
+        registry.register(process::Process::new())?;
+        registry.register(runtime.clone())?;
+        if self.jemalloc {
+            let allocator = allocator::Allocator::new()
+                .map_err(|error| BuildError::Jemalloc(error.to_string()))?;
+            registry.register(allocator)?;
+        }
         Ok(Vitals {
             inner: Arc::new(Inner {
                 registry,
                 http: Arc::new(http),
                 database,
+                runtime,
             }),
         })
     }
@@ -163,6 +188,9 @@ pub enum BuildError {
     /// The registry refused a family: a bucket bound or a name is not valid.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// jemalloc was built without statistics.
+    #[error("jemalloc has no statistics: {0}")]
+    Jemalloc(String),
 }
 
 /// Ties what the database recorder records to the request that it is done for.

@@ -155,6 +155,7 @@ impl Server {
             body_limit: settings.body_limit,
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
+        let on_connect = vitals.on_connect();
         let public = HttpServer::new(move || {
             App::new()
                 .configure(|routes| {
@@ -171,6 +172,7 @@ impl Server {
             None => public,
         };
         let public = public
+            .on_connect(on_connect)
             // A client that closes its side has left, and should be noticed.
             .h1_allow_half_closed(false)
             .disable_signals()

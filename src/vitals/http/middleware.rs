@@ -26,7 +26,7 @@ use super::{
     labels::unrouted_endpoint,
     record::{Record, Recorder, Worker},
 };
-use crate::vitals::problem::Problem;
+use crate::vitals::{problem::Problem, runtime::Runtime};
 
 /// Marks a response as an unbounded stream: `response.extensions_mut().insert(Stream)`.
 ///
@@ -43,11 +43,12 @@ pub struct Stream;
 #[derive(Clone, Debug)]
 pub struct Monitor {
     recorder: Arc<Recorder>,
+    runtime: Runtime,
 }
 
 impl Monitor {
-    pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
-        Self { recorder }
+    pub(crate) fn new(recorder: Arc<Recorder>, runtime: Runtime) -> Self {
+        Self { recorder, runtime }
     }
 }
 
@@ -64,6 +65,7 @@ where
     type Future = Ready<Result<Self::Transform, Self::InitError>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
+        self.runtime.register_worker();
         let worker = Rc::new(Worker::new(Arc::clone(&self.recorder)));
         ready(Ok(MonitorService { service, worker }))
     }
