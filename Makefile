@@ -1,0 +1,45 @@
+# What one does here, day by day. `make` alone lists it.
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+SKIPPED := $(TARGET_DIR)/tmp/skipped
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint doc-check tests load bench docs
+
+help: ## List what there is.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
+	$(CARGO) run --quiet -- $(ARGS)
+
+test: lint doc-check tests ## Everything that must hold before a change is kept.
+	@if [ -s "$(SKIPPED)" ]; then \
+		echo; sort -u "$(SKIPPED)"; \
+		echo "make test: all that ran passed; the above was skipped"; \
+	else \
+		echo; echo "make test: everything passed, nothing was skipped"; \
+	fi
+
+lint: ## Format and lints; warnings are errors.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --quiet -- -D warnings
+
+doc-check: ## The library's documentation; warnings are errors.
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet
+
+tests: ## The tests alone, with the foreign tools they use.
+	@scripts/test-tools.sh
+	@rm -f "$(SKIPPED)"
+	$(CARGO) test --quiet --all-targets
+	$(CARGO) test --quiet --doc
+
+load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s").
+	$(CARGO) run --quiet --example load -- $(ARGS)
+
+bench: ## Measure what recording and encoding cost, beside the alternatives.
+	$(CARGO) bench --quiet -- $(ARGS)
+
+docs: ## Write docs/METRICS.md anew from the registry.
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics -- metrics_md

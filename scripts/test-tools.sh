@@ -1,0 +1,45 @@
+#!/bin/sh
+# Prepares the foreign tools that `make test` uses: Prometheus with promtool, and a Python environment with the
+# reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+requirements=tests/conformance/requirements.txt
+
+missing() {
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null 2>&1 || return 0
+    done
+    return 1
+}
+
+# Installs Debian packages, where that is possible.
+install() {
+    if [ "$(id -u)" != 0 ] || missing apt-get; then
+        return 1
+    fi
+    echo "test tools: installing $*"
+    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@") >/dev/null 2>&1
+}
+
+if missing prometheus promtool; then
+    install prometheus || echo "test tools: prometheus and promtool are missing and cannot be installed" >&2
+fi
+
+# A Python environment of the project's own, with the packages that the requirements pin.
+prepare_environment() {
+    rm -rf .venv
+    python3 -m venv .venv && .venv/bin/python -m pip install --quiet --requirement "$requirements"
+}
+
+# It is made anew where the requirements have changed since.
+if ! cmp -s "$requirements" .venv/requirements.txt; then
+    echo "test tools: preparing .venv"
+    if prepare_environment || { install python3 python3-venv && prepare_environment; }; then
+        cp "$requirements" .venv/requirements.txt
+    else
+        rm -rf .venv
+        echo "test tools: the Python environment could not be prepared" >&2
+    fi
+fi
+exit 0

@@ -1,0 +1,236 @@
+//! Creating, listing, reading, replacing and deleting items; and that they outlive the process.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::problem::expect_problem;
+use crate::server::{Answer, Server};
+
+async fn ids(server: &Server, query: &str) -> Vec<i64> {
+    let answer = server.get(&format!("/data{query}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let items = answer.json();
+    items
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|item| item["id"].as_i64().expect("an integer id"))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_created_item_is_answered_whole() {
+    let server = Server::start();
+    let body = json!({"name": "Ada Lovelace", "email": "ada@example.com", "message": "Hello \"world\" \u{1F600}"});
+    let answer = server.send(Method::POST, "/data", &body).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.header("content-type"), "application/json");
+    insta::assert_json_snapshot!(answer.json(), {".created_at" => "[time]"});
+
+    let created_at: DateTime<Utc> = answer.json()["created_at"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .expect("RFC 3339");
+    let age = SystemTime::now()
+        .duration_since(created_at.into())
+        .expect("not in the future");
+    assert!(age < Duration::from_secs(60), "created {age:?} ago");
+    assert!(
+        answer.json()["created_at"].as_str().unwrap().ends_with('Z'),
+        "UTC"
+    );
+}
+
+#[tokio::test]
+async fn a_message_may_be_null_or_left_out() {
+    let server = Server::start();
+    for body in [
+        json!({"name": "Ada", "email": "ada@example.com", "message": null}),
+        json!({"name": "Ada", "email": "ada@example.com"}),
+    ] {
+        let answer = server.send(Method::POST, "/data", &body).await;
+        assert_eq!(answer.status, 201, "{body}: {}", answer.text);
+        assert_eq!(answer.json()["message"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn an_item_is_read_as_it_was_created() {
+    let server = Server::start();
+    let body =
+        json!({"name": "Ada", "email": "ada@example.com", "message": "line\nline\ttab \\ / é"});
+    let created = server.send(Method::POST, "/data", &body).await.json();
+    let read = server.get(&format!("/data/{}", created["id"])).await;
+    assert_eq!(read.status, 200);
+    assert_eq!(read.json(), created);
+}
+
+#[tokio::test]
+async fn replacing_changes_everything_but_the_id_and_the_time() {
+    let server = Server::start();
+    let body = json!({"name": "Ada", "email": "ada@example.com", "message": "first"});
+    let created = server.send(Method::POST, "/data", &body).await.json();
+    let path = format!("/data/{}", created["id"]);
+
+    let body = json!({"name": "Grace", "email": "grace@example.com"});
+    let replaced = server.send(Method::PUT, &path, &body).await;
+    assert_eq!(replaced.status, 200);
+    let expected = json!({
+        "id": created["id"],
+        "name": "Grace",
+        "email": "grace@example.com",
+        "message": null,
+        "created_at": created["created_at"],
+    });
+    assert_eq!(replaced.json(), expected);
+    assert_eq!(server.get(&path).await.json(), expected);
+}
+
+#[tokio::test]
+async fn deleting_answers_with_the_item_and_takes_it_away() {
+    let server = Server::start();
+    let kept = server.create("Kept").await;
+    let id = server.create("Gone").await;
+    let path = format!("/data/{id}");
+    let before = server.get(&path).await.json();
+
+    let deleted = server.delete(&path).await;
+    assert_eq!(deleted.status, 200);
+    assert_eq!(deleted.json(), before);
+    expect_problem(&server.get(&path).await, 404, "read after delete");
+    expect_problem(&server.delete(&path).await, 404, "delete after delete");
+    assert_eq!(ids(&server, "").await, [kept]);
+}
+
+#[tokio::test]
+async fn an_id_is_never_given_twice() {
+    let server = Server::start();
+    let first = server.create("First").await;
+    server.delete(&format!("/data/{first}")).await;
+    assert_ne!(server.create("Second").await, first);
+}
+
+#[tokio::test]
+async fn an_empty_table_lists_as_an_empty_array() {
+    let server = Server::start();
+    let answer = server.get("/data").await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "[]"));
+}
+
+#[tokio::test]
+async fn the_list_is_newest_first_and_cut_by_skip_and_limit() {
+    let server = Server::start();
+    let mut created = Vec::new();
+    for number in 0..105 {
+        created.push(server.create(&format!("Visitor {number}")).await);
+    }
+    created.reverse();
+    assert_eq!(
+        ids(&server, "").await,
+        created[..100],
+        "a hundred by default"
+    );
+    assert_eq!(ids(&server, "?limit=1000").await, created);
+    assert_eq!(ids(&server, "?limit=1").await, created[..1]);
+    assert_eq!(ids(&server, "?skip=3&limit=4").await, created[3..7]);
+    assert_eq!(ids(&server, "?skip=103").await, created[103..]);
+    assert_eq!(ids(&server, "?skip=105").await, [0; 0]);
+    assert_eq!(ids(&server, "?skip=1000000000000").await, [0; 0]);
+}
+
+#[tokio::test]
+async fn items_of_the_same_instant_are_listed_by_id_newest_first() {
+    let server = Server::start();
+    let mut created = Vec::new();
+    for number in 0..6 {
+        created.push(server.create(&format!("Visitor {number}")).await);
+    }
+    let mut database =
+        SqliteConnection::establish(&server.database().display().to_string()).unwrap();
+    diesel::sql_query("UPDATE items SET created_at = (SELECT max(created_at) FROM items)")
+        .execute(&mut database)
+        .expect("the database can be written");
+    created.reverse();
+    assert_eq!(ids(&server, "").await, created);
+    assert_eq!(
+        ids(&server, "?skip=2&limit=2").await,
+        created[2..4],
+        "pages do not overlap"
+    );
+}
+
+#[tokio::test]
+async fn a_second_start_finds_the_data_again() {
+    let server = Server::start();
+    let id = server.create("Ada").await;
+    let before = server.get(&format!("/data/{id}")).await.json();
+    let directory = server.directory();
+    assert_eq!(server.stop(), Some(0));
+
+    let server = Server::start_in(directory, &[]);
+    assert_eq!(server.get(&format!("/data/{id}")).await.json(), before);
+}
+
+#[tokio::test]
+async fn an_acknowledged_write_survives_a_kill() {
+    let server = Server::start();
+    let mut created = Vec::new();
+    for number in 0..10 {
+        created.push(server.create(&format!("Visitor {number}")).await);
+    }
+    server.delete(&format!("/data/{}", created.remove(4))).await;
+    let directory = server.directory();
+    server.kill();
+
+    let server = Server::start_in(directory, &[]);
+    created.reverse();
+    assert_eq!(ids(&server, "").await, created);
+}
+
+#[tokio::test]
+async fn many_clients_write_at_once_and_nothing_is_lost() {
+    let server = Server::start();
+    let server = &server;
+    let clients = (0..20).map(async |client| {
+        for number in 0..10 {
+            server.create(&format!("Visitor {client}.{number}")).await;
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    assert_eq!(ids(server, "?limit=1000").await.len(), 200);
+}
+
+#[tokio::test]
+async fn head_is_get_without_the_body() {
+    let server = Server::start();
+    let id = server.create("Ada").await;
+    for path in [
+        "/data".to_owned(),
+        format!("/data/{id}"),
+        "/health".to_owned(),
+        "/".to_owned(),
+    ] {
+        let got = server.get(&path).await;
+        let head = Answer::of(server.request(Method::HEAD, &path)).await;
+        assert_eq!(
+            (head.status, head.text.as_str()),
+            (got.status, ""),
+            "{path}"
+        );
+        assert_eq!(
+            head.header("content-type"),
+            got.header("content-type"),
+            "{path}"
+        );
+        assert_eq!(
+            head.header("content-length"),
+            got.text.len().to_string(),
+            "{path}"
+        );
+    }
+}

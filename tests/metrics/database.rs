@@ -1,0 +1,220 @@
+//! The database metrics: the queries of each route are known, and so is what each does to the pool.
+
+use std::time::Duration;
+
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::exposition::Exposition;
+use crate::server::Server;
+use crate::settled::{expect_count, settled};
+use crate::wait;
+
+const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
+
+/// How far the queries of each operation have risen, in the order of [`OPERATIONS`].
+fn rises(after: &Exposition, before: &Exposition, name: &str) -> [f64; 5] {
+    OPERATIONS.map(|operation| after.rise(before, name, &[("operation", operation)]))
+}
+
+#[tokio::test]
+async fn each_route_runs_its_known_queries_and_no_other() {
+    let server = Server::start();
+    let id = server.create("Ada").await;
+    let item = format!("/data/{id}");
+    let body = json!({"name": "Ada", "email": "ada@example.com"});
+    let cases: [(Method, &str, &Value, [f64; 5]); 11] = [
+        (Method::POST, "/data", &body, [0.0, 1.0, 0.0, 0.0, 0.0]),
+        (Method::POST, "/data", &json!({}), [0.0; 5]),
+        (
+            Method::GET,
+            "/data",
+            &Value::Null,
+            [1.0, 0.0, 0.0, 0.0, 0.0],
+        ),
+        (Method::GET, &item, &Value::Null, [1.0, 0.0, 0.0, 0.0, 0.0]),
+        (
+            Method::GET,
+            "/data/999",
+            &Value::Null,
+            [1.0, 0.0, 0.0, 0.0, 0.0],
+        ),
+        (Method::PUT, &item, &body, [0.0, 0.0, 1.0, 0.0, 0.0]),
+        (
+            Method::DELETE,
+            &item,
+            &Value::Null,
+            [0.0, 0.0, 0.0, 1.0, 0.0],
+        ),
+        (
+            Method::DELETE,
+            &item,
+            &Value::Null,
+            [0.0, 0.0, 0.0, 1.0, 0.0],
+        ),
+        (
+            Method::GET,
+            "/health",
+            &Value::Null,
+            [1.0, 0.0, 0.0, 0.0, 0.0],
+        ),
+        (Method::GET, "/livez", &Value::Null, [0.0; 5]),
+        (Method::GET, "/nowhere", &Value::Null, [0.0; 5]),
+    ];
+    let mut before = settled(&server).await;
+    for (method, path, body, expected) in cases {
+        if body.is_null() {
+            server.request(method.clone(), path).send().await.unwrap();
+        } else {
+            server.send(method.clone(), path, body).await;
+        }
+        let after = settled(&server).await;
+        let what = format!("{method} {path}, by {OPERATIONS:?}");
+        assert_eq!(
+            rises(&after, &before, "db_queries_total"),
+            expected,
+            "{what}"
+        );
+        assert_eq!(
+            rises(&after, &before, "db_query_duration_seconds_count"),
+            expected,
+            "{what}"
+        );
+        let seconds: f64 = rises(&after, &before, "db_query_duration_seconds_sum")
+            .iter()
+            .sum();
+        let some = expected.iter().sum::<f64>() > 0.0;
+        assert!(
+            if some { seconds > 0.0 } else { seconds == 0.0 },
+            "{what}: {seconds} s"
+        );
+        before = after;
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_exposed_from_the_start() {
+    let server = Server::start();
+    let scrape = server.scrape().await;
+    for operation in OPERATIONS {
+        scrape.value("db_queries_total", &[("operation", operation)]);
+    }
+}
+
+#[tokio::test]
+async fn a_pool_at_rest_holds_only_idle_connections() {
+    let server = Server::start_with(&["--pool-size", "3"]);
+    server.create("Ada").await;
+    let scrape = settled(&server).await;
+    expect_count(
+        scrape.value("db_pool_checked_out_connections", &[]),
+        0,
+        "checked out",
+    );
+    expect_count(scrape.value("db_pool_waiters", &[]), 0, "waiters");
+    expect_count(
+        scrape.value("db_pool_max_connections", &[]),
+        3,
+        "the maximum",
+    );
+    let idle = scrape.value("db_pool_idle_connections", &[]);
+    assert!((1.0..=3.0).contains(&idle), "{idle} idle");
+    expect_count(scrape.value("db_pool_timeouts_total", &[]), 0, "timeouts");
+    expect_count(
+        scrape.value("db_connection_open_errors_total", &[]),
+        0,
+        "failed openings",
+    );
+    let opened = scrape.value("db_connections_opened_total", &[]);
+    assert!(
+        opened >= idle && opened <= 4.0,
+        "{opened} opened, {idle} idle"
+    );
+    let timed = scrape.value("db_connection_open_seconds_count", &[]);
+    assert!(timed == opened, "{timed} timed, {opened} opened");
+}
+
+#[tokio::test]
+async fn each_checkout_is_waited_for_once_and_held_once() {
+    let server = Server::start();
+    let id = server.create("Ada").await;
+    let before = settled(&server).await;
+    for _ in 0..5 {
+        server.get(&format!("/data/{id}")).await;
+    }
+    let after = settled(&server).await;
+    for name in ["db_pool_wait_seconds", "db_pool_hold_seconds"] {
+        expect_count(after.rise(&before, &format!("{name}_count"), &[]), 5, name);
+    }
+    assert!(after.rise(&before, "db_pool_hold_seconds_sum", &[]) > 0.0);
+}
+
+#[tokio::test]
+async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
+    let server = Server::start_with(&["--pool-size", "1", "--pool-timeout", "1500ms"]);
+    server.create("Ada").await;
+    let before = settled(&server).await;
+
+    // Another process has the write lock, so that a creation keeps the only connection for as long.
+    let mut blocker =
+        SqliteConnection::establish(&server.database().display().to_string()).unwrap();
+    diesel::sql_query("BEGIN IMMEDIATE")
+        .execute(&mut blocker)
+        .unwrap();
+    let holder = server.create("Holder");
+    let waiter = server.get("/data");
+    let watch = async {
+        let full = wait::until(
+            "a holder and a waiter",
+            Duration::from_secs(10),
+            async || {
+                let scrape = server.scrape().await;
+                let level = |name: &str| scrape.value(name, &[]);
+                let seen = [
+                    level("db_pool_checked_out_connections"),
+                    level("db_pool_waiters"),
+                    level("db_pool_idle_connections"),
+                ];
+                if seen == [1.0, 1.0, 0.0] {
+                    Ok(scrape)
+                } else {
+                    Err(format!("{seen:?}"))
+                }
+            },
+        )
+        .await;
+        expect_count(
+            full.value("inprogress_requests", &[]),
+            3,
+            "holder, waiter and scrape",
+        );
+    };
+    let release = async {
+        let refused = waiter.await;
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        diesel::sql_query("COMMIT").execute(&mut blocker).unwrap();
+    };
+    tokio::join!(holder, release, watch);
+
+    let after = settled(&server).await;
+    expect_count(
+        after.rise(&before, "db_pool_timeouts_total", &[]),
+        1,
+        "timeouts",
+    );
+    expect_count(after.value("db_pool_waiters", &[]), 0, "waiters");
+    expect_count(
+        after.value("db_pool_checked_out_connections", &[]),
+        0,
+        "checked out",
+    );
+    let held = after.rise(&before, "db_pool_hold_seconds_sum", &[]);
+    assert!(held > 1.0, "the holder held for {held} s");
+    assert_eq!(
+        rises(&after, &before, "db_queries_total")[..2],
+        [0.0, 1.0],
+        "who gave up ran no query"
+    );
+}

@@ -1,0 +1,33 @@
+//! Every promised metric, from outside: there, of its type, with its labels, and moved by exactly the right amount by
+//! requests that are known; in every format, to the satisfaction of foreign readers.
+//!
+//! What requests are answered with is tested in `api`; what a real Prometheus makes of it all in `prometheus`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
+)]
+
+#[path = "../support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+#[path = "../support/wait.rs"]
+mod wait;
+
+mod database;
+mod document;
+mod formats;
+mod http;
+mod process;
+mod promises;
+mod reader;
+mod settled;

@@ -1,0 +1,300 @@
+//! The real binary, started for one test: its own port, its own directory, its own database; gone when dropped.
+//!
+//! Also the HTTP client that talks to it. What the answers mean is for the tests to say.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::exposition::Exposition;
+
+/// How long a start may take before the test gives up; generous, for a busy machine and an unoptimised build.
+const START_BOUND: Duration = Duration::from_secs(60);
+
+/// The binary under test with a clean environment, in this directory, all output captured.
+pub(crate) fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actix-vitals"));
+    command
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // What a developer's shell carries is no test's concern.
+    for (variable, _) in std::env::vars_os() {
+        let named = variable.to_string_lossy();
+        if named.starts_with("VITALS_") || named == "DATABASE_URL" {
+            command.env_remove(&variable);
+        }
+    }
+    command
+}
+
+/// Runs the binary to its end with these arguments; panics if it is still running after the bound of a start.
+pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let directory = TempDir::new().expect("a temporary directory");
+    let mut child = command(directory.path())
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .spawn()
+        .expect("the binary starts");
+    let deadline = Instant::now() + START_BOUND;
+    while child
+        .try_wait()
+        .expect("a child can be waited for")
+        .is_none()
+    {
+        if Instant::now() > deadline {
+            child.kill().expect("a running child can be killed");
+            panic!("{arguments:?} was accepted: the server runs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("the output can be read")
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    url: String,
+    lines: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    directory: Arc<TempDir>,
+    client: Client,
+}
+
+impl Server {
+    /// Starts a server with a fresh database and the default settings.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with a fresh database and these further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        Self::start_in(Arc::new(directory), flags)
+    }
+
+    /// Starts a server on the database that stands in this directory, or on a fresh one.
+    pub(crate) fn start_in(directory: Arc<TempDir>, flags: &[&str]) -> Self {
+        let database = format!("sqlite://{}", directory.path().join("vitals.db").display());
+        let mut child = command(directory.path())
+            .args(["--listen", "127.0.0.1:0", "--database-url", &database])
+            .args(flags)
+            .spawn()
+            .expect("the binary starts");
+
+        let stderr = Arc::new(Mutex::new(String::new()));
+        collect(
+            child.stderr.take().expect("stderr is piped"),
+            Arc::clone(&stderr),
+        );
+        let lines = lines_of(child.stdout.take().expect("stdout is piped"));
+        let mut server = Self {
+            child,
+            url: String::new(),
+            lines,
+            stderr,
+            directory,
+            client: Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .expect("an HTTP client"),
+        };
+        server.url = server.next_address();
+        server
+    }
+
+    /// The next address that the server says it listens on; with one listener there is one.
+    pub(crate) fn next_address(&mut self) -> String {
+        let deadline = Instant::now() + START_BOUND;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!(
+                    "the server did not say where it listens; its stderr:\n{}",
+                    self.stderr()
+                );
+            };
+            if let Some((_, address)) = line.split_once("listening on ") {
+                return address.trim().to_owned();
+            }
+        }
+    }
+
+    /// The whole address of a path on this server.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// `host:port` of this server, for raw sockets and for the real Prometheus.
+    pub(crate) fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The directory that holds the database; hand it to [`Server::start_in`] to start again on the same data.
+    pub(crate) fn directory(&self) -> Arc<TempDir> {
+        Arc::clone(&self.directory)
+    }
+
+    /// The file of the database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("vitals.db")
+    }
+
+    /// Everything that the server has written to stderr until now.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("no reader panicked").clone()
+    }
+
+    /// The process id of the server.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops the server as a supervisor would (SIGTERM) and answers its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", self.child.id())])
+            .status()
+            .expect("a shell");
+        assert!(sent.success(), "the signal was not sent");
+        let deadline = Instant::now() + Duration::from_secs(45);
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status.code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the server does not stop: {}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Kills the server as a power cut would, leaving it no time for anything.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the server can be killed");
+        self.child.wait().expect("the server can be waited for");
+    }
+
+    /// A request that the test completes and sends itself.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    /// `GET` of a path.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    /// Any method on a path with a JSON body.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(method, path).json(body)).await
+    }
+
+    /// `DELETE` of a path.
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
+    }
+
+    /// Creates an item and answers its id.
+    pub(crate) async fn create(&self, name: &str) -> i64 {
+        let body = serde_json::json!({"name": name, "email": "ada@example.com", "message": null});
+        let answer = self.send(Method::POST, "/data", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()["id"].as_i64().expect("an integer id")
+    }
+
+    /// The text exposition as it stands now.
+    pub(crate) async fn scrape(&self) -> Exposition {
+        let answer = self.get("/metrics").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        Exposition::parse(&answer.text).expect("a well-formed text exposition")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only where the server is gone already, which is what is wanted.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- stderr of the server\n{}---", self.stderr());
+        }
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// The body; invalid UTF-8 is replaced.
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// Sends the request and reads the answer to its end.
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("the server answers");
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.expect("the body arrives whole"),
+        }
+    }
+
+    /// A header's value, or the empty string.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("a readable header"))
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| {
+            panic!(
+                "{} is no JSON: {error}: {}",
+                self.header(CONTENT_TYPE.as_str()),
+                self.text
+            )
+        })
+    }
+}
+
+/// Sends each line of the stream on; reads to the end so that the writer never blocks.
+fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // The test may have lost interest; reading goes on.
+            let _unread = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// Appends all that comes from the stream to `text`.
+fn collect(mut stream: impl std::io::Read + Send + 'static, text: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            let Ok(mut text) = text.lock() else { return };
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    });
+}

@@ -1,0 +1,59 @@
+//! Foreign tools that some tests need: where they are, and what happens where they are not.
+//!
+//! With `CI` set a missing tool fails the test. On a laptop the test is skipped, and its name is recorded in a file
+//! that `make test` prints at its end, so that no skip stays unseen.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Debian's `prometheus`, or `None` once the skip of `test` is recorded.
+pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
+    require(test, "prometheus", on_path("prometheus"))
+}
+
+/// `promtool`, or `None` once the skip of `test` is recorded.
+pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
+    require(test, "promtool", on_path("promtool"))
+}
+
+/// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
+///
+/// `VITALS_PYTHON` names it; without that it is the virtual environment that `make test` prepares.
+pub(crate) fn python(test: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = match std::env::var_os("VITALS_PYTHON") {
+        Some(named) => root.join(named),
+        None => root.join(".venv/bin/python"),
+    };
+    let found = python.is_file().then_some(python);
+    require(
+        test,
+        "the Python environment (.venv, or VITALS_PYTHON)",
+        found,
+    )
+}
+
+fn on_path(tool: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|directory| directory.join(tool))
+        .find(|candidate| candidate.is_file())
+}
+
+fn require(test: &str, tool: &str, found: Option<PathBuf>) -> Option<PathBuf> {
+    if found.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{test} needs {tool}, which is missing here; with CI set that is a failure"
+        );
+        let line = format!("skipped: {test} because {tool} is missing");
+        println!("{line}");
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+        let mut record = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .expect("the record of skips can be opened");
+        writeln!(record, "{line}").expect("the record of skips can be written");
+    }
+    found
+}
