@@ -395,3 +395,6 @@ impl Instrument for Histogram {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
