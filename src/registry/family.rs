@@ -400,3 +400,6 @@ impl Instrument for Histogram {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,3 +294,6 @@ fn combine(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,8 +72,7 @@ pub(crate) fn index(value: f64) -> i32 {
         return index(f64::MAX) + 1;
     }
     let bits = value.to_bits();
-    // Above the zero threshold every number is normal, and the exponent has 11 bits.
-    #[expect(clippy::cast_possible_truncation)]
+    // Above the zero threshold every number is normal and positive.
     let exponent = (bits >> MANTISSA_BITS) as i32 - 1023;
     let mantissa = bits & MANTISSA_MASK;
     let guess = GUESSES[(mantissa >> GUESS_SHIFT) as usize];
@@ -189,3 +188,6 @@ pub(crate) fn lower(buckets: &mut Vec<(i32, u64)>, limit: usize) -> i32 {
     }
     schema
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,3 +220,6 @@ fn format_of(range: Item<'_>) -> Option<Format> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,13 +156,16 @@ mod tests {
         #[test]
         fn every_float_reads_back_as_itself(value in any::<f64>()) {
             let read = text(value).parse::<f64>().unwrap();
-            prop_assert!(read == value || read.is_nan() && value.is_nan());
+            // Zero has lost its sign.
+            let expected = if value == 0.0 { 0.0 } else { value };
+            prop_assert!(read.to_bits() == expected.to_bits() || read.is_nan() && value.is_nan());
         }
 
         #[test]
         fn every_float_label_reads_back_as_itself(value in proptest::num::f64::NORMAL) {
             for style in [LabelStyle::Go, LabelStyle::OpenMetrics] {
-                prop_assert_eq!(label_float(value, style).parse::<f64>().unwrap(), value);
+                let read = label_float(value, style).parse::<f64>().unwrap();
+                prop_assert_eq!(read.to_bits(), value.to_bits());
             }
         }
     }

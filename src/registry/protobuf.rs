@@ -302,7 +302,7 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
 /// The length of a varint.
 #[inline]
 fn varint_length(value: u64) -> usize {
-    ((63 - (value | 1).leading_zeros()) / 7 + 1) as usize
+    ((value | 1).ilog2() / 7 + 1) as usize
 }
 
 /// The length of a field of so many bytes, with a tag of one byte.

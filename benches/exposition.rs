@@ -1,0 +1,174 @@
+//! What a scrape of 1,000 histogram series of 14 lines takes, in each format, beside the encoders of the `prometheus`
+//! crate and beside the limit: cached prefixes, itoa, and nothing else.
+//!
+//! `cargo bench --bench exposition`; an argument after `--` sets the number of series.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+
+#[path = "shared/interleave.rs"]
+mod interleave;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use actix_vitals::registry::{Descriptor, Format, NameFilter, Registry, Unit};
+use interleave::Case;
+use prometheus::Encoder;
+
+const BUCKETS: [f64; 11] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const LABELS: [&str; 3] = ["method", "endpoint", "http_status"];
+const ROUNDS: usize = 200;
+
+/// Latencies around 20 ms, the same for every series.
+fn latencies() -> impl Iterator<Item = f64> {
+    (0..200).map(|i| 0.02 * 1.02_f64.powi(i * 37 % 200 - 100))
+}
+
+fn ours(endpoints: &[String]) -> Registry {
+    let mut builder =
+        Registry::builder(|| Duration::from_secs(1_700_000_000)).max_series(usize::MAX);
+    let duration = builder.histogram(
+        Descriptor::new(
+            "http_request_duration_seconds",
+            "Durations of requests.",
+            LABELS,
+        )
+        .unit(Unit::Seconds),
+        &BUCKETS,
+    );
+    for endpoint in endpoints {
+        let series = duration.series(["GET", endpoint, "200"]);
+        latencies().for_each(|latency| series.observe(latency));
+    }
+    builder.build().unwrap()
+}
+
+fn peer(endpoints: &[String]) -> prometheus::Registry {
+    let options =
+        prometheus::HistogramOpts::new("http_request_duration_seconds", "Durations of requests.")
+            .buckets(BUCKETS.to_vec());
+    let duration = prometheus::HistogramVec::new(options, &LABELS).unwrap();
+    for endpoint in endpoints {
+        let series = duration.with_label_values(&["GET", endpoint, "200"]);
+        latencies().for_each(|latency| series.observe(latency));
+    }
+    let registry = prometheus::Registry::new();
+    registry.register(Box::new(duration)).unwrap();
+    registry
+}
+
+fn scrape(registry: &Registry, format: Format, out: &mut Vec<u8>) {
+    out.clear();
+    let mut scrape = registry.scrape(format, &NameFilter::all());
+    while scrape.next_chunk(out) {}
+    black_box(&*out);
+}
+
+/// Every line of the text exposition, its value apart.
+fn cached_lines(registry: &Registry) -> Vec<(String, u64)> {
+    let text = String::from_utf8(registry.encode(Format::Text)).unwrap();
+    (text.lines().filter(|line| !line.starts_with('#')))
+        .zip(1..)
+        .map(|(line, n)| {
+            (
+                format!("{} ", line.rsplit_once(' ').unwrap().0),
+                n * 7919 % 100_000,
+            )
+        })
+        .collect()
+}
+
+fn write_cached(lines: &[(String, u64)], out: &mut Vec<u8>) {
+    out.clear();
+    let mut buffer = itoa::Buffer::new();
+    for (prefix, value) in lines {
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(buffer.format(*value).as_bytes());
+        out.push(b'\n');
+    }
+    black_box(&*out);
+}
+
+fn gather(encoder: &impl Encoder, registry: &prometheus::Registry, out: &mut Vec<u8>) {
+    out.clear();
+    encoder.encode(&registry.gather(), out).unwrap();
+    black_box(&*out);
+}
+
+fn main() {
+    let count = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok());
+    let count = count.unwrap_or(1000_usize);
+    let endpoints: Vec<_> = (0..count)
+        .map(|n| format!("/api/v1/resource/{n:06}/{{item_id}}"))
+        .collect();
+    let (ours, peer) = (ours(&endpoints), peer(&endpoints));
+    let lines = cached_lines(&ours);
+    let text = ours.encode(Format::Text);
+    let rounds = (ROUNDS * 1000 / count).clamp(5, ROUNDS);
+    let mut buffers = [const { Vec::new() }; 7];
+    let [
+        text_out,
+        openmetrics_out,
+        protobuf_out,
+        cached_out,
+        copied_out,
+        peer_text_out,
+        peer_protobuf_out,
+    ] = &mut buffers;
+    let mut cases = [
+        Case::new("text", || scrape(&ours, Format::Text, text_out)),
+        Case::new("OpenMetrics", || {
+            scrape(&ours, Format::OpenMetrics, openmetrics_out)
+        }),
+        Case::new("protobuf, classic and native", || {
+            scrape(&ours, Format::Protobuf, protobuf_out);
+        }),
+        Case::new("limit: cached prefixes and itoa", || {
+            write_cached(&lines, cached_out);
+        }),
+        Case::new("limit: copying the same bytes", || {
+            copied_out.clear();
+            copied_out.extend_from_slice(black_box(&text));
+            black_box(&copied_out);
+        }),
+        Case::new("prometheus: gather and TextEncoder", || {
+            gather(&prometheus::TextEncoder::new(), &peer, peer_text_out);
+        }),
+        Case::new("prometheus: gather and ProtobufEncoder", || {
+            gather(
+                &prometheus::ProtobufEncoder::new(),
+                &peer,
+                peer_protobuf_out,
+            );
+        }),
+    ];
+    interleave::run(rounds, &mut cases);
+    let title = format!(
+        "A scrape of {count} histogram series, {} bytes of text",
+        text.len()
+    );
+    interleave::print(&title, "text", 1, &cases);
+    let time = |at: usize| cases[at].time().as_secs_f64();
+    println!("\n{:<60} {:>8} {:>10}", "ratio", "measured", "target");
+    for (name, ratio, target) in [
+        ("prometheus TextEncoder / text", time(5) / time(0), ">= 12"),
+        (
+            "prometheus TextEncoder / OpenMetrics",
+            time(5) / time(1),
+            ">= 12",
+        ),
+        (
+            "prometheus ProtobufEncoder / protobuf",
+            time(6) / time(2),
+            ">= 4",
+        ),
+        ("text / cached prefixes", time(0) / time(3), "<= 2.5"),
+        ("OpenMetrics / cached prefixes", time(1) / time(3), "<= 2.5"),
+    ] {
+        println!("{name:<60} {ratio:>8.2} {target:>10}");
+    }
+}

@@ -1,0 +1,60 @@
+//! Timing of cases that are to be compared: they take turns, so that a drift of the machine falls on all of them.
+
+use std::time::{Duration, Instant};
+
+/// One of the cases that take turns.
+pub(crate) struct Case<'a> {
+    name: &'static str,
+    run: Box<dyn FnMut() + 'a>,
+    times: Vec<Duration>,
+}
+
+impl<'a> Case<'a> {
+    /// A case whose run is timed as a whole.
+    pub(crate) fn new(name: &'static str, run: impl FnMut() + 'a) -> Self {
+        Self {
+            name,
+            run: Box::new(run),
+            times: Vec::new(),
+        }
+    }
+
+    /// The fastest quarter's slowest time: what the work takes where nothing interferes.
+    pub(crate) fn time(&self) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times[times.len() / 4]
+    }
+}
+
+/// Lets all cases take turns, after two turns that do not count.
+pub(crate) fn run(rounds: usize, cases: &mut [Case<'_>]) {
+    for round in 0..rounds + 2 {
+        for case in &mut *cases {
+            let start = Instant::now();
+            (case.run)();
+            if round >= 2 {
+                case.times.push(start.elapsed());
+            }
+        }
+    }
+}
+
+/// Prints each case's time for one of `units` things, and how many times that is of the case named `base`.
+pub(crate) fn print(title: &str, base: &str, units: u32, cases: &[Case<'_>]) {
+    let base_time = cases.iter().find(|case| case.name == base).map(Case::time);
+    let base_time = base_time.unwrap_or_default().as_secs_f64();
+    println!(
+        "\n{title}\n{:<44} {:>12} {:>16}",
+        "", "time", "of the first"
+    );
+    for case in cases {
+        let time = case.time();
+        println!(
+            "{:<44} {:>12} {:>15.2}x",
+            case.name,
+            format!("{:.1?}", time / units),
+            time.as_secs_f64() / base_time,
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Recording, snapshots and what is computed from them.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn shape(bounds: &[f64], shards: usize) -> Arc<Shape> {
+    Arc::new(Shape {
+        bounds: Bounds::new(bounds),
+        native_buckets: 160,
+        shards,
+        clock: || Duration::from_secs(1),
+        dropped: Arc::new(Counter::new(1)),
+    })
+}
+
+fn histogram(bounds: &[f64], shards: usize) -> Histogram {
+    Histogram::new(shape(bounds, shards))
+}
+
+#[test]
+fn a_value_on_a_bound_belongs_to_its_bucket() {
+    let histogram = histogram(&[0.5, 1.0, 2.0], 1);
+    for value in [0.0, 0.5, 0.5_f64.next_up(), 1.0, 2.0, 3.0, f64::INFINITY] {
+        histogram.observe(value);
+    }
+    let snapshot = histogram.snapshot();
+    let cumulative: Vec<_> = snapshot.classic.iter().map(|(_, count)| *count).collect();
+    assert_eq!(cumulative, [2, 4, 5, 7]);
+    assert_eq!(snapshot.count, 7);
+    assert!(snapshot.sum.is_infinite());
+}
+
+#[test]
+fn what_is_negative_or_no_number_is_dropped_and_counted() {
+    let shape = shape(&[1.0], 1);
+    let histogram = Histogram::new(Arc::clone(&shape));
+    for value in [-1.0, f64::NAN, f64::NEG_INFINITY, -f64::MIN_POSITIVE] {
+        histogram.observe(value);
+    }
+    assert_eq!(shape.dropped.value(), 4);
+    assert_eq!(histogram.snapshot().count, 0);
+}
+
+#[test]
+fn zeros_and_subnormals_are_in_the_zero_bucket() {
+    let histogram = histogram(&[1.0], 1);
+    for value in [0.0, -0.0, 5e-324, f64::MIN_POSITIVE, native::ZERO_THRESHOLD] {
+        histogram.observe(value);
+    }
+    let snapshot = histogram.snapshot();
+    assert_eq!(snapshot.zero_count, 5);
+    assert!(snapshot.native.is_empty());
+    assert!(snapshot.quantile(0.99).unwrap() <= native::ZERO_THRESHOLD);
+}
+
+#[test]
+fn quantiles_are_within_a_bucket_of_the_truth() {
+    let histogram = histogram(&[], 2);
+    let mut values: Vec<f64> = (1..=10_000).map(|i| 0.001 * 1.0007_f64.powi(i)).collect();
+    for value in &values {
+        histogram.observe(*value);
+    }
+    values.sort_by(f64::total_cmp);
+    let snapshot = histogram.snapshot();
+    for (q, at) in [
+        (0.5, 4999),
+        (0.9, 8999),
+        (0.99, 9899),
+        (0.999, 9989),
+        (1.0, 9999),
+    ] {
+        let error = snapshot.quantile(q).unwrap() / values[at] - 1.0;
+        assert!(error.abs() < 0.022, "p{q} is off by {error}");
+    }
+}
+
+#[test]
+fn there_are_no_quantiles_of_nothing_nor_outside_of_zero_to_one() {
+    let histogram = histogram(&[1.0], 1);
+    assert_eq!(histogram.snapshot().quantile(0.5), None);
+    assert_eq!(histogram.snapshot().mean(), None);
+    histogram.observe(1.0);
+    assert_eq!(histogram.snapshot().quantile(1.5), None);
+    assert_eq!(histogram.snapshot().quantile(f64::NAN), None);
+}
+
+#[test]
+fn an_exemplar_goes_with_the_bucket_of_its_value() {
+    let histogram = histogram(&[1.0, 2.0], 1);
+    let span = SpanContext {
+        trace_id: 7,
+        span_id: 8,
+    };
+    let mut exemplars = Vec::new();
+    histogram.read_exemplars(&mut exemplars);
+    assert!(exemplars.is_empty());
+    histogram.observe_with(1.5, None);
+    histogram.observe_with(1.5, Some(&span));
+    histogram.observe_with(f64::NAN, Some(&span));
+    histogram.read_exemplars(&mut exemplars);
+    assert_eq!(
+        exemplars.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(histogram.snapshot().count, 2);
+}
+
+fn values() -> impl Strategy<Value = Vec<f64>> {
+    proptest::collection::vec(
+        prop_oneof![Just(0.0), 1e-4..50.0, 1e-40..1e-9, 1e10..1e20],
+        0..200,
+    )
+}
+
+/// Sums are added in different orders.
+fn assert_same(left: &HistogramSnapshot, right: &HistogramSnapshot) {
+    assert!((left.sum - right.sum).abs() <= 1e-9 * left.sum.abs().max(1e-9));
+    let bare = |snapshot: &HistogramSnapshot| HistogramSnapshot {
+        sum: 0.0,
+        ..snapshot.clone()
+    };
+    assert_eq!(bare(left), bare(right));
+}
+
+proptest! {
+    #[test]
+    fn shards_merge_to_what_one_would_have_recorded(values in values(), threads in 1_usize..5) {
+        let bounds = [0.001, 0.01, 0.1, 1.0, 10.0];
+        let (many, one) = (histogram(&bounds, 4), histogram(&bounds, 1));
+        for value in &values {
+            one.observe(*value);
+        }
+        std::thread::scope(|scope| {
+            let many = &many;
+            for part in values.chunks(values.len().div_ceil(threads).max(1)) {
+                scope.spawn(move || part.iter().for_each(|value| many.observe(*value)));
+            }
+        });
+        assert_same(&many.snapshot(), &one.snapshot());
+    }
+
+    #[test]
+    fn merging_and_taking_away_are_inverse(first in values(), second in values()) {
+        let bounds = [0.01, 1.0];
+        let (a, b, both) = (histogram(&bounds, 1), histogram(&bounds, 1), histogram(&bounds, 1));
+        for value in &first {
+            a.observe(*value);
+            both.observe(*value);
+        }
+        let before = both.snapshot();
+        for value in &second {
+            b.observe(*value);
+            both.observe(*value);
+        }
+        let mut merged = a.snapshot();
+        merged.merge(&b.snapshot());
+        let both = both.snapshot();
+        assert_same(&merged, &both);
+        let delta = both.delta(&before);
+        prop_assert_eq!(delta.native, b.snapshot().native);
+        prop_assert_eq!(delta.classic, b.snapshot().classic);
+        prop_assert_eq!(delta.count, second.len() as u64);
+    }
+
+    #[test]
+    fn count_and_buckets_agree(values in values()) {
+        let histogram = histogram(&[0.5, 5.0], 2);
+        for value in &values {
+            histogram.observe(*value);
+        }
+        let snapshot = histogram.snapshot();
+        prop_assert_eq!(snapshot.count, values.len() as u64);
+        prop_assert_eq!(snapshot.classic.last().unwrap().1, snapshot.count);
+        for (bound, cumulative) in snapshot.classic {
+            let below = values.iter().filter(|value| **value <= bound).count() as u64;
+            prop_assert_eq!(cumulative, below);
+        }
+    }
+}
