@@ -32,7 +32,7 @@ doc-check: ## The library's documentation; warnings are errors.
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
 	@rm -f "$(SKIPPED)"
-	$(CARGO) test --quiet --all-targets
+	$(CARGO) test --quiet --lib --bins --tests --examples
 	$(CARGO) test --quiet --doc
 
 load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s").

@@ -87,6 +87,7 @@ fn failure(error: tikv_jemalloc_ctl::Error) -> Box<dyn Error + Send + Sync> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vitals::reading::samples;
 
     #[test]
     fn the_three_numbers_are_read_and_belong_together() {
@@ -102,10 +103,7 @@ mod tests {
                 .map(|family| &family.name)
                 .collect::<Vec<_>>()
         );
-        let values: Vec<_> = rows
-            .iter()
-            .map(|family| family.get_metric()[0].get_gauge().get_value())
-            .collect();
+        let values: Vec<_> = samples(&rows).iter().map(|sample| sample.value).collect();
         assert!(
             values[0] <= values[1] && values[1] <= values[2],
             "{values:?}"

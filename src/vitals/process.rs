@@ -204,19 +204,14 @@ mod tests {
     use procfs::process::LimitValue;
 
     use super::*;
+    use crate::vitals::reading::samples;
 
     fn collected(process: &Process) -> BTreeMap<String, f64> {
         let mut rows = Vec::new();
         process.collect(&mut rows).unwrap();
-        rows.iter()
-            .map(|family| {
-                let metric = &family.get_metric()[0];
-                let value = match family.get_field_type() {
-                    prometheus::proto::MetricType::COUNTER => metric.get_counter().get_value(),
-                    _ => metric.get_gauge().get_value(),
-                };
-                (family.name().to_owned(), value)
-            })
+        samples(&rows)
+            .into_iter()
+            .map(|sample| (sample.name, sample.value))
             .collect()
     }
 

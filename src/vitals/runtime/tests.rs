@@ -5,6 +5,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 
 use super::*;
 use crate::registry::Registry;
+use crate::vitals::reading::samples;
 
 fn runtime() -> Runtime {
     let mut builder = Registry::builder(|| Duration::from_secs(1));
@@ -17,21 +18,10 @@ fn runtime() -> Runtime {
 fn read(runtime: &Runtime, name: &str) -> Vec<(Vec<String>, f64)> {
     let mut rows = Vec::new();
     runtime.collect(&mut rows).unwrap();
-    let family = rows.iter().find(|family| family.name() == name).unwrap();
-    family
-        .get_metric()
-        .iter()
-        .map(|metric| {
-            let labels = metric
-                .get_label()
-                .iter()
-                .map(|label| label.value().to_owned());
-            let value = match family.get_field_type() {
-                prometheus::proto::MetricType::COUNTER => metric.get_counter().get_value(),
-                _ => metric.get_gauge().get_value(),
-            };
-            (labels.collect(), value)
-        })
+    samples(&rows)
+        .into_iter()
+        .filter(|sample| sample.name == name)
+        .map(|sample| (sample.labels, sample.value))
         .collect()
 }
 

@@ -6,13 +6,13 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
 use diesel::result::Error;
-use prometheus::proto::MetricFamily;
 use tempfile::TempDir;
 
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
 use super::super::hooks::{Carried, Hooks};
 use super::{CheckoutError, Manager, Pool, RunError};
 use crate::registry::Collector;
+use crate::vitals::reading::samples;
 
 type Builder = r2d2::Builder<Manager<SqliteConnection>>;
 
@@ -105,11 +105,10 @@ impl Pooled {
 fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
     let mut rows = Vec::new();
     fixture.database.levels().collect(&mut rows).unwrap();
-    let value = |family: &MetricFamily| family.get_metric()[0].get_gauge().get_value();
-    match &rows[..] {
+    match &samples(&rows)[..] {
         [] => None,
-        [out, idle, max] => Some([value(out), value(idle), value(max)]),
-        _ => panic!("{rows:?}"),
+        [out, idle, max] => Some([out.value, idle.value, max.value]),
+        others => panic!("{others:?}"),
     }
 }
 
