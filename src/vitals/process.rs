@@ -138,7 +138,7 @@ mod linux {
         if let Ok(limits) = &limits {
             from_limits(limits, rows);
         }
-        let start = match (started.get(), &stat) {
+        let first_start = match (started.get(), &stat) {
             (None, Ok(stat)) => start_time(stat).map(|at| _ = started.set(at)),
             _ => Ok(()),
         };
@@ -148,7 +148,7 @@ mod linux {
         stat.map(drop)
             .and(status.map(drop))
             .and(limits.map(drop))
-            .and(start)?;
+            .and(first_start)?;
         open?;
         Ok(())
     }

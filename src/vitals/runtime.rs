@@ -137,8 +137,11 @@ impl Runtime {
         if workers.iter().any(|worker| worker.thread == thread) {
             return None;
         }
-        let index = (0..)
-            .find(|&index| workers.iter().all(|worker| worker.index != index))
+        // They are in the order of their index: the first gap, or the end.
+        let index = workers
+            .iter()
+            .enumerate()
+            .position(|(position, worker)| worker.index != position)
             .unwrap_or(workers.len());
         workers.push(Worker {
             index,
