@@ -87,25 +87,18 @@ fn failure(error: tikv_jemalloc_ctl::Error) -> Box<dyn Error + Send + Sync> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vitals::reading::samples;
 
     #[test]
     fn the_three_numbers_are_read_and_belong_together() {
         let allocator = Allocator::new().unwrap();
-        let mut rows = Vec::new();
-        allocator.collect(&mut rows).unwrap();
-        let names: Vec<_> = rows.iter().map(MetricFamily::name).collect();
-        let described = allocator.describe();
-        assert_eq!(
-            names,
-            described
-                .iter()
-                .map(|family| &family.name)
-                .collect::<Vec<_>>()
-        );
-        let values: Vec<_> = rows
+        let read = samples(&allocator);
+        let values: Vec<_> = allocator
+            .describe()
             .iter()
-            .map(|family| family.get_metric()[0].get_gauge().get_value())
+            .map(|family| read[&family.name])
             .collect();
+        assert_eq!(read.len(), 3);
         assert!(
             values[0] <= values[1] && values[1] <= values[2],
             "{values:?}"

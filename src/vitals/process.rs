@@ -198,32 +198,17 @@ mod linux {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     use procfs::process::LimitValue;
 
     use super::*;
-
-    fn collected(process: &Process) -> BTreeMap<String, f64> {
-        let mut rows = Vec::new();
-        process.collect(&mut rows).unwrap();
-        rows.iter()
-            .map(|family| {
-                let metric = &family.get_metric()[0];
-                let value = match family.get_field_type() {
-                    prometheus::proto::MetricType::COUNTER => metric.get_counter().get_value(),
-                    _ => metric.get_gauge().get_value(),
-                };
-                (family.name().to_owned(), value)
-            })
-            .collect()
-    }
+    use crate::vitals::reading::samples;
 
     #[test]
     fn all_nine_are_read_and_described() {
         let process = Process::new();
-        let rows = collected(&process);
+        let rows = samples(&process);
         let names: Vec<_> = rows.keys().cloned().collect();
         let mut described: Vec<_> = process
             .describe()
@@ -241,10 +226,10 @@ mod tests {
     #[test]
     fn processor_time_is_finer_than_seconds() {
         let process = Process::new();
-        let before = collected(&process)["process_cpu_seconds_total"];
+        let before = samples(&process)["process_cpu_seconds_total"];
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let used = collected(&process)["process_cpu_seconds_total"] - before;
+            let used = samples(&process)["process_cpu_seconds_total"] - before;
             if used > 0.0 && used.fract() > 0.0 {
                 break;
             }
@@ -258,7 +243,7 @@ mod tests {
     #[test]
     fn the_start_is_in_the_past_and_does_not_move() {
         let process = Process::new();
-        let first = collected(&process)["process_start_time_seconds"];
+        let first = samples(&process)["process_start_time_seconds"];
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -267,12 +252,12 @@ mod tests {
             first <= now + 1.0 && first > now - 86_400.0,
             "{first} {now}"
         );
-        assert!((collected(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
+        assert!((samples(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
     }
 
     #[test]
     fn memory_is_in_bytes() {
-        let rows = collected(&Process::new());
+        let rows = samples(&Process::new());
         let mebibyte = 1_048_576.0;
         assert!(rows["process_resident_memory_bytes"] > mebibyte);
         assert!(rows["process_virtual_memory_bytes"] > rows["process_resident_memory_bytes"]);

@@ -99,3 +99,22 @@ impl Reading {
         metric
     }
 }
+
+/// What a collector reads now: each sample with its labels, as the text format writes it, and its value.
+#[cfg(test)]
+pub(super) fn samples(
+    collector: &impl crate::registry::Collector,
+) -> std::collections::BTreeMap<String, f64> {
+    let mut rows = Vec::new();
+    collector.collect(&mut rows).unwrap();
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&rows)
+        .unwrap();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            (sample.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}

@@ -6,13 +6,12 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
 use diesel::result::Error;
-use prometheus::proto::MetricFamily;
 use tempfile::TempDir;
 
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
 use super::super::hooks::{Carried, Hooks};
 use super::{CheckoutError, Manager, Pool, RunError};
-use crate::registry::Collector;
+use crate::vitals::reading::samples;
 
 type Builder = r2d2::Builder<Manager<SqliteConnection>>;
 
@@ -103,14 +102,13 @@ impl Pooled {
 }
 
 fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
-    let mut rows = Vec::new();
-    fixture.database.levels().collect(&mut rows).unwrap();
-    let value = |family: &MetricFamily| family.get_metric()[0].get_gauge().get_value();
-    match &rows[..] {
-        [] => None,
-        [out, idle, max] => Some([value(out), value(idle), value(max)]),
-        _ => panic!("{rows:?}"),
-    }
+    let read = samples(&fixture.database.levels());
+    let level = |name: &str| read.get(name).copied();
+    Some([
+        level("db_pool_checked_out_connections")?,
+        level("db_pool_idle_connections")?,
+        level("db_pool_max_connections")?,
+    ])
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
