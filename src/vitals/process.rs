@@ -138,7 +138,7 @@ mod linux {
         if let Ok(limits) = &limits {
             from_limits(limits, rows);
         }
-        let start = match (started.get(), &stat) {
+        let first_start = match (started.get(), &stat) {
             (None, Ok(stat)) => start_time(stat).map(|at| _ = started.set(at)),
             _ => Ok(()),
         };
@@ -148,7 +148,7 @@ mod linux {
         stat.map(drop)
             .and(status.map(drop))
             .and(limits.map(drop))
-            .and(start)?;
+            .and(first_start)?;
         open?;
         Ok(())
     }
@@ -198,7 +198,6 @@ mod linux {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     use procfs::process::LimitValue;
@@ -206,19 +205,10 @@ mod tests {
     use super::*;
     use crate::vitals::reading::samples;
 
-    fn collected(process: &Process) -> BTreeMap<String, f64> {
-        let mut rows = Vec::new();
-        process.collect(&mut rows).unwrap();
-        samples(&rows)
-            .into_iter()
-            .map(|sample| (sample.name, sample.value))
-            .collect()
-    }
-
     #[test]
     fn all_nine_are_read_and_described() {
         let process = Process::new();
-        let rows = collected(&process);
+        let rows = samples(&process);
         let names: Vec<_> = rows.keys().cloned().collect();
         let mut described: Vec<_> = process
             .describe()
@@ -236,10 +226,10 @@ mod tests {
     #[test]
     fn processor_time_is_finer_than_seconds() {
         let process = Process::new();
-        let before = collected(&process)["process_cpu_seconds_total"];
+        let before = samples(&process)["process_cpu_seconds_total"];
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let used = collected(&process)["process_cpu_seconds_total"] - before;
+            let used = samples(&process)["process_cpu_seconds_total"] - before;
             if used > 0.0 && used.fract() > 0.0 {
                 break;
             }
@@ -253,7 +243,7 @@ mod tests {
     #[test]
     fn the_start_is_in_the_past_and_does_not_move() {
         let process = Process::new();
-        let first = collected(&process)["process_start_time_seconds"];
+        let first = samples(&process)["process_start_time_seconds"];
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -262,12 +252,12 @@ mod tests {
             first <= now + 1.0 && first > now - 86_400.0,
             "{first} {now}"
         );
-        assert!((collected(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
+        assert!((samples(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
     }
 
     #[test]
     fn memory_is_in_bytes() {
-        let rows = collected(&Process::new());
+        let rows = samples(&Process::new());
         let mebibyte = 1_048_576.0;
         assert!(rows["process_resident_memory_bytes"] > mebibyte);
         assert!(rows["process_virtual_memory_bytes"] > rows["process_resident_memory_bytes"]);

@@ -100,42 +100,21 @@ impl Reading {
     }
 }
 
-/// A sample of a row, as tests look at it: the family's name, the labels' values, the value.
+/// What a collector reads now: each sample with its labels, as the text format writes it, and its value.
 #[cfg(test)]
-#[derive(Debug)]
-pub(super) struct Sample {
-    pub(super) name: String,
-    pub(super) labels: Vec<String>,
-    pub(super) value: f64,
-}
-
-/// The samples of some rows, through their text: the accessors of the `prometheus` crate's model depend on its features.
-#[cfg(test)]
-pub(super) fn samples(rows: &[MetricFamily]) -> Vec<Sample> {
-    // The encoder refuses families without series.
-    let rows: Vec<_> = rows
-        .iter()
-        .filter(|row| !row.get_metric().is_empty())
-        .cloned()
-        .collect();
+pub(super) fn samples(
+    collector: &impl crate::registry::Collector,
+) -> std::collections::BTreeMap<String, f64> {
+    let mut rows = Vec::new();
+    collector.collect(&mut rows).unwrap();
     let text = prometheus::TextEncoder::new()
         .encode_to_string(&rows)
         .unwrap();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
-            let (series, value) = line.rsplit_once(' ').unwrap();
-            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            Sample {
-                name: name.to_owned(),
-                labels: labels
-                    .split('"')
-                    .skip(1)
-                    .step_by(2)
-                    .map(str::to_owned)
-                    .collect(),
-                value: value.parse().unwrap(),
-            }
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            (sample.to_owned(), value.parse().unwrap())
         })
         .collect()
 }

@@ -137,8 +137,11 @@ impl Runtime {
         if workers.iter().any(|worker| worker.thread == thread) {
             return None;
         }
-        let index = (0..)
-            .find(|&index| workers.iter().all(|worker| worker.index != index))
+        // They are in the order of their index: the first gap, or the end.
+        let index = workers
+            .iter()
+            .enumerate()
+            .position(|(position, worker)| worker.index != position)
             .unwrap_or(workers.len());
         workers.push(Worker {
             index,
@@ -269,9 +272,12 @@ impl Collector for Runtime {
         let labels: Vec<_> = workers.iter().map(|(index, ..)| [index.as_str()]).collect();
         let numbered = || labels.iter().map(<[&str; 1]>::as_slice).zip(&workers);
         rows.push(WORKERS.single(workers.len() as f64));
+        rows.push(BUILD.series([(BUILT.as_slice(), 1.0)]));
+        if workers.is_empty() {
+            return Ok(());
+        }
         rows.push(BUSY.series(numbered().map(|(label, (_, busy, _))| (label, busy.as_secs_f64()))));
         rows.push(TASKS.series(numbered().map(|(label, (.., tasks))| (label, *tasks as f64))));
-        rows.push(BUILD.series([(BUILT.as_slice(), 1.0)]));
         Ok(())
     }
 }

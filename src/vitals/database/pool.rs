@@ -231,16 +231,12 @@ where
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
-        match shared.pool.get() {
-            Ok(connection) => {
-                wait.served();
-                Ok(connection)
-            }
-            Err(_) => {
-                wait.timed_out();
-                Err(failure(&shared.health))
-            }
-        }
+        let Ok(connection) = shared.pool.get() else {
+            wait.timed_out();
+            return Err(failure(&shared.health));
+        };
+        wait.served();
+        Ok(connection)
     }
 
     /// Runs `work` with a connection on a blocking thread, with the context of the current request.
@@ -321,14 +317,12 @@ where
         let caller = Caller::new(&self.metrics);
         let deadline = self.deadline(&caller.wait).into();
         let admission = Arc::clone(&self.admission).acquire_owned();
-        match tokio::time::timeout_at(deadline, admission).await {
-            Ok(Ok(permit)) => Ok((permit, caller)),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => {
-                caller.wait.timed_out();
-                Err(AdmissionError::Checkout(failure(&self.health)))
-            }
-        }
+        // The semaphore is never closed: the inner result is always a permit.
+        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, admission).await else {
+            caller.wait.timed_out();
+            return Err(AdmissionError::Checkout(failure(&self.health)));
+        };
+        Ok((permit, caller))
     }
 
     fn deadline(&self, wait: &Wait) -> Instant {

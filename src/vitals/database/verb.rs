@@ -460,9 +460,8 @@ impl Reader {
 
     fn semicolon(&mut self) {
         match self.place {
-            Place::Start => {}
+            Place::Start | Place::Inside => {}
             Place::Control => self.place = Place::Start,
-            Place::Inside => {}
             _ => self.decide(Operation::Other),
         }
     }

@@ -14,33 +14,27 @@ fn runtime() -> Runtime {
     runtime
 }
 
-/// The values of a family by the values of its labels.
-fn read(runtime: &Runtime, name: &str) -> Vec<(Vec<String>, f64)> {
-    let mut rows = Vec::new();
-    runtime.collect(&mut rows).unwrap();
-    samples(&rows)
-        .into_iter()
-        .filter(|sample| sample.name == name)
-        .map(|sample| (sample.labels, sample.value))
-        .collect()
+fn workers(runtime: &Runtime) -> f64 {
+    samples(runtime)["runtime_workers"]
 }
 
-fn workers(runtime: &Runtime) -> f64 {
-    read(runtime, "runtime_workers")[0].1
+/// The labels of a family's samples, as the text format writes them, and their sum.
+fn labelled(runtime: &Runtime, name: &str) -> (Vec<String>, f64) {
+    let read = samples(runtime);
+    let of_family = read.iter().filter_map(|(sample, value)| {
+        let labels = sample.strip_prefix(name)?.strip_prefix('{')?;
+        Some((labels.strip_suffix('}')?.to_owned(), *value))
+    });
+    let (labels, values): (Vec<_>, Vec<f64>) = of_family.unzip();
+    (labels, values.into_iter().sum())
 }
 
 fn tasks(runtime: &Runtime) -> f64 {
-    read(runtime, "runtime_worker_tasks")
-        .iter()
-        .map(|(_, tasks)| tasks)
-        .sum()
+    labelled(runtime, "runtime_worker_tasks").1
 }
 
 fn busy_seconds(runtime: &Runtime) -> f64 {
-    read(runtime, "runtime_worker_busy_seconds_total")
-        .iter()
-        .map(|(_, seconds)| seconds)
-        .sum()
+    labelled(runtime, "runtime_worker_busy_seconds_total").1
 }
 
 fn lags(runtime: &Runtime) -> crate::registry::HistogramSnapshot {
@@ -73,13 +67,8 @@ async fn a_worker_is_registered_once_and_as_long_as_its_loop_runs() {
         }
     }
     soon("both are registered", || workers(&runtime) > 1.5).await;
-    let labels = |runtime: &Runtime| -> Vec<_> {
-        read(runtime, "runtime_worker_tasks")
-            .into_iter()
-            .map(|(labels, _)| labels)
-            .collect()
-    };
-    assert_eq!(labels(&runtime), [["0"], ["1"]]);
+    let labels = |runtime: &Runtime| labelled(runtime, "runtime_worker_tasks").0;
+    assert_eq!(labels(&runtime), ["worker=\"0\"", "worker=\"1\""]);
     for arbiter in arbiters {
         arbiter.stop();
     }
@@ -87,7 +76,10 @@ async fn a_worker_is_registered_once_and_as_long_as_its_loop_runs() {
     let arbiter = actix_rt::Arbiter::new();
     let clone = runtime.clone();
     arbiter.spawn_fn(move || clone.register_worker());
-    soon("another took the place", || labels(&runtime) == [["0"]]).await;
+    soon("another took the place", || {
+        labels(&runtime) == ["worker=\"0\""]
+    })
+    .await;
     arbiter.stop();
 }
 
@@ -217,11 +209,18 @@ fn without_a_system_the_runtime_knows_the_tasks() {
 
 #[test]
 fn the_build_is_told() {
-    let (labels, value) = read(&runtime(), "vitals_build_info").remove(0);
+    let (labels, value) = labelled(&runtime(), "vitals_build_info");
     assert!((value - 1.0).abs() < f64::EPSILON);
-    assert_eq!(labels[0], env!("CARGO_PKG_VERSION"));
-    let revision = &labels[1];
+    let [labels] = &labels[..] else {
+        panic!("{labels:?}");
+    };
+    for expected in [
+        format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
+        "rustc=\"1.".to_owned(),
+    ] {
+        assert!(labels.contains(&expected), "{labels}");
+    }
+    assert!(!labels.contains("=\"\""), "{labels}");
+    let [_, revision, ..] = BUILT;
     assert!(revision == "unknown" || revision.len() == 12, "{revision}");
-    assert!(labels[2].starts_with("1."), "{labels:?}");
-    assert!(!labels[3].is_empty());
 }

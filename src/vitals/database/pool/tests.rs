@@ -11,7 +11,6 @@ use tempfile::TempDir;
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
 use super::super::hooks::{Carried, Hooks};
 use super::{CheckoutError, Manager, Pool, RunError};
-use crate::registry::Collector;
 use crate::vitals::reading::samples;
 
 type Builder = r2d2::Builder<Manager<SqliteConnection>>;
@@ -103,13 +102,13 @@ impl Pooled {
 }
 
 fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
-    let mut rows = Vec::new();
-    fixture.database.levels().collect(&mut rows).unwrap();
-    match &samples(&rows)[..] {
-        [] => None,
-        [out, idle, max] => Some([out.value, idle.value, max.value]),
-        others => panic!("{others:?}"),
-    }
+    let read = samples(&fixture.database.levels());
+    let level = |name: &str| read.get(name).copied();
+    Some([
+        level("db_pool_checked_out_connections")?,
+        level("db_pool_idle_connections")?,
+        level("db_pool_max_connections")?,
+    ])
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -128,6 +127,8 @@ async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+type Work = Box<dyn FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send>;
+
 /// Work that signals when it has begun, and goes on when told to.
 struct Gate {
     begun: tokio::sync::oneshot::Receiver<()>,
@@ -139,10 +140,10 @@ impl Gate {
         Self,
         impl FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send,
     ) {
-        let (begin, begun) = tokio::sync::oneshot::channel();
+        let (signal, begun) = tokio::sync::oneshot::channel();
         let (go_on, wait) = mpsc::channel();
         let work = move |_: &mut SqliteConnection| {
-            begin.send(()).ok();
+            signal.send(()).ok();
             wait.recv().ok();
             Ok(7)
         };
@@ -442,7 +443,7 @@ async fn a_wait_in_line_is_measured_once_from_its_beginning() {
 async fn the_line_has_an_end() {
     let pooled = pooled_with(Fixture::new(), 2, of_size(1));
     let (gate, work) = Gate::new();
-    let spawn = |work: Box<dyn FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send>| {
+    let spawn = |work: Work| {
         let pool = pooled.pool.clone();
         actix_web::rt::spawn(async move { pool.run(work).await })
     };
@@ -520,10 +521,10 @@ async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
 #[actix_web::test]
 async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
     let pooled = pooled(of_size(1));
-    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (signal, begun) = tokio::sync::oneshot::channel();
     let (go_on, wait) = mpsc::channel::<()>();
     let mut leaver = Box::pin(pooled.pool.run(move |connection| {
-        begin.send(()).ok();
+        signal.send(()).ok();
         wait.recv().ok();
         insert(connection, "a")
     }));
@@ -599,10 +600,6 @@ thread_local! {
     static CURRENT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
-fn capture() -> Carried {
-    Some(Arc::new(CURRENT.get()))
-}
-
 fn within(carried: Carried, work: &mut dyn FnMut()) {
     let number = carried.and_then(|carried| carried.downcast_ref::<u32>().copied());
     CURRENT.set(number.unwrap_or(0));
@@ -613,7 +610,7 @@ fn within(carried: Carried, work: &mut dyn FnMut()) {
 #[actix_web::test]
 async fn the_context_of_the_caller_is_that_of_the_work() {
     let fixture = Fixture::with_hooks(Hooks {
-        capture,
+        capture: || Some(Arc::new(CURRENT.get())),
         within,
         ..Hooks::default()
     });

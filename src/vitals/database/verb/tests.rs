@@ -8,287 +8,291 @@ fn query(operation: Operation) -> Verb {
     Verb::Query(operation)
 }
 
+const LEADING: &[(&str, Operation, &str)] = &[
+    ("SELECT 1", Operation::Select, "plain"),
+    ("select", Operation::Select, "ends with the word"),
+    ("SeLeCt*FROM t", Operation::Select, "mixed case, no space"),
+    ("INSERT INTO t VALUES (1)", Operation::Insert, "plain"),
+    (
+        "insert or ignore into t values (1)",
+        Operation::Insert,
+        "SQLite's conflict clause",
+    ),
+    (
+        "REPLACE INTO t VALUES (1)",
+        Operation::Insert,
+        "SQLite's other insert",
+    ),
+    (
+        "UPSERT INTO t VALUES (1)",
+        Operation::Insert,
+        "CockroachDB's",
+    ),
+    ("UPDATE t SET a = 1", Operation::Update, "plain"),
+    ("DELETE FROM t", Operation::Delete, "plain"),
+    ("VALUES (1), (2)", Operation::Select, "returns rows"),
+    ("TABLE t", Operation::Select, "PostgreSQL's SELECT * FROM t"),
+    (
+        "\t\r\n \u{b}\u{c}SELECT 1",
+        Operation::Select,
+        "leading white space",
+    ),
+    (
+        "-- first\n  -- second\r\nDELETE FROM t",
+        Operation::Delete,
+        "line comments",
+    ),
+    ("--\nSELECT 1", Operation::Select, "an empty comment"),
+    ("/* a */UPDATE t", Operation::Update, "block comment"),
+    ("/**/SELECT 1", Operation::Select, "an empty block comment"),
+    (
+        "/* a /* b */ INSERT */ SELECT 1",
+        Operation::Select,
+        "nested comment",
+    ),
+    (
+        "/* a * / ** // */ SELECT 1",
+        Operation::Select,
+        "loose stars and slashes",
+    ),
+    (
+        "/*/ INSERT */ SELECT 1",
+        Operation::Select,
+        "the star of the opening does not close",
+    ),
+    ("SELECT/* a */1", Operation::Select, "comment for a space"),
+    (
+        "((SELECT 1) UNION (SELECT 2))",
+        Operation::Select,
+        "parentheses",
+    ),
+    (
+        "( -- why\n (select 1))",
+        Operation::Select,
+        "comment in parentheses",
+    ),
+    (" ; ;SELECT 1", Operation::Select, "empty statements"),
+    (
+        "SELECT ';'; DELETE FROM t",
+        Operation::Select,
+        "the first of a batch",
+    ),
+    ("CREATE TABLE t (a INT)", Operation::Other, "schema"),
+    ("PRAGMA journal_mode = WAL", Operation::Other, "setting"),
+    (
+        "SET TRANSACTION READ ONLY",
+        Operation::Other,
+        "a setting, too",
+    ),
+    (
+        "MERGE INTO t USING s ON a = b",
+        Operation::Other,
+        "does everything at once",
+    ),
+    ("COPY t FROM STDIN", Operation::Other, "its own protocol"),
+    (
+        "EXPLAIN SELECT 1",
+        Operation::Other,
+        "a question about a statement",
+    ),
+    (
+        "explain (analyze, buffers) INSERT INTO t VALUES (1)",
+        Operation::Other,
+        "with options",
+    ),
+    (
+        "EXPLAIN QUERY PLAN DELETE FROM t",
+        Operation::Other,
+        "SQLite's",
+    ),
+    (
+        "SELECTED",
+        Operation::Other,
+        "a word that only begins like one",
+    ),
+    ("SELECT1", Operation::Other, "a digit is part of the word"),
+    ("SELECTÉ", Operation::Other, "so is a letter beyond ASCII"),
+    (
+        "antidisestablishmentarianism",
+        Operation::Other,
+        "longer than any word we know",
+    ),
+    (
+        "START SLAVE",
+        Operation::Other,
+        "not every START is a transaction's",
+    ),
+    (
+        "PREPARE p AS INSERT INTO t VALUES (1)",
+        Operation::Other,
+        "runs nothing yet",
+    ),
+    ("PREPARE (", Operation::Other, "malformed"),
+];
+
 #[test]
 fn the_leading_verb_names_the_operation() {
-    for (sql, expected, why) in [
-        ("SELECT 1", Operation::Select, "plain"),
-        ("select", Operation::Select, "ends with the word"),
-        ("SeLeCt*FROM t", Operation::Select, "mixed case, no space"),
-        ("INSERT INTO t VALUES (1)", Operation::Insert, "plain"),
-        (
-            "insert or ignore into t values (1)",
-            Operation::Insert,
-            "SQLite's conflict clause",
-        ),
-        (
-            "REPLACE INTO t VALUES (1)",
-            Operation::Insert,
-            "SQLite's other insert",
-        ),
-        (
-            "UPSERT INTO t VALUES (1)",
-            Operation::Insert,
-            "CockroachDB's",
-        ),
-        ("UPDATE t SET a = 1", Operation::Update, "plain"),
-        ("DELETE FROM t", Operation::Delete, "plain"),
-        ("VALUES (1), (2)", Operation::Select, "returns rows"),
-        ("TABLE t", Operation::Select, "PostgreSQL's SELECT * FROM t"),
-        (
-            "\t\r\n \u{b}\u{c}SELECT 1",
-            Operation::Select,
-            "leading white space",
-        ),
-        (
-            "-- first\n  -- second\r\nDELETE FROM t",
-            Operation::Delete,
-            "line comments",
-        ),
-        ("--\nSELECT 1", Operation::Select, "an empty comment"),
-        ("/* a */UPDATE t", Operation::Update, "block comment"),
-        ("/**/SELECT 1", Operation::Select, "an empty block comment"),
-        (
-            "/* a /* b */ INSERT */ SELECT 1",
-            Operation::Select,
-            "nested comment",
-        ),
-        (
-            "/* a * / ** // */ SELECT 1",
-            Operation::Select,
-            "loose stars and slashes",
-        ),
-        (
-            "/*/ INSERT */ SELECT 1",
-            Operation::Select,
-            "the star of the opening does not close",
-        ),
-        ("SELECT/* a */1", Operation::Select, "comment for a space"),
-        (
-            "((SELECT 1) UNION (SELECT 2))",
-            Operation::Select,
-            "parentheses",
-        ),
-        (
-            "( -- why\n (select 1))",
-            Operation::Select,
-            "comment in parentheses",
-        ),
-        (" ; ;SELECT 1", Operation::Select, "empty statements"),
-        (
-            "SELECT ';'; DELETE FROM t",
-            Operation::Select,
-            "the first of a batch",
-        ),
-        ("CREATE TABLE t (a INT)", Operation::Other, "schema"),
-        ("PRAGMA journal_mode = WAL", Operation::Other, "setting"),
-        (
-            "SET TRANSACTION READ ONLY",
-            Operation::Other,
-            "a setting, too",
-        ),
-        (
-            "MERGE INTO t USING s ON a = b",
-            Operation::Other,
-            "does everything at once",
-        ),
-        ("COPY t FROM STDIN", Operation::Other, "its own protocol"),
-        (
-            "EXPLAIN SELECT 1",
-            Operation::Other,
-            "a question about a statement",
-        ),
-        (
-            "explain (analyze, buffers) INSERT INTO t VALUES (1)",
-            Operation::Other,
-            "with options",
-        ),
-        (
-            "EXPLAIN QUERY PLAN DELETE FROM t",
-            Operation::Other,
-            "SQLite's",
-        ),
-        (
-            "SELECTED",
-            Operation::Other,
-            "a word that only begins like one",
-        ),
-        ("SELECT1", Operation::Other, "a digit is part of the word"),
-        ("SELECTÉ", Operation::Other, "so is a letter beyond ASCII"),
-        (
-            "antidisestablishmentarianism",
-            Operation::Other,
-            "longer than any word we know",
-        ),
-        (
-            "START SLAVE",
-            Operation::Other,
-            "not every START is a transaction's",
-        ),
-        (
-            "PREPARE p AS INSERT INTO t VALUES (1)",
-            Operation::Other,
-            "runs nothing yet",
-        ),
-        ("PREPARE (", Operation::Other, "malformed"),
-    ] {
+    for &(sql, expected, why) in LEADING {
         assert_eq!(verb(sql), query(expected), "{why}: {sql}");
     }
 }
 
+const BEHIND_EXPRESSIONS: &[(&str, Operation, &str)] = &[
+    (
+        "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
+        Operation::Insert,
+        "plain",
+    ),
+    (
+        "with a as (delete from t returning *) select * from a",
+        Operation::Select,
+        "lower case",
+    ),
+    (
+        "WITH a AS (SELECT 1), b AS (SELECT 2) UPDATE t SET x = 1",
+        Operation::Update,
+        "two",
+    ),
+    (
+        "WITH a(x, y) AS (SELECT 1, 2) DELETE FROM t",
+        Operation::Delete,
+        "column list",
+    ),
+    (
+        "WITH RECURSIVE a(n) AS (VALUES (1)) SELECT n FROM a",
+        Operation::Select,
+        "recursive",
+    ),
+    (
+        "WITH RECURSIVE AS (SELECT 1) DELETE FROM t",
+        Operation::Delete,
+        "named recursive",
+    ),
+    (
+        "WITH recursive(n) AS (SELECT 1) DELETE FROM t",
+        Operation::Delete,
+        "with columns, too",
+    ),
+    (
+        "WITH a AS MATERIALIZED (SELECT 1) SELECT 2",
+        Operation::Select,
+        "materialized",
+    ),
+    (
+        "WITH a AS NOT MATERIALIZED(SELECT 1)INSERT INTO t",
+        Operation::Insert,
+        "not materialized",
+    ),
+    (
+        "WITH \"a AS (\" AS (SELECT ')') UPDATE t",
+        Operation::Update,
+        "quoted name and string",
+    ),
+    (
+        "WITH a AS (SELECT 'it''s )') UPDATE t",
+        Operation::Update,
+        "doubled quote",
+    ),
+    (
+        "WITH a AS (SELECT E'\\') DELETE') UPDATE t",
+        Operation::Update,
+        "backslash escapes in E''",
+    ),
+    (
+        "WITH a AS (SELECT '\\') UPDATE t",
+        Operation::Update,
+        "and nowhere else",
+    ),
+    (
+        "WITH `a)` AS (SELECT `b)`) UPDATE t",
+        Operation::Update,
+        "backticks",
+    ),
+    (
+        "WITH a AS (SELECT $$ ) $ $$) UPDATE t",
+        Operation::Update,
+        "dollar quote",
+    ),
+    (
+        "WITH a AS (SELECT $q$ ) $$ $qq$ $q $q$) UPDATE t",
+        Operation::Update,
+        "its tag closes it",
+    ),
+    (
+        "WITH a AS (SELECT $1, $2) UPDATE t",
+        Operation::Update,
+        "parameters are no quotes",
+    ),
+    (
+        "WITH a AS (SELECT x$y$ FROM z) UPDATE t",
+        Operation::Update,
+        "a dollar within a name",
+    ),
+    (
+        "WITH a AS (SELECT 1 -- )\n) UPDATE t",
+        Operation::Update,
+        "line comment in a body",
+    ),
+    (
+        "WITH a AS (SELECT 1 /* ) /* */ ) */) UPDATE t",
+        Operation::Update,
+        "block comment in a body",
+    ),
+    (
+        "WITH a AS (SELECT 4 - 2 / 1) UPDATE t",
+        Operation::Update,
+        "a minus and a slash",
+    ),
+    (
+        "WITH/**/a/**/AS/**/(SELECT 1)/**/UPDATE/**/t",
+        Operation::Update,
+        "comments for spaces",
+    ),
+    (
+        "WITH a AS (SELECT (1), ((2))) (SELECT 3)",
+        Operation::Select,
+        "parentheses in both",
+    ),
+    (
+        "(WITH a AS (SELECT 1) SELECT 2)",
+        Operation::Select,
+        "parentheses around it",
+    ),
+    (
+        "WITH insert AS (SELECT 1) DELETE FROM t",
+        Operation::Delete,
+        "a name like a verb",
+    ),
+    (
+        "WITH a AS (SELECT 1) VALUES (1)",
+        Operation::Select,
+        "values",
+    ),
+    (
+        "WITH a AS (SELECT 1) REPLACE INTO t SELECT 1",
+        Operation::Insert,
+        "replace",
+    ),
+    (
+        "WITH a AS (SELECT 1) MERGE INTO t",
+        Operation::Other,
+        "merge",
+    ),
+    (
+        "WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY x, y SET o, b AS (DELETE FROM t) SELECT 1",
+        Operation::Select,
+        "search clause and another expression",
+    ),
+    (
+        "WITH RECURSIVE a AS (SELECT 1) CYCLE x SET c TO 'y' DEFAULT 'n' USING p DELETE FROM t",
+        Operation::Delete,
+        "cycle clause",
+    ),
+];
+
 #[test]
 fn a_statement_behind_common_table_expressions_counts_for_itself() {
-    for (sql, expected, why) in [
-        (
-            "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
-            Operation::Insert,
-            "plain",
-        ),
-        (
-            "with a as (delete from t returning *) select * from a",
-            Operation::Select,
-            "lower case",
-        ),
-        (
-            "WITH a AS (SELECT 1), b AS (SELECT 2) UPDATE t SET x = 1",
-            Operation::Update,
-            "two",
-        ),
-        (
-            "WITH a(x, y) AS (SELECT 1, 2) DELETE FROM t",
-            Operation::Delete,
-            "column list",
-        ),
-        (
-            "WITH RECURSIVE a(n) AS (VALUES (1)) SELECT n FROM a",
-            Operation::Select,
-            "recursive",
-        ),
-        (
-            "WITH RECURSIVE AS (SELECT 1) DELETE FROM t",
-            Operation::Delete,
-            "named recursive",
-        ),
-        (
-            "WITH recursive(n) AS (SELECT 1) DELETE FROM t",
-            Operation::Delete,
-            "with columns, too",
-        ),
-        (
-            "WITH a AS MATERIALIZED (SELECT 1) SELECT 2",
-            Operation::Select,
-            "materialized",
-        ),
-        (
-            "WITH a AS NOT MATERIALIZED(SELECT 1)INSERT INTO t",
-            Operation::Insert,
-            "not materialized",
-        ),
-        (
-            "WITH \"a AS (\" AS (SELECT ')') UPDATE t",
-            Operation::Update,
-            "quoted name and string",
-        ),
-        (
-            "WITH a AS (SELECT 'it''s )') UPDATE t",
-            Operation::Update,
-            "doubled quote",
-        ),
-        (
-            "WITH a AS (SELECT E'\\') DELETE') UPDATE t",
-            Operation::Update,
-            "backslash escapes in E''",
-        ),
-        (
-            "WITH a AS (SELECT '\\') UPDATE t",
-            Operation::Update,
-            "and nowhere else",
-        ),
-        (
-            "WITH `a)` AS (SELECT `b)`) UPDATE t",
-            Operation::Update,
-            "backticks",
-        ),
-        (
-            "WITH a AS (SELECT $$ ) $ $$) UPDATE t",
-            Operation::Update,
-            "dollar quote",
-        ),
-        (
-            "WITH a AS (SELECT $q$ ) $$ $qq$ $q $q$) UPDATE t",
-            Operation::Update,
-            "its tag closes it",
-        ),
-        (
-            "WITH a AS (SELECT $1, $2) UPDATE t",
-            Operation::Update,
-            "parameters are no quotes",
-        ),
-        (
-            "WITH a AS (SELECT x$y$ FROM z) UPDATE t",
-            Operation::Update,
-            "a dollar within a name",
-        ),
-        (
-            "WITH a AS (SELECT 1 -- )\n) UPDATE t",
-            Operation::Update,
-            "line comment in a body",
-        ),
-        (
-            "WITH a AS (SELECT 1 /* ) /* */ ) */) UPDATE t",
-            Operation::Update,
-            "block comment in a body",
-        ),
-        (
-            "WITH a AS (SELECT 4 - 2 / 1) UPDATE t",
-            Operation::Update,
-            "a minus and a slash",
-        ),
-        (
-            "WITH/**/a/**/AS/**/(SELECT 1)/**/UPDATE/**/t",
-            Operation::Update,
-            "comments for spaces",
-        ),
-        (
-            "WITH a AS (SELECT (1), ((2))) (SELECT 3)",
-            Operation::Select,
-            "parentheses in both",
-        ),
-        (
-            "(WITH a AS (SELECT 1) SELECT 2)",
-            Operation::Select,
-            "parentheses around it",
-        ),
-        (
-            "WITH insert AS (SELECT 1) DELETE FROM t",
-            Operation::Delete,
-            "a name like a verb",
-        ),
-        (
-            "WITH a AS (SELECT 1) VALUES (1)",
-            Operation::Select,
-            "values",
-        ),
-        (
-            "WITH a AS (SELECT 1) REPLACE INTO t SELECT 1",
-            Operation::Insert,
-            "replace",
-        ),
-        (
-            "WITH a AS (SELECT 1) MERGE INTO t",
-            Operation::Other,
-            "merge",
-        ),
-        (
-            "WITH RECURSIVE a AS (SELECT 1) SEARCH DEPTH FIRST BY x, y SET o, b AS (DELETE FROM t) SELECT 1",
-            Operation::Select,
-            "search clause and another expression",
-        ),
-        (
-            "WITH RECURSIVE a AS (SELECT 1) CYCLE x SET c TO 'y' DEFAULT 'n' USING p DELETE FROM t",
-            Operation::Delete,
-            "cycle clause",
-        ),
-    ] {
+    for &(sql, expected, why) in BEHIND_EXPRESSIONS {
         assert_eq!(verb(sql), query(expected), "{why}: {sql}");
     }
 }
