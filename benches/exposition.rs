@@ -122,7 +122,7 @@ fn main() {
     let mut cases = [
         Case::new("text", || scrape(&ours, Format::Text, text_out)),
         Case::new("OpenMetrics", || {
-            scrape(&ours, Format::OpenMetrics, openmetrics_out)
+            scrape(&ours, Format::OpenMetrics, openmetrics_out);
         }),
         Case::new("protobuf, classic and native", || {
             scrape(&ours, Format::Protobuf, protobuf_out);
