@@ -96,7 +96,7 @@ fn main() {
         }),
         case("counter, kept handle", |_| counter.inc()),
         case("prometheus: histogram, kept handle", |value| {
-            peer.observe(value)
+            peer.observe(value);
         }),
         case("prometheus: histogram, through the vec", |value| {
             peers.with_label_values(&black_box(VALUES)).observe(value);

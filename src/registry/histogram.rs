@@ -24,10 +24,9 @@ pub(crate) struct Shape {
     pub(crate) dropped: Arc<Counter>,
 }
 
-/// The cells of a shard: the sum, the zero bucket, then the classic buckets, `+Inf` last.
+/// The cells of a shard: the sum, then the classic buckets, `+Inf` last.
 const SUM: usize = 0;
-const ZERO: usize = 1;
-const CLASSIC: usize = 2;
+const CLASSIC: usize = 1;
 
 /// A distribution of non-negative values, in classic and native buckets.
 #[derive(Debug)]
@@ -78,11 +77,7 @@ impl Histogram {
         let cells = self.cells.mine();
         cells.add(CLASSIC + bucket, 1);
         cells.add_f64(SUM, value);
-        if value > native::ZERO_THRESHOLD {
-            self.native.record(value, self.shape.shards);
-        } else {
-            cells.add(ZERO, 1);
-        }
+        self.native.record(value, self.shape.shards);
         Some(bucket)
     }
 
@@ -152,7 +147,7 @@ impl Histogram {
     /// Reads the native buckets and their exemplars, lowered to at most `limit` populated buckets.
     pub(crate) fn read_native(&self, reading: &mut Reading, limit: usize) {
         let native = &mut reading.native;
-        native.zero_count = self.cells.sum(ZERO);
+        native.zero_count = self.native.zero_count();
         self.native.read(&mut native.buckets);
         native.schema = native::lower(&mut native.buckets, limit);
         native.exemplars.clear();

@@ -110,9 +110,10 @@ const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
 type Group = [OnceLock<Cells>; OCTAVES];
 
-/// The populated buckets of one histogram, at schema 5, without the zero bucket.
+/// The populated buckets of one histogram, at schema 5.
 #[derive(Debug)]
 pub(crate) struct Buckets {
+    zero: OnceLock<Cells>,
     groups: [OnceLock<Box<Group>>; GROUPS],
     outliers: Mutex<BTreeMap<i32, u64>>,
 }
@@ -121,14 +122,19 @@ impl Buckets {
     /// No bucket populated, and next to no memory taken.
     pub(crate) fn new() -> Self {
         Self {
+            zero: OnceLock::new(),
             groups: Default::default(),
             outliers: Mutex::default(),
         }
     }
 
-    /// Counts a value above the zero threshold.
+    /// Counts a value of at least zero.
     #[inline]
     pub(crate) fn record(&self, value: f64, shards: usize) {
+        if value <= ZERO_THRESHOLD {
+            let zero = self.zero.get_or_init(|| Cells::new(1, shards));
+            return zero.mine().add(0, 1);
+        }
         let index = index(value);
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
@@ -147,7 +153,12 @@ impl Buckets {
         *outliers.entry(index).or_default() += 1;
     }
 
-    /// Copies out the populated buckets in ascending order, replacing what `out` held.
+    /// What the zero bucket holds.
+    pub(crate) fn zero_count(&self) -> u64 {
+        self.zero.get().map_or(0, |zero| zero.sum(0))
+    }
+
+    /// Copies out the populated buckets above it in ascending order, replacing what `out` held.
     pub(crate) fn read(&self, out: &mut Vec<(i32, u64)>) {
         out.clear();
         let outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -55,36 +55,39 @@ pub(crate) fn current() -> usize {
 #[derive(Debug)]
 pub(crate) struct Cells {
     lines: Box<[Line]>,
-    /// Lines of one shard.
-    stride: usize,
+    /// Lines of one shard. Narrow, as a series has many of these.
+    stride: u32,
     /// Shards less one.
-    mask: usize,
+    mask: u32,
 }
 
 impl Cells {
     /// `width` cells in each of `shards` shards, a power of two.
     pub(crate) fn new(width: usize, shards: usize) -> Self {
         let stride = width.div_ceil(CELLS).max(1);
+        // A family has fewer than 2^32 bounds, and fewer shards still.
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(1);
         Self {
             lines: Line::boxed(stride * shards),
-            stride,
-            mask: shards - 1,
+            stride: narrow(stride),
+            mask: narrow(shards - 1),
         }
     }
 
     /// The calling thread's cells.
     #[inline]
     pub(crate) fn mine(&self) -> Shard<'_> {
-        self.shard(current() & self.mask)
+        self.shard(current() & self.mask as usize)
     }
 
     #[inline]
     fn shard(&self, number: usize) -> Shard<'_> {
-        Shard(&self.lines[number * self.stride..][..self.stride])
+        let stride = self.stride as usize;
+        Shard(&self.lines[number * stride..][..stride])
     }
 
     fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
-        self.lines.chunks_exact(self.stride).map(Shard)
+        self.lines.chunks_exact(self.stride as usize).map(Shard)
     }
 
     /// The sum of a cell over all shards, wrapping.

@@ -567,6 +567,30 @@ fn anyones_metrics_are_bridged_with_their_types() {
     );
 }
 
+/// Only without the protobuf model of the `prometheus` crate can an untyped value be set from outside of it.
+#[cfg(not(feature = "prometheus-protobuf"))]
+#[test]
+fn an_untyped_value_is_bridged_as_it_is() {
+    let registry = Registry::builder(clock).build().unwrap();
+    let collect = |rows: &mut Vec<_>| {
+        let mut untyped = proto::Untyped::default();
+        let mut metric = proto::Metric::default();
+        #[expect(deprecated, reason = "its only setters")]
+        {
+            untyped.set_value(-1.5e-7);
+            metric.set_untyped(untyped);
+        }
+        metric.set_label(vec![pair("a", "untyped: value: 7")]);
+        rows.push(family("other", proto::MetricType::UNTYPED, vec![metric]));
+        Ok(())
+    };
+    registry.register(Rows("others", collect)).unwrap();
+    let written = samples(&text(&registry, Format::Text));
+    assert_eq!(written["other{a=\"untyped: value: 7\"}"], "-1.5e-7");
+    assert!(text(&registry, Format::OpenMetrics).contains("# TYPE other unknown\n"));
+    assert_formats_agree(&registry);
+}
+
 #[test]
 fn a_filter_shows_only_what_it_names() {
     let mut builder = Registry::builder(clock);
