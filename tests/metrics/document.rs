@@ -2,12 +2,17 @@
 //!
 //! `make docs` sets `UPDATE_DOCS`, which makes the test write the file in place of comparing it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use actix_vitals::registry::{FamilyDescription, Unit};
+use actix_vitals::registry::{FamilyDescription, Kind, Unit};
 use actix_vitals::service::server::Server;
 use actix_vitals::service::settings::Settings;
+
+use crate::exposition::Exposition;
+use crate::server;
+use crate::settled::settled;
 
 /// What the page says before the tables.
 const HEAD: &str = "\
@@ -20,6 +25,49 @@ A histogram's samples are `NAME_bucket` (with the label `le`), `NAME_sum` and `N
 bytes. Once a family has as many series as `--max-series` allows, further label sets are counted in one series whose
 label values are all `overflow`.
 ";
+
+/// What each label says; the page cannot be written while one is missing here.
+const LABELS: [(&str, &str); 15] = [
+    (
+        "collector",
+        "what is read at the scrape: `process`, `runtime`, … or `prometheus` for your own collectors",
+    ),
+    (
+        "endpoint",
+        "the pattern of the route, such as `/data/{item_id}`; `unmatched` where no route matches",
+    ),
+    ("family", "the name of a family"),
+    (
+        "http_status",
+        "the status that was sent; `499` where the client left before the head of the answer",
+    ),
+    (
+        "kind",
+        "what went wrong: `unique_violation`, `busy`, `timeout`, `connection_lost`, … or `other`",
+    ),
+    (
+        "method",
+        "a registered method of HTTP; `other` for any other",
+    ),
+    (
+        "operation",
+        "what the statement does: `select`, `insert`, `update`, `delete` or `other`",
+    ),
+    (
+        "outcome",
+        "how the transaction ended: `committed` or `rolled_back`",
+    ),
+    (
+        "phase",
+        "when the request ended: `before_head` or in the `body` of the answer",
+    ),
+    ("profile", "how it was built: `debug` or `release`"),
+    ("revision", "the commit it was built from, or `unknown`"),
+    ("rustc", "the compiler that built it"),
+    ("status", "the status that was sent"),
+    ("version", "the version of the package"),
+    ("worker", "the number of the worker, from 0"),
+];
 
 /// The tables of the page: a heading, and how the names in it begin.
 const SECTIONS: [(&str, &[&str]); 6] = [
@@ -44,7 +92,19 @@ fn render_metrics_md(families: &[FamilyDescription]) -> String {
         left = elsewhere;
         render_section(&mut page, heading, here);
     }
+    render_labels(&mut page, families);
     page
+}
+
+fn render_labels(page: &mut String, families: &[FamilyDescription]) {
+    let used: BTreeSet<&String> = families.iter().flat_map(|family| &family.labels).collect();
+    // Writing to a string cannot fail.
+    write!(page, "\n## Labels\n\n| label | what it says |\n|---|---|\n").unwrap();
+    for label in used {
+        let known = LABELS.iter().find(|(name, _)| name == label);
+        let (_, meaning) = known.unwrap_or_else(|| panic!("the label {label} is not explained"));
+        writeln!(page, "| `{label}` | {meaning} |").unwrap();
+    }
 }
 
 fn render_section(page: &mut String, heading: &str, families: Vec<&FamilyDescription>) {
@@ -80,8 +140,8 @@ fn render_section(page: &mut String, heading: &str, families: Vec<&FamilyDescrip
     }
 }
 
-/// The families of the service as it runs by default.
-fn families_of_the_service() -> Vec<FamilyDescription> {
+/// The families that the registry of the service describes, as it runs by default.
+pub(crate) fn described() -> Vec<FamilyDescription> {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let database = format!("sqlite://{}", directory.path().join("vitals.db").display());
     let arguments = [
@@ -102,10 +162,53 @@ fn families_of_the_service() -> Vec<FamilyDescription> {
     vitals.registry().describe()
 }
 
+/// The families of foreign collectors, which describe themselves only once they have something to tell.
+fn undescribed(scrape: &Exposition, described: &[FamilyDescription]) -> Vec<FamilyDescription> {
+    let is_described = |name: &&str| described.iter().any(|family| family.name == *name);
+    scrape
+        .family_names()
+        .filter(|name| !is_described(name))
+        .map(|name| {
+            let family = scrape.family(name).expect("it was just named");
+            let (kind, sample) = match family.kind.as_str() {
+                "counter" => (Kind::Counter, name.to_owned()),
+                "gauge" => (Kind::Gauge, name.to_owned()),
+                "histogram" => (Kind::Histogram, format!("{name}_count")),
+                other => panic!("{name} is a {other}: what is that to be in the page?"),
+            };
+            FamilyDescription {
+                name: name.to_owned(),
+                kind,
+                unit: [Unit::Seconds, Unit::Bytes]
+                    .into_iter()
+                    .find(|unit| name.ends_with(unit.as_str()))
+                    .unwrap_or_default(),
+                help: family.help.clone(),
+                labels: scrape
+                    .label_names(&sample)
+                    .into_iter()
+                    .next()
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+/// Every family that the running service exposes.
+async fn families_of_the_service() -> Vec<FamilyDescription> {
+    let server = server::Server::start();
+    server.create("Ada").await;
+    server.scrape().await;
+    let mut families = described();
+    let foreign = undescribed(&settled(&server).await, &families);
+    families.extend(foreign);
+    families
+}
+
 #[tokio::test]
 async fn metrics_md_is_what_the_registry_describes() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md");
-    let page = render_metrics_md(&families_of_the_service());
+    let page = render_metrics_md(&families_of_the_service().await);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, page).expect("the page can be written");
         return;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::document::described;
 use crate::exposition::Exposition;
 use crate::server::Server;
 use crate::settled::settled;
@@ -80,6 +81,22 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// The same for families that have no series until something rare happens.
+const PROMISED_IN_CASE: &[(&str, &str, &[&str])] = &[
+    (
+        "http_requests_aborted_total",
+        "counter",
+        &["endpoint", "method", "phase"],
+    ),
+    ("http_request_panics_total", "counter", &["endpoint"]),
+    ("http_streams_active", "gauge", &["endpoint"]),
+    ("http_stream_duration_seconds", "histogram", &["endpoint"]),
+    ("db_query_errors_total", "counter", &["kind", "operation"]),
+    ("db_transactions_total", "counter", &["outcome"]),
+    ("db_transaction_duration_seconds", "histogram", &["outcome"]),
+    ("vitals_observations_dropped_total", "counter", &["family"]),
+];
+
 /// The sample names of a family and the labels that each adds to the family's own.
 fn samples_of(name: &str, kind: &str) -> Vec<(String, Option<&'static str>)> {
     match kind {
@@ -144,6 +161,22 @@ async fn every_promised_family_has_its_type_its_help_and_its_labels() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[tokio::test]
+async fn what_rarely_happens_has_its_family_too() {
+    let described = described();
+    for &(name, kind, labels) in PROMISED_IN_CASE {
+        let family = described.iter().find(|family| family.name == name);
+        let family = family.unwrap_or_else(|| panic!("{name} is missing"));
+        let mut found = family.labels.clone();
+        found.sort();
+        assert_eq!(
+            (family.kind.as_str(), found),
+            (kind, labels.iter().map(ToString::to_string).collect()),
+            "{name}"
+        );
+    }
 }
 
 #[tokio::test]
