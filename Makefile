@@ -6,7 +6,7 @@ SKIPPED := $(TARGET_DIR)/tmp/skipped
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load bench docs
+.PHONY: help run test lint doc-check tests load bench docs accuracy
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,3 +43,6 @@ bench: ## Measure what recording and encoding cost, beside the alternatives.
 
 docs: ## Write docs/METRICS.md anew from the registry.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics -- metrics_md
+
+accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy

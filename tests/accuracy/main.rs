@@ -1,0 +1,246 @@
+//! How true the quantiles are that Prometheus computes from our histograms: recorded samples of known distributions,
+//! scraped by the real Prometheus, compared with the samples' exact quantiles.
+//!
+//! The table of `docs/ACCURACY.md` is written by this test (`make accuracy`), and must be what it measures.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/prometheus.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod prometheus;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+#[path = "../support/wait.rs"]
+mod wait;
+
+use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
+
+use actix_vitals::{
+    registry::{Descriptor, Registry, Unit},
+    vitals::{
+        LATENCY_BUCKETS,
+        ops::{Health, Ops, ScrapeSettings},
+    },
+};
+use actix_web::{App, HttpServer, dev::ServerHandle};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use prometheus::Prometheus;
+
+const SAMPLES: usize = 200_000;
+const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
+
+/// The bounds that a well-known demonstration of request metrics uses.
+const COARSE_BUCKETS: [f64; 6] = [0.1, 0.3, 0.5, 1.0, 3.0, 5.0];
+
+/// A name, how a sample is drawn, and the largest relative error that a native histogram may show.
+type Distribution = (&'static str, fn(&mut StdRng) -> f64, f64);
+
+const DISTRIBUTIONS: [Distribution; 4] = [
+    // Most requests near 8 ms, p95 at 22 ms.
+    (
+        "log-normal",
+        |random| 0.008 * (0.6 * normal(random)).exp(),
+        0.01,
+    ),
+    // Nine of ten from a cache in 2 ms, one from a database in 60 ms.
+    (
+        "bimodal",
+        |random| {
+            let centre = if random.random_bool(0.9) { 0.002 } else { 0.06 };
+            centre * (0.2 * normal(random)).exp()
+        },
+        0.01,
+    ),
+    // All the same: any estimate is as far off as the bucket is wide.
+    ("constant", |_| 0.021, 0.022),
+    // Pareto of shape 1.5 from 1 ms: some wait for seconds.
+    (
+        "heavy-tailed",
+        |random| 0.001 * (1.0 - random.random::<f64>()).powf(-1.0 / 1.5),
+        0.01,
+    ),
+];
+
+/// A standard normal variate, by Box and Muller.
+fn normal(random: &mut StdRng) -> f64 {
+    let (radius, angle): (f64, f64) = (1.0 - random.random::<f64>(), random.random());
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+}
+
+/// The registry with all samples recorded, and each distribution's samples, sorted.
+fn record() -> (Registry, Vec<Vec<f64>>) {
+    let mut builder = Registry::builder(|| Duration::from_secs(1_700_000_000));
+    let mut declare = |name, buckets: &[f64]| {
+        let descriptor = Descriptor::new(name, "Samples of known distributions.", ["distribution"]);
+        builder.histogram(descriptor.unit(Unit::Seconds), buckets)
+    };
+    let families = [
+        declare("sampled_seconds", &LATENCY_BUCKETS),
+        declare("coarsely_sampled_seconds", &COARSE_BUCKETS),
+    ];
+    let registry = builder.build().expect("valid families");
+    let samples = DISTRIBUTIONS.iter().map(|(name, draw, _)| {
+        let mut random = StdRng::seed_from_u64(42);
+        let mut samples: Vec<f64> = (0..SAMPLES).map(|_| draw(&mut random)).collect();
+        for family in &families {
+            let series = family.series([name]);
+            for sample in &samples {
+                series.observe(*sample);
+            }
+        }
+        samples.sort_by(f64::total_cmp);
+        samples
+    });
+    let samples = samples.collect();
+    (registry, samples)
+}
+
+/// Serves a registry's exposition on a port of its own, until told to stop.
+fn serve(registry: Registry) -> (String, ServerHandle) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let authority = listener.local_addr().expect("a bound address").to_string();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let health = Health::new(async || Ok(()));
+            let ops =
+                Ops::new(&registry, health, ScrapeSettings::default()).expect("ops endpoints");
+            let server =
+                HttpServer::new(move || App::new().configure(|config| ops.configure(config)))
+                    .workers(1)
+                    .disable_signals()
+                    .listen(listener)
+                    .expect("a listener")
+                    .run();
+            sender.send(server.handle()).expect("the test waits");
+            server.await.expect("a clean stop");
+        });
+    });
+    (authority, receiver.recv().expect("a started server"))
+}
+
+/// Each quantile of each distribution as a Prometheus with these flags computes it, by the name in its query.
+async fn ask(
+    binary: &Path,
+    authority: &str,
+    flags: &[&str],
+    metrics: &[&str],
+) -> Vec<Vec<[f64; QUANTILES.len()]>> {
+    let prometheus = Prometheus::start(binary, authority, flags).await;
+    wait::until("the first scrape", Duration::from_secs(60), || {
+        prometheus.target_is_up()
+    })
+    .await;
+    let mut answers = Vec::new();
+    for metric in metrics {
+        let mut by_distribution = Vec::new();
+        for (distribution, ..) in DISTRIBUTIONS {
+            let mut quantiles = [0.0; QUANTILES.len()];
+            for (quantile, answer) in QUANTILES.iter().zip(&mut quantiles) {
+                let query = format!(
+                    "histogram_quantile({quantile}, {metric}{{distribution=\"{distribution}\"}})"
+                );
+                let elements = prometheus.query(&query).await.expect("an answer");
+                assert_eq!(elements.len(), 1, "{query}");
+                *answer = elements[0].value;
+            }
+            by_distribution.push(quantiles);
+        }
+        answers.push(by_distribution);
+    }
+    answers
+}
+
+/// The sample of which the share `quantile` is no larger.
+fn exact(sorted: &[f64], quantile: f64) -> f64 {
+    let rank = (quantile * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quantiles_over_native_histograms_are_within_one_percent() {
+    let Some(binary) = tools::prometheus("quantiles_over_native_histograms_are_within_one_percent")
+    else {
+        return;
+    };
+    let (registry, samples) = record();
+    let (authority, server) = serve(registry);
+    let native = ask(
+        &binary,
+        &authority,
+        &["--enable-feature=native-histograms"],
+        &["sampled_seconds"],
+    )
+    .await;
+    let classic = ask(
+        &binary,
+        &authority,
+        &[],
+        &["sampled_seconds_bucket", "coarsely_sampled_seconds_bucket"],
+    )
+    .await;
+    server.stop(false).await;
+
+    let mut table = String::from(
+        "| distribution | quantile | exact | native | off by | classic | off by | coarse | off by |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (at, (name, _, bound)) in DISTRIBUTIONS.into_iter().enumerate() {
+        for (column, quantile) in QUANTILES.into_iter().enumerate() {
+            let exact = exact(&samples[at], quantile);
+            let error = |estimate: f64| (estimate - exact).abs() / exact;
+            write!(
+                table,
+                "| {name} | p{} | {:.3} ms |",
+                quantile * 100.0,
+                exact * 1000.0
+            )
+            .expect("a string");
+            for answers in [&native[0], &classic[0], &classic[1]] {
+                let estimate = answers[at][column];
+                write!(
+                    table,
+                    " {:.3} ms | {:.2} % |",
+                    estimate * 1000.0,
+                    error(estimate) * 100.0
+                )
+                .expect("a string");
+            }
+            table.push('\n');
+            let error = error(native[0][at][column]);
+            assert!(
+                error <= bound,
+                "{name}, p{}: {error:.4} of the exact value\n{table}",
+                quantile * 100.0
+            );
+        }
+    }
+    println!("{table}");
+    hold_document_to(&table);
+}
+
+/// Compares the table in the document with the one measured, or writes it there where `UPDATE_DOCS` is set.
+fn hold_document_to(table: &str) {
+    const BEGIN: &str = "<!-- measured: begin -->\n";
+    const END: &str = "<!-- measured: end -->";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ACCURACY.md");
+    let document = std::fs::read_to_string(&path).expect("the document");
+    let (before, rest) = document.split_once(BEGIN).expect("a place for the table");
+    let (_, after) = rest.split_once(END).expect("an end of that place");
+    let current = format!("{before}{BEGIN}\n{table}\n{END}{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, current).expect("the document can be written");
+    } else {
+        assert_eq!(
+            document, current,
+            "docs/ACCURACY.md is stale: run `make accuracy`"
+        );
+    }
+}
