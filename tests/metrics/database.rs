@@ -150,6 +150,25 @@ async fn each_checkout_is_waited_for_once_and_held_once() {
     assert!(after.rise(&before, "db_pool_hold_seconds_sum", &[]) > 0.0);
 }
 
+/// Waits until this many connections are checked out, callers waiting, and connections idle.
+async fn pool_comes_to(server: &Server, levels: [f64; 3]) -> Exposition {
+    wait::until("the pool", Duration::from_secs(10), async || {
+        let scrape = server.scrape().await;
+        let seen = [
+            "db_pool_checked_out_connections",
+            "db_pool_waiters",
+            "db_pool_idle_connections",
+        ]
+        .map(|name| scrape.value(name, &[]));
+        if seen == levels {
+            Ok(scrape)
+        } else {
+            Err(format!("it is at {seen:?}"))
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
     let server = Server::start_with(&["--pool-size", "1", "--pool-timeout", "1500ms"]);
@@ -163,40 +182,20 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
         .execute(&mut blocker)
         .unwrap();
     let holder = server.create("Holder");
-    let waiter = server.get("/data");
-    let watch = async {
-        let full = wait::until(
-            "a holder and a waiter",
-            Duration::from_secs(10),
-            async || {
-                let scrape = server.scrape().await;
-                let level = |name: &str| scrape.value(name, &[]);
-                let seen = [
-                    level("db_pool_checked_out_connections"),
-                    level("db_pool_waiters"),
-                    level("db_pool_idle_connections"),
-                ];
-                if seen == [1.0, 1.0, 0.0] {
-                    Ok(scrape)
-                } else {
-                    Err(format!("{seen:?}"))
-                }
-            },
-        )
-        .await;
-        expect_count(
-            full.value("inprogress_requests", &[]),
-            3,
-            "holder, waiter and scrape",
-        );
-    };
-    let release = async {
-        let refused = waiter.await;
+    let others = async {
+        // Who waits comes only when the holder holds.
+        pool_comes_to(&server, [1.0, 0.0, 0.0]).await;
+        let watch = async {
+            let full = pool_comes_to(&server, [1.0, 1.0, 0.0]).await;
+            let in_progress = full.value("inprogress_requests", &[]);
+            expect_count(in_progress, 3, "holder, waiter and scrape");
+        };
+        let (refused, ()) = tokio::join!(server.get("/data"), watch);
         assert_eq!(refused.status, 503, "{}", refused.text);
         assert_eq!(refused.header("content-type"), "application/problem+json");
         diesel::sql_query("COMMIT").execute(&mut blocker).unwrap();
     };
-    tokio::join!(holder, release, watch);
+    tokio::join!(holder, others);
 
     let after = settled(&server).await;
     expect_count(
