@@ -98,6 +98,7 @@ pub(crate) const PROMISED: &[Promise] = &[
 const OF_PROMETHEUS: &[Promise] = &[
     promise("up", Gauge, &[]),
     promise("scrape_duration_seconds", Gauge, &[]),
+    promise("scrape_samples_scraped", Gauge, &[]),
     promise("ALERTS", Gauge, &["alertname", "alertstate", "severity"]),
 ];
 
