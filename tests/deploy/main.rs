@@ -1,0 +1,769 @@
+//! Holds what is deployed beside the binary to what it says: configurations load, alerts have tests and a runbook, every
+//! named file exists, every named metric is promised.
+//!
+//! No server runs here; that the expressions answer with data is for a test with a running Prometheus.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod promised;
+mod promql;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use promised::{Kind, TARGET_LABELS, promise_of};
+use serde_json::Value;
+use yaml_rust2::{Yaml, YamlLoader};
+
+const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn deploy() -> PathBuf {
+    root().join("deploy")
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn yaml(path: &str) -> Yaml {
+    let mut documents = YamlLoader::load_from_str(&read(&deploy().join(path)))
+        .unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(documents.len(), 1, "{path} is one document");
+    documents.remove(0)
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read(&deploy().join("grafana/actix-vitals.json")))
+        .expect("the dashboard is JSON")
+}
+
+/// The elements of a sequence; none where there is no sequence.
+fn items(yaml: &Yaml) -> &[Yaml] {
+    yaml.as_vec().map_or(&[], Vec::as_slice)
+}
+
+fn strings(yaml: &Yaml) -> impl Iterator<Item = &str> {
+    items(yaml).iter().filter_map(Yaml::as_str)
+}
+
+fn text<'a>(yaml: &'a Yaml, key: &str) -> &'a str {
+    yaml[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no text under {key} in {yaml:?}"))
+}
+
+/// The files of a directory under the repository with this ending, sorted.
+fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == ending)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn rules_of(path: &str) -> Vec<Yaml> {
+    items(&yaml(path)["groups"])
+        .iter()
+        .flat_map(|group| items(&group["rules"]).to_vec())
+        .collect()
+}
+
+fn alerts() -> Vec<Yaml> {
+    rules_of("prometheus/alerts.yml")
+}
+
+fn recorded() -> BTreeSet<String> {
+    rules_of("prometheus/rules.yml")
+        .iter()
+        .map(|rule| text(rule, "record").to_owned())
+        .collect()
+}
+
+/// The tests of the alerts, each as its name and its content.
+fn alert_tests() -> Vec<(String, Yaml)> {
+    files(&deploy().join("prometheus/tests"), "yml")
+        .iter()
+        .flat_map(|path| {
+            let path = path.strip_prefix(deploy()).expect("a path below");
+            let document = yaml(path.to_str().expect("a path in UTF-8"));
+            items(&document["tests"])
+                .iter()
+                .map(|test| (text(test, "name").to_owned(), test.clone()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// All panels that show something, rows left out.
+fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["panels"]
+        .as_array()
+        .expect("panels")
+        .iter()
+        .filter(|panel| panel["type"] != "row")
+}
+
+fn targets(panel: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    panel["targets"]
+        .as_array()
+        .expect("targets")
+        .iter()
+        .map(|target| (target["expr"].as_str().expect("an expression"), target))
+}
+
+/// An expression of Grafana with its variables put in.
+fn filled(expression: &str) -> String {
+    expression
+        .replace("$__rate_interval", "1m")
+        .replace("$__range", "5m")
+        .replace("$job", ".*")
+        .replace("$instance", ".*")
+        .replace("$endpoint", ".*")
+}
+
+/// Every expression, with where it stands: rules, alerts and the dashboard.
+fn deployed_expressions() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for path in ["prometheus/rules.yml", "prometheus/alerts.yml"] {
+        for rule in rules_of(path) {
+            let name = rule["record"].as_str().or(rule["alert"].as_str());
+            let place = format!("{path}: {}", name.expect("a rule has a name"));
+            found.push((place, text(&rule, "expr").to_owned()));
+        }
+    }
+    let dashboard = dashboard();
+    for panel in panels(&dashboard) {
+        for (expression, _) in targets(panel) {
+            found.push((format!("panel {}", panel["title"]), filled(expression)));
+        }
+    }
+    for annotation in dashboard["annotations"]["list"]
+        .as_array()
+        .expect("annotations")
+    {
+        if let Some(expression) = annotation["expr"].as_str() {
+            found.push((
+                format!("annotation {}", annotation["name"]),
+                filled(expression),
+            ));
+        }
+    }
+    found
+}
+
+/// Every expression of the documents, with where it stands.
+fn documented_expressions() -> Vec<(String, String)> {
+    let mut documents = files(&root().join("docs"), "md");
+    documents.push(root().join("README.md"));
+    documents
+        .iter()
+        .flat_map(|path| {
+            promql::blocks(&read(path))
+                .into_iter()
+                .map(|block| (path.display().to_string(), block))
+        })
+        .collect()
+}
+
+/// How GitHub and most others make an anchor of a heading.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+fn anchors(markdown: &str) -> BTreeSet<String> {
+    markdown
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
+}
+
+#[test]
+fn prometheus_accepts_its_configuration_and_rules() {
+    let Some(promtool) = tools::tool("prometheus_accepts_its_configuration_and_rules", "promtool")
+    else {
+        return;
+    };
+    let directory = deploy().join("prometheus");
+    tools::run(
+        &promtool,
+        &["check", "config", "prometheus.yml"],
+        &directory,
+    );
+    tools::run(
+        &promtool,
+        &["check", "rules", "rules.yml", "alerts.yml"],
+        &directory,
+    );
+}
+
+#[test]
+fn rules_and_alerts_pass_their_tests() {
+    let Some(promtool) = tools::tool("rules_and_alerts_pass_their_tests", "promtool") else {
+        return;
+    };
+    let tests = files(&deploy().join("prometheus/tests"), "yml");
+    // One process for each file, side by side: those that look back over days take seconds.
+    std::thread::scope(|scope| {
+        for test in &tests {
+            let promtool = &promtool;
+            scope.spawn(move || {
+                let path = test.to_str().expect("a path in UTF-8");
+                tools::run(promtool, &["test", "rules", path], root());
+            });
+        }
+    });
+}
+
+#[test]
+fn alertmanager_accepts_its_configuration() {
+    let Some(amtool) = tools::tool("alertmanager_accepts_its_configuration", "amtool") else {
+        return;
+    };
+    let directory = deploy().join("alertmanager");
+    tools::run(&amtool, &["check-config", "alertmanager.yml"], &directory);
+    for (severity, receiver) in [
+        ("critical", "pager"),
+        ("warning", "tickets"),
+        ("info", "digest"),
+    ] {
+        let verify = format!("--verify.receivers={receiver}");
+        let label = format!("severity={severity}");
+        tools::run(
+            &amtool,
+            &[
+                "config",
+                "routes",
+                "test",
+                "--config.file=alertmanager.yml",
+                &verify,
+                &label,
+            ],
+            &directory,
+        );
+    }
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
+    let unit = read(&deploy().join("systemd/actix-vitals.service"));
+    for line in [
+        "Type=notify",
+        "WatchdogSec=30",
+        "DynamicUser=yes",
+        "ProtectSystem=strict",
+    ] {
+        assert!(
+            unit.lines().any(|each| each == line),
+            "the unit says {line}"
+        );
+    }
+    let Some(analyze) = tools::tool("systemd_accepts_the_unit", "systemd-analyze") else {
+        return;
+    };
+    // It wants to see the binary, which is installed elsewhere.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("actix-vitals.service");
+    let here = unit.replace("/usr/local/bin/actix-vitals", "/bin/true");
+    std::fs::write(&path, here).expect("the unit can be written");
+    let path = path.to_str().expect("a path in UTF-8");
+    tools::run(&analyze, &["verify", "--man=no", path], root());
+}
+
+#[test]
+fn every_alert_has_a_severity_a_summary_and_a_section_in_the_runbook() {
+    let runbook = anchors(&read(&root().join("docs/RUNBOOK.md")));
+    for alert in alerts() {
+        let name = text(&alert, "alert");
+        let severity = text(&alert["labels"], "severity");
+        assert!(
+            SEVERITIES.contains(&severity),
+            "{name} has the severity {severity}"
+        );
+        for annotation in ["summary", "description"] {
+            let said = text(&alert["annotations"], annotation);
+            assert!(said.len() > 20, "the {annotation} of {name} says: {said}");
+        }
+        let url = text(&alert["annotations"], "runbook_url");
+        assert_eq!(url, format!("docs/RUNBOOK.md#{}", name.to_lowercase()));
+        let (_, section) = url.split_once('#').expect("an anchor");
+        assert!(
+            runbook.contains(section),
+            "the runbook has no section {section}"
+        );
+    }
+}
+
+#[test]
+fn every_section_of_the_runbook_is_for_an_alert() {
+    let alerts: BTreeSet<String> = alerts()
+        .iter()
+        .map(|alert| text(alert, "alert").to_owned())
+        .collect();
+    for heading in read(&root().join("docs/RUNBOOK.md")).lines() {
+        if let Some(name) = heading.strip_prefix("## ") {
+            assert!(alerts.contains(name), "there is no alert {name}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_must_not() {
+    let mut fires = BTreeSet::new();
+    let mut quiet = BTreeSet::new();
+    for (name, test) in alert_tests() {
+        for case in items(&test["alert_rule_test"]) {
+            let alert = text(case, "alertname").to_owned();
+            let expected = items(&case["exp_alerts"]);
+            // Only a test that says so counts as the one in which it must not: a fitting case, not any other's.
+            if !expected.is_empty() {
+                fires.insert(alert);
+            } else if name.starts_with(&format!("quiet: {alert} ")) {
+                quiet.insert(alert);
+            }
+        }
+    }
+    for alert in alerts() {
+        let name = text(&alert, "alert");
+        assert!(fires.contains(name), "no test in which {name} fires");
+        assert!(
+            quiet.contains(name),
+            "no test in which {name} must not fire"
+        );
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_is_promised() {
+    let recorded = recorded();
+    let mut series = Vec::new();
+    for (name, test) in alert_tests() {
+        for input in items(&test["input_series"]) {
+            series.push((format!("test {name}"), text(input, "series").to_owned()));
+        }
+    }
+    for variable in dashboard()["templating"]["list"]
+        .as_array()
+        .expect("variables")
+    {
+        if let Some(query) = variable["definition"].as_str() {
+            let (selector, label) = query
+                .strip_prefix("label_values(")
+                .and_then(|query| query.strip_suffix(')'))
+                .and_then(|query| query.rsplit_once(", "))
+                .expect("a variable asks for label_values(metric, label)");
+            let known = promise_of(&promql::selections(selector)[0].metric)
+                .is_some_and(|(promise, _)| promise.labels.contains(&label));
+            assert!(
+                known || TARGET_LABELS.contains(&label),
+                "no label {label} in {query}"
+            );
+            series.push((format!("variable {}", variable["name"]), filled(selector)));
+        }
+    }
+    for (place, expression) in deployed_expressions()
+        .into_iter()
+        .chain(documented_expressions())
+        .chain(series)
+    {
+        for selection in promql::selections(&expression) {
+            let metric = selection.metric.as_str();
+            if metric.contains(':') {
+                assert!(
+                    recorded.contains(metric),
+                    "{place}: nothing records {metric}"
+                );
+                continue;
+            }
+            let (promise, classic) =
+                promise_of(metric).unwrap_or_else(|| panic!("{place}: {metric} is not promised"));
+            for label in &selection.labels {
+                let known = promise.labels.contains(&label.as_str())
+                    || TARGET_LABELS.contains(&label.as_str())
+                    || (classic && label == "le" && metric.ends_with("_bucket"));
+                assert!(known, "{place}: {metric} has no label {label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_promises_agree_with_the_reference_of_metrics() {
+    let mut compared = 0;
+    for row in read(&root().join("docs/METRICS.md")).lines() {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let Some(name) = cells.get(1).and_then(|cell| cell.strip_prefix('`')) else {
+            continue;
+        };
+        let Some((promise, false)) = promise_of(name.trim_end_matches('`')) else {
+            continue;
+        };
+        let labels: BTreeSet<&str> = cells[4]
+            .split(", ")
+            .map(|label| label.trim_matches('`'))
+            .filter(|label| !label.is_empty())
+            .collect();
+        let promised: BTreeSet<&str> = promise.labels.iter().copied().collect();
+        assert_eq!(labels, promised, "the labels of {name}");
+        let kind = match promise.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram | Kind::ClassicHistogram => "histogram",
+        };
+        assert_eq!(cells[2], kind, "the type of {name}");
+        compared += 1;
+    }
+    assert!(compared > 30, "only {compared} families were found");
+}
+
+#[test]
+fn every_histogram_is_asked_in_both_forms() {
+    let own = documented_expressions()
+        .into_iter()
+        .filter(|(place, _)| place.ends_with("RUNBOOK.md") || place.ends_with("SCALE.md"));
+    for (place, expression) in deployed_expressions().into_iter().chain(own) {
+        // Of each histogram: whether it is asked in classic form, and whether in native form.
+        let mut forms: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+        for selection in promql::selections(&expression) {
+            if let Some((promise, classic)) = promise_of(&selection.metric)
+                && promise.kind == Kind::Histogram
+            {
+                let form = forms.entry(promise.name).or_default();
+                form.0 |= classic;
+                form.1 |= !classic;
+            }
+        }
+        for (name, form) in forms {
+            assert_eq!(
+                form,
+                (true, true),
+                "{place}: {name} in (classic, native) form:\n{expression}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_expression_is_promql() {
+    let Some(promtool) = tools::tool("every_expression_is_promql", "promtool") else {
+        return;
+    };
+    let rules: Vec<Value> = deployed_expressions()
+        .into_iter()
+        .chain(documented_expressions())
+        .enumerate()
+        .map(|(number, (_, expression))| {
+            serde_json::json!({"record": format!("test:expression:{number}"), "expr": expression})
+        })
+        .collect();
+    assert!(
+        rules.len() > 100,
+        "only {} expressions were found",
+        rules.len()
+    );
+    let file = serde_json::json!({"groups": [{"name": "expressions", "rules": rules}]});
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // JSON is YAML.
+    std::fs::write(directory.path().join("expressions.yml"), file.to_string())
+        .expect("the expressions can be written");
+    tools::run(
+        &promtool,
+        &["check", "rules", "expressions.yml"],
+        directory.path(),
+    );
+}
+
+#[test]
+fn every_panel_has_a_description_a_unit_and_the_chosen_source() {
+    let dashboard = dashboard();
+    let mut numbers = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        assert!(
+            numbers.insert(panel["id"].as_u64()),
+            "two panels {}",
+            panel["id"]
+        );
+    }
+    for panel in panels(&dashboard) {
+        let title = &panel["title"];
+        assert!(
+            panel["description"]
+                .as_str()
+                .is_some_and(|said| said.len() > 20),
+            "{title}"
+        );
+        assert!(
+            panel["fieldConfig"]["defaults"]["unit"].is_string(),
+            "{title} has no unit"
+        );
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        for (expression, target) in targets(panel) {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            assert!(expression.contains("job=~\"$job\""), "{title} knows no job");
+            assert!(
+                expression.contains("instance=~\"$instance\""),
+                "{title} knows no instance"
+            );
+            let fixed = expression.split('[').skip(1).find(|after| {
+                !after.starts_with("$__rate_interval]")
+                    && !after.starts_with("$__range]")
+                    && !after.starts_with("1-5]")
+                    && !after.starts_with("0-9]")
+            });
+            assert_eq!(fixed, None, "{title} has a window of its own");
+        }
+    }
+}
+
+#[test]
+fn latency_charts_show_exemplars() {
+    let dashboard = dashboard();
+    let mut charts = 0;
+    for panel in panels(&dashboard).filter(|panel| panel["type"] == "timeseries") {
+        for (expression, target) in targets(panel) {
+            if expression.contains("histogram_quantile") {
+                assert_eq!(
+                    target["exemplar"], true,
+                    "{} shows no exemplars",
+                    panel["title"]
+                );
+                charts += 1;
+            }
+        }
+    }
+    assert!(charts >= 5, "only {charts} quantiles are drawn");
+}
+
+#[test]
+fn panels_neither_overlap_nor_leave_the_grid() {
+    let dashboard = dashboard();
+    let mut taken = BTreeMap::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let side = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        assert!(
+            side("x") + side("w") <= 24,
+            "{} leaves the grid",
+            panel["title"]
+        );
+        for x in side("x")..side("x") + side("w") {
+            for y in side("y")..side("y") + side("h") {
+                if let Some(other) = taken.insert((x, y), &panel["title"]) {
+                    panic!("{} lies upon {other}", panel["title"]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_that_prometheus_names_exists() {
+    let directory = deploy().join("prometheus");
+    let configuration = yaml("prometheus/prometheus.yml");
+    for path in strings(&configuration["rule_files"]) {
+        assert!(directory.join(path).is_file(), "there is no {path}");
+    }
+    let mut lists = 0;
+    for job in items(&configuration["scrape_configs"]) {
+        for discovery in items(&job["file_sd_configs"]) {
+            for pattern in strings(&discovery["files"]) {
+                let path = pattern
+                    .strip_suffix("/*.yml")
+                    .expect("a directory of lists");
+                lists += files(&directory.join(path), "yml").len();
+            }
+        }
+    }
+    assert!(lists > 0, "no list of targets for file discovery");
+    for test in files(&directory.join("tests"), "yml") {
+        let path = test.strip_prefix(deploy()).expect("a path below");
+        let document = yaml(path.to_str().expect("a path in UTF-8"));
+        for path in strings(&document["rule_files"]) {
+            assert!(
+                directory.join("tests").join(path).is_file(),
+                "there is no {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_that_compose_names_exists_and_is_used_where_it_is_mounted() {
+    let directory = deploy().join("docker");
+    let compose = yaml("docker/compose.yml");
+    let services = compose["services"].as_hash().expect("services");
+    let volumes = compose["volumes"].as_hash().expect("volumes");
+    let mut mounted = BTreeSet::new();
+    for (name, service) in services {
+        let name = name.as_str().expect("a name");
+        for volume in strings(&service["volumes"]) {
+            let mut parts = volume.split(':');
+            let source = parts.next().expect("a source");
+            let target = parts.next().expect("a target");
+            if source.starts_with('.') {
+                assert!(
+                    directory.join(source).exists(),
+                    "{name}: there is no {source}"
+                );
+                assert_eq!(parts.next(), Some("ro"), "{name} may write to {source}");
+            } else {
+                assert!(
+                    volumes.contains_key(&Yaml::String(source.to_owned())),
+                    "{name}: {source}"
+                );
+            }
+            mounted.insert(target);
+        }
+        if let Some(context) = service["build"]["context"].as_str() {
+            let context = directory.join(context);
+            assert!(
+                context.join("Cargo.toml").is_file(),
+                "{name} is built from elsewhere"
+            );
+            assert!(
+                context
+                    .join(text(&service["build"], "dockerfile"))
+                    .is_file(),
+                "{name}"
+            );
+        } else {
+            let image = text(service, "image");
+            assert!(
+                !image.ends_with(":latest") && image.contains(':'),
+                "{image} is not pinned"
+            );
+        }
+        for argument in strings(&service["command"]) {
+            if let Some(file) = argument.strip_prefix("--config.file=") {
+                assert!(
+                    mounted.contains(file),
+                    "{name} reads {file}, which is not mounted"
+                );
+            }
+        }
+        for port in strings(&service["ports"]) {
+            assert!(
+                port.starts_with("127.0.0.1:"),
+                "{name} publishes {port} to everybody"
+            );
+        }
+    }
+    let provider = yaml("grafana/provisioning/dashboards/actix-vitals.yml");
+    let path = text(&provider["providers"][0]["options"], "path");
+    assert!(
+        mounted.contains(format!("{path}/actix-vitals.json").as_str()),
+        "{path}"
+    );
+    let source = yaml("grafana/provisioning/datasources/prometheus.yml");
+    assert_eq!(
+        text(&source["datasources"][0], "url"),
+        "http://prometheus:9090"
+    );
+}
+
+#[test]
+fn the_names_that_prometheus_and_compose_share_agree() {
+    let compose = yaml("docker/compose.yml");
+    let services = compose["services"].as_hash().expect("services");
+    let configuration = yaml("prometheus/prometheus.yml");
+    let named = items(&configuration["scrape_configs"])
+        .iter()
+        .chain(items(&configuration["alerting"]["alertmanagers"]))
+        .flat_map(|entry| items(&entry["static_configs"]))
+        .flat_map(|list| strings(&list["targets"]));
+    for target in named {
+        let (host, _) = target.split_once(':').expect("host and port");
+        let known = host == "localhost" || services.contains_key(&Yaml::String(host.to_owned()));
+        assert!(known, "compose has no service {host}");
+    }
+}
+
+#[test]
+fn every_file_that_the_image_is_made_of_exists() {
+    let dockerfile = read(&deploy().join("docker/Dockerfile"));
+    for line in dockerfile.lines() {
+        if let Some(arguments) = line.strip_prefix("COPY ")
+            && !arguments.contains("--from=")
+        {
+            let sources: Vec<&str> = arguments.split_whitespace().collect();
+            for source in &sources[..sources.len() - 1] {
+                assert!(root().join(source).exists(), "there is no {source}");
+            }
+        }
+    }
+    let ignore = read(&deploy().join("docker/Dockerfile.dockerignore"));
+    let admitted: BTreeSet<&str> = ignore
+        .lines()
+        .filter_map(|line| line.strip_prefix('!'))
+        .collect();
+    for path in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "build.rs",
+        "src",
+        "migrations",
+        "README.md",
+    ] {
+        assert!(admitted.contains(path), "{path} does not enter the context");
+    }
+    // Targets that the manifest declares by name must be there for it to be read at all.
+    let manifest = read(&root().join("Cargo.toml"));
+    for (section, directory) in [
+        ("[[bench]]", "benches"),
+        ("[[example]]", "examples"),
+        ("[[test]]", "tests"),
+    ] {
+        assert!(
+            !manifest.contains(section) || admitted.contains(directory),
+            "{directory}"
+        );
+    }
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    for name in ["RUNBOOK.md", "DEPLOY.md", "SCALE.md"] {
+        let document = read(&root().join("docs").join(name));
+        for link in document
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (path, section) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { name } else { path };
+            let target = root().join("docs").join(path);
+            assert!(target.exists(), "{name} links to {link}");
+            if !section.is_empty() {
+                assert!(
+                    anchors(&read(&target)).contains(section),
+                    "{name} links to {link}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_deployment_guide_says_at_its_top_what_is_not_run() {
+    let guide = read(&root().join("docs/DEPLOY.md"));
+    let top: String = guide.lines().take(4).collect();
+    assert!(top.contains("not run in CI"), "{top}");
+}

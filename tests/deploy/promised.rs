@@ -1,0 +1,119 @@
+//! The names that the service promises, each with its type and labels, and those that Prometheus itself adds.
+//!
+//! Written down here, apart from the registry, so that a renamed metric fails a test rather than a user's dashboard.
+
+/// What a family is, as far as its sample names depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    /// Classic as `_bucket`, `_sum` and `_count`, native under its own name.
+    Histogram,
+    /// Never native: it comes from a foreign crate.
+    ClassicHistogram,
+}
+
+use Kind::{ClassicHistogram, Counter, Gauge, Histogram};
+
+/// A promised family.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) labels: &'static [&'static str],
+}
+
+const fn promise(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
+    Promise { name, kind, labels }
+}
+
+const ROUTE: &[&str] = &["method", "endpoint"];
+const OUTCOME: &[&str] = &["method", "endpoint", "http_status"];
+const OPS: &[&str] = &["endpoint", "method", "status"];
+
+/// Labels that Prometheus puts on every series that it scrapes.
+pub(crate) const TARGET_LABELS: [&str; 2] = ["job", "instance"];
+
+pub(crate) const PROMISED: &[Promise] = &[
+    promise("http_requests_total", Counter, OUTCOME),
+    promise("http_request_duration_seconds", Histogram, OUTCOME),
+    promise("inprogress_requests", Gauge, &[]),
+    promise("http_request_size_bytes", Histogram, ROUTE),
+    promise("http_response_size_bytes", Histogram, ROUTE),
+    promise(
+        "http_requests_aborted_total",
+        Counter,
+        &["method", "endpoint", "phase"],
+    ),
+    promise("http_request_panics_total", Counter, &["endpoint"]),
+    promise("http_streams_active", Gauge, &["endpoint"]),
+    promise("http_stream_duration_seconds", Histogram, &["endpoint"]),
+    promise("http_request_db_queries", Histogram, ROUTE),
+    promise("http_request_db_seconds", Histogram, ROUTE),
+    promise("http_n_plus_one_suspected_total", Counter, ROUTE),
+    promise("db_queries_total", Counter, &["operation"]),
+    promise("db_query_duration_seconds", Histogram, &["operation"]),
+    promise("db_query_errors_total", Counter, &["operation", "kind"]),
+    promise("db_transactions_total", Counter, &["outcome"]),
+    promise("db_transaction_duration_seconds", Histogram, &["outcome"]),
+    promise("db_pool_checked_out_connections", Gauge, &[]),
+    promise("db_pool_idle_connections", Gauge, &[]),
+    promise("db_pool_waiters", Gauge, &[]),
+    promise("db_pool_max_connections", Gauge, &[]),
+    promise("db_pool_wait_seconds", Histogram, &[]),
+    promise("db_pool_hold_seconds", Histogram, &[]),
+    promise("db_pool_timeouts_total", Counter, &[]),
+    promise("db_connections_opened_total", Counter, &[]),
+    promise("db_connection_open_errors_total", Counter, &[]),
+    promise("db_connection_open_seconds", Histogram, &[]),
+    promise("process_cpu_seconds_total", Counter, &[]),
+    promise("process_resident_memory_bytes", Gauge, &[]),
+    promise("process_virtual_memory_bytes", Gauge, &[]),
+    promise("process_virtual_memory_max_bytes", Gauge, &[]),
+    promise("process_heap_bytes", Gauge, &[]),
+    promise("process_open_fds", Gauge, &[]),
+    promise("process_max_fds", Gauge, &[]),
+    promise("process_start_time_seconds", Gauge, &[]),
+    promise("process_threads", Gauge, &[]),
+    promise("runtime_workers", Gauge, &[]),
+    promise("runtime_worker_busy_seconds_total", Counter, &["worker"]),
+    promise("runtime_worker_tasks", Gauge, &["worker"]),
+    promise("runtime_event_loop_lag_seconds", Histogram, &[]),
+    promise("allocator_allocated_bytes", Gauge, &[]),
+    promise("allocator_active_bytes", Gauge, &[]),
+    promise("allocator_resident_bytes", Gauge, &[]),
+    promise(
+        "vitals_build_info",
+        Gauge,
+        &["version", "revision", "rustc", "profile"],
+    ),
+    promise("vitals_series", Gauge, &["family"]),
+    promise("vitals_series_overflow_total", Counter, &["family"]),
+    promise("vitals_collector_errors_total", Counter, &["collector"]),
+    promise("ops_http_requests_total", Counter, OPS),
+    promise("ops_http_requests_duration_seconds", ClassicHistogram, OPS),
+];
+
+/// Series that Prometheus makes itself.
+const OF_PROMETHEUS: &[Promise] = &[
+    promise("up", Gauge, &[]),
+    promise("scrape_duration_seconds", Gauge, &[]),
+    promise("scrape_samples_scraped", Gauge, &[]),
+    promise("ALERTS", Gauge, &["alertname", "alertstate", "severity"]),
+];
+
+/// The promise that covers a sample name, and whether it is a classic part (`_bucket`, `_sum`, `_count`) of a histogram.
+pub(crate) fn promise_of(sample: &str) -> Option<(&'static Promise, bool)> {
+    let all = || PROMISED.iter().chain(OF_PROMETHEUS);
+    if let Some(exact) = all().find(|promise| promise.name == sample) {
+        return (exact.kind != ClassicHistogram).then_some((exact, false));
+    }
+    let family = ["_bucket", "_sum", "_count"]
+        .iter()
+        .find_map(|suffix| sample.strip_suffix(suffix))?;
+    all()
+        .find(|promise| {
+            promise.name == family && matches!(promise.kind, Histogram | ClassicHistogram)
+        })
+        .map(|promise| (promise, true))
+}

@@ -1,0 +1,165 @@
+//! Reads out of a PromQL expression which metrics it selects, by which labels; and expressions out of documents.
+//!
+//! No parser of PromQL: promtool judges whether an expression is one.
+
+/// A metric that an expression selects.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    pub(crate) metric: String,
+    /// The labels that its matchers name.
+    pub(crate) labels: Vec<String>,
+}
+
+const OPERATORS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "atan2"];
+const GROUPINGS: [&str; 6] = [
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+];
+const AGGREGATIONS: [&str; 8] = [
+    "sum", "min", "max", "avg", "count", "group", "topk", "bottomk",
+];
+
+/// The metrics that an expression selects, in order, repeated as often as they stand there.
+pub(crate) fn selections(expression: &str) -> Vec<Selection> {
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(first) = rest.chars().next() {
+        if first == '"' || first == '\'' {
+            rest = after_string(rest);
+        } else if first == '[' {
+            rest = after(rest, ']');
+        } else if first.is_ascii_digit() {
+            rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.');
+        } else if is_name(first) {
+            let (name, tail) = split_name(rest);
+            rest = tail.trim_start();
+            if GROUPINGS.contains(&name) {
+                if rest.starts_with('(') {
+                    rest = after(rest, ')');
+                }
+            } else if !OPERATORS.contains(&name)
+                && !AGGREGATIONS.contains(&name)
+                && !rest.starts_with('(')
+            {
+                let (labels, tail) = matchers(rest);
+                rest = tail;
+                found.push(Selection {
+                    metric: name.to_owned(),
+                    labels,
+                });
+            }
+        } else {
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    found
+}
+
+/// The names that stand before an operator between the braces at the beginning of `text`, if there are any.
+fn matchers(text: &str) -> (Vec<String>, &str) {
+    let mut labels = Vec::new();
+    let Some(mut rest) = text.strip_prefix('{') else {
+        return (labels, text);
+    };
+    while let Some(first) = rest.chars().next() {
+        match first {
+            '}' => return (labels, &rest[1..]),
+            '"' | '\'' => rest = after_string(rest),
+            first if is_name(first) => {
+                let (name, tail) = split_name(rest);
+                labels.push(name.to_owned());
+                rest = tail;
+            }
+            first => rest = &rest[first.len_utf8()..],
+        }
+    }
+    panic!("a brace that is not closed: {text}");
+}
+
+fn is_name(first: char) -> bool {
+    first.is_ascii_alphabetic() || first == '_' || first == ':'
+}
+
+fn split_name(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|c: char| !is_name(c) && !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn after(text: &str, end: char) -> &str {
+    let (_, rest) = text
+        .split_once(end)
+        .unwrap_or_else(|| panic!("no {end} in {text}"));
+    rest
+}
+
+/// What follows the string that `text` begins with.
+fn after_string(text: &str) -> &str {
+    let quote = text.chars().next().expect("a string begins here");
+    let mut escaped = false;
+    for (at, character) in text.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            character if character == quote => return &text[at + 1..],
+            _ => {}
+        }
+    }
+    panic!("a string that does not end: {text}");
+}
+
+/// The contents of all fenced blocks marked `promql`.
+pub(crate) fn blocks(markdown: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<Vec<&str>> = None;
+    for line in markdown.lines() {
+        match (&mut open, line.trim()) {
+            (None, "```promql") => open = Some(Vec::new()),
+            (Some(lines), "```") => {
+                found.push(lines.join("\n"));
+                open = None;
+            }
+            (Some(lines), _) => lines.push(line),
+            (None, _) => {}
+        }
+    }
+    assert!(open.is_none(), "a promql block that does not end");
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Selection, blocks, selections};
+
+    fn selection(metric: &str, labels: &[&str]) -> Selection {
+        Selection {
+            metric: metric.to_owned(),
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_expression_yields_its_metrics_and_their_labels() {
+        let expression = r#"histogram_quantile(0.9, sum by (le, job) (rate(a_bucket{x=~"{\"y}", z!='1'}[5m] offset 1h)))
+            >= 0 or on (job) group_left () topk(5, job:b:rate5m) * 1e3 unless c"#;
+        assert_eq!(
+            selections(expression),
+            [
+                selection("a_bucket", &["x", "z"]),
+                selection("job:b:rate5m", &[]),
+                selection("c", &[])
+            ]
+        );
+    }
+
+    #[test]
+    fn a_document_yields_its_promql_blocks_only() {
+        let markdown = "text\n```promql\na\n  + b\n```\n```sh\nno\n```\n```promql\nc\n```\n";
+        assert_eq!(blocks(markdown), ["a\n  + b", "c"]);
+    }
+}
