@@ -97,11 +97,7 @@ where
             record
         });
         // The synchronous part of a call runs routing, guards and the start of inner middlewares.
-        let called = catch_unwind(AssertUnwindSafe(|| match &mut record {
-            Some(record) => record.within(|| self.service.call(request)),
-            None => self.service.call(request),
-        }));
-        match called {
+        match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
             Ok(future) => MonitorFuture {
                 future: Some(future),
                 record,
@@ -169,16 +165,19 @@ where
                 .into())
             }
         };
-        let record = this.record.take();
-        Poll::Ready(match (result, record) {
-            (Ok(mut response), Some(mut record)) => {
+        let Some(mut record) = this.record.take() else {
+            let pass = |response: ServiceResponse<B>| {
+                response.map_body(|_, body| MonitoredBody::new(body, None))
+            };
+            return Poll::Ready(result.map(pass));
+        };
+        Poll::Ready(match result {
+            Ok(mut response) => {
                 answer(&mut record, &response);
                 record.name_trace(response.headers_mut());
                 Ok(response.map_body(|_, body| MonitoredBody::new(body, Some(record))))
             }
-            (Ok(response), None) => Ok(response.map_body(|_, body| MonitoredBody::new(body, None))),
-            (Err(error), Some(record)) => Err(Failure::new(error, record).into()),
-            (Err(error), None) => Err(error),
+            Err(error) => Err(Failure::new(error, record).into()),
         })
     }
 }

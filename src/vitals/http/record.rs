@@ -16,8 +16,9 @@ use actix_web::{
     body::BodySize,
     dev::{ResourceMap, ServiceRequest},
     http::{
-        Method, StatusCode, Uri,
+        StatusCode,
         header::{HeaderMap, HeaderName, HeaderValue},
+        uri::PathAndQuery,
     },
 };
 
@@ -131,10 +132,11 @@ pub(super) struct Record {
     worker: Rc<Worker>,
     started: Instant,
     method: &'static str,
-    is_head: bool,
-    uri: Uri,
+    /// For the endpoint of a request whose client or handler is gone.
+    path: Option<PathAndQuery>,
     request_bytes: Option<Rc<Cell<u64>>>,
-    trace: Option<Trace>,
+    /// Boxed, since a record moves often and few requests are traced.
+    trace: Option<Box<Trace>>,
     context: Option<Arc<RequestContext>>,
     phase: Phase,
 }
@@ -148,12 +150,12 @@ struct Trace {
 }
 
 impl Trace {
-    fn new(parent: TraceParent) -> Self {
+    fn boxed(parent: TraceParent) -> Box<Self> {
         let trace_id = format!("{:032x}", parent.span.trace_id);
-        Self {
+        Box::new(Self {
             parent,
             log_span: tracing::info_span!("request", trace_id),
-        }
+        })
     }
 
     /// The span that observations point at, if it may have been recorded.
@@ -170,14 +172,13 @@ impl Record {
             .resources
             .get_or_init(|| request.resource_map().clone());
         worker.in_progress.inc();
-        let trace = TraceParent::of(request.headers()).map(Trace::new);
-        let span = trace.as_ref().and_then(Trace::sampled_span);
+        let trace = TraceParent::of(request.headers()).map(Trace::boxed);
+        let span = trace.as_deref().and_then(Trace::sampled_span);
         Self {
             worker: Rc::clone(worker),
             started,
             method: method_label(request.method()),
-            is_head: *request.method() == Method::HEAD,
-            uri: request.uri().clone(),
+            path: request.uri().path_and_query().cloned(),
             request_bytes: None,
             trace,
             context: span.map(|span| Arc::new(RequestContext::of_span(span))),
@@ -219,14 +220,14 @@ impl Record {
     ) {
         let series = match endpoint {
             Some(endpoint) => self.resolve(endpoint, status, is_stream),
-            None => self.resolve(&self.worker.endpoint_of(self.uri.path()), status, is_stream),
+            None => self.resolve(&self.endpoint_by_path(), status, is_stream),
         };
         if let Timing::Stream { active, .. } = &series.timing {
             series.requests.inc();
             active.inc();
         }
-        let suppressed =
-            self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let suppressed = self.method == "HEAD"
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = BodyProgress {
             size,
             suppressed,
@@ -277,7 +278,7 @@ impl Record {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         let endpoint = match &self.phase {
             Phase::Answering { series, .. } => series.endpoint.to_string(),
-            Phase::Pending | Phase::Settled => self.worker.endpoint_of(self.uri.path()),
+            Phase::Pending | Phase::Settled => self.endpoint_by_path(),
         };
         self.families().panics.series([&endpoint]).inc();
         let message = payload
@@ -292,12 +293,18 @@ impl Record {
         );
     }
 
+    /// The endpoint that the request's path leads to.
+    fn endpoint_by_path(&self) -> String {
+        let path = self.path.as_ref().map_or("/", PathAndQuery::path);
+        self.worker.endpoint_of(path)
+    }
+
     fn families(&self) -> &Families {
         &self.worker.recorder.families
     }
 
     fn span(&self) -> Option<SpanContext> {
-        self.trace.as_ref().and_then(Trace::sampled_span)
+        self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
     fn resolve(&self, endpoint: &str, status: StatusCode, is_stream: bool) -> Rc<Series> {
@@ -366,7 +373,7 @@ impl Drop for Record {
         match &self.phase {
             Phase::Settled => {}
             Phase::Pending => {
-                let endpoint = self.worker.endpoint_of(self.uri.path());
+                let endpoint = self.endpoint_by_path();
                 self.abandon(&endpoint);
             }
             // A stream has no end of its own: its client's leaving is one.

@@ -10,7 +10,7 @@ use super::families::Families;
 use crate::registry::{Counter, Gauge, Histogram, Resolved};
 
 /// What tells one [`Series`] from another.
-#[derive(Clone, Copy, Debug, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Labels<'a> {
     pub(super) method: &'static str,
     pub(super) endpoint: &'a str,
@@ -70,7 +70,7 @@ pub(super) struct SeriesCache {
 impl SeriesCache {
     /// The series of a label set: from the cache, or from the families.
     pub(super) fn resolve(&self, families: &Families, labels: Labels<'_>) -> Rc<Series> {
-        let hash = self.hasher.hash_one(labels);
+        let hash = self.hash(labels);
         let mut table = self.table.borrow_mut();
         if let Some(known) = table.find(hash, |series| series.labels() == labels) {
             return Rc::clone(known);
@@ -79,10 +79,18 @@ impl SeriesCache {
         let series = Rc::new(series);
         if is_own {
             table.insert_unique(hash, Rc::clone(&series), |series| {
-                self.hasher.hash_one(series.labels())
+                self.hash(series.labels())
             });
         }
         series
+    }
+}
+
+impl SeriesCache {
+    /// Most label sets differ in their endpoint or their status; of the method, the length will do.
+    fn hash(&self, labels: Labels<'_>) -> u64 {
+        let rest = usize::from(labels.status.as_u16()) << 8 | labels.method.len();
+        self.hasher.hash_one((labels.endpoint, rest))
     }
 }
 
