@@ -6,7 +6,7 @@ SKIPPED := $(TARGET_DIR)/tmp/skipped
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load bench docs accuracy
+.PHONY: help run test lint doc-check tests load bench docs accuracy soak
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,3 +46,6 @@ docs: ## Write docs/METRICS.md anew from the registry.
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy
+
+soak: ## The chaos test with a million requests: every one is counted exactly once.
+	VITALS_CHAOS_REQUESTS=1000000 $(CARGO) test --quiet --test http -- --nocapture chaos
