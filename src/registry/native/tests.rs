@@ -65,13 +65,16 @@ fn reference(value: f64) -> i32 {
     }
     let mut exponent = 0;
     let mut fraction = value;
-    while fraction >= 2.0 {
-        fraction /= 2.0;
-        exponent += 1;
-    }
-    while fraction < 1.0 {
-        fraction *= 2.0;
-        exponent -= 1;
+    for step in [512, 256, 128, 64, 32, 16, 8, 4, 2, 1] {
+        let power = 2_f64.powi(step);
+        if fraction >= power {
+            fraction /= power;
+            exponent += step;
+        }
+        if fraction < 2.0 / power {
+            fraction *= power;
+            exponent -= step;
+        }
     }
     let bound = |i: usize| f64::from_bits((1023 << MANTISSA_BITS) | BOUNDS[i]);
     let within = (0..PER_OCTAVE)
