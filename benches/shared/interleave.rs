@@ -53,8 +53,19 @@ pub(crate) fn print(title: &str, base: &str, units: u32, cases: &[Case<'_>]) {
         println!(
             "{:<44} {:>12} {:>15.2}x",
             case.name,
-            format!("{:.1?}", time / units),
+            format_time(time.as_secs_f64() / f64::from(units)),
             time.as_secs_f64() / base_time,
         );
+    }
+}
+
+/// Seconds in a unit that leaves few digits.
+fn format_time(seconds: f64) -> String {
+    if seconds < 1e-6 {
+        format!("{:.2} ns", seconds * 1e9)
+    } else if seconds < 1e-3 {
+        format!("{:.1} µs", seconds * 1e6)
+    } else {
+        format!("{:.2} ms", seconds * 1e3)
     }
 }

@@ -10,15 +10,14 @@ use super::{openmetrics, protobuf, text};
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
-    /// A protobuf message in the making.
-    body: Vec<u8>,
+    scratch: protobuf::Scratch,
 }
 
 impl Encoder {
     pub(crate) fn new(format: Format) -> Self {
         Self {
             format,
-            body: Vec::new(),
+            scratch: protobuf::Scratch::default(),
         }
     }
 
@@ -52,7 +51,7 @@ impl Encoder {
                 openmetrics::push_series(out, header, labels, value, created, timestamp);
             }
             Format::Protobuf => {
-                protobuf::push_series(out, &mut self.body, labels, value, created, timestamp);
+                protobuf::push_series(out, &mut self.scratch, labels, value, created, timestamp);
             }
         }
     }

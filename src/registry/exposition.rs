@@ -3,7 +3,7 @@
 use super::descriptor::{FamilyDescription, Kind};
 use super::exemplar::Exemplar;
 use super::label::push_escaped;
-use super::number::{LabelStyle, label_float};
+use super::number::{Block, LabelStyle, label_float};
 
 /// A number as a family holds it: integers stay exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,9 +93,9 @@ pub(crate) struct Bounds {
     /// Without `+Inf`.
     pub(crate) values: Box<[f64]>,
     /// `le="0.5"} `, `+Inf` last.
-    pub(crate) text: Box<[Box<str>]>,
+    pub(crate) text: Box<[Block]>,
     /// The same in OpenMetrics' canonical numbers.
-    pub(crate) openmetrics: Box<[Box<str>]>,
+    pub(crate) openmetrics: Box<[Block]>,
 }
 
 impl Bounds {
@@ -103,7 +103,7 @@ impl Bounds {
     pub(crate) fn new(values: &[f64]) -> Self {
         let render = |style| {
             (values.iter().chain(&[f64::INFINITY]))
-                .map(|bound| format!("le=\"{}\"}} ", label_float(*bound, style)).into())
+                .map(|bound| Block::new(&format!("le=\"{}\"}} ", label_float(*bound, style))))
                 .collect()
         };
         Self {

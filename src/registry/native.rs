@@ -8,6 +8,8 @@
 //! the only lock of the recording path; ordinary values never meet it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::shard::Cells;
@@ -26,7 +28,6 @@ const MANTISSA_MASK: u64 = (1 << MANTISSA_BITS) - 1;
 
 /// Buckets in an octave.
 const PER_OCTAVE: usize = 32;
-const OCTAVE_INDICES: i32 = 32;
 
 /// The mantissas of 2^(i/32), correctly rounded, and a sentinel that no mantissa exceeds.
 #[rustfmt::skip]
@@ -105,6 +106,8 @@ const OCTAVES: usize = 8;
 const FIRST_EXPONENT: i32 = -30;
 /// The first index of the table.
 const FIRST_INDEX: i32 = FIRST_EXPONENT * 32 + 1;
+/// Indices in a group.
+const GROUP_INDICES: i32 = 8 * 32;
 /// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
@@ -116,6 +119,8 @@ pub(crate) struct Buckets {
     zero: OnceLock<Cells>,
     groups: [OnceLock<Box<Group>>; GROUPS],
     outliers: Mutex<BTreeMap<i32, u64>>,
+    /// Whether there are any, so that a reader need not lock.
+    outlying: AtomicBool,
 }
 
 impl Buckets {
@@ -125,6 +130,7 @@ impl Buckets {
             zero: OnceLock::new(),
             groups: Default::default(),
             outliers: Mutex::default(),
+            outlying: AtomicBool::new(false),
         }
     }
 
@@ -151,6 +157,7 @@ impl Buckets {
     fn record_outlier(&self, index: i32) {
         let mut outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
         *outliers.entry(index).or_default() += 1;
+        self.outlying.store(true, Relaxed);
     }
 
     /// What the zero bucket holds.
@@ -161,24 +168,42 @@ impl Buckets {
     /// Copies out the populated buckets above it in ascending order, replacing what `out` held.
     pub(crate) fn read(&self, out: &mut Vec<(i32, u64)>) {
         out.clear();
-        let outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
-        let outlying = |range: std::ops::Range<i32>, out: &mut Vec<(i32, u64)>| {
-            out.extend(outliers.range(range).map(|(index, count)| (*index, *count)));
-        };
-        outlying(i32::MIN..FIRST_INDEX, out);
+        let outlying = self.outlying.load(Relaxed);
+        if outlying {
+            self.read_outliers(i32::MIN..FIRST_INDEX, out);
+        }
         let mut first = FIRST_INDEX;
         for group in &self.groups {
-            for octave in 0..OCTAVES {
-                if let Some(cells) = group.get().and_then(|group| group[octave].get()) {
-                    let mut counts = [0; PER_OCTAVE];
-                    cells.add_to(0, &mut counts);
-                    out.extend((first..).zip(counts).filter(|(_, count)| *count > 0));
+            if let Some(group) = group.get() {
+                for (octave, first) in group.iter().zip((first..).step_by(PER_OCTAVE)) {
+                    if let Some(cells) = octave.get() {
+                        push_populated(out, first, &cells.sums());
+                    }
                 }
-                first += OCTAVE_INDICES;
             }
+            first += GROUP_INDICES;
         }
-        outlying(first..i32::MAX, out);
+        if outlying {
+            self.read_outliers(first..i32::MAX, out);
+        }
     }
+
+    #[cold]
+    fn read_outliers(&self, range: Range<i32>, out: &mut Vec<(i32, u64)>) {
+        let outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
+        out.extend(outliers.range(range).map(|(index, count)| (*index, *count)));
+    }
+}
+
+/// Appends the buckets of an octave that hold something. Which do is hard to foresee: nothing is branched on it.
+fn push_populated(out: &mut Vec<(i32, u64)>, first: i32, counts: &[u64; PER_OCTAVE]) {
+    let mut populated = [(0, 0); PER_OCTAVE];
+    let mut length = 0;
+    for (index, count) in (first..).zip(counts) {
+        populated[length % PER_OCTAVE] = (index, *count);
+        length += usize::from(*count > 0);
+    }
+    out.extend_from_slice(&populated[..length]);
 }
 
 /// Halves the resolution until at most `limit` buckets are populated, and returns the schema arrived at.

@@ -43,10 +43,19 @@ pub(crate) fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
     push_bytes(out, 2, value.as_bytes());
 }
 
-/// Appends one series as a metric of a family. `body` is a buffer to be used; `timestamp` is in milliseconds.
+/// Buffers that are used for one series after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// A metric's value.
+    body: Vec<u8>,
+    /// The native buckets of it.
+    deltas: Vec<u8>,
+}
+
+/// Appends one series as a metric of a family; `timestamp` is in milliseconds.
 pub(crate) fn push_series(
     out: &mut Vec<u8>,
-    body: &mut Vec<u8>,
+    Scratch { body, deltas }: &mut Scratch,
     labels: Labels<'_>,
     value: Value<'_>,
     created: Option<Duration>,
@@ -83,7 +92,7 @@ pub(crate) fn push_series(
             5
         }
         Value::Histogram(histogram) => {
-            push_histogram(body, histogram);
+            push_histogram(body, deltas, histogram);
             push_time(body, 15, created);
             7
         }
@@ -105,7 +114,7 @@ pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
     push_varint(out, length as u64);
 }
 
-fn push_histogram(out: &mut Vec<u8>, histogram: HistogramValue<'_>) {
+fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramValue<'_>) {
     let reading = histogram.reading;
     // Prometheus wants the count and the native buckets to agree. The classic ones are read later, and may be ahead.
     let count = if histogram.native {
@@ -128,87 +137,87 @@ fn push_histogram(out: &mut Vec<u8>, histogram: HistogramValue<'_>) {
         }
     }
     if histogram.native {
-        push_native(out, &reading.native);
+        push_native(out, deltas, &reading.native);
     }
 }
 
+#[inline]
 fn push_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64, exemplar: Option<&Exemplar>) {
-    push_tag(out, 3, LENGTH);
-    let plain = 1 + varint_length(cumulative) as u64 + DOUBLE_FIELD;
-    let length =
-        plain + exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)) as u64);
-    push_varint(out, length);
-    push_uint(out, 1, cumulative);
-    push_double(out, 2, bound);
+    // Put together on the stack: the output grows once for all of it.
+    let mut bytes = [0; 24];
+    let mut end = 3;
+    let mut rest = cumulative;
+    while rest >= 0x80 {
+        bytes[end] = low_seven(rest) | 0x80;
+        rest >>= 7;
+        end += 1;
+    }
+    bytes[end] = low_seven(rest);
+    bytes[end + 1] = 2 << 3 | 1;
+    bytes[end + 2..end + 10].copy_from_slice(&bound.to_le_bytes());
+    end += 10;
+    let length = end - 2 + exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)));
+    bytes[0] = 3 << 3 | 2;
+    // At most 20 bytes and an exemplar of 105: one byte holds it.
+    bytes[1] = low_seven(length as u64);
+    bytes[2] = 1 << 3;
+    let end = out.len() + end;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
     if let Some(exemplar) = exemplar {
         push_exemplar(out, 3, exemplar);
     }
 }
 
-fn push_native(out: &mut Vec<u8>, native: &NativeReading) {
+fn push_native(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &NativeReading) {
     push_tag(out, 5, VARINT);
     push_varint(out, zigzag(i64::from(native.schema)));
     push_double(out, 6, ZERO_THRESHOLD);
     push_uint(out, 7, native.zero_count);
-    push_spans(out, &native.buckets);
-    push_deltas(out, &native.buckets);
+    push_buckets(out, deltas, &native.buckets);
     for exemplar in &native.exemplars {
         push_exemplar(out, 16, exemplar);
     }
 }
 
-/// Appends the spans of populated buckets; where there are none, an empty one that marks the histogram as native.
-fn push_spans(out: &mut Vec<u8>, buckets: &[(i32, u64)]) {
-    let mut push = |offset: i32, length: u64| {
-        let offset = zigzag(i64::from(offset));
-        push_tag(out, 12, LENGTH);
-        push_varint(
-            out,
-            (2 + varint_length(offset) + varint_length(length)) as u64,
-        );
-        push_uint(out, 1, offset);
-        push_uint(out, 2, length);
-    };
+/// Appends the spans of populated buckets, and their counts, each as its difference to the one before, packed.
+/// Where there are none, an empty span marks the histogram as native. `deltas` is a buffer to be used.
+fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, buckets: &[(i32, u64)]) {
     let Some((first, _)) = buckets.first() else {
-        return push(0, 0);
+        return push_span(out, 0, 0);
     };
+    deltas.clear();
     let (mut offset, mut start, mut end) = (*first, *first, *first);
-    for (index, _) in buckets {
-        if index - end > GAP {
-            push(offset, u64::from(start.abs_diff(end)));
-            offset = index - end;
+    let mut before = 0;
+    for (index, count) in buckets {
+        let gap = index - end;
+        if gap > GAP {
+            push_span(out, offset, start.abs_diff(end));
+            offset = gap;
             start = *index;
+        } else {
+            for _ in 0..gap {
+                push_varint(deltas, delta(before, 0));
+                before = 0;
+            }
         }
+        push_varint(deltas, delta(before, *count));
+        before = *count;
         end = index + 1;
     }
-    push(offset, u64::from(start.abs_diff(end)));
+    push_span(out, offset, start.abs_diff(end));
+    push_bytes(out, 13, deltas);
 }
 
-/// Appends the counts of the buckets in all spans, each as its difference to the one before, packed.
-fn push_deltas(out: &mut Vec<u8>, buckets: &[(i32, u64)]) {
-    let Some((first, _)) = buckets.first() else {
-        return;
-    };
-    let each = |f: &mut dyn FnMut(u64)| {
-        let (mut before, mut end) = (0, *first);
-        for (index, count) in buckets {
-            let gap = index - end;
-            if (1..=GAP).contains(&gap) {
-                for _ in 0..gap {
-                    f(delta(before, 0));
-                    before = 0;
-                }
-            }
-            f(delta(before, *count));
-            before = *count;
-            end = index + 1;
-        }
-    };
-    let mut length = 0;
-    each(&mut |delta| length += varint_length(delta));
-    push_tag(out, 13, LENGTH);
-    push_varint(out, length as u64);
-    each(&mut |delta| push_varint(out, delta));
+fn push_span(out: &mut Vec<u8>, offset: i32, length: u32) {
+    let (offset, length) = (zigzag(i64::from(offset)), u64::from(length));
+    push_tag(out, 12, LENGTH);
+    push_varint(
+        out,
+        (2 + varint_length(offset) + varint_length(length)) as u64,
+    );
+    push_uint(out, 1, offset);
+    push_uint(out, 2, length);
 }
 
 fn delta(before: u64, now: u64) -> u64 {
@@ -289,14 +298,17 @@ fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
 
 #[inline]
 fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    // The cast keeps the lowest seven bits, which is what a varint's byte holds.
     while value >= 0x80 {
-        #[expect(clippy::cast_possible_truncation)]
-        out.push(value as u8 | 0x80);
+        out.push(low_seven(value) | 0x80);
         value >>= 7;
     }
-    #[expect(clippy::cast_possible_truncation)]
-    out.push(value as u8);
+    out.push(low_seven(value));
+}
+
+/// The bits that a byte of a varint holds.
+#[inline]
+fn low_seven(value: u64) -> u8 {
+    (value & 0x7f) as u8
 }
 
 /// The length of a varint.

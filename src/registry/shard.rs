@@ -108,11 +108,24 @@ impl Cells {
     #[inline]
     pub(crate) fn add_to(&self, first: usize, sums: &mut [u64]) {
         for shard in self.shards() {
-            let cells = shard.0.iter().flat_map(|line| &line.0).skip(first);
-            for (sum, cell) in sums.iter_mut().zip(cells) {
-                *sum += cell.load(Relaxed);
+            for (cell, sum) in (first..).zip(&mut *sums) {
+                *sum += shard.load(cell);
             }
         }
+    }
+
+    /// The sums of the first cells, as many as the array holds.
+    #[inline]
+    pub(crate) fn sums<const WIDTH: usize>(&self) -> [u64; WIDTH] {
+        let mut sums = [0; WIDTH];
+        for shard in self.shards() {
+            for (line, sums) in shard.0.iter().zip(sums.chunks_mut(CELLS)) {
+                for (cell, sum) in line.0.iter().zip(sums) {
+                    *sum += cell.load(Relaxed);
+                }
+            }
+        }
+        sums
     }
 }
 

@@ -71,7 +71,7 @@ fn push_histogram(
         if at > 0 {
             out.extend_from_within(prefix.clone());
         }
-        out.extend_from_slice(bound.as_bytes());
+        bound.push(out);
         push_u64(out, *count);
         end(out);
     }
