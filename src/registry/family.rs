@@ -347,6 +347,13 @@ impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
         if from == 0 && !batch.is_empty() {
             encoder.head(out, header);
         }
+        // What many series lie scattered over is fetched together, and read then.
+        for series in &batch {
+            series.metric.touch(encoder.format());
+        }
+        for series in &batch {
+            series.metric.touch_rest(encoder.format());
+        }
         for series in &batch {
             let labels = Labels {
                 text: &series.text,
@@ -361,6 +368,12 @@ impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
 
 /// An instrument whose value can be exposed.
 trait Instrument: Send + Sync {
+    /// Brings near what [`read`](Self::read) reads, where that is much.
+    fn touch(&self, _: Format) {}
+
+    /// Brings near what could not be found before [`touch`](Self::touch).
+    fn touch_rest(&self, _: Format) {}
+
     /// The value at this moment, as far as `format` shows it.
     fn read<'a>(&'a self, format: Format, reading: &'a mut Reading) -> Value<'a>;
 }
@@ -384,6 +397,16 @@ impl Instrument for Gauge {
 }
 
 impl Instrument for Histogram {
+    fn touch(&self, format: Format) {
+        self.touch(format == Format::Protobuf);
+    }
+
+    fn touch_rest(&self, format: Format) {
+        if format == Format::Protobuf {
+            self.touch_native();
+        }
+    }
+
     fn read<'a>(&'a self, format: Format, reading: &'a mut Reading) -> Value<'a> {
         let native = format == Format::Protobuf;
         if native {

@@ -156,6 +156,19 @@ impl Histogram {
         }
     }
 
+    /// Brings near what a reading of the classic buckets reads, and in part what one of the native ones does.
+    pub(crate) fn touch(&self, native: bool) {
+        self.cells.touch();
+        if native {
+            self.native.touch_table();
+        }
+    }
+
+    /// Brings near what a reading of the native buckets reads.
+    pub(crate) fn touch_native(&self) {
+        self.native.touch();
+    }
+
     /// What the histograms of this family have in common.
     pub(crate) fn shape(&self) -> &Shape {
         &self.shape

@@ -5,14 +5,19 @@
 //!
 //! Memory is taken an octave (32 buckets) at a time, when an octave sees its first value, for the octaves of
 //! 2^-30 (about a nanosecond in seconds) to 2^34 (16 GiB in bytes). What lies outside goes to a small ordered map behind
-//! the only lock of the recording path; ordinary values never meet it.
+//! the only lock of the recording path; ordinary values never meet it, but for one in two billion: counts are of 32 bits,
+//! and go on in that map.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::hint::black_box;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+    fence,
+};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::shard::Cells;
+use super::shard::{CARRY, Cells, NarrowCells};
 
 /// The schema that values are recorded at.
 pub(crate) const SCHEMA: i32 = 5;
@@ -107,20 +112,21 @@ const FIRST_EXPONENT: i32 = -30;
 /// The first index of the table.
 const FIRST_INDEX: i32 = FIRST_EXPONENT * 32 + 1;
 /// Indices in a group.
-const GROUP_INDICES: i32 = 8 * 32;
+const GROUP_INDICES: usize = OCTAVES * PER_OCTAVE;
 /// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
-type Group = [OnceLock<Cells>; OCTAVES];
+type Group = [OnceLock<NarrowCells>; OCTAVES];
 
 /// The populated buckets of one histogram, at schema 5.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     zero: OnceLock<Cells>,
     groups: [OnceLock<Box<Group>>; GROUPS],
-    outliers: Mutex<BTreeMap<i32, u64>>,
-    /// Whether there are any, so that a reader need not lock.
-    outlying: AtomicBool,
+    /// What the table does not hold: other indices, and what was carried.
+    beyond: Mutex<BTreeMap<i32, u64>>,
+    /// Whether there is any, so that a reader need not lock.
+    is_beyond: AtomicBool,
 }
 
 impl Buckets {
@@ -129,8 +135,8 @@ impl Buckets {
         Self {
             zero: OnceLock::new(),
             groups: Default::default(),
-            outliers: Mutex::default(),
-            outlying: AtomicBool::new(false),
+            beyond: Mutex::default(),
+            is_beyond: AtomicBool::new(false),
         }
     }
 
@@ -146,18 +152,22 @@ impl Buckets {
             Ok(at) if at < SPAN => {
                 let group = self.groups[at / (OCTAVES * PER_OCTAVE)].get_or_init(Box::default);
                 let octave =
-                    group[at / PER_OCTAVE % OCTAVES].get_or_init(|| Cells::new(PER_OCTAVE, shards));
-                octave.mine().add(at % PER_OCTAVE, 1);
+                    group[at / PER_OCTAVE % OCTAVES].get_or_init(|| NarrowCells::new(shards));
+                if octave.inc(at % PER_OCTAVE) {
+                    self.add_beyond(index, u64::from(CARRY), || octave.carry(at % PER_OCTAVE));
+                }
             }
-            _ => self.record_outlier(index),
+            _ => self.add_beyond(index, 1, || ()),
         }
     }
 
+    /// Counts beyond the table, and does what goes with it before a reader sees either.
     #[cold]
-    fn record_outlier(&self, index: i32) {
-        let mut outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
-        *outliers.entry(index).or_default() += 1;
-        self.outlying.store(true, Relaxed);
+    fn add_beyond(&self, index: i32, count: u64, and: impl FnOnce()) {
+        let mut beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        *beyond.entry(index).or_default() += count;
+        self.is_beyond.store(true, Release);
+        and();
     }
 
     /// What the zero bucket holds.
@@ -167,13 +177,32 @@ impl Buckets {
 
     /// Copies out the populated buckets above it in ascending order, replacing what `out` held.
     pub(crate) fn read(&self, out: &mut Vec<(i32, u64)>) {
-        out.clear();
-        let outlying = self.outlying.load(Relaxed);
-        if outlying {
-            self.read_outliers(i32::MIN..FIRST_INDEX, out);
+        if !self.is_beyond.load(Acquire) {
+            self.read_table(out);
+            // Where the first count was carried meanwhile, it may have been missed; the fence goes with the release of
+            // the carrying.
+            fence(Acquire);
+            if !self.is_beyond.load(Acquire) {
+                return;
+            }
         }
-        let mut first = FIRST_INDEX;
-        for group in &self.groups {
+        let beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_table(out);
+        for (index, count) in &*beyond {
+            match out.binary_search_by_key(index, |bucket| bucket.0) {
+                Ok(at) => out[at].1 += count,
+                Err(at) => out.insert(at, (*index, *count)),
+            }
+        }
+    }
+
+    fn read_table(&self, out: &mut Vec<(i32, u64)>) {
+        out.clear();
+        for (group, first) in self
+            .groups
+            .iter()
+            .zip((FIRST_INDEX..).step_by(GROUP_INDICES))
+        {
             if let Some(group) = group.get() {
                 for (octave, first) in group.iter().zip((first..).step_by(PER_OCTAVE)) {
                     if let Some(cells) = octave.get() {
@@ -181,17 +210,25 @@ impl Buckets {
                     }
                 }
             }
-            first += GROUP_INDICES;
-        }
-        if outlying {
-            self.read_outliers(first..i32::MAX, out);
         }
     }
 
-    #[cold]
-    fn read_outliers(&self, range: Range<i32>, out: &mut Vec<(i32, u64)>) {
-        let outliers = self.outliers.lock().unwrap_or_else(PoisonError::into_inner);
-        out.extend(outliers.range(range).map(|(index, count)| (*index, *count)));
+    /// Brings near where to find what a reading reads; for [`touch`](Self::touch) to follow.
+    pub(crate) fn touch_table(&self) {
+        for group in self.groups.iter().filter_map(OnceLock::get) {
+            for octave in group.iter().step_by(2) {
+                black_box(octave.get().is_some());
+            }
+        }
+    }
+
+    /// Brings near what a reading reads.
+    pub(crate) fn touch(&self) {
+        for group in self.groups.iter().filter_map(OnceLock::get) {
+            for octave in group.iter().filter_map(OnceLock::get) {
+                octave.touch();
+            }
+        }
     }
 }
 

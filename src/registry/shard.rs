@@ -1,10 +1,14 @@
 //! Sharded cells: the storage that lets threads record into one series without contending.
 //!
 //! Every thread keeps to one shard, given out in turn at its first recording; each shard stands on cache lines of its
-//! own. All accesses are relaxed: a reader adds up what it sees, and each cell on its own only ever moves as recorded.
+//! own. Accesses are relaxed: a reader adds up what it sees, and each cell on its own only ever moves as recorded.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::hint::black_box;
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, Release},
+};
 
 /// Cells in one line.
 pub(crate) const CELLS: usize = 16;
@@ -114,18 +118,72 @@ impl Cells {
         }
     }
 
-    /// The sums of the first cells, as many as the array holds.
+    /// Loads one cell of every cache line, and nothing else: whoever reads the cells soon finds them near. Loads this
+    /// close together overlap; in the midst of other work each would be waited for.
     #[inline]
-    pub(crate) fn sums<const WIDTH: usize>(&self) -> [u64; WIDTH] {
-        let mut sums = [0; WIDTH];
-        for shard in self.shards() {
-            for (line, sums) in shard.0.iter().zip(sums.chunks_mut(CELLS)) {
-                for (cell, sum) in line.0.iter().zip(sums) {
-                    *sum += cell.load(Relaxed);
-                }
+    pub(crate) fn touch(&self) {
+        for line in &self.lines {
+            black_box(line.0[0].load(Relaxed) ^ line.0[CELLS / 2].load(Relaxed));
+        }
+    }
+}
+
+/// Narrow cells in one line.
+pub(crate) const NARROW_CELLS: usize = 32;
+
+/// At this count a narrow cell is to be carried: halfway to its end, so that nothing is lost until that is done. In
+/// tests it comes early.
+pub(crate) const CARRY: u32 = if cfg!(test) { 64 } else { 1 << 31 };
+
+/// Two cache lines of narrow cells, for what there is a lot of.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct NarrowLine([AtomicU32; NARROW_CELLS]);
+
+/// A line of 32-bit counts in every shard.
+#[derive(Debug)]
+pub(crate) struct NarrowCells(Box<[NarrowLine]>);
+
+impl NarrowCells {
+    /// Zeros in each of `shards` shards, a power of two.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| NarrowLine::default()).collect())
+    }
+
+    #[inline]
+    fn mine(&self, cell: usize) -> &AtomicU32 {
+        &self.0[current() & (self.0.len() - 1)].0[cell]
+    }
+
+    /// Counts one in the calling thread's cell; whether that must be [carried](Self::carry) now, by the same thread.
+    #[inline]
+    pub(crate) fn inc(&self, cell: usize) -> bool {
+        self.mine(cell).fetch_add(1, Relaxed) + 1 == CARRY
+    }
+
+    /// Takes away what the calling thread has added to the count that is kept elsewhere, [`CARRY`].
+    pub(crate) fn carry(&self, cell: usize) {
+        self.mine(cell).fetch_sub(CARRY, Release);
+    }
+
+    /// The sum of each cell over all shards.
+    #[inline]
+    pub(crate) fn sums(&self) -> [u64; NARROW_CELLS] {
+        let mut sums = [0; NARROW_CELLS];
+        for line in &self.0 {
+            for (cell, sum) in line.0.iter().zip(&mut sums) {
+                *sum += u64::from(cell.load(Relaxed));
             }
         }
         sums
+    }
+
+    /// The same as [`Cells::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) {
+        for line in &self.0 {
+            black_box(line.0[0].load(Relaxed) ^ line.0[NARROW_CELLS / 2].load(Relaxed));
+        }
     }
 }
 

@@ -157,6 +157,30 @@ fn values_outside_of_the_table_are_kept_in_order() {
     assert_eq!(record_all(&values), expected);
 }
 
+#[test]
+fn counts_go_on_where_a_cell_ends() {
+    let buckets = Buckets::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100_000 {
+                    buckets.record(1.5, 2);
+                    buckets.record(3.0, 2);
+                }
+            });
+        }
+        // Whatever is carried meanwhile, no count ever falls.
+        let (mut read, mut before) = (Vec::new(), [0, 0]);
+        while before != [400_000; 2] {
+            buckets.read(&mut read);
+            for (count, (_, now)) in before.iter_mut().zip(&read) {
+                assert!(*count <= *now, "{count} fell to {now}");
+                *count = *now;
+            }
+        }
+    });
+}
+
 fn recordable() -> impl Strategy<Value = f64> {
     prop_oneof![
         8 => 1e-6..100.0,
