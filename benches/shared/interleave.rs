@@ -1,4 +1,5 @@
-//! Timing of cases that are to be compared: they take turns, so that a drift of the machine falls on all of them.
+//! Timing of cases that are to be compared: they take turns, so that a drift of the machine falls on all of them. A turn
+//! is a few runs, so that a case finds its caches as it left them.
 
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,17 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Lets all cases take turns, after two turns that do not count.
+/// The runs of a turn; the first does not count.
+const TURN: usize = 6;
+
+/// Lets all cases take turns.
 pub(crate) fn run(rounds: usize, cases: &mut [Case<'_>]) {
-    for round in 0..rounds + 2 {
+    for _ in 0..rounds.div_ceil(TURN - 1) {
         for case in &mut *cases {
-            let start = Instant::now();
             (case.run)();
-            if round >= 2 {
+            for _ in 1..TURN {
+                let start = Instant::now();
+                (case.run)();
                 case.times.push(start.elapsed());
             }
         }

@@ -143,27 +143,31 @@ fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramV
 
 #[inline]
 fn push_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64, exemplar: Option<&Exemplar>) {
-    // Put together on the stack: the output grows once for all of it.
-    let mut bytes = [0; 24];
-    let mut end = 3;
-    let mut rest = cumulative;
-    while rest >= 0x80 {
-        bytes[end] = low_seven(rest) | 0x80;
-        rest >>= 7;
-        end += 1;
+    let count = varint_length(cumulative);
+    let plain = 1 + count as u64 + DOUBLE_FIELD;
+    if exemplar.is_none() && count <= 4 {
+        // Everything before the bound is put together in a register, and goes out at once.
+        let mut varint = 0;
+        for at in 0..count {
+            let more = u64::from(at + 1 < count) << 7;
+            varint |= (cumulative >> (7 * at) & 0x7f | more) << (8 * at);
+        }
+        let head = u64::from(3 << 3 | LENGTH)
+            | plain << 8
+            | u64::from(1 << 3 | VARINT) << 16
+            | varint << 24
+            | u64::from(2 << 3 | FIXED_64) << (24 + 8 * count);
+        let end = out.len() + 4 + count;
+        out.extend_from_slice(&head.to_le_bytes());
+        out.truncate(end);
+        out.extend_from_slice(&bound.to_le_bytes());
+        return;
     }
-    bytes[end] = low_seven(rest);
-    bytes[end + 1] = 2 << 3 | 1;
-    bytes[end + 2..end + 10].copy_from_slice(&bound.to_le_bytes());
-    end += 10;
-    let length = end - 2 + exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)));
-    bytes[0] = 3 << 3 | 2;
-    // At most 20 bytes and an exemplar of 105: one byte holds it.
-    bytes[1] = low_seven(length as u64);
-    bytes[2] = 1 << 3;
-    let end = out.len() + end;
-    out.extend_from_slice(&bytes);
-    out.truncate(end);
+    let labelled = exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)));
+    push_tag(out, 3, LENGTH);
+    push_varint(out, plain + labelled as u64);
+    push_uint(out, 1, cumulative);
+    push_double(out, 2, bound);
     if let Some(exemplar) = exemplar {
         push_exemplar(out, 3, exemplar);
     }
@@ -186,7 +190,12 @@ fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, buckets: &[(i32, u64)])
     let Some((first, _)) = buckets.first() else {
         return push_span(out, 0, 0);
     };
-    deltas.clear();
+    // Longer than what can be written: three differences of at most ten bytes for each bucket.
+    let room = buckets.len() * 30;
+    if deltas.len() < room {
+        deltas.resize(room, 0);
+    }
+    let mut written = 0;
     let (mut offset, mut start, mut end) = (*first, *first, *first);
     let mut before = 0;
     for (index, count) in buckets {
@@ -195,18 +204,41 @@ fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, buckets: &[(i32, u64)])
             push_span(out, offset, start.abs_diff(end));
             offset = gap;
             start = *index;
+        }
+        let fill = if gap > GAP { 0 } else { gap };
+        if before < 64 && *count < 64 {
+            // All differences are of one byte. Gaps come and go: nothing is branched on them.
+            deltas[written] = low_seven(delta(before, 0));
+            written += usize::from(fill > 0);
+            deltas[written] = 0;
+            written += usize::from(fill > 1);
+            let before = if fill > 0 { 0 } else { before };
+            deltas[written] = low_seven(delta(before, *count));
+            written += 1;
         } else {
-            for _ in 0..gap {
-                push_varint(deltas, delta(before, 0));
+            for _ in 0..fill {
+                written += write_varint(&mut deltas[written..], delta(before, 0));
                 before = 0;
             }
+            written += write_varint(&mut deltas[written..], delta(before, *count));
         }
-        push_varint(deltas, delta(before, *count));
         before = *count;
         end = index + 1;
     }
     push_span(out, offset, start.abs_diff(end));
-    push_bytes(out, 13, deltas);
+    push_bytes(out, 13, &deltas[..written]);
+}
+
+/// Writes a varint to the start of `bytes`; its length.
+fn write_varint(bytes: &mut [u8], mut value: u64) -> usize {
+    let mut length = 0;
+    while value >= 0x80 {
+        bytes[length] = low_seven(value) | 0x80;
+        value >>= 7;
+        length += 1;
+    }
+    bytes[length] = low_seven(value);
+    length + 1
 }
 
 fn push_span(out: &mut Vec<u8>, offset: i32, length: u32) {

@@ -592,6 +592,39 @@ fn an_untyped_value_is_bridged_as_it_is() {
 }
 
 #[test]
+fn counts_of_every_length_decode_to_themselves() {
+    let counts: Vec<u64> = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit]).collect();
+    let expected = counts.clone();
+    let registry = Registry::builder(clock).build().unwrap();
+    let collect = move |rows: &mut Vec<_>| {
+        let buckets = (1_u32..).zip(&counts).map(|(bound, count)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(f64::from(bound));
+            bucket.set_cumulative_count(*count);
+            bucket
+        });
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(1 << 63);
+        let mut metric = proto::Metric::default();
+        metric.set_histogram(histogram);
+        rows.push(family("long", proto::MetricType::HISTOGRAM, vec![metric]));
+        Ok(())
+    };
+    registry.register(Rows("long", collect)).unwrap();
+    let families = schema::decode(&registry.encode(Format::Protobuf));
+    let histogram = families.last().unwrap().metric[0]
+        .histogram
+        .as_ref()
+        .unwrap();
+    let found = histogram
+        .bucket
+        .iter()
+        .map(schema::Bucket::cumulative_count);
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_filter_shows_only_what_it_names() {
     let mut builder = Registry::builder(clock);
     builder.counter(Descriptor::new("a_total", "Help.", []));
