@@ -50,9 +50,9 @@ fn ours(endpoints: &[String], latencies: &[f64]) -> Registry {
     );
     for endpoint in endpoints {
         let series = duration.series(["GET", endpoint, "200"]);
-        latencies
-            .iter()
-            .for_each(|latency| series.observe(*latency));
+        for latency in latencies {
+            series.observe(*latency);
+        }
     }
     builder.build().unwrap()
 }
@@ -126,8 +126,8 @@ fn main() {
     let lines = cached_lines(&ours);
     let text = ours.encode(Format::Text);
     let rounds = (ROUNDS * 1000 / count).clamp(5, ROUNDS);
-    #[cfg_attr(not(feature = "prometheus-protobuf"), allow(unused_variables))]
     let mut buffers = [const { Vec::new() }; 8];
+    #[cfg_attr(not(feature = "prometheus-protobuf"), allow(unused_variables))]
     let [
         text_out,
         openmetrics_out,
