@@ -39,7 +39,7 @@ load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s"
 	$(CARGO) run --quiet --example load -- $(ARGS)
 
 bench: ## Measure what recording and encoding cost, beside the alternatives.
-	$(CARGO) bench --quiet -- $(ARGS)
+	$(CARGO) bench --quiet --features prometheus-protobuf -- $(ARGS)
 
 docs: ## Write docs/METRICS.md anew from the registry.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics -- metrics_md
