@@ -172,8 +172,8 @@ where
         let record = this.record.take();
         Poll::Ready(match (result, record) {
             (Ok(mut response), Some(mut record)) => {
+                record.complete_head(response.headers_mut());
                 answer(&mut record, &response);
-                record.name_trace(response.headers_mut());
                 Ok(response.map_body(|_, body| MonitoredBody::new(body, Some(record))))
             }
             (Ok(response), None) => Ok(response.map_body(|_, body| MonitoredBody::new(body, None))),
