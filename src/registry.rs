@@ -8,6 +8,7 @@
 mod collector;
 mod counter;
 mod descriptor;
+mod distribution;
 mod encoder;
 mod exemplar;
 mod exposition;
@@ -35,6 +36,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use collector::Collector;
 pub use counter::{Counter, FloatCounter};
 pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
+pub use distribution::Distribution;
 pub use exemplar::SpanContext;
 pub use family::{Family, Resolved};
 pub use gauge::Gauge;

@@ -27,6 +27,9 @@ pub const LATENCY_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// Runs of one statement within a request that are suspicious.
+pub const N_PLUS_ONE: u32 = 10;
+
 /// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
 #[derive(Clone, Debug)]
 pub struct Vitals {
@@ -50,6 +53,11 @@ impl Vitals {
     /// Where all metrics are: for exposing them, and for adding your own.
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
+    }
+
+    /// The statements that cost most.
+    pub fn statements(&self) -> &database::Statements {
+        self.inner.database.statements()
     }
 
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
@@ -85,6 +93,8 @@ pub struct Builder {
     max_series: usize,
     native_buckets: usize,
     exclude: Vec<String>,
+    n_plus_one: u32,
+    server_timing: bool,
     jemalloc: bool,
 }
 
@@ -95,6 +105,8 @@ impl Default for Builder {
             max_series: 2000,
             native_buckets: 160,
             exclude: Vec::new(),
+            n_plus_one: N_PLUS_ONE,
+            server_timing: false,
             jemalloc: false,
         }
     }
@@ -134,6 +146,23 @@ impl Builder {
         self
     }
 
+    /// How often a request must run one and the same statement, but for its values, to be suspected of doing so in a
+    /// loop. Default 10; with 0 none is suspected.
+    #[must_use]
+    pub fn n_plus_one(mut self, threshold: u32) -> Self {
+        self.n_plus_one = threshold;
+        self
+    }
+
+    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
+    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
+    /// everyone.
+    #[must_use]
+    pub fn server_timing(mut self, wanted: bool) -> Self {
+        self.server_timing = wanted;
+        self
+    }
+
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
     #[must_use]
     pub fn jemalloc(mut self) -> Self {
@@ -152,13 +181,19 @@ impl Builder {
             .max_series(self.max_series)
             .native_buckets(self.native_buckets)
             .on_overflow(warn_of_overflow);
+        let http = http::Families::declare(&mut registry, &self.latency_buckets);
+        let database = database::Database::new(&database::Families::declare(
+            &mut registry,
+            &self.latency_buckets,
+        ));
         let http = http::Recorder::new(
-            http::Families::declare(&mut registry, &self.latency_buckets),
-            self.exclude,
-        );
-        let database = database::Database::new(
-            &database::Families::declare(&mut registry, &self.latency_buckets),
-            CONTEXT_HOOKS,
+            http,
+            database.statements().clone(),
+            http::Settings {
+                exclude: self.exclude,
+                n_plus_one: self.n_plus_one,
+                server_timing: self.server_timing,
+            },
         );
         let runtime = runtime::Runtime::declare(&mut registry, &self.latency_buckets);
         let registry = registry.build()?;
@@ -192,16 +227,6 @@ pub enum BuildError {
     #[error("jemalloc has no statistics: {0}")]
     Jemalloc(String),
 }
-
-/// Ties what the database recorder records to the request that it is done for.
-const CONTEXT_HOOKS: database::Hooks = database::Hooks {
-    span: context::current_span,
-    capture: || Some(context::current()? as Arc<dyn Any + Send + Sync>),
-    within: |carried, work| match carried.and_then(|carried| carried.downcast().ok()) {
-        Some(context) => context::within(&mut Some(context), work),
-        None => work(),
-    },
-};
 
 /// The wall clock that gives series their creation times, as time since the Unix epoch.
 fn since_epoch() -> Duration {

@@ -130,6 +130,14 @@ pub struct MetricsSettings {
     /// Endpoints that are not recorded, by route pattern (/data/{item_id}), or `unmatched`, or `*` for all; separated by commas
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
+
+    /// How often a request must run one statement to be suspected of doing so in a loop; 0 suspects none
+    #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", value_parser = values::n_plus_one)]
+    pub n_plus_one: u32,
+
+    /// Tell clients where the time of their requests went, in the header Server-Timing
+    #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
+    pub server_timing: bool,
 }
 
 impl MetricsSettings {
@@ -140,6 +148,8 @@ impl MetricsSettings {
             .native_buckets(self.native_buckets)
             .latency_buckets(self.latency_buckets.as_slice())
             .exclude(&self.exclude)
+            .n_plus_one(self.n_plus_one)
+            .server_timing(self.server_timing)
     }
 }
 

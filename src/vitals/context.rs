@@ -6,6 +6,7 @@
 
 use std::{
     cell::RefCell,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,6 +16,9 @@ use std::{
 
 use crate::registry::SpanContext;
 
+/// Statement shapes that a request's repetitions are counted of; it may run more, and those are not looked at.
+const SHAPES: usize = 32;
+
 /// What is known of one request, shared by all that works for it, on whichever thread.
 #[derive(Debug, Default)]
 pub struct RequestContext {
@@ -22,6 +26,32 @@ pub struct RequestContext {
     queries: AtomicU64,
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
+    shapes: [ShapeCount; SHAPES],
+}
+
+/// A statement shape's number in the upper half, how often it was run in the lower. Zero where there is none yet.
+#[derive(Debug, Default)]
+struct ShapeCount(AtomicU64);
+
+impl ShapeCount {
+    /// Counts a run of `shape`, if this is its place or may become it.
+    fn count(&self, shape: NonZeroU32) -> bool {
+        let number = u64::from(shape.get()) << 32;
+        self.0
+            .fetch_update(Relaxed, Relaxed, |seen| match seen {
+                0 => Some(number + 1),
+                _ if seen >> 32 != number >> 32 => None,
+                _ if seen & u64::from(u32::MAX) == u64::from(u32::MAX) => Some(seen),
+                _ => Some(seen + 1),
+            })
+            .is_ok()
+    }
+
+    fn read(&self) -> Option<(NonZeroU32, u32)> {
+        let packed = self.0.load(Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        Some((NonZeroU32::new(half(packed >> 32))?, half(packed)))
+    }
 }
 
 impl RequestContext {
@@ -38,9 +68,17 @@ impl RequestContext {
         self.span
     }
 
-    /// Adds a query, and how long it took.
-    pub(crate) fn add_query(&self, elapsed: Duration) {
+    /// Adds a query, how long it took, and its shape if that is known.
+    pub(crate) fn add_query(&self, elapsed: Duration, shape: Option<NonZeroU32>) {
         self.queries.fetch_add(1, Relaxed);
+        if let Some(shape) = shape {
+            let _ = self.shapes.iter().any(|place| place.count(shape));
+        }
+        self.add_database_time(elapsed);
+    }
+
+    /// Adds time in the database that is no query's: the control of a transaction.
+    pub(crate) fn add_database_time(&self, elapsed: Duration) {
         self.database_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
     }
@@ -56,12 +94,18 @@ impl RequestContext {
         self.queries.load(Relaxed)
     }
 
-    /// Time that the request's queries took, all together.
+    /// Time that the request's queries and the control of its transactions took, all together: more than passed, where
+    /// some ran side by side.
     pub fn database_time(&self) -> Duration {
         Duration::from_nanos(self.database_nanoseconds.load(Relaxed))
     }
 
-    /// Time that the request waited for connections.
+    /// The shapes of the request's statements, each with how often it was run.
+    pub(crate) fn shapes(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
+        self.shapes.iter().map_while(ShapeCount::read)
+    }
+
+    /// Time that the request waited for connections, its callers' waits added up.
     pub fn pool_wait(&self) -> Duration {
         Duration::from_nanos(self.pool_wait_nanoseconds.load(Relaxed))
     }
@@ -98,6 +142,33 @@ pub fn current_span() -> Option<SpanContext> {
     CURRENT.with_borrow(|slot| match slot {
         Slot::Request(Some(context)) => context.span,
         Slot::Request(None) | Slot::Nothing => None,
+    })
+}
+
+/// Adds a query to the request that this thread works for, if it works for one. Returns that request's span.
+pub(crate) fn add_query(elapsed: Duration, shape: Option<NonZeroU32>) -> Option<SpanContext> {
+    add(|context| context.add_query(elapsed, shape))
+}
+
+/// Adds time in the database that is no query's to the request that this thread works for, if it works for one.
+pub(crate) fn add_database_time(elapsed: Duration) {
+    add(|context| context.add_database_time(elapsed));
+}
+
+/// Adds a wait for a connection to the request that this thread works for, if it works for one. Returns that request's
+/// span.
+pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
+    add(|context| context.add_pool_wait(elapsed))
+}
+
+fn add(amount: impl FnOnce(&RequestContext)) -> Option<SpanContext> {
+    CURRENT.with_borrow_mut(|slot| match slot {
+        Slot::Nothing => None,
+        Slot::Request(context) => {
+            let context = context.get_or_insert_default();
+            amount(context);
+            context.span
+        }
     })
 }
 
@@ -140,6 +211,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_shape_is_counted_by_itself_as_far_as_there_is_room() {
+        let context = RequestContext::default();
+        let shapes: Vec<NonZeroU32> = (1..=40).filter_map(NonZeroU32::new).collect();
+        for (runs, shape) in (1..).zip(&shapes) {
+            for _ in 0..runs {
+                context.add_query(Duration::ZERO, Some(*shape));
+            }
+        }
+        let expected: Vec<_> = shapes.into_iter().zip(1..).take(SHAPES).collect();
+        assert_eq!(context.shapes().collect::<Vec<_>>(), expected);
+        assert_eq!(context.queries(), 820, "the tally has room for all");
+    }
+
+    #[test]
     fn outside_of_a_request_there_is_no_context() {
         assert!(current().is_none());
         assert!(current_span().is_none());
@@ -150,13 +235,10 @@ mod tests {
         let mut context = None;
         within(&mut context, || assert!(current_span().is_none()));
         assert!(context.is_none(), "nobody asked");
-        within(&mut context, || {
-            current().unwrap().add_query(Duration::from_millis(2))
-        });
-        within(&mut context, || {
-            current().unwrap().add_query(Duration::from_millis(3))
-        });
+        within(&mut context, || add_query(Duration::from_millis(2), None));
+        within(&mut context, || add_query(Duration::from_millis(3), None));
         assert!(current().is_none());
+        assert_eq!(add_query(Duration::from_millis(4), None), None);
         let context = context.unwrap();
         assert_eq!(
             (context.queries(), context.database_time()),

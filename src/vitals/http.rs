@@ -3,6 +3,8 @@
 //! - `middleware`: the Actix side, from request to response or error
 //! - `record`: what is counted, and when
 //! - `body`, `failure`: how a record travels with a response, or with an error
+//! - `repetition`: when a request's queries look like a loop
+//! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
 //! - `labels`, `series`, `families`: what a request is called, and where that is counted
 
@@ -12,7 +14,9 @@ mod families;
 mod labels;
 mod middleware;
 mod record;
+mod repetition;
 mod series;
+mod server_timing;
 mod trace;
 
 pub use body::MonitoredBody;
@@ -21,4 +25,4 @@ pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
 pub use trace::TraceParent;
 
 pub(crate) use families::Families;
-pub(crate) use record::Recorder;
+pub(crate) use record::{Recorder, Settings};

@@ -33,6 +33,16 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
         "histogram",
         &["endpoint", "method"],
     ),
+    (
+        "http_request_db_queries",
+        "histogram",
+        &["endpoint", "method"],
+    ),
+    (
+        "http_request_db_seconds",
+        "histogram",
+        &["endpoint", "method"],
+    ),
     ("db_queries_total", "counter", &["operation"]),
     ("db_query_duration_seconds", "histogram", &["operation"]),
     ("db_pool_checked_out_connections", "gauge", &[]),
@@ -89,6 +99,11 @@ const PROMISED_IN_CASE: &[(&str, &str, &[&str])] = &[
         &["endpoint", "method", "phase"],
     ),
     ("http_request_panics_total", "counter", &["endpoint"]),
+    (
+        "http_n_plus_one_suspected_total",
+        "counter",
+        &["endpoint", "method"],
+    ),
     ("http_streams_active", "gauge", &["endpoint"]),
     ("http_stream_duration_seconds", "histogram", &["endpoint"]),
     ("db_query_errors_total", "counter", &["kind", "operation"]),

@@ -39,6 +39,8 @@ fn the_defaults_are_the_promised_ones() {
         vitals::LATENCY_BUCKETS
     );
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
+    assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
+    assert!(!settings.metrics.server_timing);
     assert_eq!(settings.log.filter.to_string(), "info");
     assert_eq!(settings.log.format, LogFormat::Text);
 }
@@ -59,6 +61,8 @@ fn every_flag_is_taken() {
         "--latency-buckets=0.1, 1,10",
         "--exclude=/livez,/data/{item_id}",
         "--exclude=unmatched",
+        "--n-plus-one=0",
+        "--server-timing",
         "--log=warn,actix_vitals=debug",
         "--log-format=json",
     ])
@@ -87,6 +91,8 @@ fn every_flag_is_taken() {
         settings.metrics.exclude,
         ["/livez", "/data/{item_id}", "unmatched"]
     );
+    assert_eq!(settings.metrics.n_plus_one, 0);
+    assert!(settings.metrics.server_timing);
     assert_eq!(settings.log.filter.to_string(), "warn,actix_vitals=debug");
     assert_eq!(settings.log.format, LogFormat::Json);
 }
@@ -125,6 +131,8 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
         ("--latency-buckets", "1,1", "twice the same"),
         ("--latency-buckets", "2,1", "falling"),
         ("--exclude", "livez", "no pattern"),
+        ("--n-plus-one", "-1", "negative"),
+        ("--n-plus-one", "often", "no number"),
         ("--log", "loud", "no level"),
         ("--log", "info,actix=loud", "no level for a target"),
         ("--log", "", "empty"),

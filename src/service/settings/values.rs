@@ -159,6 +159,23 @@ pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {
     Ok(LatencyBuckets(bounds))
 }
 
+/// Runs of a statement: a number, or 0 for never.
+pub(super) fn n_plus_one(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count <= 1_000_000)
+        .ok_or_else(|| format!("must be a whole number from 0 to 1000000, not `{text}`"))
+}
+
+/// Whether a flag without a value is on. Only its variable has a value.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" | "" => Ok(false),
+        _ => Err(format!("must be true or false, not `{text}`")),
+    }
+}
+
 /// An endpoint as its label tells it: a route pattern, or `unmatched`; or `*` for all.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let name = text.trim();

@@ -5,11 +5,10 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
-use crate::registry::{Format, Registry, SpanContext};
+use crate::registry::{Format, Registry};
 
 use super::Database;
 use super::families::Families;
-use super::hooks::Hooks;
 
 diesel::table! {
     items (id) {
@@ -17,12 +16,6 @@ diesel::table! {
         name -> Text,
     }
 }
-
-/// The span that [`Fixture::with_span`] records under.
-pub(super) const SPAN: SpanContext = SpanContext {
-    trace_id: 0xabc,
-    span_id: 0xdef,
-};
 
 pub(super) struct Fixture {
     pub(super) families: Families,
@@ -32,21 +25,10 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        Self::with_hooks(Hooks::default())
-    }
-
-    pub(super) fn with_span() -> Self {
-        Self::with_hooks(Hooks {
-            span: || Some(SPAN),
-            ..Hooks::default()
-        })
-    }
-
-    pub(super) fn with_hooks(hooks: Hooks) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = Families::declare(&mut builder, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(&families, hooks);
+        let database = Database::new(&families);
         registry.register(database.levels()).unwrap();
         Self {
             families,

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 
-use super::hooks::Hooks;
 use super::metrics::Metrics;
 use super::recorder::Recorder;
+use super::statements::Statements;
 
 /// Diesel's connection manager, timed and counted.
 ///
@@ -20,7 +20,7 @@ use super::recorder::Recorder;
 pub struct Manager<C> {
     inner: ConnectionManager<C>,
     metrics: Arc<Metrics>,
-    hooks: Hooks,
+    statements: Statements,
     health: Arc<Health>,
 }
 
@@ -29,13 +29,13 @@ impl<C> Manager<C> {
     pub(super) fn new(
         inner: ConnectionManager<C>,
         metrics: Arc<Metrics>,
-        hooks: Hooks,
+        statements: Statements,
         health: Arc<Health>,
     ) -> Self {
         Self {
             inner,
             metrics,
-            hooks,
+            statements,
             health,
         }
     }
@@ -62,8 +62,8 @@ where
             Ok(mut connection) => {
                 self.metrics.opened(started.elapsed());
                 self.health.recovered();
-                connection
-                    .set_instrumentation(Recorder::new(Arc::clone(&self.metrics), self.hooks));
+                let metrics = Arc::clone(&self.metrics);
+                connection.set_instrumentation(Recorder::new(metrics, self.statements.clone()));
                 Ok(connection)
             }
             Err(error) => {

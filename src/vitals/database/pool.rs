@@ -9,7 +9,7 @@
 //! is full is turned away at once.
 //!
 //! Every wait is measured once, as its caller feels it: from the call until the connection is there, however much of that
-//! was in line, before a thread was free, or in r2d2. A wait that ended at the timeout is observed as well, for the worst
+//! was in line, before a thread was free, or in r2d2. It also goes to the tally of the request that it was for. A wait that ended at the timeout is observed as well, for the worst
 //! waits must not be missing from the histogram. A caller who was turned away did not wait; one who left (its future was
 //! dropped) does not count as a waiter from that moment on, and its wait is not observed.
 //!
@@ -28,12 +28,13 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::registry::{Collector, FamilyDescription, Unit};
+use crate::vitals::context;
 use crate::vitals::reading::Reading;
 
-use super::hooks::Hooks;
 use super::manager::{Health, Manager, OutageLog};
 use super::metrics::Metrics;
 use super::recorder::record_error;
+use super::statements::Statements;
 
 /// How many callers may stand in line, unless set otherwise.
 const DEFAULT_MAX_WAITERS: usize = 1024;
@@ -92,7 +93,7 @@ where
 {
     builder: r2d2::Builder<Manager<C>>,
     metrics: Arc<Metrics>,
-    hooks: Hooks,
+    statements: Statements,
     levels: Levels,
     max_waiters: usize,
 }
@@ -105,13 +106,13 @@ where
     pub(super) fn new(
         builder: r2d2::Builder<Manager<C>>,
         metrics: Arc<Metrics>,
-        hooks: Hooks,
+        statements: Statements,
         levels: Levels,
     ) -> Self {
         Self {
             builder,
             metrics,
-            hooks,
+            statements,
             levels,
             max_waiters: DEFAULT_MAX_WAITERS,
         }
@@ -157,7 +158,6 @@ where
     ) -> Result<Pool<C>, E> {
         let holds = Holds {
             metrics: Arc::clone(&self.metrics),
-            hooks: self.hooks,
         };
         let log = OutageLog {
             health: Arc::clone(health),
@@ -169,7 +169,7 @@ where
         let manager = Manager::new(
             manager,
             Arc::clone(&self.metrics),
-            self.hooks,
+            self.statements,
             Arc::clone(health),
         );
         let pool = open(builder, manager)?;
@@ -181,7 +181,6 @@ where
             }),
             pool,
             metrics: self.metrics,
-            hooks: self.hooks,
             health: Arc::clone(health),
         });
         self.levels.add(&shared);
@@ -257,23 +256,17 @@ where
         E: Error + Send + 'static,
     {
         let shared = &self.shared;
-        let carried = (shared.hooks.capture)();
         let (permit, caller) = shared.admit().await?;
         let task = {
             let shared = Arc::clone(shared);
-            let mut job = Some((work, Arc::clone(&caller.wait), permit));
-            tokio::task::spawn_blocking(move || {
-                let mut result = None;
-                (shared.hooks.within)(carried, &mut || {
-                    // The permit is given back behind the connection, also when the work panics.
-                    if let Some((work, wait, _permit)) = job.take() {
-                        result = Some(shared.perform(work, &wait));
-                    }
-                });
-                result.unwrap_or(Err(RunError::Cancelled))
+            let wait = Arc::clone(&caller.wait);
+            context::carry(move || {
+                // Given back behind the connection, also when the work panics.
+                let _permit = permit;
+                shared.perform(work, &wait)
             })
         };
-        match task.await {
+        match tokio::task::spawn_blocking(task).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(RunError::Panicked),
             Err(_) => Err(RunError::Cancelled),
@@ -300,7 +293,6 @@ where
     admission: Arc<Semaphore>,
     line: Arc<Line>,
     metrics: Arc<Metrics>,
-    hooks: Hooks,
     health: Arc<Health>,
 }
 
@@ -468,9 +460,11 @@ impl Wait {
     }
 
     fn observe(&self) {
+        let waited = self.started.elapsed();
+        let span = context::add_pool_wait(waited);
         self.metrics
             .pool_wait_seconds
-            .observe(self.started.elapsed().as_secs_f64());
+            .observe_with(waited.as_secs_f64(), span.as_ref());
     }
 }
 
@@ -503,12 +497,11 @@ impl Drop for Caller {
 #[derive(Debug)]
 struct Holds {
     metrics: Arc<Metrics>,
-    hooks: Hooks,
 }
 
 impl HandleEvent for Holds {
     fn handle_checkin(&self, event: CheckinEvent) {
-        let span = (self.hooks.span)();
+        let span = context::current_span();
         self.metrics
             .pool_hold_seconds
             .observe_with(event.duration().as_secs_f64(), span.as_ref());

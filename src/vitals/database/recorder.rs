@@ -1,7 +1,7 @@
 //! What Diesel reports of a connection, made into counts and times.
 //!
 //! Here: the [`Recorder`], which is the `Instrumentation` of one connection. How a statement's verb is told is in
-//! [`verb`](super::verb). No text of a statement, bind or URL is kept.
+//! [`verb`](super::verb), what is kept of its text in [`statements`](super::statements). No bind and no URL is kept.
 //!
 //! What Diesel 2.3 reports, and what is made of it:
 //!
@@ -18,40 +18,56 @@
 //!   announcement says what the next query is for; the end of that query says whether it came to be. A transaction that
 //!   was neither committed nor rolled back when its connection closed was rolled back by the database. Transactions made
 //!   by hand (`sql_query("BEGIN")`) are not announced, and not counted.
+//! * Diesel keeps most statements prepared, and announces each when it begins to. It never does so for `sql_query`, `sql`
+//!   and the like. What it keeps was put together from types, so that the type of a query says which statement it is, and
+//!   the text, which Diesel would put together for us anew each time, binds and all, need not be looked at. The exception
+//!   are types whose text depends on their values (boxed queries, changesets with options): they are known by a second
+//!   statement of theirs, either when Diesel announces that one or when, now and then, the text is looked at to be sure.
+//!   From then on it always is. Until then, calls of such a type may be counted under its first statement.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
 
 use super::error::ErrorKind;
-use super::hooks::Hooks;
 use super::metrics::{Metrics, Outcome};
-use super::verb::{Operation, Reader, Verb};
+use super::statements::{Known, Place, Statements};
+use super::verb::{BINDS, Operation};
+use crate::vitals::context;
+
+/// Bytes of a text's buffer that are kept from one query to the next.
+const KEPT_TEXT: usize = 64 * 1024;
+
+/// Of so many uses of a query's type, one looks at the text; and so do the first few.
+const USES_BETWEEN_LOOKS: u32 = 256;
+const FIRST_LOOKS: u32 = 4;
 
 /// Records what one connection does.
 #[derive(Debug)]
 pub struct Recorder {
     metrics: Arc<Metrics>,
-    hooks: Hooks,
     /// What happens now is not to be recorded: the pool looks whether the connection is alive.
     muted: bool,
     running: Running,
     /// The query that came to its end last, if no error was reported of it: the one that an error belongs to which the
     /// events left out.
-    last: Option<Operation>,
+    last: Option<(Operation, Place)>,
     /// A statement failed and none has started since: when it finishes once more, that is the same end.
     just_failed: bool,
     /// The message of the error that was counted last, hashed, so that it is not counted again.
     counted_error: Option<u64>,
-    /// The verbs of the statements that Diesel has in its cache, by the type of their query.
-    cached: HashMap<usize, Verb, BuildHasherDefault<AddressHasher>>,
+    known: Known,
+    /// The statements that Diesel has in its cache, by the type of their query.
+    cached: HashMap<usize, Learnt, BuildHasherDefault<AddressHasher>>,
+    /// The text that is being looked at; empty in between.
+    text: String,
     /// What the next query does to a transaction, as announced.
     announced: Option<Control>,
     transaction: Option<Instant>,
@@ -63,12 +79,14 @@ struct Query {
     kind: QueryKind,
     identity: Option<usize>,
     started: Instant,
+    /// The time of queries within this one.
+    nested: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryKind {
-    /// Counted under its operation.
-    Counted(Operation),
+    /// Counted under its operation and its statement.
+    Counted(Operation, Place),
     /// Controls an announced transaction.
     Announced(Control),
     /// Controls a transaction by hand.
@@ -82,6 +100,52 @@ enum Control {
     Rollback,
     /// Of a savepoint.
     Nested,
+}
+
+/// What a query's type says.
+#[derive(Clone, Copy, Debug)]
+enum Learnt {
+    /// It is always this.
+    One { kind: QueryKind, uses: u32 },
+    /// It may be this or that.
+    Many,
+}
+
+impl Learnt {
+    /// What a query of this type is; nothing where its text is to be looked at.
+    #[inline]
+    fn kind(&mut self, known: &Known) -> Option<QueryKind> {
+        let Self::One { kind, uses } = self else {
+            return None;
+        };
+        *uses = uses.wrapping_add(1);
+        let is_sure = *uses > FIRST_LOOKS && *uses % USES_BETWEEN_LOOKS != 0;
+        (is_sure && kind.is_valid(known)).then_some(*kind)
+    }
+
+    /// A query of this type was this.
+    fn saw(&mut self, seen: QueryKind, known: &Known) {
+        if let Self::One { kind, .. } = self {
+            if kind.is_valid(known) && *kind != seen {
+                *self = Self::Many;
+            } else {
+                *kind = seen;
+            }
+        }
+    }
+}
+
+/// Takes a query's text up to its binds.
+struct Text<'a>(&'a mut String);
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if piece.starts_with(BINDS) {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(piece);
+        Ok(())
+    }
 }
 
 /// The queries that have started and not finished: one, or two while PostgreSQL's connection looks up a type. More are
@@ -110,20 +174,28 @@ impl Running {
     fn latest(&self) -> Option<&Query> {
         self.queries[..self.length].last()?.as_ref()
     }
+
+    /// Adds the time of a query within the latest.
+    fn add_nested(&mut self, took: Duration) {
+        if let Some(Some(outer)) = self.queries[..self.length].last_mut() {
+            outer.nested += took;
+        }
+    }
 }
 
 impl Recorder {
     /// A recorder for one connection.
-    pub(super) fn new(metrics: Arc<Metrics>, hooks: Hooks) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, statements: Statements) -> Self {
         Self {
             metrics,
-            hooks,
             muted: false,
             running: Running::default(),
             last: None,
             just_failed: false,
             counted_error: None,
+            known: Known::new(statements),
             cached: HashMap::default(),
+            text: String::new(),
             announced: None,
             transaction: None,
         }
@@ -154,38 +226,34 @@ impl Recorder {
         let identity = identity(query);
         let kind = match self.announced.take() {
             Some(control) => QueryKind::Announced(control),
-            None => match self.verb(query, identity) {
-                Verb::Query(operation) => {
-                    self.last = None;
-                    QueryKind::Counted(operation)
-                }
-                Verb::Transaction => QueryKind::Uncounted,
-            },
+            None => self.kind(query, identity),
         };
+        if let QueryKind::Counted(..) = kind {
+            self.last = None;
+        }
         self.just_failed = false;
         self.running.push(Query {
             kind,
             identity,
-            // After the verb is known: finding it is our time, not the database's.
+            // After the statement is known: finding it is our time, not the database's.
             started: Instant::now(),
+            nested: Duration::ZERO,
         });
     }
 
-    fn verb(&self, query: &dyn DebugQuery, identity: Option<usize>) -> Verb {
-        if let Some(&verb) = identity.and_then(|identity| self.cached.get(&identity)) {
-            return verb;
-        }
-        let mut reader = Reader::default();
-        // An error is the reader's way of saying that it has read enough.
-        let _ = fmt::write(&mut reader, format_args!("{query}"));
-        reader.finish()
+    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<usize>) -> QueryKind {
+        let learnt = identity.and_then(|identity| self.cached.get_mut(&identity));
+        let Some(learnt) = learnt else {
+            return read(&mut self.text, &mut self.known, query);
+        };
+        learnt.kind(&self.known).unwrap_or_else(|| {
+            let kind = read(&mut self.text, &mut self.known, query);
+            learnt.saw(kind, &self.known);
+            kind
+        })
     }
 
     /// Diesel keeps the statement that is running now.
-    ///
-    /// It never does so for `sql_query`, `sql` and the like. What it keeps was put together from types, and the type says
-    /// where the statement begins, if not always how it goes on. So the text, which Diesel would put together for us anew
-    /// each time, binds and all, is not needed again for its first word.
     fn cache(&mut self) {
         let Some(&Query {
             kind,
@@ -195,12 +263,13 @@ impl Recorder {
         else {
             return;
         };
-        let verb = match kind {
-            QueryKind::Counted(operation) => Verb::Query(operation),
-            QueryKind::Uncounted => Verb::Transaction,
-            QueryKind::Announced(_) => return,
-        };
-        self.cached.insert(identity, verb);
+        if let QueryKind::Announced(_) = kind {
+            return;
+        }
+        self.cached
+            .entry(identity)
+            .and_modify(|learnt| learnt.saw(kind, &self.known))
+            .or_insert(Learnt::One { kind, uses: 0 });
     }
 
     fn finish(&mut self, error: Option<&Error>) {
@@ -211,27 +280,42 @@ impl Recorder {
         let Some(query) = self.running.pop() else {
             return;
         };
+        let took = now.duration_since(query.started);
+        self.running.add_nested(took);
+        // What is within a query is in the request's tally already.
+        let own = took.saturating_sub(query.nested);
         match query.kind {
-            QueryKind::Counted(operation) => {
-                let took = now.duration_since(query.started);
-                let span = (self.hooks.span)();
+            QueryKind::Counted(operation, place) => {
+                let shape = self.known.ran(place, took, now);
+                let span = context::add_query(own, shape);
                 self.metrics.query(operation, took, span.as_ref());
-                self.last = error.is_none().then_some(operation);
+                self.last = error.is_none().then_some((operation, place));
             }
-            QueryKind::Announced(control) => self.control(control, &query, now, error.is_none()),
-            QueryKind::Uncounted => {}
+            QueryKind::Announced(control) => {
+                context::add_database_time(own);
+                self.control(control, &query, now, error.is_none());
+            }
+            QueryKind::Uncounted => context::add_database_time(own),
         }
         if let Some(error) = error {
             self.just_failed = true;
-            self.failed(query.kind.operation(), error);
+            self.failed(query.kind, error);
         }
     }
 
-    fn failed(&mut self, operation: Operation, error: &Error) {
-        if let Some(kind) = ErrorKind::of(error) {
-            self.counted_error = hash_of_message(error);
-            self.metrics.error(operation, kind);
-        }
+    fn failed(&mut self, query: QueryKind, error: &Error) {
+        let Some(kind) = ErrorKind::of(error) else {
+            return;
+        };
+        self.counted_error = hash_of_message(error);
+        let operation = match query {
+            QueryKind::Counted(operation, place) => {
+                self.known.failed(place);
+                operation
+            }
+            QueryKind::Announced(_) | QueryKind::Uncounted => Operation::Other,
+        };
+        self.metrics.error(operation, kind);
     }
 
     fn announce(&mut self, depth: u32, control: Control) {
@@ -254,7 +338,7 @@ impl Recorder {
 
     fn settle(&mut self, outcome: Outcome, now: Instant) {
         if let Some(begun) = self.transaction.take() {
-            let span = (self.hooks.span)();
+            let span = context::current_span();
             self.metrics
                 .transaction(outcome, now.duration_since(begun), span.as_ref());
         }
@@ -269,20 +353,35 @@ impl Recorder {
         if self.running.latest().is_some() {
             // It started, failed before it ran, and was never finished.
             self.finish(Some(error));
-        } else if let Some(operation) = self.last.take() {
-            self.failed(operation, error);
+        } else if let Some((operation, place)) = self.last.take() {
+            self.failed(QueryKind::Counted(operation, place), error);
         }
     }
 }
 
 impl QueryKind {
-    /// What an error of it is counted under.
-    fn operation(self) -> Operation {
+    /// Whether its statement is still where it was.
+    #[inline]
+    fn is_valid(self, known: &Known) -> bool {
         match self {
-            Self::Counted(operation) => operation,
-            Self::Announced(_) | Self::Uncounted => Operation::Other,
+            Self::Counted(_, place) => known.is_valid(place),
+            Self::Announced(_) | Self::Uncounted => true,
         }
     }
+}
+
+/// What a query is by its text, up to its binds. The buffer is left empty: it held literals.
+fn read(text: &mut String, known: &mut Known, query: &dyn DebugQuery) -> QueryKind {
+    // An error is the writer's way of saying that it has all it wants.
+    let _ = write!(Text(text), "{query}");
+    let sql = text.split(BINDS).next().unwrap_or_default();
+    let kind = match known.of_text(sql) {
+        Some((operation, place)) => QueryKind::Counted(operation, place),
+        None => QueryKind::Uncounted,
+    };
+    text.clear();
+    text.shrink_to(KEPT_TEXT);
+    kind
 }
 
 /// Counts an error of the database under the statement that ran last on this connection, if Diesel's events left it out.

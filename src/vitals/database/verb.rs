@@ -108,7 +108,7 @@ pub struct Reader {
 }
 
 /// How Diesel's `Display` of a query separates the statement from its binds.
-const BINDS: &str = " -- binds: ";
+pub(super) const BINDS: &str = " -- binds: ";
 
 /// Where in the statement the reader is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

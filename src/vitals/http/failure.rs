@@ -38,7 +38,7 @@ impl ResponseError for Failure {
         let Some(mut record) = self.record.take() else {
             return response;
         };
-        record.name_trace(response.headers_mut());
+        record.complete_head(response.headers_mut());
         record.answer(None, response.status(), response.body().size(), false);
         response.map_body(|_, body| MonitoredBody::new(body, Some(record)).boxed())
     }

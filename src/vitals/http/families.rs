@@ -19,6 +19,11 @@ const SIZE_BUCKETS: [f64; 10] = [
 /// Upper bounds of the stream durations' classic buckets, in seconds: a stream lives for minutes, not milliseconds.
 const STREAM_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
 
+/// Upper bounds of the classic buckets of the queries of a request.
+const QUERY_BUCKETS: [f64; 11] = [
+    0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
+];
+
 /// The HTTP families of one registry.
 #[derive(Clone, Debug)]
 pub(crate) struct Families {
@@ -31,6 +36,9 @@ pub(crate) struct Families {
     pub(super) panics: Family<Counter, 1>,
     pub(super) streams_active: Family<Gauge, 1>,
     pub(super) stream_duration: Family<Histogram, 1>,
+    pub(super) database_queries: Family<Histogram, 2>,
+    pub(super) database_seconds: Family<Histogram, 2>,
+    pub(super) n_plus_one: Family<Counter, 2>,
 }
 
 impl Families {
@@ -100,6 +108,28 @@ impl Families {
                 .unit(Unit::Seconds),
                 &STREAM_BUCKETS,
             ),
+            database_queries: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_queries",
+                    "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
+                    ROUTE,
+                ),
+                &QUERY_BUCKETS,
+            ),
+            database_seconds: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_seconds",
+                    "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
+                    ROUTE,
+                )
+                .unit(Unit::Seconds),
+                latency_buckets,
+            ),
+            n_plus_one: registry.counter(Descriptor::new(
+                "http_n_plus_one_suspected_total",
+                "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
+                ROUTE,
+            )),
         }
     }
 }

@@ -173,8 +173,8 @@ where
         };
         Poll::Ready(match result {
             Ok(mut response) => {
+                record.complete_head(response.headers_mut());
                 answer(&mut record, &response);
-                record.name_trace(response.headers_mut());
                 Ok(response.map_body(|_, body| MonitoredBody::new(body, Some(record))))
             }
             Err(error) => Err(Failure::new(error, record).into()),

@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -25,30 +25,52 @@ use actix_web::{
 use super::{
     families::Families,
     labels::{UNMATCHED, client_closed_request, method_label},
+    repetition::Repetition,
     series::{Labels, Series, SeriesCache, Timing},
+    server_timing,
     trace::TraceParent,
 };
 use crate::{
     registry::{Gauge, SpanContext},
-    vitals::context::{self, RequestContext},
+    vitals::{
+        context::{self, RequestContext},
+        database::Statements,
+    },
 };
 
 /// The response header that carries a trace's id on.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// How requests are recorded.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Endpoints that are left out (`*` for all).
+    pub(crate) exclude: Vec<String>,
+    /// A request that runs one statement at least so often is suspected of a loop; with 0 none is.
+    pub(crate) n_plus_one: u32,
+    /// Whether answers bear the `Server-Timing` header.
+    pub(crate) server_timing: bool,
+}
+
 /// What every worker records into, and what it leaves out.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     families: Families,
+    statements: Statements,
     exclude: HashSet<String>,
+    repetition: Repetition,
+    server_timing: bool,
 }
 
 impl Recorder {
-    /// Records into `families`, but not the requests of the endpoints in `exclude` (`*` for all).
-    pub(crate) fn new(families: Families, exclude: impl IntoIterator<Item = String>) -> Self {
+    /// Records into `families`, and tells `statements` by whom they were run.
+    pub(crate) fn new(families: Families, statements: Statements, settings: Settings) -> Self {
         Self {
             families,
-            exclude: exclude.into_iter().collect(),
+            statements,
+            exclude: settings.exclude.into_iter().collect(),
+            repetition: Repetition::new(settings.n_plus_one),
+            server_timing: settings.server_timing,
         }
     }
 }
@@ -200,11 +222,19 @@ impl Record {
     }
 
     /// Tells the client which trace its request belonged to, in `x-request-id`, unless the handler has set one.
-    pub(super) fn name_trace(&self, headers: &mut HeaderMap) {
+    fn name_trace(&self, headers: &mut HeaderMap) {
         let Some(trace) = &self.trace else { return };
         let id = format!("{:032x}", trace.parent.span.trace_id);
         if let (false, Ok(id)) = (headers.contains_key(&REQUEST_ID), HeaderValue::try_from(id)) {
             headers.insert(REQUEST_ID.clone(), id);
+        }
+    }
+
+    /// What the head of the answer says of its request: the trace it belongs to and, if wanted, where its time went.
+    pub(super) fn complete_head(&self, headers: &mut HeaderMap) {
+        self.name_trace(headers);
+        if self.worker.recorder.server_timing {
+            server_timing::add(headers, self.context.as_deref(), self.started.elapsed());
         }
     }
 
@@ -325,9 +355,18 @@ impl Record {
         };
         let elapsed = self.started.elapsed().as_secs_f64();
         match &series.timing {
-            Timing::Latency(latency) => {
+            Timing::Answer {
+                latency,
+                database_queries,
+                database_seconds,
+            } => {
+                let (span, context) = (self.span(), self.context.as_deref());
+                let queries = context.map_or(0, RequestContext::queries);
+                let database_time = context.map_or(Duration::ZERO, RequestContext::database_time);
                 series.requests.inc();
-                latency.observe_with(elapsed, self.span().as_ref());
+                latency.observe_with(elapsed, span.as_ref());
+                database_queries.observe_with(queries as f64, span.as_ref());
+                database_seconds.observe_with(database_time.as_secs_f64(), span.as_ref());
             }
             Timing::Stream { active, duration } => {
                 active.dec();
@@ -335,8 +374,35 @@ impl Record {
             }
         }
         self.observe_sizes(&series, body.bytes);
+        if let Some(context) = &self.context {
+            self.attribute(&series, context);
+        }
         if let Some(phase) = aborted {
             self.count_abort(&series.endpoint, phase);
+        }
+    }
+
+    /// Tells the statements who ran them, and counts the request if it ran one of them suspiciously often.
+    fn attribute(&self, series: &Series, context: &RequestContext) {
+        let recorder = &self.worker.recorder;
+        let mut suspected = false;
+        for (shape, runs) in context.shapes() {
+            if series.statements.is_first(shape) {
+                recorder
+                    .statements
+                    .ran_by(shape, self.method, &series.endpoint);
+            }
+            if recorder.repetition.is_suspicious(runs) {
+                suspected = true;
+                if let Some(statement) = recorder.statements.text(shape) {
+                    let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
+                    (recorder.repetition).tell(self.method, &series.endpoint, &statement, runs);
+                }
+            }
+        }
+        if suspected {
+            let route = [self.method, &*series.endpoint];
+            self.families().n_plus_one.series(route).inc();
         }
     }
 

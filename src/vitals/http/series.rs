@@ -1,7 +1,7 @@
 //! From the labels of an answered request to the handles it is recorded through: a cache that each worker thread has
 //! for itself, so that a known label set costs one hash and one comparison, and neither a lock nor an allocation.
 
-use std::{cell::RefCell, hash::BuildHasher, rc::Rc, sync::Arc};
+use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
 use actix_web::http::StatusCode;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -28,13 +28,19 @@ pub(super) struct Series {
     pub(super) request_size: Arc<Histogram>,
     pub(super) response_size: Arc<Histogram>,
     pub(super) timing: Timing,
+    /// The statements that this worker has seen its requests run.
+    pub(super) statements: Seen,
 }
 
 /// Where the time goes that a request took.
 #[derive(Debug)]
 pub(super) enum Timing {
-    /// The latency of an answer that ends.
-    Latency(Arc<Histogram>),
+    /// Of an answer that ends: its latency, and what its request has asked of the database.
+    Answer {
+        latency: Arc<Histogram>,
+        database_queries: Arc<Histogram>,
+        database_seconds: Arc<Histogram>,
+    },
     /// The life of a stream, and how many are open.
     Stream {
         active: Arc<Gauge>,
@@ -54,6 +60,28 @@ impl Series {
             status: self.status,
             is_stream: self.is_stream(),
         }
+    }
+}
+
+/// Statements that were seen already, by the numbers of their shapes, so that each is told of once.
+#[derive(Debug, Default)]
+pub(super) struct Seen(RefCell<Vec<NonZeroU32>>);
+
+impl Seen {
+    /// Most numbers that are kept: after more, each is seen for the first time again.
+    const MOST: usize = 256;
+
+    /// Whether it is the first time.
+    pub(super) fn is_first(&self, shape: NonZeroU32) -> bool {
+        let mut seen = self.0.borrow_mut();
+        if seen.contains(&shape) {
+            return false;
+        }
+        if seen.len() >= Self::MOST {
+            seen.clear();
+        }
+        seen.push(shape);
+        true
     }
 }
 
@@ -113,10 +141,15 @@ fn make(families: &Families, labels: Labels<'_>) -> (Series, bool) {
             duration: take(families.stream_duration.try_series([endpoint]), &mut is_own),
         }
     } else {
+        let route = [method, endpoint];
         let latency = families
             .duration
             .try_series([method, endpoint, status.as_str()]);
-        Timing::Latency(take(latency, &mut is_own))
+        Timing::Answer {
+            latency: take(latency, &mut is_own),
+            database_queries: take(families.database_queries.try_series(route), &mut is_own),
+            database_seconds: take(families.database_seconds.try_series(route), &mut is_own),
+        }
     };
     let requests = families
         .requests
@@ -135,6 +168,7 @@ fn make(families: &Families, labels: Labels<'_>) -> (Series, bool) {
             &mut is_own,
         ),
         timing,
+        statements: Seen::default(),
     };
     (series, is_own)
 }

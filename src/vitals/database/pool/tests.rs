@@ -9,8 +9,8 @@ use diesel::result::Error;
 use tempfile::TempDir;
 
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
-use super::super::hooks::{Carried, Hooks};
 use super::{CheckoutError, Manager, Pool, RunError};
+use crate::vitals::context;
 use crate::vitals::reading::samples;
 
 type Builder = r2d2::Builder<Manager<SqliteConnection>>;
@@ -596,30 +596,29 @@ async fn many_callers_on_a_small_pool_all_get_their_turn() {
     );
 }
 
-thread_local! {
-    static CURRENT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
-}
-
-fn within(carried: Carried, work: &mut dyn FnMut()) {
-    let number = carried.and_then(|carried| carried.downcast_ref::<u32>().copied());
-    CURRENT.set(number.unwrap_or(0));
-    work();
-    CURRENT.set(0);
+#[actix_web::test]
+async fn the_work_and_its_wait_belong_to_the_request_of_the_caller() {
+    let pooled = pooled(of_size(1));
+    let mut context = None;
+    let mut run = std::pin::pin!(pooled.pool.run(|connection| insert(connection, "a")));
+    let ran = std::future::poll_fn(|cx| context::within(&mut context, || run.as_mut().poll(cx)));
+    assert_eq!(ran.await.unwrap(), 1);
+    let context = context.unwrap();
+    assert_eq!(context.queries(), 1);
+    assert!(context.database_time() > Duration::ZERO);
+    assert!(context.pool_wait() > Duration::ZERO);
 }
 
 #[actix_web::test]
-async fn the_context_of_the_caller_is_that_of_the_work() {
-    let fixture = Fixture::with_hooks(Hooks {
-        capture: || Some(Arc::new(CURRENT.get())),
-        within,
-        ..Hooks::default()
-    });
-    let pooled = pooled_with(fixture, 1024, of_size(1));
-    CURRENT.set(42);
-    let seen = pooled
-        .pool
-        .run(|_| Ok::<_, Error>(CURRENT.get()))
-        .await
-        .unwrap();
-    assert_eq!(seen, 42);
+async fn a_wait_in_line_that_times_out_belongs_to_its_request() {
+    let pooled =
+        pooled(|builder| of_size(1)(builder).connection_timeout(Duration::from_millis(50)));
+    let _held = pooled.pool.get().unwrap();
+    let mut context = None;
+    let mut run = std::pin::pin!(pooled.pool.run(|connection| insert(connection, "a")));
+    let ran = std::future::poll_fn(|cx| context::within(&mut context, || run.as_mut().poll(cx)));
+    assert!(matches!(ran.await, Err(RunError::Timeout)));
+    let context = context.unwrap();
+    assert_eq!(context.queries(), 0);
+    assert!(context.pool_wait() >= Duration::from_millis(50));
 }

@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -8,7 +9,10 @@ use diesel::sql_types::{Integer, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::fixture::{Fixture, insert, insert_returning, items};
+use super::super::statements::Order;
 use super::{Recorder, identity, record_error};
+use crate::registry::SpanContext;
+use crate::vitals::context::{self, RequestContext};
 
 fn queries(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
     expected
@@ -99,6 +103,137 @@ fn a_cached_statement_is_read_once() {
     }
     assert_eq!(fixture.queries(), queries(&[("insert", 5), ("select", 10)]));
     assert_eq!(recorder(connection).cached.len(), 2);
+}
+
+/// Each statement's shape, calls and errors, in the order of the shapes.
+fn statements(fixture: &Fixture) -> Vec<(String, u64, u64)> {
+    let reports = fixture.database.statements().report(Order::Total, 1000);
+    let mut found: Vec<_> = reports
+        .into_iter()
+        .map(|report| (report.statement, report.calls, report.errors))
+        .collect();
+    found.sort();
+    found
+}
+
+fn expected_statements(expected: &[(&str, u64, u64)]) -> Vec<(String, u64, u64)> {
+    expected
+        .iter()
+        .map(|&(statement, calls, errors)| (statement.to_owned(), calls, errors))
+        .collect()
+}
+
+const INSERT: &str = "INSERT INTO `items` (`name`) VALUES (?, ...)";
+
+#[test]
+fn every_statement_is_counted_under_its_shape() {
+    let fixture = Fixture::new();
+    let connection = &mut fixture.connection();
+    for round in 0..300 {
+        insert(connection, &format!("n{round}")).unwrap();
+        diesel::sql_query(format!("SELECT {round}, 'n{round}'"))
+            .execute(connection)
+            .unwrap();
+    }
+    insert(connection, "n1").unwrap_err();
+    let other = &mut fixture.connection();
+    insert_returning(other, "n1").unwrap();
+    let error = insert_returning(other, "n1").unwrap_err();
+    record_error(other, &error);
+    assert_eq!(
+        statements(&fixture),
+        expected_statements(&[
+            (INSERT, 301, 1),
+            (&format!("{INSERT} RETURNING `id`"), 2, 1),
+            ("SELECT ?, ?", 300, 0),
+        ])
+    );
+    assert!(recorder(connection).text.is_empty(), "it held literals");
+}
+
+#[test]
+fn boxed_queries_of_one_type_keep_their_own_statements() {
+    let fixture = Fixture::new();
+    let connection = &mut fixture.connection();
+    let mut select = |by_id: bool, by_name: bool| {
+        let mut query = items::table.select(items::id).into_boxed();
+        if by_id {
+            query = query.filter(items::id.eq(1));
+        }
+        if by_name {
+            query = query.filter(items::name.eq("a"));
+        }
+        query.load::<i32>(connection).unwrap();
+    };
+    for _ in 0..10 {
+        select(true, false);
+        select(false, true);
+        select(true, true);
+    }
+    let all = "SELECT `items`.`id` FROM `items` WHERE";
+    let both = format!("{all} ((`items`.`id` = ?) AND (`items`.`name` = ?))");
+    assert_eq!(
+        statements(&fixture),
+        expected_statements(&[
+            (&both, 10, 0),
+            (&format!("{all} (`items`.`id` = ?)"), 10, 0),
+            (&format!("{all} (`items`.`name` = ?)"), 10, 0),
+        ])
+    );
+}
+
+#[test]
+fn a_reset_begins_anew_on_connections_that_know_the_statement() {
+    let fixture = Fixture::new();
+    let connection = &mut fixture.connection();
+    for name in ["a", "b", "c"] {
+        insert(connection, name).unwrap();
+    }
+    fixture.database.statements().reset();
+    assert_eq!(statements(&fixture), []);
+    insert(connection, "d").unwrap();
+    assert_eq!(statements(&fixture), expected_statements(&[(INSERT, 1, 0)]));
+}
+
+#[test]
+fn the_tally_of_a_request_has_its_queries_their_shapes_and_their_time() {
+    let fixture = Fixture::new();
+    let connection = &mut fixture.connection();
+    let mut context = None;
+    context::within(&mut context, || {
+        connection
+            .transaction(|connection| {
+                insert(connection, "a")?;
+                insert(connection, "b")?;
+                items::table.count().get_result::<i64>(connection)
+            })
+            .unwrap();
+    });
+    insert(connection, "c").unwrap();
+    let context = context.unwrap();
+    assert_eq!(context.queries(), 3);
+    assert!(context.database_time() > std::time::Duration::ZERO);
+    let runs: Vec<u32> = context.shapes().map(|(_, runs)| runs).collect();
+    assert_eq!(runs, [2, 1]);
+}
+
+#[test]
+fn a_query_within_another_takes_no_time_twice() {
+    let fixture = Fixture::new();
+    let mut recorder = fixture.database.recorder();
+    let query = diesel::sql_query("SELECT 1");
+    let mut context = None;
+    let started = std::time::Instant::now();
+    context::within(&mut context, || {
+        recorder.start(&diesel::debug_query::<Sqlite, _>(&query));
+        recorder.start(&diesel::debug_query::<Sqlite, _>(&query));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        recorder.finish(None);
+        recorder.finish(None);
+    });
+    let context = context.unwrap();
+    assert_eq!(context.queries(), 2);
+    assert!(context.database_time() <= started.elapsed());
 }
 
 #[test]
@@ -448,11 +583,18 @@ fn a_transaction_that_the_database_ended_by_itself_was_rolled_back() {
 
 #[test]
 fn the_current_span_is_the_exemplar_of_what_is_recorded() {
-    let fixture = Fixture::with_span();
+    let fixture = Fixture::new();
     let connection = &mut fixture.connection();
-    connection
-        .transaction(|connection| insert(connection, "a"))
-        .unwrap();
+    let span = SpanContext {
+        trace_id: 0xabc,
+        span_id: 0xdef,
+    };
+    let mut context = Some(Arc::new(RequestContext::of_span(span)));
+    context::within(&mut context, || {
+        connection
+            .transaction(|connection| insert(connection, "a"))
+            .unwrap();
+    });
     let exposition = fixture.open_metrics();
     for family in [
         "db_query_duration_seconds",

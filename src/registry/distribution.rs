@@ -1,0 +1,76 @@
+//! A distribution outside of any family: sum and native buckets, to compute with and never exposed by itself.
+
+use super::histogram::HistogramSnapshot;
+use super::native::Buckets;
+use super::shard::{self, Cells};
+
+/// A distribution of non-negative values that belongs to no family. It takes no memory for what it has not seen.
+#[derive(Debug)]
+pub struct Distribution {
+    sum: Cells,
+    native: Buckets,
+    shards: usize,
+}
+
+impl Default for Distribution {
+    fn default() -> Self {
+        let shards = shard::default_count();
+        Self {
+            sum: Cells::new(1, shards),
+            native: Buckets::new(),
+            shards,
+        }
+    }
+}
+
+impl Distribution {
+    /// Records one value. What is negative or not a number is left out.
+    #[inline]
+    pub fn observe(&self, value: f64) {
+        if value >= 0.0 {
+            self.sum.mine().add_f64(0, value);
+            self.native.record(value, self.shards);
+        }
+    }
+
+    /// The sum of what was recorded.
+    pub fn sum(&self) -> f64 {
+        self.sum.sum_f64(0)
+    }
+
+    /// The state at this moment. It has no classic buckets.
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let mut native = Vec::new();
+        self.native.read(&mut native);
+        let zero_count = self.native.zero_count();
+        HistogramSnapshot {
+            count: native
+                .iter()
+                .fold(zero_count, |sum, (_, count)| sum + count),
+            sum: self.sum(),
+            classic: Vec::new(),
+            native,
+            zero_count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_summed_and_ranked() {
+        let distribution = Distribution::default();
+        for value in 0..=100 {
+            distribution.observe(f64::from(value));
+        }
+        distribution.observe(-1.0);
+        distribution.observe(f64::NAN);
+        let snapshot = distribution.snapshot();
+        assert_eq!((snapshot.count, snapshot.zero_count), (101, 1));
+        assert!((snapshot.sum - 5050.0).abs() < 1e-9);
+        let p95 = snapshot.quantile(0.95).unwrap();
+        assert!((p95 / 95.0 - 1.0).abs() < 0.03, "{p95}");
+    }
+}
