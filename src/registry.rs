@@ -213,7 +213,7 @@ impl RegistryBuilder {
     ) -> Family<Histogram, N> {
         let usable = buckets
             .iter()
-            .all(|bound| bound.is_finite() && *bound > 0.0);
+            .all(|bound| bound.is_finite() && *bound >= 0.0);
         if !usable || !buckets.is_sorted_by(|a, b| a < b) {
             self.fail(RegistryError::InvalidBuckets(descriptor.name.clone()));
         }

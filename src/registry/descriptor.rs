@@ -228,7 +228,7 @@ pub enum RegistryError {
         sample: String,
     },
     /// A histogram's bounds are unusable.
-    #[error("the buckets of {0:?} must be positive finite numbers in ascending order")]
+    #[error("the buckets of {0:?} must be finite numbers of at least 0 in ascending order")]
     InvalidBuckets(String),
     /// A setting came after the first family was declared.
     #[error("the setting {0} must come before the first family")]

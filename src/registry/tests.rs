@@ -246,7 +246,7 @@ fn native_buckets_are_lowered_to_the_limit() {
 #[test]
 fn what_cannot_be_declared_is_told_in_a_sentence() {
     type Declare = fn(&mut RegistryBuilder);
-    let wrong: [(Declare, &str); 9] = [
+    let wrong: [(Declare, &str); 10] = [
         (
             |b| drop(b.gauge(Descriptor::new("a-b", "Help.", []))),
             "the metric name \"a-b\" is not of the form",
@@ -277,7 +277,11 @@ fn what_cannot_be_declared_is_told_in_a_sentence() {
         ),
         (
             |b| drop(b.histogram(Descriptor::new("a", "Help.", []), &[1.0, 0.5])),
-            "the buckets of \"a\" must be positive",
+            "the buckets of \"a\" must be finite numbers of at least 0",
+        ),
+        (
+            |b| drop(b.histogram(Descriptor::new("a", "Help.", []), &[-1.0, 0.5])),
+            "the buckets of \"a\" must be finite numbers of at least 0",
         ),
         (
             |b| {

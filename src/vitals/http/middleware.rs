@@ -91,7 +91,7 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let mut record = (!self.worker.excludes(&request)).then(|| {
+        let record = (!self.worker.excludes(&request)).then(|| {
             let mut record = Record::open(&self.worker, &request);
             count_payload(&mut request, &mut record);
             record
