@@ -5,15 +5,21 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A program on the `PATH`, or `None` once the skip of `test` is recorded.
+pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
+    require(test, name, on_path(name))
+}
 
 /// Debian's `prometheus`, or `None` once the skip of `test` is recorded.
 pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
-    require(test, "prometheus", on_path("prometheus"))
+    tool(test, "prometheus")
 }
 
 /// `promtool`, or `None` once the skip of `test` is recorded.
 pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
-    require(test, "promtool", on_path("promtool"))
+    tool(test, "promtool")
 }
 
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
@@ -31,6 +37,50 @@ pub(crate) fn python(test: &str) -> Option<PathBuf> {
         "the Python environment (.venv, or VITALS_PYTHON)",
         found,
     )
+}
+
+/// Runs a tool in a directory; panics with what it said unless it succeeds.
+pub(crate) fn run(tool: &Path, arguments: &[&str], directory: &Path) {
+    let output = Command::new(tool)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .expect("the tool starts");
+    expect_success(tool, arguments, &output);
+}
+
+/// Runs a tool with these bytes on its stdin and answers its stdout; panics with what it said unless it succeeds.
+pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(tool)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the tool starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A writer of its own, so that neither side waits for the other with a full pipe.
+    let output = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || stdin.write_all(input));
+        let output = child.wait_with_output().expect("the tool ends");
+        // A tool that refuses its input may not read it to the end; what it said about it tells more.
+        let _written = writer.join().expect("the writer ends");
+        output
+    });
+    expect_success(tool, arguments, &output);
+    output.stdout
+}
+
+fn expect_success(tool: &Path, arguments: &[&str], output: &Output) {
+    assert!(
+        output.status.success(),
+        "{} {}: {}\n{}{}",
+        tool.display(),
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn on_path(tool: &str) -> Option<PathBuf> {
