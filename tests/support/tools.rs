@@ -46,11 +46,13 @@ pub(crate) fn run(tool: &Path, arguments: &[&str], directory: &Path) {
         .current_dir(directory)
         .output()
         .expect("the tool starts");
-    expect_success(tool, arguments, &output);
+    if let Err(said) = success(tool, arguments, output) {
+        panic!("{said}");
+    }
 }
 
-/// Runs a tool with these bytes on its stdin and answers its stdout; panics with what it said unless it succeeds.
-pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+/// Runs a tool with these bytes on its stdin and answers its stdout, or what it said where it fails.
+pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
     let mut child = Command::new(tool)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -67,20 +69,21 @@ pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let _written = writer.join().expect("the writer ends");
         output
     });
-    expect_success(tool, arguments, &output);
-    output.stdout
+    success(tool, arguments, output)
 }
 
-fn expect_success(tool: &Path, arguments: &[&str], output: &Output) {
-    assert!(
-        output.status.success(),
+fn success(tool: &Path, arguments: &[&str], output: Output) -> Result<Vec<u8>, String> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(format!(
         "{} {}: {}\n{}{}",
         tool.display(),
         arguments.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    );
+    ))
 }
 
 fn on_path(tool: &str) -> Option<PathBuf> {
