@@ -63,6 +63,11 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    # The parser passes over a sample that comes a second time.
+    lines = sum(1 for line in text.split("\n") if line and not line.startswith("#"))
+    if lines != sum(len(family.samples) for family in families):
+        print("a sample stands there twice", file=sys.stderr)
+        return 1
     described = describe(families)
     if described != round_trip:
         print(f"changed by a round trip:\n{described}\n{round_trip}", file=sys.stderr)

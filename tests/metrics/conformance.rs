@@ -235,16 +235,17 @@ fn three_formats_of_one_gathering_carry_the_same_values_series_by_series() {
         let series: Series = ("hostile_wait_seconds".to_owned(), labels.into());
         let native = &protobuf.native[&series];
         let positive: Vec<f64> = values.iter().copied().filter(|v| *v > 1e-300).collect();
-        assert_eq!(native.zero_count as usize, values.len() - positive.len());
+        let zeros = values.len() - positive.len();
+        assert_eq!(native.zero_count, zeros as u64);
         let bound = |index: i32| 2_f64.powf(f64::from(index) * 2_f64.powi(-native.schema));
-        let mut inside = 0;
+        let mut inside = 0_u64;
         for (index, count) in &native.buckets {
             let (lower, upper) = (bound(index - 1), bound(*index));
             let within = positive.iter().filter(|v| **v > lower && **v <= upper);
             assert_eq!(within.count() as u64, *count, "bucket {index} of {value:?}");
-            inside += *count as usize;
+            inside += count;
         }
-        assert_eq!(inside, positive.len());
+        assert_eq!(inside, positive.len() as u64);
         assert!(native.buckets.len() <= 160);
         assert_eq!(native.exemplars.is_empty(), values.is_empty());
         assert!(native.exemplars.len() <= 10);

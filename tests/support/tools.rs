@@ -7,19 +7,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A program on the `PATH`, or `None` once the skip of `test` is recorded.
-pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
-    require(test, name, on_path(name))
-}
-
 /// Debian's `prometheus`, or `None` once the skip of `test` is recorded.
 pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
-    tool(test, "prometheus")
+    require(test, "prometheus", on_path("prometheus"))
 }
 
 /// `promtool`, or `None` once the skip of `test` is recorded.
 pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
-    tool(test, "promtool")
+    require(test, "promtool", on_path("promtool"))
 }
 
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
@@ -37,6 +32,11 @@ pub(crate) fn python(test: &str) -> Option<PathBuf> {
         "the Python environment (.venv, or VITALS_PYTHON)",
         found,
     )
+}
+
+/// Any other program on the `PATH`, or `None` once the skip of `test` is recorded.
+pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
+    require(test, name, on_path(name))
 }
 
 /// Runs a tool in a directory; panics with what it said unless it succeeds.
