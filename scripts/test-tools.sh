@@ -1,6 +1,7 @@
 #!/bin/sh
-# Prepares the foreign tools that `make test` uses: Prometheus with promtool, and a Python environment with the
-# reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
+# Prepares the foreign tools that `make test` uses: Prometheus with promtool, Alertmanager's amtool, systemd-analyze, and
+# a Python environment with the reference parser. What cannot be prepared is left out: the tests that need it say so,
+# and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -22,9 +23,18 @@ install() {
     (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@") >/dev/null 2>&1
 }
 
-if missing prometheus promtool; then
-    install prometheus || echo "test tools: prometheus and promtool are missing and cannot be installed" >&2
-fi
+# The programs that a package brings; installed where one of them is missing.
+need() {
+    package=$1
+    shift
+    if missing "$@" && ! install "$package"; then
+        echo "test tools: $* missing, and the package $package cannot be installed" >&2
+    fi
+}
+
+need prometheus prometheus promtool
+need prometheus-alertmanager amtool
+need systemd systemd-analyze
 
 # A Python environment of the project's own, with the packages that the requirements pin.
 prepare_environment() {

@@ -1,5 +1,13 @@
 //! What a client can make the service remember: in a process of its own, since resident memory is the process's.
 
+#![allow(
+    clippy::expect_used,
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
+)]
+
 #[path = "http/count.rs"]
 #[allow(
     dead_code,

@@ -1,6 +1,8 @@
 //! The scrape as it is offered: negotiated, filtered, shared, bounded in number and in time, and never brought down by
 //! a collector.
 
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
 use std::{
     error::Error,
     io::Read,
@@ -73,6 +75,10 @@ fn register(
     gatherings
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "what a collector does may fail, and with others it does"
+)]
 fn a_while() -> Result<(), Box<dyn Error + Send + Sync>> {
     thread::sleep(Duration::from_millis(300));
     Ok(())

@@ -159,6 +159,11 @@ async fn ask(
 }
 
 /// The sample of which the share `quantile` is no larger.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank within the sample"
+)]
 fn exact(sorted: &[f64], quantile: f64) -> f64 {
     let rank = (quantile * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]

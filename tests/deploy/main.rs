@@ -3,11 +3,19 @@
 //!
 //! No server runs here; that the expressions answer with data is for a test with a running Prometheus.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
 
 mod promised;
 mod promql;
-mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -434,16 +442,22 @@ fn the_promises_agree_with_the_reference_of_metrics() {
 
 #[test]
 fn every_histogram_is_asked_in_both_forms() {
-    let own = documented_expressions()
+    for (place, expression) in deployed_expressions()
         .into_iter()
-        .filter(|(place, _)| place.ends_with("RUNBOOK.md") || place.ends_with("SCALE.md"));
-    for (place, expression) in deployed_expressions().into_iter().chain(own) {
+        .chain(documented_expressions())
+    {
         // Of each histogram: whether it is asked in classic form, and whether in native form.
         let mut forms: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
         for selection in promql::selections(&expression) {
             if let Some((promise, classic)) = promise_of(&selection.metric)
                 && promise.kind == Kind::Histogram
             {
+                let new = !forms.contains_key(promise.name);
+                assert!(
+                    !(new && classic),
+                    "{place}: {} is asked in classic form first:\n{expression}",
+                    promise.name
+                );
                 let form = forms.entry(promise.name).or_default();
                 form.0 |= classic;
                 form.1 |= !classic;

@@ -1,6 +1,14 @@
 //! The HTTP recorder against real connections: each request is counted once, under labels that stay bounded, at the
 //! price that was promised.
 
+#![allow(
+    clippy::expect_used,
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
+)]
+
 mod app;
 mod chaos;
 mod cost;

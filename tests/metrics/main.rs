@@ -23,8 +23,10 @@ mod tools;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod conformance;
 mod database;
 mod document;
+mod foreign;
 mod formats;
 mod http;
 mod process;

@@ -1,6 +1,7 @@
-//! A real Prometheus scrapes a real server under load and answers every query of the cookbook.
+//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf: it answers every query of the cookbook, and
+//! shows the exemplars of traced requests.
 //!
-//! The cookbook itself, `docs/promql.md`, is the list of queries: none stands here.
+//! The cookbook itself, `docs/promql.md`, is the list of queries: none of them stands here.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,11 +25,12 @@ mod tools;
 #[path = "../support/wait.rs"]
 mod wait;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Client, Method};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use prometheus::Prometheus;
 use server::Server;
@@ -105,30 +107,188 @@ async fn answers(prometheus: &Prometheus, query: &str) -> Result<(), String> {
     }
 }
 
-async fn every_query_answers(test: &str, flags: &[&str]) {
+/// The form in which a Prometheus takes histograms, which decides the format that it scrapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As OpenMetrics: `x_bucket`, `x_sum` and `x_count`.
+    Classic,
+    /// As protobuf: `x` alone.
+    Native,
+}
+
+impl Form {
+    /// The flag that switches these features on, and native histograms where this form has them.
+    fn flag(self, features: &[&str]) -> Option<String> {
+        let mut features = features.to_vec();
+        if self == Self::Native {
+            features.push("native-histograms");
+        }
+        (!features.is_empty()).then(|| format!("--enable-feature={}", features.join(",")))
+    }
+
+    /// The name under which this form keeps the distribution, and its exemplars, of a histogram.
+    fn series(self, histogram: &str) -> String {
+        match self {
+            Self::Classic => format!("{histogram}_bucket"),
+            Self::Native => histogram.to_owned(),
+        }
+    }
+
+    /// Starts a Prometheus of this form, with these further features, and waits for its first scrape.
+    async fn start(self, binary: &Path, server: &Server, features: &[&str]) -> Prometheus {
+        let flag = self.flag(features);
+        let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
+        let prometheus = Prometheus::start(binary, server.authority(), &flags).await;
+        wait::until("the first scrape", ANSWER_BOUND, || {
+            prometheus.target_is_up()
+        })
+        .await;
+        prometheus
+    }
+
+    /// That histograms are kept in this form and not in the other, as a scrape in the other format would have it.
+    async fn is_kept_by(self, prometheus: &Prometheus) {
+        for (query, expected) in [
+            (
+                "histogram_count(http_request_duration_seconds)",
+                Self::Native,
+            ),
+            ("http_request_duration_seconds_bucket", Self::Classic),
+            ("http_request_duration_seconds_count", Self::Classic),
+        ] {
+            let found = prometheus.query(query).await.expect("an answer").len();
+            assert_eq!(found > 0, self == expected, "{self:?}: {query}: {found}");
+        }
+    }
+}
+
+async fn every_query_answers(test: &str, form: Form) {
     let Some(binary) = tools::prometheus(test) else {
         return;
     };
     let server = Server::start();
     let load = tokio::spawn(keep_busy(server.url("")));
-    let prometheus = Prometheus::start(&binary, server.authority(), flags).await;
-    wait::until("the first scrape", ANSWER_BOUND, || {
-        prometheus.target_is_up()
-    })
-    .await;
+    let prometheus = form.start(&binary, &server, &[]).await;
     for query in cookbook() {
         wait::until(&format!("an answer to {query}"), ANSWER_BOUND, || {
             answers(&prometheus, &query)
         })
         .await;
     }
+    form.is_kept_by(&prometheus).await;
     assert!(!load.is_finished(), "the load ended before its time");
     load.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_of_the_cookbook_answers() {
-    every_query_answers("every_query_of_the_cookbook_answers", &[]).await;
+async fn every_query_of_the_cookbook_answers_from_classic_histograms() {
+    let test = "every_query_of_the_cookbook_answers_from_classic_histograms";
+    every_query_answers(test, Form::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_of_the_cookbook_answers_from_native_histograms() {
+    let test = "every_query_of_the_cookbook_answers_from_native_histograms";
+    every_query_answers(test, Form::Native).await;
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+const UNSAMPLED_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// The exemplars of one series name, each as its series' labels and itself.
+async fn exemplars(prometheus: &Prometheus, selector: &str) -> Result<Vec<(Value, Value)>, String> {
+    let data = prometheus
+        .ask("/api/v1/query_exemplars", &[("query", selector)])
+        .await?;
+    let mut found = Vec::new();
+    for series in data.as_array().into_iter().flatten() {
+        for exemplar in series["exemplars"].as_array().into_iter().flatten() {
+            found.push((series["seriesLabels"].clone(), exemplar.clone()));
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("{selector} has no exemplars"));
+    }
+    Ok(found)
+}
+
+async fn exemplars_arrive(test: &str, form: Form) {
+    let Some(binary) = tools::prometheus(test) else {
+        return;
+    };
+    let server = Server::start();
+    let prometheus = form.start(&binary, &server, &["exemplar-storage"]).await;
+    let id = server.create("Ada").await;
+    for (method, path, traceparent) in [
+        (
+            Method::DELETE,
+            format!("/data/{id}"),
+            format!("00-{UNSAMPLED_TRACE}-{SPAN}-00"),
+        ),
+        (
+            Method::GET,
+            "/data".to_owned(),
+            format!("00-{TRACE}-{SPAN}-01"),
+        ),
+    ] {
+        let request = server
+            .request(method, &path)
+            .header("traceparent", traceparent);
+        let answer = server::Answer::of(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    for (histogram, labels) in [
+        (
+            "http_request_duration_seconds",
+            json!({"method": "GET", "endpoint": "/data", "http_status": "200"}),
+        ),
+        ("db_query_duration_seconds", json!({"operation": "select"})),
+    ] {
+        let name = form.series(histogram);
+        let found = wait::until(&format!("exemplars of {name}"), ANSWER_BOUND, || {
+            exemplars(&prometheus, &name)
+        })
+        .await;
+        for (series, exemplar) in &found {
+            for (label, value) in labels.as_object().expect("labels") {
+                assert_eq!(&series[label], value, "{series}");
+            }
+            assert_eq!(
+                exemplar["labels"],
+                json!({"trace_id": TRACE, "span_id": SPAN}),
+                "{series}"
+            );
+            let seconds: f64 = exemplar["value"].as_str().unwrap().parse().unwrap();
+            assert!(seconds > 0.0 && seconds < 60.0, "{exemplar}");
+            if let Some(bound) = series["le"].as_str() {
+                assert!(seconds <= bound.parse::<f64>().unwrap(), "{series}");
+            }
+        }
+        assert_eq!(found.len(), 1, "one query, one exemplar: {found:?}");
+    }
+    // The unsampled request came first: had it left an exemplar anywhere, the same scrape would have brought it.
+    let all = exemplars(&prometheus, r#"{__name__=~".+"}"#)
+        .await
+        .expect("exemplars");
+    let traces: BTreeSet<&str> = all
+        .iter()
+        .map(|(_, exemplar)| exemplar["labels"]["trace_id"].as_str().expect("a trace"))
+        .collect();
+    assert_eq!(traces, BTreeSet::from([TRACE]));
+    form.is_kept_by(&prometheus).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sampled_trace_leads_from_a_bucket_of_its_request_and_of_its_query() {
+    let test = "a_sampled_trace_leads_from_a_bucket_of_its_request_and_of_its_query";
+    exemplars_arrive(test, Form::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sampled_trace_leads_from_the_native_histograms_of_its_request_and_of_its_query() {
+    let test = "a_sampled_trace_leads_from_the_native_histograms_of_its_request_and_of_its_query";
+    exemplars_arrive(test, Form::Native).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

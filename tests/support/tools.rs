@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// Debian's `prometheus`, or `None` once the skip of `test` is recorded.
 pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
@@ -31,6 +32,58 @@ pub(crate) fn python(test: &str) -> Option<PathBuf> {
         "the Python environment (.venv, or VITALS_PYTHON)",
         found,
     )
+}
+
+/// Any other program on the `PATH`, or `None` once the skip of `test` is recorded.
+pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
+    require(test, name, on_path(name))
+}
+
+/// Runs a tool in a directory; panics with what it said unless it succeeds.
+pub(crate) fn run(tool: &Path, arguments: &[&str], directory: &Path) {
+    let output = Command::new(tool)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .expect("the tool starts");
+    if let Err(said) = success(tool, arguments, output) {
+        panic!("{said}");
+    }
+}
+
+/// Runs a tool with these bytes on its stdin and answers its stdout, or what it said where it fails.
+pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
+    let mut child = Command::new(tool)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the tool starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // A writer of its own, so that neither side waits for the other with a full pipe.
+    let output = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || stdin.write_all(input));
+        let output = child.wait_with_output().expect("the tool ends");
+        // A tool that refuses its input may not read it to the end; what it said about it tells more.
+        let _written = writer.join().expect("the writer ends");
+        output
+    });
+    success(tool, arguments, output)
+}
+
+fn success(tool: &Path, arguments: &[&str], output: Output) -> Result<Vec<u8>, String> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(format!(
+        "{} {}: {}\n{}{}",
+        tool.display(),
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 fn on_path(tool: &str) -> Option<PathBuf> {

@@ -1,8 +1,11 @@
 //! Recording, snapshots and what is computed from them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::*;
 
@@ -54,6 +57,100 @@ fn zeros_and_subnormals_are_in_the_zero_bucket() {
     assert_eq!(snapshot.zero_count, 5);
     assert!(snapshot.native.is_empty());
     assert!(snapshot.quantile(0.99).unwrap() <= native::ZERO_THRESHOLD);
+}
+
+/// The exponent and fraction of a positive number, by halving and doubling.
+fn split(mut value: f64) -> (i32, f64) {
+    let mut exponent = 0;
+    while value >= 2.0 {
+        value /= 2.0;
+        exponent += 1;
+    }
+    while value < 1.0 {
+        value *= 2.0;
+        exponent -= 1;
+    }
+    (exponent, value)
+}
+
+/// The native bucket by its definition, `2^((i-1)/32) < v <= 2^(i/32)`, by a logarithm.
+///
+/// `None` too close to a bound within the octave for that arithmetic to tell: the tests of the index decide those exactly.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a number from 0 to 32, of which the whole part is wanted"
+)]
+fn native_bucket(value: f64) -> Option<i32> {
+    let (exponent, fraction) = split(value);
+    let steps = 32.0 * fraction.log2();
+    let nearest = steps.round() as i32;
+    let near = (1..32).contains(&nearest) && (steps - f64::from(nearest)).abs() < 1e-9;
+    (!near).then(|| exponent * 32 + steps.ceil() as i32)
+}
+
+#[test]
+fn a_million_numbers_of_every_kind_are_recorded_where_they_belong() {
+    let mut random = StdRng::seed_from_u64(5);
+    let powers = (1..2047).map(|exponent| exponent << 52);
+    let subnormal_powers = (0..52).map(|bit| 1 << bit);
+    let powers = powers.chain(subnormal_powers).map(f64::from_bits);
+    let mut values: Vec<f64> = powers
+        .flat_map(|power| [power.next_down(), power, power.next_up()])
+        .chain([
+            0.0,
+            -0.0,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            -f64::NAN,
+        ])
+        .chain([f64::MAX, f64::MIN, f64::MIN_POSITIVE, 5e-324, -5e-324])
+        .collect();
+    // Every bit pattern is as likely as any other: half are negative, some are no numbers, some subnormal.
+    values.extend((0..500_000).map(|_| f64::from_bits(random.random())));
+    let subnormal = |random: &mut StdRng| f64::from_bits(random.random::<u64>() >> 12);
+    values.extend((0..50_000).map(|_| subnormal(&mut random)));
+    values.extend((values.len()..1_000_000).map(|_| 10_f64.powf(random.random_range(-9.0..5.0))));
+
+    let bounds = [1e-300, 1e-9, 0.1, 1.0, 1e300];
+    let shape = shape(&bounds, 2);
+    let histogram = Histogram::new(Arc::clone(&shape));
+    let (mut dropped, mut zeros, mut recorded) = (0_u64, 0_u64, 0_u64);
+    let mut expected = BTreeMap::new();
+    let mut cumulative = [0_u64; 6];
+    for value in &values {
+        if value.is_nan() || *value < 0.0 {
+            dropped += 1;
+            histogram.observe(*value);
+            continue;
+        }
+        let bucket = match *value {
+            small if small <= 2_f64.powi(-128) => None,
+            f64::INFINITY => Some(1024 * 32 + 1),
+            value => match native_bucket(value) {
+                None => continue,
+                known => known,
+            },
+        };
+        histogram.observe(*value);
+        recorded += 1;
+        match bucket {
+            None => zeros += 1,
+            Some(bucket) => *expected.entry(bucket).or_insert(0_u64) += 1,
+        }
+        for (bound, count) in bounds.iter().chain([&f64::INFINITY]).zip(&mut cumulative) {
+            *count += u64::from(value <= bound);
+        }
+    }
+    assert_eq!(values.len(), 1_000_000);
+    assert!(dropped + recorded > 990_000, "few are too close to a bound");
+
+    assert_eq!(shape.dropped.value(), dropped);
+    let snapshot = histogram.snapshot();
+    assert_eq!((snapshot.count, snapshot.zero_count), (recorded, zeros));
+    assert_eq!(snapshot.native, expected.into_iter().collect::<Vec<_>>());
+    let classic: Vec<_> = snapshot.classic.iter().map(|(_, count)| *count).collect();
+    assert_eq!(classic, cumulative);
 }
 
 #[test]
