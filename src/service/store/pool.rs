@@ -19,7 +19,7 @@ use crate::vitals::database::{CheckoutError, Pool, RunError};
 const MOST_WRITERS: u32 = 3;
 
 /// How much longer than the pool timeout an answer of PostgreSQL may take.
-const MARGIN: Duration = Duration::from_millis(300);
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// The connections that the store works on.
 ///
