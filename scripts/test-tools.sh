@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prepares the foreign tools that `make test` uses: Prometheus with promtool, and a Python environment with the
-# reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
+# Prepares the foreign tools that `make test` uses: Prometheus with promtool, PostgreSQL, and a Python
+# environment with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -24,6 +24,11 @@ install() {
 
 if missing prometheus promtool; then
     install prometheus || echo "test tools: prometheus and promtool are missing and cannot be installed" >&2
+fi
+
+# Debian keeps PostgreSQL's programs off the search path.
+if missing initdb postgres && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    install postgresql || echo "test tools: postgresql is missing and cannot be installed" >&2
 fi
 
 # A Python environment of the project's own, with the packages that the requirements pin.

@@ -46,11 +46,9 @@ impl fmt::Display for Report {
         ] {
             let mut times = times.clone();
             times.sort_unstable();
-            let at = |share: f64| {
-                let index = (times.len() as f64 * share) as usize;
-                times.get(index.min(times.len().saturating_sub(1))).copied()
-            };
-            let [median, p99, most] = [0.5, 0.99, 1.0].map(|share| at(share).unwrap_or_default());
+            let last = times.len().saturating_sub(1);
+            let at = |percent: usize| times.get(last * percent / 100).copied();
+            let [median, p99, most] = [50, 99, 100].map(|percent| at(percent).unwrap_or_default());
             writeln!(
                 f,
                 "{what}: {} in {median:?} (median), {p99:?} (p99), {most:?} (max)",

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ pub(crate) struct Cluster {
     port: u16,
     postmaster: Mutex<Option<Child>>,
     databases: AtomicU32,
-    /// What keeps the keeper waiting.
-    _held: ChildStdin,
+    /// Its input keeps it waiting. It outlives this process, so nobody waits for it.
+    _keeper: Child,
 }
 
 impl Cluster {
@@ -61,7 +61,7 @@ impl Cluster {
     /// A server of its own, for a test that does harm to it.
     pub(crate) fn start(programs: &Path) -> Arc<Self> {
         let directory = TempDir::new().expect("a temporary directory").keep();
-        let mut keeper = Command::new("sh")
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&directory)
             // Ctrl-C is for the tests; this one must outlive them.
@@ -71,13 +71,12 @@ impl Cluster {
             .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
-        let held = keeper.stdin.take().expect("stdin is piped");
         let cluster = Self {
             programs: programs.to_owned(),
             port: free_port(),
             postmaster: Mutex::default(),
             databases: AtomicU32::new(0),
-            _held: held,
+            _keeper: keeper,
             directory,
         };
         cluster.initialise();
