@@ -4,6 +4,8 @@ CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 SKIPPED := $(TARGET_DIR)/tmp/skipped
 ARGS ?=
+# Nothing, or the feature that builds OpenSSL where its headers are missing.
+OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint doc-check tests load bench docs accuracy soak
@@ -12,7 +14,7 @@ help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
-	$(CARGO) run --quiet -- $(ARGS)
+	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
 test: lint doc-check tests ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
@@ -24,28 +26,28 @@ test: lint doc-check tests ## Everything that must hold before a change is kept.
 
 lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
 
 doc-check: ## The library's documentation; warnings are errors.
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
 
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
 	@rm -f "$(SKIPPED)"
-	$(CARGO) test --quiet --lib --bins --tests --examples
-	$(CARGO) test --quiet --doc
+	$(CARGO) test --quiet --lib --bins --tests --examples $(OPENSSL)
+	$(CARGO) test --quiet --doc $(OPENSSL)
 
 load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s").
-	$(CARGO) run --quiet --example load -- $(ARGS)
+	$(CARGO) run --quiet --example load $(OPENSSL) -- $(ARGS)
 
 bench: ## Measure what recording and encoding cost, beside the alternatives.
-	$(CARGO) bench --quiet --features prometheus-protobuf -- $(ARGS)
+	$(CARGO) bench --quiet --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
 docs: ## Write docs/METRICS.md anew from the registry.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics -- metrics_md
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- metrics_md
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
 soak: ## The chaos test with a million requests: every one is counted exactly once.
-	VITALS_CHAOS_REQUESTS=1000000 $(CARGO) test --quiet --test http -- --nocapture chaos
+	VITALS_CHAOS_REQUESTS=1000000 $(CARGO) test --quiet --test http $(OPENSSL) -- --nocapture chaos

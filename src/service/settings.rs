@@ -9,6 +9,7 @@
 )]
 
 mod database_url;
+mod postgres_url;
 mod values;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use crate::vitals::{self, Vitals};
 
 pub use database_url::{DatabaseUrl, SqliteLocation};
+pub use postgres_url::PostgresUrl;
 pub use values::{LatencyBuckets, LogFilter, LogFormat};
 
 /// The exit code of a bad setting.
@@ -36,6 +38,8 @@ Examples:
       actix-vitals --listen 0.0.0.0:8000 --ops-listen 127.0.0.1:9100
   Take any free port (it is printed at start) and forget the data at exit:
       actix-vitals --listen 127.0.0.1:0 --database-url sqlite://:memory:
+  Keep the data on a PostgreSQL server, with its certificate checked, and the password in PGPASSWORD or ~/.pgpass:
+      actix-vitals --database-url 'postgres://vitals@db.example.org/vitals?sslmode=verify-full'
   The same by environment, as in a unit file or a container:
       VITALS_LISTEN=0.0.0.0:8000 DATABASE_URL=sqlite:///var/lib/vitals/vitals.db actix-vitals
 
@@ -92,7 +96,7 @@ pub struct ServerSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
-    /// Where the data is: sqlite://relative.db, sqlite:///absolute.db, sqlite://:memory: or a file's path
+    /// Where the data is: sqlite://relative.db, sqlite:///absolute.db, sqlite://:memory:, a file's path, or postgres://user:password@host:port/database
     #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL", default_value = "sqlite://vitals.db", hide_env_values = true, value_parser = database_url::parse)]
     pub url: DatabaseUrl,
 
@@ -100,7 +104,7 @@ pub struct DatabaseSettings {
     #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", value_parser = values::pool_size)]
     pub pool_size: u32,
 
-    /// How long a request waits for a connection before it is answered with 503
+    /// How long a request waits for a connection, and PostgreSQL works on a statement, before the answer is 503
     #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = values::positive_duration)]
     pub pool_timeout: Duration,
 }

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of HTTP. Its statements are in `queries`, its tables in `schema`, its rows in `models`.
 
+mod any_connection;
 mod connection;
 mod error;
 mod migrations;
@@ -11,14 +12,13 @@ mod queries;
 mod schema;
 
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};
-use diesel::Connection as _;
 
 use self::connection::Connection;
 use self::migrations::MigrationError;
 use self::pool::Connections;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
-use crate::vitals::database::CheckoutError;
+use crate::vitals::database::{CheckoutError, without_quotations};
 
 pub use self::error::{OpenError, StoreError};
 pub use self::models::{Item, ItemFields};
@@ -99,15 +99,13 @@ impl Store {
 
 /// The first connection, opened by hand.
 fn open_first(url: &DatabaseUrl) -> Result<Connection, OpenError> {
-    let mut connection = Connection::establish(&connection::address(url)).map_err(|error| {
-        OpenError::Unreachable {
-            database: url.to_string(),
-            cause: error.to_string(),
-        }
+    let mut connection = connection::open(url).map_err(|error| OpenError::Unreachable {
+        database: url.to_string(),
+        cause: one_line(&error.to_string()),
     })?;
     connection::set_up(&mut connection).map_err(|error| OpenError::Unusable {
         database: url.to_string(),
-        cause: error.to_string(),
+        cause: one_line(&error.to_string()),
     })?;
     Ok(connection)
 }
@@ -122,13 +120,19 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
         }
         Err(MigrationError::Unusable(cause)) => Err(OpenError::Unusable {
             database,
-            cause: cause.to_string(),
+            cause: one_line(&cause.to_string()),
         }),
         Err(MigrationError::Failed(cause)) => Err(OpenError::Migration {
             database,
-            cause: cause.to_string(),
+            cause: one_line(&cause.to_string()),
         }),
     }
+}
+
+/// What the driver says, without what it repeats of the URL, and on one line: libpq takes several.
+fn one_line(message: &str) -> String {
+    let words: Vec<&str> = message.split_whitespace().collect();
+    without_quotations(&words.join(" "))
 }
 
 /// The time in UTC, to the microsecond: as exact as every database keeps it.

@@ -23,7 +23,7 @@ use diesel::r2d2::{self, R2D2Connection};
 
 pub use error::ErrorKind;
 pub use families::Families;
-pub use manager::Manager;
+pub use manager::{Manager, without_quotations};
 pub use pool::{CheckoutError, Connection, Levels, Pool, PoolBuilder, RunError};
 pub use recorder::{Recorder, record_error};
 pub use statements::{Order, StatementReport, Statements};

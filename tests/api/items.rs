@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
-use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::start;
 use crate::problem::expect_problem;
 use crate::server::{Answer, Server};
+use crate::snapshot::expect_stored;
 
 async fn ids(server: &Server, query: &str) -> Vec<i64> {
     let answer = server.get(&format!("/data{query}")).await;
@@ -24,12 +25,12 @@ async fn ids(server: &Server, query: &str) -> Vec<i64> {
 
 #[tokio::test]
 async fn a_created_item_is_answered_whole() {
-    let server = Server::start();
+    let server = start();
     let body = json!({"name": "Ada Lovelace", "email": "ada@example.com", "message": "Hello \"world\" \u{1F600}"});
     let answer = server.send(Method::POST, "/data", &body).await;
     assert_eq!(answer.status, 201);
     assert_eq!(answer.header("content-type"), "application/json");
-    insta::assert_json_snapshot!(answer.json(), {".created_at" => "[time]"});
+    expect_stored("created_item", &answer.json());
 
     let created_at: DateTime<Utc> = answer.json()["created_at"]
         .as_str()
@@ -48,7 +49,7 @@ async fn a_created_item_is_answered_whole() {
 
 #[tokio::test]
 async fn a_message_may_be_null_or_left_out() {
-    let server = Server::start();
+    let server = start();
     for body in [
         json!({"name": "Ada", "email": "ada@example.com", "message": null}),
         json!({"name": "Ada", "email": "ada@example.com"}),
@@ -61,7 +62,7 @@ async fn a_message_may_be_null_or_left_out() {
 
 #[tokio::test]
 async fn an_item_is_read_as_it_was_created() {
-    let server = Server::start();
+    let server = start();
     let body =
         json!({"name": "Ada", "email": "ada@example.com", "message": "line\nline\ttab \\ / é"});
     let created = server.send(Method::POST, "/data", &body).await.json();
@@ -72,7 +73,7 @@ async fn an_item_is_read_as_it_was_created() {
 
 #[tokio::test]
 async fn replacing_changes_everything_but_the_id_and_the_time() {
-    let server = Server::start();
+    let server = start();
     let body = json!({"name": "Ada", "email": "ada@example.com", "message": "first"});
     let created = server.send(Method::POST, "/data", &body).await.json();
     let path = format!("/data/{}", created["id"]);
@@ -93,7 +94,7 @@ async fn replacing_changes_everything_but_the_id_and_the_time() {
 
 #[tokio::test]
 async fn deleting_answers_with_the_item_and_takes_it_away() {
-    let server = Server::start();
+    let server = start();
     let kept = server.create("Kept").await;
     let id = server.create("Gone").await;
     let path = format!("/data/{id}");
@@ -109,7 +110,7 @@ async fn deleting_answers_with_the_item_and_takes_it_away() {
 
 #[tokio::test]
 async fn an_id_is_never_given_twice() {
-    let server = Server::start();
+    let server = start();
     let first = server.create("First").await;
     server.delete(&format!("/data/{first}")).await;
     assert_ne!(server.create("Second").await, first);
@@ -117,14 +118,14 @@ async fn an_id_is_never_given_twice() {
 
 #[tokio::test]
 async fn an_empty_table_lists_as_an_empty_array() {
-    let server = Server::start();
+    let server = start();
     let answer = server.get("/data").await;
     assert_eq!((answer.status, answer.text.as_str()), (200, "[]"));
 }
 
 #[tokio::test]
 async fn the_list_is_newest_first_and_cut_by_skip_and_limit() {
-    let server = Server::start();
+    let server = start();
     let mut created = Vec::new();
     for number in 0..105 {
         created.push(server.create(&format!("Visitor {number}")).await);
@@ -145,16 +146,14 @@ async fn the_list_is_newest_first_and_cut_by_skip_and_limit() {
 
 #[tokio::test]
 async fn items_of_the_same_instant_are_listed_by_id_newest_first() {
-    let server = Server::start();
+    let server = start();
     let mut created = Vec::new();
     for number in 0..6 {
         created.push(server.create(&format!("Visitor {number}")).await);
     }
-    let mut database =
-        SqliteConnection::establish(&server.database().display().to_string()).unwrap();
-    diesel::sql_query("UPDATE items SET created_at = (SELECT max(created_at) FROM items)")
-        .execute(&mut database)
-        .expect("the database can be written");
+    server
+        .data()
+        .execute("UPDATE items SET created_at = (SELECT max(created_at) FROM items)");
     created.reverse();
     assert_eq!(ids(&server, "").await, created);
     assert_eq!(
@@ -166,35 +165,35 @@ async fn items_of_the_same_instant_are_listed_by_id_newest_first() {
 
 #[tokio::test]
 async fn a_second_start_finds_the_data_again() {
-    let server = Server::start();
+    let server = start();
     let id = server.create("Ada").await;
     let before = server.get(&format!("/data/{id}")).await.json();
-    let directory = server.directory();
+    let data = server.data();
     assert_eq!(server.stop(), Some(0));
 
-    let server = Server::start_in(directory, &[]);
+    let server = Server::start_on(data, &[]);
     assert_eq!(server.get(&format!("/data/{id}")).await.json(), before);
 }
 
 #[tokio::test]
 async fn an_acknowledged_write_survives_a_kill() {
-    let server = Server::start();
+    let server = start();
     let mut created = Vec::new();
     for number in 0..10 {
         created.push(server.create(&format!("Visitor {number}")).await);
     }
     server.delete(&format!("/data/{}", created.remove(4))).await;
-    let directory = server.directory();
+    let data = server.data();
     server.kill();
 
-    let server = Server::start_in(directory, &[]);
+    let server = Server::start_on(data, &[]);
     created.reverse();
     assert_eq!(ids(&server, "").await, created);
 }
 
 #[tokio::test]
 async fn many_clients_write_at_once_and_nothing_is_lost() {
-    let server = Server::start();
+    let server = start();
     let server = &server;
     let clients = (0..20).map(async |client| {
         for number in 0..10 {
@@ -207,7 +206,7 @@ async fn many_clients_write_at_once_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn head_is_get_without_the_body() {
-    let server = Server::start();
+    let server = start();
     let id = server.create("Ada").await;
     for path in [
         "/data".to_owned(),

@@ -6,19 +6,26 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
-    reason = "a test may panic and print"
+    clippy::duplicate_mod,
+    reason = "a test may panic and print; the suite runs once on each database"
 )]
 
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres_server;
 #[path = "../support/server.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;
 
-mod items;
-mod operations;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+
+mod postgres;
 mod problem;
-mod refusals;
 mod settings;
-mod validation;
+mod snapshot;
+mod sqlite;

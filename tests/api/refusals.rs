@@ -3,12 +3,13 @@
 use reqwest::Method;
 use serde_json::json;
 
+use super::{start, start_with};
 use crate::problem::{expect_invalid, expect_problem};
-use crate::server::{Answer, Server};
+use crate::server::Answer;
 
 #[tokio::test]
 async fn malformed_json_is_a_bad_request() {
-    let server = Server::start();
+    let server = start();
     let cases: [(&[u8], &str); 6] = [
         (b"", "an empty body"),
         (b"{", "an object that does not end"),
@@ -35,7 +36,7 @@ async fn malformed_json_is_a_bad_request() {
 
 #[tokio::test]
 async fn only_json_is_accepted() {
-    let server = Server::start();
+    let server = start();
     let body = json!({"name": "Ada", "email": "ada@example.com"}).to_string();
     for (content_type, why) in [
         (None, "no content type"),
@@ -62,7 +63,7 @@ async fn only_json_is_accepted() {
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused() {
-    let server = Server::start_with(&["--body-limit", "4KiB"]);
+    let server = start_with(&["--body-limit", "4KiB"]);
     let body = |message_length: usize| json!({"name": "Ada", "email": "ada@example.com", "message": "m".repeat(message_length)});
     let fits = 4096 - body(0).to_string().len();
     assert_eq!(
@@ -93,7 +94,7 @@ async fn a_body_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_item_is_not_found() {
-    let server = Server::start();
+    let server = start();
     let body = json!({"name": "Ada", "email": "ada@example.com"});
     for id in ["1", "0", "-1", "9223372036854775807"] {
         let path = format!("/data/{id}");
@@ -110,7 +111,7 @@ async fn an_unknown_item_is_not_found() {
 
 #[tokio::test]
 async fn an_id_that_is_no_integer_is_refused() {
-    let server = Server::start();
+    let server = start();
     for id in ["abc", "1.5", "1e3", "99999999999999999999", "%20", "1%00"] {
         let path = format!("/data/{id}");
         let answer = server.get(&path).await;
@@ -123,7 +124,7 @@ async fn an_id_that_is_no_integer_is_refused() {
 
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
-    let server = Server::start();
+    let server = start();
     let id = server.create("Ada").await;
     let item = format!("/data/{id}");
     for (method, path, allowed) in [
@@ -158,7 +159,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
 
 #[tokio::test]
 async fn an_unknown_route_is_not_found_whatever_the_method() {
-    let server = Server::start();
+    let server = start();
     for path in [
         "/nowhere",
         "/data/1/2",

@@ -3,8 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::start;
 use crate::problem::expect_invalid;
-use crate::server::Server;
+use crate::snapshot::expect_stored;
 
 /// An address of exactly `length` characters with parts of legal lengths.
 fn address(length: usize) -> String {
@@ -92,7 +93,7 @@ fn other_broken_rules() -> Vec<BrokenRule> {
 
 #[tokio::test]
 async fn each_broken_rule_names_its_field_and_changes_nothing() {
-    let server = Server::start();
+    let server = start();
     let id = server.create("Ada").await;
     let path = format!("/data/{id}");
     let before = server.get("/data").await.text;
@@ -118,7 +119,7 @@ async fn each_broken_rule_names_its_field_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_body_that_is_no_object_is_refused() {
-    let server = Server::start();
+    let server = start();
     for body in [json!([]), json!("text"), json!(null), json!(5)] {
         expect_invalid(
             &server.send(Method::POST, "/data", &body).await,
@@ -130,7 +131,7 @@ async fn a_body_that_is_no_object_is_refused() {
 
 #[tokio::test]
 async fn what_is_valid_to_the_last_character_is_accepted() {
-    let server = Server::start();
+    let server = start();
     let cases = [
         ("n".to_owned(), "a@b.co".to_owned(), "the shortest name"),
         (
@@ -173,7 +174,7 @@ async fn what_is_valid_to_the_last_character_is_accepted() {
 
 #[tokio::test]
 async fn a_page_outside_its_bounds_names_the_parameter() {
-    let server = Server::start();
+    let server = start();
     let cases = [
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
@@ -201,13 +202,18 @@ async fn a_page_outside_its_bounds_names_the_parameter() {
 
 #[tokio::test]
 async fn a_refusal_reads_like_this() {
-    let server = Server::start();
+    let server = start();
     let body = json!({"name": "", "email": "ada", "message": 5});
-    insta::assert_json_snapshot!(
-        "invalid_fields",
-        server.send(Method::POST, "/data", &body).await.json()
-    );
-    insta::assert_json_snapshot!("invalid_page", server.get("/data?limit=0").await.json());
-    insta::assert_json_snapshot!("unknown_item", server.get("/data/7").await.json());
-    insta::assert_json_snapshot!("unknown_route", server.get("/nowhere").await.json());
+    let refusals = [
+        (
+            "invalid_fields",
+            server.send(Method::POST, "/data", &body).await,
+        ),
+        ("invalid_page", server.get("/data?limit=0").await),
+        ("unknown_item", server.get("/data/7").await),
+        ("unknown_route", server.get("/nowhere").await),
+    ];
+    for (name, answer) in refusals {
+        expect_stored(name, &answer.json());
+    }
 }

@@ -33,6 +33,8 @@ fn load(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--example", "load", "--target-dir"])
         .arg(target)
+        // As the server was built, or all of it would be built again.
+        .args(cfg!(feature = "vendored-openssl").then_some("--features=vendored-openssl"))
         .arg("--")
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

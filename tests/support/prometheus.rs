@@ -1,4 +1,4 @@
-//! The real Prometheus, started for one test: scraping one server every second, asked through its HTTP API.
+//! The real Prometheus, started for one test: scraping one server or several every second, asked through its HTTP API.
 //!
 //! What is asked of it is for the tests to say.
 
@@ -39,18 +39,23 @@ impl Prometheus {
     /// Prometheus cannot choose a free port itself, so one is found for it; where another process snatches the port in
     /// between, the next one is tried.
     pub(crate) async fn start(binary: &Path, target: &str, flags: &[&str]) -> Self {
+        Self::start_over(binary, &[target], flags).await
+    }
+
+    /// The same over several targets.
+    pub(crate) async fn start_over(binary: &Path, targets: &[&str], flags: &[&str]) -> Self {
         for _ in 0..5 {
-            if let Some(prometheus) = Self::try_start(binary, target, flags).await {
+            if let Some(prometheus) = Self::try_start(binary, targets, flags).await {
                 return prometheus;
             }
         }
         panic!("Prometheus found no port in five tries");
     }
 
-    async fn try_start(binary: &Path, target: &str, flags: &[&str]) -> Option<Self> {
+    async fn try_start(binary: &Path, targets: &[&str], flags: &[&str]) -> Option<Self> {
         let directory = TempDir::new().expect("a temporary directory");
         let configuration = directory.path().join("prometheus.yml");
-        std::fs::write(&configuration, configure(target))
+        std::fs::write(&configuration, configure(targets))
             .expect("the configuration can be written");
         let log =
             std::fs::File::create(directory.path().join("log")).expect("the log can be written");
@@ -199,10 +204,11 @@ fn number(value: &Value) -> Result<f64, String> {
     text.parse().map_err(|_| format!("{text} is no number"))
 }
 
-fn configure(target: &str) -> String {
+fn configure(targets: &[&str]) -> String {
+    let targets = targets.join("', '");
     format!(
         "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
-         scrape_configs:\n  - job_name: actix-vitals\n    static_configs:\n      - targets: ['{target}']\n"
+         scrape_configs:\n  - job_name: actix-vitals\n    static_configs:\n      - targets: ['{targets}']\n"
     )
 }
 

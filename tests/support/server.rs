@@ -60,6 +60,41 @@ pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Ou
     child.wait_with_output().expect("the output can be read")
 }
 
+/// The database of a server; gone when nobody holds it any more.
+pub(crate) trait Data: std::fmt::Debug + Send + Sync {
+    /// What `--database-url` is told.
+    fn url(&self) -> String;
+
+    /// Runs a statement on it, past the server.
+    fn execute(&self, sql: &str);
+}
+
+/// An SQLite database in a directory of its own.
+#[derive(Debug)]
+struct SqliteData(Arc<TempDir>);
+
+impl SqliteData {
+    fn file(&self) -> PathBuf {
+        self.0.path().join("vitals.db")
+    }
+}
+
+impl Data for SqliteData {
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.file().display())
+    }
+
+    fn execute(&self, sql: &str) {
+        use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
+
+        let mut connection = SqliteConnection::establish(&self.file().display().to_string())
+            .expect("the database can be opened");
+        diesel::sql_query(sql)
+            .execute(&mut connection)
+            .expect("the statement is carried out");
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -68,6 +103,7 @@ pub(crate) struct Server {
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
     directory: Arc<TempDir>,
+    data: Arc<dyn Data>,
     client: Client,
 }
 
@@ -85,9 +121,21 @@ impl Server {
 
     /// Starts a server on the database that stands in this directory, or on a fresh one.
     pub(crate) fn start_in(directory: Arc<TempDir>, flags: &[&str]) -> Self {
-        let database = format!("sqlite://{}", directory.path().join("vitals.db").display());
+        let data = Arc::new(SqliteData(Arc::clone(&directory)));
+        Self::start_at(directory, data, flags)
+    }
+
+    /// Starts a server on this database.
+    pub(crate) fn start_on(data: Arc<dyn Data>, flags: &[&str]) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        Self::start_at(Arc::new(directory), data, flags)
+    }
+
+    fn start_at(directory: Arc<TempDir>, data: Arc<dyn Data>, flags: &[&str]) -> Self {
         let mut child = command(directory.path())
-            .args(["--listen", "127.0.0.1:0", "--database-url", &database])
+            .args(["--listen", "127.0.0.1:0"])
+            // Where other users of the machine do not see it.
+            .env("DATABASE_URL", data.url())
             .args(flags)
             .spawn()
             .expect("the binary starts");
@@ -104,6 +152,7 @@ impl Server {
             lines,
             stderr,
             directory,
+            data,
             client: Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(30))
@@ -146,7 +195,12 @@ impl Server {
         Arc::clone(&self.directory)
     }
 
-    /// The file of the database.
+    /// The database; hand it to [`Server::start_on`] to start again on the same data.
+    pub(crate) fn data(&self) -> Arc<dyn Data> {
+        Arc::clone(&self.data)
+    }
+
+    /// The file of the database, where it is SQLite's.
     pub(crate) fn database(&self) -> PathBuf {
         self.directory.path().join("vitals.db")
     }

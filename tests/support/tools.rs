@@ -17,6 +17,33 @@ pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
     require(test, "promtool", on_path("promtool"))
 }
 
+/// The directory of PostgreSQL's programs, or `None` once the skip of `test` is recorded.
+///
+/// Debian keeps them off the search path, by version; the newest is taken.
+pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
+    let has_all = |directory: &PathBuf| {
+        ["initdb", "postgres"]
+            .iter()
+            .all(|program| directory.join(program).is_file())
+    };
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|version| Some(version.ok()?.path()))
+        .collect();
+    versions.sort_by_key(|version| {
+        let name = version.file_name()?.to_str()?;
+        name.parse::<u32>().ok()
+    });
+    let found = versions
+        .into_iter()
+        .rev()
+        .map(|version| version.join("bin"))
+        .chain(on_path("initdb").and_then(|initdb| Some(initdb.parent()?.to_owned())))
+        .find(has_all);
+    require(test, "PostgreSQL (initdb, postgres)", found)
+}
+
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
 ///
 /// `VITALS_PYTHON` names it; without that it is the virtual environment that `make test` prepares.

@@ -36,7 +36,7 @@ impl From<StoreError> for Problem {
                 tracing::debug!(cause = %error, "a request was turned away");
                 "The database is busy. Try again in a moment."
             }
-            StoreError::Unreachable => {
+            StoreError::Unreachable | StoreError::Unanswered => {
                 tracing::debug!(cause = %error, "a request was turned away");
                 "The database cannot be reached at the moment. Try again later."
             }

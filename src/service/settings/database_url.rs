@@ -5,12 +5,16 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::postgres_url::PostgresUrl;
+
 /// Where the data is kept.
 ///
 /// Its `Debug` and `Display` forms hold no credentials: both may be logged.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DatabaseUrl {
+    /// A PostgreSQL database, or one that speaks its protocol.
+    Postgres(PostgresUrl),
     /// An SQLite database.
     Sqlite(SqliteLocation),
 }
@@ -27,6 +31,7 @@ pub enum SqliteLocation {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Postgres(url) => fmt::Display::fmt(url, f),
             Self::Sqlite(SqliteLocation::File(path)) => {
                 write!(f, "SQLite database {}", path.display())
             }
@@ -41,7 +46,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// Reads `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
+/// Reads `postgres://…`, `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
 ///
 /// A path stands for itself: nothing in it is percent-decoded. A refusal never repeats the text, which may hold a
 /// password, however it is misspelt.
@@ -51,6 +56,11 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
     }
     let path = match text.split_once("://") {
         Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") => path,
+        Some((scheme, rest))
+            if ["postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str()) =>
+        {
+            return PostgresUrl::parse(rest).map(DatabaseUrl::Postgres);
+        }
         Some(_) => return Err(unknown_scheme()),
         None => match text.split_once(':') {
             Some(("sqlite", path)) => path,
@@ -74,7 +84,7 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
 }
 
 fn unknown_scheme() -> String {
-    "must begin with `sqlite://`, or be the path of a file".to_owned()
+    "must begin with `sqlite://` or `postgres://`, or be the path of a file".to_owned()
 }
 
 #[cfg(test)]
@@ -106,6 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn either_scheme_of_postgresql_is_understood() {
+        for text in [
+            "postgres://ada:s3cret@localhost/vitals",
+            "postgresql://ada:s3cret@localhost/vitals",
+            "PostgreSQL://ada:s3cret@localhost/vitals",
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(
+                url.to_string(),
+                "PostgreSQL database vitals at localhost",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn a_refusal_does_not_repeat_the_address() {
         for text in [
             "",
@@ -114,6 +140,7 @@ mod tests {
             "sqlite://vitals.db?mode=s3cret",
             "mysql://user:s3cret@host/db",
             "postgres:user:s3cret@host",
+            "postgres://user:s3cret@a@host/db",
             "file:s3cret",
             "://s3cret",
             "nul\0s3cret",

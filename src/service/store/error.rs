@@ -1,8 +1,8 @@
 //! What can go wrong with the store, as its callers tell it apart. What a client hears of it is the API's knowledge.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::Error as DieselError;
 
-use crate::vitals::database::RunError;
+use crate::vitals::database::{ErrorKind, RunError};
 
 /// Why the store could not be opened; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
@@ -33,18 +33,24 @@ pub enum OpenError {
     },
 }
 
-/// Why the store could not do what it was asked. Nothing was written.
+/// Why the store could not do what it was asked.
+///
+/// Nothing was written, except, it may be, where the database was lost on the way ([`StoreError::Unreachable`]) or did
+/// not answer in time ([`StoreError::Unanswered`]): there the write may have been the last thing that it did.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection became free within the pool timeout, or too many waited for one already.
     #[error("no connection to the database became free in time")]
     Overloaded,
-    /// A writer of another process held the database for longer than the busy timeout.
-    #[error("another process held the database for too long")]
+    /// Others held what was needed for too long: a writer of another process, for longer than SQLite's busy timeout.
+    #[error("others held the database for too long")]
     Busy,
-    /// There is no connection to the database, and none could be opened.
+    /// There is no connection to the database, and none could be opened; or the connection was lost.
     #[error("the database cannot be reached")]
     Unreachable,
+    /// The database did not answer in time.
+    #[error("the database did not answer in time")]
+    Unanswered,
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(DieselError),
@@ -55,13 +61,10 @@ pub enum StoreError {
 
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
-        match &error {
-            // Diesel has no kind for SQLITE_BUSY and SQLITE_LOCKED, only SQLite's own words.
-            DieselError::DatabaseError(DatabaseErrorKind::Unknown, information)
-                if information.message().contains("is locked") =>
-            {
-                Self::Busy
-            }
+        match ErrorKind::of(&error) {
+            Some(ErrorKind::Busy | ErrorKind::SerializationFailure) => Self::Busy,
+            Some(ErrorKind::ConnectionLost) => Self::Unreachable,
+            Some(ErrorKind::Timeout) => Self::Unanswered,
             _ => Self::Database(error),
         }
     }

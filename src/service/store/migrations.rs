@@ -2,12 +2,20 @@
 
 use std::error::Error;
 
+use diesel::Connection as _;
+use diesel::backend::Backend;
+use diesel::connection::SimpleConnection as _;
+use diesel::migration::MigrationSource;
 use diesel::result::Error as DieselError;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::connection::Connection;
 
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// The advisory lock that instances take turns by. Any number does that nobody else is likely to use: "vitals".
+const POSTGRES_LOCK: i64 = 0x76_69_74_61_6c_73;
 
 /// Why the tables could not be brought up to date.
 #[derive(Debug)]
@@ -26,13 +34,31 @@ impl From<DieselError> for MigrationError {
 
 /// Brings the tables up to date, all or nothing, and gives the number of migrations run.
 ///
-/// The transaction takes the write lock first. So of two services that start on one file the second waits for the
-/// first and then finds nothing to do, and a file that cannot be written is found out now, not at the first request.
+/// The transaction takes a lock first. So of two services that start on one database the second waits for the first
+/// and then finds nothing to do. SQLite's is the write lock: a file that cannot be written is found out now, not at the
+/// first request.
 pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> {
-    connection.immediate_transaction(|connection| {
-        connection
-            .run_pending_migrations(SQLITE)
-            .map(|versions| versions.len())
-            .map_err(MigrationError::Failed)
-    })
+    match connection {
+        Connection::Postgres(connection) => connection.transaction(|connection| {
+            connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})"))?;
+            run_pending(connection, POSTGRES)
+        }),
+        Connection::Sqlite(connection) => {
+            connection.immediate_transaction(|connection| run_pending(connection, SQLITE))
+        }
+    }
+}
+
+fn run_pending<C, B>(
+    connection: &mut C,
+    migrations: impl MigrationSource<B>,
+) -> Result<usize, MigrationError>
+where
+    C: MigrationHarness<B>,
+    B: Backend,
+{
+    connection
+        .run_pending_migrations(migrations)
+        .map(|versions| versions.len())
+        .map_err(MigrationError::Failed)
 }

@@ -2,6 +2,7 @@
 //! any of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel::r2d2::{self, ConnectionManager};
@@ -12,10 +13,13 @@ use super::connection::{self, BUSY_TIMEOUT, Connection};
 use super::error::StoreError;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
-use crate::vitals::database::{CheckoutError, Pool};
+use crate::vitals::database::{CheckoutError, Pool, RunError};
 
 /// Most connections that are kept for writers, and never more than half of all.
 const MOST_WRITERS: u32 = 3;
+
+/// How much longer than the pool timeout an answer of PostgreSQL may take.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// The connections that the store works on.
 ///
@@ -23,11 +27,16 @@ const MOST_WRITERS: u32 = 3;
 /// second between two tries, so that under load some wait for seconds while others pass them, and between them they
 /// hold all connections, with the readers waiting behind. So a few connections are for writers, who queue for them
 /// first come, first served, and take turns. The others are for readers, who never wait for a writer.
+///
+/// PostgreSQL does all that itself, but it may go away, even without a word. So no caller waits for it without end.
 #[derive(Clone)]
 pub(super) struct Connections {
     readers: Pool<Connection>,
     writers: Pool<Connection>,
-    turn: Arc<Mutex<()>>,
+    /// Whose turn it is to write.
+    turn: Option<Arc<Mutex<()>>>,
+    /// How long a caller waits, for a connection and for the work on it.
+    patience: Option<Duration>,
 }
 
 impl Connections {
@@ -36,32 +45,32 @@ impl Connections {
         settings: &DatabaseSettings,
         vitals: &Vitals,
     ) -> Result<Self, CheckoutError> {
-        let open = |size| open_pool(settings, vitals, size);
-        let turn = Arc::default();
-        match settings.url {
-            // The data lives in its only connection.
-            DatabaseUrl::Sqlite(SqliteLocation::Memory) => Self::shared(open(1)?, turn),
-            DatabaseUrl::Sqlite(SqliteLocation::File(_)) if settings.pool_size == 1 => {
-                Self::shared(open(1)?, turn)
-            }
-            DatabaseUrl::Sqlite(SqliteLocation::File(_)) => {
+        let DatabaseUrl::Sqlite(location) = &settings.url else {
+            let pool = open_pool_of_server(settings, vitals);
+            return Ok(Self {
+                readers: pool.clone(),
+                writers: pool,
+                turn: None,
+                patience: settings.pool_timeout.checked_add(MARGIN),
+            });
+        };
+        let open = |size| open_pool_of_file(settings, vitals, size);
+        let (readers, writers) = match location {
+            SqliteLocation::File(_) if settings.pool_size > 1 => {
                 let writers = (settings.pool_size / 2).min(MOST_WRITERS);
-                Ok(Self {
-                    readers: open(settings.pool_size - writers)?,
-                    writers: open(writers)?,
-                    turn,
-                })
+                (open(settings.pool_size - writers)?, open(writers)?)
             }
-        }
-    }
-
-    /// Readers and writers on the same connections.
-    #[allow(clippy::unnecessary_wraps, reason = "all ways to open end alike")]
-    fn shared(pool: Pool<Connection>, turn: Arc<Mutex<()>>) -> Result<Self, CheckoutError> {
+            // Data in memory lives in its only connection.
+            SqliteLocation::File(_) | SqliteLocation::Memory => {
+                let pool = open(1)?;
+                (pool.clone(), pool)
+            }
+        };
         Ok(Self {
-            readers: pool.clone(),
-            writers: pool,
-            turn,
+            readers,
+            writers,
+            turn: Some(Arc::default()),
+            patience: None,
         })
     }
 
@@ -73,7 +82,7 @@ impl Connections {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
-        Ok(self.readers.run(work).await?)
+        self.wait_for(self.readers.run(work)).await
     }
 
     /// Runs `work`, which may write, when its turn has come; otherwise as [`Self::read`] does.
@@ -82,12 +91,32 @@ impl Connections {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
-        let turn = Arc::clone(&self.turn);
+        let turn = self.turn.clone();
         let work = move |connection: &mut Connection| {
-            let _turn = turn.try_lock_for(BUSY_TIMEOUT).ok_or_else(locked)?;
+            let _turn = match &turn {
+                Some(turn) => Some(turn.try_lock_for(BUSY_TIMEOUT).ok_or_else(locked)?),
+                None => None,
+            };
             work(connection)
         };
-        Ok(self.writers.run(work).await?)
+        self.wait_for(self.writers.run(work)).await
+    }
+
+    /// Waits for the work, but not for longer than a caller may be left waiting.
+    ///
+    /// Work that has begun by then still ends by itself, and keeps its connection until it does: the server gives up a
+    /// statement after the pool timeout, and the network a connection on which nothing moves.
+    async fn wait_for<T>(
+        &self,
+        work: impl Future<Output = Result<T, RunError<DieselError>>>,
+    ) -> Result<T, StoreError> {
+        let Some(patience) = self.patience else {
+            return Ok(work.await?);
+        };
+        match tokio::time::timeout(patience, work).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(StoreError::Unanswered),
+        }
     }
 
     /// Runs `work` on a connection, on this thread. For the start, when there is no event loop to hold up.
@@ -109,7 +138,7 @@ fn locked() -> DieselError {
 
 /// A pool whose connections are open, and stay so: a file does not go away as a server may, so there is nothing to be
 /// gained by a ping before each use, nor by closing what is idle. Data in memory would be lost with its connection.
-fn open_pool(
+fn open_pool_of_file(
     settings: &DatabaseSettings,
     vitals: &Vitals,
     size: u32,
@@ -119,9 +148,29 @@ fn open_pool(
         .connection_timeout(settings.pool_timeout)
         .idle_timeout(None)
         .max_lifetime(None)
-        .test_on_check_out(false)
-        .connection_customizer(Box::new(connection::SetUp));
+        .test_on_check_out(false);
     vitals
         .instrument(builder)
-        .build(ConnectionManager::new(connection::address(&settings.url)))
+        .opener(connection::opener(settings))
+        .build(no_url())
+}
+
+/// A pool whose connections are looked at before each use: one that was lost while it was idle, as all are when the
+/// server starts anew, costs nobody his answer. Diesel would not notice by itself, and give it out again and again.
+///
+/// It fills itself while the service already runs. Whether the server can be reached at all was seen before.
+fn open_pool_of_server(settings: &DatabaseSettings, vitals: &Vitals) -> Pool<Connection> {
+    let builder = r2d2::Pool::builder()
+        .max_size(settings.pool_size)
+        .connection_timeout(settings.pool_timeout)
+        .test_on_check_out(true);
+    vitals
+        .instrument(builder)
+        .opener(connection::opener(settings))
+        .build_unchecked(no_url())
+}
+
+/// The opener knows the address.
+fn no_url() -> ConnectionManager<Connection> {
+    ConnectionManager::new(String::new())
 }

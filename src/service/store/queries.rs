@@ -1,7 +1,8 @@
 //! The statements: every way in which the service reads and writes its items.
 //!
-//! Each write is one statement, which takes SQLite's write lock when it begins: there is no read lock to be raised, so
-//! no deadlock between two writers, and no transaction to be opened and closed around it.
+//! Each is written once, for both databases. Each write is one statement, which takes SQLite's write lock when it begins:
+//! there is no read lock to be raised, so no deadlock between two writers, and no transaction to be opened and closed
+//! around it.
 //!
 //! A statement that returns the row it wrote is read to its end (`load`, not `get_result`): SQLite commits it there.
 //! Diesel drops a statement whose first row was enough to it, and with it the error of a commit that failed: a full

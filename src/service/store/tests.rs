@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::NaiveDateTime;
+use diesel::Connection as _;
 use diesel::connection::SimpleConnection as _;
 use tempfile::TempDir;
 
@@ -238,7 +239,7 @@ fn a_database_that_cannot_be_used_is_refused_in_one_sentence() {
     let text = directory.path().join("text.db");
     std::fs::write(&text, "This is not a database. ".repeat(100)).unwrap();
     let foreign = directory.path().join("foreign.db");
-    Connection::establish(foreign.to_str().unwrap())
+    diesel::SqliteConnection::establish(foreign.to_str().unwrap())
         .unwrap()
         .batch_execute("CREATE TABLE items (id TEXT)")
         .unwrap();

@@ -8,32 +8,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use diesel::ConnectionResult;
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 
 use super::metrics::Metrics;
 use super::recorder::Recorder;
 use super::statements::Statements;
 
+/// What opens a connection in place of `C::establish`.
+pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
+
 /// Diesel's connection manager, timed and counted.
 ///
 /// The ping with which r2d2 looks whether a connection is alive is no query of anybody's: it is not recorded, well or not.
 pub struct Manager<C> {
     inner: ConnectionManager<C>,
+    opener: Option<Opener<C>>,
     metrics: Arc<Metrics>,
     statements: Statements,
     health: Arc<Health>,
 }
 
 impl<C> Manager<C> {
-    /// Wraps `inner`.
+    /// Wraps `inner`, which is not asked for connections where there is an `opener`.
     pub(super) fn new(
         inner: ConnectionManager<C>,
+        opener: Option<Opener<C>>,
         metrics: Arc<Metrics>,
         statements: Statements,
         health: Arc<Health>,
     ) -> Self {
         Self {
             inner,
+            opener,
             metrics,
             statements,
             health,
@@ -58,7 +65,11 @@ where
 
     fn connect(&self) -> Result<C, Error> {
         let started = Instant::now();
-        match self.inner.connect() {
+        let opened = match &self.opener {
+            Some(open) => open().map_err(Error::ConnectionError),
+            None => self.inner.connect(),
+        };
+        match opened {
             Ok(mut connection) => {
                 self.metrics.opened(started.elapsed());
                 self.health.recovered();
@@ -132,9 +143,9 @@ impl HandleError<Error> for OutageLog {
     }
 }
 
-/// A message without what stands in double quotes. There libpq repeats what it could not understand of the URL, and that
-/// may be part of a password.
-fn without_quotations(message: &str) -> String {
+/// A message of a driver without what stands in double quotes. There libpq repeats what it could not understand of the
+/// URL, and that may be part of a password.
+pub fn without_quotations(message: &str) -> String {
     let mut kept = String::with_capacity(message.len());
     for (index, part) in message.trim_end().split('"').enumerate() {
         if index % 2 == 0 {

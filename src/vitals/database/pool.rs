@@ -31,7 +31,7 @@ use crate::registry::{Collector, FamilyDescription, Unit};
 use crate::vitals::context;
 use crate::vitals::reading::Reading;
 
-use super::manager::{Health, Manager, OutageLog};
+use super::manager::{Health, Manager, Opener, OutageLog};
 use super::metrics::Metrics;
 use super::recorder::record_error;
 use super::statements::Statements;
@@ -86,7 +86,6 @@ impl<E: Error + 'static> From<CheckoutError> for RunError<E> {
 }
 
 /// Makes an instrumented [`Pool`].
-#[derive(Debug)]
 pub struct PoolBuilder<C>
 where
     C: R2D2Connection + Send + 'static,
@@ -96,6 +95,18 @@ where
     statements: Statements,
     levels: Levels,
     max_waiters: usize,
+    opener: Option<Opener<C>>,
+}
+
+impl<C> fmt::Debug for PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("max_waiters", &self.max_waiters)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<C> PoolBuilder<C>
@@ -115,7 +126,21 @@ where
             statements,
             levels,
             max_waiters: DEFAULT_MAX_WAITERS,
+            opener: None,
         }
+    }
+
+    /// Opens connections with `open`, in place of the connection manager with its URL.
+    ///
+    /// For an enum of Diesel's `MultiConnection`: its own way is to try each database in turn, and to tell nothing of what
+    /// any of them said. What `open` does with a new connection before it returns it is not recorded.
+    #[must_use]
+    pub fn opener(
+        mut self,
+        open: impl Fn() -> diesel::ConnectionResult<C> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener = Some(Box::new(open));
+        self
     }
 
     /// How many callers of [`Pool::run`] may stand in line for a connection; 1024 unless set. With 0, whoever would have to
@@ -168,6 +193,7 @@ where
             .error_handler(Box::new(log));
         let manager = Manager::new(
             manager,
+            self.opener,
             Arc::clone(&self.metrics),
             self.statements,
             Arc::clone(health),

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Tells cargo where OpenSSL is to come from, which libpq encrypts its connections with: prints nothing where its headers
+# are installed, and otherwise the feature that builds it from source.
+set -u
+
+# What the build of openssl-sys looks at, in its order.
+has_headers() {
+    [ -n "${OPENSSL_DIR:-}" ] ||
+        { [ -n "${OPENSSL_LIB_DIR:-}" ] && [ -n "${OPENSSL_INCLUDE_DIR:-}" ]; } ||
+        [ -d /opt/homebrew/opt/openssl@3 ] ||
+        "${PKG_CONFIG:-pkg-config}" --exists openssl 2>/dev/null
+}
+
+if has_headers; then
+    exit 0
+fi
+if ! perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1 2>/dev/null; then
+    echo "OpenSSL's headers are missing (Debian: apt install libssl-dev pkg-config), and so is Perl, which building" \
+        "OpenSSL from source needs (apt install perl): either will do." >&2
+fi
+echo "--features vendored-openssl"

@@ -1,0 +1,223 @@
+//! The address of a PostgreSQL database: the whole of it for the driver, its harmless parts for everybody else.
+//!
+//! What the parts mean is libpq's knowledge. Here a URL is only held to a form that leaves no doubt about which part of
+//! it is the secret: a password that is not percent-encoded could be taken for a host, and shown.
+
+use std::fmt;
+
+/// A connection URI as libpq understands it (<https://www.postgresql.org/docs/current/libpq-connect.html>).
+///
+/// Its `Debug` and `Display` forms hold the hosts and the database's name, and neither user nor password nor any
+/// parameter.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl {
+    text: String,
+    /// Where the parameters begin, behind the `?`.
+    parameters: Option<usize>,
+    /// `host:port`, several with commas, or nothing for libpq's defaults and parameters.
+    hosts: String,
+    /// As it is written in the URL, or nothing.
+    database: String,
+}
+
+impl PostgresUrl {
+    /// Reads what follows after `postgres://` or `postgresql://`. A refusal does not repeat any of it.
+    pub(super) fn parse(rest: &str) -> Result<Self, String> {
+        if rest.contains(|character: char| character.is_whitespace() || character.is_control()) {
+            return Err("must not contain white space: write %20".to_owned());
+        }
+        let (location, parameters) = match rest.split_once('?') {
+            Some((location, parameters)) => (location, Some(parameters)),
+            None => (rest, None),
+        };
+        let (authority, database) = location.split_once('/').unwrap_or((location, ""));
+        let hosts = match authority.split_once('@') {
+            Some((_, hosts)) => hosts,
+            None => authority,
+        };
+        let sound = hosts.split(',').all(is_host)
+            && database.chars().all(|character| !"@:/".contains(character))
+            && parameters.is_none_or(|parameters| parameters.split('&').all(is_parameter));
+        if !sound {
+            return Err(
+                "must be postgres://user:password@host:port/database?parameter=value, with `/`, `?`, `@` and the like \
+                 percent-encoded in the user and the password"
+                    .to_owned(),
+            );
+        }
+        let scheme = "postgres://";
+        Ok(Self {
+            text: format!("{scheme}{rest}"),
+            parameters: parameters.map(|_| scheme.len() + location.len() + 1),
+            hosts: hosts.to_owned(),
+            database: database.to_owned(),
+        })
+    }
+
+    /// The whole URL, secrets and all, with those of `defaults` (names and values) that it does not set itself.
+    pub(in crate::service) fn with_defaults(&self, defaults: &[(&str, &str)]) -> String {
+        let mut url = self.text.clone();
+        let mut separator = match self.parameters {
+            Some(start) if start < url.len() => '&',
+            Some(_) => '\0',
+            None => '?',
+        };
+        for (name, value) in defaults.iter().filter(|(name, _)| !self.sets(name)) {
+            if separator != '\0' {
+                url.push(separator);
+            }
+            url.extend([name, "=", value]);
+            separator = '&';
+        }
+        url
+    }
+
+    fn sets(&self, name: &str) -> bool {
+        self.parameters.is_some_and(|start| {
+            self.text[start..]
+                .split('&')
+                .any(|parameter| parameter.split('=').next() == Some(name))
+        })
+    }
+}
+
+/// `name`, `name:port`, `[v6]:port`, an encoded directory of sockets, or nothing.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (text, ""),
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host_is_sound = match bare {
+        Some(address) => address
+            .chars()
+            .all(|character| character.is_ascii_hexdigit() || ":.%".contains(character)),
+        None => host
+            .chars()
+            .all(|character| character.is_alphanumeric() || ".-_%".contains(character)),
+    };
+    host_is_sound && port.chars().all(|character| character.is_ascii_digit())
+}
+
+/// `name=value`, or nothing.
+fn is_parameter(text: &str) -> bool {
+    text.is_empty()
+        || text.split_once('=').is_some_and(|(name, value)| {
+            let named = |character: char| character.is_ascii_alphabetic() || character == '_';
+            !name.is_empty() && name.chars().all(named) && !value.contains('=')
+        })
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgreSQL database")?;
+        if !self.database.is_empty() {
+            write!(f, " {}", self.database)?;
+        }
+        if !self.hosts.is_empty() {
+            write!(f, " at {}", self.hosts)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_names_the_database_and_no_secret() {
+        for (rest, shown) in [
+            (
+                "ada:s3cret@db.example.org:5433/vitals",
+                "PostgreSQL database vitals at db.example.org:5433",
+            ),
+            (
+                "ada@localhost/vitals",
+                "PostgreSQL database vitals at localhost",
+            ),
+            (
+                "ada:s3cret@[2001:db8::1]:5432/vitals?sslmode=require",
+                "PostgreSQL database vitals at [2001:db8::1]:5432",
+            ),
+            ("localhost", "PostgreSQL database at localhost"),
+            ("", "PostgreSQL database"),
+            (
+                "/vitals?host=/run/postgresql&user=ada&password=s3cret",
+                "PostgreSQL database vitals",
+            ),
+            (
+                "ada:s3cret@a.example:1,b.example:2/vitals?target_session_attrs=read-write",
+                "PostgreSQL database vitals at a.example:1,b.example:2",
+            ),
+            (
+                "%2Frun%2Fpostgresql/vitals",
+                "PostgreSQL database vitals at %2Frun%2Fpostgresql",
+            ),
+        ] {
+            let url = PostgresUrl::parse(rest).unwrap();
+            assert_eq!(url.to_string(), shown, "{rest}");
+            assert_eq!(format!("{url:?}"), shown, "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_not_encoded_is_refused_and_not_repeated() {
+        for rest in [
+            "ada:s3/cret@localhost/vitals",
+            "ada:12/s3cret@localhost/vitals",
+            "ada:s3@cret@localhost/vitals",
+            "ada:s3?cret@localhost/vitals",
+            "ada:12?s3=cret@localhost/vitals=1",
+            "ada:s3 cret@localhost/vitals",
+            "s3cret:s3cret/vitals",
+            "[s3cret]/vitals",
+            "localhost/vitals?s3cret",
+            "localhost/vitals?=s3cret",
+            "localhost/vitals/s3cret",
+            "localhost/a:s3cret",
+            "local\0host/s3cret",
+        ] {
+            let refusal = PostgresUrl::parse(rest).expect_err(rest);
+            assert!(!refusal.contains("s3"), "{rest}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn what_the_url_sets_wins() {
+        let defaults = [("connect_timeout", "3"), ("application_name", "x")];
+        for (rest, whole) in [
+            (
+                "localhost/vitals",
+                "postgres://localhost/vitals?connect_timeout=3&application_name=x",
+            ),
+            (
+                "localhost?",
+                "postgres://localhost?connect_timeout=3&application_name=x",
+            ),
+            (
+                "localhost/vitals?connect_timeout=9",
+                "postgres://localhost/vitals?connect_timeout=9&application_name=x",
+            ),
+            (
+                "u:p@localhost/v?sslmode=require&application_name=mine",
+                "postgres://u:p@localhost/v?sslmode=require&application_name=mine&connect_timeout=3",
+            ),
+            (
+                "localhost/v?connect_timeout=&application_name=",
+                "postgres://localhost/v?connect_timeout=&application_name=",
+            ),
+        ] {
+            let url = PostgresUrl::parse(rest).unwrap();
+            assert_eq!(url.with_defaults(&defaults), whole, "{rest}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The same suite on PostgreSQL.
+//!
+//! Where PostgreSQL is missing and that may be, the suite runs on SQLite once more, and the skip is recorded.
+
+use crate::postgres_server::Cluster;
+use crate::server::Server;
+use crate::tools;
+
+#[path = "items.rs"]
+mod items;
+#[path = "operations.rs"]
+mod operations;
+#[path = "refusals.rs"]
+mod refusals;
+#[path = "validation.rs"]
+mod validation;
+
+/// Starts a server on a fresh database.
+fn start() -> Server {
+    start_with(&[])
+}
+
+/// Starts a server on a fresh database, with these further flags.
+fn start_with(flags: &[&str]) -> Server {
+    match tools::postgres("the API's suite on PostgreSQL") {
+        Some(programs) => Server::start_on(Cluster::shared(&programs).database(), flags),
+        None => Server::start_with(flags),
+    }
+}

@@ -1,0 +1,168 @@
+//! Three instances on one PostgreSQL, with one real Prometheus over them: what is summed over the instances is what the
+//! clients of all of them saw.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres;
+#[path = "../support/prometheus.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod prometheus;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+#[path = "../support/wait.rs"]
+mod wait;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method};
+use serde_json::json;
+
+use postgres::Cluster;
+use prometheus::Prometheus;
+use server::{Data as _, Server};
+
+/// How long the clients send.
+const LOAD: Duration = Duration::from_secs(30);
+
+/// How many clients there are.
+const CLIENTS: usize = 24;
+
+/// How far the quantile over the summed histograms may be from the exact one.
+const QUANTILE_ERROR: f64 = 0.01;
+
+/// How long Prometheus may take to see the last requests.
+const SCRAPE_BOUND: Duration = Duration::from_secs(30);
+
+/// Makes each creation take from 100 to 400 ms, so that the little that lies between the server's clock and the client's
+/// does not count.
+const SLOW_CREATION: &str = "\
+    CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS \
+    $$ BEGIN PERFORM pg_sleep(0.1 + 0.3 * random()); RETURN NEW; END $$; \
+    CREATE TRIGGER take_time BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION take_time()";
+
+/// What a client saw.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Requests by method, endpoint and status.
+    answers: BTreeMap<[String; 3], u64>,
+    /// How long each creation took, in seconds.
+    creations: Vec<f64>,
+}
+
+/// One client, which goes round the instances until the time is over.
+async fn send(client: Client, urls: Vec<String>, first: usize, end: Instant) -> Tally {
+    let mut tally = Tally::default();
+    for round in first.. {
+        if Instant::now() > end {
+            break;
+        }
+        let (method, path, endpoint) = match round % 4 {
+            0 => (Method::GET, "/data?limit=5", "/data"),
+            1 => (Method::GET, "/data/1", "/data/{item_id}"),
+            _ => (Method::POST, "/data", "/data"),
+        };
+        let url = format!("{}{path}", urls[round % urls.len()]);
+        let mut request = client.request(method.clone(), url);
+        if method == Method::POST {
+            request = request.json(&json!({"name": "Ada", "email": "ada@example.com"}));
+        }
+        let started = Instant::now();
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().to_string();
+        answer.bytes().await.expect("a whole answer");
+        if method == Method::POST {
+            tally.creations.push(started.elapsed().as_secs_f64());
+        }
+        let status = status.split(' ').next().unwrap_or_default().to_owned();
+        let row = [method.to_string(), endpoint.to_owned(), status];
+        *tally.answers.entry(row).or_default() += 1;
+    }
+    tally
+}
+
+/// What all clients saw together; the creations sorted.
+async fn drive(urls: &[String]) -> Tally {
+    let client = Client::builder().no_proxy().build().unwrap();
+    let end = Instant::now() + LOAD;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|first| tokio::spawn(send(client.clone(), urls.to_vec(), first, end)))
+        .collect();
+    let mut all = Tally::default();
+    for client in clients {
+        let tally = client.await.unwrap();
+        for (row, count) in tally.answers {
+            *all.answers.entry(row).or_default() += count;
+        }
+        all.creations.extend(tally.creations);
+    }
+    all.creations.sort_by(f64::total_cmp);
+    all
+}
+
+/// The counters of all instances, summed by Prometheus.
+async fn summed(prometheus: &Prometheus) -> Result<BTreeMap<[String; 3], u64>, String> {
+    let query =
+        r#"sum by (method, endpoint, http_status) (http_requests_total{endpoint=~"/data.*"})"#;
+    let rows = prometheus.query(query).await?.into_iter().map(|element| {
+        let row = ["method", "endpoint", "http_status"].map(|label| element.labels[label].clone());
+        let count: u64 = format!("{:.0}", element.value).parse().expect("a count");
+        (row, count)
+    });
+    Ok(rows.filter(|(_, count)| *count > 0).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_summed_over_three_instances_is_what_their_clients_saw() {
+    let test = "what_is_summed_over_three_instances_is_what_their_clients_saw";
+    let (Some(programs), Some(binary)) = (tools::postgres(test), tools::prometheus(test)) else {
+        return;
+    };
+    let database = Cluster::shared(&programs).database();
+    let servers = [(); 3].map(|()| Server::start_on(database.clone(), &[]));
+    database.execute(SLOW_CREATION);
+    let targets: Vec<&str> = servers.iter().map(Server::authority).collect();
+    let flags = ["--enable-feature=native-histograms"];
+    let prometheus = Prometheus::start_over(&binary, &targets, &flags).await;
+
+    let urls: Vec<String> = servers.iter().map(|server| server.url("")).collect();
+    let seen = drive(&urls).await;
+    let counted = wait::until("Prometheus to see it all", SCRAPE_BOUND, async || {
+        let counted = summed(&prometheus).await?;
+        match counted == seen.answers {
+            true => Ok(counted),
+            false => Err(format!("{counted:?}, not {:?}", seen.answers)),
+        }
+    })
+    .await;
+    println!("{counted:?}");
+
+    let query = r#"histogram_quantile(0.99, sum(http_request_duration_seconds{method="POST"}))"#;
+    let answer = prometheus.query(query).await.unwrap();
+    let [estimate] = answer.as_slice() else {
+        panic!("{answer:?}");
+    };
+    let exact = seen.creations[seen.creations.len() * 99 / 100];
+    let error = (estimate.value - exact).abs() / exact;
+    println!(
+        "p99 of {} creations: {:.4} s over three instances, {exact:.4} s exactly, off by {:.2} %",
+        seen.creations.len(),
+        estimate.value,
+        error * 100.0
+    );
+    assert!(error < QUANTILE_ERROR, "off by {:.2} %", error * 100.0);
+}

@@ -1,0 +1,274 @@
+//! The database goes away under load, in every way that it can, and comes back: what clients, probes and scrapes are
+//! answered meanwhile, how soon, and that every answer is counted.
+//!
+//! What the API answers on a database that is well is tested in `api`. Times are printed as measured; the bounds on them
+//! leave room for a machine that is busy with other tests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "../../examples/load/ledger.rs"]
+#[allow(dead_code, reason = "the load driver uses the rest")]
+mod ledger;
+mod load;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+mod start;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+#[path = "../support/wait.rs"]
+mod wait;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use tokio::sync::Mutex;
+
+use ledger::{Meter, Row};
+use load::{Load, Report};
+use postgres::{Cluster, Database};
+use server::Server;
+
+/// The pool timeout of every server here.
+const POOL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Within which every request is to be answered.
+const ANSWER_BOUND: Duration = Duration::from_millis(1500);
+
+/// What a busy machine may add to any time.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// One after the other: each measures times.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// One service on one PostgreSQL, under load.
+struct Scene {
+    cluster: Arc<Cluster>,
+    database: Arc<Database>,
+    server: Server,
+    meter: Meter,
+    families: BTreeSet<String>,
+    load: Load,
+}
+
+impl Scene {
+    /// Sets everything up; nothing where the skip of `test` is recorded.
+    async fn set(test: &str, pool_size: u32, clients: usize) -> Option<Self> {
+        let cluster = Cluster::start(&tools::postgres(test)?);
+        let database = cluster.database();
+        let pool_size = pool_size.to_string();
+        let flags = [
+            "--pool-timeout",
+            "1s",
+            "--pool-size",
+            &pool_size,
+            "--shutdown-timeout",
+            "2s",
+        ];
+        let server = Server::start_on(database.clone(), &flags);
+        server.create("Ada").await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let meter = Meter::start(client, &server.url(""), None).await.unwrap();
+        let mut scene = Self {
+            load: Load::start(&server.url(""), clients),
+            cluster,
+            database,
+            families: BTreeSet::new(),
+            server,
+            meter,
+        };
+        scene.serves_again("at first").await;
+        scene.families = scene.scraped_families().await;
+        Some(scene)
+    }
+
+    /// Waits until the load is served.
+    async fn serves_again(&self, when: &str) {
+        let served = self.load.served();
+        wait::until("answers from the database", SLACK * 20, async || {
+            (self.load.served() > served + 100)
+                .then_some(())
+                .ok_or(format!("{} served {when}", self.load.served()))
+        })
+        .await;
+    }
+
+    /// Asks the probe until it answers with `status`, and tells how long that took from `since`.
+    async fn probe_becomes(&self, path: &str, status: u16, since: Instant) -> Duration {
+        wait::until(&format!("{path} to be {status}"), SLACK * 20, async || {
+            let answer = self.server.get(path).await;
+            self.load.enter(Row::new("GET", path, answer.status));
+            (answer.status == status)
+                .then_some(())
+                .ok_or(answer.status.to_string())
+        })
+        .await;
+        let passed = since.elapsed();
+        println!("{path} is {status} after {passed:?}");
+        passed
+    }
+
+    /// What is answered while the database does not: problems to clients, and everything to operators.
+    async fn is_in_an_outage(&self) {
+        for (method, path, endpoint) in [
+            (Method::GET, "/data/1", "/data/{item_id}"),
+            (Method::GET, "/data", "/data"),
+            (Method::DELETE, "/data/999", "/data/{item_id}"),
+        ] {
+            let answer = server::Answer::of(self.server.request(method.clone(), path)).await;
+            self.load
+                .enter(Row::new(method.as_str(), endpoint, answer.status));
+            assert_eq!(answer.status, 503, "{method} {path}: {}", answer.text);
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            let seconds: u32 = answer.header("retry-after").parse().expect("seconds");
+            assert!(seconds > 0, "{method} {path}");
+            assert!(!answer.text.contains("127.0.0.1"), "{}", answer.text);
+        }
+        self.probe_becomes("/livez", 200, Instant::now()).await;
+        let missing: Vec<_> = self
+            .families
+            .difference(&self.scraped_families().await)
+            .cloned()
+            .collect();
+        assert_eq!(missing, [""; 0], "families that left the scrape");
+    }
+
+    async fn scraped_families(&self) -> BTreeSet<String> {
+        let answer = self.server.get("/metrics").await;
+        self.load.enter(Row::new("GET", "/metrics", answer.status));
+        assert_eq!(answer.status, 200);
+        let types = answer.text.lines().filter_map(|line| {
+            let name = line.strip_prefix("# TYPE ")?.split(' ').next()?;
+            Some(name.to_owned())
+        });
+        types.collect()
+    }
+
+    /// Ends the load, and holds the server's books against those of the clients.
+    async fn ends_well(mut self) -> Report {
+        let report = self.load.stop().await;
+        println!("{report}");
+        let differences = self.meter.settle(&report.ledger).await;
+        assert_eq!(differences, "", "the books differ");
+        assert!(
+            report.ledger.broken.is_empty(),
+            "{:?}",
+            report.ledger.broken
+        );
+        assert!(
+            report.slowest() < ANSWER_BOUND + SLACK,
+            "{:?} for one answer",
+            report.slowest()
+        );
+        let scrape = self.server.scrape().await;
+        for level in ["db_pool_waiters", "db_pool_checked_out_connections"] {
+            let value = scrape.value(level, &[]);
+            assert!(value.abs() < f64::EPSILON, "{level} is {value} at rest");
+        }
+        let log = self.server.stderr();
+        for word in ["panicked", postgres::PASSWORD, "tester"] {
+            assert!(!log.contains(word), "{word} is in the log:\n{log}");
+        }
+        let data = self.server.data();
+        assert!(
+            data.url().contains(postgres::PASSWORD),
+            "nothing to be found"
+        );
+        assert_eq!(self.server.stop(), Some(0));
+        report
+    }
+}
+
+/// A connection is lost, then the whole server; each comes back.
+async fn killed_and_started_again(test: &str, pool_size: u32, clients: usize) {
+    let _alone = ALONE.lock().await;
+    let Some(scene) = Scene::set(test, pool_size, clients).await else {
+        return;
+    };
+    assert!(scene.cluster.kill_backend(&scene.database));
+    let killed = Instant::now();
+    scene.probe_becomes("/readyz", 200, killed).await;
+    scene.serves_again("after the kill of a backend").await;
+
+    scene.cluster.kill();
+    let killed = Instant::now();
+    let noticed = scene.probe_becomes("/readyz", 503, killed).await;
+    assert!(noticed < Duration::from_secs(2) + SLACK, "{noticed:?}");
+    scene.is_in_an_outage().await;
+    // Long enough that the pool tries at its longest interval.
+    tokio::time::sleep_until((killed + POOL_TIMEOUT * 3).into()).await;
+
+    scene.cluster.resume();
+    let recovered = scene.probe_becomes("/readyz", 200, Instant::now()).await;
+    assert!(recovered < Duration::from_secs(5) + SLACK, "{recovered:?}");
+    scene.serves_again("after the server came back").await;
+
+    let report = scene.ends_well().await;
+    assert!(report.refusals() > 0, "the outage went unnoticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_and_started_again_is_an_outage_and_no_more() {
+    let test = "a_server_that_is_killed_and_started_again_is_an_outage_and_no_more";
+    killed_and_started_again(test, 5, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_of_two_connections_are_served_or_refused_in_time() {
+    let test = "two_hundred_clients_of_two_connections_are_served_or_refused_in_time";
+    killed_and_started_again(test, 2, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_goes_without_a_word_holds_nobody_up() {
+    let test = "a_server_that_goes_without_a_word_holds_nobody_up";
+    let _alone = ALONE.lock().await;
+    let Some(scene) = Scene::set(test, 5, 20).await else {
+        return;
+    };
+    scene.cluster.signal_all("STOP");
+    let stopped = Instant::now();
+    let noticed = scene.probe_becomes("/readyz", 503, stopped).await;
+    assert!(noticed < Duration::from_secs(2) + SLACK, "{noticed:?}");
+    scene.is_in_an_outage().await;
+    tokio::time::sleep_until((stopped + POOL_TIMEOUT * 4).into()).await;
+
+    scene.cluster.signal_all("CONT");
+    let recovered = scene.probe_becomes("/readyz", 200, Instant::now()).await;
+    assert!(recovered < Duration::from_secs(5) + SLACK, "{recovered:?}");
+    scene.serves_again("after the server went on").await;
+    let report = scene.ends_well().await;
+    assert!(report.refusals() > 0, "the outage went unnoticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_others_hold_is_an_overload_and_no_more() {
+    let test = "a_table_that_others_hold_is_an_overload_and_no_more";
+    let _alone = ALONE.lock().await;
+    let Some(scene) = Scene::set(test, 2, 200).await else {
+        return;
+    };
+    let data = scene.server.data();
+    tokio::task::spawn_blocking(move || {
+        data.execute("BEGIN; LOCK TABLE items; SELECT pg_sleep(3); COMMIT");
+    })
+    .await
+    .unwrap();
+    scene.serves_again("after the table was free").await;
+    let report = scene.ends_well().await;
+    assert!(report.refusals() > 0, "the lock went unnoticed");
+}
