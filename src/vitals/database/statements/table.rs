@@ -265,7 +265,8 @@ impl Statements {
 
 /// Retires the least costly twentieth, so that not every new shape has to look for one that costs less.
 fn evict(entries: &mut Vec<Arc<Statement>>, capacity: usize) {
-    entries.sort_by_cached_key(|entry| Reverse((entry.seconds.sum() * 1e9) as u64));
+    // The bits of numbers that are not negative are in the order of the numbers.
+    entries.sort_by_cached_key(|entry| Reverse(entry.seconds.sum().to_bits()));
     let kept = capacity - (capacity / 20).max(1);
     for statement in entries.drain(kept.min(entries.len())..) {
         statement.retired.store(true, Relaxed);
