@@ -84,7 +84,8 @@ impl Server {
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
         let health = health_of(&store);
-        let ops = Ops::new(vitals.registry(), health.clone(), ScrapeSettings::default())?;
+        let ops = Ops::new(vitals.registry(), health.clone(), ScrapeSettings::default())?
+            .with_statements(vitals.statements());
         Ok(Self {
             settings: settings.server,
             vitals,

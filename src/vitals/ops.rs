@@ -1,4 +1,4 @@
-//! The operator's endpoints, for any service: the scrape and the health checks. They know the registry and the
+//! The operator's endpoints, for any service: the scrape, the health checks and the statements. They know the registry and the
 //! probes that they are given, and nothing of the service's own routes.
 //!
 //! Each is wrapped by actix-web-prom under the namespace `ops`, into the same registry: `ops_http_requests_total` and
@@ -6,13 +6,17 @@
 
 mod health;
 mod scrape;
+mod statements;
 
 use std::sync::Arc;
 
 use actix_web::{Resource, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
-use crate::{registry::Registry, vitals::methods::other_methods};
+use crate::{
+    registry::Registry,
+    vitals::{database::Statements, methods::other_methods},
+};
 pub use health::{Health, ProbeError};
 pub use scrape::ScrapeSettings;
 use scrape::Scraper;
@@ -22,7 +26,8 @@ const OPS_BUCKETS: [f64; 10] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
 ];
 
-/// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`.
+/// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`; and `GET /ops/statements` and
+/// `POST /ops/statements/reset`, where there are [statements](Self::with_statements) to tell of.
 ///
 /// Make one for the whole process (the limits on scrapes are shared), clone it into each worker's application, and
 /// mount it with `App::configure(|config| ops.configure(config))`.
@@ -30,6 +35,7 @@ const OPS_BUCKETS: [f64; 10] = [
 pub struct Ops {
     scraper: Arc<Scraper>,
     health: Health,
+    statements: Option<Statements>,
     watcher: PrometheusMetrics,
 }
 
@@ -52,8 +58,16 @@ impl Ops {
         Ok(Self {
             scraper: Arc::new(Scraper::new(registry.clone(), scrape)),
             health,
+            statements: None,
             watcher,
         })
+    }
+
+    /// Tells of these statements, and lets them be reset.
+    #[must_use]
+    pub fn with_statements(mut self, statements: &Statements) -> Self {
+        self.statements = Some(statements.clone());
+        self
     }
 
     /// Mounts the endpoints.
@@ -65,6 +79,17 @@ impl Ops {
             .service(get("/livez", health::get_livez).wrap(self.watcher.clone()))
             .service(get("/readyz", health::get_readyz).wrap(self.watcher.clone()))
             .service(get("/health", health::get_health).wrap(self.watcher.clone()));
+        if let Some(table) = &self.statements {
+            let reset = web::resource("/ops/statements/reset")
+                .route(web::post().to(statements::reset_statements))
+                .default_service(other_methods("POST, OPTIONS"));
+            config
+                .app_data(web::Data::new(table.clone()))
+                .service(
+                    get("/ops/statements", statements::get_statements).wrap(self.watcher.clone()),
+                )
+                .service(reset.wrap(self.watcher.clone()));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hashbrown::{DefaultHashBuilder, HashMap};
 use std::hash::BuildHasher;
 
-use super::{Statement, Statements};
+use super::table::{Statement, Statements};
 use crate::vitals::database::verb::{Operation, Verb, verb};
 
 /// Texts whose statements are remembered; statements put together by hand may have a text for each call.

@@ -176,12 +176,10 @@ fn is_spaced(before: Token<'_>, token: Token<'_>, spaced: bool) -> bool {
         | (Token::Operator(_), Token::Cast)
         | (Token::Cast, Token::Operator(_)) => true,
         (Token::Open(_) | Token::Dot | Token::Cast, _)
-        | (_, Token::Close(_) | Token::Comma | Token::Semicolon | Token::Dot | Token::Cast) => {
-            false
-        }
+        | (_, Token::Close(_) | Token::Comma | Token::Semicolon | Token::Dot | Token::Cast)
+        | (Token::Close(_) | Token::Value, Token::Open(b'[')) => false,
         // A function's arguments, or a parenthesis behind a keyword.
         (Token::Word(_) | Token::Name(_) | Token::Redacted, Token::Open(_)) => spaced,
-        (Token::Close(_) | Token::Value, Token::Open(b'[')) => false,
         _ => true,
     }
 }

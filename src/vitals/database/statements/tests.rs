@@ -1,4 +1,9 @@
-use super::*;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::table::{ENDPOINTS, Statement};
+use super::{Known, Order, Statements};
+use crate::vitals::database::verb::Operation;
 
 fn run(statements: &Statements, sql: &str, seconds: f64) -> Arc<Statement> {
     let statement = statements.of_text(sql, Operation::Select);
@@ -98,7 +103,7 @@ fn control_of_a_transaction_is_no_statement() {
     let mut known = Known::new(statements.clone());
     assert_eq!(known.of_text("BEGIN IMMEDIATE"), None);
     assert_eq!(known.of_text("BEGIN IMMEDIATE"), None);
-    assert!(statements.lock().is_empty());
+    assert!(statements.is_empty());
 }
 
 #[test]

@@ -1,0 +1,293 @@
+//! A monitored application whose routes ask a known amount of their database, for any kind of connection.
+//!
+//! A kind of connection takes part by [`impl_engine!`]; the tests of `main` are written for any [`Engine`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_vitals::registry::Format;
+use actix_vitals::vitals::database::{Manager, Pool, RunError};
+use actix_vitals::vitals::ops::{Health, Ops, ScrapeSettings};
+use actix_vitals::vitals::problem::Problem;
+use actix_vitals::vitals::{Builder, Vitals};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::test::{TestRequest, init_service, read_body};
+use actix_web::{App, Error, HttpResponse, web};
+use diesel::QueryResult;
+use diesel::connection::SimpleConnection;
+use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
+use futures_util::TryFutureExt;
+
+use crate::exposition::Exposition;
+
+diesel::table! {
+    items (id) {
+        id -> Integer,
+        name -> Text,
+    }
+}
+
+/// What every kind of connection can do here. Each call is one query.
+pub(crate) trait Engine: R2D2Connection + SimpleConnection + Send + 'static {
+    fn name_of(&mut self, id: i32) -> QueryResult<Option<String>>;
+    fn count(&mut self) -> QueryResult<i64>;
+    fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;
+    fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize>;
+    /// By a text of its own, without binds.
+    fn raw(&mut self, sql: &str) -> QueryResult<usize>;
+}
+
+/// Implements [`Engine`] for a type of connection.
+macro_rules! impl_engine {
+    ($connection:ty) => {
+        impl $crate::app::Engine for $connection {
+            fn name_of(&mut self, id: i32) -> diesel::QueryResult<Option<String>> {
+                use diesel::prelude::*;
+                use $crate::app::items;
+                items::table
+                    .find(id)
+                    .select(items::name)
+                    .first(self)
+                    .optional()
+            }
+
+            fn count(&mut self) -> diesel::QueryResult<i64> {
+                use diesel::prelude::*;
+                $crate::app::items::table.count().get_result(self)
+            }
+
+            fn insert(&mut self, id: i32, name: &str) -> diesel::QueryResult<usize> {
+                use diesel::prelude::*;
+                use $crate::app::items;
+                diesel::insert_into(items::table)
+                    .values((items::id.eq(id), items::name.eq(name)))
+                    .execute(self)
+            }
+
+            fn rename(&mut self, id: i32, name: &str) -> diesel::QueryResult<usize> {
+                use diesel::prelude::*;
+                use $crate::app::items;
+                diesel::update(items::table.find(id))
+                    .set(items::name.eq(name))
+                    .execute(self)
+            }
+
+            fn raw(&mut self, sql: &str) -> diesel::QueryResult<usize> {
+                diesel::RunQueryDsl::execute(diesel::sql_query(sql), self)
+            }
+        }
+    };
+}
+pub(crate) use impl_engine;
+
+/// What a test asks of the application, over and over.
+pub(crate) struct TestApp<C: Engine> {
+    pub(crate) vitals: Vitals,
+    pub(crate) pool: Pool<C>,
+    service: Box<Served>,
+}
+
+type Served =
+    dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Answering>;
+type Answering = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// The application over a pool of so many connections to the database at `url`, with an empty table in it.
+pub(crate) async fn start<C: Engine>(
+    url: &str,
+    size: u32,
+    settings: impl FnOnce(Builder) -> Builder,
+) -> TestApp<C> {
+    let vitals = settings(Vitals::builder()).build().unwrap();
+    let builder: r2d2::Builder<Manager<C>> = r2d2::Pool::builder()
+        .max_size(size)
+        .test_on_check_out(false)
+        .connection_timeout(Duration::from_secs(5));
+    let pool = vitals
+        .instrument(builder)
+        .build(ConnectionManager::new(url))
+        .unwrap();
+    pool.get()
+        .unwrap()
+        .batch_execute(
+            "DROP TABLE IF EXISTS items;
+             CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+             INSERT INTO items VALUES (1, 'one'), (2, 'two')",
+        )
+        .unwrap();
+    let health = Health::new(async || Ok(()));
+    let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())
+        .unwrap()
+        .with_statements(vitals.statements());
+    let monitor = vitals.http();
+    let app = App::new()
+        .app_data(web::Data::new(pool.clone()))
+        .configure(|config| ops.configure(config))
+        .configure(routes::<C>)
+        .wrap(monitor);
+    let service = init_service(app).await;
+    TestApp {
+        vitals,
+        pool,
+        service: Box::new(Boxed(service)),
+    }
+}
+
+/// A service whose bodies are boxed, so that its type can be named.
+struct Boxed<S>(S);
+
+impl<S, B> Service<Request> for Boxed<S>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = Answering;
+
+    fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        Box::pin(
+            self.0
+                .call(request)
+                .map_ok(ServiceResponse::map_into_boxed_body),
+        )
+    }
+}
+
+impl<C: Engine> TestApp<C> {
+    pub(crate) async fn send(&self, request: TestRequest) -> Answer {
+        let response = self.service.call(request.to_request()).await;
+        let response = response.unwrap_or_else(|error| {
+            let request = TestRequest::default().to_http_request();
+            ServiceResponse::new(request, HttpResponse::from_error(error))
+        });
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_body(response).await;
+        Answer {
+            status,
+            headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(TestRequest::get().uri(path)).await
+    }
+
+    /// The statements as they are told, sorted by `query`.
+    pub(crate) async fn statements(&self, query: &str) -> Vec<serde_json::Value> {
+        let answer = self.get(&format!("/ops/statements?{query}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let listing: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        listing["statements"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn scrape(&self) -> Exposition {
+        let text = self.vitals.registry().encode(Format::Text);
+        Exposition::parse(&String::from_utf8(text).unwrap()).unwrap()
+    }
+}
+
+/// Routes that ask a known amount of the database.
+fn routes<C: Engine>(config: &mut web::ServiceConfig) {
+    config
+        .route(
+            "/none",
+            web::get().to(async || HttpResponse::Ok().body("none")),
+        )
+        .route("/one", route(C::count))
+        .route(
+            "/three",
+            route(|connection: &mut C| {
+                connection.count()?;
+                connection.name_of(1)?;
+                connection.rename(1, "uno")
+            }),
+        )
+        .route("/loop", route(|connection: &mut C| names(connection, 50)))
+        .route("/few", route(|connection: &mut C| names(connection, 9)))
+        .route("/nested", route(nested::<C>))
+        .route(
+            "/unique",
+            route(|connection: &mut C| connection.insert(3, "two")),
+        )
+        .route(
+            "/secret/{secret}",
+            web::get().to(
+                async |pool: web::Data<Pool<C>>, secret: web::Path<String>| {
+                    answer(pool.run(move |connection| tell(connection, &secret)).await)
+                },
+            ),
+        );
+}
+
+fn route<C: Engine, T: Send + 'static>(work: fn(&mut C) -> QueryResult<T>) -> actix_web::Route {
+    web::get().to(move |pool: web::Data<Pool<C>>| async move { answer(pool.run(work).await) })
+}
+
+fn answer<T>(result: Result<T, RunError<diesel::result::Error>>) -> HttpResponse {
+    match result {
+        Ok(_) => HttpResponse::Ok().body("done"),
+        Err(RunError::Query(_)) => {
+            Problem::new(StatusCode::CONFLICT, "The database said no.").to_response()
+        }
+        Err(error) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).to_response()
+        }
+    }
+}
+
+fn names<C: Engine>(connection: &mut C, count: i32) -> QueryResult<()> {
+    (0..count).try_for_each(|id| connection.name_of(id).map(drop))
+}
+
+/// Three inserts in transactions one within the other, and all for nothing.
+fn nested<C: Engine>(connection: &mut C) -> QueryResult<()> {
+    let result = connection.transaction(|connection| {
+        connection.insert(10, "ten")?;
+        connection.transaction(|connection| {
+            connection.insert(11, "eleven")?;
+            connection.transaction(|connection| {
+                connection.insert(12, "twelve")?;
+                Err::<(), _>(diesel::result::Error::RollbackTransaction)
+            })
+        })
+    });
+    match result {
+        Err(diesel::result::Error::RollbackTransaction) => Ok(()),
+        other => other,
+    }
+}
+
+/// Hands a secret to the database in every way there is, and fails.
+fn tell<C: Engine>(connection: &mut C, secret: &str) -> QueryResult<()> {
+    connection.insert(20, secret)?;
+    connection.name_of(20)?;
+    connection.raw(&format!(
+        "SELECT id FROM items WHERE name = '{secret}' -- {secret}"
+    ))?;
+    connection.raw(&format!(
+        "/* {secret} */ UPDATE items SET name = 'x{secret}' WHERE id = 20"
+    ))?;
+    connection.batch_execute(&format!(
+        "DELETE FROM items WHERE name IN ('a', 'x{secret}')"
+    ))?;
+    connection.insert(21, secret)?;
+    connection.insert(22, secret).map(drop)
+}
