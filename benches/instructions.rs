@@ -74,12 +74,14 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let app = || App::new().configure(routes);
     match path.as_str() {
         "bare-request" => {
-            System::new().block_on(async { serve(&init_service(app()).await, times).await })
+            System::new().block_on(async {
+                serve(&init_service(app()).await, times).await;
+            });
         }
         "request" => {
             let vitals = Vitals::builder().build()?;
             System::new().block_on(async {
-                serve(&init_service(app().wrap(vitals.http())).await, times).await
+                serve(&init_service(app().wrap(vitals.http())).await, times).await;
             });
         }
         "peer-request" => {

@@ -92,18 +92,18 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             "request", "bare", "ours adds", "peer adds", "peer over ours"
         );
         for (name, path) in ROUTES {
-            let (mut base, mut added, mut peer_added) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut alone, mut added, mut peer_added) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
                 let nanoseconds = |time: Duration| time.as_nanos() as f64;
                 let without = nanoseconds(round(&bare, path).await);
-                base.push(without);
+                alone.push(without);
                 added.push(nanoseconds(round(&ours, path).await) - without);
                 peer_added.push(nanoseconds(round(&peer, path).await) - without);
             }
             let (added, peer_added) = (median(added), median(peer_added));
             println!(
                 "{name:<26} {:>6.0} ns {added:>8.0} ns {peer_added:>8.0} ns {:>15.1}x",
-                median(base),
+                median(alone),
                 peer_added / added
             );
         }

@@ -393,10 +393,7 @@ async fn a_secret_is_told_nowhere() {
         .build_unchecked(ConnectionManager::<SqliteConnection>::new(format!(
             "/nowhere/{SECRET}/items.db"
         )));
-    let error = unreachable
-        .run(|connection| connection.count())
-        .await
-        .unwrap_err();
+    let error = unreachable.run(app::Engine::count).await.unwrap_err();
     told.push(format!("{error} {error:?} {unreachable:?}"));
 
     let statements = app.get("/ops/statements?limit=1000").await.body;
