@@ -85,7 +85,7 @@ fn compare(
     bare: &mut SqliteConnection,
     instrumented: &mut SqliteConnection,
 ) -> QueryResult<()> {
-    let (mut base, mut ratios) = (Vec::new(), Vec::new());
+    let (mut alone, mut ratios) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS + 10 {
         // Who comes first changes, so that coming second costs neither more.
         let first = i32::try_from(round).unwrap_or_default() * 101;
@@ -97,14 +97,14 @@ fn compare(
             (turn(bare, first)?, with)
         };
         if round >= 10 {
-            base.push(without.as_nanos() as f64 / f64::from(QUERIES));
+            alone.push(without.as_nanos() as f64 / f64::from(QUERIES));
             ratios.push(with.as_secs_f64() / without.as_secs_f64());
         }
     }
-    let (base, ratio) = (median(base), median(ratios));
+    let (alone, ratio) = (median(alone), median(ratios));
     println!(
-        "{name:<28} {base:>8.0} ns {:>8.0} ns {:>+8.1} %",
-        base * (ratio - 1.0),
+        "{name:<28} {alone:>8.0} ns {:>8.0} ns {:>+8.1} %",
+        alone * (ratio - 1.0),
         (ratio - 1.0) * 100.0
     );
     Ok(())

@@ -143,9 +143,10 @@ async fn what_is_summed_over_three_instances_is_what_their_clients_saw() {
     let seen = drive(&urls).await;
     let counted = wait::until("Prometheus to see it all", SCRAPE_BOUND, async || {
         let counted = summed(&prometheus).await?;
-        match counted == seen.answers {
-            true => Ok(counted),
-            false => Err(format!("{counted:?}, not {:?}", seen.answers)),
+        if counted == seen.answers {
+            Ok(counted)
+        } else {
+            Err(format!("{counted:?}, not {:?}", seen.answers))
         }
     })
     .await;
