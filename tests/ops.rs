@@ -212,6 +212,41 @@ async fn concurrent_scrapes_of_one_kind_share_a_gathering() {
 }
 
 #[actix_web::test]
+async fn a_scrape_that_arrives_during_a_gathering_gets_the_next() {
+    let vitals = vitals();
+    let gatherings = register(&vitals, "slow", a_while);
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    let later = async {
+        while gatherings.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        join_all((0..3).map(|_| call_service(&app, scrape("*/*")))).await
+    };
+    futures_util::future::join(call_service(&app, scrape("*/*")), later).await;
+    assert_eq!(
+        gatherings.load(Ordering::SeqCst),
+        2,
+        "and the three share it"
+    );
+}
+
+#[actix_web::test]
+async fn methods_that_a_client_invents_make_no_series() {
+    let vitals = vitals();
+    let app = app(&vitals, ScrapeSettings::default()).await;
+    let before = vitals.registry().encode(Format::Text).len();
+    for path in ["/livez", "/metrics"] {
+        for method in 0..100 {
+            let method = actix_web::http::Method::from_bytes(format!("M{method}").as_bytes())
+                .expect("a method");
+            let request = TestRequest::with_uri(path).method(method).to_request();
+            assert_eq!(call_service(&app, request).await.status(), 405);
+        }
+    }
+    assert_eq!(vitals.registry().encode(Format::Text).len(), before);
+}
+
+#[actix_web::test]
 async fn scrapes_beyond_the_limit_are_told_to_come_back() {
     let vitals = vitals();
     register(&vitals, "slow", a_while);

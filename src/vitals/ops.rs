@@ -75,21 +75,38 @@ impl Ops {
         config
             .app_data(web::Data::from(Arc::clone(&self.scraper)))
             .app_data(web::Data::new(self.health.clone()))
-            .service(get("/metrics", scrape::get_metrics).wrap(self.watcher.clone()))
-            .service(get("/livez", health::get_livez).wrap(self.watcher.clone()))
-            .service(get("/readyz", health::get_readyz).wrap(self.watcher.clone()))
-            .service(get("/health", health::get_health).wrap(self.watcher.clone()));
+            .service(self.get("/metrics", scrape::get_metrics))
+            .service(self.get("/livez", health::get_livez))
+            .service(self.get("/readyz", health::get_readyz))
+            .service(self.get("/health", health::get_health));
         if let Some(table) = &self.statements {
-            let reset = web::resource("/ops/statements/reset")
-                .route(web::post().to(statements::reset_statements))
-                .default_service(other_methods("POST, OPTIONS"));
+            let reset = web::post()
+                .to(statements::reset_statements)
+                .wrap(self.watcher.clone());
             config
                 .app_data(web::Data::new(table.clone()))
+                .service(self.get("/ops/statements", statements::get_statements))
                 .service(
-                    get("/ops/statements", statements::get_statements).wrap(self.watcher.clone()),
-                )
-                .service(reset.wrap(self.watcher.clone()));
+                    web::resource("/ops/statements/reset")
+                        .route(reset)
+                        .default_service(other_methods("POST, OPTIONS")),
+                );
         }
+    }
+
+    /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
+    ///
+    /// Only its own methods are watched: actix-web-prom would make a series of every method that a client invents.
+    fn get<F, Args>(&self, path: &str, handler: F) -> Resource
+    where
+        F: actix_web::Handler<Args> + Clone,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: actix_web::Responder + 'static,
+    {
+        web::resource(path)
+            .route(web::get().to(handler.clone()).wrap(self.watcher.clone()))
+            .route(web::head().to(handler).wrap(self.watcher.clone()))
+            .default_service(other_methods("GET, HEAD, OPTIONS"))
     }
 }
 
@@ -103,16 +120,3 @@ impl std::fmt::Debug for Ops {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up the ops endpoints: {0}")]
 pub struct OpsError(String);
-
-/// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
-fn get<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: actix_web::Handler<Args> + Clone,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: actix_web::Responder + 'static,
-{
-    web::resource(path)
-        .route(web::get().to(handler.clone()))
-        .route(web::head().to(handler))
-        .default_service(other_methods("GET, HEAD, OPTIONS"))
-}

@@ -133,6 +133,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             web::get().to(async || HttpResponse::Ok().body(PanickingBody)),
         )
         .route("/slow", web::get().to(slow))
+        .route("/large", web::get().to(large))
         .route(
             "/endless",
             web::get().to(async || HttpResponse::Ok().streaming(endless())),
@@ -167,6 +168,11 @@ async fn ok() -> HttpResponse {
 async fn slow() -> HttpResponse {
     actix_web::rt::time::sleep(Duration::from_secs(600)).await;
     HttpResponse::Ok().finish()
+}
+
+/// Thirty-two megabytes, given away in one piece.
+async fn large() -> HttpResponse {
+    HttpResponse::Ok().body(vec![b'.'; 32 << 20])
 }
 
 fn endless() -> impl futures_util::Stream<Item = Result<web::Bytes, Infallible>> {

@@ -193,6 +193,80 @@ fn a_duration_runs_to_the_last_byte_of_the_body() {
     assert!(sums[&["/endless".to_owned()]] >= 0.3, "{sums:?}");
 }
 
+/// Asks for thirty-two megabytes, reads a little, waits, and leaves.
+fn leave_a_large_answer(app: &TestApp) {
+    let mut stream = TcpStream::connect(app.address).expect("the server listens");
+    stream
+        .write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("a request");
+    stream
+        .read_exact(&mut [0; 1000])
+        .expect("the start of a body");
+    thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn a_client_that_leaves_a_large_answer_is_not_taken_for_served() {
+    let app = TestApp::start(vitals());
+    leave_a_large_answer(&app);
+    let count = Count::of(&app.vitals);
+    eventually("the request is settled", || count.in_progress() == 0);
+    let large = labels(["GET", "/large", "200"]);
+    assert_eq!(count.requests(), [(large, 1)].into());
+    assert_eq!(
+        count.aborted(),
+        [(labels(["GET", "/large", "body"]), 1)].into()
+    );
+    let route = ["GET".to_owned(), "/large".to_owned()];
+    let bytes = count.samples("http_response_size_bytes_sum", ["method", "endpoint"])[&route];
+    assert!(bytes < f64::from(32 << 20), "{bytes} bytes of 32 MiB");
+    let seconds = count.samples("http_request_duration_seconds_sum", ["method"]);
+    assert!(seconds[&["GET".to_owned()]] >= 0.3, "{seconds:?}");
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let app = TestApp::start(vitals());
+    block_on(async {
+        for client in [
+            reqwest::Client::builder(),
+            reqwest::Client::builder().http2_prior_knowledge(),
+        ] {
+            let client = client.build().expect("a client");
+            let answer = client
+                .get(format!("http://{}/large", app.address))
+                .send()
+                .await
+                .expect("an answer");
+            let body = answer.bytes().await.expect("a body");
+            assert_eq!(body.len(), 32 << 20);
+        }
+    });
+    let count = Count::of(&app.vitals);
+    assert_eq!(
+        count.requests(),
+        [(labels(["GET", "/large", "200"]), 2)].into()
+    );
+    assert_eq!(count.aborted().len(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_is_counted_under_its_endpoint_however_it_spelt_the_path() {
+    let app = TestApp::start(vitals());
+    let mut stream = TcpStream::connect(app.address).expect("the server listens");
+    stream
+        .write_all(b"GET /%73low HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("a request");
+    let count = Count::of(&app.vitals);
+    eventually("the request is in progress", || count.in_progress() == 1);
+    drop(stream);
+    eventually("the request is settled", || count.in_progress() == 0);
+    assert_eq!(
+        count.requests(),
+        [(labels(["GET", "/slow", "499"]), 1)].into()
+    );
+}
+
 #[test]
 fn a_forced_shutdown_counts_what_it_cuts_off() {
     let app = TestApp::start(vitals());

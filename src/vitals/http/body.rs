@@ -52,6 +52,12 @@ impl Stream for CountedPayload {
     }
 }
 
+/// Most bytes that are handed on at once.
+///
+/// A connection asks for more when it has sent most of what it has: a body that is handed on in slices is over when its
+/// last bytes are about to be sent, not when the handler has given them away.
+const SLICE_BYTES: usize = 32 * 1024;
+
 pin_project! {
     /// The body of a monitored response: passes its inner body on unchanged, and settles the request's record with
     /// its last byte, its error, its panic, or its drop.
@@ -60,6 +66,7 @@ pin_project! {
         #[pin]
         body: B,
         record: Option<Record>,
+        rest: Bytes,
         panicked: bool,
     }
 }
@@ -69,6 +76,7 @@ impl<B> MonitoredBody<B> {
         Self {
             body,
             record,
+            rest: Bytes::new(),
             panicked: false,
         }
     }
@@ -93,6 +101,13 @@ where
         if *this.panicked {
             return Poll::Ready(None);
         }
+        if !this.rest.is_empty() {
+            let slice = this.rest.split_to(this.rest.len().min(SLICE_BYTES));
+            if let Some(record) = this.record {
+                record.sent(slice.len());
+            }
+            return Poll::Ready(Some(Ok(slice)));
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| match this.record {
             Some(record) => record.within(|| this.body.poll_next(cx)),
             None => this.body.poll_next(cx),
@@ -115,7 +130,10 @@ where
                 }
                 Poll::Pending
             }
-            Poll::Ready(Some(Ok(chunk))) => {
+            Poll::Ready(Some(Ok(mut chunk))) => {
+                if chunk.len() > SLICE_BYTES {
+                    *this.rest = chunk.split_off(SLICE_BYTES);
+                }
                 if let Some(record) = this.record {
                     record.sent(chunk.len());
                 }

@@ -60,14 +60,17 @@ fn scope_pattern(path: &Path<Url>) -> String {
     for (name, value) in path.iter() {
         let start = (value.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
         // A value that is no slice of the path (a static segment), or lies beyond the scope, is not in its pattern.
-        if start < copied || start + value.len() > consumed {
+        let Some(end) = start
+            .checked_add(value.len())
+            .filter(|end| start >= copied && *end <= consumed)
+        else {
             continue;
-        }
+        };
         pattern.push_str(&whole[copied..start]);
         pattern.push('{');
         pattern.push_str(name);
         pattern.push('}');
-        copied = start + value.len();
+        copied = end;
     }
     pattern.push_str(&whole[copied..consumed]);
     pattern

@@ -14,9 +14,9 @@ use std::{
 
 use actix_web::{
     body::BodySize,
-    dev::{ResourceMap, ServiceRequest},
+    dev::{ResourceMap, ServiceRequest, Url},
     http::{
-        StatusCode,
+        StatusCode, Uri,
         header::{HeaderMap, HeaderName, HeaderValue},
         uri::PathAndQuery,
     },
@@ -100,6 +100,7 @@ impl Worker {
         !exclude.is_empty()
             && (exclude.contains("*")
                 || match request.match_pattern() {
+                    Some(pattern) if pattern.is_empty() => exclude.contains("/"),
                     Some(pattern) => exclude.contains(&pattern),
                     None => exclude.contains(UNMATCHED),
                 })
@@ -325,8 +326,9 @@ impl Record {
 
     /// The endpoint that the request's path leads to.
     fn endpoint_by_path(&self) -> String {
-        let path = self.path.as_ref().map_or("/", PathAndQuery::path);
-        self.worker.endpoint_of(path)
+        // As routing saw it: percent-encodings of what needs none are undone.
+        let uri = self.path.clone().map(Uri::from).unwrap_or_default();
+        self.worker.endpoint_of(Url::new(uri).path())
     }
 
     fn families(&self) -> &Families {

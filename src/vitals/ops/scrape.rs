@@ -49,7 +49,7 @@ pub(super) struct Scraper {
     registry: Registry,
     settings: ScrapeSettings,
     in_flight: AtomicUsize,
-    gatherings: Mutex<HashMap<Kind, Arc<OnceCell<web::Bytes>>>>,
+    lines: Mutex<HashMap<Kind, Arc<Line>>>,
 }
 
 impl Scraper {
@@ -58,7 +58,7 @@ impl Scraper {
             registry,
             settings,
             in_flight: AtomicUsize::new(0),
-            gatherings: Mutex::default(),
+            lines: Mutex::default(),
         }
     }
 
@@ -69,18 +69,28 @@ impl Scraper {
         (admitted < self.settings.max_in_flight).then_some(admission)
     }
 
-    /// The exposition: gathered by this scrape, or by one of the same kind that is under way.
+    /// The exposition: gathered for this scrape and those of the same kind that wait together with it.
     async fn expose(&self, kind: Kind, names: Vec<String>) -> Result<web::Bytes, Problem> {
         if !names.is_empty() {
             return self.gather(kind, NameFilter::new(names)).await;
         }
-        let shared = Arc::clone(self.lock_gatherings().entry(kind).or_default());
+        let line = Arc::clone(
+            self.lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(kind)
+                .or_default(),
+        );
+        let shared = Arc::clone(line.lock_next().get_or_insert_default());
         // Where the scrape that gathers is given up, one of those that wait for it takes over.
         let exposition = shared
             .get_or_try_init(async || {
-                let exposition = self.gather(kind, NameFilter::all()).await;
-                self.lock_gatherings().remove(&kind);
-                exposition
+                // Those that arrive at the same moment join.
+                tokio::task::yield_now().await;
+                let _turn = line.turn.lock().await;
+                // Whoever arrives from now on may have seen more than this gathering will.
+                line.lock_next().take_if(|next| Arc::ptr_eq(next, &shared));
+                self.gather(kind, NameFilter::all()).await
             })
             .await;
         exposition.cloned()
@@ -108,11 +118,20 @@ impl Scraper {
                 )
             })
     }
+}
 
-    fn lock_gatherings(&self) -> MutexGuard<'_, HashMap<Kind, Arc<OnceCell<web::Bytes>>>> {
-        self.gatherings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+/// The scrapes of one kind: while one gathering is under way, all that arrive wait for the next, and share it.
+///
+/// None shares a gathering that began before it arrived: what a client has seen answered is in what it scrapes next.
+#[derive(Default)]
+struct Line {
+    turn: tokio::sync::Mutex<()>,
+    next: Mutex<Option<Arc<OnceCell<web::Bytes>>>>,
+}
+
+impl Line {
+    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<web::Bytes>>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
