@@ -48,11 +48,11 @@ const QUANTILE_ERROR: f64 = 0.01;
 /// How long Prometheus may take to see the last requests.
 const SCRAPE_BOUND: Duration = Duration::from_secs(30);
 
-/// Makes each creation take from 100 to 400 ms, so that the little that lies between the server's clock and the client's
+/// Makes each creation take from 0.3 to 1.2 s, so that the little that lies between the server's clock and the client's
 /// does not count.
 const SLOW_CREATION: &str = "\
     CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS \
-    $$ BEGIN PERFORM pg_sleep(0.1 + 0.3 * random()); RETURN NEW; END $$; \
+    $$ BEGIN PERFORM pg_sleep(0.3 + 0.9 * random()); RETURN NEW; END $$; \
     CREATE TRIGGER take_time BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION take_time()";
 
 /// What a client saw.
