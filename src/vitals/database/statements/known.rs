@@ -1,11 +1,12 @@
 //! What one connection knows of the statements that it has run: from a query's text to the statement, without the table's
 //! lock and without a shape being made.
 
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::{DefaultHashBuilder, HashMap};
-use std::hash::BuildHasher;
 
 use super::table::{Statement, Statements};
 use crate::vitals::database::verb::{Operation, Verb, verb};
@@ -18,7 +19,7 @@ const STATEMENTS: usize = 512;
 
 /// Where [`Known`] has a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::vitals::database) struct Place {
+pub(crate) struct Place {
     index: u32,
     /// Places of an earlier time are no longer valid.
     generation: u32,
@@ -26,7 +27,7 @@ pub(in crate::vitals::database) struct Place {
 
 /// The statements that a connection has run.
 #[derive(Debug)]
-pub(in crate::vitals::database) struct Known {
+pub(crate) struct Known {
     table: Statements,
     statements: Vec<Arc<Statement>>,
     texts: HashMap<u64, Kind>,
@@ -38,7 +39,7 @@ pub(in crate::vitals::database) struct Known {
 type Kind = Option<(Operation, Place)>;
 
 impl Known {
-    pub(in crate::vitals::database) fn new(table: Statements) -> Self {
+    pub(crate) fn new(table: Statements) -> Self {
         Self {
             table,
             statements: Vec::new(),
@@ -49,7 +50,7 @@ impl Known {
     }
 
     /// What a text is: nothing where it only controls a transaction. It must have no binds behind it.
-    pub(in crate::vitals::database) fn of_text(&mut self, sql: &str) -> Kind {
+    pub(crate) fn of_text(&mut self, sql: &str) -> Kind {
         // Two texts with one hash of 64 bits are not to be expected within the life of a service.
         let hash = self.hasher.hash_one(sql);
         match self.texts.get(&hash) {
@@ -92,7 +93,7 @@ impl Known {
 
     /// Whether the place still has its statement.
     #[inline]
-    pub(in crate::vitals::database) fn is_valid(&self, place: Place) -> bool {
+    pub(crate) fn is_valid(&self, place: Place) -> bool {
         place.generation == self.generation
     }
 
@@ -111,12 +112,7 @@ impl Known {
 
     /// The statement at a place was run, and ended `now`. The answer is its shape's number.
     #[inline]
-    pub(in crate::vitals::database) fn ran(
-        &mut self,
-        place: Place,
-        took: Duration,
-        now: Instant,
-    ) -> Option<std::num::NonZeroU32> {
+    pub(crate) fn ran(&mut self, place: Place, took: Duration, now: Instant) -> Option<NonZeroU32> {
         let at = self.table.age(now);
         let statement = self.at(place)?;
         statement.ran(took, at);
@@ -124,7 +120,7 @@ impl Known {
     }
 
     /// The statement at a place failed.
-    pub(in crate::vitals::database) fn failed(&mut self, place: Place) {
+    pub(crate) fn failed(&mut self, place: Place) {
         if let Some(statement) = self.at(place) {
             statement.failed();
         }

@@ -110,7 +110,7 @@ pub struct StatementReport {
     pub total_seconds: f64,
     /// The mean time of a call, in seconds.
     pub mean_seconds: f64,
-    /// The time that 95 of 100 calls stayed below, in seconds, within 1 %.
+    /// The time that 95 of 100 calls stayed below, in seconds; from buckets that are 2 % wide.
     pub p95_seconds: f64,
     /// The endpoints that ran it first, at most 8, with their methods: `GET /data/{item_id}`.
     pub endpoints: Vec<String>,
