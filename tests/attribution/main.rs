@@ -12,45 +12,101 @@ mod app;
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_vitals::registry::Format;
 use actix_vitals::vitals::Builder;
 use actix_web::test::TestRequest;
-use diesel::SqliteConnection;
 use diesel::r2d2::{self, ConnectionManager};
-use tempfile::TempDir;
+use diesel::{PgConnection, SqliteConnection};
 use tracing_subscriber::fmt::MakeWriter;
 
 use app::{Engine, TestApp, start};
 use exposition::Exposition;
+use postgres::Cluster;
+use server::Data as _;
 
 app::impl_engine!(SqliteConnection);
+app::impl_engine!(PgConnection);
 
-/// A database in a file of its own.
-struct Sqlite(TempDir);
+/// A kind of connection that there is a real database for.
+trait Backed: Engine {
+    /// The URL of a database of its own, and what it lives by; none where the database's programs are missing.
+    fn database() -> Option<(String, Box<dyn Any>)>;
 
-impl Sqlite {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+    /// The URL of a database that is not there, with a secret in it.
+    fn nowhere() -> String;
+}
+
+impl Backed for SqliteConnection {
+    fn database() -> Option<(String, Box<dyn Any>)> {
+        let directory = tempfile::tempdir().unwrap();
+        let url = directory.path().join("items.db").display().to_string();
+        Some((url, Box::new(directory)))
     }
 
-    fn url(&self) -> String {
-        self.0.path().join("items.db").display().to_string()
+    fn nowhere() -> String {
+        format!("/nowhere/{SECRET}/items.db")
     }
 }
 
-/// The application over SQLite, with a pool of so many connections.
-async fn sqlite_app(
+impl Backed for PgConnection {
+    fn database() -> Option<(String, Box<dyn Any>)> {
+        let programs = tools::postgres("attribution on PostgreSQL")?;
+        let database = Cluster::shared(&programs).database();
+        Some((database.url(), Box::new(database)))
+    }
+
+    fn nowhere() -> String {
+        format!("postgres://somebody:{SECRET}@127.0.0.1:1/nowhere")
+    }
+}
+
+/// Every test, on each database.
+macro_rules! on_each_database {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[actix_web::test] async fn $test() { super::$test::<diesel::SqliteConnection>().await; })*
+        }
+        mod postgresql {
+            $(#[actix_web::test] async fn $test() { super::$test::<diesel::PgConnection>().await; })*
+        }
+    };
+}
+
+on_each_database! {
+    known_traffic_moves_every_family_by_exactly_the_right_amount
+    a_request_that_waits_for_the_pool_is_told_so
+    no_answer_bears_server_timing_unless_asked_for
+    the_threshold_of_suspicion_can_be_set_and_turned_off
+    a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape
+    statements_are_told_by_their_shape_with_those_who_ran_them
+    wrong_parameters_and_methods_are_refused
+    ten_thousand_values_are_one_shape
+    a_secret_is_told_nowhere
+}
+
+/// The application over a database of its own, with a pool of so many connections.
+async fn app_on<C: Backed>(
     size: u32,
     settings: fn(Builder) -> Builder,
-) -> (TestApp<SqliteConnection>, Sqlite) {
-    let database = Sqlite::new();
-    (start(&database.url(), size, settings).await, database)
+) -> Option<(TestApp<C>, Box<dyn Any>)> {
+    let (url, database) = C::database()?;
+    Some((start(&url, size, settings).await, database))
 }
 
 fn defaults(builder: Builder) -> Builder {
@@ -116,9 +172,10 @@ async fn moves_exactly<C: Engine>(
     assert_eq!(seconds.len(), usize::from(queries > 0.0), "{endpoint}");
 }
 
-#[actix_web::test]
-async fn known_traffic_moves_every_family_by_exactly_the_right_amount() {
-    let (app, _database) = sqlite_app(2, defaults).await;
+async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(2, defaults).await else {
+        return;
+    };
     for _ in 0..3 {
         moves_exactly(&app, "/none", 0.0, &[]).await;
         moves_exactly(&app, "/one", 1.0, &[("db_queries_total select", 1.0)]).await;
@@ -147,9 +204,10 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount() {
     }
 }
 
-#[actix_web::test]
-async fn a_request_that_waits_for_the_pool_is_told_so() {
-    let (app, _database) = sqlite_app(1, |builder| builder.server_timing(true)).await;
+async fn a_request_that_waits_for_the_pool_is_told_so<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, |builder| builder.server_timing(true)).await else {
+        return;
+    };
     let before = app.scrape();
     let held = app.pool.get().unwrap();
     let release = async {
@@ -204,20 +262,24 @@ async fn a_request_that_waits_for_the_pool_is_told_so() {
     );
 }
 
-#[actix_web::test]
-async fn no_answer_bears_server_timing_unless_asked_for() {
-    let (app, _database) = sqlite_app(1, defaults).await;
+async fn no_answer_bears_server_timing_unless_asked_for<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
     assert!(!app.get("/one").await.headers.contains_key("server-timing"));
 }
 
-#[actix_web::test]
-async fn the_threshold_of_suspicion_can_be_set_and_turned_off() {
+async fn the_threshold_of_suspicion_can_be_set_and_turned_off<C: Backed>() {
     let suspected = ["http_n_plus_one_suspected_total"];
-    let (app, _database) = sqlite_app(1, |builder| builder.n_plus_one(9)).await;
+    let Some((app, _database)) = app_on::<C>(1, |builder| builder.n_plus_one(9)).await else {
+        return;
+    };
     let before = app.scrape();
     app.get("/few").await;
     assert_eq!(moved(&before, &app.scrape(), &suspected).len(), 1);
-    let (app, _database) = sqlite_app(1, |builder| builder.n_plus_one(0)).await;
+    let Some((app, _database)) = app_on::<C>(1, |builder| builder.n_plus_one(0)).await else {
+        return;
+    };
     let before = app.scrape();
     app.get("/loop").await;
     assert!(moved(&before, &app.scrape(), &suspected).is_empty());
@@ -262,11 +324,12 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-#[actix_web::test]
-async fn a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape() {
+async fn a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape<C: Backed>() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.subscriber());
-    let (app, _database) = sqlite_app(1, defaults).await;
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
     for _ in 0..3 {
         app.get("/loop").await;
     }
@@ -283,9 +346,10 @@ async fn a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape() {
     );
 }
 
-#[actix_web::test]
-async fn statements_are_told_by_their_shape_with_those_who_ran_them() {
-    let (app, _database) = sqlite_app(1, defaults).await;
+async fn statements_are_told_by_their_shape_with_those_who_ran_them<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
     let reset = app
         .send(TestRequest::post().uri("/ops/statements/reset"))
         .await;
@@ -333,9 +397,10 @@ async fn statements_are_told_by_their_shape_with_those_who_ran_them() {
     assert!(statements[0]["first_seen"].as_str() <= statements[0]["last_seen"].as_str());
 }
 
-#[actix_web::test]
-async fn wrong_parameters_and_methods_are_refused() {
-    let (app, _database) = sqlite_app(1, defaults).await;
+async fn wrong_parameters_and_methods_are_refused<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
     let refused = app.get("/ops/statements?sort=name&limit=0").await;
     assert_eq!(refused.status, 422);
     assert!(
@@ -348,9 +413,10 @@ async fn wrong_parameters_and_methods_are_refused() {
     assert_eq!(post.status, 405);
 }
 
-#[actix_web::test]
-async fn ten_thousand_values_are_one_shape() {
-    let (app, _database) = sqlite_app(1, defaults).await;
+async fn ten_thousand_values_are_one_shape<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
     app.vitals.statements().reset();
     let mut connection = app.pool.get().unwrap();
     for number in 0..10_000 {
@@ -370,12 +436,19 @@ async fn ten_thousand_values_are_one_shape() {
 /// What is planted; nothing else looks like it.
 const SECRET: &str = "xyzzy4711plugh";
 
-#[actix_web::test]
-async fn a_secret_is_told_nowhere() {
-    let log = Log::default();
-    // Also for the threads that work for the pool.
-    tracing::subscriber::set_global_default(log.subscriber()).unwrap();
-    let (app, _database) = sqlite_app(2, |builder| builder.server_timing(true).n_plus_one(1)).await;
+async fn a_secret_is_told_nowhere<C: Backed>() {
+    // One for the whole process: also for the threads that work for the pool.
+    static LOG: LazyLock<Log> = LazyLock::new(|| {
+        let log = Log::default();
+        tracing::subscriber::set_global_default(log.subscriber()).unwrap();
+        log
+    });
+    let log = LOG.clone();
+    let Some((app, _database)) =
+        app_on::<C>(2, |builder| builder.server_timing(true).n_plus_one(1)).await
+    else {
+        return;
+    };
     let mut told = Vec::new();
     for _ in 0..2 {
         let answer = app.get(&format!("/secret/{SECRET}")).await;
@@ -390,9 +463,7 @@ async fn a_secret_is_told_nowhere() {
     let unreachable = app
         .vitals
         .instrument(builder)
-        .build_unchecked(ConnectionManager::<SqliteConnection>::new(format!(
-            "/nowhere/{SECRET}/items.db"
-        )));
+        .build_unchecked(ConnectionManager::<C>::new(C::nowhere()));
     let error = unreachable.run(app::Engine::count).await.unwrap_err();
     told.push(format!("{error} {error:?} {unreachable:?}"));
 
