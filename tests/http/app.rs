@@ -54,6 +54,11 @@ impl TestApp {
         }
     }
 
+    /// Asks the server to stop when the requests in flight are answered.
+    pub(crate) fn drain(&self) {
+        drop(self.server.stop(true));
+    }
+
     pub(crate) fn heads(&self) -> u64 {
         self.heads.load(Ordering::SeqCst)
     }
@@ -134,6 +139,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         )
         .route("/slow", web::get().to(slow))
         .route("/large", web::get().to(large))
+        .route("/upgrade", web::get().to(upgrade))
+        .route("/pause", web::get().to(pause))
         .route(
             "/endless",
             web::get().to(async || HttpResponse::Ok().streaming(endless())),
@@ -195,6 +202,19 @@ async fn events() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .body(BodyStream::new(one_event()))
+}
+
+/// Switches protocols, says one thing in the new one, and stays.
+async fn upgrade() -> HttpResponse {
+    HttpResponse::SwitchingProtocols()
+        .upgrade("websocket")
+        .streaming(one_event())
+}
+
+/// Takes its time, and answers.
+async fn pause() -> HttpResponse {
+    actix_web::rt::time::sleep(Duration::from_millis(400)).await;
+    HttpResponse::Ok().body("at last")
 }
 
 async fn marked() -> HttpResponse {

@@ -268,6 +268,55 @@ fn a_client_that_leaves_is_counted_under_its_endpoint_however_it_spelt_the_path(
 }
 
 #[test]
+fn a_request_in_flight_when_the_server_stops_is_answered_and_counted() {
+    let app = TestApp::start(vitals());
+    let count = Count::of(&app.vitals);
+    let mut stream = TcpStream::connect(app.address).expect("the server listens");
+    stream
+        .write_all(b"GET /pause HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect("a request");
+    eventually("the request is in progress", || count.in_progress() == 1);
+    app.drain();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("at last"),
+        "{answer}"
+    );
+    assert_eq!(
+        count.requests(),
+        [(labels(["GET", "/pause", "200"]), 1)].into()
+    );
+    assert_eq!(count.aborted().len(), 0);
+}
+
+#[test]
+fn an_upgraded_connection_is_a_stream() {
+    let app = TestApp::start(vitals());
+    let count = Count::of(&app.vitals);
+    let mut stream = TcpStream::connect(app.address).expect("the server listens");
+    stream
+        .write_all(b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .expect("a request");
+    stream
+        .read_exact(&mut [0; 12])
+        .expect("the start of a head");
+    eventually("the stream is open", || {
+        count.streams_active().get("/upgrade") == Some(&1)
+    });
+    assert_eq!(
+        count.requests(),
+        [(labels(["GET", "/upgrade", "101"]), 1)].into()
+    );
+    drop(stream);
+    eventually("the stream has ended", || {
+        count.streams_active().get("/upgrade") == Some(&0)
+    });
+    assert_eq!(count.streams_ended()["/upgrade"], 1);
+    assert_eq!(count.durations().len(), 0, "no stream is a latency");
+}
+
+#[test]
 fn a_forced_shutdown_counts_what_it_cuts_off() {
     let app = TestApp::start(vitals());
     let vitals = app.vitals.clone();
