@@ -48,8 +48,9 @@ impl fmt::Debug for DatabaseUrl {
 
 /// Reads `postgres://…`, `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
 ///
-/// A path stands for itself: nothing in it is percent-decoded. A refusal never repeats the text, which may hold a
-/// password, however it is misspelt.
+/// A path stands for itself: nothing in it is percent-decoded. What could be a misspelt URL is refused rather than taken
+/// for a file, whose name would be logged. A refusal never repeats the text, which may hold a password, however it is
+/// misspelt.
 pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
@@ -63,11 +64,14 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
         }
         Some(_) => return Err(unknown_scheme()),
         None => match text.split_once(':') {
-            Some(("sqlite", path)) => path,
-            Some(("file" | "postgres" | "postgresql" | "mysql", _)) => return Err(unknown_scheme()),
+            Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") => path,
+            Some((scheme, _)) if is_scheme(scheme) => return Err(unknown_scheme()),
             _ => text,
         },
     };
+    if could_hold_credentials(path) {
+        return Err(unknown_scheme());
+    }
     if path == ":memory:" {
         return Ok(DatabaseUrl::Sqlite(SqliteLocation::Memory));
     }
@@ -84,7 +88,28 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
 }
 
 fn unknown_scheme() -> String {
-    "must begin with `sqlite://` or `postgres://`, or be the path of a file".to_owned()
+    "must begin with `sqlite://` or `postgres://`, or be the path of a file; one with both `:` and `@` in it must begin \
+     with `/` or `./`"
+        .to_owned()
+}
+
+/// Whether it has the form of a URL's scheme (RFC 3986, section 3.1).
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
+}
+
+/// Whether a path looks as if it were an address of a server: in a URL whose scheme is misspelt or missing, or in libpq's
+/// other notation (`host=… password=…`).
+fn could_hold_credentials(path: &str) -> bool {
+    let is_plainly_a_path = (path.starts_with('/') && !path.starts_with("//"))
+        || path.starts_with("./")
+        || path.starts_with("../");
+    let has_user = path.contains(':') && path.contains('@');
+    let has_password = path.to_ascii_lowercase().contains("password");
+    !is_plainly_a_path && (has_user || (has_password && path.contains('=')))
 }
 
 #[cfg(test)]
@@ -104,8 +129,12 @@ mod tests {
             ("sqlite:///var/lib/vitals.db", file("/var/lib/vitals.db")),
             ("SQLite://vitals.db", file("vitals.db")),
             ("sqlite:vitals.db", file("vitals.db")),
+            ("SQLite:vitals.db", file("vitals.db")),
             ("vitals.db", file("vitals.db")),
             ("/var/lib/what?.db", file("/var/lib/what?.db")),
+            ("/var/lib/at 12:00@home.db", file("/var/lib/at 12:00@home.db")),
+            ("./12:00.db", file("./12:00.db")),
+            ("me@home.db", file("me@home.db")),
             ("sqlite://my files/50%.db", file("my files/50%.db")),
             ("sqlite://:memory:", memory.clone()),
             ("sqlite::memory:", memory.clone()),
@@ -142,6 +171,21 @@ mod tests {
             "postgres:user:s3cret@host",
             "postgres://user:s3cret@a@host/db",
             "file:s3cret",
+            "Postgres:vitals:s3cret@db",
+            "POSTGRESQL:vitals",
+            "postgress:/u:s3cret@h/db",
+            "postgres//u:s3cret@h/db",
+            "postgres;//u:s3cret@h/db",
+            "user:s3cret@h:5432/db",
+            "my_user:s3cret@h:5432/db",
+            ":s3cret@h/db",
+            "//user:s3cret@h/db",
+            "sqlite:user:s3cret@h/db",
+            "sqlite://user:s3cret@h/db",
+            "sqlite://postgres://user:s3cret@h/db",
+            "host=h user=u password=s3cret",
+            "Password = s3cret",
+            "C:\\s3cret.db",
             "://s3cret",
             "nul\0s3cret",
         ] {

@@ -170,6 +170,8 @@ fn no_refusal_repeats_the_database_url() {
             "--database-url=postgres://me:s3cret@host/db",
         ],
         &["--database-url", "a.db", "postgres://me:s3cret@host/db"],
+        &["--database-url", "Postgres:me:s3cret@host/db"],
+        &["--database-url", "me:s3cret@host/db"],
     ] {
         let sentence = refusal(flags);
         assert!(!sentence.contains("s3cret"), "{sentence}");
