@@ -1,5 +1,7 @@
 //! What can go wrong with the store, as its callers tell it apart. What a client hears of it is the API's knowledge.
 
+use std::error::Error;
+
 use diesel::result::Error as DieselError;
 
 use crate::vitals::database::{ErrorKind, RunError};
@@ -70,8 +72,28 @@ impl From<DieselError> for StoreError {
     }
 }
 
-impl From<RunError<DieselError>> for StoreError {
-    fn from(error: RunError<DieselError>) -> Self {
+/// Why the work on a connection came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkError {
+    /// The turn to write did not come: no statement ran, so it is no error of the database.
+    #[error("the turn to write did not come in time")]
+    TurnMissed,
+    /// A statement failed.
+    #[error("a statement failed: {0}")]
+    Query(#[source] DieselError),
+}
+
+impl From<WorkError> for StoreError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::TurnMissed => Self::Busy,
+            WorkError::Query(error) => error.into(),
+        }
+    }
+}
+
+impl<E: Into<Self> + Error + 'static> From<RunError<E>> for StoreError {
+    fn from(error: RunError<E>) -> Self {
         match error {
             RunError::Saturated | RunError::Timeout => Self::Overloaded,
             RunError::Unavailable | RunError::Cancelled => Self::Unreachable,

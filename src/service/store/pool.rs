@@ -1,16 +1,16 @@
 //! The pools of connections, the way off the event loops, and the order of writers: nothing else of the store knows
 //! any of them.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel::r2d2::{self, ConnectionManager};
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use parking_lot::Mutex;
 
 use super::connection::{self, BUSY_TIMEOUT, Connection};
-use super::error::StoreError;
+use super::error::{StoreError, WorkError};
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
@@ -94,10 +94,13 @@ impl Connections {
         let turn = self.turn.clone();
         let work = move |connection: &mut Connection| {
             let _turn = match &turn {
-                Some(turn) => Some(turn.try_lock_for(BUSY_TIMEOUT).ok_or_else(locked)?),
+                Some(turn) => {
+                    let turn = turn.try_lock_for(BUSY_TIMEOUT);
+                    Some(turn.ok_or(WorkError::TurnMissed)?)
+                }
                 None => None,
             };
-            work(connection)
+            work(connection).map_err(WorkError::Query)
         };
         self.wait_for(self.writers.run(work)).await
     }
@@ -106,10 +109,13 @@ impl Connections {
     ///
     /// Work that has begun by then still ends by itself, and keeps its connection until it does: the server gives up a
     /// statement after the pool timeout, and the network a connection on which nothing moves.
-    async fn wait_for<T>(
+    async fn wait_for<T, E>(
         &self,
-        work: impl Future<Output = Result<T, RunError<DieselError>>>,
-    ) -> Result<T, StoreError> {
+        work: impl Future<Output = Result<T, RunError<E>>>,
+    ) -> Result<T, StoreError>
+    where
+        E: Into<StoreError> + Error + 'static,
+    {
         let Some(patience) = self.patience else {
             return Ok(work.await?);
         };
@@ -126,14 +132,6 @@ impl Connections {
     ) -> Result<T, CheckoutError> {
         Ok(work(&mut *self.writers.get()?))
     }
-}
-
-/// The turn did not come, for another process has the database: what SQLite itself would say.
-fn locked() -> DieselError {
-    DieselError::DatabaseError(
-        DatabaseErrorKind::Unknown,
-        Box::new("database is locked".to_owned()),
-    )
 }
 
 /// A pool whose connections are open, and stay so: a file does not go away as a server may, so there is nothing to be

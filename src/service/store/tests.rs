@@ -9,6 +9,7 @@ use diesel::connection::SimpleConnection as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::registry::Format;
 
 fn settings(path: &Path) -> DatabaseSettings {
     DatabaseSettings {
@@ -181,6 +182,40 @@ async fn writers_wait_for_each_other() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (1..=200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_writer_who_misses_the_turn_is_told_so_and_counts_no_query() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    let vitals = Vitals::builder().build().unwrap();
+    let settings = DatabaseSettings {
+        pool_size: 6,
+        ..settings(&path)
+    };
+    let store = Store::open(&settings, &vitals).unwrap();
+    let mut other = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+
+    let writes: Vec<_> = (0..3)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create(fields("Ada")).await })
+        })
+        .collect();
+    for write in writes {
+        let refused = write.await.unwrap();
+        assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+    }
+    let metrics = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
+    let errors: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("db_query_errors_total{") && !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(
+        errors,
+        [r#"db_query_errors_total{operation="insert",kind="busy"} 1"#]
+    );
 }
 
 #[tokio::test]

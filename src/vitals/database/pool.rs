@@ -33,7 +33,7 @@ use crate::vitals::reading::Reading;
 
 use super::manager::{Health, Manager, Opener, OutageLog};
 use super::metrics::Metrics;
-use super::recorder::record_error;
+use super::recorder::{Recorder, record_error};
 use super::statements::Statements;
 
 /// How many callers may stand in line, unless set otherwise.
@@ -369,6 +369,10 @@ where
         };
         if !wait.served() {
             return Err(RunError::Cancelled);
+        }
+        // What was done to the connection until now, such as setting it up, is not this caller's.
+        if let Some(recorder) = Recorder::of(&mut *connection) {
+            recorder.turn_over();
         }
         work(&mut connection).map_err(|error| {
             if let Some(error) = database_error(&error) {

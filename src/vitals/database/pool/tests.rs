@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
-use diesel::result::Error;
+use diesel::result::{DatabaseErrorKind, Error};
 use tempfile::TempDir;
 
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
@@ -367,6 +367,35 @@ async fn the_error_of_the_work_is_returned_and_counted_once() {
         pooled.fixture.errors(),
         [("insert".to_owned(), "unique_violation".to_owned(), 2)]
     );
+}
+
+/// Sets a connection up by a statement.
+#[derive(Debug)]
+struct SetUp;
+
+impl CustomizeConnection<SqliteConnection, r2d2::Error> for SetUp {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), r2d2::Error> {
+        connection
+            .batch_execute("PRAGMA foreign_keys = ON")
+            .map_err(r2d2::Error::QueryError)
+    }
+}
+
+#[actix_web::test]
+async fn an_error_of_work_that_ran_no_query_is_not_blamed_on_the_setting_up() {
+    let pooled = pooled(|builder| of_size(1)(builder).connection_customizer(Box::new(SetUp)));
+    let error = pooled
+        .pool
+        .run(|_| {
+            Err::<(), _>(Error::DatabaseError(
+                DatabaseErrorKind::Unknown,
+                Box::new("database is locked".to_owned()),
+            ))
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(error, RunError::Query(Error::DatabaseError(..))));
+    assert_eq!(pooled.fixture.errors(), []);
 }
 
 #[actix_web::test]
