@@ -272,14 +272,20 @@ fn alertmanager_accepts_its_configuration() {
 fn systemd_accepts_the_unit() {
     let unit = read(&deploy().join("systemd/actix-vitals.service"));
     for line in [
-        "Type=notify",
-        "WatchdogSec=30",
+        "Type=exec",
+        "Restart=on-failure",
         "DynamicUser=yes",
         "ProtectSystem=strict",
     ] {
         assert!(
             unit.lines().any(|each| each == line),
             "the unit says {line}"
+        );
+    }
+    for promise in ["Type=notify", "WatchdogSec=", "ExecReload="] {
+        assert!(
+            !unit.contains(promise),
+            "the unit says {promise}, which the service does not keep"
         );
     }
     let Some(analyze) = tools::tool("systemd_accepts_the_unit", "systemd-analyze") else {
