@@ -12,14 +12,15 @@ mod database_url;
 mod postgres_url;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::vitals::{self, Vitals};
 
@@ -43,7 +44,7 @@ Examples:
   The same by environment, as in a unit file or a container:
       VITALS_LISTEN=0.0.0.0:8000 DATABASE_URL=sqlite:///var/lib/vitals/vitals.db actix-vitals
 
-A flag wins over its variable. Durations are written like 500ms, 2s or 1m30s.
+A flag wins over its variable; an empty variable is as good as none, except for DATABASE_URL. Durations are written like 500ms, 2s or 1m30s.
 A bad setting ends the program with one sentence and exit code 2, a failed start with exit code 1.";
 
 /// Everything that can be set, by area.
@@ -80,15 +81,15 @@ pub struct ServerSettings {
     pub ops_listen: Option<SocketAddr>,
 
     /// Worker threads that serve requests [default: the cores]
-    #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", value_parser = values::workers)]
+    #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", allow_hyphen_values = true, value_parser = values::workers)]
     pub workers: Option<usize>,
 
     /// Largest request body, in bytes, or with a unit: KiB, MiB
-    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", value_parser = values::body_limit)]
+    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", allow_hyphen_values = true, value_parser = values::body_limit)]
     pub body_limit: usize,
 
     /// How long requests in flight may take to finish at shutdown
-    #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Duration,
 }
 
@@ -101,11 +102,11 @@ pub struct DatabaseSettings {
     pub url: DatabaseUrl,
 
     /// Most connections to the database at a time
-    #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", value_parser = values::pool_size)]
+    #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::pool_size)]
     pub pool_size: u32,
 
     /// How long a request waits for a connection, and PostgreSQL works on a statement, before the answer is 503
-    #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = values::positive_duration)]
+    #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub pool_timeout: Duration,
 }
 
@@ -114,11 +115,11 @@ pub struct DatabaseSettings {
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {
     /// Most series of a family; label sets beyond it share one series labelled `overflow`
-    #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", value_parser = values::max_series)]
+    #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", allow_hyphen_values = true, value_parser = values::max_series)]
     pub max_series: usize,
 
     /// Most native histogram buckets exposed for a series
-    #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", value_parser = values::native_buckets)]
+    #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", allow_hyphen_values = true, value_parser = values::native_buckets)]
     pub native_buckets: usize,
 
     /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas
@@ -127,6 +128,7 @@ pub struct MetricsSettings {
         env = "VITALS_LATENCY_BUCKETS",
         value_name = "SECONDS",
         default_value = "0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
+        allow_hyphen_values = true,
         value_parser = values::latency_buckets
     )]
     pub latency_buckets: LatencyBuckets,
@@ -136,7 +138,7 @@ pub struct MetricsSettings {
     pub exclude: Vec<String>,
 
     /// How often a request must run one statement to be suspected of doing so in a loop; 0 suspects none
-    #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", value_parser = values::n_plus_one)]
+    #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::n_plus_one)]
     pub n_plus_one: u32,
 
     /// Tell clients where the time of their requests went, in the header Server-Timing
@@ -161,8 +163,8 @@ impl MetricsSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogSettings {
-    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn
-    #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info", value_parser = values::log_filter)]
+    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn. actix_http reports connections that break, which any client can do at will
+    #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info,actix_http=off", value_parser = values::log_filter)]
     pub filter: LogFilter,
 
     /// Form of the log, which goes to stderr: text or json
@@ -203,14 +205,47 @@ impl Settings {
         I: IntoIterator,
         I::Item: Into<OsString> + Clone,
     {
-        Self::command()
-            .try_get_matches_from(arguments)
+        let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+        let is_empty =
+            |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+        without_variables(Self::command(), is_empty)
+            .try_get_matches_from(&arguments)
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Answer(error),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    Stop::Answer(with_every_variable(&arguments).unwrap_or(error))
+                }
                 _ => Stop::BadSetting(sentence(&error)),
             })
     }
+}
+
+/// The command as it is without those variables that are empty.
+///
+/// The database's stays: a service must not begin with a new file where somebody meant to name its database.
+fn without_variables(command: Command, is_empty: impl Fn(&OsStr) -> bool) -> Command {
+    command.mut_args(|argument| {
+        let ignored =
+            argument.get_id() != "database_url" && argument.get_env().is_some_and(&is_empty);
+        if ignored {
+            argument.env(Resettable::Reset)
+        } else {
+            argument
+        }
+    })
+}
+
+/// Help that names every variable, also those that are empty now.
+fn with_every_variable(arguments: &[OsString]) -> Option<clap::Error> {
+    Settings::command()
+        .try_get_matches_from(arguments)
+        .err()
+        .filter(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            )
+        })
 }
 
 /// What is wrong, in one sentence. clap's own message has several lines, and quotes the value, which may be a secret.

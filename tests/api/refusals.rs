@@ -44,6 +44,11 @@ async fn only_json_is_accepted() {
         (Some("application/x-www-form-urlencoded"), "a form"),
         (Some("application/jsonx"), "a longer name"),
         (Some("json"), "no media type"),
+        (Some("application/json; charset=utf-16"), "UTF-16"),
+        (
+            Some("application/json; charset=utf-8; charset=latin1"),
+            "two charsets",
+        ),
     ] {
         let mut request = server.request(Method::POST, "/data").body(body.clone());
         if let Some(content_type) = content_type {
@@ -52,7 +57,11 @@ async fn only_json_is_accepted() {
         expect_problem(&Answer::of(request).await, 415, why);
     }
     assert_eq!(server.get("/data").await.text, "[]");
-    for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
+    for content_type in [
+        "application/json; charset=utf-8",
+        "application/json; charset=\"UTF-8\"",
+        "Application/JSON",
+    ] {
         let request = server
             .request(Method::POST, "/data")
             .header("content-type", content_type)

@@ -93,6 +93,31 @@ fn a_bad_variable_is_named_too() {
 }
 
 #[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let server = Server::start();
+    let output = run_to_end(
+        &["--listen", server.authority()],
+        &[
+            ("VITALS_OPS_LISTEN", ""),
+            ("VITALS_EXCLUDE", ""),
+            ("VITALS_WORKERS", ""),
+            ("VITALS_POOL_TIMEOUT", ""),
+        ],
+    );
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "it failed over the address, not over a setting"
+    );
+}
+
+#[test]
+fn an_empty_database_url_is_refused() {
+    let stderr = refusal(&[], &[("DATABASE_URL", "")]);
+    assert!(stderr.contains("DATABASE_URL"), "{stderr}");
+}
+
+#[test]
 fn an_unknown_flag_is_refused() {
     assert!(refusal(&["--colour", "red"], &[]).contains("--colour"));
 }

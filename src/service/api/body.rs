@@ -6,6 +6,7 @@ use std::pin::Pin;
 use actix_web::dev::Payload as RawPayload;
 use actix_web::error::PayloadError;
 use actix_web::http::{StatusCode, header};
+use actix_web::mime::Mime;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ pub(super) struct BodyLimit(pub(super) usize);
 
 /// The body of a request that must be a JSON object.
 ///
-/// Anything but JSON is refused with 415, a body over the limit with 413, malformed JSON with 400, and JSON that is no
+/// Anything but JSON in UTF-8 is refused with 415, a body over the limit with 413, malformed JSON with 400, and JSON that is no
 /// object with 422. Of members that are given twice, the last counts.
 #[derive(Debug)]
 pub(super) struct JsonObject(pub(super) Map<String, Value>);
@@ -49,10 +50,14 @@ impl FromRequest for JsonObject {
 
 /// Refuses by its head what need not be read, and gives the limit for what must.
 fn check_head(request: &HttpRequest) -> Result<BodyLimit, Problem> {
-    if !is_json(request) {
+    let kind = request.mime_type().ok().flatten();
+    let Some(kind) = kind.filter(is_json) else {
         return Err(unsupported(
             "The body must be JSON, with `Content-Type: application/json`.",
         ));
+    };
+    if !is_utf_8(&kind) {
+        return Err(unsupported("The body must be JSON in UTF-8."));
     }
     if request
         .headers()
@@ -79,12 +84,22 @@ fn check_head(request: &HttpRequest) -> Result<BodyLimit, Problem> {
 }
 
 /// Whether the content is `application/json`, or of a type that says it is JSON (RFC 6839, section 3.1).
-fn is_json(request: &HttpRequest) -> bool {
-    let Ok(Some(kind)) = request.mime_type() else {
-        return false;
-    };
+fn is_json(kind: &Mime) -> bool {
     kind.type_() == "application"
         && (kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json"))
+}
+
+/// Whether the type names no other charset than UTF-8, or ASCII, which is a part of it. JSON has no other (RFC 8259,
+/// section 8.1), and no such parameter, but clients send it.
+fn is_utf_8(kind: &Mime) -> bool {
+    kind.params()
+        .filter(|(name, _)| *name == "charset")
+        .all(|(_, charset)| {
+            let charset = charset.as_str().trim_matches('"');
+            ["utf-8", "utf8", "us-ascii"]
+                .iter()
+                .any(|known| charset.eq_ignore_ascii_case(known))
+        })
 }
 
 fn parse(body: &Bytes) -> Result<JsonObject, Problem> {

@@ -70,7 +70,10 @@ fn number(
         errors.push(FieldError::new(name, "must be given once"));
         return None;
     }
-    let number = value.parse().ok().filter(|number| range.contains(number));
+    let number = Some(value)
+        .filter(|value| !value.starts_with('+'))
+        .and_then(|value| value.parse().ok())
+        .filter(|number| range.contains(number));
     if number.is_none() {
         errors.push(FieldError::new(
             name,
@@ -114,6 +117,9 @@ mod tests {
             ("limit=ten", &["limit"]),
             ("limit=1.5", &["limit"]),
             ("limit=%FF", &["limit"]),
+            ("limit=%2B5", &["limit"]),
+            ("skip=%2B5", &["skip"]),
+            ("skip=+5", &["skip"]),
             ("limit=1&limit=2", &["limit"]),
             ("skip=-1", &["skip"]),
             ("skip=9223372036854775808", &["skip"]),

@@ -132,7 +132,10 @@ mod tests {
             ("SQLite:vitals.db", file("vitals.db")),
             ("vitals.db", file("vitals.db")),
             ("/var/lib/what?.db", file("/var/lib/what?.db")),
-            ("/var/lib/at 12:00@home.db", file("/var/lib/at 12:00@home.db")),
+            (
+                "/var/lib/at 12:00@home.db",
+                file("/var/lib/at 12:00@home.db"),
+            ),
             ("./12:00.db", file("./12:00.db")),
             ("me@home.db", file("me@home.db")),
             ("sqlite://my files/50%.db", file("my files/50%.db")),

@@ -41,7 +41,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
     assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
     assert!(!settings.metrics.server_timing);
-    assert_eq!(settings.log.filter.to_string(), "info");
+    assert_eq!(settings.log.filter.to_string(), "info,actix_http=off");
     assert_eq!(settings.log.format, LogFormat::Text);
 }
 
@@ -153,6 +153,36 @@ fn a_refusal_names_the_variable_too() {
         refusal(&["--workers", "none"]),
         "--workers (VITALS_WORKERS) must be a whole number from 1 to 1024, not `none`."
     );
+}
+
+#[test]
+fn a_negative_number_is_a_bad_value_and_no_flag() {
+    for (flags, expected) in [
+        (
+            ["--shutdown-timeout", "-1s"],
+            "--shutdown-timeout (VITALS_SHUTDOWN_TIMEOUT) must be a duration of at most a day, such as 500ms, 2s or 1m30s, not `-1s`.",
+        ),
+        (
+            ["--workers", "-1"],
+            "--workers (VITALS_WORKERS) must be a whole number from 1 to 1024, not `-1`.",
+        ),
+        (
+            ["--latency-buckets", "-1,1"],
+            "--latency-buckets (VITALS_LATENCY_BUCKETS) must list positive numbers of seconds, such as 0.01,0.1,1, not `-1`.",
+        ),
+    ] {
+        assert_eq!(refusal(&flags), expected);
+    }
+}
+
+#[test]
+fn an_empty_variable_is_none_but_for_the_databases() {
+    let command = without_variables(Settings::command(), |_| true);
+    let variables: Vec<_> = command
+        .get_arguments()
+        .filter_map(clap::Arg::get_env)
+        .collect();
+    assert_eq!(variables, ["DATABASE_URL"]);
 }
 
 #[test]
