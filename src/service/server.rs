@@ -119,7 +119,8 @@ impl Server {
     /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish within the shutdown timeout.
     ///
     /// From the signal on `/readyz` answers 503. The public listener closes at once, so that can be seen only where the
-    /// operators have a listener of their own, which closes last. A second signal ends it at once.
+    /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
+    /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
         let health = self.health.clone();
