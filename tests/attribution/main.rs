@@ -3,8 +3,10 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
     clippy::float_cmp,
-    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
+    reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
 )]
 
 #[macro_use]
