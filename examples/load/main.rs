@@ -71,6 +71,8 @@ async fn main() -> ExitCode {
 async fn run(options: &Options) -> Result<bool, String> {
     let url = options.url.trim_end_matches('/').to_owned();
     let client = Client::builder()
+        // Sooner than the server, which closes after five: or a request may meet a closing connection.
+        .pool_idle_timeout(std::time::Duration::from_secs(2))
         .no_proxy()
         .timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(usize::from(options.clients))

@@ -80,6 +80,8 @@ impl Load {
     pub(crate) fn start(url: &str, clients: usize) -> Self {
         let shared = Arc::new(Shared {
             client: Client::builder()
+                // Sooner than the server, which closes after five: or a request may meet a closing connection.
+                .pool_idle_timeout(std::time::Duration::from_secs(2))
                 .no_proxy()
                 .timeout(Duration::from_secs(30))
                 .build()
@@ -104,7 +106,12 @@ impl Load {
         let watched = Arc::clone(&shared);
         tasks.push(tokio::spawn(async move {
             // Connections of its own, that the clients do not fill.
-            let client = Client::builder().no_proxy().build().expect("a client");
+            let client = Client::builder()
+                // Sooner than the server, which closes after five: or a request may meet a closing connection.
+                .pool_idle_timeout(std::time::Duration::from_secs(2))
+                .no_proxy()
+                .build()
+                .expect("a client");
             while !watched.stopped.load(Ordering::Relaxed) {
                 watched.look_alive(&client).await;
                 tokio::time::sleep(LIVENESS_PAUSE).await;

@@ -81,7 +81,12 @@ impl Scene {
         ];
         let server = Server::start_on(database.clone(), &flags);
         server.create("Ada").await;
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = reqwest::Client::builder()
+            // Sooner than the server, which closes after five: or a request may meet a closing connection.
+            .pool_idle_timeout(std::time::Duration::from_secs(2))
+            .no_proxy()
+            .build()
+            .unwrap();
         let meter = Meter::start(client, &server.url(""), None).await.unwrap();
         let mut scene = Self {
             load: Load::start(&server.url(""), clients),

@@ -66,6 +66,8 @@ fn promql_blocks(markdown: &str) -> Vec<String> {
 /// Creates, reads, lists, replaces and deletes without end, with a refused request in every round.
 async fn keep_busy(url: String) {
     let client = Client::builder()
+        // Sooner than the server, which closes after five: or a request may meet a closing connection.
+        .pool_idle_timeout(std::time::Duration::from_secs(2))
         .no_proxy()
         .build()
         .expect("an HTTP client");

@@ -154,6 +154,8 @@ impl Server {
             directory,
             data,
             client: Client::builder()
+                // Sooner than the server, which closes after five: or a request may meet a closing connection.
+                .pool_idle_timeout(std::time::Duration::from_secs(2))
                 .no_proxy()
                 .timeout(Duration::from_secs(30))
                 .build()
