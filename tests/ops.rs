@@ -283,6 +283,27 @@ async fn a_scrape_that_takes_too_long_is_given_up() {
 }
 
 #[actix_web::test]
+async fn a_collector_that_hangs_keeps_its_place_and_takes_no_more_threads() {
+    let vitals = vitals();
+    let gatherings = register(&vitals, "hanging", || {
+        thread::sleep(Duration::from_secs(2));
+        Ok(())
+    });
+    let mut settings = ScrapeSettings::default();
+    settings.timeout = Duration::from_millis(50);
+    settings.max_in_flight = 2;
+    let app = app(&vitals, settings).await;
+    for _ in 0..6 {
+        assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
+    }
+    assert_eq!(
+        gatherings.load(Ordering::SeqCst),
+        2,
+        "no more gatherings than places"
+    );
+}
+
+#[actix_web::test]
 async fn a_collector_that_fails_or_panics_costs_its_own_rows_and_is_counted() {
     let vitals = vitals();
     register(&vitals, "failing", || Err("no luck".into()));

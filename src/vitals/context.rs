@@ -6,9 +6,10 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -20,13 +21,36 @@ use crate::registry::SpanContext;
 const SHAPES: usize = 32;
 
 /// What is known of one request, shared by all that works for it, on whichever thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RequestContext {
     span: Option<SpanContext>,
     queries: AtomicU64,
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
     shapes: [ShapeCount; SHAPES],
+    at_the_end: OnceLock<AtTheEnd>,
+}
+
+/// What is to be done with a context when all work for its request is done.
+type AtTheEnd = Box<dyn Fn(&RequestContext) + Send + Sync>;
+
+impl fmt::Debug for RequestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("span", &self.span)
+            .field("queries", &self.queries())
+            .field("database_time", &self.database_time())
+            .field("pool_wait", &self.pool_wait())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        if let Some(at_the_end) = self.at_the_end.take() {
+            at_the_end(self);
+        }
+    }
 }
 
 /// A statement shape's number in the upper half, how often it was run in the lower. Zero where there is none yet.
@@ -57,15 +81,21 @@ impl ShapeCount {
 impl RequestContext {
     /// The context of a request that is part of a sampled trace.
     pub(crate) fn of_span(span: SpanContext) -> Self {
-        Self {
-            span: Some(span),
-            ..Self::default()
-        }
+        let mut context = Self::default();
+        context.span = Some(span);
+        context
     }
 
     /// The caller's span, if the request is part of a sampled trace.
     pub fn span(&self) -> Option<SpanContext> {
         self.span
+    }
+
+    /// Does `f` with the context when nobody works for the request any more: at once, if that is so already. For the
+    /// request that is over while a query of it still runs on another thread.
+    pub(crate) fn when_done(self: Arc<Self>, f: impl Fn(&Self) + Send + Sync + 'static) {
+        // Set once, by the one record of the request.
+        drop(self.at_the_end.set(Box::new(f)));
     }
 
     /// Adds a query, how long it took, and its shape if that is known.
@@ -175,9 +205,13 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Option<SpanContext> {
 /// Gives `f` the context of the request that this thread works for, to run with on another thread.
 pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
-    move || match context {
-        Some(context) => within(&mut Some(context), f),
-        None => f(),
+    // What is logged on the other thread belongs to the request too.
+    let log_span = tracing::Span::current();
+    move || {
+        log_span.in_scope(|| match context {
+            Some(context) => within(&mut Some(context), f),
+            None => f(),
+        })
     }
 }
 

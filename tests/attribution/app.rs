@@ -223,6 +223,7 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
         .route("/loop", route(|connection: &mut C| names(connection, 50)))
         .route("/few", route(|connection: &mut C| names(connection, 9)))
         .route("/nested", route(nested::<C>))
+        .route("/late", web::get().to(late::<C>))
         .route(
             "/unique",
             route(|connection: &mut C| connection.insert(3, "two")),
@@ -239,6 +240,18 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
 
 fn route<C: Engine, T: Send + 'static>(work: fn(&mut C) -> QueryResult<T>) -> actix_web::Route {
     web::get().to(move |pool: web::Data<Pool<C>>| async move { answer(pool.run(work).await) })
+}
+
+/// Gives up waiting for a query before it is run.
+async fn late<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
+    let query = pool.run(|connection| {
+        std::thread::sleep(Duration::from_millis(300));
+        connection.count()
+    });
+    match tokio::time::timeout(Duration::from_millis(20), query).await {
+        Ok(_) => HttpResponse::Ok().finish(),
+        Err(_) => HttpResponse::ServiceUnavailable().finish(),
+    }
 }
 
 fn answer<T>(result: Result<T, RunError<diesel::result::Error>>) -> HttpResponse {

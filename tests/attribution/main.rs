@@ -92,6 +92,7 @@ macro_rules! on_each_database {
 
 on_each_database! {
     known_traffic_moves_every_family_by_exactly_the_right_amount
+    a_query_that_outlives_its_request_is_attributed_when_it_is_done
     a_request_that_waits_for_the_pool_is_told_so
     no_answer_bears_server_timing_unless_asked_for
     the_threshold_of_suspicion_can_be_set_and_turned_off
@@ -204,6 +205,41 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>
         ];
         moves_exactly(&app, "/unique", 1.0, &unique).await;
     }
+}
+
+async fn a_query_that_outlives_its_request_is_attributed_when_it_is_done<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
+    app.vitals.statements().reset();
+    let before = app.scrape();
+    assert_eq!(app.get("/late").await.status, 503);
+    let queries = [
+        "http_request_db_queries_count",
+        "http_request_db_queries_sum",
+        "db_queries_total",
+    ];
+    assert!(
+        moved(&before, &app.scrape(), &queries).is_empty(),
+        "the query is not done yet"
+    );
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while moved(&before, &app.scrape(), &queries).len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "never attributed");
+        actix_web::rt::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(
+        moved(&before, &app.scrape(), &queries),
+        BTreeMap::from([
+            ("http_request_db_queries_count /late GET".to_owned(), 1.0),
+            ("http_request_db_queries_sum /late GET".to_owned(), 1.0),
+            ("db_queries_total select".to_owned(), 1.0),
+        ])
+    );
+    assert_eq!(
+        app.statements("").await[0]["endpoints"],
+        serde_json::json!(["GET /late"])
+    );
 }
 
 async fn a_request_that_waits_for_the_pool_is_told_so<C: Backed>() {

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use actix_vitals::{registry::Format, vitals::Vitals};
+use actix_vitals::{
+    registry::Format,
+    vitals::{Vitals, context::carry},
+};
 use actix_web::{
     App, HttpResponse,
     http::header::HeaderMap,
@@ -58,9 +61,14 @@ async fn serve(path: &str, traceparents: &[String]) -> (HeaderMap, String) {
 }
 
 async fn logging() -> HttpResponse {
-    tracing::info!("the handler has something to say");
+    tracing::error!("the handler has something to say");
     actix_web::rt::task::yield_now().await;
-    tracing::info!("and says it again after a pause");
+    let on_another_thread = carry(|| tracing::error!("and says it again elsewhere"));
+    let dispatcher = tracing::dispatcher::get_default(Clone::clone);
+    let said = actix_web::web::block(move || {
+        tracing::dispatcher::with_default(&dispatcher, on_another_thread)
+    });
+    said.await.expect("a thread");
     HttpResponse::Ok().finish()
 }
 
@@ -139,6 +147,7 @@ async fn log_lines_of_a_request_bear_its_trace_id() {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
+        .with_max_level(tracing::Level::ERROR)
         .with_writer(move || writer.clone())
         .finish();
     serve("/logging", &[traceparent("00")])

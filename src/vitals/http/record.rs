@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, OnceCell},
     collections::HashSet,
+    num::NonZeroU32,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -71,6 +72,40 @@ impl Recorder {
             exclude: settings.exclude.into_iter().collect(),
             repetition: Repetition::new(settings.n_plus_one),
             server_timing: settings.server_timing,
+        }
+    }
+}
+
+impl Recorder {
+    /// Observes a request's tally of the database, tells the statements who ran them if that `is_new`, and counts the
+    /// request if it ran one of them suspiciously often.
+    fn attribute(
+        &self,
+        method: &'static str,
+        endpoint: &str,
+        timing: &Timing,
+        context: &RequestContext,
+        is_new: impl Fn(NonZeroU32) -> bool,
+        log_span: Option<tracing::Span>,
+    ) {
+        let _entered = log_span.as_ref().map(tracing::Span::enter);
+        if let Timing::Answer { database, .. } = timing {
+            database.observe(context.queries(), context.database_time(), context.span());
+        }
+        let mut suspected = false;
+        for (shape, runs) in context.shapes() {
+            if is_new(shape) {
+                self.statements.ran_by(shape, method, endpoint);
+            }
+            if self.repetition.is_suspicious(runs) {
+                suspected = true;
+                if let Some(statement) = self.statements.text(shape) {
+                    self.repetition.tell(method, endpoint, &statement, runs);
+                }
+            }
+        }
+        if suspected {
+            self.families.n_plus_one.series([method, endpoint]).inc();
         }
     }
 }
@@ -168,7 +203,8 @@ pub(super) struct Record {
 #[derive(Debug)]
 struct Trace {
     parent: TraceParent,
-    /// Makes the request's log lines bear the trace's id.
+    /// Makes the request's log lines bear the trace's id. Of the highest level, so that the log's filter keeps it as long
+    /// as it keeps anything.
     log_span: tracing::Span,
 }
 
@@ -177,7 +213,7 @@ impl Trace {
         let trace_id = format!("{:032x}", parent.span.trace_id);
         Box::new(Self {
             parent,
-            log_span: tracing::info_span!("request", trace_id),
+            log_span: tracing::error_span!("request", trace_id),
         })
     }
 
@@ -358,17 +394,13 @@ impl Record {
         let elapsed = self.started.elapsed().as_secs_f64();
         match &series.timing {
             Timing::Answer {
-                latency,
-                database_queries,
-                database_seconds,
+                latency, database, ..
             } => {
-                let (span, context) = (self.span(), self.context.as_deref());
-                let queries = context.map_or(0, RequestContext::queries);
-                let database_time = context.map_or(Duration::ZERO, RequestContext::database_time);
                 series.requests.inc();
-                latency.observe_with(elapsed, span.as_ref());
-                database_queries.observe_with(queries as f64, span.as_ref());
-                database_seconds.observe_with(database_time.as_secs_f64(), span.as_ref());
+                latency.observe_with(elapsed, self.span().as_ref());
+                if self.context.is_none() {
+                    database.observe(0, Duration::ZERO, self.span());
+                }
             }
             Timing::Stream { active, duration } => {
                 active.dec();
@@ -376,7 +408,7 @@ impl Record {
             }
         }
         self.observe_sizes(&series, body.bytes);
-        if let Some(context) = &self.context {
+        if let Some(context) = self.context.take() {
             self.attribute(&series, context);
         }
         if let Some(phase) = aborted {
@@ -384,28 +416,36 @@ impl Record {
         }
     }
 
-    /// Tells the statements who ran them, and counts the request if it ran one of them suspiciously often.
-    fn attribute(&self, series: &Series, context: &RequestContext) {
+    /// Observes what the request has asked of the database, when nobody works for it any more.
+    ///
+    /// That is now, as a rule. Where a client has left, or the handler has given up waiting, a query may still run.
+    fn attribute(&self, series: &Rc<Series>, context: Arc<RequestContext>) {
         let recorder = &self.worker.recorder;
-        let mut suspected = false;
-        for (shape, runs) in context.shapes() {
-            if series.statements.is_first(shape) {
-                recorder
-                    .statements
-                    .ran_by(shape, self.method, &series.endpoint);
-            }
-            if recorder.repetition.is_suspicious(runs) {
-                suspected = true;
-                if let Some(statement) = recorder.statements.text(shape) {
-                    let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
-                    (recorder.repetition).tell(self.method, &series.endpoint, &statement, runs);
-                }
-            }
+        let log_span = self.trace.as_ref().map(|trace| trace.log_span.clone());
+        if Arc::strong_count(&context) == 1 {
+            let is_new = |shape| series.statements.is_first(shape);
+            recorder.attribute(
+                self.method,
+                &series.endpoint,
+                &series.timing,
+                &context,
+                is_new,
+                log_span,
+            );
+            return;
         }
-        if suspected {
-            let route = [self.method, &*series.endpoint];
-            self.families().n_plus_one.series(route).inc();
-        }
+        let (recorder, method) = (Arc::clone(recorder), self.method);
+        let (endpoint, timing) = (series.endpoint.clone(), series.timing.clone());
+        context.when_done(move |context| {
+            recorder.attribute(
+                method,
+                &endpoint,
+                &timing,
+                context,
+                |_| true,
+                log_span.clone(),
+            );
+        });
     }
 
     /// Counts a request whose client left before the head of an answer was sent.

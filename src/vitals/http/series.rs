@@ -1,13 +1,13 @@
 //! From the labels of an answered request to the handles it is recorded through: a cache that each worker thread has
 //! for itself, so that a known label set costs one hash and one comparison, and neither a lock nor an allocation.
 
-use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
+use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::http::StatusCode;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::families::Families;
-use crate::registry::{Counter, Gauge, Histogram, Resolved};
+use crate::registry::{Counter, Gauge, Histogram, Resolved, SpanContext};
 
 /// What tells one [`Series`] from another.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,19 +33,33 @@ pub(super) struct Series {
 }
 
 /// Where the time goes that a request took.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Timing {
     /// Of an answer that ends: its latency, and what its request has asked of the database.
     Answer {
         latency: Arc<Histogram>,
-        database_queries: Arc<Histogram>,
-        database_seconds: Arc<Histogram>,
+        database: DatabaseUse,
     },
     /// The life of a stream, and how many are open.
     Stream {
         active: Arc<Gauge>,
         duration: Arc<Histogram>,
     },
+}
+
+/// What each request has asked of the database.
+#[derive(Clone, Debug)]
+pub(super) struct DatabaseUse {
+    queries: Arc<Histogram>,
+    seconds: Arc<Histogram>,
+}
+
+impl DatabaseUse {
+    /// Observes one request.
+    pub(super) fn observe(&self, queries: u64, time: Duration, span: Option<SpanContext>) {
+        self.queries.observe_with(queries as f64, span.as_ref());
+        self.seconds.observe_with(time.as_secs_f64(), span.as_ref());
+    }
 }
 
 impl Series {
@@ -147,8 +161,10 @@ fn make(families: &Families, labels: Labels<'_>) -> (Series, bool) {
             .try_series([method, endpoint, status.as_str()]);
         Timing::Answer {
             latency: take(latency, &mut is_own),
-            database_queries: take(families.database_queries.try_series(route), &mut is_own),
-            database_seconds: take(families.database_seconds.try_series(route), &mut is_own),
+            database: DatabaseUse {
+                queries: take(families.database_queries.try_series(route), &mut is_own),
+                seconds: take(families.database_seconds.try_series(route), &mut is_own),
+            },
         }
     };
     let requests = families

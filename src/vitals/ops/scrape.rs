@@ -48,7 +48,7 @@ type Kind = (Format, Encoding);
 pub(super) struct Scraper {
     registry: Registry,
     settings: ScrapeSettings,
-    in_flight: AtomicUsize,
+    in_flight: Arc<AtomicUsize>,
     lines: Mutex<HashMap<Kind, Arc<Line>>>,
 }
 
@@ -57,22 +57,27 @@ impl Scraper {
         Self {
             registry,
             settings,
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             lines: Mutex::default(),
         }
     }
 
-    /// A place among the scrapes in flight, given back when dropped.
-    fn admit(&self) -> Option<Admission<'_>> {
+    /// A place among the scrapes in flight, given back when the scrape and what it had begun are over.
+    fn admit(&self) -> Option<Arc<Admission>> {
         let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission(&self.in_flight);
+        let admission = Arc::new(Admission(Arc::clone(&self.in_flight)));
         (admitted < self.settings.max_in_flight).then_some(admission)
     }
 
     /// The exposition: gathered for this scrape and those of the same kind that wait together with it.
-    async fn expose(&self, kind: Kind, names: Vec<String>) -> Result<web::Bytes, Problem> {
+    async fn expose(
+        &self,
+        kind: Kind,
+        names: Vec<String>,
+        admission: Arc<Admission>,
+    ) -> Result<web::Bytes, Problem> {
         if !names.is_empty() {
-            return self.gather(kind, NameFilter::new(names)).await;
+            return self.gather(kind, NameFilter::new(names), admission).await;
         }
         let line = Arc::clone(
             self.lines
@@ -90,7 +95,8 @@ impl Scraper {
                 let _turn = line.turn.lock().await;
                 // Whoever arrives from now on may have seen more than this gathering will.
                 line.lock_next().take_if(|next| Arc::ptr_eq(next, &shared));
-                self.gather(kind, NameFilter::all()).await
+                self.gather(kind, NameFilter::all(), Arc::clone(&admission))
+                    .await
             })
             .await;
         exposition.cloned()
@@ -100,9 +106,15 @@ impl Scraper {
         &self,
         (format, encoding): Kind,
         names: NameFilter,
+        admission: Arc<Admission>,
     ) -> Result<web::Bytes, Problem> {
         let registry = self.registry.clone();
-        web::block(move || encode(&registry, format, encoding, &names))
+        let work = move || {
+            // A collector that hangs keeps its scrape's place, also when nobody waits for it any more.
+            let _admission = admission;
+            encode(&registry, format, encoding, &names)
+        };
+        web::block(work)
             .await
             .map_err(|_| {
                 Problem::new(
@@ -136,9 +148,9 @@ impl Line {
 }
 
 /// A place among the scrapes in flight.
-struct Admission<'a>(&'a AtomicUsize);
+struct Admission(Arc<AtomicUsize>);
 
-impl Drop for Admission<'_> {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -196,7 +208,7 @@ pub(super) async fn get_metrics(
         .filter_map(|(key, name)| (key == "name[]").then(|| name.into_owned()))
         .collect();
 
-    let Some(_admission) = scraper.admit() else {
+    let Some(admission) = scraper.admit() else {
         let detail = format!(
             "{} scrapes are in flight already.",
             scraper.settings.max_in_flight
@@ -205,13 +217,13 @@ pub(super) async fn get_metrics(
     };
     let exposition = tokio::time::timeout(
         scraper.settings.timeout,
-        scraper.expose((format, encoding), names),
+        scraper.expose((format, encoding), names, admission),
     )
     .await
     .map_err(|_| {
         let timeout_seconds = scraper.settings.timeout.as_secs_f64();
         let detail = format!("The scrape took longer than {timeout_seconds} seconds.");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
     })??;
 
     let mut response = HttpResponse::Ok();
