@@ -66,7 +66,7 @@ async fn logging() -> HttpResponse {
     let on_another_thread = carry(|| tracing::error!("and says it again elsewhere"));
     let dispatcher = tracing::dispatcher::get_default(Clone::clone);
     let said = actix_web::web::block(move || {
-        tracing::dispatcher::with_default(&dispatcher, on_another_thread)
+        tracing::dispatcher::with_default(&dispatcher, on_another_thread);
     });
     said.await.expect("a thread");
     HttpResponse::Ok().finish()

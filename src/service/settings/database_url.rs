@@ -107,9 +107,14 @@ fn could_hold_credentials(path: &str) -> bool {
     let is_plainly_a_path = (path.starts_with('/') && !path.starts_with("//"))
         || path.starts_with("./")
         || path.starts_with("../");
-    let has_user = path.contains(':') && path.contains('@');
-    let has_password = path.to_ascii_lowercase().contains("password");
-    !is_plainly_a_path && (has_user || (has_password && path.contains('=')))
+    let has_user = path.contains('@') && path.contains([':', '/']);
+    // A name's value: no file is called so, and libpq knows more names for a password than one.
+    let has_parameter = path.contains('=')
+        && (path.contains(char::is_whitespace)
+            || ["host", "user", "dbname", "port", "pass", "pgpass"]
+                .iter()
+                .any(|name| path.to_ascii_lowercase().contains(name)));
+    !is_plainly_a_path && (has_user || has_parameter)
 }
 
 #[cfg(test)]
@@ -188,6 +193,11 @@ mod tests {
             "sqlite://postgres://user:s3cret@h/db",
             "host=h user=u password=s3cret",
             "Password = s3cret",
+            "host=127.0.0.1 passwd=s3cret",
+            "pass=s3cret host=h",
+            "dbname=v user=postgres pgpass=s3cret",
+            "postgres//s3cret@h/db",
+            "user/s3cret@host/db",
             "C:\\s3cret.db",
             "://s3cret",
             "nul\0s3cret",

@@ -86,9 +86,9 @@ impl Recorder {
         timing: &Timing,
         context: &RequestContext,
         is_new: impl Fn(NonZeroU32) -> bool,
-        log_span: Option<tracing::Span>,
+        log_span: Option<&tracing::Span>,
     ) {
-        let _entered = log_span.as_ref().map(tracing::Span::enter);
+        let _entered = log_span.map(tracing::Span::enter);
         if let Timing::Answer { database, .. } = timing {
             database.observe(context.queries(), context.database_time(), context.span());
         }
@@ -421,7 +421,7 @@ impl Record {
     /// That is now, as a rule. Where a client has left, or the handler has given up waiting, a query may still run.
     fn attribute(&self, series: &Rc<Series>, context: Arc<RequestContext>) {
         let recorder = &self.worker.recorder;
-        let log_span = self.trace.as_ref().map(|trace| trace.log_span.clone());
+        let log_span = self.trace.as_ref().map(|trace| &trace.log_span);
         if Arc::strong_count(&context) == 1 {
             let is_new = |shape| series.statements.is_first(shape);
             recorder.attribute(
@@ -434,7 +434,7 @@ impl Record {
             );
             return;
         }
-        let (recorder, method) = (Arc::clone(recorder), self.method);
+        let (recorder, method, log_span) = (Arc::clone(recorder), self.method, log_span.cloned());
         let (endpoint, timing) = (series.endpoint.clone(), series.timing.clone());
         context.when_done(move |context| {
             recorder.attribute(
@@ -443,7 +443,7 @@ impl Record {
                 &timing,
                 context,
                 |_| true,
-                log_span.clone(),
+                log_span.as_ref(),
             );
         });
     }

@@ -106,6 +106,9 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     last: Option<Token<'a>>,
+    /// A string has just been read in which a backslash escapes: so it does where the string goes on behind white space.
+    escapes: bool,
+    cut_off: bool,
 }
 
 /// A token, and whether white space or a comment stood before it.
@@ -117,7 +120,15 @@ impl<'a> Lexer<'a> {
             text,
             at: 0,
             last: None,
+            escapes: false,
+            cut_off: false,
         }
+    }
+
+    /// Whether the text has ended within a string: then what was read as strings and as what stands between them may be
+    /// the other way round.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
@@ -175,8 +186,12 @@ impl<'a> Lexer<'a> {
     }
 
     fn token(&mut self, byte: u8) -> Token<'a> {
+        let goes_on = std::mem::take(&mut self.escapes);
         match byte {
-            b'\'' => self.string(false),
+            b'\'' => {
+                self.escapes = goes_on;
+                self.string(goes_on)
+            }
             b'"' | b'`' => self.quoted_name(byte),
             b'0'..=b'9' => self.number(),
             b'.' => self.dot(),
@@ -186,12 +201,16 @@ impl<'a> Lexer<'a> {
                 self.skip_while(|byte| byte.is_ascii_digit());
                 Token::Value
             }
-            b':' | b'@' | b'#' if self.peek(1).is_some_and(begins_word) => {
+            b':' | b'@' | b'#' if self.peek(1).is_some_and(begins_word) && self.may_bind() => {
                 self.at += 1;
                 self.skip_while(in_word);
                 Token::Value
             }
             b':' if self.peek(1) == Some(b':') => self.sign(2, Token::Cast),
+            b'[' if self.is_quoting_bracket() => {
+                self.skip_past("]");
+                Token::Redacted
+            }
             b'(' | b'[' => self.sign(1, Token::Open(byte)),
             b')' | b']' => self.sign(1, Token::Close(byte)),
             b',' => self.sign(1, Token::Comma),
@@ -199,6 +218,25 @@ impl<'a> Lexer<'a> {
             _ if begins_word(byte) => self.word(),
             _ => self.operator(byte),
         }
+    }
+
+    /// Whether a sign here may begin the name of a bind, rather than be, or end, an operator: `@@`, `#`.
+    fn may_bind(&self) -> bool {
+        let before = self
+            .at
+            .checked_sub(1)
+            .and_then(|before| self.text.as_bytes().get(before));
+        !before.is_some_and(|byte| b"@#:<>=~!&|*/%^+-".contains(byte))
+            && !self.last.is_some_and(|last| last.ends_operand())
+    }
+
+    /// Whether a bracket here quotes a name, as SQLite lets it, and one with a quote in it.
+    fn is_quoting_bracket(&self) -> bool {
+        let inside = self.text[self.at..]
+            .split_once(']')
+            .map(|(inside, _)| inside);
+        inside.is_some_and(|inside| inside.contains('\''))
+            && !self.last.is_some_and(|last| last.ends_operand())
     }
 
     fn sign(&mut self, length: usize, token: Token<'a>) -> Token<'a> {
@@ -220,6 +258,7 @@ impl<'a> Lexer<'a> {
                 _ => self.at += 1,
             }
         }
+        self.cut_off = true;
         self.end();
         Token::Value
     }
@@ -312,7 +351,10 @@ impl<'a> Lexer<'a> {
         let word = &self.text[begun..self.at];
         if self.peek(0) == Some(b'\'') {
             match word {
-                "E" | "e" => return self.string(true),
+                "E" | "e" => {
+                    self.escapes = true;
+                    return self.string(true);
+                }
                 "B" | "b" | "X" | "x" | "N" | "n" => return self.string(false),
                 _ => {}
             }

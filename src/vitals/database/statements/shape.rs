@@ -4,6 +4,7 @@
 //! * comments are left out, white space is one space, and the same space stands around the same tokens;
 //! * a list of values behind `IN`, `VALUES` or `ARRAY` becomes `(?, ...)`, and equal rows behind `VALUES` become one;
 //! * names in quotes are kept where they could be names;
+//! * of a text that ends within a string only the first word is kept: its quotes were read wrongly, or are wrong;
 //! * a shape has at most [`LONGEST`] bytes, and ends in `...` where more was to follow.
 //!
 //! The shape of a shape is that shape.
@@ -16,10 +17,17 @@ pub(super) const LONGEST: usize = 4096;
 /// The shape of a statement.
 pub(super) fn shape(sql: &str) -> String {
     let mut fold = Fold::default();
-    for (spaced, token) in Lexer::new(sql) {
+    let mut lexer = Lexer::new(sql);
+    for (spaced, token) in lexer.by_ref() {
         fold.push(spaced, token);
     }
-    render(&fold.finish())
+    let mut tokens = fold.finish();
+    if lexer.is_cut_off() {
+        tokens.truncate(1);
+        tokens.retain(|(_, token)| matches!(token, Token::Word(_)));
+        tokens.push((true, Token::Ellipsis));
+    }
+    render(&tokens)
 }
 
 /// A token, and whether white space stood before it.

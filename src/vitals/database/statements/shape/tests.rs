@@ -38,7 +38,7 @@ fn literals_and_binds_are_left_out() {
             "SELECT t1.c2, t1.*",
             "digits in names",
         ),
-        ("SELECT 'open", "SELECT ?", "a string without an end"),
+        ("SELECT 'open", "SELECT ...", "a string without an end"),
         (
             "SELECT $a$ open",
             "SELECT ?",
@@ -61,6 +61,47 @@ fn literals_and_binds_are_left_out() {
         ),
     ] {
         assert_eq!(shape(sql), expected, "{why}");
+    }
+}
+
+/// Without spaces, and with a redacted name like any value.
+fn normal(shape: &str) -> String {
+    shape.replace("\"?\"", "?").split_whitespace().collect()
+}
+
+#[test]
+fn no_literal_is_left_by_quotes_that_are_read_otherwise_elsewhere() {
+    for (sql, expected, why) in [
+        (
+            "SELECT E'a'\n'b\\'hunter2'",
+            "SELECT ? ?",
+            "an escape string that goes on in the next line",
+        ),
+        (
+            r"SELECT tsv @@E'\'hunter2\''",
+            "SELECT tsv @@ ?",
+            "an operator before an escape string",
+        ),
+        (r"SELECT 5 #E'\'hunter2\''", "SELECT ? # ?", "another"),
+        (
+            "SELECT 1 AS [Bob's], 'hunter2'",
+            "SELECT ? AS ?, ?",
+            "a name in brackets, with a quote in it",
+        ),
+        (
+            "SELECT 'a', 'hunter2",
+            "SELECT ...",
+            "a string that does not end",
+        ),
+        (
+            "SELECT a FROM t WHERE b = 'x'' OR c = 'hunter2'",
+            "SELECT ...",
+            "a quote too many",
+        ),
+    ] {
+        let shape = shape(sql);
+        assert!(!shape.contains("hunter2"), "{why}: {shape}");
+        assert_eq!(normal(&shape), normal(expected), "{why}");
     }
 }
 
