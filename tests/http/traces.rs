@@ -1,21 +1,12 @@
-//! A trace's id goes from the request's `traceparent` to the exemplars, to the response and to the log.
+//! A trace's id goes from the request's `traceparent` to the exemplars and to the response; `tests/log.rs` has the log.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
-use actix_vitals::{
-    registry::Format,
-    vitals::{Vitals, context::carry},
-};
+use actix_vitals::{registry::Format, vitals::Vitals};
 use actix_web::{
     App, HttpResponse,
     http::header::HeaderMap,
     test::{TestRequest, init_service, read_body, try_call_service},
     web,
 };
-use tracing::instrument::WithSubscriber;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -26,7 +17,6 @@ async fn serve(path: &str, traceparents: &[String]) -> (HeaderMap, String) {
     let service = init_service(
         App::new()
             .route("/", web::get().to(HttpResponse::Ok))
-            .route("/logging", web::get().to(logging))
             .route(
                 "/named",
                 web::get().to(async || {
@@ -58,18 +48,6 @@ async fn serve(path: &str, traceparents: &[String]) -> (HeaderMap, String) {
     };
     let exposition = vitals.registry().encode(Format::OpenMetrics);
     (headers, String::from_utf8(exposition).expect("UTF-8"))
-}
-
-async fn logging() -> HttpResponse {
-    tracing::error!("the handler has something to say");
-    actix_web::rt::task::yield_now().await;
-    let on_another_thread = carry(|| tracing::error!("and says it again elsewhere"));
-    let dispatcher = tracing::dispatcher::get_default(Clone::clone);
-    let said = actix_web::web::block(move || {
-        tracing::dispatcher::with_default(&dispatcher, on_another_thread);
-    });
-    said.await.expect("a thread");
-    HttpResponse::Ok().finish()
 }
 
 fn traceparent(flags: &str) -> String {
@@ -125,36 +103,4 @@ async fn the_answer_to_a_panic_carries_the_trace_id_too() {
     let (headers, exposition) = serve("/panic", &[traceparent("01")]).await;
     assert_eq!(headers.get("x-request-id").expect("an id"), TRACE);
     assert!(exposition.contains("http_status=\"500\""), "{exposition}");
-}
-
-/// A log that can be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[actix_web::test]
-async fn log_lines_of_a_request_bear_its_trace_id() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::ERROR)
-        .with_writer(move || writer.clone())
-        .finish();
-    serve("/logging", &[traceparent("00")])
-        .with_subscriber(subscriber)
-        .await;
-    let log = String::from_utf8(log.0.lock().expect("the log").clone()).expect("UTF-8");
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("say")).collect();
-    assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines.iter().all(|line| line.contains(TRACE)), "{log}");
 }
