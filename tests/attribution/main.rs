@@ -103,11 +103,20 @@ on_each_database! {
     a_secret_is_told_nowhere
 }
 
+/// The log of the whole process: also of the threads that work for the pool. Set before anything is logged, for what was
+/// logged without a subscriber may stay switched off for one that comes later.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.subscriber()).unwrap();
+    log
+});
+
 /// The application over a database of its own, with a pool of so many connections.
 async fn app_on<C: Backed>(
     size: u32,
     settings: fn(Builder) -> Builder,
 ) -> Option<(TestApp<C>, Box<dyn Any>)> {
+    LazyLock::force(&LOG);
     let (url, database) = C::database()?;
     Some((start(&url, size, settings).await, database))
 }
@@ -475,12 +484,6 @@ async fn ten_thousand_values_are_one_shape<C: Backed>() {
 const SECRET: &str = "xyzzy4711plugh";
 
 async fn a_secret_is_told_nowhere<C: Backed>() {
-    // One for the whole process: also for the threads that work for the pool.
-    static LOG: LazyLock<Log> = LazyLock::new(|| {
-        let log = Log::default();
-        tracing::subscriber::set_global_default(log.subscriber()).unwrap();
-        log
-    });
     let log = LOG.clone();
     let Some((app, _database)) =
         app_on::<C>(2, |builder| builder.server_timing(true).n_plus_one(1)).await
