@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_web::{
@@ -25,6 +25,7 @@ use actix_web::{
 use super::{
     families::Families,
     labels::{UNMATCHED, client_closed_request, method_label},
+    notable::{NotableRequest, NotableRequests},
     repetition::Repetition,
     series::{Labels, Series, SeriesCache, Timing},
     server_timing,
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) n_plus_one: u32,
     /// Whether answers bear the `Server-Timing` header.
     pub(crate) server_timing: bool,
+    /// Takes the requests that are worth a look.
+    pub(crate) notable: NotableRequests,
 }
 
 /// What every worker records into, and what it leaves out.
@@ -60,6 +63,7 @@ pub(crate) struct Recorder {
     exclude: HashSet<String>,
     repetition: Repetition,
     server_timing: bool,
+    notable: NotableRequests,
 }
 
 impl Recorder {
@@ -71,7 +75,13 @@ impl Recorder {
             exclude: settings.exclude.into_iter().collect(),
             repetition: Repetition::new(settings.n_plus_one),
             server_timing: settings.server_timing,
+            notable: settings.notable,
         }
+    }
+
+    /// The requests that are worth a look.
+    pub(crate) fn notable(&self) -> &NotableRequests {
+        &self.notable
     }
 }
 
@@ -369,6 +379,19 @@ impl Record {
                 latency.observe_with(elapsed, span.as_ref());
                 database_queries.observe_with(queries as f64, span.as_ref());
                 database_seconds.observe_with(database_time.as_secs_f64(), span.as_ref());
+                let notable = &self.worker.recorder.notable;
+                if notable.wants(series.status, elapsed) {
+                    notable.keep(NotableRequest {
+                        at: SystemTime::now(),
+                        method: self.method,
+                        endpoint: Arc::clone(&series.endpoint),
+                        status: series.status.as_u16(),
+                        seconds: elapsed,
+                        database_seconds: database_time.as_secs_f64(),
+                        queries,
+                        trace_id: (self.trace.as_ref()).map(|trace| trace.parent.span.trace_id),
+                    });
+                }
             }
             Timing::Stream { active, duration } => {
                 active.dec();

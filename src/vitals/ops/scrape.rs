@@ -62,6 +62,11 @@ impl Scraper {
         }
     }
 
+    /// What is scraped.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// A place among the scrapes in flight, given back when dropped.
     fn admit(&self) -> Option<Admission<'_>> {
         let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed);
