@@ -675,11 +675,22 @@ fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
     registry.register(unwanted).unwrap();
     let levels = registry.read_levels(["pools", "one", "none"]);
     assert_eq!(levels, [Some(5.0), Some(1.0), None]);
-    assert_eq!(registry.read_levels(["other"]), [None], "what panics has no rows");
+    assert_eq!(
+        registry.read_levels(["other"]),
+        [None],
+        "what panics has no rows"
+    );
     let errors = samples(&text(&registry, Format::Text));
-    let errors_of = |name: &str| &errors[&format!("vitals_collector_errors_total{{collector=\"{name}\"}}")];
+    let errors_of =
+        |name: &str| &errors[&format!("vitals_collector_errors_total{{collector=\"{name}\"}}")];
     // Once when its level was asked for, once in the scrape.
-    assert_eq!((errors_of("several").as_str(), errors_of("unwanted").as_str()), ("0", "2"));
+    assert_eq!(
+        (
+            errors_of("several").as_str(),
+            errors_of("unwanted").as_str()
+        ),
+        ("0", "2")
+    );
 }
 
 #[test]
