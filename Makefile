@@ -8,10 +8,15 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load bench docs accuracy soak
+.PHONY: help run test lint doc-check tests load bench docs accuracy soak screenshots
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
+	@scripts/test-tools.sh
+	$(CARGO) build --quiet $(OPENSSL)
+	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)

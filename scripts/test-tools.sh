@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares the foreign tools that `make test` uses: Prometheus with promtool, PostgreSQL, Alertmanager's amtool,
-# systemd-analyze, and a Python environment with the reference parser. What cannot be prepared is left out: the tests
-# that need it say so, and fail where CI is set.
+# systemd-analyze, Chromium with the packages that drive it, and a Python environment with the reference parser. What
+# cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -39,6 +39,21 @@ need systemd systemd-analyze
 # Debian keeps PostgreSQL's programs off the search path.
 if missing initdb postgres && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     install postgresql || echo "test tools: postgresql is missing and cannot be installed" >&2
+fi
+
+need chromium chromium
+need nodejs node
+need npm npm
+
+# The packages of the browser tests, as their lock file pins them.
+browser=tests/dashboard
+if ! cmp -s "$browser/package-lock.json" "$browser/node_modules/package-lock.json"; then
+    echo "test tools: preparing $browser/node_modules"
+    if (cd "$browser" && npm ci --silent --no-audit --no-fund --ignore-scripts); then
+        cp "$browser/package-lock.json" "$browser/node_modules/package-lock.json"
+    else
+        echo "test tools: the packages of the browser tests could not be installed" >&2
+    fi
 fi
 
 # A Python environment of the project's own, with the packages that the requirements pin.

@@ -29,6 +29,7 @@ mod tests;
 mod text;
 mod time;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -441,6 +442,34 @@ impl Registry {
                     .flat_map(|registered| registered.collector.describe()),
             )
             .collect()
+    }
+
+    /// The declared family of this name, if there is one and it is of this type: for those who compute with what was
+    /// recorded. A counter goes by its full name.
+    pub fn family<M: 'static, const N: usize>(&self, name: &str) -> Option<Family<M, N>> {
+        let named = (self.inner.families.iter()).find(|family| family.header().name() == name)?;
+        let named: &dyn Any = &**named;
+        named.downcast_ref::<Family<M, N>>().cloned()
+    }
+
+    /// The counters and gauges of these names that collectors tell of at this moment, each as the sum of its series;
+    /// `None` for what none tells of. Only the collectors that describe one of the names are read, and never the
+    /// embedded registry. One that errs or panics is counted, as in a scrape.
+    pub fn read_levels<const N: usize>(&self, names: [&str; N]) -> [Option<f64>; N] {
+        let collectors = (self.inner.collectors.read())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut rows = Vec::new();
+        for Registered { collector, errors } in collectors {
+            let wanted = |family: &FamilyDescription| names.contains(&family.name.as_str());
+            if collector.describe().iter().any(wanted) && !collector::read(&*collector, &mut rows) {
+                errors.inc();
+            }
+        }
+        names.map(|name| {
+            let row = rows.iter().find(|row| row.name() == name)?;
+            collector::sum(row)
+        })
     }
 
     /// Reads the collectors, and begins an exposition of the families that `names` shows.

@@ -60,6 +60,11 @@ impl Vitals {
         self.inner.database.statements()
     }
 
+    /// The requests that are worth a look one by one: the slowest, and those that failed.
+    pub fn notable_requests(&self) -> &http::NotableRequests {
+        self.inner.http.notable()
+    }
+
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
     pub fn http(&self) -> http::Monitor {
         http::Monitor::new(Arc::clone(&self.inner.http), self.inner.runtime.clone())
@@ -193,6 +198,7 @@ impl Builder {
                 exclude: self.exclude,
                 n_plus_one: self.n_plus_one,
                 server_timing: self.server_timing,
+                notable: http::NotableRequests::new(ops::is_ops),
             },
         );
         let runtime = runtime::Runtime::declare(&mut registry, &self.latency_buckets);

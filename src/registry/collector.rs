@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::ops::Add;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use prometheus::proto::{self, MetricType};
@@ -136,14 +137,34 @@ pub(crate) struct Gathered {
     pub(crate) faulty: bool,
 }
 
+/// Appends what a collector returns; whether all went well. Where it panics, nothing is appended.
+pub(crate) fn read(collector: &dyn Collector, rows: &mut Vec<proto::MetricFamily>) -> bool {
+    let before = rows.len();
+    let outcome = catch_unwind(AssertUnwindSafe(|| collector.collect(rows)));
+    if outcome.is_err() {
+        rows.truncate(before);
+    }
+    matches!(outcome, Ok(Ok(())))
+}
+
+/// The sum of a family's series, if it is one of counters or gauges and has any.
+pub(crate) fn sum(row: &proto::MetricFamily) -> Option<f64> {
+    let series = row.get_metric().iter();
+    match row.get_field_type() {
+        MetricType::COUNTER => series
+            .map(|metric| metric.get_counter().value())
+            .reduce(Add::add),
+        MetricType::GAUGE => series
+            .map(|metric| metric.get_gauge().value())
+            .reduce(Add::add),
+        _ => None,
+    }
+}
+
 /// Reads a collector, and takes what is valid and does not write samples of a name in `claimed`.
 pub(crate) fn gather(collector: &dyn Collector, claimed: &mut HashSet<String>) -> Gathered {
     let mut rows = Vec::new();
-    let outcome = catch_unwind(AssertUnwindSafe(|| collector.collect(&mut rows)));
-    let mut faulty = !matches!(outcome, Ok(Ok(())));
-    if outcome.is_err() {
-        rows.clear();
-    }
+    let mut faulty = !read(collector, &mut rows);
     let mut families = Vec::new();
     for row in rows.iter().filter(|row| !row.get_metric().is_empty()) {
         let description = describe_row(row);

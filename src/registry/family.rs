@@ -3,6 +3,7 @@
 //! A series that exists is found under a shared lock, without allocation; callers on a hot path keep the handle they
 //! got and do not come back. What a series measures is the instruments' concern.
 
+use std::any::Any;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -316,7 +317,7 @@ impl<M, const N: usize> fmt::Debug for Family<M, N> {
 }
 
 /// A family as an exposition walks it.
-pub(crate) trait Exposed: Send + Sync {
+pub(crate) trait Exposed: Any + Send + Sync {
     fn header(&self) -> &Header;
 
     /// Appends some series from the position `from` on, with the head before the first; the position to go on from,
@@ -367,7 +368,7 @@ impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
 }
 
 /// An instrument whose value can be exposed.
-trait Instrument: Send + Sync {
+trait Instrument: Send + Sync + 'static {
     /// Brings near what [`read`](Self::read) reads, where that is much.
     fn touch(&self, _: Format) {}
 

@@ -629,6 +629,71 @@ fn counts_of_every_length_decode_to_themselves() {
 }
 
 #[test]
+fn a_declared_family_is_found_by_its_name_and_type() {
+    let mut builder = Registry::builder(clock);
+    let declared = builder.counter(Descriptor::new("a_total", "Help.", ["b"]));
+    let registry = builder.build().unwrap();
+    declared.series(["x"]).inc();
+    let found: Family<Counter, 1> = registry.family("a_total").unwrap();
+    assert_eq!(found.series(["x"]).value(), 1);
+    assert!(registry.family::<Counter, 1>("a").is_none());
+    assert!(registry.family::<Counter, 2>("a_total").is_none());
+    assert!(registry.family::<Gauge, 1>("a_total").is_none());
+}
+
+#[test]
+fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
+    struct Levels(&'static str, Vec<proto::MetricFamily>, bool);
+
+    impl Collector for Levels {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn describe(&self) -> Vec<FamilyDescription> {
+            let describe = |row: &proto::MetricFamily| Descriptor::new(row.name(), "Help.", []);
+            let rows = self.1.iter().map(describe);
+            rows.map(|descriptor| descriptor.describe(Kind::Gauge))
+                .collect()
+        }
+
+        fn collect(
+            &self,
+            rows: &mut Vec<proto::MetricFamily>,
+        ) -> Result<(), Box<dyn Error + Send + Sync>> {
+            rows.extend(self.1.clone());
+            assert!(!self.2, "read without need");
+            Ok(())
+        }
+    }
+
+    let registry = Registry::builder(clock).build().unwrap();
+    let pools = gauges("pools", &[(&[("of", "a")], 2.0), (&[("of", "b")], 3.0)]);
+    let several = Levels("several", vec![pools, gauges("one", &[(&[], 1.0)])], false);
+    let unwanted = Levels("unwanted", vec![gauges("other", &[(&[], 1.0)])], true);
+    registry.register(several).unwrap();
+    registry.register(unwanted).unwrap();
+    let levels = registry.read_levels(["pools", "one", "none"]);
+    assert_eq!(levels, [Some(5.0), Some(1.0), None]);
+    assert_eq!(
+        registry.read_levels(["other"]),
+        [None],
+        "what panics has no rows"
+    );
+    let errors = samples(&text(&registry, Format::Text));
+    let errors_of =
+        |name: &str| &errors[&format!("vitals_collector_errors_total{{collector=\"{name}\"}}")];
+    // Once when its level was asked for, once in the scrape.
+    assert_eq!(
+        (
+            errors_of("several").as_str(),
+            errors_of("unwanted").as_str()
+        ),
+        ("0", "2")
+    );
+}
+
+#[test]
 fn a_filter_shows_only_what_it_names() {
     let mut builder = Registry::builder(clock);
     builder.counter(Descriptor::new("a_total", "Help.", []));

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::api::{self, Api};
 use super::settings::{ServerSettings, Settings};
 use super::store::{OpenError, Store};
-use crate::vitals::ops::{Health, Ops, OpsError, ProbeError, ScrapeSettings};
+use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
 use crate::vitals::{BuildError, Vitals};
 
 /// Connections that may wait to be accepted, of each listener.
@@ -24,7 +24,7 @@ const BACKLOG: u32 = 2048;
 const OPS_WORKERS: usize = 1;
 
 /// The operators' endpoints, for the greeting to link to.
-const OPERATIONS: &[&str] = &["/health", "/livez", "/metrics", "/readyz"];
+const OPERATIONS: &[&str] = &["/dashboard", "/health", "/livez", "/metrics", "/readyz"];
 
 /// Why the server did not start, or did not end well; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,6 @@ pub struct Server {
     settings: ServerSettings,
     vitals: Vitals,
     store: Store,
-    health: Health,
     ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
@@ -84,13 +83,17 @@ impl Server {
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
         let health = health_of(&store);
-        let ops = Ops::new(vitals.registry(), health.clone(), ScrapeSettings::default())?
-            .with_statements(vitals.statements());
+        let page = DashboardSettings {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?
+            .with_statements(vitals.statements())
+            .with_dashboard(page, vitals.notable_requests())?;
         Ok(Self {
             settings: settings.server,
             vitals,
             store,
-            health,
             ops,
             public_listener,
             ops_listener,
@@ -118,12 +121,12 @@ impl Server {
 
     /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish within the shutdown timeout.
     ///
-    /// From the signal on `/readyz` answers 503. The public listener closes at once, so that can be seen only where the
+    /// From the signal on `/readyz` answers 503, and the live page's streams end. The public listener closes at once, so that can be seen only where the
     /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
         let mut signals = Signals::new()?;
-        let health = self.health.clone();
+        let ops_state = self.ops.clone();
         let (public, ops) = self.start()?;
         let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
@@ -137,7 +140,7 @@ impl Server {
             // It ends by itself only when it fails.
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
-        health.drain();
+        ops_state.drain();
         tokio::select! {
             () = stop(handles) => {
                 tracing::info!("stopped");

@@ -3,6 +3,7 @@
 //! - `middleware`: the Actix side, from request to response or error
 //! - `record`: what is counted, and when
 //! - `body`, `failure`: how a record travels with a response, or with an error
+//! - `notable`: the slowest requests, and the failed ones
 //! - `repetition`: when a request's queries look like a loop
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
@@ -13,6 +14,7 @@ mod failure;
 mod families;
 mod labels;
 mod middleware;
+mod notable;
 mod record;
 mod repetition;
 mod series;
@@ -22,6 +24,7 @@ mod trace;
 pub use body::MonitoredBody;
 pub use labels::{OTHER_METHOD, UNMATCHED};
 pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
+pub use notable::{NotableRequest, NotableRequests};
 pub use trace::TraceParent;
 
 pub(crate) use families::Families;

@@ -1,22 +1,26 @@
-//! The operator's endpoints, for any service: the scrape, the health checks and the statements. They know the registry and the
-//! probes that they are given, and nothing of the service's own routes.
+//! The operator's endpoints, for any service: the scrape, the health checks, the statements and the live page. They know
+//! the registry and the probes that they are given, and nothing of the service's own routes.
 //!
 //! Each is wrapped by actix-web-prom under the namespace `ops`, into the same registry: `ops_http_requests_total` and
-//! `ops_http_requests_duration_seconds` tell who watches the scrape.
+//! `ops_http_requests_duration_seconds` tell who watches the scrape. The page's stream is not: it would be a request of
+//! minutes among those of milliseconds.
 
+mod dashboard;
 mod health;
 mod scrape;
 mod statements;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use actix_web::{Resource, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
 use crate::{
     registry::Registry,
-    vitals::{database::Statements, methods::other_methods},
+    vitals::{database::Statements, http::NotableRequests, methods::other_methods},
 };
+pub use dashboard::DashboardSettings;
+use dashboard::{Dashboard, Details};
 pub use health::{Health, ProbeError};
 pub use scrape::ScrapeSettings;
 use scrape::Scraper;
@@ -26,8 +30,28 @@ const OPS_BUCKETS: [f64; 10] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
 ];
 
-/// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`; and `GET /ops/statements` and
-/// `POST /ops/statements/reset`, where there are [statements](Self::with_statements) to tell of.
+/// Whether an endpoint is one of these, or of the pages about the API: its requests are the operator's, not the
+/// service's.
+pub(crate) fn is_ops(endpoint: &str) -> bool {
+    const FIRST_SEGMENTS: [&str; 8] = [
+        "metrics",
+        "livez",
+        "readyz",
+        "health",
+        "ops",
+        "dashboard",
+        "docs",
+        "openapi.json",
+    ];
+    let mut segments = endpoint.split('/').skip(1);
+    segments
+        .next()
+        .is_some_and(|first| FIRST_SEGMENTS.contains(&first))
+}
+
+/// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`; `GET /ops/statements` and
+/// `POST /ops/statements/reset`, where there are [statements](Self::with_statements) to tell of; and `/dashboard`, where
+/// [it](Self::with_dashboard) is wanted.
 ///
 /// Make one for the whole process (the limits on scrapes are shared), clone it into each worker's application, and
 /// mount it with `App::configure(|config| ops.configure(config))`.
@@ -37,6 +61,7 @@ pub struct Ops {
     health: Health,
     statements: Option<Statements>,
     watcher: PrometheusMetrics,
+    dashboard: Option<Dashboard>,
 }
 
 impl Ops {
@@ -60,6 +85,7 @@ impl Ops {
             health,
             statements: None,
             watcher,
+            dashboard: None,
         })
     }
 
@@ -68,6 +94,31 @@ impl Ops {
     pub fn with_statements(mut self, statements: &Statements) -> Self {
         self.statements = Some(statements.clone());
         self
+    }
+
+    /// Serves the live page too, and starts to sample the registry for it, on a thread of its own. The page tells of these
+    /// requests, and of the statements that were given before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no thread can be started.
+    pub fn with_dashboard(
+        mut self,
+        settings: DashboardSettings,
+        requests: &NotableRequests,
+    ) -> io::Result<Self> {
+        let details = Details::new(self.statements.clone(), requests.clone());
+        let registry = self.scraper.registry();
+        self.dashboard = Some(Dashboard::start(registry, settings, is_ops, details)?);
+        Ok(self)
+    }
+
+    /// From now on `/readyz` answers 503, and the streams of open pages end: the server is about to stop.
+    pub fn drain(&self) {
+        self.health.drain();
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.close();
+        }
     }
 
     /// Mounts the endpoints.
@@ -92,6 +143,14 @@ impl Ops {
                         .default_service(other_methods("POST, OPTIONS")),
                 );
         }
+        if let Some(dashboard) = &self.dashboard {
+            config
+                .app_data(web::Data::new(dashboard.clone()))
+                .service(self.get("/dashboard", dashboard::get_page))
+                .service(self.get("/dashboard/history", dashboard::get_history))
+                .service(stream("/dashboard/stream"))
+                .service(self.get("/dashboard/{part}", dashboard::get_asset));
+        }
     }
 
     /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
@@ -108,6 +167,13 @@ impl Ops {
             .route(web::head().to(handler).wrap(self.watcher.clone()))
             .default_service(other_methods("GET, HEAD, OPTIONS"))
     }
+}
+
+/// The page's stream, for GET only: it has no head to tell but its content type.
+fn stream(path: &str) -> Resource {
+    web::resource(path)
+        .route(web::get().to(dashboard::get_stream))
+        .default_service(other_methods("GET, OPTIONS"))
 }
 
 impl std::fmt::Debug for Ops {

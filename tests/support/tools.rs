@@ -113,6 +113,16 @@ fn success(tool: &Path, arguments: &[&str], output: Output) -> Result<Vec<u8>, S
     ))
 }
 
+/// Node, once Chromium and the packages in `tests/dashboard` are there too; or `None` once the skip of `test` is recorded.
+pub(crate) fn browser(test: &str) -> Option<PathBuf> {
+    require(test, "chromium", on_path("chromium"))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let packages = root.join("tests/dashboard/node_modules/playwright-core");
+    let found = packages.is_dir().then_some(packages);
+    require(test, "tests/dashboard/node_modules (npm ci)", found)?;
+    require(test, "node", on_path("node"))
+}
+
 fn on_path(tool: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|directory| directory.join(tool))

@@ -10,7 +10,7 @@ use std::{
     num::NonZeroU32,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix_web::{
@@ -26,6 +26,7 @@ use actix_web::{
 use super::{
     families::Families,
     labels::{UNMATCHED, client_closed_request, method_label},
+    notable::{NotableRequest, NotableRequests},
     repetition::Repetition,
     series::{Labels, Series, SeriesCache, Timing},
     server_timing,
@@ -51,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) n_plus_one: u32,
     /// Whether answers bear the `Server-Timing` header.
     pub(crate) server_timing: bool,
+    /// Takes the requests that are worth a look.
+    pub(crate) notable: NotableRequests,
 }
 
 /// What every worker records into, and what it leaves out.
@@ -61,6 +64,7 @@ pub(crate) struct Recorder {
     exclude: HashSet<String>,
     repetition: Repetition,
     server_timing: bool,
+    notable: NotableRequests,
 }
 
 impl Recorder {
@@ -72,7 +76,13 @@ impl Recorder {
             exclude: settings.exclude.into_iter().collect(),
             repetition: Repetition::new(settings.n_plus_one),
             server_timing: settings.server_timing,
+            notable: settings.notable,
         }
+    }
+
+    /// The requests that are worth a look.
+    pub(crate) fn notable(&self) -> &NotableRequests {
+        &self.notable
     }
 }
 
@@ -400,6 +410,21 @@ impl Record {
                 latency.observe_with(elapsed, self.span().as_ref());
                 if self.context.is_none() {
                     database.observe(0, Duration::ZERO, self.span());
+                }
+                let notable = &self.worker.recorder.notable;
+                if notable.wants(series.status, elapsed) {
+                    let context = self.context.as_deref();
+                    notable.keep(NotableRequest {
+                        at: SystemTime::now(),
+                        method: self.method,
+                        endpoint: Arc::clone(&series.endpoint),
+                        status: series.status.as_u16(),
+                        seconds: elapsed,
+                        database_seconds: context
+                            .map_or(0.0, |context| context.database_time().as_secs_f64()),
+                        queries: context.map_or(0, RequestContext::queries),
+                        trace_id: (self.trace.as_ref()).map(|trace| trace.parent.span.trace_id),
+                    });
                 }
             }
             Timing::Stream { active, duration } => {

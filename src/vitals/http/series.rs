@@ -22,8 +22,8 @@ pub(super) struct Labels<'a> {
 #[derive(Debug)]
 pub(super) struct Series {
     method: &'static str,
-    pub(super) endpoint: Box<str>,
-    status: StatusCode,
+    pub(super) endpoint: Arc<str>,
+    pub(super) status: StatusCode,
     pub(super) requests: Arc<Counter>,
     pub(super) request_size: Arc<Histogram>,
     pub(super) response_size: Arc<Histogram>,

@@ -62,6 +62,11 @@ impl Scraper {
         }
     }
 
+    /// What is scraped.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// A place among the scrapes in flight, given back when the scrape and what it had begun are over.
     fn admit(&self) -> Option<Arc<Admission>> {
         let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,283 @@
+//! `/dashboard`: the live page, its history and its stream. Generic: it reads the promised families from a registry,
+//! and knows no service.
+//!
+//! - `sampler`: once a second, from the registry to a `tick`
+//! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
+//! - `hub`: what all open pages share; `stream`: what each of them is sent
+//! - `details`: rows that other recorders contribute
+//! - `assets`: the files of the page
+//!
+//! One thread samples, however many pages are open, and none of them waits for it.
+
+mod assets;
+mod details;
+mod hub;
+mod pack;
+mod ring;
+mod sampler;
+mod stream;
+mod tick;
+
+use std::{
+    fmt, fs, io,
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use serde::Deserialize;
+
+pub(super) use details::Details;
+
+use crate::{registry::Registry, vitals::problem::Problem};
+use hub::{Hub, Identity};
+use ring::HOUR;
+use sampler::Sampler;
+use stream::Events;
+
+/// Pages that may be open at once.
+const MAX_STREAMS: usize = 200;
+
+/// How often the details are asked for while a page is open, in ticks.
+const DETAILS_EVERY: u64 = 3;
+
+/// How the page calls the service.
+#[derive(Clone, Debug)]
+pub struct DashboardSettings {
+    /// The service's name.
+    pub name: String,
+    /// The service's version.
+    pub version: String,
+}
+
+/// The live page and what is behind it. Cheap to clone; the sampler stops with the last clone.
+#[derive(Clone)]
+pub(super) struct Dashboard {
+    hub: Arc<Hub>,
+    details: Details,
+    /// Dropped with the last clone, which ends the sampler's wait.
+    _sampling: mpsc::SyncSender<()>,
+}
+
+impl Dashboard {
+    /// Starts to sample a registry once a second, on a thread of its own. Requests of endpoints that `is_own` (the
+    /// operator's, the page's) are left out of the service's numbers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no thread can be started.
+    pub(super) fn start(
+        registry: &Registry,
+        settings: DashboardSettings,
+        is_own: fn(endpoint: &str) -> bool,
+        details: Details,
+    ) -> io::Result<Self> {
+        let started = since_epoch();
+        let hub = Arc::new(Hub::new(
+            identity(registry, settings, started),
+            started.as_secs(),
+        ));
+        let sampling = Sampling {
+            sampler: Sampler::new(registry, is_own),
+            hub: Arc::clone(&hub),
+            details: details.clone(),
+            sampled: Instant::now(),
+            time: started.as_secs(),
+        };
+        let (keep, stopped) = mpsc::sync_channel(0);
+        thread::Builder::new()
+            .name("dashboard".to_owned())
+            .spawn(move || sampling.run(&stopped))?;
+        Ok(Self {
+            hub,
+            details,
+            _sampling: keep,
+        })
+    }
+
+    /// Ends the streams of all open pages, so that a server that stops need not wait for them.
+    pub(super) fn close(&self) {
+        self.hub.close();
+    }
+}
+
+impl fmt::Debug for Dashboard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dashboard")
+            .field("streams", &self.hub.streams())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the sampler's thread holds.
+struct Sampling {
+    sampler: Sampler,
+    hub: Arc<Hub>,
+    details: Details,
+    /// When the last tick ended, and what time it was.
+    sampled: Instant,
+    time: u64,
+}
+
+impl Sampling {
+    fn run(mut self, stopped: &mpsc::Receiver<()>) {
+        // Nothing is ever sent: the channel is either open or not.
+        while stopped.recv_timeout(until_next_second()) == Err(RecvTimeoutError::Timeout) {
+            self.tick();
+        }
+        self.hub.close();
+    }
+
+    /// One tick. Its time is that of the wall clock, but never one that was before: ticks are told apart by it.
+    fn tick(&mut self) {
+        let span = self.sampled.elapsed();
+        let now = since_epoch() + Duration::from_millis(500);
+        let time = now.as_secs().max(self.time + 1);
+        // A clock that was set forward, or a machine that slept: the tick is no wider than what was observed.
+        let width = (time - self.time).min(span.as_secs() + 1);
+        let tick = self.sampler.sample(time, width, span.as_secs_f64());
+        self.sampled += span;
+        self.time = time;
+        self.details.turn();
+        if time.is_multiple_of(DETAILS_EVERY) && self.hub.streams() > 0 {
+            self.hub.publish_details(&self.details.read());
+        }
+        self.hub.publish(&tick, self.sampler.routes());
+    }
+}
+
+/// How long it is to the next full second of the wall clock.
+fn until_next_second() -> Duration {
+    let into = Duration::from_nanos(since_epoch().subsec_nanos().into());
+    // Just after a full second, the timer has come a little early or on time: that second is over.
+    let left = Duration::from_secs(1).saturating_sub(into);
+    if left < Duration::from_millis(100) {
+        left + Duration::from_secs(1)
+    } else {
+        left
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> Identity {
+    let pid = std::process::id();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let [started] = registry.read_levels(["process_start_time_seconds"]);
+    Identity {
+        id: format!("{pid}-{}", now.as_nanos()),
+        name: settings.name,
+        version: settings.version,
+        host: if host.is_empty() { "this host" } else { host }.to_owned(),
+        pid,
+        cores: thread::available_parallelism().map_or(1, usize::from),
+        started: started.unwrap_or(now.as_secs_f64()),
+    }
+}
+
+/// `GET /dashboard`: the page.
+pub(super) async fn get_page(request: HttpRequest) -> HttpResponse {
+    assets::page().respond(&request)
+}
+
+/// `GET /dashboard/{asset}`: the page's parts.
+pub(super) async fn get_asset(
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let asset = assets::find(&name);
+    let asset = asset
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The dashboard has no such part."))?;
+    Ok(asset.respond(&request))
+}
+
+/// Which ticks are wanted: those after `since`, up to `until`, merged to `step` seconds.
+#[derive(Deserialize)]
+pub(super) struct HistoryQuery {
+    /// Seconds since the Unix epoch; negative, seconds before the last tick. By default all there are.
+    #[serde(default)]
+    since: i64,
+    until: Option<u64>,
+    #[serde(default = "one")]
+    step: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// `GET /dashboard/history`: what the page paints first.
+pub(super) async fn get_history(
+    dashboard: web::Data<Dashboard>,
+    query: Result<web::Query<HistoryQuery>, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let query = query.ok().filter(|query| (1..=HOUR).contains(&query.step));
+    let Some(query) = query else {
+        let detail = "`since` and `until` must be whole seconds, and `step` 1 to 3600.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    };
+    let Dashboard { hub, details, .. } = Dashboard::clone(&dashboard);
+    let history = web::block(move || {
+        hub.publish_details(&details.read());
+        hub.history(query.since, query.until, query.step)
+    });
+    let history = history.await;
+    let history = history.map_err(|_| shutting_down())?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .content_type("application/json")
+        .body(history))
+}
+
+/// Where a stream that has no `Last-Event-ID` goes on.
+#[derive(Deserialize)]
+pub(super) struct StreamQuery {
+    since: Option<u64>,
+}
+
+/// `GET /dashboard/stream`: one event a second, for as long as the page is open.
+pub(super) async fn get_stream(
+    request: HttpRequest,
+    dashboard: web::Data<Dashboard>,
+    query: Option<web::Query<StreamQuery>>,
+) -> Result<HttpResponse, Problem> {
+    if dashboard.hub.is_closed() {
+        return Err(shutting_down());
+    }
+    if dashboard.hub.streams() >= MAX_STREAMS {
+        let detail = format!("{MAX_STREAMS} pages are open already.");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
+    }
+    let last = request.headers().get("last-event-id");
+    let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
+    let since = last.or_else(|| query.and_then(|query| query.since));
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // A proxy in between must not wait for the stream's end.
+        .insert_header(("x-accel-buffering", "no"))
+        .content_type("text/event-stream")
+        .streaming(Events::new(Arc::clone(&dashboard.hub), since)))
+}
+
+fn shutting_down() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The server is shutting down.",
+    )
+    .retry_after(1)
+}

@@ -1,0 +1,159 @@
+//! The files of the page, embedded, and how they are sent: without their comments and indentation, with an `ETag`, and
+//! under a policy that lets a browser load from this server only.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::LazyLock,
+};
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes};
+
+/// What a browser may do with the page: nothing but load its own parts and talk to its own server.
+/// <https://www.w3.org/TR/CSP3/>
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A file as it is sent.
+#[derive(Debug)]
+pub(super) struct Asset {
+    pub(super) name: &'static str,
+    content_type: &'static str,
+    etag: String,
+    pub(super) body: Bytes,
+}
+
+macro_rules! assets {
+    ($($name:literal: $content_type:literal,)*) => {
+        [$(Asset::new($name, $content_type, include_str!(concat!("assets/", $name))),)*]
+    };
+}
+
+/// The page itself is the first.
+static ASSETS: LazyLock<[Asset; 11]> = LazyLock::new(|| {
+    assets! {
+        "index.html": "text/html; charset=utf-8",
+        "style.css": "text/css; charset=utf-8",
+        "app.js": "text/javascript; charset=utf-8",
+        "chart.js": "text/javascript; charset=utf-8",
+        "dom.js": "text/javascript; charset=utf-8",
+        "format.js": "text/javascript; charset=utf-8",
+        "histogram.js": "text/javascript; charset=utf-8",
+        "store.js": "text/javascript; charset=utf-8",
+        "stream.js": "text/javascript; charset=utf-8",
+        "table.js": "text/javascript; charset=utf-8",
+        "icon.svg": "image/svg+xml",
+    }
+});
+
+/// The page.
+pub(super) fn page() -> &'static Asset {
+    &ASSETS[0]
+}
+
+/// The file of this name, beside the page.
+pub(super) fn find(name: &str) -> Option<&'static Asset> {
+    ASSETS[1..].iter().find(|asset| asset.name == name)
+}
+
+impl Asset {
+    fn new(name: &'static str, content_type: &'static str, source: &str) -> Self {
+        let body = slim(source);
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self {
+            name,
+            content_type,
+            etag: format!("\"{:016x}\"", hasher.finish()),
+            body: body.into(),
+        }
+    }
+
+    /// The file, or 304 where the client has it already.
+    pub(super) fn respond(&self, request: &HttpRequest) -> HttpResponse {
+        let known = request.headers().get_all(header::IF_NONE_MATCH);
+        let is_known = known
+            .filter_map(|tags| tags.to_str().ok())
+            .flat_map(|tags| tags.split(','))
+            .any(|tag| tag.trim().trim_start_matches("W/") == self.etag);
+        let mut response = if is_known {
+            HttpResponse::NotModified()
+        } else {
+            HttpResponse::Ok()
+        };
+        response
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((header::REFERRER_POLICY, "no-referrer"))
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .insert_header((header::ETAG, self.etag.as_str()));
+        if is_known {
+            return response.finish();
+        }
+        response
+            .insert_header((header::CONTENT_TYPE, self.content_type))
+            .body(self.body.clone())
+    }
+}
+
+/// The source without indentation, empty lines, and lines that are nothing but a comment: what people need to read it,
+/// and a browser does not. No literal of ours goes over several lines.
+fn slim(source: &str) -> String {
+    let mut slim = String::with_capacity(source.len());
+    let mut in_comment = false;
+    for line in source.lines().map(str::trim) {
+        in_comment |= line.starts_with("/*");
+        if in_comment {
+            in_comment = !line.ends_with("*/");
+        } else if !line.is_empty() && !line.starts_with("//") {
+            slim.push_str(line);
+            slim.push('\n');
+        }
+    }
+    slim
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_weighs_at_most_60_kilobytes() {
+        let weight: usize = ASSETS.iter().map(|asset| asset.body.len()).sum();
+        assert!(weight <= 60_000, "{weight} bytes");
+    }
+
+    #[test]
+    fn the_page_names_no_other_host_and_no_inline_style_or_script() {
+        for asset in ASSETS.iter().filter(|asset| asset.name != "icon.svg") {
+            let text = std::str::from_utf8(&asset.body).expect("text");
+            for forbidden in [
+                "http://",
+                "https://",
+                "style=",
+                "onclick=",
+                "<style",
+                "innerHTML",
+            ] {
+                assert!(!text.contains(forbidden), "{}: {forbidden}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_indentation_and_comments_is_left_out() {
+        let source = "/* what it is */\n:root {\n  --a: 1; /* kept */\n}\n\n/**\n * Doc.\n */\n// note\na = b // c\n  * d;\n";
+        assert_eq!(
+            slim(source),
+            ":root {\n--a: 1; /* kept */\n}\na = b // c\n* d;\n"
+        );
+    }
+
+    #[test]
+    fn no_literal_goes_over_several_lines() {
+        for asset in ASSETS.iter() {
+            let text = std::str::from_utf8(&asset.body).expect("text");
+            for line in text.lines() {
+                assert!(line.matches('`').count() % 2 == 0, "{}: {line}", asset.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,453 @@
+// The page: its state and its address, what each part of it shows, and how gestures and events move it.
+
+import { Chart } from "./chart.js";
+import { $, make, set } from "./dom.js";
+import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds } from "./format.js";
+import { quantiles } from "./histogram.js";
+import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
+import { Stream, history as fetchHistory } from "./stream.js";
+import { Table } from "./table.js";
+
+const WINDOWS = [5, 15, 60];
+
+/** The large figures are those of this many last seconds. */
+const NOW_SECONDS = 10;
+
+/** Widths that points may have, and how many of them a chart takes. */
+const STEPS = [1, 3, 5, 15];
+const MOST_POINTS = 320;
+
+const store = new Store();
+let instance = null;
+let names = [];
+let details = null;
+let lastTickAt = performance.now();
+let connected = false;
+let loading = 0;
+let stale = false;
+
+// ---- state, and the address that keeps it
+
+let state = readAddress();
+
+function readAddress() {
+  const query = new URLSearchParams(location.search);
+  const number = (name) => Number(query.get(name)) || null;
+  const window = number("window");
+  const [from, to] = [number("from"), number("to")];
+  return {
+    window: WINDOWS.includes(window) ? window : WINDOWS[0],
+    endpoint: query.get("endpoint") || null,
+    paused: number("paused"),
+    zoom: from && to && to > from ? [from, to] : null,
+  };
+}
+
+function writeAddress() {
+  const query = new URLSearchParams();
+  query.set("window", state.window);
+  if (state.endpoint) query.set("endpoint", state.endpoint);
+  if (state.paused) query.set("paused", state.paused);
+  if (state.zoom) {
+    query.set("from", state.zoom[0]);
+    query.set("to", state.zoom[1]);
+  }
+  history.pushState(null, "", `?${query}`);
+}
+
+/** Goes to another state, and tells the address unless it came from there. */
+function go(change, { address = true } = {}) {
+  const before = state;
+  state = { ...state, ...change };
+  if (address) writeAddress();
+  if (["window", "paused", "zoom"].some((key) => String(before[key]) !== String(state[key]))) load();
+  showControls();
+  schedule();
+}
+
+// ---- what is shown
+
+const isLive = () => !state.paused && !state.zoom;
+
+/** The time at the right edge while live: the last tick's, or the clock's where none comes. */
+function now() {
+  const silent = (performance.now() - lastTickAt) / 1000;
+  return store.last + (silent > 2.5 ? Math.floor(silent - 1) : 0);
+}
+
+function range() {
+  if (state.zoom) return state.zoom;
+  const to = state.paused ?? now();
+  return [to - state.window * 60, to];
+}
+
+async function load() {
+  const token = ++loading;
+  const [from, to] = range();
+  const step = STEPS.find((width) => (to - from) / width <= MOST_POINTS) ?? STEPS.at(-1);
+  const live = isLive();
+  // The clocks of page and server may differ: while live, what is asked for is counted back from the last tick.
+  const since = (live ? from - to : Math.floor(from / step) * step) - 2 * step;
+  try {
+    const answer = await fetchHistory(live ? { since, step } : { since, step, until: to });
+    if (token !== loading) return;
+    stale = false;
+    meet(answer);
+    store.load(answer, step, live ? answer.last + since : since, live ? undefined : to);
+    lastTickAt = performance.now();
+    if (!stream.source) {
+      // A little is asked for again: the last seconds, one by one.
+      stream.last = Math.max(1, answer.last - NOW_SECONDS);
+      stream.open();
+    }
+  } catch {
+    stale = token === loading;
+    if (!stream.source) setTimeout(load, 1000);
+  }
+  schedule();
+}
+
+/** Takes in who the server is, and what it calls its routes. */
+function meet(answer) {
+  if (instance && instance.id !== answer.instance.id) say("The server was restarted");
+  instance = answer.instance;
+  names = answer.routes.map((route) => route.join(" "));
+  if (answer.details !== undefined) details = answer.details;
+  const { name, version, host, pid, cores } = instance;
+  $("instance").textContent = `${name} ${version} on ${host}, process ${pid}, ${cores} ${cores === 1 ? "core" : "cores"}`;
+}
+
+const stream = new Stream({
+  up: () => setConnected(true),
+  down: () => setConnected(false),
+  hello(data) {
+    setConnected(true);
+    meet(data);
+    if (stale) load();
+  },
+  routes(data) {
+    names.length = data.from;
+    names.push(...data.routes.map((route) => route.join(" ")));
+  },
+  tick(data) {
+    lastTickAt = performance.now();
+    store.push(data, names, isLive(), data.time - state.window * 60 - store.step);
+    schedule();
+  },
+  details(data) {
+    details = data;
+    schedule();
+  },
+  reset: () => load(),
+});
+
+function setConnected(yes) {
+  if (connected === yes) return;
+  connected = yes;
+  showControls();
+  schedule();
+}
+
+let said = 0;
+
+function say(text) {
+  clearTimeout(said);
+  $("status").textContent = text;
+  said = setTimeout(() => ((said = 0), showControls()), 4000);
+}
+
+function showControls() {
+  const status = $("status");
+  const [kind, text] = !connected
+    ? ["down", store.last ? "Reconnecting" : "Connecting"]
+    : state.zoom
+      ? ["held", "Zoomed"]
+      : state.paused
+        ? ["held", "Paused"]
+        : ["live", "Live"];
+  document.body.dataset.state = status.dataset.state = kind;
+  if (!said) set(status, text);
+  $("pause").textContent = isLive() ? "Pause" : "Go live";
+  $("unzoom").hidden = !state.zoom;
+  for (const radio of document.querySelectorAll("[name=window]")) radio.checked = Number(radio.value) === state.window;
+}
+
+// ---- vital signs
+
+/** `of` names a figure, `level` a level. */
+const TILES = [
+  { label: "Requests", unit: rate, of: "rate" },
+  { label: "Errors", unit: ratio, of: "errors", hint: "Share of answers of 500 and above", alarm: (f) => f.errors >= 0.01 },
+  ...["p50", "p95", "p99"].map((of) => ({ label: `Latency ${of}`, unit: seconds, of })),
+  { label: "In flight", unit: count, level: "in_flight" },
+  { label: "Queries", unit: rate, of: "queries" },
+  {
+    label: "Pool",
+    hint: "Connections in use, of at most",
+    value: ({ levels }) => [count.format(levels.pool_used), `/ ${count.format(levels.pool_max)}`],
+    below: ({ levels }, { peaks }) => `${count.format(levels.pool_waiting)} waiting, peak ${count.format(peaks.pool_waiting)}`,
+    alarm: ({ levels }) => levels.pool_waiting > 0,
+  },
+  { label: "CPU", unit: ratio, of: "cpu", hint: "Of one core" },
+  { label: "Memory", unit: bytes, level: "resident_bytes", hint: "Resident" },
+  { label: "Loop lag p99", unit: seconds, of: "lag", hint: "How late the event loops are" },
+  {
+    label: "Uptime",
+    value: () => (uptime() >= 0 ? duration(uptime()).split(/ (?=\d)/) : [NONE]),
+    below: () => (instance ? `since ${uptime() < 80_000 ? clock(instance.started) : moment(instance.started).slice(0, 10)}` : ""),
+  },
+];
+
+const uptime = () => range()[1] - instance?.started;
+
+for (const tile of TILES) {
+  const [number, unit, whole] = [make("strong"), make("span"), make("dd", { className: "whole" })];
+  const term = make("dt", { textContent: tile.label, title: tile.hint ?? "" });
+  const box = make("div", {}, term, make("dd", { className: "value" }, number, unit), whole);
+  tile.parts = { box, number, unit, whole };
+  $("tiles").append(box);
+}
+
+function showTiles(whole) {
+  const latest = isLive() ? figures(store.recent.slice(-NOW_SECONDS)) : whole;
+  set($("span"), isLive() ? `Large: the last ${NOW_SECONDS} seconds. Small: the last ${state.window} minutes` : "Of the time that the charts show");
+  for (const { parts, unit, of, level, value, below, alarm } of TILES) {
+    const [number, suffix] = value ? value(latest) : unit.parts(level ? latest.levels[level] : latest[of]);
+    const across = () => (level ? `peak ${unit.format(whole.peaks[level])}` : isLive() ? `${state.window} min: ${unit.format(whole[of])}` : "");
+    set(parts.number, number);
+    set(parts.unit, suffix ?? "");
+    set(parts.whole, below ? below(latest, whole) : across());
+    parts.box.classList.toggle("alarm", Boolean(alarm?.(latest)));
+  }
+}
+
+// ---- charts
+
+const latency = (label, color, i, value) => ({ label, color, value: (point, endpoint) => value(point, endpoint)[i] });
+const PS = [["p50", "good"], ["p95", "low"], ["p99", "high"]];
+const level = (key, label, color, more) => ({ label, color, value: (point) => point.levels[key], ...more });
+const quantilesOf = (name) => (point) => point.once(name, () => quantiles([point[name]], SHARES));
+
+const SPECS = [
+  {
+    id: "throughput",
+    title: "Throughput",
+    unit: rate,
+    floor: 1,
+    stacked: true,
+    ofEndpoint: true,
+    // What goes wrong lies at the bottom, where its height can be read off the scale.
+    series: [["5xx", "bad"], ["4xx", "warn"], ["other", "plain"], ["3xx", "soft"], ["2xx", "good"]].map(([label, color]) => ({
+      label,
+      color,
+      fill: 0.32,
+      rare: label === "3xx" || label === "other",
+      value: (point, endpoint) => point.counts(endpoint)[CLASSES.indexOf(label)] / point.span,
+    })),
+  },
+  {
+    id: "latency",
+    title: "Latency",
+    unit: seconds,
+    floor: 1e-4,
+    ofEndpoint: true,
+    empty: "No requests in this time",
+    series: PS.map(([label, color], i) => latency(label, color, i, (point, endpoint) => point.latency(endpoint))),
+  },
+  {
+    id: "in-flight",
+    title: "In flight and pool",
+    unit: count,
+    floor: 4,
+    series: [
+      level("in_flight", "requests in flight", "good", { fill: 0.16 }),
+      level("pool_used", "connections in use", "low"),
+      level("pool_waiting", "waiting for one", "warn"),
+      level("pool_max", "pool size", "plain", { dash: [5, 4] }),
+    ],
+  },
+  {
+    id: "queries",
+    title: "Queries",
+    unit: rate,
+    floor: 1,
+    stacked: true,
+    series: OPERATIONS.map((label, i) => ({
+      label,
+      color: ["good", "low", "mid", "high", "plain"][i],
+      fill: 0.32,
+      rare: label === "other",
+      value: (point) => point.queries[i] / point.span,
+    })),
+  },
+  {
+    id: "query-latency",
+    title: "Query latency",
+    unit: seconds,
+    floor: 1e-5,
+    empty: "No queries in this time",
+    series: PS.map(([label, color], i) => latency(label, color, i, quantilesOf("query"))),
+  },
+  {
+    id: "cpu",
+    title: "CPU, of one core",
+    unit: ratio,
+    floor: 0.05,
+    series: [{ label: "CPU", color: "good", fill: 0.16, value: (point) => (point.cpu == null ? null : point.cpu / point.span) }],
+  },
+  { id: "memory", title: "Memory", unit: bytes, floor: 2 ** 20, series: [level("resident_bytes", "resident", "high", { fill: 0.16 })] },
+  {
+    id: "loop-lag",
+    title: "Event-loop lag",
+    unit: seconds,
+    floor: 1e-4,
+    empty: "No lag was measured in this time",
+    series: PS.map(([label, color], i) => latency(label, color, i, quantilesOf("lag"))),
+  },
+  { id: "files", title: "File descriptors", unit: count, floor: 10, series: [level("open_fds", "open", "low", { fill: 0.16 })] },
+];
+
+const page = {
+  cursor: (time) => charts.forEach((chart) => chart.showCursor(time)),
+  select(span, done) {
+    charts.forEach((chart) => chart.showSelection(done ? null : span));
+    if (!done || !span) return;
+    const [from, to] = span.map(Math.round).sort((a, b) => a - b);
+    if (to - from >= 2) go({ zoom: [from, to] });
+  },
+  reset: () => state.zoom && go({ zoom: null }),
+  instance: () => (instance ? `${instance.name} on ${instance.host}` : ""),
+};
+const charts = SPECS.map((spec) => new Chart(spec, page));
+$("grid").append(...charts.map((chart) => chart.root));
+
+// ---- tables
+
+function endpointButton(row) {
+  const onclick = () => go({ endpoint: state.endpoint === row.name ? null : row.name });
+  return make("button", { type: "button", className: "endpoint", title: row.name, onclick }, ...endpointParts(row.name));
+}
+
+/** Method and pattern, apart from each other to the eye. */
+function endpointParts(name) {
+  const [, method, pattern] = /^(\S+) (.*)$/s.exec(name) ?? [null, "", name];
+  return [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
+}
+
+const number = (key, label, unit) => ({ key, label, format: unit.format });
+
+const tables = {
+  endpoints: new Table(
+    $("endpoints"),
+    [
+      {
+        key: "name",
+        label: "Endpoint",
+        text: true,
+        head: true,
+        node: endpointButton,
+        refresh: (button, row) => button.setAttribute("aria-pressed", String(row.name === state.endpoint)),
+      },
+      number("total", "Requests", count),
+      number("rate", "Rate", rate),
+      { ...number("errors", "Errors", ratio), alarm: (value) => value >= 0.01 },
+      ...["p50", "p95", "p99"].map((key) => number(key, key, seconds)),
+      { key: "queriesEach", label: "Queries / request", format: (value) => value.toFixed(1) },
+      { ...number("dbShare", "In database", ratio), hint: "Share of the time spent in the database" },
+      { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} suspected` : "none"), alarm: (value) => value > 0 },
+    ],
+    { sort: "rate", key: (row) => row.name, selected: (row) => row.name === state.endpoint, empty: "No requests in this time." },
+  ),
+  statements: new Table(
+    $("statements"),
+    [
+      { key: "shape", label: "Statement", text: true, head: true, node: (row) => code(row.shape) },
+      number("calls", "Calls", count),
+      { ...number("errors", "Errors", count), alarm: (value) => value > 0 },
+      number("seconds", "Total time", seconds),
+      number("mean", "Mean", seconds),
+      number("p95", "p95", seconds),
+      { key: "endpoints", label: "Endpoints", text: true, format: (list) => list.join(", "), title: (row) => row.endpoints.join("\n") },
+    ],
+    { sort: "seconds", key: (row) => row.shape },
+  ),
+};
+
+const code = (text) => make("code", { textContent: text, title: text });
+
+for (const [id, sort] of [["slowest", "seconds"], ["errors", "time"]]) {
+  tables[id] = new Table(
+    $(id),
+    [
+      { key: "time", label: "Time", text: true, format: moment },
+      { key: "name", label: "Endpoint", text: true, node: ({ name }) => make("span", { className: "endpoint", title: name }, ...endpointParts(name)) },
+      { key: "status", label: "Status", alarm: (value) => value >= 500 },
+      number("seconds", "Duration", seconds),
+      number("db_seconds", "In database", seconds),
+      number("queries", "Queries", count),
+      { key: "trace_id", label: "Trace", text: true, node: (row) => code(row.trace_id ?? NONE) },
+    ],
+    { sort, key: (row) => row.key },
+  );
+}
+
+let shownDetails;
+
+function showDetails() {
+  if (shownDetails === details) return;
+  shownDetails = details;
+  const request = (row) => ({ ...row, name: `${row.method} ${row.endpoint}`, key: `${row.time} ${row.method} ${row.endpoint} ${row.seconds} ${row.trace_id}` });
+  const show = (name, map) => tables[name].update((details?.[name] ?? []).map(map), details?.[name] ? "None so far." : "This service does not record them.");
+  show("statements", (row) => ({ ...row, mean: row.calls > 0 ? row.seconds / row.calls : null }));
+  show("slowest", request);
+  show("errors", request);
+}
+
+function showChoice(endpoints) {
+  const select = $("endpoint");
+  const known = new Set(endpoints.map(({ name }) => name));
+  if (state.endpoint) known.add(state.endpoint);
+  const wanted = ["", ...[...known].sort()];
+  if (wanted.join("\n") !== [...select.options].map((option) => option.value).join("\n")) {
+    select.replaceChildren(...wanted.map((name) => new Option(name || "All endpoints", name)));
+  }
+  if (select.value !== (state.endpoint ?? "")) select.value = state.endpoint ?? "";
+}
+
+// ---- one picture for all that changed
+
+let scheduled = false;
+
+function schedule() {
+  if (scheduled || document.hidden) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    render();
+  });
+}
+
+function render() {
+  if (!store.last && isLive()) return;
+  const [from, to] = range();
+  const whole = figures(store.between(from, to));
+  showTiles(whole);
+  showChoice(whole.endpoints);
+  set($("range"), state.zoom || state.paused ? `${moment(from)} to ${clock(to)}` : `Last ${state.window} minutes`);
+  const points = store.between(from - store.step, to);
+  for (const chart of charts) chart.update(points, from, to, state.endpoint);
+  tables.endpoints.update(whole.endpoints);
+  showDetails();
+}
+
+$("windows").addEventListener("change", (event) => go({ window: Number(event.target.value), zoom: null }));
+$("pause").addEventListener("click", () => go(isLive() ? { paused: now() } : { paused: null, zoom: null }));
+$("unzoom").addEventListener("click", () => go({ zoom: null }));
+$("endpoint").addEventListener("change", (event) => go({ endpoint: event.target.value || null }));
+window.addEventListener("popstate", () => go(readAddress(), { address: false }));
+document.addEventListener("visibilitychange", schedule);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", schedule);
+setInterval(() => performance.now() - lastTickAt > 2500 && isLive() && schedule(), 1000);
+
+showControls();
+load();

@@ -1,0 +1,94 @@
+// Numbers and times as people read them. A unit formats single values, and lays out an axis for many.
+
+/** What stands where there is no value. */
+export const NONE = "–";
+
+const SPACE = "\u202f"; // narrow, and never broken at a line's end
+const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+/** About three significant digits. */
+function digits(value) {
+  const size = Math.abs(value);
+  if (size >= 99.95 || size === 0) return grouped.format(value);
+  if (size >= 9.995) return value.toFixed(1);
+  if (size >= 0.0995) return value.toFixed(2);
+  return String(Number(value.toPrecision(2)));
+}
+
+/** A unit with a scale for each order of magnitude: `[factor, suffix]`, the largest first. */
+class Unit {
+  constructor(name, ...scales) {
+    this.name = name;
+    this.scales = scales;
+  }
+
+  scale(size) {
+    return this.scales.find(([factor]) => size >= factor * 0.9995) ?? this.scales.at(-1);
+  }
+
+  /** The value as `[number, suffix]`. */
+  parts(value) {
+    if (value == null || Number.isNaN(value)) return [NONE, ""];
+    const [factor, suffix] = value === 0 ? this.scales.at(this.name === "seconds" ? 1 : -1) : this.scale(Math.abs(value));
+    const number = value / factor;
+    return [Number.isInteger(number) ? grouped.format(number) : digits(number), suffix];
+  }
+
+  format = (value) => {
+    const [number, suffix] = this.parts(value);
+    return suffix ? number + (suffix === "%" ? "" : SPACE) + suffix : number;
+  };
+
+  /** Where an axis from 0 to at least `max` ends, and its ticks as `[value, label]`. */
+  axis(max, count) {
+    const [factor, suffix] = this.scale(max);
+    const rough = max / factor / count;
+    const power = 10 ** Math.floor(Math.log10(rough));
+    let step = [1, 2, 5, 10].find((nice) => nice * power >= rough * 0.999) * power;
+    if (this.name === "") step = Math.max(1, step);
+    const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    // Ending on a half step wastes less room, and is still calm while the values move.
+    const top = (Math.ceil((max / factor / step) * 2 - 1e-6) / 2) * step;
+    const ticks = [];
+    for (let i = 0; step * i <= top * 1.001; i++) {
+      const label = step * i >= 1000 ? grouped.format(step * i) : (step * i).toFixed(decimals);
+      ticks.push([step * i * factor, i === 0 ? "0" : label + (suffix && SPACE + suffix)]);
+    }
+    return { top: top * factor, ticks };
+  }
+}
+
+export const rate = new Unit("per second", [1, "/s"]);
+export const count = new Unit("", [1, ""]);
+export const seconds = new Unit("seconds", [1, "s"], [1e-3, "ms"], [1e-6, "µs"]);
+export const bytes = new Unit("bytes", [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]);
+export const ratio = new Unit("percent", [0.01, "%"]);
+
+/** A length of time in its two largest units. */
+export function duration(total) {
+  const left = Math.max(0, Math.floor(total));
+  const parts = [
+    [Math.floor(left / 86400), "d"],
+    [Math.floor(left / 3600) % 24, "h"],
+    [Math.floor(left / 60) % 60, "min"],
+    [left % 60, "s"],
+  ];
+  const first = Math.max(0, parts.findIndex(([number]) => number > 0));
+  const shown = left === 0 ? parts.slice(3) : parts.slice(first, first + 2);
+  return shown.map(([number, unit]) => number + SPACE + unit).join(" ");
+}
+
+const two = (number) => String(number).padStart(2, "0");
+
+/** Seconds since the epoch as the time of day, here. */
+export function clock(time, withSeconds = true) {
+  const date = new Date(time * 1000);
+  const short = `${two(date.getHours())}:${two(date.getMinutes())}`;
+  return withSeconds ? `${short}:${two(date.getSeconds())}` : short;
+}
+
+/** Seconds since the epoch as a day and a time, here. */
+export function moment(time) {
+  const date = new Date(time * 1000);
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(time)}`;
+}

@@ -1,0 +1,232 @@
+// What the page knows: points in time, each the sum of one or more of the server's ticks. No network and no drawing.
+//
+// A tick says what happened in one second. Everything in it adds up (counts, seconds, histograms) or has a highest
+// value (levels), so that ticks merge into points as wide as the view needs, and points into the figures of a range,
+// without ever averaging an average.
+
+import { decode, merge, quantiles } from "./histogram.js";
+
+/** The classes of a status, in the order of the counts in a tick. */
+export const CLASSES = ["2xx", "3xx", "4xx", "5xx", "other"];
+const SERVER_ERRORS = 3;
+
+/** What a query does, in the order of the counts in a tick. */
+export const OPERATIONS = ["select", "insert", "update", "delete", "other"];
+
+export const SHARES = [0.5, 0.95, 0.99];
+
+/** Raw ticks kept for the figures of the last seconds, and to bridge the moment between history and stream. */
+const RECENT = 60;
+
+const plus = (a, b) => (b == null ? a : (a ?? 0) + b);
+
+/** What a set of requests adds up to. */
+class Requests {
+  counts = [0, 0, 0, 0, 0];
+  seconds = 0;
+  latency = [];
+  queries = null;
+  dbSeconds = null;
+  nPlusOne = null;
+
+  add(other) {
+    for (let i = 0; i < 5; i++) this.counts[i] += other.counts[i];
+    this.seconds += other.seconds;
+    this.latency = merge(this.latency, other.latency);
+    this.queries = plus(this.queries, other.queries);
+    this.dbSeconds = plus(this.dbSeconds, other.dbSeconds);
+    this.nPlusOne = plus(this.nPlusOne, other.nPlusOne);
+    return this;
+  }
+
+  static decode([, counts, seconds, latency, queries, dbSeconds, nPlusOne]) {
+    return Object.assign(new Requests(), { counts, seconds, latency: decode(latency), queries, dbSeconds, nPlusOne });
+  }
+}
+
+/** What happened up to `time`, for at most `width` seconds; `span` of them were really observed. */
+class Point {
+  constructor(fields) {
+    Object.assign(this, fields);
+    this.cache = new Map();
+  }
+
+  static decode(tick, names) {
+    return new Point({
+      ...tick,
+      lag: decode(tick.lag),
+      query: decode(tick.query),
+      routes: new Map(tick.routes.map((route) => [names[route[0]], Requests.decode(route)])),
+    });
+  }
+
+  /** Takes in a later one. What is taken from stays as it was. */
+  add(later) {
+    this.span += later.span;
+    this.cpu = plus(this.cpu, later.cpu);
+    this.lag = merge(this.lag, later.lag);
+    this.query = merge(this.query, later.query);
+    this.queries = this.queries.map((value, i) => value + later.queries[i]);
+    this.levels = { ...this.levels };
+    for (const [name, level] of Object.entries(later.levels)) {
+      this.levels[name] = Math.max(this.levels[name] ?? level, level);
+    }
+    this.routes = new Map(this.routes);
+    for (const [name, requests] of later.routes) {
+      const sum = new Requests();
+      if (this.routes.has(name)) sum.add(this.routes.get(name));
+      this.routes.set(name, sum.add(requests));
+    }
+    this.cache.clear();
+  }
+
+  /** Computes a value of this point once. */
+  once(key, compute) {
+    if (!this.cache.has(key)) this.cache.set(key, compute(this));
+    return this.cache.get(key);
+  }
+
+  /** The counts by class of an endpoint's requests, or of all. */
+  counts(endpoint) {
+    return this.once("counts " + endpoint, () => {
+      const sum = [0, 0, 0, 0, 0];
+      for (const { counts } of this.requests(endpoint)) counts.forEach((value, i) => (sum[i] += value));
+      return sum;
+    });
+  }
+
+  /** The latency quantiles of an endpoint's requests, or of all. */
+  latency(endpoint) {
+    return this.once("latency " + endpoint, () => quantiles(this.requests(endpoint).map((r) => r.latency), SHARES));
+  }
+
+  /** The requests of an endpoint, or of each. */
+  requests(endpoint) {
+    if (endpoint === null) return [...this.routes.values()];
+    return this.routes.has(endpoint) ? [this.routes.get(endpoint)] : [];
+  }
+}
+
+export class Store {
+  /** Ascending in time. */
+  points = [];
+  /** The last ticks, each a point of one second. */
+  recent = [];
+  /** Seconds that a point covers. */
+  step = 1;
+  /** The last tick that the points contain. */
+  applied = 0;
+  /** The last tick that came. */
+  last = 0;
+
+  /** Takes in an answer of `history`, made for points of `step` seconds; what is older than `since` goes. */
+  load({ ticks, routes, last }, step, since, until = Infinity) {
+    const names = routes.map((route) => route.join(" "));
+    const loaded = ticks.map((tick) => Point.decode(tick, names));
+    const first = loaded.length > 0 ? loaded[0].time - loaded[0].width : Infinity;
+    // A server that started anew knows nothing of what was before: what the page still has of that, it keeps.
+    const kept = this.points.filter((point) => point.time > since && point.time <= Math.min(first, until));
+    this.step = step;
+    this.points = [];
+    for (const point of kept) this.#place(point);
+    for (const point of loaded) this.#place(point);
+    this.applied = last;
+    this.last = Math.max(this.last, last);
+    for (const tick of this.recent) if (tick.time > last && tick.time <= until) this.#apply(tick);
+  }
+
+  /** Takes in a tick of the stream; the points take it only if they are `live`. */
+  push(tick, names, live, since) {
+    const point = Point.decode(tick, names);
+    if (point.time > (this.recent.at(-1)?.time ?? 0)) {
+      this.recent.push(point);
+      if (this.recent.length > RECENT) this.recent.shift();
+    }
+    this.last = Math.max(this.last, point.time);
+    if (!live || point.time <= this.applied) return;
+    this.#apply(point);
+    const keep = this.points.findIndex((point) => point.time > since);
+    if (keep > 0) this.points.splice(0, keep);
+  }
+
+  #apply(point) {
+    this.#place(point);
+    this.applied = Math.max(this.applied, point.time);
+  }
+
+  /** Puts a point at the end, or into the last one if both belong to the same step. */
+  #place(point) {
+    const last = this.points.at(-1);
+    const time = Math.ceil(point.time / this.step) * this.step;
+    if (last?.time === time) {
+      last.add(point);
+    } else {
+      this.points.push(new Point({ ...point, time, width: Math.max(point.width, this.step) }));
+    }
+  }
+
+  /** The points of a range. */
+  between(from, to) {
+    return this.points.filter((point) => point.time > from && point.time <= to);
+  }
+}
+
+const sum = (values) => values.reduce((a, b) => a + b, 0);
+const share = (part, whole) => (whole > 0 ? part / whole : null);
+
+function figuresOf(requests, span) {
+  const total = sum(requests.counts);
+  const [p50, p95, p99] = quantiles([requests.latency], SHARES);
+  return {
+    total,
+    rate: share(total, span),
+    errors: share(requests.counts[SERVER_ERRORS], total),
+    p50,
+    p95,
+    p99,
+    queriesEach: requests.queries === null ? null : share(requests.queries, total),
+    dbShare: requests.dbSeconds === null ? null : share(requests.dbSeconds, requests.seconds),
+    nPlusOne: requests.nPlusOne,
+  };
+}
+
+/** The figures of a set of points: of the whole service, and of each endpoint. */
+export function figures(points) {
+  const span = sum(points.map((point) => point.span));
+  const all = new Requests();
+  const parts = new Map();
+  for (const point of points) {
+    for (const [name, requests] of point.routes) {
+      if (!parts.has(name)) parts.set(name, []);
+      parts.get(name).push(requests);
+    }
+  }
+  const endpoints = [];
+  for (const [name, list] of parts) {
+    const requests = fold(list);
+    all.add(requests);
+    endpoints.push({ name, ...figuresOf(requests, span) });
+  }
+  const levels = {};
+  for (const point of points) {
+    for (const [name, level] of Object.entries(point.levels)) levels[name] = Math.max(levels[name] ?? level, level);
+  }
+  const cpu = points.filter((point) => point.cpu != null);
+  return {
+    ...figuresOf(all, span),
+    span,
+    endpoints,
+    queries: share(sum(points.map((point) => sum(point.queries))), span),
+    cpu: share(sum(cpu.map((point) => point.cpu)), sum(cpu.map((point) => point.span))),
+    lag: quantiles(points.map((point) => point.lag), [0.99])[0],
+    peaks: levels,
+    levels: points.at(-1)?.levels ?? {},
+  };
+}
+
+/** Merges by halves: each histogram is copied a few times, not once for each point. */
+function fold(list) {
+  if (list.length === 1) return list[0];
+  const middle = list.length >> 1;
+  return new Requests().add(fold(list.slice(0, middle))).add(fold(list.slice(middle)));
+}

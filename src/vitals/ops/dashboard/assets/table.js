@@ -1,0 +1,106 @@
+// A table that people can sort, and that changes in place: a row keeps its element for as long as it has its key, so
+// that neither the focus nor a selection is lost when the numbers move.
+
+import { make, set } from "./dom.js";
+import { NONE } from "./format.js";
+
+const kind = (column) => (column.text ? "words" : "number");
+
+export class Table {
+  /**
+   * `columns`: key, label, and maybe `format(value, row)` (text, or a node), `text` (true for words, which are
+   * aligned left and sort upwards first), `head` (it names its row), `node(row)`, `title(row)`. `sort`: the key to begin with.
+   */
+  constructor(root, columns, { sort, key, empty = "", selected = () => false }) {
+    this.root = root;
+    this.columns = columns;
+    this.key = key;
+    this.selected = selected;
+    this.order = { key: sort, up: false };
+    this.rows = [];
+    this.elements = new Map();
+    this.body = root.createTBody();
+    this.note = make("p", { className: "empty", textContent: empty });
+    root.closest(".scroll").after(this.note);
+    this.#head();
+    this.update([]);
+  }
+
+  #head() {
+    const row = this.root.createTHead().insertRow();
+    for (const column of this.columns) {
+      const onclick = () => {
+        const up = this.order.key === column.key ? !this.order.up : Boolean(column.text);
+        this.order = { key: column.key, up };
+        this.#show();
+      };
+      const button = make("button", { type: "button", textContent: column.label, title: column.hint ?? "", onclick });
+      column.cell = make("th", { scope: "col", className: kind(column) }, button);
+      row.append(column.cell);
+    }
+  }
+
+  /** Shows these rows; `empty`, if given, says why there are none. */
+  update(rows, empty) {
+    this.rows = rows;
+    if (empty) this.note.textContent = empty;
+    this.#show();
+  }
+
+  #show() {
+    const { key, up } = this.order;
+    for (const column of this.columns) {
+      if (column.key === key) column.cell.setAttribute("aria-sort", up ? "ascending" : "descending");
+      else column.cell.removeAttribute("aria-sort");
+    }
+    const value = (row) => row[key] ?? (typeof row[key] === "string" ? "" : -Infinity);
+    const sorted = [...this.rows].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const order = x < y ? -1 : x > y ? 1 : 0;
+      return (up ? order : -order) || (this.key(a) < this.key(b) ? -1 : 1);
+    });
+    const gone = new Set(this.elements.keys());
+    sorted.forEach((row, i) => {
+      const id = this.key(row);
+      gone.delete(id);
+      let element = this.elements.get(id);
+      if (!element) {
+        const cells = this.columns.map((column) => make(column.head ? "th" : "td", { className: kind(column), ...(column.head && { scope: "row" }) }));
+        element = make("tr", {}, ...cells);
+        this.elements.set(id, element);
+      }
+      if (this.body.rows[i] !== element) this.#move(element, this.body.rows[i] ?? null);
+      this.#fill(element, row);
+    });
+    for (const id of gone) {
+      this.elements.get(id).remove();
+      this.elements.delete(id);
+    }
+    this.root.closest(".scroll").hidden = sorted.length === 0;
+    this.note.hidden = sorted.length > 0;
+  }
+
+  /** Moves a row without taking the focus from what is in it. */
+  #move(element, before) {
+    const focused = element.contains(document.activeElement) && document.activeElement;
+    this.body.insertBefore(element, before);
+    if (focused) focused.focus({ preventScroll: true });
+  }
+
+  #fill(element, row) {
+    element.classList.toggle("selected", this.selected(row));
+    this.columns.forEach((column, i) => {
+      const cell = element.cells[i];
+      if (column.node) {
+        if (!cell.firstChild) cell.append(column.node(row));
+        column.refresh?.(cell.firstChild, row);
+        return;
+      }
+      const value = row[column.key];
+      const text = value == null ? NONE : column.format ? column.format(value, row) : String(value);
+      set(cell, text);
+      cell.classList.toggle("alarm", Boolean(column.alarm?.(value)));
+      if (column.title) cell.title = column.title(row) ?? "";
+    });
+  }
+}

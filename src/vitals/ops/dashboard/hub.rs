@@ -1,0 +1,263 @@
+//! The hub: what the sampler's one thread gives and all open pages take. Here is the state they share, with its ring,
+//! and the events as they stand in a stream; how a stream is served is told in `stream`.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{
+    details::Rows,
+    ring::{MAX_BYTES, Ring, merge},
+    sampler::Route,
+    tick::Tick,
+};
+
+/// Ticks that are kept as events, for streams that fall behind or resume.
+const RECENT: usize = 120;
+
+/// Who serves the page.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Identity {
+    /// Different for each run of a server.
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) host: String,
+    pub(super) pid: u32,
+    pub(super) cores: usize,
+    /// Seconds since the Unix epoch.
+    pub(super) started: f64,
+}
+
+/// How far a stream has come.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The last tick it has.
+    time: u64,
+    /// The routes it knows; `None` before the greeting.
+    routes: Option<usize>,
+    /// The details it has.
+    details: u64,
+}
+
+impl Cursor {
+    /// A stream that has all up to the tick `since`; without it, all there is.
+    pub(super) fn new(since: Option<u64>) -> Self {
+        Self {
+            time: since.unwrap_or(u64::MAX),
+            routes: None,
+            details: 0,
+        }
+    }
+}
+
+/// A tick as it stands in streams.
+#[derive(Debug)]
+struct Event {
+    time: u64,
+    text: String,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    routes: Vec<Route>,
+    recent: VecDeque<Event>,
+    details: String,
+    /// Rises with each change of the details.
+    details_version: u64,
+}
+
+/// What is sent to streams; how many those are.
+#[derive(Debug)]
+pub(super) struct Hub {
+    identity: Identity,
+    state: Mutex<State>,
+    /// The time of the last tick; `None` once there will be no more.
+    news: watch::Sender<Option<u64>>,
+}
+
+/// What opens a stream.
+#[derive(Serialize)]
+struct Hello<'a> {
+    instance: &'a Identity,
+    routes: &'a [Route],
+}
+
+/// Routes that a stream does not know yet, and the number of the first.
+#[derive(Serialize)]
+struct NewRoutes<'a> {
+    from: usize,
+    routes: &'a [Route],
+}
+
+impl Hub {
+    pub(super) fn new(identity: Identity, now: u64) -> Self {
+        Self {
+            identity,
+            state: Mutex::new(State {
+                ring: Ring::new(MAX_BYTES),
+                routes: Vec::new(),
+                recent: VecDeque::new(),
+                details: "null".to_owned(),
+                details_version: 0,
+            }),
+            news: watch::Sender::new(Some(now)),
+        }
+    }
+
+    /// Takes in a tick; `routes` are all that are known by now.
+    pub(super) fn publish(&self, tick: &Tick, routes: &[Route]) {
+        let text = json(tick);
+        {
+            let mut state = self.lock();
+            let known = state.routes.len();
+            state.routes.extend_from_slice(&routes[known..]);
+            state.ring.push(tick);
+            if state.recent.len() == RECENT {
+                state.recent.pop_front();
+            }
+            state.recent.push_back(Event {
+                time: tick.time,
+                text,
+            });
+        }
+        self.news.send_if_modified(|news| {
+            let open = news.is_some();
+            if open {
+                *news = Some(tick.time);
+            }
+            open
+        });
+    }
+
+    /// Takes in the details; streams get them with the next tick, where they changed.
+    pub(super) fn publish_details(&self, details: &Rows) {
+        let text = json(details);
+        let mut state = self.lock();
+        if state.details != text {
+            state.details = text;
+            state.details_version += 1;
+        }
+    }
+
+    /// Ends all streams, now and from now on.
+    pub(super) fn close(&self) {
+        self.news.send_replace(None);
+    }
+
+    /// Whether there will be no more ticks.
+    pub(super) fn is_closed(&self) -> bool {
+        self.news.borrow().is_none()
+    }
+
+    /// Where a stream waits for ticks.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.news.subscribe()
+    }
+
+    /// How many streams are open.
+    pub(super) fn streams(&self) -> usize {
+        self.news.receiver_count()
+    }
+
+    /// The ticks after `since` and up to `until`, merged to `step` seconds, with all that belongs to them, as JSON. A
+    /// negative `since` counts back from the last tick. Takes milliseconds for an hour.
+    pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> String {
+        let (records, routes, details, last) = {
+            let state = self.lock();
+            let last = state.recent.back().map(|event| event.time);
+            let last = last.or(*self.news.borrow()).unwrap_or_default();
+            let since = if since < 0 {
+                last.saturating_sub(since.unsigned_abs())
+            } else {
+                since.unsigned_abs()
+            };
+            let records = state.ring.between(since, until.unwrap_or(u64::MAX));
+            (records, state.routes.clone(), state.details.clone(), last)
+        };
+        // The details are JSON already.
+        format!(
+            r#"{{"instance":{},"last":{last},"routes":{},"ticks":{},"details":{details}}}"#,
+            json(&self.identity),
+            json(&routes),
+            json(&merge(&records, step)),
+        )
+    }
+
+    /// The events that a stream does not have yet; empty where there are none.
+    pub(super) fn events(&self, cursor: &mut Cursor) -> String {
+        let state = self.lock();
+        let mut out = String::new();
+        if cursor.routes.is_none() {
+            out.push_str("retry: 1000\n");
+            let hello = Hello {
+                instance: &self.identity,
+                routes: &state.routes,
+            };
+            push_event(&mut out, "hello", None, &json(&hello));
+            cursor.routes = Some(state.routes.len());
+        }
+        let known = cursor.routes.unwrap_or(0);
+        if known < state.routes.len() {
+            let new = NewRoutes {
+                from: known,
+                routes: &state.routes[known..],
+            };
+            push_event(&mut out, "routes", None, &json(&new));
+            cursor.routes = Some(state.routes.len());
+        }
+        if cursor.details < state.details_version {
+            push_event(&mut out, "details", None, &state.details);
+            cursor.details = state.details_version;
+        }
+        let Some((first, last)) = state.recent.front().zip(state.recent.back()) else {
+            return out;
+        };
+        // A time from the future is that of another run of the server, or made up.
+        cursor.time = cursor.time.min(last.time);
+        let missed = cursor.time.saturating_add(1) < first.time;
+        if missed
+            && state
+                .ring
+                .oldest()
+                .is_some_and(|oldest| oldest < first.time)
+        {
+            push_event(&mut out, "reset", Some(last.time), "{}");
+            cursor.time = last.time;
+        }
+        let from = (state.recent).partition_point(|event| event.time <= cursor.time);
+        for event in state.recent.range(from..) {
+            push_event(&mut out, "tick", Some(event.time), &event.text);
+            cursor.time = event.time;
+        }
+        out
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// JSON on one line. None of what is written here can fail: no map has keys that are not strings.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
+}
+
+/// Appends an event. `data` is JSON, which has no line breaks.
+/// <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>
+fn push_event(out: &mut String, kind: &str, id: Option<u64>, data: &str) {
+    // Writing to a string does not fail.
+    let _ = match id {
+        Some(id) => write!(out, "event: {kind}\nid: {id}\ndata: {data}\n\n"),
+        None => write!(out, "event: {kind}\ndata: {data}\n\n"),
+    };
+}
+
+#[cfg(test)]
+mod tests;

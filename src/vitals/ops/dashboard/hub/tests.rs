@@ -1,0 +1,160 @@
+//! What streams and history calls are told, in what order, and that nobody is told anything twice.
+
+use super::*;
+
+const START: u64 = 1_700_000_000;
+
+fn hub() -> Hub {
+    let identity = Identity {
+        id: "1-2".to_owned(),
+        name: "shop".to_owned(),
+        version: "1.2.3".to_owned(),
+        host: "a".to_owned(),
+        pid: 1,
+        cores: 2,
+        started: 1.5,
+    };
+    Hub::new(identity, START)
+}
+
+fn route(endpoint: &str) -> Route {
+    ("GET".to_owned(), endpoint.to_owned())
+}
+
+fn tick(second: u64) -> Tick {
+    Tick {
+        time: START + second,
+        width: 1,
+        span_microseconds: 1_000_000,
+        ..Tick::default()
+    }
+}
+
+fn publish(hub: &Hub, seconds: std::ops::RangeInclusive<u64>) {
+    for second in seconds {
+        hub.publish(&tick(second), &[route("/data")]);
+    }
+}
+
+/// The kinds of the events, ticks as their second.
+fn kinds(events: &str) -> Vec<String> {
+    let mut kinds: Vec<String> = Vec::new();
+    for line in events.lines() {
+        if let Some(kind) = line.strip_prefix("event: ") {
+            kinds.push(kind.to_owned());
+        } else if let Some(id) = line.strip_prefix("id: ") {
+            let id: u64 = id.parse().expect("an id is a time");
+            let kind = kinds.last_mut().expect("an event has a kind first");
+            *kind = format!("{kind} {}", id - START);
+        }
+    }
+    kinds
+}
+
+#[test]
+fn a_stream_begins_with_a_greeting_and_goes_on_with_what_is_new() {
+    let hub = hub();
+    publish(&hub, 1..=3);
+    let mut cursor = Cursor::new(None);
+    let first = hub.events(&mut cursor);
+    assert!(first.starts_with("retry: 1000\nevent: hello\ndata: {\"instance\":{\"id\":\"1-2\""));
+    assert_eq!(kinds(&first), ["hello"]);
+    assert_eq!(hub.events(&mut cursor), "");
+    publish(&hub, 4..=5);
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["tick 4", "tick 5"]);
+    assert_eq!(hub.events(&mut cursor), "");
+}
+
+#[test]
+fn a_stream_that_resumes_gets_what_it_missed_once() {
+    let hub = hub();
+    publish(&hub, 1..=9);
+    let mut cursor = Cursor::new(Some(START + 6));
+    let events = hub.events(&mut cursor);
+    assert_eq!(kinds(&events), ["hello", "tick 7", "tick 8", "tick 9"]);
+}
+
+#[test]
+fn a_stream_that_missed_too_much_is_told_to_ask_for_the_history() {
+    let hub = hub();
+    publish(&hub, 1..=500);
+    let mut cursor = Cursor::new(Some(START + 6));
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["hello", "reset 500"]);
+    publish(&hub, 501..=501);
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["tick 501"]);
+}
+
+#[test]
+fn a_stream_that_knew_the_server_before_its_restart_gets_all_of_the_new_one() {
+    let hub = hub();
+    publish(&hub, 20..=22);
+    let mut cursor = Cursor::new(Some(START + 6));
+    let events = hub.events(&mut cursor);
+    assert_eq!(kinds(&events), ["hello", "tick 20", "tick 21", "tick 22"]);
+}
+
+#[test]
+fn an_id_from_the_future_does_not_silence_a_stream() {
+    let hub = hub();
+    publish(&hub, 1..=2);
+    let mut cursor = Cursor::new(Some(u64::MAX));
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["hello"]);
+    publish(&hub, 3..=3);
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["tick 3"]);
+}
+
+#[test]
+fn a_new_route_is_named_before_the_first_tick_that_has_it() {
+    let hub = hub();
+    publish(&hub, 1..=1);
+    let mut cursor = Cursor::new(None);
+    hub.events(&mut cursor);
+    hub.publish(&tick(2), &[route("/data"), route("/other")]);
+    let events = hub.events(&mut cursor);
+    assert_eq!(kinds(&events), ["routes", "tick 2"]);
+    assert!(events.contains(r#"data: {"from":1,"routes":[["GET","/other"]]}"#));
+}
+
+#[test]
+fn details_are_sent_when_they_change() {
+    let hub = hub();
+    let mut cursor = Cursor::new(None);
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["hello"]);
+    let details = Rows::default();
+    hub.publish_details(&details);
+    assert_eq!(kinds(&hub.events(&mut cursor)), ["details"]);
+    hub.publish_details(&details);
+    assert_eq!(hub.events(&mut cursor), "");
+}
+
+#[test]
+fn a_history_is_that_of_the_seconds_asked_for() {
+    let hub = hub();
+    publish(&hub, 1..=30);
+    let ticks = |since, until, step| -> Vec<u64> {
+        let history: serde_json::Value =
+            serde_json::from_str(&hub.history(since, until, step)).expect("JSON");
+        assert_eq!(history["instance"]["name"], "shop");
+        assert_eq!(history["last"], START + 30);
+        assert_eq!(history["routes"], serde_json::json!([["GET", "/data"]]));
+        assert_eq!(history["details"], serde_json::Value::Null);
+        let ticks = history["ticks"].as_array().expect("a list").iter();
+        ticks
+            .map(|tick| tick["time"].as_u64().expect("a time") - START)
+            .collect()
+    };
+    let start = i64::try_from(START).expect("it fits");
+    assert_eq!(ticks(start + 27, None, 1), [28, 29, 30]);
+    assert_eq!(ticks(-2, None, 1), [29, 30]);
+    assert_eq!(ticks(0, Some(START + 2), 1), [1, 2]);
+    assert_eq!(ticks(0, None, 15), [10, 25, 30]);
+    assert_eq!(ticks(i64::MIN, None, 3600), [30]);
+}
+
+#[test]
+fn what_is_closed_stays_closed() {
+    let hub = hub();
+    hub.close();
+    publish(&hub, 1..=1);
+    assert!(hub.is_closed());
+}

@@ -1,0 +1,189 @@
+//! Ticks as bytes: every number as a variable-length integer (LEB128), most of which take one byte.
+
+use super::tick::{Distribution, LEVELS, RouteTick, Tick};
+
+/// A tick as bytes.
+pub(super) fn pack(tick: &Tick) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    for number in [tick.time, tick.width, tick.span_microseconds] {
+        put(&mut out, number);
+    }
+    for level in tick.levels {
+        put_option(&mut out, level);
+    }
+    put_option(&mut out, tick.cpu_microseconds);
+    put_distribution(&mut out, &tick.lag);
+    for count in tick.queries {
+        put(&mut out, count);
+    }
+    put_distribution(&mut out, &tick.query);
+    put(&mut out, tick.routes.len() as u64);
+    for route in &tick.routes {
+        put(&mut out, route.route.into());
+        for count in route.counts {
+            put(&mut out, count);
+        }
+        put(&mut out, route.microseconds);
+        put_distribution(&mut out, &route.latency);
+        put_option(&mut out, route.queries);
+        put_option(&mut out, route.database_microseconds);
+        put_option(&mut out, route.n_plus_one);
+    }
+    out
+}
+
+/// The tick that was packed into `bytes`.
+pub(super) fn unpack(bytes: &[u8]) -> Tick {
+    let mut bytes = Bytes(bytes.iter());
+    Tick {
+        time: bytes.take(),
+        width: bytes.take(),
+        span_microseconds: bytes.take(),
+        levels: [(); LEVELS.len()].map(|()| bytes.take_option()),
+        cpu_microseconds: bytes.take_option(),
+        lag: bytes.take_distribution(),
+        queries: bytes.take_each(),
+        query: bytes.take_distribution(),
+        routes: (0..bytes.take())
+            .map(|_| RouteTick {
+                route: u32::try_from(bytes.take()).unwrap_or(u32::MAX),
+                counts: bytes.take_each(),
+                microseconds: bytes.take(),
+                latency: bytes.take_distribution(),
+                queries: bytes.take_option(),
+                database_microseconds: bytes.take_option(),
+                n_plus_one: bytes.take_option(),
+            })
+            .collect(),
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let [low, ..] = number.to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Nothing is 0, and a number one more than itself.
+fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
+    put(out, number.map_or(0, |number| number.saturating_add(1)));
+}
+
+/// How many buckets, the zeros, then the distance from the bucket before and the count of each.
+fn put_distribution(out: &mut Vec<u8>, distribution: &Distribution) {
+    put(out, distribution.buckets.len() as u64);
+    put(out, distribution.zeros);
+    let mut last = i32::MIN;
+    for (index, count) in &distribution.buckets {
+        // Of the first, the distance is that from the lowest index: five bytes, once.
+        put(out, index.abs_diff(last).into());
+        put(out, *count);
+        last = *index;
+    }
+}
+
+/// Bytes that were packed here: what is missing at their end reads as zeros.
+struct Bytes<'a>(std::slice::Iter<'a, u8>);
+
+impl Bytes<'_> {
+    fn take(&mut self) -> u64 {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.0.next().copied().unwrap_or(0);
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        number
+    }
+
+    fn take_option(&mut self) -> Option<u64> {
+        self.take().checked_sub(1)
+    }
+
+    fn take_each<const N: usize>(&mut self) -> [u64; N] {
+        [(); N].map(|()| self.take())
+    }
+
+    fn take_distribution(&mut self) -> Distribution {
+        let populated = self.take();
+        let zeros = self.take();
+        let mut last = i32::MIN;
+        let buckets = (0..populated).map(|_| {
+            let distance = u32::try_from(self.take()).unwrap_or(0);
+            last = last.wrapping_add_unsigned(distance);
+            (last, self.take())
+        });
+        Distribution {
+            buckets: buckets.collect(),
+            zeros,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn distributions() -> impl Strategy<Value = Distribution> {
+        let buckets = proptest::collection::btree_map(-4096..33_000, 1..u64::MAX, 0..40);
+        (any::<u64>(), buckets).prop_map(|(zeros, buckets)| Distribution {
+            zeros,
+            buckets: buckets.into_iter().collect(),
+        })
+    }
+
+    prop_compose! {
+        fn routes()(
+            route: u32,
+            counts: [u64; 5],
+            microseconds: u64,
+            latency in distributions(),
+            extra: [Option<u32>; 3],
+        ) -> RouteTick {
+            let [queries, database_microseconds, n_plus_one] = extra.map(|value| value.map(u64::from));
+            RouteTick { route, counts, microseconds, latency, queries, database_microseconds, n_plus_one }
+        }
+    }
+
+    prop_compose! {
+        fn ticks()(
+            times: [u64; 3],
+            levels: [Option<u32>; 8],
+            cpu: Option<u32>,
+            lag in distributions(),
+            queries: [u64; 5],
+            query in distributions(),
+            routes in proptest::collection::vec(routes(), 0..5),
+        ) -> Tick {
+            let [time, width, span_microseconds] = times;
+            Tick {
+                time,
+                width,
+                span_microseconds,
+                levels: levels.map(|level| level.map(u64::from)),
+                cpu_microseconds: cpu.map(u64::from),
+                lag,
+                queries,
+                query,
+                routes,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_is_unpacked(tick in ticks()) {
+            prop_assert_eq!(unpack(&pack(&tick)), tick);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The ring: the ticks of the last hour, within a fixed number of bytes whatever happens.
+//!
+//! Ticks are kept packed. Where a busy hour would exceed the bytes, the oldest seconds are merged into spans of 15
+//! seconds, as wide as the points of a chart of the whole hour; and where even that is too much, the oldest go.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    pack::{pack, unpack},
+    tick::Tick,
+};
+
+/// How far back the ring goes, in seconds.
+pub(super) const HOUR: u64 = 3600;
+
+/// What the ring may take, its own table included.
+pub(super) const MAX_BYTES: usize = 8_000_000;
+
+/// The spans that the oldest ticks are merged into, in seconds.
+const COARSE: u64 = 15;
+
+/// What an allocation takes beside its content: the counts of an `Arc`, and rounding.
+const OVERHEAD: usize = 64;
+
+/// A packed tick.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    time: u64,
+    packed: Arc<[u8]>,
+}
+
+impl Record {
+    fn new(tick: &Tick) -> Self {
+        Self {
+            time: tick.time,
+            packed: pack(tick).into(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.packed.len() + OVERHEAD
+    }
+}
+
+/// The ticks of the last hour.
+#[derive(Debug)]
+pub(super) struct Ring {
+    records: VecDeque<Record>,
+    /// Records at the front that are coarse already.
+    coarse: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Ring {
+    /// An empty ring that may take `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        let seconds = usize::try_from(HOUR).unwrap_or(usize::MAX);
+        let records: VecDeque<Record> = VecDeque::with_capacity(seconds + 2);
+        Self {
+            coarse: 0,
+            bytes: records.capacity() * size_of::<Record>(),
+            max_bytes,
+            records,
+        }
+    }
+
+    /// Adds a tick that is later than all others.
+    pub(super) fn push(&mut self, tick: &Tick) {
+        self.insert(self.records.len(), Record::new(tick));
+        while (self.records.front()).is_some_and(|record| record.time + HOUR <= tick.time) {
+            self.remove_oldest();
+        }
+        while self.bytes > self.max_bytes && self.records.len() > 1 {
+            if !self.coarsen() {
+                self.remove_oldest();
+            }
+        }
+    }
+
+    /// The time of the oldest tick.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.records.front().map(|record| record.time)
+    }
+
+    /// The packed ticks after `since` and up to `until`.
+    pub(super) fn between(&self, since: u64, until: u64) -> Vec<Record> {
+        let from = self.records.partition_point(|record| record.time <= since);
+        let to = (self.records).partition_point(|record| record.time <= until);
+        self.records.range(from..to.max(from)).cloned().collect()
+    }
+
+    fn insert(&mut self, at: usize, record: Record) {
+        self.bytes += record.bytes();
+        self.records.insert(at, record);
+    }
+
+    fn remove_oldest(&mut self) {
+        if let Some(record) = self.records.pop_front() {
+            self.bytes -= record.bytes();
+            self.coarse = self.coarse.saturating_sub(1);
+        }
+    }
+
+    /// Merges the oldest seconds that are not merged yet; `false` where only the span that is still growing is left.
+    fn coarsen(&mut self) -> bool {
+        let span = |record: &Record| record.time.div_ceil(COARSE);
+        let newest = self.records.back().map(span);
+        let Some(oldest) = self.records.get(self.coarse).map(span) else {
+            return false;
+        };
+        if Some(oldest) == newest {
+            return false;
+        }
+        let end = self
+            .records
+            .partition_point(|record| span(record) <= oldest);
+        let merged: Vec<Record> = self.records.drain(self.coarse..end).collect();
+        self.bytes -= merged.iter().map(Record::bytes).sum::<usize>();
+        for tick in merge(&merged, COARSE) {
+            self.insert(self.coarse, Record::new(&tick));
+            self.coarse += 1;
+        }
+        true
+    }
+}
+
+/// Unpacks records and merges those that end in the same span of `step` seconds.
+pub(super) fn merge(records: &[Record], step: u64) -> Vec<Tick> {
+    let mut ticks: Vec<Tick> = Vec::new();
+    for record in records {
+        let tick = unpack(&record.packed);
+        match ticks.last_mut() {
+            Some(last) if last.time.div_ceil(step) == tick.time.div_ceil(step) => last.merge(&tick),
+            _ => ticks.push(tick),
+        }
+    }
+    ticks
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! The sampler: from the registry's families to ticks. It knows the promised names, and takes what is there of them:
+//! a family that a service does not have is a number that the page does not show.
+//!
+//! It has no clock and no thread of its own; whoever calls it says what time it is.
+
+use std::collections::HashMap;
+
+use super::tick::{
+    CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
+};
+use crate::registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
+
+/// The levels that collectors tell of, as the page calls them.
+const READ_LEVELS: [&str; 6] = [
+    "pool_used",
+    "pool_idle",
+    "pool_max",
+    "resident_bytes",
+    "open_fds",
+    "max_fds",
+];
+
+/// The families of those, and of the processor time.
+const READ_FAMILIES: [&str; 7] = [
+    "db_pool_checked_out_connections",
+    "db_pool_idle_connections",
+    "db_pool_max_connections",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+    "process_cpu_seconds_total",
+];
+
+/// A method and a route pattern: what the page calls an endpoint.
+pub(super) type Route = (String, String);
+
+/// The routes that have been seen, each with a number that it keeps.
+#[derive(Debug)]
+struct Routes {
+    /// Whether requests of an endpoint are the operator's and not the service's.
+    is_own: fn(endpoint: &str) -> bool,
+    numbers: HashMap<Route, u32>,
+    names: Vec<Route>,
+}
+
+impl Routes {
+    /// The number of a route, a new one where it is new; `None` for what is not the service's own traffic.
+    fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
+        if (self.is_own)(endpoint) {
+            return None;
+        }
+        let route = (method.to_owned(), endpoint.to_owned());
+        if let Some(number) = self.numbers.get(&route) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.names.len()).ok()?;
+        self.names.push(route.clone());
+        self.numbers.insert(route, number);
+        Some(number)
+    }
+
+    fn by_status(&mut self, [method, endpoint, status]: [&str; 3]) -> (Option<u32>, usize) {
+        (self.number(method, endpoint), class(status))
+    }
+
+    fn by_route(&mut self, [method, endpoint]: [&str; 2]) -> (Option<u32>, usize) {
+        (self.number(method, endpoint), 0)
+    }
+}
+
+/// Where a series counts, and what it had counted before. Families only grow, and keep their order.
+#[derive(Debug)]
+struct Series<T> {
+    /// The number of its route, if it is to count.
+    route: Option<u32>,
+    /// The class of its status, or the number of its operation.
+    class: usize,
+    before: T,
+}
+
+/// A family whose series are followed from tick to tick.
+#[derive(Debug)]
+struct Followed<M, T, const N: usize> {
+    family: Option<Family<M, N>>,
+    series: Vec<Series<T>>,
+}
+
+impl<M: 'static, T: Default, const N: usize> Followed<M, T, N> {
+    fn new(registry: &Registry, name: &str) -> Self {
+        Self {
+            family: registry.family(name),
+            series: Vec::new(),
+        }
+    }
+
+    /// Calls `f` with each series that counts, where it does, and what it had before, for `f` to change. `place` tells
+    /// where a new series counts.
+    fn for_each(
+        &mut self,
+        mut place: impl FnMut([&str; N]) -> (Option<u32>, usize),
+        mut f: impl FnMut(u32, usize, &M, &mut T),
+    ) {
+        let Some(family) = &self.family else { return };
+        let mut at = 0;
+        family.for_each(|values, metric| {
+            if at == self.series.len() {
+                let (route, class) = place(values);
+                let before = T::default();
+                self.series.push(Series {
+                    route,
+                    class,
+                    before,
+                });
+            }
+            let series = &mut self.series[at];
+            at += 1;
+            if let Some(route) = series.route {
+                f(route, series.class, metric, &mut series.before);
+            }
+        });
+    }
+}
+
+/// Reads the registry once for each tick.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    registry: Registry,
+    routes: Routes,
+    requests: Followed<Counter, u64, 3>,
+    durations: Followed<Histogram, HistogramSnapshot, 3>,
+    route_queries: Followed<Histogram, f64, 2>,
+    route_database: Followed<Histogram, f64, 2>,
+    n_plus_one: Followed<Counter, u64, 2>,
+    queries: Followed<Counter, u64, 1>,
+    query_durations: Followed<Histogram, HistogramSnapshot, 1>,
+    lag: Followed<Histogram, HistogramSnapshot, 0>,
+    in_progress: Option<Family<Gauge, 0>>,
+    streams: Option<Family<Gauge, 1>>,
+    waiters: Option<Family<Gauge, 0>>,
+    cpu_seconds: Option<f64>,
+}
+
+impl Sampler {
+    /// A sampler of what is recorded from now on, and of what has been before; requests of endpoints that `is_own`
+    /// are left out.
+    pub(super) fn new(registry: &Registry, is_own: fn(endpoint: &str) -> bool) -> Self {
+        let mut sampler = Self {
+            registry: registry.clone(),
+            routes: Routes {
+                is_own,
+                numbers: HashMap::new(),
+                names: Vec::new(),
+            },
+            requests: Followed::new(registry, "http_requests_total"),
+            durations: Followed::new(registry, "http_request_duration_seconds"),
+            route_queries: Followed::new(registry, "http_request_db_queries"),
+            route_database: Followed::new(registry, "http_request_db_seconds"),
+            n_plus_one: Followed::new(registry, "http_n_plus_one_suspected_total"),
+            queries: Followed::new(registry, "db_queries_total"),
+            query_durations: Followed::new(registry, "db_query_duration_seconds"),
+            lag: Followed::new(registry, "runtime_event_loop_lag_seconds"),
+            in_progress: registry.family("inprogress_requests"),
+            streams: registry.family("http_streams_active"),
+            waiters: registry.family("db_pool_waiters"),
+            cpu_seconds: None,
+        };
+        // Processor time is that of the whole process: what was used before is not of the first tick.
+        sampler.read_levels(&mut Tick::default());
+        sampler
+    }
+
+    /// The routes that ticks name by their numbers, in the order of those.
+    pub(super) fn routes(&self) -> &[Route] {
+        &self.routes.names
+    }
+
+    /// What happened since the tick before, `width` seconds of the clock and `span` seconds of time ago.
+    pub(super) fn sample(&mut self, time: u64, width: u64, span: f64) -> Tick {
+        let mut tick = Tick {
+            time,
+            width,
+            span_microseconds: microseconds(span),
+            ..Tick::default()
+        };
+        self.read_routes(&mut tick);
+        self.read_database(&mut tick);
+        self.lag.for_each(
+            |[]| (Some(0), 0),
+            |_, _, lag, before| tick.lag = advance(lag, before).0,
+        );
+        self.read_levels(&mut tick);
+        tick
+    }
+
+    fn read_routes(&mut self, tick: &mut Tick) {
+        let mut routes: Vec<RouteTick> = Vec::new();
+        let names = &mut self.routes;
+        self.requests.for_each(
+            |values| names.by_status(values),
+            |route, class, total, before| {
+                of(&mut routes, route).counts[class] += rise(total, before);
+            },
+        );
+        self.durations.for_each(
+            |values| names.by_status(values),
+            |route, _, histogram, before| {
+                let (latency, seconds) = advance(histogram, before);
+                let route = of(&mut routes, route);
+                route.latency.merge(&latency);
+                route.microseconds += microseconds(seconds);
+            },
+        );
+        self.route_queries.for_each(
+            |values| names.by_route(values),
+            |route, _, histogram, before| {
+                let queries = of(&mut routes, route).queries.get_or_insert(0);
+                *queries += whole(rise_of_sum(histogram, before));
+            },
+        );
+        self.route_database.for_each(
+            |values| names.by_route(values),
+            |route, _, histogram, before| {
+                let spent = of(&mut routes, route)
+                    .database_microseconds
+                    .get_or_insert(0);
+                *spent += microseconds(rise_of_sum(histogram, before));
+            },
+        );
+        self.n_plus_one.for_each(
+            |values| names.by_route(values),
+            |route, _, total, before| {
+                *of(&mut routes, route).n_plus_one.get_or_insert(0) += rise(total, before);
+            },
+        );
+        if self.n_plus_one.family.is_some() {
+            // A route that was never suspected has no series, and is known to have had none.
+            for route in &mut routes {
+                route.n_plus_one.get_or_insert(0);
+            }
+        }
+        routes.retain(|route| !route.is_empty());
+        tick.routes = routes;
+    }
+
+    fn read_database(&mut self, tick: &mut Tick) {
+        let operation = |[operation]: [&str; 1]| {
+            let known = OPERATIONS.iter().position(|known| *known == operation);
+            (Some(0), known.unwrap_or(OPERATIONS.len() - 1))
+        };
+        self.queries
+            .for_each(operation, |_, operation, total, before| {
+                tick.queries[operation] += rise(total, before);
+            });
+        self.query_durations
+            .for_each(operation, |_, _, histogram, before| {
+                tick.query.merge(&advance(histogram, before).0);
+            });
+    }
+
+    fn read_levels(&mut self, tick: &mut Tick) {
+        let mut set = |name: &str, level: u64| {
+            if let Some(at) = LEVELS.iter().position(|known| *known == name) {
+                tick.levels[at] = Some(level);
+            }
+        };
+        let [levels @ .., cpu_seconds] = self.registry.read_levels(READ_FAMILIES);
+        for (name, level) in READ_LEVELS.into_iter().zip(levels) {
+            if let Some(level) = level {
+                set(name, whole(level));
+            }
+        }
+        let level = |gauge: &Family<Gauge, 0>| u64::try_from(gauge.get().value()).unwrap_or(0);
+        if let Some(waiters) = &self.waiters {
+            set("pool_waiting", level(waiters));
+        }
+        if let Some(in_progress) = &self.in_progress {
+            set(
+                "in_flight",
+                level(in_progress).saturating_sub(self.own_streams()),
+            );
+        }
+        let used = cpu_seconds
+            .zip(self.cpu_seconds)
+            .map(|(now, before)| now - before);
+        tick.cpu_microseconds = used.map(microseconds);
+        self.cpu_seconds = cpu_seconds.or(self.cpu_seconds);
+    }
+
+    /// Streams that are open to the page itself: they are in progress for as long as somebody looks.
+    fn own_streams(&self) -> u64 {
+        let mut open = 0;
+        if let Some(streams) = &self.streams {
+            streams.for_each(|[endpoint], gauge| {
+                if (self.routes.is_own)(endpoint) {
+                    open += u64::try_from(gauge.value()).unwrap_or(0);
+                }
+            });
+        }
+        open
+    }
+}
+
+/// The class of a status, by its first digit.
+fn class(status: &str) -> usize {
+    match status.as_bytes() {
+        [first @ b'2'..=b'5', _, _] => usize::from(first - b'2'),
+        _ => CLASSES - 1,
+    }
+}
+
+/// The entry of a route in a list that is ordered by its number.
+fn of(routes: &mut Vec<RouteTick>, number: u32) -> &mut RouteTick {
+    let at = match routes.binary_search_by_key(&number, |route| route.route) {
+        Ok(at) => at,
+        Err(at) => {
+            let route = RouteTick {
+                route: number,
+                ..RouteTick::default()
+            };
+            routes.insert(at, route);
+            at
+        }
+    };
+    &mut routes[at]
+}
+
+fn rise(counter: &Counter, before: &mut u64) -> u64 {
+    let now = counter.value();
+    now.saturating_sub(std::mem::replace(before, now))
+}
+
+fn rise_of_sum(histogram: &Histogram, before: &mut f64) -> f64 {
+    let now = histogram.snapshot().sum;
+    now - std::mem::replace(before, now)
+}
+
+/// What a histogram observed since `before`, and the sum of that.
+fn advance(histogram: &Histogram, before: &mut HistogramSnapshot) -> (Distribution, f64) {
+    let now = histogram.snapshot();
+    let new = Distribution::since(&now, before);
+    let sum = now.sum - before.sum;
+    *before = now;
+    (new, sum)
+}
+
+#[cfg(test)]
+mod tests;

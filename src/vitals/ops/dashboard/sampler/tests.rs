@@ -1,0 +1,182 @@
+//! The sampler over a registry with the promised families, and over one that has few of them.
+
+use std::time::Duration;
+
+use super::*;
+use crate::registry::{Descriptor, RegistryBuilder};
+
+const LATENCY: [f64; 3] = [0.01, 0.1, 1.0];
+
+fn builder() -> RegistryBuilder {
+    Registry::builder(|| Duration::from_secs(1))
+}
+
+fn is_own(endpoint: &str) -> bool {
+    endpoint.starts_with("/dashboard") || endpoint == "/metrics"
+}
+
+struct Service {
+    sampler: Sampler,
+    requests: Family<Counter, 3>,
+    durations: Family<Histogram, 3>,
+    in_progress: Family<Gauge, 0>,
+    streams: Family<Gauge, 1>,
+    queries: Family<Counter, 1>,
+    route_queries: Family<Histogram, 2>,
+    suspected: Family<Counter, 2>,
+}
+
+impl Service {
+    fn new() -> Self {
+        const ROUTE: [&str; 2] = ["method", "endpoint"];
+        const OUTCOME: [&str; 3] = ["method", "endpoint", "http_status"];
+        let mut builder = builder();
+        let described = Descriptor::new("http_requests_total", "x", OUTCOME);
+        let requests = builder.counter(described);
+        let described = Descriptor::new("http_request_duration_seconds", "x", OUTCOME);
+        let durations = builder.histogram(described, &LATENCY);
+        let in_progress = builder.gauge(Descriptor::new("inprogress_requests", "x", []));
+        let streams = builder.gauge(Descriptor::new("http_streams_active", "x", ["endpoint"]));
+        let queries = builder.counter(Descriptor::new("db_queries_total", "x", ["operation"]));
+        let described = Descriptor::new("http_request_db_queries", "x", ROUTE);
+        let route_queries = builder.histogram(described, &[1.0, 10.0]);
+        let described = Descriptor::new("http_n_plus_one_suspected_total", "x", ROUTE);
+        let suspected = builder.counter(described);
+        let registry = builder.build().expect("valid families");
+        Self {
+            sampler: Sampler::new(&registry, is_own),
+            requests,
+            durations,
+            in_progress,
+            streams,
+            queries,
+            route_queries,
+            suspected,
+        }
+    }
+
+    fn request(&self, method: &str, endpoint: &str, status: &str, seconds: f64) {
+        self.requests.series([method, endpoint, status]).inc();
+        let durations = self.durations.series([method, endpoint, status]);
+        durations.observe(seconds);
+    }
+
+    fn sample(&mut self, time: u64) -> Tick {
+        self.sampler.sample(time, 1, 1.0)
+    }
+}
+
+#[test]
+fn each_request_is_in_one_tick_under_its_route_and_class() {
+    let mut service = Service::new();
+    service.request("GET", "/data", "200", 0.004);
+    service.request("GET", "/data", "503", 0.004);
+    service.request("POST", "/data", "201", 0.02);
+    let first = service.sample(1);
+    let routes = [("GET", "/data"), ("POST", "/data")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    assert_eq!(service.sampler.routes(), routes);
+    assert_eq!(first.routes[0].counts, [1, 0, 0, 1, 0]);
+    assert_eq!(first.routes[0].microseconds, 8000);
+    assert_eq!(first.routes[0].latency.buckets.len(), 1);
+    assert_eq!(first.routes[1].counts, [1, 0, 0, 0, 0]);
+
+    service.request("POST", "/data", "422", 0.001);
+    let second = service.sample(2);
+    assert_eq!(second.routes.len(), 1);
+    assert_eq!(second.routes[0].route, 1);
+    assert_eq!(second.routes[0].counts, [0, 0, 1, 0, 0]);
+
+    assert_eq!(service.sample(3).routes, []);
+}
+
+#[test]
+fn the_pages_own_traffic_is_left_out() {
+    let mut service = Service::new();
+    service.in_progress.get().add(5);
+    service.streams.series(["/dashboard/stream"]).add(3);
+    service.streams.series(["/events"]).add(1);
+    service.request("GET", "/dashboard/history", "200", 0.004);
+    service.request("GET", "/metrics", "200", 0.004);
+    let tick = service.sample(1);
+    assert_eq!(tick.routes, []);
+    assert_eq!(service.sampler.routes(), []);
+    assert_eq!(tick.levels[0], Some(2));
+}
+
+#[test]
+fn the_database_is_told_of_by_operation_and_by_route() {
+    let mut service = Service::new();
+    service.queries.series(["select"]).add(7);
+    service.queries.series(["vacuum"]).add(1);
+    service.request("GET", "/data", "200", 0.004);
+    let queries = service.route_queries.series(["GET", "/data"]);
+    queries.observe(3.0);
+    queries.observe(4.0);
+    let tick = service.sample(1);
+    assert_eq!(tick.queries, [7, 0, 0, 0, 1]);
+    assert_eq!(tick.routes[0].queries, Some(7));
+    assert_eq!(tick.routes[0].database_microseconds, None);
+    assert_eq!(tick.routes[0].n_plus_one, Some(0));
+
+    service.suspected.series(["GET", "/data"]).inc();
+    assert_eq!(service.sample(2).routes[0].n_plus_one, Some(1));
+}
+
+#[test]
+fn quantiles_of_merged_ticks_are_those_of_all_observations() {
+    let mut service = Service::new();
+    let mut merged = Tick::default();
+    let mut values: Vec<f64> = (1..=3000).map(|at| 0.001 * 1.003_f64.powi(at)).collect();
+    for (second, chunk) in values.chunks(500).enumerate() {
+        for seconds in chunk {
+            service.request("GET", "/data", "200", *seconds);
+        }
+        merged.merge(&service.sample(second as u64));
+    }
+    values.sort_by(f64::total_cmp);
+    let latency = &merged.routes[0].latency;
+    let snapshot = HistogramSnapshot {
+        count: values.len() as u64,
+        native: latency.buckets.clone(),
+        ..HistogramSnapshot::default()
+    };
+    for (share, at) in [(0.5, 1499), (0.95, 2849), (0.99, 2969)] {
+        let estimated = snapshot.quantile(share).expect("observations");
+        let error = (estimated / values[at] - 1.0).abs();
+        assert!(error < 0.011, "{share}: {estimated} for {}", values[at]);
+    }
+}
+
+#[test]
+fn what_a_service_does_not_record_is_missing_and_not_zero() {
+    let registry = builder().build().expect("no families are fine");
+    let tick = Sampler::new(&registry, is_own).sample(1, 1, 1.0);
+    assert_eq!(tick.levels, [None; LEVELS.len()]);
+    assert_eq!(tick.cpu_microseconds, None);
+    let json = serde_json::to_value(&tick).expect("a tick is JSON");
+    assert_eq!(json["levels"], serde_json::json!({}));
+    assert_eq!(json["cpu"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_tick_looks_as_the_page_expects_it() {
+    let mut service = Service::new();
+    service.request("GET", "/data", "200", 0.004);
+    service.request("GET", "/data", "200", 0.008);
+    service.request("GET", "/data", "404", 0.0);
+    let tick = service.sampler.sample(1_700_000_000, 1, 1.001);
+    let json = serde_json::to_value(&tick).expect("a tick is JSON");
+    let expected = serde_json::json!({
+        "time": 1_700_000_000,
+        "width": 1,
+        "span": 1.001,
+        "levels": {"in_flight": 0},
+        "cpu": null,
+        "lag": [],
+        "queries": [0, 0, 0, 0, 0],
+        "query": [],
+        // One zero; a bucket at index -254 (0.004 s), and one an octave above.
+        "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0]],
+    });
+    assert_eq!(json, expected);
+}

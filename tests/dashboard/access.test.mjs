@@ -1,0 +1,97 @@
+// The page for everyone: axe-core finds nothing serious, in either colour scheme, at any width, full or empty; nothing
+// overlaps or overflows, whatever an endpoint is called.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Replay, busy } from "./replay.mjs";
+import { Server, launch, open, rows, until, violations } from "./support.mjs";
+
+const LONG = `/${"organisations/{organisation_id}/".repeat(6)}${"unbroken".repeat(20)}/{tail}*`;
+const ROUTES = [["GET", "/data"], ["GET", "/data/{item_id}"], ["POST", "/data"], ["GET", LONG]];
+
+function request(i) {
+  const [method, endpoint] = ROUTES[i % ROUTES.length];
+  const trace_id = i % 3 ? "0af7651916cd43dd8448eb211c80319c" : null;
+  return { time: 1_700_000_000 + i, method, endpoint, status: i % 2 ? 200 : 503, seconds: 1 + i / 10, db_seconds: 0.4, queries: 3, trace_id };
+}
+
+const DETAILS = {
+  statements: [{ shape: `SELECT ${'"data"."message", '.repeat(20)} FROM "data" WHERE "id" = ?`, calls: 12345, errors: 2, seconds: 12.5, p95: 0.003, endpoints: ["GET /data", `GET ${LONG}`] }],
+  slowest: Array.from({ length: 50 }, (_, i) => request(i)),
+  errors: Array.from({ length: 50 }, (_, i) => request(i * 2)),
+};
+
+let server, browser, replay;
+before(async () => {
+  [server, browser] = [await Server.start(), await launch()];
+  const ticks = Array.from({ length: 600 }, (_, i) => busy(1_700_000_000 + i, ROUTES)).filter(({ time }) => time % 500 > 60);
+  replay = await Replay.start(server, { routes: ROUTES, ticks, details: DETAILS });
+});
+after(async () => {
+  await browser.close();
+  replay.stop();
+  await server.remove();
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const width of [360, 1440]) {
+    test(`axe-core finds nothing serious in ${colorScheme} at ${width} pixels`, async () => {
+      const page = await open(browser, `${replay.url}/dashboard`, { colorScheme, viewport: { width, height: 900 } });
+      await until("the rows", async () => (await rows(page, "errors")).length === 50);
+      assert.deepEqual(await violations(page), []);
+      await page.click("#endpoints button.endpoint >> nth=0");
+      await page.click("#chart-latency .legend button >> nth=0");
+      await page.click("#pause");
+      assert.deepEqual(await violations(page), []);
+      assert.deepEqual(page.faults, []);
+      await page.context().close();
+    });
+  }
+}
+
+test("axe-core finds nothing serious where there is nothing yet", async () => {
+  const page = await open(browser, `${server.url}/dashboard`);
+  assert.deepEqual(await violations(page), []);
+  await page.context().close();
+});
+
+for (const width of [320, 390, 820, 1024, 1440, 2560]) {
+  test(`nothing overflows the page or its box at ${width} pixels, however long a name is`, async () => {
+    const page = await open(browser, `${replay.url}/dashboard?endpoint=${encodeURIComponent(`GET ${LONG}`)}`, { viewport: { width, height: 900 } });
+    await until("the rows", async () => (await rows(page, "errors")).length === 50);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(wide, 0, "the page scrolls sideways");
+    const outside = await page.evaluate(() => {
+      const found = [];
+      for (const box of document.querySelectorAll("#tiles > div, figcaption, .legend li, .bar, .controls")) {
+        const { left, right } = box.getBoundingClientRect();
+        for (const part of box.querySelectorAll("*")) {
+          const inner = part.getBoundingClientRect();
+          const seen = inner.width > 1 && getComputedStyle(part).position !== "absolute";
+          if (seen && (inner.left < left - 1 || inner.right > right + 1)) found.push(`${box.id || box.className}: ${part.textContent}`);
+        }
+      }
+      return found;
+    });
+    assert.deepEqual(outside, []);
+    await page.context().close();
+  });
+}
+
+test("each chart says in words what it shows", async () => {
+  const page = await open(browser, `${replay.url}/dashboard`);
+  await until("the rows", async () => (await rows(page, "errors")).length === 50);
+  const texts = await page.locator(".chart .summary").allTextContents();
+  assert.equal(texts.length, 9);
+  for (const text of texts) assert.match(text, /, \d\d:\d\d:\d\d to \d\d:\d\d:\d\d\. .*latest .*lowest .*highest /);
+  await page.context().close();
+});
+
+test("what the tables show of a request has no query string, header or body", async () => {
+  const page = await open(browser, `${replay.url}/dashboard`);
+  await until("the rows", async () => (await rows(page, "slowest")).length === 50);
+  const headings = Object.keys((await rows(page, "slowest"))[0]);
+  assert.deepEqual(headings, ["Time", "Endpoint", "Status", "Duration", "In database", "Queries", "Trace"]);
+  await page.context().close();
+});

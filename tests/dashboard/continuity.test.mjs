@@ -1,0 +1,104 @@
+// What happens to the page when its server, or the page itself, is away for a while.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Server, launch, open, table, until } from "./support.mjs";
+
+const times = (points) => points.map((point) => Number(point["epoch (seconds)"]));
+
+test("after a restart of the server the page goes on, keeps what it had, and shows the gap", async (t) => {
+  const browser = await launch();
+  let server = await Server.start();
+  t.after(async () => {
+    await browser.close();
+    await server.remove();
+  });
+  await server.traffic(10);
+  const page = await open(browser, `${server.url}/dashboard`);
+  await until("some ticks", async () => (await table(page, "throughput")).length >= 3);
+  const stopping = Date.now();
+  assert.equal(await server.stop(), 0);
+  assert.ok(Date.now() - stopping < 5000, "an open page does not hold the server back");
+  await until("the loss", async () => (await page.textContent("#status")) === "Reconnecting");
+  await page.waitForTimeout(3000);
+  const kept = times(await table(page, "throughput"));
+  server = await Server.start(server.authority, server.directory);
+  await until("the return", async () => (await page.textContent("#status")) === "Live", 30);
+  const shown = await until("new ticks", async () => {
+    const now = times(await table(page, "throughput"));
+    return now.length >= kept.length + 3 && now;
+  });
+  assert.deepEqual(shown.slice(0, kept.length), kept);
+  assert.ok(shown[kept.length] - shown[kept.length - 1] > 2, "the time without a server is missing");
+  assert.match(await page.textContent("#instance"), new RegExp(`process ${server.process.pid},`));
+  const requests = (await table(page, "throughput")).filter((point) => Number(point["2xx (per second)"]) > 0);
+  assert.ok(requests.length > 0, "the requests before are still there");
+  const unexpected = page.faults.filter((fault) => !/ERR_CONNECTION_REFUSED|INCOMPLETE_CHUNKED|CONNECTION_RESET|dashboard\/stream/.test(fault));
+  assert.deepEqual(unexpected, []);
+});
+
+test("a tab that slept catches up when it wakes", async (t) => {
+  const [server, browser] = [await Server.start(), await launch()];
+  t.after(async () => {
+    await browser.close();
+    await server.remove();
+  });
+  const page = await open(browser, `${server.url}/dashboard`);
+  await until("some ticks", async () => (await table(page, "throughput")).length >= 2);
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
+  await server.traffic(5);
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+  await devtools.send("Page.setWebLifecycleState", { state: "active" });
+  await until("the traffic of the night", async () => (await page.textContent("#endpoints")).includes("/data"));
+  const shown = times(await table(page, "throughput"));
+  for (let i = 1; i < shown.length; i++) assert.equal(shown[i] - shown[i - 1], 1, "no second is missing");
+  assert.ok(Date.now() / 1000 - shown.at(-1) < 3, "it is up to date");
+});
+
+test("a stream resumes after the last event that came", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.remove());
+  const ticks = async (headers, count) => {
+    const answer = await fetch(`${server.url}/dashboard/stream`, { headers });
+    assert.equal(answer.headers.get("content-type"), "text/event-stream");
+    const found = [];
+    let text = "";
+    for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      found.splice(0, Infinity, ...[...text.matchAll(/^id: (\d+)\n/gm)].map(([, id]) => Number(id)));
+      if (found.length >= count) break;
+    }
+    return found;
+  };
+  const first = await ticks({}, 2);
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const resumed = await ticks({ "last-event-id": String(first[0]) }, 3);
+  assert.deepEqual(resumed.slice(0, 3), [first[0] + 1, first[0] + 2, first[0] + 3]);
+});
+
+test("many tabs share one sampler, and count nowhere in the service's numbers", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.remove());
+  const streams = await Promise.all(Array.from({ length: 20 }, () => fetch(`${server.url}/dashboard/stream`)));
+  const firsts = await Promise.all(
+    streams.map(async (answer) => {
+      let text = "";
+      for await (const chunk of answer.body.pipeThrough(new TextDecoderStream())) {
+        text += chunk;
+        if (/event: tick\nid: \d+\ndata: .*\n\n/.test(text)) break;
+      }
+      return /event: tick\nid: \d+\ndata: (.*)\n/.exec(text)[1];
+    }),
+  );
+  assert.equal(new Set(firsts).size, 1, "all get the same tick");
+  const tick = JSON.parse(firsts[0]);
+  assert.equal(tick.levels.in_flight, 0);
+  assert.deepEqual(tick.routes, []);
+  const scrape = await server.scrape();
+  for (const [sample, value] of scrape) {
+    const slow = /^http_request_duration_seconds_count\{.*endpoint="\/dashboard\/stream"/.test(sample);
+    assert.ok(!slow || value === 0, "a stream is not a slow request");
+  }
+});

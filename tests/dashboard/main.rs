@@ -1,0 +1,72 @@
+//! The live page in a real browser: each of these runs one of the Node files beside it, against the real binary.
+//!
+//! What is tested stands there; here is only how it is started, one after the other, since a browser is heavy.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// Held by the test whose browser is open.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn run(theme: &str) {
+    let Some(node) = tools::browser(&format!("the browser test of {theme}")) else {
+        return;
+    };
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/dashboard/{theme}.test.mjs"));
+    let output = Command::new(node)
+        .args(["--test", "--test-reporter=spec"])
+        .arg(file)
+        .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
+        .output()
+        .expect("node starts");
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{theme}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_page_loads_from_its_own_server_alone() {
+    run("page");
+}
+
+#[test]
+fn its_numbers_are_those_of_the_scrape() {
+    run("numbers");
+}
+
+#[test]
+fn its_controls_work_by_mouse_and_keyboard() {
+    run("controls");
+}
+
+#[test]
+fn it_goes_on_after_a_restart_and_after_sleep() {
+    run("continuity");
+}
+
+#[test]
+fn it_is_accessible_and_nothing_overlaps() {
+    run("access");
+}
+
+#[test]
+fn its_heap_stays_small() {
+    run("memory");
+}

@@ -1,0 +1,39 @@
+// Ten minutes of live data, at a faster clock, over an hour of history: the page's heap stays small.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Replay, busy } from "./replay.mjs";
+import { Server, launch, open, until } from "./support.mjs";
+
+const START = 1_700_000_000;
+const LIVE = 600;
+
+test("the heap stays under 60 MB after ten minutes of live data", async (t) => {
+  const [server, browser] = [await Server.start(), await launch()];
+  const routes = Array.from({ length: 20 }, (_, i) => ["GET", `/endpoint/${i}`]);
+  const ticks = Array.from({ length: 3600 }, (_, i) => busy(START + i, routes));
+  const replay = await Replay.start(server, { routes, ticks });
+  t.after(async () => {
+    await browser.close();
+    replay.stop();
+    await server.remove();
+  });
+  for (const window of [5, 60]) {
+    const page = await open(browser, `${replay.url}/dashboard?window=${window}`);
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send("HeapProfiler.enable");
+    const first = replay.ticks.at(-1).time + 1;
+    for (let i = 0; i < LIVE; i++) {
+      replay.push(busy(first + i, routes));
+      await new Promise((resolve) => setTimeout(resolve, 15));
+    }
+    const last = first + LIVE - 1;
+    await until("the last tick", async () => Number(await page.getAttribute("#chart-cpu .plot", "aria-valuemax")) >= last);
+    await devtools.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await devtools.send("Runtime.getHeapUsage");
+    t.diagnostic(`heap with a window of ${window} minutes: ${(usedSize / 1e6).toFixed(1)} MB`);
+    assert.ok(usedSize < 60e6, `${usedSize} bytes`);
+    await page.context().close();
+  }
+});

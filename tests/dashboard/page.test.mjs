@@ -1,0 +1,86 @@
+// The page as it is delivered: what it loads, from where, under which policy, and how it looks with nothing in it.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Replay, idle } from "./replay.mjs";
+import { Server, launch, open, tiles, until } from "./support.mjs";
+
+let server, browser;
+before(async () => ([server, browser] = [await Server.start(), await launch()]));
+after(async () => {
+  await browser.close();
+  await server.remove();
+});
+
+test("the page loads without an error, a failed request or a request to anyone else", async () => {
+  const page = await open(browser, `${server.url}/dashboard`);
+  await until("three ticks", async () => (await page.textContent("#status")) === "Live");
+  await page.waitForTimeout(2500);
+  assert.deepEqual(page.faults, []);
+  assert.equal(await page.locator(".chart").count(), 9);
+  assert.match(await page.textContent("#instance"), /^actix-vitals [\d.]+ on \S+, process \d+, \d+ cores?$/);
+  await page.context().close();
+});
+
+test("all that it loads weighs at most 60 kilobytes", async () => {
+  const page = await (await browser.newContext()).newPage();
+  let weight = 0;
+  const parts = [];
+  page.on("response", async (response) => {
+    const { pathname } = new URL(response.url());
+    if (!/history|stream/.test(pathname)) parts.push(response.body().then((body) => (weight += body.length)));
+  });
+  await page.goto(`${server.url}/dashboard`, { waitUntil: "load" });
+  await until("the modules", () => parts.length >= 10);
+  await Promise.all(parts);
+  assert.ok(weight > 20_000 && weight <= 60_000, `${weight} bytes`);
+  await page.context().close();
+});
+
+test("the policy forbids what the page does not need, and the parts are known again by their tags", async () => {
+  const page = await fetch(`${server.url}/dashboard`);
+  const policy = page.headers.get("content-security-policy");
+  assert.match(policy, /default-src 'none'/);
+  assert.match(policy, /frame-ancestors 'none'/);
+  assert.doesNotMatch(policy, /unsafe|\*|data:|https?:/);
+  assert.equal(page.headers.get("x-content-type-options"), "nosniff");
+  const tag = page.headers.get("etag");
+  const again = await fetch(`${server.url}/dashboard`, { headers: { "if-none-match": tag } });
+  assert.equal(again.status, 304);
+  for (const [part, type] of [["app.js", "text/javascript"], ["style.css", "text/css"], ["icon.svg", "image/svg+xml"]]) {
+    const answer = await fetch(`${server.url}/dashboard/${part}`);
+    assert.equal(answer.status, 200);
+    assert.ok(answer.headers.get("content-type").startsWith(type), part);
+    assert.ok(answer.headers.get("etag"), part);
+  }
+  for (const path of ["/dashboard/index.html", "/dashboard/..%2fapp.js", "/dashboard/none.js"]) {
+    assert.equal((await fetch(server.url + path)).status, 404, path);
+  }
+});
+
+test("history and stream refuse what makes no sense", async () => {
+  for (const query of ["step=0", "step=4000", "since=now", "until=-1", "step=1.5"]) {
+    const answer = await fetch(`${server.url}/dashboard/history?${query}`);
+    assert.equal(answer.status, 400, query);
+    assert.match(answer.headers.get("content-type"), /problem\+json/);
+  }
+  assert.equal((await fetch(`${server.url}/dashboard/stream`, { method: "POST" })).status, 405);
+});
+
+test("without any traffic the page is calm and says so", async () => {
+  const ticks = Array.from({ length: 400 }, (_, i) => idle(1_700_000_000 + i));
+  const replay = await Replay.start(server, { routes: [], ticks });
+  const page = await open(browser, `${replay.url}/dashboard`);
+  const shown = await tiles(page);
+  assert.equal(shown.Requests[0], "0/s");
+  for (const label of ["Errors", "Latency p50", "Latency p99"]) assert.equal(shown[label][0], "–", label);
+  assert.deepEqual(await page.locator(".empty:visible").allTextContents(), [
+    "No requests in this time.",
+    ...Array(3).fill("This service does not record them."),
+  ]);
+  assert.match(await page.textContent("#chart-latency .summary"), /p50: no values\./);
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+  replay.stop();
+});
