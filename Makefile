@@ -8,7 +8,7 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load bench docs accuracy soak screenshots
+.PHONY: help run test lint doc-check tests load bench docs accuracy soak screenshots browser
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,7 @@ test: lint doc-check tests ## Everything that must hold before a change is kept.
 	else \
 		echo; echo "make test: everything passed, nothing was skipped"; \
 	fi
+	@echo "The live page is tested in a real browser by: make browser"
 
 lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
@@ -56,3 +57,7 @@ accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and wr
 
 soak: ## The chaos test with a million requests: every one is counted exactly once.
 	VITALS_CHAOS_REQUESTS=1000000 $(CARGO) test --quiet --test http $(OPENSSL) -- --nocapture chaos
+
+browser: ## The tests of the live page in a real browser.
+	@scripts/test-tools.sh
+	$(CARGO) test --quiet --test dashboard $(OPENSSL)
