@@ -28,7 +28,9 @@ fn run(theme: &str) {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/dashboard/{theme}.test.mjs"));
     let output = Command::new(node)
-        .args(["--test", "--test-reporter=spec"])
+        // What a failed test leaves open does not keep the others from being told.
+        .args(["--test", "--test-reporter=spec", "--test-force-exit"])
+        .arg("--test-timeout=120000")
         .arg(file)
         .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
         .output()

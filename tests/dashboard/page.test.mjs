@@ -68,9 +68,10 @@ test("history and stream refuse what makes no sense", async () => {
   assert.equal((await fetch(`${server.url}/dashboard/stream`, { method: "POST" })).status, 405);
 });
 
-test("without any traffic the page is calm and says so", async () => {
+test("without any traffic the page is calm and says so", async (t) => {
   const ticks = Array.from({ length: 400 }, (_, i) => idle(1_700_000_000 + i));
   const replay = await Replay.start(server, { routes: [], ticks });
+  t.after(() => replay.stop());
   const page = await open(browser, `${replay.url}/dashboard`);
   const shown = await tiles(page);
   assert.equal(shown.Requests[0], "0/s");
@@ -82,5 +83,4 @@ test("without any traffic the page is calm and says so", async () => {
   assert.match(await page.textContent("#chart-latency .summary"), /p50: no values\./);
   assert.deepEqual(page.faults, []);
   await page.context().close();
-  replay.stop();
 });
