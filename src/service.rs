@@ -3,6 +3,7 @@
 //! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
 
 pub mod api;
+mod connection;
 pub mod server;
 pub mod settings;
 pub mod store;

@@ -6,12 +6,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, rt, web};
+use actix_server::{Server as Workers, ServerBuilder, ServerHandle};
+use actix_web::{App, rt, web};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api::{self, Api};
+use super::connection::{self, Plain};
 use super::settings::{ServerSettings, Settings};
 use super::store::{OpenError, Store};
 use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
@@ -151,7 +152,7 @@ impl Server {
     }
 
     /// Starts the workers of each listener.
-    fn start(self) -> io::Result<(actix_web::dev::Server, Option<actix_web::dev::Server>)> {
+    fn start(self) -> io::Result<(Workers, Option<Workers>)> {
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
@@ -162,7 +163,7 @@ impl Server {
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
         let on_connect = vitals.on_connect();
-        let public = HttpServer::new(move || {
+        let app = move || {
             App::new()
                 .configure(|routes| {
                     if let Some(ops) = &shared_ops {
@@ -172,35 +173,33 @@ impl Server {
                 })
                 // The outermost, so that nothing escapes it.
                 .wrap(vitals.http())
-        });
-        let public = match settings.workers {
-            Some(count) => public.workers(count),
-            None => public,
         };
-        let public = public
-            .on_connect(on_connect)
-            // A client that closes its side has left, and should be noticed.
-            .h1_allow_half_closed(false)
-            .disable_signals()
-            .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
-            .listen_auto_h2c(self.public_listener.socket)?
-            .run();
+        let public = workers(&settings, settings.workers);
+        let socket = self.public_listener.socket;
+        let public = connection::listen(public, socket, Plain, on_connect, app)?.run();
         let Some(listener) = self.ops_listener else {
             return Ok((public, None));
         };
         let ops = self.ops;
-        let ops = HttpServer::new(move || {
+        let app = move || {
             App::new()
                 .configure(|routes| ops.configure(routes))
                 .default_service(web::to(api::no_route))
-        })
-        .workers(OPS_WORKERS)
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .shutdown_timeout(whole_seconds(settings.shutdown_timeout))
-        .listen_auto_h2c(listener.socket)?
-        .run();
+        };
+        let ops = workers(&settings, Some(OPS_WORKERS));
+        let ops = connection::listen(ops, listener.socket, Plain, |_, _| (), app)?.run();
         Ok((public, Some(ops)))
+    }
+}
+
+/// Threads to serve a listener: that many, or one for each core.
+fn workers(settings: &ServerSettings, count: Option<usize>) -> ServerBuilder {
+    let server = ServerBuilder::new()
+        .disable_signals()
+        .shutdown_timeout(whole_seconds(settings.shutdown_timeout));
+    match count {
+        Some(count) => server.workers(count),
+        None => server,
     }
 }
 

@@ -1,0 +1,34 @@
+//! What stands between a socket and the HTTP that is spoken over it: nothing, or an encryption that plugs in here.
+
+use std::future::Future;
+use std::io;
+
+use actix_http::Protocol;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// How an accepted socket becomes the stream that HTTP is spoken over. Each worker gets a clone.
+///
+/// The time that it takes counts against the deadline of the connection's first request head.
+pub(in crate::service) trait Handshake: Clone + Send + 'static {
+    /// What HTTP is spoken over.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Shakes hands. The protocol is what both sides agreed on, or `None` where the first bytes will tell.
+    fn shake(
+        &self,
+        socket: TcpStream,
+    ) -> impl Future<Output = io::Result<(Self::Stream, Option<Protocol>)>>;
+}
+
+/// No handshake: HTTP in plain sight, its version told by the first bytes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::service) struct Plain;
+
+impl Handshake for Plain {
+    type Stream = TcpStream;
+
+    async fn shake(&self, socket: TcpStream) -> io::Result<(TcpStream, Option<Protocol>)> {
+        Ok((socket, None))
+    }
+}
