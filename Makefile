@@ -3,6 +3,8 @@
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 SKIPPED := $(TARGET_DIR)/tmp/skipped
+# One test of `make soak`.
+SOAK = $(CARGO) test --quiet $(OPENSSL)
 ARGS ?=
 # Nothing, or the feature that builds OpenSSL where its headers are missing.
 OPENSSL := $(shell scripts/openssl.sh)
@@ -55,8 +57,10 @@ docs: ## Write docs/METRICS.md anew from the registry.
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
-soak: ## The chaos test with a million requests: every one is counted exactly once.
-	VITALS_CHAOS_REQUESTS=1000000 $(CARGO) test --quiet --test http $(OPENSSL) -- --nocapture chaos
+# What takes long, each part on a line of its own.
+soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills.
+	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
+	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
 
 browser: ## The tests of the live page in a real browser.
 	@scripts/test-tools.sh

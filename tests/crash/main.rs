@@ -1,0 +1,143 @@
+//! `kill -9` at any moment: what was acknowledged is there after the restart, exactly once.
+//!
+//! Eight writers keep books of every answer; after each kill the server is started again on the same data and that is
+//! held against the books. `VITALS_CRASH_KILLS` sets how often (20 if unset), `VITALS_CRASH_SEED` the seed. What stands
+//! behind it, the order of sync and answer, is seen in `durability`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+mod durability;
+#[path = "../support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod postgres;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+#[path = "../support/strace.rs"]
+mod strace;
+#[path = "../support/tools.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod tools;
+#[path = "../support/writers.rs"]
+mod writers;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel::sql_types::Text;
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tempfile::TempDir;
+
+use postgres::Cluster;
+use server::Server;
+use writers::{Books, Writers};
+
+const WRITERS: u64 = 8;
+
+/// The longest that a server lives, in milliseconds from its first write on.
+const LIFETIME_MS: u64 = 300;
+
+/// Kills of the service between two that take the database's server along.
+const KILLS_OF_A_DATABASE: u64 = 5;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Lets writers write, kills the server under them, and holds what `start` finds afterwards against their books; again
+/// and again. `after_kill` is told the number of each kill, while nothing runs.
+async fn kill_again_and_again(start: impl Fn() -> Server, after_kill: impl Fn(u64)) -> Server {
+    let kills = setting("VITALS_CRASH_KILLS", 20);
+    let seed = setting("VITALS_CRASH_SEED", rand::random());
+    println!("{kills} kills, seed {seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let books = Arc::new(Mutex::new(Books::default()));
+    let mut server = start();
+    for kill in 1..=kills {
+        let writers = Writers::start(&server.url(""), &books, WRITERS, dice.random());
+        let lifetime = Duration::from_millis(dice.random_range(0..LIFETIME_MS));
+        tokio::time::sleep(lifetime).await;
+        server.kill();
+        writers.stop().await;
+        after_kill(kill);
+        server = start();
+        let found = writers::items_of(&server.url("")).await;
+        let differences = writers::lock(&books).differences(&found);
+        assert_eq!(differences, [""; 0], "after kill {kill}, {lifetime:?} old");
+    }
+    let books = writers::lock(&books);
+    println!(
+        "{} writes acknowledged, {} left open",
+        books.acknowledged, books.unanswered
+    );
+    assert!(books.acknowledged > kills, "the writers hardly wrote");
+    assert!(books.unanswered > 0, "no kill met a write");
+    server
+}
+
+/// What SQLite itself says of the file.
+fn assert_sound(database: &Path) {
+    #[derive(diesel::QueryableByName)]
+    struct Finding {
+        #[diesel(sql_type = Text)]
+        integrity_check: String,
+    }
+    let mut connection = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    let findings: Vec<Finding> = diesel::sql_query("PRAGMA integrity_check")
+        .load(&mut connection)
+        .unwrap();
+    let findings: Vec<_> = findings
+        .into_iter()
+        .map(|finding| finding.integrity_check)
+        .collect();
+    assert_eq!(findings, ["ok"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_write_survives_kill_9_in_sqlite() {
+    let directory = Arc::new(TempDir::new().unwrap());
+    let file = directory.path().join("vitals.db");
+    let server = kill_again_and_again(
+        || Server::start_in(Arc::clone(&directory), &[]),
+        // The first to open it after the crash.
+        |_| assert_sound(&file),
+    )
+    .await;
+    assert_eq!(server.stop(), Some(0));
+    assert_sound(&file);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_write_survives_kill_9_in_postgresql() {
+    let test = "an_acknowledged_write_survives_kill_9_in_postgresql";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let cluster = Cluster::start(&programs);
+    let database = cluster.database();
+    let server = kill_again_and_again(
+        || Server::start_on(database.clone(), &[]),
+        |kill| {
+            if kill % KILLS_OF_A_DATABASE == 0 {
+                cluster.kill();
+                cluster.resume();
+            }
+        },
+    )
+    .await;
+    assert_eq!(server.stop(), Some(0));
+}
