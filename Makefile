@@ -30,7 +30,6 @@ test: lint doc-check tests ## Everything that must hold before a change is kept.
 	else \
 		echo; echo "make test: everything passed, nothing was skipped"; \
 	fi
-	@echo "The live page is tested in a real browser by: make browser"
 
 lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
@@ -62,6 +61,6 @@ soak: ## What takes long, and must hold all the same: a million requests of a ch
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
 
-browser: ## The tests of the live page in a real browser.
+browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh
 	$(CARGO) test --quiet --test dashboard $(OPENSSL)

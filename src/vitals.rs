@@ -2,6 +2,7 @@
 //! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
 
 pub mod allocator;
+mod attendance;
 pub mod context;
 pub mod database;
 pub mod http;

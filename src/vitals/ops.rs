@@ -12,15 +12,17 @@ mod statements;
 
 use std::{io, sync::Arc};
 
-use actix_web::{Resource, web};
+use actix_web::{Resource, Route, middleware::from_fn, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
 use crate::{
     registry::Registry,
-    vitals::{database::Statements, http::NotableRequests, methods::other_methods},
+    vitals::{
+        attendance::Attendance, database::Statements, http::NotableRequests, methods::other_methods,
+    },
 };
 pub use dashboard::DashboardSettings;
-use dashboard::{Dashboard, Details};
+use dashboard::{Dashboard, Details, Own};
 pub use health::{Health, ProbeError};
 pub use scrape::ScrapeSettings;
 use scrape::Scraper;
@@ -61,6 +63,7 @@ pub struct Ops {
     health: Health,
     statements: Option<Statements>,
     watcher: PrometheusMetrics,
+    attendance: Attendance,
     dashboard: Option<Dashboard>,
 }
 
@@ -85,6 +88,7 @@ impl Ops {
             health,
             statements: None,
             watcher,
+            attendance: Attendance::default(),
             dashboard: None,
         })
     }
@@ -109,7 +113,11 @@ impl Ops {
     ) -> io::Result<Self> {
         let details = Details::new(self.statements.clone(), requests.clone());
         let registry = self.scraper.registry();
-        self.dashboard = Some(Dashboard::start(registry, settings, is_ops, details)?);
+        let own = Own {
+            is_own: is_ops,
+            in_progress: self.attendance.clone(),
+        };
+        self.dashboard = Some(Dashboard::start(registry, settings, own, details)?);
         Ok(self)
     }
 
@@ -131,9 +139,7 @@ impl Ops {
             .service(self.get("/readyz", health::get_readyz))
             .service(self.get("/health", health::get_health));
         if let Some(table) = &self.statements {
-            let reset = web::post()
-                .to(statements::reset_statements)
-                .wrap(self.watcher.clone());
+            let reset = self.watched(web::post().to(statements::reset_statements));
             config
                 .app_data(web::Data::new(table.clone()))
                 .service(self.get("/ops/statements", statements::get_statements))
@@ -148,7 +154,7 @@ impl Ops {
                 .app_data(web::Data::new(dashboard.clone()))
                 .service(self.get("/dashboard", dashboard::get_page))
                 .service(self.get("/dashboard/history", dashboard::get_history))
-                .service(stream("/dashboard/stream"))
+                .service(self.stream("/dashboard/stream"))
                 .service(self.get("/dashboard/{part}", dashboard::get_asset));
         }
     }
@@ -163,17 +169,28 @@ impl Ops {
         F::Output: actix_web::Responder + 'static,
     {
         web::resource(path)
-            .route(web::get().to(handler.clone()).wrap(self.watcher.clone()))
-            .route(web::head().to(handler).wrap(self.watcher.clone()))
+            .route(self.watched(web::get().to(handler.clone())))
+            .route(self.watched(web::head().to(handler)))
             .default_service(other_methods("GET, HEAD, OPTIONS"))
     }
-}
 
-/// The page's stream, for GET only: it has no head to tell but its content type.
-fn stream(path: &str) -> Resource {
-    web::resource(path)
-        .route(web::get().to(dashboard::get_stream))
-        .default_service(other_methods("GET, OPTIONS"))
+    /// The page's stream, for GET only: it has no head to tell but its content type.
+    fn stream(&self, path: &str) -> Resource {
+        web::resource(path)
+            .route(self.attended(web::get().to(dashboard::get_stream)))
+            .default_service(other_methods("GET, OPTIONS"))
+    }
+
+    fn watched(&self, route: Route) -> Route {
+        self.attended(route.wrap(self.watcher.clone()))
+    }
+
+    fn attended(&self, route: Route) -> Route {
+        let attendance = self.attendance.clone();
+        route.wrap(from_fn(move |request, next| {
+            attendance.clone().attend(request, next)
+        }))
+    }
 }
 
 impl std::fmt::Debug for Ops {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
 
-import { Server, download, launch, open, rows, table, until } from "./support.mjs";
+import { Server, download, launch, open, rows, settled, table, until } from "./support.mjs";
 
 let server, browser, page;
 before(async () => {
@@ -42,10 +42,12 @@ test("a window is chosen, kept in the address, and gone back from", async () => 
 
 test("what is paused stays as it is, also for whoever gets the link", async () => {
   await page.click("#pause");
+  await settled(page);
   assert.equal(await page.textContent("#status"), "Paused");
   const before = await summary("throughput");
   await server.traffic(3);
-  await page.waitForTimeout(2500);
+  const seen = (await server.request("GET", "/dashboard/history?since=-1")).json.last + 2;
+  await until("two more ticks", async () => (await server.request("GET", "/dashboard/history?since=-1")).json.last >= seen);
   assert.equal(await summary("throughput"), before);
   const other = await open(browser, page.url());
   await until("the same picture", async () => (await other.textContent("#chart-throughput .summary")) === before);
@@ -58,6 +60,7 @@ test("what is paused stays as it is, also for whoever gets the link", async () =
 
 test("an endpoint is chosen in the table or in the list, and filters the charts that it can", async () => {
   await page.click("#endpoints button.endpoint[title='GET /data']");
+  await settled(page);
   assert.deepEqual(query(), { window: "5", endpoint: "GET /data" });
   assert.equal(await page.textContent("#chart-throughput .scope"), "GET /data");
   assert.equal(await page.textContent("#chart-cpu .scope"), "whole service");
@@ -68,6 +71,7 @@ test("an endpoint is chosen in the table or in the list, and filters the charts 
   await page.selectOption("#endpoint", "GET unmatched");
   assert.equal(query().endpoint, "GET unmatched");
   await page.selectOption("#endpoint", "");
+  await settled(page);
   assert.deepEqual(query(), { window: "5" });
   assert.equal(await page.textContent("#chart-cpu .scope"), "");
 });
@@ -89,6 +93,7 @@ test("a table is sorted by any column, either way", async () => {
 test("a legend entry takes its line out of the picture and out of the scale", async () => {
   const picture = () => page.$eval("#chart-throughput canvas", (canvas) => canvas.toDataURL());
   await page.click("#pause");
+  await settled(page);
   const before = await picture();
   const entry = page.locator("#chart-throughput .legend button", { hasText: "2xx" });
   await entry.click();

@@ -1,6 +1,6 @@
 //! The live page in a real browser: each of these runs one of the Node files beside it, against the real binary.
 //!
-//! What is tested stands there; here is only how it is started, one after the other, since a browser is heavy.
+//! What is tested stands there; here is only how it is started.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,16 +15,11 @@ mod tools;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-
-/// Held by the test whose browser is open.
-static TURN: Mutex<()> = Mutex::new(());
 
 fn run(theme: &str) {
     let Some(node) = tools::browser(&format!("the browser test of {theme}")) else {
         return;
     };
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/dashboard/{theme}.test.mjs"));
     let output = Command::new(node)

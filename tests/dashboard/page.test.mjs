@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { Replay, idle } from "./replay.mjs";
-import { Server, launch, open, tiles, until } from "./support.mjs";
+import { Server, launch, open, settled, table, tiles, until } from "./support.mjs";
 
 let server, browser;
 before(async () => ([server, browser] = [await Server.start(), await launch()]));
@@ -15,8 +15,9 @@ after(async () => {
 
 test("the page loads without an error, a failed request or a request to anyone else", async () => {
   const page = await open(browser, `${server.url}/dashboard`);
-  await until("three ticks", async () => (await page.textContent("#status")) === "Live");
-  await page.waitForTimeout(2500);
+  await until("the stream", async () => (await page.textContent("#status")) === "Live");
+  const loaded = (await table(page, "cpu")).length;
+  await until("two ticks", async () => (await table(page, "cpu")).length >= loaded + 2);
   assert.deepEqual(page.faults, []);
   assert.equal(await page.locator(".chart").count(), 9);
   assert.match(await page.textContent("#instance"), /^actix-vitals [\d.]+ on \S+, process \d+, \d+ cores?$/);
@@ -73,6 +74,7 @@ test("without any traffic the page is calm and says so", async (t) => {
   const replay = await Replay.start(server, { routes: [], ticks });
   t.after(() => replay.stop());
   const page = await open(browser, `${replay.url}/dashboard`);
+  await settled(page);
   const shown = await tiles(page);
   assert.equal(shown.Requests[0], "0/s");
   for (const label of ["Errors", "Latency p50", "Latency p99"]) assert.equal(shown[label][0], "–", label);

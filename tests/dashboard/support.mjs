@@ -120,8 +120,14 @@ export async function open(browser, url, options = {}) {
   return page;
 }
 
-/** Looks again and again until the answer is true; fails with the last answer once `seconds` have passed. */
-export async function until(what, look, seconds = 15) {
+/** Waits until the page has drawn what it was told to, and has what it asked the server for. */
+export async function settled(page) {
+  await page.waitForSelector("#charts[aria-busy=false]");
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+}
+
+/** Looks again and again until the answer is true; fails once `seconds` have passed, which no machine should need. */
+export async function until(what, look, seconds = 40) {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
     const found = await look();
@@ -181,7 +187,7 @@ export async function table(page, chart) {
 export async function violations(page) {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
   return violations
     .filter(({ impact }) => ["serious", "critical"].includes(impact))
     .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" | ")}`);

@@ -40,6 +40,7 @@ pub(super) use details::Details;
 use crate::{registry::Registry, vitals::problem::Problem};
 use hub::{Hub, Identity};
 use ring::HOUR;
+pub(super) use sampler::Own;
 use sampler::Sampler;
 use stream::Events;
 
@@ -68,8 +69,8 @@ pub(super) struct Dashboard {
 }
 
 impl Dashboard {
-    /// Starts to sample a registry once a second, on a thread of its own. Requests of endpoints that `is_own` (the
-    /// operator's, the page's) are left out of the service's numbers.
+    /// Starts to sample a registry once a second, on a thread of its own. The operator's `own` requests are left out of
+    /// the service's numbers.
     ///
     /// # Errors
     ///
@@ -77,7 +78,7 @@ impl Dashboard {
     pub(super) fn start(
         registry: &Registry,
         settings: DashboardSettings,
-        is_own: fn(endpoint: &str) -> bool,
+        own: Own,
         details: Details,
     ) -> io::Result<Self> {
         let started = since_epoch();
@@ -86,7 +87,7 @@ impl Dashboard {
             started.as_secs(),
         ));
         let sampling = Sampling {
-            sampler: Sampler::new(registry, is_own),
+            sampler: Sampler::new(registry, own),
             hub: Arc::clone(&hub),
             details: details.clone(),
             sampled: Instant::now(),

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use super::tick::{
     CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
 };
-use crate::registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
+use crate::{
+    registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry},
+    vitals::attendance::Attendance,
+};
 
 /// The levels that collectors tell of, as the page calls them.
 const READ_LEVELS: [&str; 6] = [
@@ -34,11 +37,19 @@ const READ_FAMILIES: [&str; 7] = [
 /// A method and a route pattern: what the page calls an endpoint.
 pub(super) type Route = (String, String);
 
+/// What is the operator's and not the service's: the page's own traffic, scrapes, probes.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// Whether requests of an endpoint are.
+    pub(crate) is_own: fn(endpoint: &str) -> bool,
+    /// How many of them are in progress.
+    pub(crate) in_progress: Attendance,
+}
+
 /// The routes that have been seen, each with a number that it keeps.
 #[derive(Debug)]
 struct Routes {
-    /// Whether requests of an endpoint are the operator's and not the service's.
-    is_own: fn(endpoint: &str) -> bool,
+    own: Own,
     numbers: HashMap<Route, u32>,
     names: Vec<Route>,
 }
@@ -46,7 +57,7 @@ struct Routes {
 impl Routes {
     /// The number of a route, a new one where it is new; `None` for what is not the service's own traffic.
     fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
-        if (self.is_own)(endpoint) {
+        if (self.own.is_own)(endpoint) {
             return None;
         }
         let route = (method.to_owned(), endpoint.to_owned());
@@ -135,19 +146,17 @@ pub(super) struct Sampler {
     query_durations: Followed<Histogram, HistogramSnapshot, 1>,
     lag: Followed<Histogram, HistogramSnapshot, 0>,
     in_progress: Option<Family<Gauge, 0>>,
-    streams: Option<Family<Gauge, 1>>,
     waiters: Option<Family<Gauge, 0>>,
     cpu_seconds: Option<f64>,
 }
 
 impl Sampler {
-    /// A sampler of what is recorded from now on, and of what has been before; requests of endpoints that `is_own`
-    /// are left out.
-    pub(super) fn new(registry: &Registry, is_own: fn(endpoint: &str) -> bool) -> Self {
+    /// A sampler of what is recorded from now on, and of what has been before; `own` is left out.
+    pub(super) fn new(registry: &Registry, own: Own) -> Self {
         let mut sampler = Self {
             registry: registry.clone(),
             routes: Routes {
-                is_own,
+                own,
                 numbers: HashMap::new(),
                 names: Vec::new(),
             },
@@ -160,7 +169,6 @@ impl Sampler {
             query_durations: Followed::new(registry, "db_query_duration_seconds"),
             lag: Followed::new(registry, "runtime_event_loop_lag_seconds"),
             in_progress: registry.family("inprogress_requests"),
-            streams: registry.family("http_streams_active"),
             waiters: registry.family("db_pool_waiters"),
             cpu_seconds: None,
         };
@@ -274,29 +282,14 @@ impl Sampler {
             set("pool_waiting", level(waiters));
         }
         if let Some(in_progress) = &self.in_progress {
-            set(
-                "in_flight",
-                level(in_progress).saturating_sub(self.own_streams()),
-            );
+            let own = self.routes.own.in_progress.count();
+            set("in_flight", level(in_progress).saturating_sub(own));
         }
         let used = cpu_seconds
             .zip(self.cpu_seconds)
             .map(|(now, before)| now - before);
         tick.cpu_microseconds = used.map(microseconds);
         self.cpu_seconds = cpu_seconds.or(self.cpu_seconds);
-    }
-
-    /// Streams that are open to the page itself: they are in progress for as long as somebody looks.
-    fn own_streams(&self) -> u64 {
-        let mut open = 0;
-        if let Some(streams) = &self.streams {
-            streams.for_each(|[endpoint], gauge| {
-                if (self.routes.is_own)(endpoint) {
-                    open += u64::try_from(gauge.value()).unwrap_or(0);
-                }
-            });
-        }
-        open
     }
 }
 

@@ -88,6 +88,7 @@ async function load() {
   const live = isLive();
   // The clocks of page and server may differ: while live, what is asked for is counted back from the last tick.
   const since = (live ? from - to : Math.floor(from / step) * step) - 2 * step;
+  $("charts").setAttribute("aria-busy", "true");
   try {
     const answer = await fetchHistory(live ? { since, step } : { since, step, until: to });
     if (token !== loading) return;
@@ -104,6 +105,7 @@ async function load() {
     stale = token === loading;
     if (!stream.source) setTimeout(load, 1000);
   }
+  if (token === loading) $("charts").setAttribute("aria-busy", "false");
   schedule();
 }
 

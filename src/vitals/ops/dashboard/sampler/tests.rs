@@ -11,8 +11,11 @@ fn builder() -> RegistryBuilder {
     Registry::builder(|| Duration::from_secs(1))
 }
 
-fn is_own(endpoint: &str) -> bool {
-    endpoint.starts_with("/dashboard") || endpoint == "/metrics"
+fn own() -> Own {
+    Own {
+        is_own: |endpoint| endpoint.starts_with("/dashboard") || endpoint == "/metrics",
+        in_progress: Attendance::default(),
+    }
 }
 
 struct Service {
@@ -20,7 +23,6 @@ struct Service {
     requests: Family<Counter, 3>,
     durations: Family<Histogram, 3>,
     in_progress: Family<Gauge, 0>,
-    streams: Family<Gauge, 1>,
     queries: Family<Counter, 1>,
     route_queries: Family<Histogram, 2>,
     suspected: Family<Counter, 2>,
@@ -36,7 +38,6 @@ impl Service {
         let described = Descriptor::new("http_request_duration_seconds", "x", OUTCOME);
         let durations = builder.histogram(described, &LATENCY);
         let in_progress = builder.gauge(Descriptor::new("inprogress_requests", "x", []));
-        let streams = builder.gauge(Descriptor::new("http_streams_active", "x", ["endpoint"]));
         let queries = builder.counter(Descriptor::new("db_queries_total", "x", ["operation"]));
         let described = Descriptor::new("http_request_db_queries", "x", ROUTE);
         let route_queries = builder.histogram(described, &[1.0, 10.0]);
@@ -44,11 +45,10 @@ impl Service {
         let suspected = builder.counter(described);
         let registry = builder.build().expect("valid families");
         Self {
-            sampler: Sampler::new(&registry, is_own),
+            sampler: Sampler::new(&registry, own()),
             requests,
             durations,
             in_progress,
-            streams,
             queries,
             route_queries,
             suspected,
@@ -93,14 +93,14 @@ fn each_request_is_in_one_tick_under_its_route_and_class() {
 fn the_pages_own_traffic_is_left_out() {
     let mut service = Service::new();
     service.in_progress.get().add(5);
-    service.streams.series(["/dashboard/stream"]).add(3);
-    service.streams.series(["/events"]).add(1);
+    let own = &service.sampler.routes.own.in_progress;
+    let _open = [own.clone().enter(), own.clone().enter()];
     service.request("GET", "/dashboard/history", "200", 0.004);
     service.request("GET", "/metrics", "200", 0.004);
     let tick = service.sample(1);
     assert_eq!(tick.routes, []);
     assert_eq!(service.sampler.routes(), []);
-    assert_eq!(tick.levels[0], Some(2));
+    assert_eq!(tick.levels[0], Some(3));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn quantiles_of_merged_ticks_are_those_of_all_observations() {
 #[test]
 fn what_a_service_does_not_record_is_missing_and_not_zero() {
     let registry = builder().build().expect("no families are fine");
-    let tick = Sampler::new(&registry, is_own).sample(1, 1, 1.0);
+    let tick = Sampler::new(&registry, own()).sample(1, 1, 1.0);
     assert_eq!(tick.levels, [None; LEVELS.len()]);
     assert_eq!(tick.cpu_microseconds, None);
     let json = serde_json::to_value(&tick).expect("a tick is JSON");
