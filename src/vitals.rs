@@ -41,6 +41,7 @@ pub struct Vitals {
 struct Inner {
     registry: Registry,
     http: Arc<http::Recorder>,
+    connections: http::Connections,
     database: database::Database,
     runtime: runtime::Runtime,
 }
@@ -69,6 +70,11 @@ impl Vitals {
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
     pub fn http(&self) -> http::Monitor {
         http::Monitor::new(Arc::clone(&self.inner.http), self.inner.runtime.clone())
+    }
+
+    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends.
+    pub fn connections(&self) -> &http::Connections {
+        &self.inner.connections
     }
 
     /// Counts the connections that each worker serves among its tasks:
@@ -188,6 +194,7 @@ impl Builder {
             .native_buckets(self.native_buckets)
             .on_overflow(warn_of_overflow);
         let http = http::Families::declare(&mut registry, &self.latency_buckets);
+        let connections = http::Connections::declare(&mut registry);
         let database = database::Database::new(&database::Families::declare(
             &mut registry,
             &self.latency_buckets,
@@ -216,6 +223,7 @@ impl Builder {
             inner: Arc::new(Inner {
                 registry,
                 http: Arc::new(http),
+                connections: http::Connections::new(&connections),
                 database,
                 runtime,
             }),

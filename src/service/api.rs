@@ -25,6 +25,8 @@ pub struct Api {
     pub store: Store,
     /// Largest request body, in bytes.
     pub body_limit: usize,
+    /// How deep the arrays and objects of a request's JSON may be nested.
+    pub json_depth: usize,
     /// The operators' endpoints on the same listener, for the greeting to link to.
     pub operations: &'static [&'static str],
 }
@@ -34,7 +36,10 @@ impl Api {
     pub fn configure(&self, routes: &mut ServiceConfig) {
         routes
             .app_data(web::Data::new(self.store.clone()))
-            .app_data(body::BodyLimit(self.body_limit))
+            .app_data(body::BodyLimits {
+                bytes: self.body_limit,
+                depth: self.json_depth,
+            })
             .app_data(greeting::Links::new(self.operations))
             .configure(greeting::configure)
             .configure(data::configure)

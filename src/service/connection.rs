@@ -1,11 +1,24 @@
-//! The way of a connection from its acceptance to its end: the handshake, the protocol, and the limits that each must
-//! keep to. What is served on it is for the application that it is given to.
+//! The way of a connection from its acceptance to its end: a place, the handshake, the protocol, and the limits that it
+//! must keep to all along. What is served on it is for the application that it is given to.
+//!
+//! - `places`: how many connections there may be
+//! - `handshake`: where an encryption plugs in
+//! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
+//! - `state`: what that amounts to, and what is due when
+//! - `served`: the protocol at work, until it ends or something is due
+//! - `farewell`: what a client is told last
 
+mod farewell;
 mod handshake;
+mod payload;
+mod places;
+mod served;
+mod state;
 mod stream;
+mod watch;
 
 use std::any::Any;
-use std::error::Error as StdError;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,29 +28,52 @@ use std::time::Duration;
 
 use actix_http::body::MessageBody;
 use actix_http::error::DispatchError;
-use actix_http::{Extensions, HttpService, Protocol, Request, Response};
-use actix_server::ServerBuilder;
+use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
+use actix_server::{GracefulShutdownSignal, ServerBuilder};
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory, map_config,
 };
 use actix_web::dev::AppConfig;
 use futures_core::future::LocalBoxFuture;
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
+use self::farewell::CLOSE_TIMEOUT;
 pub(super) use self::handshake::{Handshake, Plain};
-use self::stream::Stream;
+use self::places::Places;
+use self::served::{End, Served};
+use self::state::State;
+use self::stream::{FirstBytes, Stream};
+use self::watch::Watch;
+use super::settings::LimitSettings;
+use crate::vitals::http::{ConnectionOutcome, Connections};
 
-/// How long a connection that is being closed may take to take its leave.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that each worker is telling at a time that there is no place for them; further ones are told nothing.
+const MAX_REFUSALS: usize = 128;
+
+/// What the system may hold of an answer that it has not sent yet. A peer that takes nothing is noticed once that is full,
+/// and one that takes less than about half of it within the timeout of a response counts as taking nothing.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
+/// How the connections of a listener are received.
+#[derive(Debug, Clone)]
+pub(super) struct Reception<H, C> {
+    /// What comes before HTTP.
+    pub(super) handshake: H,
+    /// What its connections must keep to.
+    pub(super) limits: LimitSettings,
+    /// Where they are counted, if they are.
+    pub(super) connections: Option<Connections>,
+    /// Called with the stream of each connection and the data that its requests share.
+    pub(super) on_connect: C,
+}
 
 /// Has each worker of `server` serve the application that `app` makes on this socket.
-///
-/// `on_connect` is called with the stream of each connection and the data that its requests share.
 pub(super) fn listen<H, C, F, I, S, B>(
     server: ServerBuilder,
     socket: TcpListener,
-    handshake: H,
-    on_connect: C,
+    reception: Reception<H, C>,
     app: F,
 ) -> io::Result<ServerBuilder>
 where
@@ -47,6 +83,7 @@ where
     I: IntoServiceFactory<S, Request>,
     S: ServiceFactory<Request, Config = AppConfig> + 'static,
     S::Error: Into<actix_web::Error> + 'static,
+    S::Future: 'static,
     S::InitError: fmt::Debug,
     S::Response: Into<Response<B>> + 'static,
     S::Service: 'static,
@@ -55,53 +92,75 @@ where
 {
     let address = socket.local_addr()?;
     let shutdown = server.graceful_shutdown_signal();
-    server.listen(format!("http-{address}"), socket, move || {
-        let handshake = handshake.clone();
-        let on_connect = on_connect.clone();
-        let shutdown = shutdown.clone();
-        let app = app.clone();
-        fn_factory(move || {
-            let handshake = handshake.clone();
-            let on_connect = on_connect.clone();
+    let limits = reception.limits;
+    let places = Places::new(limits.max_connections, limits.max_connections_per_address);
+    server
+        .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
+        .listen(format!("http-{address}"), socket, move || {
+            let reception = reception.clone();
             let shutdown = shutdown.clone();
-            let app = app()
-                .into_factory()
-                .map_err(|error| error.into().error_response());
-            let http = HttpService::build()
-                .client_disconnect_timeout(CLOSE_TIMEOUT)
-                // A client that closes its side has left, and should be noticed.
-                .h1_allow_half_closed(false)
-                .local_addr(address)
-                .graceful_shutdown_signal(move || {
-                    let shutdown = shutdown.clone();
-                    async move { shutdown.notified().await }
-                })
-                .on_connect_ext(move |stream: &Stream<H::Stream>, data| on_connect(stream, data))
-                .finish(map_config(app, |()| AppConfig::default()))
-                .new_service(());
-            async move {
-                let http = http.await?;
-                Ok::<_, ()>(Acceptor::new(handshake, http))
-            }
+            let places = places.clone();
+            let app = app.clone();
+            fn_factory(move || {
+                let app = app().into_factory();
+                let app = app.map_err(|error| error.into().error_response());
+                let app = Watch::new(map_config(app, |()| AppConfig::default()));
+                let on_connect = reception.on_connect.clone();
+                let stopping = shutdown.clone();
+                let http = HttpService::build()
+                    // How long anything may take is told by `state`.
+                    .keep_alive(KeepAlive::Os)
+                    .client_request_timeout(Duration::ZERO)
+                    .client_disconnect_timeout(CLOSE_TIMEOUT)
+                    // A client that closes its side has left, and should be noticed.
+                    .h1_allow_half_closed(false)
+                    .local_addr(address)
+                    .graceful_shutdown_signal(move || {
+                        let stopping = stopping.clone();
+                        async move { stopping.notified().await }
+                    })
+                    .on_connect_ext(move |stream: &Stream<H::Stream>, data| {
+                        data.insert(Rc::clone(stream.state()));
+                        on_connect(stream, data);
+                    })
+                    .finish(app)
+                    .new_service(());
+                let acceptor = Acceptor {
+                    handshake: reception.handshake.clone(),
+                    limits,
+                    connections: reception.connections.clone(),
+                    places: places.clone(),
+                    refusals: Cell::new(0),
+                    shutdown: shutdown.clone(),
+                    http: (),
+                };
+                async move { Ok::<_, ()>(Worker(Rc::new(acceptor.with(http.await?)))) }
+            })
         })
-    })
 }
 
 /// What a worker does with the connections that it is given.
 struct Acceptor<H, P> {
     handshake: H,
-    http: Rc<P>,
+    limits: LimitSettings,
+    connections: Option<Connections>,
+    places: Places,
+    refusals: Cell<usize>,
+    shutdown: GracefulShutdownSignal,
+    http: P,
 }
 
-impl<H, P> Acceptor<H, P>
-where
-    H: Handshake,
-    P: Service<Connection<H>, Response = (), Error = DispatchError>,
-{
-    fn new(handshake: H, http: P) -> Self {
-        Self {
-            handshake,
-            http: Rc::new(http),
+impl<H> Acceptor<H, ()> {
+    /// Completes it with the protocols.
+    fn with<P>(self, http: P) -> Acceptor<H, P> {
+        Acceptor {
+            handshake: self.handshake,
+            limits: self.limits,
+            connections: self.connections,
+            places: self.places,
+            refusals: self.refusals,
+            shutdown: self.shutdown,
+            http,
         }
     }
 }
@@ -113,31 +172,130 @@ type Connection<H> = (
     Option<SocketAddr>,
 );
 
-impl<H, P> Service<TcpStream> for Acceptor<H, P>
+impl<H, P> Acceptor<H, P>
+where
+    H: Handshake,
+    P: Service<Connection<H>, Response = (), Error = DispatchError>,
+{
+    /// Gives the connection a place and serves it, or turns it away.
+    async fn receive(&self, socket: TcpStream) {
+        let Ok(peer) = socket.peer_addr() else {
+            // It has gone already.
+            return;
+        };
+        let place = match self.places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(outcome) => return self.turn_away(socket, outcome).await,
+        };
+        let open = self.connections.as_ref().map(Connections::open);
+        let outcome = self.serve(socket, peer).await;
+        drop(place);
+        if let Some(open) = open {
+            open.end(outcome);
+        }
+    }
+
+    async fn turn_away(&self, socket: TcpStream, outcome: ConnectionOutcome) {
+        if let Some(connections) = &self.connections {
+            connections.refused(outcome);
+        }
+        if H::IS_PLAIN && self.refusals.get() < MAX_REFUSALS {
+            self.refusals.set(self.refusals.get() + 1);
+            farewell::part::<Plain>(socket, &farewell::last_words(outcome, false)).await;
+            self.refusals.set(self.refusals.get() - 1);
+        }
+    }
+
+    /// Serves the connection to its end, and says what became of it.
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr) -> ConnectionOutcome {
+        let accepted = Instant::now();
+        let deadline = accepted + self.limits.head_timeout;
+        tune(&socket, self.limits.response_timeout);
+        let shaken = timeout_at(deadline, self.handshake.shake(socket)).await;
+        let Ok(Ok((mut stream, agreed))) = shaken else {
+            return ConnectionOutcome::TlsError;
+        };
+        let mut first = FirstBytes::default();
+        let detected = async {
+            match agreed {
+                Some(protocol) => Ok(protocol),
+                None => first.detect_protocol(&mut stream).await,
+            }
+        };
+        let detected = tokio::select! {
+            detected = timeout_at(deadline, detected) => detected,
+            () = self.shutdown.notified() => return ConnectionOutcome::Closed,
+        };
+        let protocol = match detected {
+            Ok(Ok(protocol)) => protocol,
+            // The client has left without a word.
+            Ok(Err(_)) => return ConnectionOutcome::Closed,
+            Err(_) if first.is_empty() => return ConnectionOutcome::Idle,
+            Err(_) => return ConnectionOutcome::HeadTimeout,
+        };
+
+        let is_multiplexed = protocol == Protocol::Http2;
+        let state = Rc::new(State::new(self.limits, is_multiplexed, accepted));
+        let stream = Stream::new(stream, first, Rc::clone(&state));
+        let returned = stream.returned();
+        let http = self.http.call((stream, protocol, Some(peer)));
+        let end = Served::new(http, state, self.shutdown.clone()).await;
+        if let Some(stream) = returned.take() {
+            close::<H>(stream, end, is_multiplexed).await;
+        }
+        end.outcome()
+    }
+}
+
+/// Closes a stream that the protocol is done with.
+async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) {
+    match end {
+        End::Limit(ConnectionOutcome::ResponseTimeout) => farewell::cut::<H>(&stream),
+        End::Limit(outcome) => {
+            let words = farewell::last_words(outcome, is_multiplexed);
+            farewell::part::<H>(stream, &words).await;
+        }
+        // What the protocol has answered must still arrive.
+        End::Protocol(
+            ConnectionOutcome::BodyTimeout
+            | ConnectionOutcome::HeadersTooLarge
+            | ConnectionOutcome::Malformed,
+        ) => farewell::part::<H>(stream, &[]).await,
+        End::Protocol(_) => (),
+    }
+}
+
+/// Has the system notice a peer that takes nothing, or is no more: also once the last of an answer was handed to it.
+fn tune(socket: &TcpStream, response_timeout: Duration) {
+    let socket = SockRef::from(socket);
+    let tuned = socket
+        .set_tcp_user_timeout(Some(response_timeout))
+        .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES));
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a connection's deadlines are not told to the system");
+    }
+}
+
+/// What Actix gives the connections of a worker to.
+struct Worker<H, P>(Rc<Acceptor<H, P>>);
+
+impl<H, P> Service<TcpStream> for Worker<H, P>
 where
     H: Handshake,
     P: Service<Connection<H>, Response = (), Error = DispatchError> + 'static,
 {
     type Response = ();
-    type Error = Box<dyn StdError>;
-    type Future = LocalBoxFuture<'static, Result<(), Self::Error>>;
+    type Error = DispatchError;
+    type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
-    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.http.poll_ready(context).map_err(Into::into)
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), DispatchError>> {
+        self.0.http.poll_ready(context)
     }
 
     fn call(&self, socket: TcpStream) -> Self::Future {
-        let handshake = self.handshake.clone();
-        let http = Rc::clone(&self.http);
+        let acceptor = Rc::clone(&self.0);
         Box::pin(async move {
-            let peer = socket.peer_addr().ok();
-            let (stream, agreed) = handshake.shake(socket).await?;
-            let mut stream = Stream::new(stream);
-            let protocol = match agreed {
-                Some(protocol) => protocol,
-                None => stream.detect_protocol().await?,
-            };
-            http.call((stream, protocol, peer)).await?;
+            acceptor.receive(socket).await;
             Ok(())
         })
     }

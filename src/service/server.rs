@@ -2,18 +2,20 @@
 //!
 //! What is served is told elsewhere: the API in `api`, the operators' endpoints by the recorders.
 
+use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_server::{Server as Workers, ServerBuilder, ServerHandle};
+use actix_web::dev::Extensions;
 use actix_web::{App, rt, web};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::api::{self, Api};
-use super::connection::{self, Plain};
-use super::settings::{ServerSettings, Settings};
+use super::connection::{self, Plain, Reception};
+use super::settings::{LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
 use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
 use crate::vitals::{BuildError, Vitals};
@@ -61,6 +63,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     settings: ServerSettings,
+    limits: LimitSettings,
     vitals: Vitals,
     store: Store,
     ops: Ops,
@@ -93,6 +96,7 @@ impl Server {
             .with_dashboard(page, vitals.notable_requests())?;
         Ok(Self {
             settings: settings.server,
+            limits: settings.limits,
             vitals,
             store,
             ops,
@@ -159,10 +163,12 @@ impl Server {
         let shared_ops = self.ops_listener.is_none().then(|| self.ops.clone());
         let api = Api {
             store: self.store,
-            body_limit: settings.body_limit,
+            body_limit: self.limits.body_limit,
+            json_depth: self.limits.json_depth,
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
         let on_connect = vitals.on_connect();
+        let connections = vitals.connections().clone();
         let app = move || {
             App::new()
                 .configure(|routes| {
@@ -174,9 +180,15 @@ impl Server {
                 // The outermost, so that nothing escapes it.
                 .wrap(vitals.http())
         };
+        let reception = Reception {
+            handshake: Plain,
+            limits: self.limits,
+            connections: Some(connections),
+            on_connect,
+        };
         let public = workers(&settings, settings.workers);
         let socket = self.public_listener.socket;
-        let public = connection::listen(public, socket, Plain, on_connect, app)?.run();
+        let public = connection::listen(public, socket, reception, app)?.run();
         let Some(listener) = self.ops_listener else {
             return Ok((public, None));
         };
@@ -187,7 +199,14 @@ impl Server {
                 .default_service(web::to(api::no_route))
         };
         let ops = workers(&settings, Some(OPS_WORKERS));
-        let ops = connection::listen(ops, listener.socket, Plain, |_, _| (), app)?.run();
+        let reception = Reception {
+            handshake: Plain,
+            limits: self.limits,
+            // Those are the operators', not the service's.
+            connections: None,
+            on_connect: |_: &dyn Any, _: &mut Extensions| (),
+        };
+        let ops = connection::listen(ops, listener.socket, reception, app)?.run();
         Ok((public, Some(ops)))
     }
 }

@@ -54,9 +54,12 @@ A bad setting ends the program with one sentence and exit code 2, a failed start
     about = "A REST service over a database that measures itself, for Prometheus and OpenMetrics."
 )]
 pub struct Settings {
-    /// Listeners, workers, limits and shutdown.
+    /// Listeners, workers and shutdown.
     #[command(flatten)]
     pub server: ServerSettings,
+    /// What a client may take its time for, and how much it may have.
+    #[command(flatten)]
+    pub limits: LimitSettings,
     /// The database and the pool of connections to it.
     #[command(flatten)]
     pub database: DatabaseSettings,
@@ -68,7 +71,7 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// Listeners, workers, limits and shutdown.
+/// Listeners, workers and shutdown.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerSettings {
@@ -84,13 +87,54 @@ pub struct ServerSettings {
     #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", allow_hyphen_values = true, value_parser = values::workers)]
     pub workers: Option<usize>,
 
-    /// Largest request body, in bytes, or with a unit: KiB, MiB
-    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", allow_hyphen_values = true, value_parser = values::body_limit)]
-    pub body_limit: usize,
-
     /// How long requests in flight may take to finish at shutdown
     #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Duration,
+}
+
+/// What a client may take its time for, and how much it may have. Each listener has them for itself.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitSettings {
+    /// How long the head of each request may take, from its first byte on, and a new connection to send its first; then 408
+    #[arg(long, env = "VITALS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::positive_duration)]
+    pub head_timeout: Duration,
+
+    /// How long the body of a request may take; each KiB that has come gives it a second more. Then 408
+    #[arg(long, env = "VITALS_BODY_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::positive_duration)]
+    pub body_timeout: Duration,
+
+    /// How long a client may take nothing of an answer that waits for it, before the connection is cut
+    #[arg(long, env = "VITALS_RESPONSE_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::positive_duration)]
+    pub response_timeout: Duration,
+
+    /// How long a connection may wait for its next request, before it is closed
+    #[arg(long, env = "VITALS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", allow_hyphen_values = true, value_parser = values::positive_duration)]
+    pub idle_timeout: Duration,
+
+    /// Most connections at a time; further ones are told 503
+    #[arg(long, env = "VITALS_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000", allow_hyphen_values = true, value_parser = values::connections)]
+    pub max_connections: usize,
+
+    /// Most connections at a time of one address, or one /64 network of IPv6; further ones are told 503
+    #[arg(long, env = "VITALS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::connections)]
+    pub max_connections_per_address: usize,
+
+    /// Most headers of a request; with more it is told 431
+    #[arg(long, env = "VITALS_MAX_HEADERS", value_name = "COUNT", default_value = "96", allow_hyphen_values = true, value_parser = values::headers)]
+    pub max_headers: usize,
+
+    /// Largest head of a request, its URL included, in bytes, or with a unit: KiB; a larger one is told 431
+    #[arg(long, env = "VITALS_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "16KiB", allow_hyphen_values = true, value_parser = values::header_bytes)]
+    pub max_header_bytes: usize,
+
+    /// Largest request body, in bytes, or with a unit: KiB, MiB; a larger one is told 413
+    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", allow_hyphen_values = true, value_parser = values::body_limit)]
+    pub body_limit: usize,
+
+    /// How deep the arrays and objects of a request's JSON may be nested; deeper, it is told 400
+    #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::json_depth)]
+    pub json_depth: usize,
 }
 
 /// The database and the pool of connections to it.

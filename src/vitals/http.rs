@@ -7,9 +7,11 @@
 //! - `repetition`: when a request's queries look like a loop
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
+//! - `connections`: how many connections there are, and what becomes of each
 //! - `labels`, `series`, `families`: what a request is called, and where that is counted
 
 mod body;
+mod connections;
 mod failure;
 mod families;
 mod labels;
@@ -22,6 +24,7 @@ mod server_timing;
 mod trace;
 
 pub use body::MonitoredBody;
+pub use connections::{ConnectionOutcome, Connections, OpenConnection};
 pub use labels::{OTHER_METHOD, UNMATCHED};
 pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
 pub use notable::{NotableRequest, NotableRequests};

@@ -55,7 +55,7 @@ const LABELS: [(&str, &str); 15] = [
     ),
     (
         "outcome",
-        "how the transaction ended: `committed` or `rolled_back`",
+        "how a transaction ended: `committed` or `rolled_back`; or a connection: `closed`, `idle`, `head_timeout`, … (see [LIMITS.md](LIMITS.md))",
     ),
     (
         "phase",

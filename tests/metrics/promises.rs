@@ -23,6 +23,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
         &["endpoint", "http_status", "method"],
     ),
     ("inprogress_requests", "gauge", &[]),
+    ("http_connections_active", "gauge", &[]),
+    ("http_connections_total", "counter", &["outcome"]),
     (
         "http_request_size_bytes",
         "histogram",

@@ -154,7 +154,7 @@ impl Server {
             directory,
             data,
             client: Client::builder()
-                // Sooner than the server, which closes after five: or a request may meet a closing connection.
+                // Sooner than any server of the tests: or a request may meet a closing connection.
                 .pool_idle_timeout(std::time::Duration::from_secs(2))
                 .no_proxy()
                 .timeout(Duration::from_secs(30))

@@ -1,6 +1,7 @@
 //! A request's body, as a JSON object. Which members it must have is told in `item`.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 
 use actix_web::dev::Payload as RawPayload;
@@ -14,14 +15,17 @@ use serde_json::{Map, Value};
 use super::problem::invalid;
 use crate::vitals::problem::{FieldError, Problem};
 
-/// Largest request body, in bytes.
+/// How large a request's body may be, in bytes, and how deep its arrays and objects may be nested.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimit(pub(super) usize);
+pub(super) struct BodyLimits {
+    pub(super) bytes: usize,
+    pub(super) depth: usize,
+}
 
 /// The body of a request that must be a JSON object.
 ///
-/// Anything but JSON in UTF-8 is refused with 415, a body over the limit with 413, malformed JSON with 400, and JSON that is no
-/// object with 422. Of members that are given twice, the last counts.
+/// Anything but JSON in UTF-8 is refused with 415, a body over the limit with 413, one that does not come in time with
+/// 408, JSON that is malformed or nested too deep with 400, and JSON that is no object with 422. Of members that are given twice, the last counts.
 #[derive(Debug)]
 pub(super) struct JsonObject(pub(super) Map<String, Value>);
 
@@ -33,23 +37,26 @@ impl FromRequest for JsonObject {
         let checked = check_head(request);
         let payload = Payload::from_request(request, payload).into_inner();
         Box::pin(async move {
-            let BodyLimit(limit) = checked?;
+            let limits = checked?;
             let payload = payload.map_err(|_| unreadable())?;
             let body = payload
-                .to_bytes_limited(limit)
+                .to_bytes_limited(limits.bytes)
                 .await
-                .map_err(|_| too_large(limit))?
+                .map_err(|_| too_large(limits.bytes))?
                 .map_err(|error| match error.as_error::<PayloadError>() {
-                    Some(PayloadError::Overflow) => too_large(limit),
+                    Some(PayloadError::Overflow) => too_large(limits.bytes),
+                    Some(PayloadError::Io(cause)) if cause.kind() == ErrorKind::TimedOut => {
+                        too_slow()
+                    }
                     _ => unreadable(),
                 })?;
-            parse(&body)
+            parse(&body, limits.depth)
         })
     }
 }
 
 /// Refuses by its head what need not be read, and gives the limit for what must.
-fn check_head(request: &HttpRequest) -> Result<BodyLimit, Problem> {
+fn check_head(request: &HttpRequest) -> Result<BodyLimits, Problem> {
     let kind = request.mime_type().ok().flatten();
     let Some(kind) = kind.filter(is_json) else {
         return Err(unsupported(
@@ -68,19 +75,22 @@ fn check_head(request: &HttpRequest) -> Result<BodyLimit, Problem> {
             "The body must come without a `Content-Encoding`.",
         ));
     }
-    let limit = request
-        .app_data::<BodyLimit>()
+    let limits = request
+        .app_data::<BodyLimits>()
         .copied()
-        .unwrap_or(BodyLimit(usize::MAX));
+        .unwrap_or(BodyLimits {
+            bytes: usize::MAX,
+            depth: usize::MAX,
+        });
     let declared = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
         .unwrap_or(0);
-    if declared > limit.0 as u64 {
-        return Err(too_large(limit.0));
+    if declared > limits.bytes as u64 {
+        return Err(too_large(limits.bytes));
     }
-    Ok(limit)
+    Ok(limits)
 }
 
 /// Whether the content is `application/json`, or of a type that says it is JSON (RFC 6839, section 3.1).
@@ -102,7 +112,13 @@ fn is_utf_8(kind: &Mime) -> bool {
         })
 }
 
-fn parse(body: &Bytes) -> Result<JsonObject, Problem> {
+fn parse(body: &Bytes, most: usize) -> Result<JsonObject, Problem> {
+    if depth(body) > most {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("The body's JSON must not be nested deeper than {most} levels."),
+        ));
+    }
     let value = serde_json::from_slice(body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -116,6 +132,33 @@ fn parse(body: &Bytes) -> Result<JsonObject, Problem> {
             "must be a JSON object",
         )])),
     }
+}
+
+/// How deep arrays and objects are nested, at most, in JSON that is well formed so far.
+fn depth(json: &[u8]) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !in_string => open = open.saturating_sub(1),
+            _ => (),
+        }
+    }
+    deepest
+}
+
+fn too_slow() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "The body of the request took too long.",
+    )
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -43,6 +43,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer>
         )
         .unwrap(),
         body_limit: 1024,
+        json_depth: 4,
         operations: &["/metrics"],
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;
@@ -116,6 +117,9 @@ async fn every_refusal_is_a_problem_document() {
             400,
             "not UTF-8",
         ),
+        (post("[[[[[]]]]]"), 400, "deeper than it may be"),
+        (post("[[[[]]], []]"), 422, "as deep as it may be"),
+        (post(r#"{"a":"\"[[[[[["}"#), 422, "brackets in a string"),
         (post("[]"), 422, "an array"),
         (post("null"), 422, "null"),
         (post("{}"), 422, "nothing in it"),

@@ -14,11 +14,17 @@ pub(in crate::service) trait Handshake: Clone + Send + 'static {
     /// What HTTP is spoken over.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
+    /// Whether what passes over the socket is HTTP itself, so that a client may be told there why it is turned away.
+    const IS_PLAIN: bool = false;
+
     /// Shakes hands. The protocol is what both sides agreed on, or `None` where the first bytes will tell.
     fn shake(
         &self,
         socket: TcpStream,
     ) -> impl Future<Output = io::Result<(Self::Stream, Option<Protocol>)>>;
+
+    /// The socket under a stream.
+    fn socket(stream: &Self::Stream) -> &TcpStream;
 }
 
 /// No handshake: HTTP in plain sight, its version told by the first bytes.
@@ -28,7 +34,13 @@ pub(in crate::service) struct Plain;
 impl Handshake for Plain {
     type Stream = TcpStream;
 
+    const IS_PLAIN: bool = true;
+
     async fn shake(&self, socket: TcpStream) -> io::Result<(TcpStream, Option<Protocol>)> {
         Ok((socket, None))
+    }
+
+    fn socket(stream: &TcpStream) -> &TcpStream {
+        stream
     }
 }

@@ -1,51 +1,96 @@
-//! The stream that HTTP is spoken over: what its first bytes say of the protocol, and those bytes again for who reads it.
+//! The stream that HTTP is spoken over: what its first bytes say of the protocol, and what is read of it and cannot be
+//! written to it, for the deadlines.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_http::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use super::state::State;
+
 /// How HTTP/2 begins (RFC 9113, section 3.4), as far as no HTTP/1 request does.
 const HTTP_2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 
-/// A stream, and the bytes that were read of it before it was handed on.
-#[derive(Debug)]
-pub(super) struct Stream<T> {
-    inner: T,
-    read_ahead: [u8; HTTP_2_PREFACE.len()],
-    read_ahead_end: usize,
+/// The first bytes of a stream, which tell what is spoken over it.
+#[derive(Debug, Default)]
+pub(super) struct FirstBytes {
+    bytes: [u8; HTTP_2_PREFACE.len()],
+    count: usize,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
-    pub(super) fn new(inner: T) -> Self {
-        Self {
-            inner,
-            read_ahead: [0; HTTP_2_PREFACE.len()],
-            read_ahead_end: 0,
-        }
-    }
-
+impl FirstBytes {
     /// Waits for as many bytes as tell HTTP/2 from HTTP/1, which is also what anything else is taken for.
-    pub(super) async fn detect_protocol(&mut self) -> io::Result<Protocol> {
+    pub(super) async fn detect_protocol(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> io::Result<Protocol> {
         loop {
-            let seen = &self.read_ahead[..self.read_ahead_end];
+            let seen = &self.bytes[..self.count];
             if seen == HTTP_2_PREFACE {
                 return Ok(Protocol::Http2);
             }
             if !HTTP_2_PREFACE.starts_with(seen) {
                 return Ok(Protocol::Http1);
             }
-            match self
-                .inner
-                .read(&mut self.read_ahead[self.read_ahead_end..])
-                .await?
-            {
-                0 => return Ok(Protocol::Http1),
-                count => self.read_ahead_end += count,
+            match stream.read(&mut self.bytes[self.count..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.count += count,
             }
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// Where a stream is laid down by the protocol that is done with it.
+pub(super) type Returned<T> = Rc<Cell<Option<T>>>;
+
+/// A stream, beginning with the bytes that were read of it before.
+pub(super) struct Stream<T> {
+    /// Present until it is returned.
+    inner: Option<T>,
+    first: FirstBytes,
+    state: Rc<State>,
+    returned: Returned<T>,
+}
+
+impl<T> Stream<T> {
+    pub(super) fn new(inner: T, first: FirstBytes, state: Rc<State>) -> Self {
+        Self {
+            inner: Some(inner),
+            first,
+            state,
+            returned: Rc::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> &Rc<State> {
+        &self.state
+    }
+
+    /// Where the stream underneath will be once this one is dropped.
+    pub(super) fn returned(&self) -> Returned<T> {
+        Rc::clone(&self.returned)
+    }
+
+    fn inner(&mut self) -> io::Result<Pin<&mut T>>
+    where
+        T: Unpin,
+    {
+        let inner = self.inner.as_mut().map(Pin::new);
+        inner.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<T> Drop for Stream<T> {
+    fn drop(&mut self) {
+        self.returned.set(self.inner.take());
     }
 }
 
@@ -55,15 +100,33 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read_ahead_end > 0 {
-            let count = self.read_ahead_end.min(buffer.remaining());
-            buffer.put_slice(&self.read_ahead[..count]);
-            let end = self.read_ahead_end;
-            self.read_ahead.copy_within(count..end, 0);
-            self.read_ahead_end -= count;
-            return Poll::Ready(Ok(()));
+        let before = buffer.filled().len();
+        let read = if self.first.is_empty() {
+            self.inner()?.poll_read(context, buffer)
+        } else {
+            let FirstBytes { bytes, count } = std::mem::take(&mut self.first);
+            let (given, kept) = bytes[..count].split_at(count.min(buffer.remaining()));
+            buffer.put_slice(given);
+            self.first.bytes[..kept.len()].copy_from_slice(kept);
+            self.first.count = kept.len();
+            Poll::Ready(Ok(()))
+        };
+        let bytes = &buffer.filled()[before..];
+        if !bytes.is_empty() {
+            self.state.read(bytes);
         }
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Stream<T> {
+    /// Notes whether the peer keeps us waiting.
+    fn note<R>(&self, written: Poll<R>) -> Poll<R> {
+        match &written {
+            Poll::Pending => self.state.blocked(),
+            Poll::Ready(_) => self.state.wrote(),
+        }
+        written
     }
 }
 
@@ -73,15 +136,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = self.inner()?.poll_write(context, bytes);
+        self.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        let flushed = self.inner()?.poll_flush(context);
+        self.note(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let shut = self.inner()?.poll_shutdown(context);
+        self.note(shut)
     }
 
     fn poll_write_vectored(
@@ -89,10 +155,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+        let written = self.inner()?.poll_write_vectored(context, slices);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.as_ref().is_some_and(T::is_write_vectored)
     }
 }

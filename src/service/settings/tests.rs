@@ -24,7 +24,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(settings.server.ops_listen, None);
     assert_eq!(settings.server.workers, None);
-    assert_eq!(settings.server.body_limit, 65_536);
+    assert_eq!(settings.limits.body_limit, 65_536);
     assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(30));
     assert_eq!(
         settings.database.url,
@@ -73,7 +73,7 @@ fn every_flag_is_taken() {
         "127.0.0.1:9100"
     );
     assert_eq!(settings.server.workers, Some(3));
-    assert_eq!(settings.server.body_limit, 1_048_576);
+    assert_eq!(settings.limits.body_limit, 1_048_576);
     assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(90));
     assert_eq!(
         settings.database.url,

@@ -77,6 +77,20 @@ pub(super) fn native_buckets(text: &str) -> Result<usize, String> {
     whole(text, 1..=10_000)
 }
 
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    whole(text, 1..=1_000_000)
+}
+
+/// Headers of a request: the parser takes no more.
+pub(super) fn headers(text: &str) -> Result<usize, String> {
+    whole(text, 1..=96)
+}
+
+/// Levels of JSON: the parser takes no more.
+pub(super) fn json_depth(text: &str) -> Result<usize, String> {
+    whole(text, 1..=127)
+}
+
 fn whole<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
 where
     N: std::str::FromStr + PartialOrd + fmt::Display,
@@ -109,27 +123,34 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A size in bytes: `65536`, `64KiB`, `1MiB`.
+/// The body of a request.
 pub(super) fn body_limit(text: &str) -> Result<usize, String> {
+    size(text, KIBIBYTE..=64 * MEBIBYTE).ok_or_else(|| {
+        format!("must be a size from 1KiB to 64MiB, such as 65536 or 64KiB, not `{text}`")
+    })
+}
+
+/// The head of a request: the parser takes no more.
+pub(super) fn header_bytes(text: &str) -> Result<usize, String> {
+    size(text, KIBIBYTE..=128 * KIBIBYTE).ok_or_else(|| {
+        format!("must be a size from 1KiB to 128KiB, such as 16384 or 16KiB, not `{text}`")
+    })
+}
+
+/// A size in bytes: `65536`, `64KiB`, `1MiB`.
+fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     let (digits, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
         Some(end) => text.split_at(end),
         None => (text, ""),
     };
     let factor = match unit.trim_start() {
-        "" | "B" => Some(1),
-        "KiB" => Some(KIBIBYTE),
-        "MiB" => Some(MEBIBYTE),
-        _ => None,
+        "" | "B" => 1,
+        "KiB" => KIBIBYTE,
+        "MiB" => MEBIBYTE,
+        _ => return None,
     };
-    digits
-        .parse::<usize>()
-        .ok()
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor))
-        .filter(|bytes| (KIBIBYTE..=64 * MEBIBYTE).contains(bytes))
-        .ok_or_else(|| {
-            format!("must be a size from 1KiB to 64MiB, such as 65536 or 64KiB, not `{text}`")
-        })
+    let bytes = digits.parse::<usize>().ok()?.checked_mul(factor)?;
+    range.contains(&bytes).then_some(bytes)
 }
 
 pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {

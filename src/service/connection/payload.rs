@@ -1,0 +1,83 @@
+//! The body of a request that must come in time, whatever the protocol and whoever reads it.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_http::Payload;
+use actix_http::error::PayloadError;
+use actix_web::web::Bytes;
+use futures_core::Stream;
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
+
+use super::state::State;
+use crate::vitals::http::ConnectionOutcome;
+
+/// How many bytes of a body must come each second, once it has taken its time.
+const LEAST_BYTES_PER_SECOND: u64 = 1024;
+
+/// A request's payload that fails with [`io::ErrorKind::TimedOut`] where it does not come in time.
+///
+/// Its time begins when somebody waits for it in vain, and grows with every byte that comes.
+pub(super) struct TimedPayload {
+    payload: Payload,
+    state: Rc<State>,
+    bytes: u64,
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl TimedPayload {
+    pub(super) fn new(payload: Payload, state: Rc<State>) -> Self {
+        Self {
+            payload,
+            state,
+            bytes: 0,
+            waiting: None,
+        }
+    }
+
+    /// Resolves when the body has taken too long.
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.state.body_timeout();
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let since = Instant::now();
+            Waiting {
+                since,
+                timer: Box::pin(sleep_until(since + timeout)),
+            }
+        });
+        loop {
+            ready!(waiting.timer.as_mut().poll(context));
+            let earned = Duration::from_secs(self.bytes / LEAST_BYTES_PER_SECOND);
+            let deadline = waiting.since + timeout + earned;
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            waiting.timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl Stream for TimedPayload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Poll::Ready(part) = Pin::new(&mut self.payload).poll_next(context) else {
+            ready!(self.poll_deadline(context));
+            self.state.fail(ConnectionOutcome::BodyTimeout);
+            let error = io::Error::from(io::ErrorKind::TimedOut);
+            return Poll::Ready(Some(Err(PayloadError::Io(error))));
+        };
+        if let Some(Ok(bytes)) = &part {
+            self.bytes += bytes.len() as u64;
+        }
+        Poll::Ready(part)
+    }
+}

@@ -1,0 +1,275 @@
+//! What the parts of one connection tell each other, and what follows from it: whom the connection waits for, and how
+//! long it may.
+//!
+//! The stream tells what is read and what cannot be written, the service which requests are being served. A connection
+//! lives on one thread, so nothing here is locked; while a request is served nothing is allocated, and no clock is read
+//! but at its end.
+
+use std::cell::{Cell, RefCell};
+
+use tokio::time::{Duration, Instant};
+
+use crate::service::settings::LimitSettings;
+use crate::vitals::http::ConnectionOutcome;
+
+/// Requests of one connection that are served at a time. HTTP/1 has one; no client of HTTP/2 needs as many.
+const MAX_STREAMS: usize = 256;
+
+/// The shortest header, with its end of line: what a head of few bytes can have only few of.
+const SHORTEST_HEADER_BYTES: usize = 4;
+
+/// How often a connection that is to end with its last answer looks whether that is gone.
+const DRAINING_TICK: Duration = Duration::from_millis(50);
+
+/// What is known of a connection.
+#[derive(Debug)]
+pub(super) struct State {
+    limits: LimitSettings,
+    /// HTTP/2: requests stand beside each other.
+    is_multiplexed: bool,
+    in_service: Cell<usize>,
+    idle_since: Cell<Instant>,
+    /// Since when the head of a request is awaited that has begun, or that is the first.
+    head_since: Cell<Option<Instant>>,
+    /// Bytes that were read and that no request has claimed; of HTTP/1 only.
+    unclaimed_bytes: Cell<usize>,
+    /// The last bytes that were read.
+    tail: Cell<[u8; 4]>,
+    /// Whether the request in service has a body, so that what is read meanwhile may belong to it.
+    has_body: Cell<bool>,
+    /// Whether the next head may have begun before the last request ended, so that nobody knows its size yet.
+    is_pipelined: Cell<bool>,
+    /// Since when the socket takes no more.
+    blocked_since: Cell<Option<Instant>>,
+    /// Since when each answer that the peer leaves no room for is stalled; of HTTP/2 only.
+    stalled: RefCell<Vec<Option<Instant>>>,
+    /// What went wrong, where it was noticed elsewhere.
+    fault: Cell<Option<ConnectionOutcome>>,
+    is_draining: Cell<bool>,
+}
+
+/// Why a request is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its head is too large.
+    HeadersTooLarge,
+    /// Too many requests of the connection are being served.
+    TooManyStreams,
+}
+
+impl State {
+    pub(super) fn new(limits: LimitSettings, is_multiplexed: bool, accepted: Instant) -> Self {
+        Self {
+            limits,
+            is_multiplexed,
+            in_service: Cell::new(0),
+            idle_since: Cell::new(accepted),
+            head_since: Cell::new(Some(accepted)),
+            unclaimed_bytes: Cell::new(0),
+            tail: Cell::new([0; 4]),
+            has_body: Cell::new(false),
+            is_pipelined: Cell::new(false),
+            blocked_since: Cell::new(None),
+            stalled: RefCell::default(),
+            fault: Cell::new(None),
+            is_draining: Cell::new(false),
+        }
+    }
+
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.is_multiplexed
+    }
+
+    pub(super) fn body_timeout(&self) -> Duration {
+        self.limits.body_timeout
+    }
+
+    /// These bytes were read.
+    pub(super) fn read(&self, bytes: &[u8]) {
+        if self.is_multiplexed {
+            return;
+        }
+        self.unclaimed_bytes
+            .set(self.unclaimed_bytes.get().saturating_add(bytes.len()));
+        let mut tail = self.tail.get();
+        let kept = bytes.len().min(tail.len());
+        tail.copy_within(kept.., 0);
+        tail[4 - kept..].copy_from_slice(&bytes[bytes.len() - kept..]);
+        self.tail.set(tail);
+    }
+
+    /// The socket took something, or had nothing to take.
+    pub(super) fn wrote(&self) {
+        self.blocked_since.set(None);
+    }
+
+    /// The socket takes nothing.
+    pub(super) fn blocked(&self) {
+        if self.blocked_since.get().is_none() {
+            self.blocked_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// A request begins, unless it is refused; whatever the answer, [`State::end`] must follow.
+    ///
+    /// `measure` counts the headers and the bytes of its head, and is called only where they may be too many.
+    pub(super) fn begin(
+        &self,
+        has_body: bool,
+        measure: impl FnOnce() -> (usize, usize),
+    ) -> Result<(), Refusal> {
+        let size_bound = self.unclaimed_bytes.get();
+        let in_service = self.in_service.get();
+        self.in_service.set(in_service + 1);
+        self.head_since.set(None);
+        let was_pipelined = self.is_pipelined.get();
+        if !self.is_multiplexed {
+            let is_clean = !has_body && ends_a_head(self.tail.get());
+            self.has_body.set(has_body);
+            self.is_pipelined.set(!is_clean);
+            // What is left, if anything is, may be any part of what was read last.
+            self.unclaimed_bytes
+                .set(usize::from(!is_clean && !has_body));
+        }
+        if in_service >= MAX_STREAMS {
+            return Err(Refusal::TooManyStreams);
+        }
+        let LimitSettings {
+            max_headers,
+            max_header_bytes,
+            ..
+        } = self.limits;
+        let is_small = size_bound <= max_header_bytes.min(max_headers * SHORTEST_HEADER_BYTES);
+        // Without any bytes of its own, it came together with another.
+        if is_small && size_bound > 0 && !was_pipelined && !self.is_multiplexed {
+            return Ok(());
+        }
+        let (headers, bytes) = measure();
+        if headers > max_headers || bytes > max_header_bytes {
+            self.fault.set(Some(ConnectionOutcome::HeadersTooLarge));
+            return Err(Refusal::HeadersTooLarge);
+        }
+        Ok(())
+    }
+
+    /// A request has ended: its answer was handed on, or it was dropped.
+    pub(super) fn end(&self) {
+        let left = self.in_service.get().saturating_sub(1);
+        self.in_service.set(left);
+        if self.has_body.take() {
+            // It was the body's, or is taken for that.
+            self.unclaimed_bytes.set(0);
+        }
+        if left == 0 {
+            self.idle_since.set(Instant::now());
+        }
+    }
+
+    /// An answer has handed on a part, and waits for room. To be taken back with [`State::resume`].
+    pub(super) fn stall(&self) -> usize {
+        let mut stalled = self.stalled.borrow_mut();
+        let now = Some(Instant::now());
+        if let Some(free) = stalled.iter().position(Option::is_none) {
+            stalled[free] = now;
+            return free;
+        }
+        stalled.push(now);
+        stalled.len() - 1
+    }
+
+    /// The answer that stalled here has been given room, or is gone.
+    pub(super) fn resume(&self, place: usize) {
+        if let Some(stalled) = self.stalled.borrow_mut().get_mut(place) {
+            *stalled = None;
+        }
+    }
+
+    /// Something that the connection must not outlive by much.
+    pub(super) fn fail(&self, outcome: ConnectionOutcome) {
+        self.fault.set(Some(outcome));
+    }
+
+    /// What went wrong, if anything did that was noticed while the protocol went on.
+    pub(super) fn fault(&self) -> Option<ConnectionOutcome> {
+        self.fault.get()
+    }
+
+    /// Whether something went wrong that HTTP/1 cannot go on after, and its answer is written.
+    pub(super) fn is_spent(&self) -> bool {
+        self.fault.get().is_some()
+            && !self.is_multiplexed
+            && self.in_service.get() == 0
+            && self.blocked_since.get().is_none()
+    }
+
+    /// From now on the connection ends with its last answer.
+    pub(super) fn drain(&self) {
+        self.is_draining.set(true);
+    }
+
+    /// To be called when nothing can go on without the peer or a request's handler. Fails where the head that is being
+    /// read is too large already.
+    pub(super) fn settle(&self) -> Result<(), ConnectionOutcome> {
+        let unclaimed = self.unclaimed_bytes.get();
+        if unclaimed == 0 || self.in_service.get() > 0 {
+            return Ok(());
+        }
+        if unclaimed > self.limits.max_header_bytes {
+            return Err(ConnectionOutcome::HeadersTooLarge);
+        }
+        if self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// When to ask again, or what becomes of the connection now that it has waited too long.
+    ///
+    /// No deadline that begins after `now` can be missed by asking when the answer says.
+    pub(super) fn check(&self, now: Instant) -> Result<Instant, ConnectionOutcome> {
+        let shortest = self
+            .limits
+            .head_timeout
+            .min(self.limits.idle_timeout)
+            .min(self.limits.response_timeout);
+        let next = now + shortest;
+        if self.is_draining.get() {
+            return match self.in_service.get() {
+                0 => Err(ConnectionOutcome::Closed),
+                _ => Ok(now + DRAINING_TICK.min(shortest)),
+            };
+        }
+        match self.waiting() {
+            Some((deadline, outcome)) if deadline <= now => Err(outcome),
+            Some((deadline, _)) => Ok(next.min(deadline)),
+            None => Ok(next),
+        }
+    }
+
+    /// Until when the peer may keep the connection waiting, and what for; `None` while a request is being served.
+    fn waiting(&self) -> Option<(Instant, ConnectionOutcome)> {
+        let stalled = self.stalled.borrow().iter().flatten().min().copied();
+        if let Some(since) = self.blocked_since.get().or(stalled) {
+            let deadline = since + self.limits.response_timeout;
+            return Some((deadline, ConnectionOutcome::ResponseTimeout));
+        }
+        if self.in_service.get() > 0 {
+            return None;
+        }
+        Some(match self.head_since.get() {
+            Some(since) => (
+                since + self.limits.head_timeout,
+                ConnectionOutcome::HeadTimeout,
+            ),
+            None => (
+                self.idle_since.get() + self.limits.idle_timeout,
+                ConnectionOutcome::Idle,
+            ),
+        })
+    }
+}
+
+/// Whether bytes that end like this end a head, and nothing follows.
+fn ends_a_head(tail: [u8; 4]) -> bool {
+    tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n")
+}

@@ -1,0 +1,234 @@
+//! What stands around the application: tells the connection which requests are being served, turns away those whose
+//! heads are too large, and hands on bodies that must come in time.
+//!
+//! What is turned away here is no request: no recorder has seen it. It is what became of its connection.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::{HttpMessage as _, Payload, Request, Response};
+use actix_service::{Service, ServiceFactory};
+use actix_web::web::Bytes;
+use futures_core::future::LocalBoxFuture;
+use pin_project_lite::pin_project;
+
+use super::farewell;
+use super::payload::TimedPayload;
+use super::state::{Refusal, State};
+
+/// An application, watched; `B` is the body of its answers.
+pub(super) struct Watch<S, B> {
+    inner: S,
+    body: PhantomData<B>,
+}
+
+impl<S, B> Watch<S, B> {
+    pub(super) fn new(inner: S) -> Self {
+        Self {
+            inner,
+            body: PhantomData,
+        }
+    }
+}
+
+impl<S, B> ServiceFactory<Request> for Watch<S, B>
+where
+    S: ServiceFactory<Request, Config = ()>,
+    S::Future: 'static,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Response = Response<WatchedBody<B>>;
+    type Error = Response<BoxBody>;
+    type Config = ();
+    type Service = Watch<S::Service, B>;
+    type InitError = S::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let service = self.inner.new_service(());
+        Box::pin(async move { service.await.map(Watch::new) })
+    }
+}
+
+impl<S, B> Service<Request> for Watch<S, B>
+where
+    S: Service<Request>,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Response = Response<WatchedBody<B>>;
+    type Error = Response<BoxBody>;
+    type Future = WatchedFuture<S::Future, B>;
+
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let Some(state) = request.conn_data::<Rc<State>>().cloned() else {
+            return WatchedFuture::serving(self.inner.call(request), None);
+        };
+        let has_body = !matches!(request.payload(), Payload::None);
+        let begun = state.begin(has_body, || measure(&request));
+        let in_service = InService {
+            state: Rc::clone(&state),
+            stalled_at: None,
+        };
+        if let Err(refusal) = begun {
+            return WatchedFuture::refusing(refusal, in_service);
+        }
+        if has_body {
+            let payload = Box::pin(TimedPayload::new(request.take_payload(), state));
+            *request.payload() = Payload::Stream { payload };
+        }
+        WatchedFuture::serving(self.inner.call(request), Some(in_service))
+    }
+}
+
+/// The headers of a request, and the bytes of its head, as HTTP/1 would write it.
+fn measure(request: &Request) -> (usize, usize) {
+    /// `: ` and the end of the line.
+    const AROUND_HEADER: usize = 4;
+    /// Two spaces, the version, the end of the line and that of the head.
+    const AROUND_LINE: usize = 14;
+
+    let uri = request.uri();
+    let authority = uri.authority().map_or(0, |name| name.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let line = request.method().as_str().len() + authority + path + AROUND_LINE;
+    let headers = request.headers().iter();
+    headers.fold((0, line), |(count, bytes), (name, value)| {
+        let header = name.as_str().len() + value.len() + AROUND_HEADER;
+        (count + 1, bytes + header)
+    })
+}
+
+/// A request in service, until it is dropped.
+struct InService {
+    state: Rc<State>,
+    stalled_at: Option<usize>,
+}
+
+impl InService {
+    /// A part of the answer was handed on. HTTP/2 asks for the next once the peer has made room for this one; what
+    /// HTTP/1 cannot write, the stream knows.
+    fn handed_on(&mut self) {
+        if self.state.is_multiplexed() {
+            self.stalled_at = Some(self.state.stall());
+        }
+    }
+
+    /// The answer was asked for more.
+    fn asked(&mut self) {
+        if let Some(place) = self.stalled_at.take() {
+            self.state.resume(place);
+        }
+    }
+}
+
+impl Drop for InService {
+    fn drop(&mut self) {
+        self.asked();
+        self.state.end();
+    }
+}
+
+pin_project! {
+    /// A request being answered by the application, or turned away.
+    pub(super) struct WatchedFuture<F, B> {
+        #[pin]
+        inner: Answering<F>,
+        in_service: Option<InService>,
+        body: PhantomData<B>,
+    }
+}
+
+pin_project! {
+    #[project = AnsweringProjection]
+    enum Answering<F> {
+        Serving { #[pin] future: F },
+        Refusing { refusal: Refusal },
+    }
+}
+
+impl<F, B> WatchedFuture<F, B> {
+    fn serving(future: F, in_service: Option<InService>) -> Self {
+        Self {
+            inner: Answering::Serving { future },
+            in_service,
+            body: PhantomData,
+        }
+    }
+
+    fn refusing(refusal: Refusal, in_service: InService) -> Self {
+        Self {
+            inner: Answering::Refusing { refusal },
+            in_service: Some(in_service),
+            body: PhantomData,
+        }
+    }
+}
+
+impl<F, B, R, E> Future for WatchedFuture<F, B>
+where
+    F: Future<Output = Result<R, E>>,
+    R: Into<Response<B>>,
+    E: Into<Response<BoxBody>>,
+{
+    type Output = Result<Response<WatchedBody<B>>, Response<BoxBody>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready(match this.inner.project() {
+            AnsweringProjection::Serving { future } => match ready!(future.poll(context)) {
+                Ok(response) => {
+                    let in_service = this.in_service.take();
+                    Ok(response
+                        .into()
+                        .map_body(|_, body| WatchedBody { body, in_service }))
+                }
+                Err(error) => Err(error.into()),
+            },
+            AnsweringProjection::Refusing { refusal } => Err(farewell::response(*refusal)),
+        })
+    }
+}
+
+pin_project! {
+    /// The body of an answer: its request is in service until this is dropped.
+    pub(super) struct WatchedBody<B> {
+        #[pin]
+        body: B,
+        in_service: Option<InService>,
+    }
+}
+
+impl<B: MessageBody> MessageBody for WatchedBody<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.project();
+        if let Some(in_service) = this.in_service {
+            in_service.asked();
+        }
+        let polled = this.body.poll_next(context);
+        if let (Some(in_service), Poll::Ready(Some(Ok(_)))) = (this.in_service, &polled) {
+            in_service.handed_on();
+        }
+        polled
+    }
+}
