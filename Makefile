@@ -50,8 +50,8 @@ load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s"
 bench: ## Measure what recording and encoding cost, beside the alternatives.
 	$(CARGO) bench --quiet --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
-docs: ## Write docs/METRICS.md anew from the registry.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- metrics_md
+docs: ## Write docs/METRICS.md anew from the registry, and docs/promql-otel.md from docs/promql.md.
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- _md
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)

@@ -161,7 +161,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// A label that every series has, but for those of collectors.
+    /// A label that every series has, but for those of collectors that have one of its name.
     #[must_use]
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.setting("constant_label");
@@ -250,6 +250,7 @@ impl RegistryBuilder {
             last: Registered::new(Arc::new(Embedded(embedded.clone())), &own.collector_errors),
             embedded,
             errors: own.collector_errors,
+            constant_labels: self.settings.constant_labels,
         };
         Ok(Registry {
             inner: Arc::new(inner),
@@ -353,6 +354,8 @@ struct Inner {
     /// The embedded registry as a collector, the last of all.
     last: Registered,
     errors: Family<Counter, 1>,
+    /// Those that the rows of collectors get.
+    constant_labels: Vec<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -477,7 +480,8 @@ impl Registry {
         let mut claimed = self.inner.claimed.clone();
         let mut bridged: Vec<Arc<dyn Exposed>> = Vec::new();
         for Registered { collector, errors } in self.collectors() {
-            let gathered = collector::gather(&*collector, &mut claimed);
+            let gathered =
+                collector::gather(&*collector, &self.inner.constant_labels, &mut claimed);
             if gathered.faulty {
                 errors.inc();
             }

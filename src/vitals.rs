@@ -7,6 +7,7 @@ pub mod context;
 pub mod database;
 pub mod http;
 pub mod methods;
+mod naming;
 pub mod ops;
 pub mod problem;
 pub mod process;
@@ -15,18 +16,22 @@ pub mod runtime;
 
 use std::{
     any::Any,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use actix_web::dev::Extensions;
 
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryBuilder, RegistryError};
 
-/// Upper bounds of the latency histograms' classic buckets, in seconds.
-pub const LATENCY_BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+pub use naming::{LATENCY_BUCKETS, Naming};
+
+/// Most labels that a whole service may have.
+const MOST_LABELS: usize = 16;
+
+/// Longest value of such a label, in bytes.
+const LONGEST_LABEL: usize = 256;
 
 /// Runs of one statement within a request that are suspicious.
 pub const N_PLUS_ONE: u32 = 10;
@@ -87,6 +92,9 @@ impl Vitals {
     }
 
     /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
+    ///
+    /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
+    /// runs on a new connection is counted like any other query.
     pub fn instrument<C>(
         &self,
         builder: diesel::r2d2::Builder<database::Manager<C>>,
@@ -96,58 +104,102 @@ impl Vitals {
     {
         self.inner.database.instrument(builder)
     }
+
+    /// Records the queries and transactions of a connection that is in no pool.
+    pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
+        connection.set_instrumentation(self.inner.database.recorder::<C>());
+    }
+
+    /// What the live page shows: for [`Ops::with_dashboard`](ops::Ops::with_dashboard).
+    pub fn watched(&self) -> ops::Watched {
+        ops::Watched::new(&self.inner.http, &self.inner.database, &self.inner.runtime)
+    }
 }
 
 /// How a service is to be monitored. Every setting has a default that suits most.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default)]
 pub struct Builder {
-    latency_buckets: Vec<f64>,
-    max_series: usize,
-    native_buckets: usize,
+    naming: Naming,
+    latency_buckets: Option<Vec<f64>>,
+    max_series: Option<usize>,
+    native_buckets: Option<usize>,
+    labels: Vec<(String, String)>,
+    rename: Option<http::Rename>,
     exclude: Vec<String>,
-    n_plus_one: u32,
+    n_plus_one: Option<u32>,
     server_timing: bool,
     jemalloc: bool,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        Self {
-            latency_buckets: LATENCY_BUCKETS.to_vec(),
-            max_series: 2000,
-            native_buckets: 160,
-            exclude: Vec::new(),
-            n_plus_one: N_PLUS_ONE,
-            server_timing: false,
-            jemalloc: false,
-        }
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("naming", &self.naming)
+            .field("labels", &self.labels)
+            .field("exclude", &self.exclude)
+            .finish_non_exhaustive()
     }
 }
 
 impl Builder {
-    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending.
+    /// Which names the exposition has. By default our own.
+    #[must_use]
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending. By default [`LATENCY_BUCKETS`], or
+    /// what OpenTelemetry's conventions recommend where the names are theirs.
     #[must_use]
     pub fn latency_buckets(mut self, bounds: impl Into<Vec<f64>>) -> Self {
-        self.latency_buckets = bounds.into();
+        self.latency_buckets = Some(bounds.into());
         self
     }
 
     /// Most series that a family may have; further label sets share its one `overflow` series. Default 2000.
     #[must_use]
     pub fn max_series(mut self, series: usize) -> Self {
-        self.max_series = series;
+        self.max_series = Some(series);
         self
     }
 
     /// Most buckets of a native histogram that are exposed: its resolution is lowered to fit. Default 160.
     #[must_use]
     pub fn native_buckets(mut self, buckets: usize) -> Self {
-        self.native_buckets = buckets;
+        self.native_buckets = Some(buckets);
         self
     }
 
-    /// Endpoints whose requests are not recorded, as they stand in the `endpoint` label: `/data/{item_id}`,
-    /// `unmatched`, or `*` for all. Adds to those given before.
+    /// A label that every series of the service has: its region, its tier. Where a metric of your own has a label of this
+    /// name already, that stands. At most 16, with values of at most 256 bytes.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
+    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
+    /// the name is empty. The operator's endpoints are not asked about.
+    #[must_use]
+    pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
+    where
+        F: Fn(&str) -> N + Send + Sync + 'static,
+        N: Into<String>,
+    {
+        self.rename = Some(Arc::new(move |pattern| {
+            if ops::is_ops(pattern) {
+                String::new()
+            } else {
+                rename(pattern).into()
+            }
+        }));
+        self
+    }
+
+    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
+    /// to those given before.
     #[must_use]
     pub fn exclude<I>(mut self, endpoints: I) -> Self
     where
@@ -162,7 +214,7 @@ impl Builder {
     /// loop. Default 10; with 0 none is suspected.
     #[must_use]
     pub fn n_plus_one(mut self, threshold: u32) -> Self {
-        self.n_plus_one = threshold;
+        self.n_plus_one = Some(threshold);
         self
     }
 
@@ -186,32 +238,38 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Fails if the latency buckets are empty, not ascending or not finite, or if jemalloc is asked for statistics and
-    /// was built without.
+    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
+    /// that a family has already, or if jemalloc is asked for statistics and was built without.
     pub fn build(self) -> Result<Vitals, BuildError> {
-        let mut registry = Registry::builder(since_epoch)
-            .max_series(self.max_series)
-            .native_buckets(self.native_buckets)
-            .on_overflow(warn_of_overflow);
-        let http = http::Families::declare(&mut registry, &self.latency_buckets);
-        let connections = http::Connections::declare(&mut registry);
-        let database = database::Database::new(&database::Families::declare(
+        let mut registry = self.registry()?;
+        let naming = self.naming;
+        let buckets = self.latency_buckets.as_deref();
+        let http_buckets = buckets.unwrap_or(naming.http_buckets());
+        let http = http::Families::declare(
             &mut registry,
-            &self.latency_buckets,
+            naming,
+            http::Renaming::new(self.rename),
+            http_buckets,
+        );
+        let connections = http::Connections::declare(&mut registry);
+        let database = database::Database::new(database::Families::declare(
+            &mut registry,
+            naming,
+            buckets.unwrap_or(naming.database_buckets()),
         ));
         let http = http::Recorder::new(
             http,
             database.statements().clone(),
             http::Settings {
                 exclude: self.exclude,
-                n_plus_one: self.n_plus_one,
+                n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
                 server_timing: self.server_timing,
                 notable: http::NotableRequests::new(ops::is_ops),
             },
         );
-        let runtime = runtime::Runtime::declare(&mut registry, &self.latency_buckets);
+        let runtime = runtime::Runtime::declare(&mut registry, buckets.unwrap_or(&LATENCY_BUCKETS));
         let registry = registry.build()?;
-        registry.register(database.levels())?;
+        registry.register(database.levels().clone())?;
         registry.register(process::Process::new())?;
         registry.register(runtime.clone())?;
         if self.jemalloc {
@@ -229,6 +287,27 @@ impl Builder {
             }),
         })
     }
+
+    /// The registry with its settings, before any family is declared.
+    fn registry(&self) -> Result<RegistryBuilder, BuildError> {
+        let mut registry = Registry::builder(since_epoch).on_overflow(warn_of_overflow);
+        if let Some(series) = self.max_series {
+            registry = registry.max_series(series);
+        }
+        if let Some(buckets) = self.native_buckets {
+            registry = registry.native_buckets(buckets);
+        }
+        if self.labels.len() > MOST_LABELS {
+            return Err(BuildError::TooManyLabels(self.labels.len()));
+        }
+        for (name, value) in &self.labels {
+            if value.len() > LONGEST_LABEL {
+                return Err(BuildError::LongLabel(name.clone()));
+            }
+            registry = registry.constant_label(name, value);
+        }
+        Ok(registry)
+    }
 }
 
 /// Monitoring could not be set up.
@@ -238,6 +317,12 @@ pub enum BuildError {
     /// The registry refused a family: a bucket bound or a name is not valid.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The service has too many labels.
+    #[error("{0} labels are too many for a whole service: it may have 16")]
+    TooManyLabels(usize),
+    /// The value of a label of the service is too long.
+    #[error("the value of the label {0:?} is longer than 256 bytes")]
+    LongLabel(String),
     /// jemalloc was built without statistics.
     #[error("jemalloc has no statistics: {0}")]
     Jemalloc(String),

@@ -161,8 +161,13 @@ pub(crate) fn sum(row: &proto::MetricFamily) -> Option<f64> {
     }
 }
 
-/// Reads a collector, and takes what is valid and does not write samples of a name in `claimed`.
-pub(crate) fn gather(collector: &dyn Collector, claimed: &mut HashSet<String>) -> Gathered {
+/// Reads a collector, and takes what is valid and does not write samples of a name in `claimed`. Each series gets the
+/// labels in `constant` that it does not have.
+pub(crate) fn gather(
+    collector: &dyn Collector,
+    constant: &[(String, String)],
+    claimed: &mut HashSet<String>,
+) -> Gathered {
     let mut rows = Vec::new();
     let mut faulty = !read(collector, &mut rows);
     let mut families = Vec::new();
@@ -174,7 +179,7 @@ pub(crate) fn gather(collector: &dyn Collector, claimed: &mut HashSet<String>) -
             faulty = true;
             continue;
         }
-        let (series, complete) = convert(row, description.kind);
+        let (series, complete) = convert(row, description.kind, constant);
         faulty |= !complete;
         if !series.is_empty() {
             claimed.extend(names);
@@ -264,12 +269,16 @@ impl Exposed for Bridged {
 }
 
 /// The valid series of a row, each label set once; and whether that is all of them.
-fn convert(row: &proto::MetricFamily, kind: Kind) -> (Vec<BridgedSeries>, bool) {
+fn convert(
+    row: &proto::MetricFamily,
+    kind: Kind,
+    constant: &[(String, String)],
+) -> (Vec<BridgedSeries>, bool) {
     let mut seen = HashSet::new();
     let metrics = row.get_metric();
     let series: Vec<_> = (metrics.iter())
         .filter_map(|metric| {
-            let (text, protobuf) = convert_labels(metric.get_label(), kind, &mut seen)?;
+            let (text, protobuf) = convert_labels(metric.get_label(), kind, constant, &mut seen)?;
             let value = convert_value(metric, kind)?;
             let timestamp = metric.timestamp_ms();
             Some(BridgedSeries {
@@ -288,6 +297,7 @@ fn convert(row: &proto::MetricFamily, kind: Kind) -> (Vec<BridgedSeries>, bool) 
 fn convert_labels(
     labels: &[proto::LabelPair],
     kind: Kind,
+    constant: &[(String, String)],
     seen: &mut HashSet<String>,
 ) -> Option<(String, Vec<u8>)> {
     let reserved = match kind {
@@ -299,6 +309,10 @@ fn convert_labels(
         .iter()
         .map(|label| (label.name(), label.value()))
         .collect();
+    let missing = (constant.iter())
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| *name != reserved && labels.iter().all(|own| own.name() != *name));
+    sorted.extend(missing);
     sorted.sort_unstable();
     let valid = sorted
         .iter()

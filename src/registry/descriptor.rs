@@ -69,7 +69,8 @@ impl Kind {
 
 /// A family as declared: its name, help text, unit and label names.
 ///
-/// A counter is described by its full sample name (`http_requests_total`).
+/// A counter is described by its full sample name (`http_requests_total`). A label whose name is empty is not shown; its
+/// value must be the same for all series that the shown labels do not tell apart.
 #[derive(Clone, Debug)]
 pub struct Descriptor<const N: usize> {
     pub(crate) name: String,
@@ -96,6 +97,12 @@ impl<const N: usize> Descriptor<N> {
         self
     }
 
+    /// The names of the labels that are shown.
+    fn shown_labels(&self) -> impl Iterator<Item = &str> {
+        let names = self.labels.iter().map(String::as_str);
+        names.filter(|name| !name.is_empty())
+    }
+
     /// The description of this family as one of `kind`.
     pub(crate) fn describe(&self, kind: Kind) -> FamilyDescription {
         FamilyDescription {
@@ -103,7 +110,7 @@ impl<const N: usize> Descriptor<N> {
             kind,
             unit: self.unit,
             help: self.help.clone(),
-            labels: self.labels.to_vec(),
+            labels: self.shown_labels().map(str::to_owned).collect(),
         }
     }
 }

@@ -275,6 +275,7 @@ impl<M, const N: usize> Core<M, N> {
         let constant = self.settings.constant_labels.iter();
         let constant = constant.map(|(name, value)| (name.as_str(), value.as_str()));
         let own = self.labels.iter().map(String::as_str).zip(values);
+        let own = own.filter(|(name, _)| !name.is_empty());
         let (mut text, mut protobuf) = (String::new(), Vec::new());
         for (name, value) in constant.chain(own) {
             push_pair(&mut text, name, value);

@@ -93,7 +93,7 @@ impl Server {
         };
         let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?
             .with_statements(vitals.statements())
-            .with_dashboard(page, vitals.notable_requests())?;
+            .with_dashboard(page, vitals.watched())?;
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,

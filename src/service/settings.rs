@@ -22,7 +22,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser};
 
-use crate::vitals::{self, Vitals};
+use crate::vitals::{self, Naming, Vitals};
 
 pub use database_url::{DatabaseUrl, SqliteLocation};
 pub use postgres_url::PostgresUrl;
@@ -166,16 +166,13 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", allow_hyphen_values = true, value_parser = values::native_buckets)]
     pub native_buckets: usize,
 
-    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas
-    #[arg(
-        long,
-        env = "VITALS_LATENCY_BUCKETS",
-        value_name = "SECONDS",
-        default_value = "0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10",
-        allow_hyphen_values = true,
-        value_parser = values::latency_buckets
-    )]
-    pub latency_buckets: LatencyBuckets,
+    /// Names of the metrics: vitals, or otel for those of OpenTelemetry's semantic conventions
+    #[arg(long, env = "VITALS_NAMING", value_name = "NAMES", default_value = "vitals", value_parser = values::naming)]
+    pub naming: Naming,
+
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas [default: 0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10, or those of OpenTelemetry by its names]
+    #[arg(long, env = "VITALS_LATENCY_BUCKETS", value_name = "SECONDS", allow_hyphen_values = true, value_parser = values::latency_buckets)]
+    pub latency_buckets: Option<LatencyBuckets>,
 
     /// Endpoints that are not recorded, by route pattern (/data/{item_id}), or `unmatched`, or `*` for all; separated by commas
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
@@ -193,13 +190,17 @@ pub struct MetricsSettings {
 impl MetricsSettings {
     /// The monitoring that these settings ask for, to be built.
     pub fn to_builder(&self) -> vitals::Builder {
-        Vitals::builder()
+        let builder = Vitals::builder()
+            .naming(self.naming)
             .max_series(self.max_series)
             .native_buckets(self.native_buckets)
-            .latency_buckets(self.latency_buckets.as_slice())
             .exclude(&self.exclude)
             .n_plus_one(self.n_plus_one)
-            .server_timing(self.server_timing)
+            .server_timing(self.server_timing);
+        match &self.latency_buckets {
+            Some(buckets) => builder.latency_buckets(buckets.as_slice()),
+            None => builder,
+        }
     }
 }
 

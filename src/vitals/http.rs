@@ -8,7 +8,7 @@
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
 //! - `connections`: how many connections there are, and what becomes of each
-//! - `labels`, `series`, `families`: what a request is called, and where that is counted
+//! - `labels`, `renaming`, `series`, `families`: what a request is called, and where that is counted
 
 mod body;
 mod connections;
@@ -18,6 +18,7 @@ mod labels;
 mod middleware;
 mod notable;
 mod record;
+mod renaming;
 mod repetition;
 mod series;
 mod server_timing;
@@ -32,3 +33,4 @@ pub use trace::TraceParent;
 
 pub(crate) use families::Families;
 pub(crate) use record::{Recorder, Settings};
+pub(crate) use renaming::{Rename, Renaming};

@@ -18,11 +18,15 @@ use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 use crate::{
     registry::Registry,
     vitals::{
-        attendance::Attendance, database::Statements, http::NotableRequests, methods::other_methods,
+        attendance::Attendance,
+        database::{Database, Statements},
+        http::{NotableRequests, Recorder},
+        methods::other_methods,
+        runtime::Runtime,
     },
 };
 pub use dashboard::DashboardSettings;
-use dashboard::{Dashboard, Details, Own};
+use dashboard::{Dashboard, Details, Own, Sources};
 pub use health::{Health, ProbeError};
 pub use scrape::ScrapeSettings;
 use scrape::Scraper;
@@ -49,6 +53,36 @@ pub(crate) fn is_ops(endpoint: &str) -> bool {
     segments
         .next()
         .is_some_and(|first| FIRST_SEGMENTS.contains(&first))
+}
+
+/// What the live page shows: the families of the recorders, and the requests that are worth a look.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    sources: Sources,
+    requests: NotableRequests,
+}
+
+impl Watched {
+    /// What these recorders record.
+    pub(crate) fn new(http: &Recorder, database: &Database, runtime: &Runtime) -> Self {
+        let (requests, queries) = (http.families(), database.families());
+        Self {
+            sources: Sources {
+                requests: Some(requests.requests.clone()),
+                durations: Some(requests.duration.clone()),
+                route_queries: Some(requests.database_queries.clone()),
+                route_database: Some(requests.database_seconds.clone()),
+                n_plus_one: Some(requests.n_plus_one.clone()),
+                in_progress: Some(requests.in_progress.clone()),
+                queries: Some(queries.queries.clone()),
+                query_durations: Some(queries.query_seconds.clone()),
+                waiters: Some(queries.pool_waiters.clone()),
+                pools: Some(database.levels().clone()),
+                lag: Some(runtime.lag_seconds().clone()),
+            },
+            requests: http.notable().clone(),
+        }
+    }
 }
 
 /// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`; `GET /ops/statements` and
@@ -100,8 +134,8 @@ impl Ops {
         self
     }
 
-    /// Serves the live page too, and starts to sample the registry for it, on a thread of its own. The page tells of these
-    /// requests, and of the statements that were given before.
+    /// Serves the live page too, and starts to sample the registry for it, on a thread of its own. The page shows what
+    /// is `watched`, and the statements that were given before.
     ///
     /// # Errors
     ///
@@ -109,15 +143,17 @@ impl Ops {
     pub fn with_dashboard(
         mut self,
         settings: DashboardSettings,
-        requests: &NotableRequests,
+        watched: Watched,
     ) -> io::Result<Self> {
-        let details = Details::new(self.statements.clone(), requests.clone());
+        let Watched { sources, requests } = watched;
+        let details = Details::new(self.statements.clone(), requests);
         let registry = self.scraper.registry();
         let own = Own {
             is_own: is_ops,
             in_progress: self.attendance.clone(),
         };
-        self.dashboard = Some(Dashboard::start(registry, settings, own, details)?);
+        let dashboard = Dashboard::start(registry, sources, settings, own, details)?;
+        self.dashboard = Some(dashboard);
         Ok(self)
     }
 

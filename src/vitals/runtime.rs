@@ -108,6 +108,11 @@ impl Runtime {
         }
     }
 
+    /// How late the event loops are.
+    pub(crate) fn lag_seconds(&self) -> &Family<Histogram, 0> {
+        &self.shared.lag_seconds
+    }
+
     /// Registers the worker whose thread this is, until its event loop ends. Called again on the same thread, it does
     /// nothing; so it does outside of a single-threaded Tokio runtime, where there is no worker.
     pub fn register_worker(&self) {

@@ -1,6 +1,11 @@
 //! Labels are bounded, whatever a client sends, and never run into each other.
 
-use actix_vitals::vitals::Vitals;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_vitals::registry::{Format, RegistryError};
+use actix_vitals::vitals::{BuildError, Builder, Naming, Vitals};
 use actix_web::{App, test as actix_test, web};
 
 use crate::{app, count::Count};
@@ -72,4 +77,128 @@ async fn endpoints_are_patterns_through_scopes_and_only_unanswered_paths_are_unm
         );
     }
     assert_eq!(endpoints.len(), 7, "and no endpoint besides: {endpoints:?}");
+}
+
+/// Calls each path in turn, on an application that is monitored so.
+async fn call(vitals: &Vitals, paths: &[&str]) {
+    let application = App::new().configure(app::routes).wrap(vitals.http());
+    let service = actix_test::init_service(application).await;
+    for path in paths {
+        let request = actix_test::TestRequest::with_uri(path).to_request();
+        let response = actix_test::call_service(&service, request).await;
+        actix_test::read_body(response).await;
+    }
+}
+
+#[actix_web::test]
+async fn endpoints_are_called_as_the_service_wants_and_asked_about_once() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let vitals = Vitals::builder()
+        .rename_endpoints(move |pattern| {
+            count.fetch_add(1, Ordering::SeqCst);
+            match pattern {
+                "/items/{id}" | "/ok" => "items",
+                _ => "",
+            }
+        })
+        .exclude(["/ok"])
+        .build()
+        .expect("these settings build");
+    for _ in 0..3 {
+        call(&vitals, &["/items/1", "/items/2", "/ok", "/none"]).await;
+    }
+    let count = Count::of(&vitals);
+    let of = |method: &str, endpoint: &str, status: &str| {
+        count.requests()[&[method, endpoint, status].map(str::to_owned)]
+    };
+    assert_eq!(
+        of("GET", "items", "200"),
+        6,
+        "what is excluded is so by its pattern"
+    );
+    assert_eq!(of("GET", "unmatched", "404"), 3);
+    assert_eq!(count.requests().len(), 2);
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        2,
+        "once for each pattern that is recorded"
+    );
+}
+
+#[actix_web::test]
+async fn by_the_names_of_opentelemetry_the_scheme_is_that_of_the_listener() {
+    let vitals = Vitals::builder().naming(Naming::OpenTelemetry).build();
+    let vitals = vitals.expect("these settings build");
+    call(&vitals, &["/ok", "/none"]).await;
+    let requests = Count::of(&vitals).samples(
+        "http_server_request_duration_seconds_count",
+        [
+            "http_request_method",
+            "http_route",
+            "http_response_status_code",
+            "url_scheme",
+        ],
+    );
+    let expected = [["GET", "/ok", "200", "http"], ["GET", "", "404", "http"]];
+    let expected: BTreeSet<[String; 4]> = expected.map(|values| values.map(str::to_owned)).into();
+    assert_eq!(requests.into_keys().collect::<BTreeSet<_>>(), expected);
+    let in_progress = Count::of(&vitals).samples("http_server_active_requests", ["url_scheme"]);
+    assert_eq!(in_progress[&["http".to_owned()]], 0.0);
+}
+
+#[actix_web::test]
+async fn every_series_of_a_service_has_its_labels() {
+    let vitals = Vitals::builder()
+        .label("region", "eu \"west\"")
+        .label("tier", "gold")
+        .build()
+        .expect("these settings build");
+    let own =
+        prometheus::IntCounterVec::new(prometheus::Opts::new("orders_total", "Orders."), &["tier"]);
+    let own = own.expect("a metric");
+    own.with_label_values(&["silver"]).inc();
+    let registered = vitals.registry().prometheus().register(Box::new(own));
+    registered.expect("a new metric");
+    call(&vitals, &["/ok"]).await;
+    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(samples.len() > 100, "{text}");
+    for sample in samples {
+        assert!(sample.contains(r#"region="eu \"west\"""#), "{sample}");
+        let tier = if sample.starts_with("orders_total") {
+            "silver"
+        } else {
+            "gold"
+        };
+        assert!(sample.contains(&format!("tier=\"{tier}\"")), "{sample}");
+    }
+}
+
+#[test]
+fn labels_of_a_service_that_cannot_be_are_refused() {
+    let long = "x".repeat(257);
+    let many = (0..17).fold(Vitals::builder(), |builder, at| {
+        builder.label(format!("l{at}"), "")
+    });
+    let error = |builder: Builder| builder.build().expect_err("a bad label");
+    assert!(matches!(error(many), BuildError::TooManyLabels(17)));
+    let builder = Vitals::builder().label("region", long);
+    assert!(matches!(error(builder), BuildError::LongLabel(name) if name == "region"));
+    for (name, why) in [
+        ("endpoint", "a family has it"),
+        ("le", "reserved"),
+        ("a-b", "no name"),
+    ] {
+        let refused = error(Vitals::builder().label(name, "x"));
+        assert!(
+            matches!(
+                refused,
+                BuildError::Registry(
+                    RegistryError::DuplicateLabel { .. } | RegistryError::InvalidLabel { .. }
+                )
+            ),
+            "{why}: {refused}"
+        );
+    }
 }

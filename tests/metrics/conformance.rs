@@ -409,26 +409,53 @@ const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 const PROTOBUF: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
+/// What promtool says of the names that the convention itself has chosen.
+const LINT_OF_THE_CONVENTION: &str = r#"db_client_connection_count non-histogram and non-summary metrics should not have "_count" suffix"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_hostile_traffic_promtool_finds_no_fault() {
     let Some(promtool) = tools::promtool("after_hostile_traffic_promtool_finds_no_fault") else {
         return;
     };
-    let server = Server::start();
-    hostile_traffic(&server).await;
-    settled(&server).await;
-    let text = scrape_as(&server, TEXT).await;
-    tools::feed(&promtool, &["check", "metrics"], &text).unwrap();
+    let check = async |flags: &[&str]| {
+        let server = Server::start_with(flags);
+        hostile_traffic(&server).await;
+        settled(&server).await;
+        let text = scrape_as(&server, TEXT).await;
+        tools::feed(&promtool, &["check", "metrics"], &text)
+    };
+    check(&[]).await.unwrap();
+    let said = check(&["--naming", "otel"]).await.unwrap_err();
+    let said: Vec<&str> = said.lines().skip(1).collect();
+    assert_eq!(said, [LINT_OF_THE_CONVENTION]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_hostile_traffic_foreign_readers_find_the_same_in_all_formats() {
-    let Some(python) =
-        tools::python("after_hostile_traffic_foreign_readers_find_the_same_in_all_formats")
-    else {
+    let test = "after_hostile_traffic_foreign_readers_find_the_same_in_all_formats";
+    let ours = [
+        ("http_requests", ""),
+        ("db_query_duration_seconds", "seconds"),
+    ];
+    foreign_readers_find_the_same(test, &[], ours).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_readers_find_the_same_in_all_formats_by_the_names_of_opentelemetry() {
+    let test = "foreign_readers_find_the_same_in_all_formats_by_the_names_of_opentelemetry";
+    let theirs = [
+        ("http_server_request_body_size_bytes", "bytes"),
+        ("db_client_operation_duration_seconds", "seconds"),
+    ];
+    foreign_readers_find_the_same(test, &["--naming", "otel"], theirs).await;
+}
+
+/// Compares what each format says after hostile traffic to a server with these flags, and the units of some families.
+async fn foreign_readers_find_the_same(name: &str, flags: &[&str], units: [(&str, &str); 2]) {
+    let Some(python) = tools::python(name) else {
         return;
     };
-    let server = Server::start();
+    let server = Server::start_with(flags);
     hostile_traffic(&server).await;
     settled(&server).await;
     let before = Reading::of_text(&scrape_as(&server, TEXT).await);
@@ -443,20 +470,17 @@ async fn after_hostile_traffic_foreign_readers_find_the_same_in_all_formats() {
     ] {
         assert!(before.samples.keys().eq(other.keys()), "other series");
     }
-    for family in [
-        ("http_requests", ""),
-        ("db_query_duration_seconds", "seconds"),
-    ] {
-        assert_eq!(openmetrics.families[family.0].unit, family.1);
+    for (family, unit) in units {
+        assert_eq!(openmetrics.families[family].unit, unit);
     }
 
     // Scrapes are requests too. What moves with them, and with time, is left out.
     let resting = |(name, labels): &Series| {
         let recorded = name.starts_with("http_") || name.starts_with("db_");
-        recorded
-            && labels
-                .get("endpoint")
-                .is_none_or(|endpoint| endpoint != "/metrics")
+        let of_scrapes = ["endpoint", "http_route"]
+            .iter()
+            .any(|label| labels.get(*label).is_some_and(|route| route == "/metrics"));
+        recorded && !of_scrapes && name != "http_server_active_requests"
     };
     for reading in [&mut text, &mut openmetrics, &mut protobuf] {
         reading.samples.retain(|series, _| resting(series));

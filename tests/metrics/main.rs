@@ -29,6 +29,7 @@ mod document;
 mod foreign;
 mod formats;
 mod http;
+mod naming;
 mod process;
 mod promises;
 mod reader;

@@ -13,7 +13,9 @@ const SETTLE_BOUND: Duration = Duration::from_secs(10);
 pub(crate) async fn settled(server: &Server) -> Exposition {
     wait::until("all records to be settled", SETTLE_BOUND, async || {
         let scrape = server.scrape().await;
-        let in_progress = scrape.value("inprogress_requests", &[]);
+        // By whichever name.
+        let in_progress =
+            scrape.sum("inprogress_requests", &[]) + scrape.sum("http_server_active_requests", &[]);
         if in_progress > 1.0 {
             return Err(format!("{in_progress} are in progress"));
         }

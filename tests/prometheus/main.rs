@@ -1,7 +1,8 @@
 //! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf: it answers every query of the cookbook, and
 //! shows the exemplars of traced requests.
 //!
-//! The cookbook itself, `docs/promql.md`, is the list of queries: none of them stands here.
+//! The cookbook itself, `docs/promql.md`, is the list of queries, and `docs/promql-otel.md` by the names of OpenTelemetry:
+//! none of them stands here.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,9 +39,28 @@ use server::Server;
 /// How long a query may go without an answer: rates need two scrapes of a series that exists.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
+/// The names that a server exposes: what it is told, where its cookbook is, and what it calls the latency of requests.
+struct Names {
+    flags: &'static [&'static str],
+    cookbook: &'static str,
+    latency: &'static str,
+}
+
+const OURS: Names = Names {
+    flags: &[],
+    cookbook: "docs/promql.md",
+    latency: "http_request_duration_seconds",
+};
+
+const OPENTELEMETRY: Names = Names {
+    flags: &["--naming", "otel"],
+    cookbook: "docs/promql-otel.md",
+    latency: "http_server_request_duration_seconds",
+};
+
 /// The queries of the cookbook, in order.
-fn cookbook() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/promql.md");
+fn cookbook(names: &Names) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(names.cookbook);
     promql_blocks(&std::fs::read_to_string(path).expect("the cookbook can be read"))
 }
 
@@ -149,35 +169,33 @@ impl Form {
     }
 
     /// That histograms are kept in this form and not in the other, as a scrape in the other format would have it.
-    async fn is_kept_by(self, prometheus: &Prometheus) {
+    async fn is_kept_by(self, prometheus: &Prometheus, names: &Names) {
+        let latency = names.latency;
         for (query, expected) in [
-            (
-                "histogram_count(http_request_duration_seconds)",
-                Self::Native,
-            ),
-            ("http_request_duration_seconds_bucket", Self::Classic),
-            ("http_request_duration_seconds_count", Self::Classic),
+            (format!("histogram_count({latency})"), Self::Native),
+            (format!("{latency}_bucket"), Self::Classic),
+            (format!("{latency}_count"), Self::Classic),
         ] {
-            let found = prometheus.query(query).await.expect("an answer").len();
+            let found = prometheus.query(&query).await.expect("an answer").len();
             assert_eq!(found > 0, self == expected, "{self:?}: {query}: {found}");
         }
     }
 }
 
-async fn every_query_answers(test: &str, form: Form) {
+async fn every_query_answers(test: &str, names: &Names, form: Form) {
     let Some(binary) = tools::prometheus(test) else {
         return;
     };
-    let server = Server::start();
+    let server = Server::start_with(names.flags);
     let load = tokio::spawn(keep_busy(server.url("")));
     let prometheus = form.start(&binary, &server, &[]).await;
-    for query in cookbook() {
+    for query in cookbook(names) {
         wait::until(&format!("an answer to {query}"), ANSWER_BOUND, || {
             answers(&prometheus, &query)
         })
         .await;
     }
-    form.is_kept_by(&prometheus).await;
+    form.is_kept_by(&prometheus, names).await;
     assert!(!load.is_finished(), "the load ended before its time");
     load.abort();
 }
@@ -185,13 +203,25 @@ async fn every_query_answers(test: &str, form: Form) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_of_the_cookbook_answers_from_classic_histograms() {
     let test = "every_query_of_the_cookbook_answers_from_classic_histograms";
-    every_query_answers(test, Form::Classic).await;
+    every_query_answers(test, &OURS, Form::Classic).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_query_of_the_cookbook_answers_from_native_histograms() {
     let test = "every_query_of_the_cookbook_answers_from_native_histograms";
-    every_query_answers(test, Form::Native).await;
+    every_query_answers(test, &OURS, Form::Native).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms() {
+    let test = "the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms";
+    every_query_answers(test, &OPENTELEMETRY, Form::Classic).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cookbook_by_opentelemetrys_names_answers_from_native_histograms() {
+    let test = "the_cookbook_by_opentelemetrys_names_answers_from_native_histograms";
+    every_query_answers(test, &OPENTELEMETRY, Form::Native).await;
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -278,7 +308,7 @@ async fn exemplars_arrive(test: &str, form: Form) {
         .map(|(_, exemplar)| exemplar["labels"]["trace_id"].as_str().expect("a trace"))
         .collect();
     assert_eq!(traces, BTreeSet::from([TRACE]));
-    form.is_kept_by(&prometheus).await;
+    form.is_kept_by(&prometheus, &OURS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,5 +349,6 @@ async fn prometheus_counts_what_was_sent() {
 fn the_cookbook_is_read_as_written() {
     let markdown = "text\n```promql\na\n  + b\n```\n```sh\nno\n```\n```promql\nc\n```\n";
     assert_eq!(promql_blocks(markdown), ["a\n  + b", "c"]);
-    assert!(cookbook().len() >= 15, "the cookbook lost its queries");
+    assert!(cookbook(&OURS).len() >= 15, "the cookbook lost its queries");
+    assert_eq!(cookbook(&OURS).len(), cookbook(&OPENTELEMETRY).len());
 }

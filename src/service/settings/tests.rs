@@ -34,10 +34,8 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.database.pool_timeout, Duration::from_secs(2));
     assert_eq!(settings.metrics.max_series, 2000);
     assert_eq!(settings.metrics.native_buckets, 160);
-    assert_eq!(
-        settings.metrics.latency_buckets.as_slice(),
-        vitals::LATENCY_BUCKETS
-    );
+    assert_eq!(settings.metrics.latency_buckets, None);
+    assert_eq!(settings.metrics.naming, vitals::Naming::Vitals);
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
     assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
     assert!(!settings.metrics.server_timing);
@@ -59,6 +57,7 @@ fn every_flag_is_taken() {
         "--max-series=10",
         "--native-buckets=20",
         "--latency-buckets=0.1, 1,10",
+        "--naming=otel",
         "--exclude=/livez,/data/{item_id}",
         "--exclude=unmatched",
         "--n-plus-one=0",
@@ -83,10 +82,9 @@ fn every_flag_is_taken() {
     assert_eq!(settings.database.pool_timeout, Duration::from_millis(500));
     assert_eq!(settings.metrics.max_series, 10);
     assert_eq!(settings.metrics.native_buckets, 20);
-    assert_eq!(
-        settings.metrics.latency_buckets.as_slice(),
-        [0.1, 1.0, 10.0]
-    );
+    let buckets = settings.metrics.latency_buckets.expect("they were given");
+    assert_eq!(buckets.as_slice(), [0.1, 1.0, 10.0]);
+    assert_eq!(settings.metrics.naming, vitals::Naming::OpenTelemetry);
     assert_eq!(
         settings.metrics.exclude,
         ["/livez", "/data/{item_id}", "unmatched"]
@@ -122,6 +120,7 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
         ("--pool-timeout", "-2s", "negative"),
         ("--max-series", "0", "no series at all"),
         ("--native-buckets", "0", "no bucket at all"),
+        ("--naming", "OTel", "in capitals"),
         ("--latency-buckets", "", "none"),
         ("--latency-buckets", "1,fast", "no number"),
         ("--latency-buckets", "0,1", "zero"),

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::vitals::Naming;
+
 const KIBIBYTE: usize = 1024;
 const MEBIBYTE: usize = 1024 * KIBIBYTE;
 
@@ -151,6 +153,14 @@ fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     };
     let bytes = digits.parse::<usize>().ok()?.checked_mul(factor)?;
     range.contains(&bytes).then_some(bytes)
+}
+
+pub(super) fn naming(text: &str) -> Result<Naming, String> {
+    match text {
+        "vitals" => Ok(Naming::Vitals),
+        "otel" => Ok(Naming::OpenTelemetry),
+        _ => Err(format!("must be vitals or otel, not `{text}`")),
+    }
 }
 
 pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {

@@ -54,15 +54,18 @@ impl Connections {
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
-        let open = |size| open_pool_of_file(settings, vitals, size);
+        let open = |name, size| open_pool_of_file(settings, vitals, name, size);
         let (readers, writers) = match location {
             SqliteLocation::File(_) if settings.pool_size > 1 => {
                 let writers = (settings.pool_size / 2).min(MOST_WRITERS);
-                (open(settings.pool_size - writers)?, open(writers)?)
+                (
+                    open("readers", settings.pool_size - writers)?,
+                    open("writers", writers)?,
+                )
             }
             // Data in memory lives in its only connection.
             SqliteLocation::File(_) | SqliteLocation::Memory => {
-                let pool = open(1)?;
+                let pool = open("default", 1)?;
                 (pool.clone(), pool)
             }
         };
@@ -139,6 +142,7 @@ impl Connections {
 fn open_pool_of_file(
     settings: &DatabaseSettings,
     vitals: &Vitals,
+    name: &str,
     size: u32,
 ) -> Result<Pool<Connection>, CheckoutError> {
     let builder = r2d2::Pool::builder()
@@ -149,6 +153,8 @@ fn open_pool_of_file(
         .test_on_check_out(false);
     vitals
         .instrument(builder)
+        .name(name)
+        .system("sqlite")
         .opener(connection::opener(settings))
         .build(no_url())
 }
@@ -164,6 +170,7 @@ fn open_pool_of_server(settings: &DatabaseSettings, vitals: &Vitals) -> Pool<Con
         .test_on_check_out(true);
     vitals
         .instrument(builder)
+        .system("postgresql")
         .opener(connection::opener(settings))
         .build_unchecked(no_url())
 }

@@ -1,48 +1,71 @@
 //! The families of the database: their names, their labels, and what they tell whoever is on call.
 
 use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+use crate::vitals::naming::Naming;
+
+/// The label of a pool's name, where the naming has one.
+pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
 
 /// The families that the recorders of the database fill.
 ///
 /// The levels of the pools are not among them: they are read when somebody looks, by
 /// [`Levels`](crate::vitals::database::Levels).
+///
+/// Where the naming does not show the system of a database, or the name of a pool, its value is empty.
 #[derive(Clone, Debug)]
-pub struct Families {
-    pub(super) queries: Family<Counter, 1>,
-    pub(super) query_seconds: Family<Histogram, 1>,
-    pub(super) query_errors: Family<Counter, 2>,
+pub(crate) struct Families {
+    pub(super) naming: Naming,
+    /// By system and operation.
+    pub(crate) queries: Family<Counter, 2>,
+    /// By the same.
+    pub(crate) query_seconds: Family<Histogram, 2>,
+    /// By system, operation and kind of error.
+    pub(super) query_errors: Family<Counter, 3>,
     pub(super) transactions: Family<Counter, 1>,
     pub(super) transaction_seconds: Family<Histogram, 1>,
-    pub(super) pool_waiters: Family<Gauge, 0>,
-    pub(super) pool_wait_seconds: Family<Histogram, 0>,
-    pub(super) pool_hold_seconds: Family<Histogram, 0>,
-    pub(super) pool_timeouts: Family<Counter, 0>,
+    /// By pool.
+    pub(crate) pool_waiters: Family<Gauge, 1>,
+    /// By pool.
+    pub(super) pool_wait_seconds: Family<Histogram, 1>,
+    /// By pool.
+    pub(super) pool_hold_seconds: Family<Histogram, 1>,
+    /// By pool.
+    pub(super) pool_timeouts: Family<Counter, 1>,
     pub(super) connections_opened: Family<Counter, 0>,
     pub(super) connection_open_errors: Family<Counter, 0>,
-    pub(super) connection_open_seconds: Family<Histogram, 0>,
+    /// By pool.
+    pub(super) connection_open_seconds: Family<Histogram, 1>,
 }
 
 impl Families {
     /// Declares them, with `latency_buckets` (in seconds) for the histograms.
-    pub fn declare(registry: &mut RegistryBuilder, latency_buckets: &[f64]) -> Self {
+    pub(crate) fn declare(
+        registry: &mut RegistryBuilder,
+        naming: Naming,
+        latency_buckets: &[f64],
+    ) -> Self {
+        let [operation, kind] = naming.labels(["operation", "kind"]);
+        let operation = [naming.only("db_system_name"), operation];
+        let pool = [naming.only(POOL_NAME)];
         Self {
+            naming,
             queries: registry.counter(Descriptor::new(
                 "db_queries_total",
                 "Queries that the database finished, failed ones included, by what the statement does; pings and transaction control are not counted.",
-                ["operation"],
+                operation,
             )),
             query_seconds: registry.histogram(
                 seconds(
-                    "db_query_duration_seconds",
+                    naming.family("db_query_duration_seconds"),
                     "Time from handing a query to the database until its result was read or let go, by what the statement does.",
-                    ["operation"],
+                    operation,
                 ),
                 latency_buckets,
             ),
             query_errors: registry.counter(Descriptor::new(
                 "db_query_errors_total",
                 "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction stand under the operation other.",
-                ["operation", "kind"],
+                [operation[0], operation[1], kind],
             )),
             transactions: registry.counter(Descriptor::new(
                 "db_transactions_total",
@@ -58,30 +81,30 @@ impl Families {
                 latency_buckets,
             ),
             pool_waiters: registry.gauge(Descriptor::new(
-                "db_pool_waiters",
+                naming.family("db_pool_waiters"),
                 "Callers waiting for a connection of the pool at this moment; above 0 for long, the pool is too small or the database too slow.",
-                [],
+                pool,
             )),
             pool_wait_seconds: registry.histogram(
                 seconds(
-                    "db_pool_wait_seconds",
+                    naming.family("db_pool_wait_seconds"),
                     "Time that callers waited for a connection of the pool, observed once per caller, whether it got one or gave up at the timeout.",
-                    [],
+                    pool,
                 ),
                 latency_buckets,
             ),
             pool_hold_seconds: registry.histogram(
                 seconds(
-                    "db_pool_hold_seconds",
+                    naming.family("db_pool_hold_seconds"),
                     "Time that connections were out of the pool, from checkout to return: what bounds the pool's throughput.",
-                    [],
+                    pool,
                 ),
                 latency_buckets,
             ),
             pool_timeouts: registry.counter(Descriptor::new(
-                "db_pool_timeouts_total",
+                naming.family("db_pool_timeouts_total"),
                 "Callers that got no connection within the pool's timeout.",
-                [],
+                pool,
             )),
             connections_opened: registry.counter(Descriptor::new(
                 "db_connections_opened_total",
@@ -95,9 +118,9 @@ impl Families {
             )),
             connection_open_seconds: registry.histogram(
                 seconds(
-                    "db_connection_open_seconds",
+                    naming.family("db_connection_open_seconds"),
                     "Time to open a connection, of the attempts that succeeded.",
-                    [],
+                    pool,
                 ),
                 latency_buckets,
             ),

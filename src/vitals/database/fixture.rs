@@ -6,6 +6,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use crate::registry::{Format, Registry};
+use crate::vitals::naming::Naming;
 
 use super::Database;
 use super::families::Families;
@@ -26,10 +27,10 @@ pub(super) struct Fixture {
 impl Fixture {
     pub(super) fn new() -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
-        let families = Families::declare(&mut builder, &[0.001, 1.0]);
+        let families = Families::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(&families);
-        registry.register(database.levels()).unwrap();
+        let database = Database::new(families.clone());
+        registry.register(database.levels().clone()).unwrap();
         Self {
             families,
             database,
@@ -41,7 +42,7 @@ impl Fixture {
     pub(super) fn connection(&self) -> SqliteConnection {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
         create_table(&mut connection);
-        connection.set_instrumentation(self.database.recorder());
+        connection.set_instrumentation(self.database.recorder::<SqliteConnection>());
         connection
     }
 
@@ -53,14 +54,20 @@ impl Fixture {
     /// The operations that were counted, and that the histogram has as many observations of.
     pub(super) fn queries(&self) -> Vec<(String, u64)> {
         let mut found = Vec::new();
-        self.families.queries.for_each(|[operation], counter| {
-            let observed = self.families.query_seconds.series([operation]).snapshot();
-            assert_eq!(observed.count, counter.value(), "{operation}");
-            assert!(observed.sum >= 0.0);
-            if counter.value() > 0 {
-                found.push((operation.to_owned(), counter.value()));
-            }
-        });
+        self.families
+            .queries
+            .for_each(|[system, operation], counter| {
+                let observed = self
+                    .families
+                    .query_seconds
+                    .series([system, operation])
+                    .snapshot();
+                assert_eq!(observed.count, counter.value(), "{operation}");
+                assert!(observed.sum >= 0.0);
+                if counter.value() > 0 {
+                    found.push((operation.to_owned(), counter.value()));
+                }
+            });
         found.sort();
         found
     }
@@ -69,7 +76,7 @@ impl Fixture {
         let mut found = Vec::new();
         self.families
             .query_errors
-            .for_each(|[operation, kind], counter| {
+            .for_each(|[_, operation, kind], counter| {
                 if counter.value() > 0 {
                     found.push((operation.to_owned(), kind.to_owned(), counter.value()));
                 }

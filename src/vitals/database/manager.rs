@@ -11,7 +11,7 @@ use std::time::Instant;
 use diesel::ConnectionResult;
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
 use super::statements::Statements;
 
@@ -25,6 +25,7 @@ pub struct Manager<C> {
     inner: ConnectionManager<C>,
     opener: Option<Opener<C>>,
     metrics: Arc<Metrics>,
+    pool_metrics: Arc<PoolMetrics>,
     statements: Statements,
     health: Arc<Health>,
 }
@@ -35,6 +36,7 @@ impl<C> Manager<C> {
         inner: ConnectionManager<C>,
         opener: Option<Opener<C>>,
         metrics: Arc<Metrics>,
+        pool_metrics: Arc<PoolMetrics>,
         statements: Statements,
         health: Arc<Health>,
     ) -> Self {
@@ -42,6 +44,7 @@ impl<C> Manager<C> {
             inner,
             opener,
             metrics,
+            pool_metrics,
             statements,
             health,
         }
@@ -71,14 +74,14 @@ where
         };
         match opened {
             Ok(mut connection) => {
-                self.metrics.opened(started.elapsed());
+                self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let metrics = Arc::clone(&self.metrics);
                 connection.set_instrumentation(Recorder::new(metrics, self.statements.clone()));
                 Ok(connection)
             }
             Err(error) => {
-                self.metrics.connection_open_errors.inc();
+                self.pool_metrics.open_errors.inc();
                 Err(error)
             }
         }

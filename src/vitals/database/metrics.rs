@@ -44,53 +44,49 @@ impl Timed {
     }
 }
 
-/// The series of the database, shared by all its recorders.
+/// The series of one database, shared by the recorders of its connections.
 #[derive(Debug)]
 pub(super) struct Metrics {
     queries: [Timed; Operation::ALL.len()],
     query_errors: [[Arc<Counter>; ErrorKind::ALL.len()]; Operation::ALL.len()],
     transactions: [Timed; Outcome::ALL.len()],
+}
+
+/// The series of one pool.
+#[derive(Debug)]
+pub(super) struct PoolMetrics {
     /// Callers that wait for a connection.
-    pub(super) pool_waiters: Arc<Gauge>,
+    pub(super) waiters: Arc<Gauge>,
     /// How long they waited.
-    pub(super) pool_wait_seconds: Arc<Histogram>,
+    pub(super) wait_seconds: Arc<Histogram>,
     /// How long connections were out.
-    pub(super) pool_hold_seconds: Arc<Histogram>,
+    pub(super) hold_seconds: Arc<Histogram>,
     /// Callers that gave up.
-    pub(super) pool_timeouts: Arc<Counter>,
+    pub(super) timeouts: Arc<Counter>,
     opened: Timed,
     /// Connections that could not be opened.
-    pub(super) connection_open_errors: Arc<Counter>,
+    pub(super) open_errors: Arc<Counter>,
 }
 
 impl Metrics {
-    /// Resolves every series of `families`.
-    pub(super) fn new(families: &Families) -> Self {
+    /// Resolves the series of `families` that are of databases of one system.
+    pub(super) fn new(families: &Families, system: &str) -> Self {
+        let naming = families.naming;
+        let system = naming.only(system);
+        let operation = |operation: Operation| [system, naming.operation(operation.label())];
         Self {
-            queries: Operation::ALL.map(|operation| Timed {
-                count: families.queries.series([operation.label()]),
-                seconds: families.query_seconds.series([operation.label()]),
+            queries: Operation::ALL.map(operation).map(|values| Timed {
+                count: families.queries.series(values),
+                seconds: families.query_seconds.series(values),
             }),
-            query_errors: Operation::ALL.map(|operation| {
-                ErrorKind::ALL.map(|kind| {
-                    families
-                        .query_errors
-                        .series([operation.label(), kind.label()])
-                })
+            query_errors: Operation::ALL.map(operation).map(|[system, operation]| {
+                ErrorKind::ALL
+                    .map(|kind| (families.query_errors).series([system, operation, kind.label()]))
             }),
             transactions: Outcome::ALL.map(|outcome| Timed {
                 count: families.transactions.series([outcome.label()]),
                 seconds: families.transaction_seconds.series([outcome.label()]),
             }),
-            pool_waiters: families.pool_waiters.get(),
-            pool_wait_seconds: families.pool_wait_seconds.get(),
-            pool_hold_seconds: families.pool_hold_seconds.get(),
-            pool_timeouts: families.pool_timeouts.get(),
-            opened: Timed {
-                count: families.connections_opened.get(),
-                seconds: families.connection_open_seconds.get(),
-            },
-            connection_open_errors: families.connection_open_errors.get(),
         }
     }
 
@@ -107,6 +103,24 @@ impl Metrics {
     /// An outermost transaction came to its end.
     pub(super) fn transaction(&self, outcome: Outcome, took: Duration, span: Option<&SpanContext>) {
         self.transactions[outcome as usize].record(took, span);
+    }
+}
+
+impl PoolMetrics {
+    /// Resolves the series of `families` that are of the pool called `name`.
+    pub(super) fn new(families: &Families, name: &str) -> Self {
+        let pool = [families.naming.only(name)];
+        Self {
+            waiters: families.pool_waiters.series(pool),
+            wait_seconds: families.pool_wait_seconds.series(pool),
+            hold_seconds: families.pool_hold_seconds.series(pool),
+            timeouts: families.pool_timeouts.series(pool),
+            opened: Timed {
+                count: families.connections_opened.get(),
+                seconds: families.connection_open_seconds.series(pool),
+            },
+            open_errors: families.connection_open_errors.get(),
+        }
     }
 
     /// A connection was opened.

@@ -15,10 +15,12 @@
 //!
 //! Of r2d2's events only the check-in is used: its checkout and timeout know of a part of the wait.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::ops::Add;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{
@@ -29,15 +31,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::registry::{Collector, FamilyDescription, Unit};
 use crate::vitals::context;
+use crate::vitals::naming::Naming;
 use crate::vitals::reading::Reading;
 
+use super::families::{Families, POOL_NAME};
 use super::manager::{Health, Manager, Opener, OutageLog};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::{Recorder, record_error};
 use super::statements::Statements;
+use super::system::system_of;
 
 /// How many callers may stand in line, unless set otherwise.
 const DEFAULT_MAX_WAITERS: usize = 1024;
+
+/// What a pool is called, unless set otherwise.
+const DEFAULT_NAME: &str = "default";
 
 /// A connection out of a [`Pool`]; it goes back when dropped.
 pub type Connection<C> = PooledConnection<Manager<C>>;
@@ -91,9 +99,11 @@ where
     C: R2D2Connection + Send + 'static,
 {
     builder: r2d2::Builder<Manager<C>>,
-    metrics: Arc<Metrics>,
+    families: Families,
     statements: Statements,
     levels: Levels,
+    name: String,
+    system: &'static str,
     max_waiters: usize,
     opener: Option<Opener<C>>,
 }
@@ -116,15 +126,17 @@ where
     /// A pool with the settings of `builder`, whose levels `levels` will read.
     pub(super) fn new(
         builder: r2d2::Builder<Manager<C>>,
-        metrics: Arc<Metrics>,
+        families: Families,
         statements: Statements,
         levels: Levels,
     ) -> Self {
         Self {
             builder,
-            metrics,
+            families,
             statements,
             levels,
+            name: DEFAULT_NAME.to_owned(),
+            system: system_of::<C>(),
             max_waiters: DEFAULT_MAX_WAITERS,
             opener: None,
         }
@@ -140,6 +152,22 @@ where
         open: impl Fn() -> diesel::ConnectionResult<C> + Send + Sync + 'static,
     ) -> Self {
         self.opener = Some(Box::new(open));
+        self
+    }
+
+    /// What the pool is called where the naming tells pools apart, as OpenTelemetry's does: `default` unless set. Pools
+    /// of one name are counted together.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Which database it is where the naming tells them apart, as OpenTelemetry's does: by Diesel's backend unless set, and
+    /// `other_sql` where that does not tell.
+    #[must_use]
+    pub fn system(mut self, name: &'static str) -> Self {
+        self.system = name;
         self
     }
 
@@ -181,8 +209,9 @@ where
         health: &Arc<Health>,
         open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
     ) -> Result<Pool<C>, E> {
+        let metrics = Arc::new(PoolMetrics::new(&self.families, &self.name));
         let holds = Holds {
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&metrics),
         };
         let log = OutageLog {
             health: Arc::clone(health),
@@ -194,7 +223,8 @@ where
         let manager = Manager::new(
             manager,
             self.opener,
-            Arc::clone(&self.metrics),
+            Arc::new(Metrics::new(&self.families, self.system)),
+            Arc::clone(&metrics),
             self.statements,
             Arc::clone(health),
         );
@@ -206,10 +236,10 @@ where
                 places: self.max_waiters,
             }),
             pool,
-            metrics: self.metrics,
+            metrics,
             health: Arc::clone(health),
         });
-        self.levels.add(&shared);
+        self.levels.add(self.name, &shared);
         Ok(Pool { shared })
     }
 }
@@ -318,7 +348,7 @@ where
     /// A permit for each connection.
     admission: Arc<Semaphore>,
     line: Arc<Line>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<PoolMetrics>,
     health: Arc<Health>,
 }
 
@@ -447,12 +477,12 @@ impl Drop for Place {
 struct Wait {
     started: Instant,
     over: AtomicBool,
-    metrics: Arc<Metrics>,
+    metrics: Arc<PoolMetrics>,
 }
 
 impl Wait {
-    fn begin(metrics: &Arc<Metrics>) -> Self {
-        metrics.pool_waiters.inc();
+    fn begin(metrics: &Arc<PoolMetrics>) -> Self {
+        metrics.waiters.inc();
         Self {
             started: Instant::now(),
             over: AtomicBool::new(false),
@@ -468,7 +498,7 @@ impl Wait {
     fn end(&self) -> bool {
         let ended = !self.over.swap(true, Ordering::AcqRel);
         if ended {
-            self.metrics.pool_waiters.dec();
+            self.metrics.waiters.dec();
         }
         ended
     }
@@ -484,7 +514,7 @@ impl Wait {
 
     fn timed_out(&self) {
         if self.end() {
-            self.metrics.pool_timeouts.inc();
+            self.metrics.timeouts.inc();
             self.observe();
         }
     }
@@ -493,7 +523,7 @@ impl Wait {
         let waited = self.started.elapsed();
         let span = context::add_pool_wait(waited);
         self.metrics
-            .pool_wait_seconds
+            .wait_seconds
             .observe_with(waited.as_secs_f64(), span.as_ref());
     }
 }
@@ -510,7 +540,7 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(metrics: &Arc<Metrics>) -> Self {
+    fn new(metrics: &Arc<PoolMetrics>) -> Self {
         Self {
             wait: Arc::new(Wait::begin(metrics)),
         }
@@ -526,24 +556,39 @@ impl Drop for Caller {
 /// Observes how long connections were out.
 #[derive(Debug)]
 struct Holds {
-    metrics: Arc<Metrics>,
+    metrics: Arc<PoolMetrics>,
 }
 
 impl HandleEvent for Holds {
     fn handle_checkin(&self, event: CheckinEvent) {
         let span = context::current_span();
         self.metrics
-            .pool_hold_seconds
+            .hold_seconds
             .observe_with(event.duration().as_secs_f64(), span.as_ref());
     }
 }
 
-/// What one pool holds at a moment.
+/// What one pool, or several, hold at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Level {
-    checked_out: u64,
-    idle: u64,
-    max: u64,
+pub(crate) struct Level {
+    /// Connections in use.
+    pub(crate) checked_out: u64,
+    /// Connections that are open and free.
+    pub(crate) idle: u64,
+    /// Connections that are opened at most.
+    pub(crate) max: u64,
+}
+
+impl Add for Level {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            checked_out: self.checked_out + other.checked_out,
+            idle: self.idle + other.idle,
+            max: self.max + other.max,
+        }
+    }
 }
 
 trait ReadLevel: Send + Sync {
@@ -581,38 +626,75 @@ const MAX: Reading = Reading::gauge(
     "Connections that the pool opens at most.",
 );
 
-/// Reads how full the pools are, when somebody looks. Several pools are added up; without any, there are no rows.
-#[derive(Clone, Default)]
-pub struct Levels {
-    pools: Arc<Mutex<Vec<Weak<dyn ReadLevel>>>>,
+/// In use and free, together.
+const COUNT: Reading = Reading::gauge(
+    "db_client_connection_count",
+    Unit::None,
+    "Connections of the pool that are open, by whether they are used or idle; all used for long, callers wait.",
+)
+.labels(&[POOL_NAME, "db_client_connection_state"]);
+const MAX_OF_POOL: Reading = Reading {
+    name: "db_client_connection_max",
+    ..MAX
+}
+.labels(&[POOL_NAME]);
+
+/// Reads how full the pools are, when somebody looks. Pools of one name are added up, and all of them where the naming
+/// does not tell pools apart; without any, there are no rows.
+#[derive(Clone)]
+pub(crate) struct Levels {
+    naming: Naming,
+    pools: Arc<Mutex<Vec<Named>>>,
+}
+
+/// A pool, as long as there is one.
+struct Named {
+    name: String,
+    pool: Weak<dyn ReadLevel>,
 }
 
 impl Levels {
-    fn add<C>(&self, pool: &Arc<Shared<C>>)
+    /// Of no pool yet.
+    pub(super) fn new(naming: Naming) -> Self {
+        Self {
+            naming,
+            pools: Arc::default(),
+        }
+    }
+
+    fn add<C>(&self, name: String, pool: &Arc<Shared<C>>)
     where
         C: R2D2Connection + Send + 'static,
     {
         let pool = Arc::downgrade(pool);
-        self.pools
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(pool);
+        self.lock().push(Named { name, pool });
     }
 
-    fn sum(&self) -> Option<Level> {
+    /// The levels now, by name.
+    fn read(&self) -> BTreeMap<String, Level> {
         let pools: Vec<_> = {
-            let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-            pools.retain(|pool| pool.strong_count() > 0);
-            pools.iter().filter_map(Weak::upgrade).collect()
+            let mut pools = self.lock();
+            pools.retain(|named| named.pool.strong_count() > 0);
+            let living = pools
+                .iter()
+                .map(|named| Some((named.name.clone(), named.pool.upgrade()?)));
+            living.flatten().collect()
         };
-        pools
-            .iter()
-            .map(|pool| pool.level())
-            .reduce(|sum, level| Level {
-                checked_out: sum.checked_out + level.checked_out,
-                idle: sum.idle + level.idle,
-                max: sum.max + level.max,
-            })
+        let mut levels = BTreeMap::<_, Level>::new();
+        for (name, pool) in pools {
+            let sum = levels.entry(name).or_default();
+            *sum = *sum + pool.level();
+        }
+        levels
+    }
+
+    /// All pools added up; nothing, where there are none.
+    pub(crate) fn sum(&self) -> Option<Level> {
+        self.read().into_values().reduce(Add::add)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Named>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -628,17 +710,41 @@ impl Collector for Levels {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        [CHECKED_OUT, IDLE, MAX]
-            .iter()
-            .map(Reading::describe)
-            .collect()
+        let readings: &[Reading] = match self.naming {
+            Naming::Vitals => &[CHECKED_OUT, IDLE, MAX],
+            Naming::OpenTelemetry => &[COUNT, MAX_OF_POOL],
+        };
+        readings.iter().map(Reading::describe).collect()
     }
 
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if let Some(level) = self.sum() {
-            rows.push(CHECKED_OUT.single(level.checked_out as f64));
-            rows.push(IDLE.single(level.idle as f64));
-            rows.push(MAX.single(level.max as f64));
+        let pools = self.read();
+        if pools.is_empty() {
+            return Ok(());
+        }
+        match self.naming {
+            Naming::Vitals => {
+                let level = pools.into_values().fold(Level::default(), Add::add);
+                rows.push(CHECKED_OUT.single(level.checked_out as f64));
+                rows.push(IDLE.single(level.idle as f64));
+                rows.push(MAX.single(level.max as f64));
+            }
+            Naming::OpenTelemetry => {
+                let states = pools.iter().flat_map(|(name, level)| {
+                    [("used", level.checked_out), ("idle", level.idle)]
+                        .map(|(state, count)| ([name.as_str(), state], count))
+                });
+                let states: Vec<_> = states.collect();
+                let states = states
+                    .iter()
+                    .map(|(values, count)| (&values[..], *count as f64));
+                rows.push(COUNT.series(states));
+                let most: Vec<_> = (pools.iter())
+                    .map(|(name, level)| ([name.as_str()], level.max))
+                    .collect();
+                let most = most.iter().map(|(values, max)| (&values[..], *max as f64));
+                rows.push(MAX_OF_POOL.series(most));
+            }
         }
         Ok(())
     }

@@ -1,6 +1,12 @@
-//! The families that the HTTP recorder fills, each with its help text: nothing is recorded here.
+//! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
 
-use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+use std::sync::Arc;
+
+use super::renaming::Renaming;
+use crate::{
+    registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit},
+    vitals::naming::Naming,
+};
 
 /// Upper bounds of the size histograms' classic buckets: powers of four from 64 bytes to 16 MiB.
 const SIZE_BUCKETS: [f64; 10] = [
@@ -24,62 +30,83 @@ const QUERY_BUCKETS: [f64; 11] = [
     0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 ];
 
-/// The HTTP families of one registry.
+/// The HTTP families of one registry, with the label values that tell their series apart: a value that the naming does
+/// not have is empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Families {
-    pub(super) in_progress: Family<Gauge, 0>,
-    pub(super) requests: Family<Counter, 3>,
-    pub(super) duration: Family<Histogram, 3>,
-    pub(super) request_size: Family<Histogram, 2>,
-    pub(super) response_size: Family<Histogram, 2>,
-    pub(super) aborted: Family<Counter, 3>,
-    pub(super) panics: Family<Counter, 1>,
-    pub(super) streams_active: Family<Gauge, 1>,
-    pub(super) stream_duration: Family<Histogram, 1>,
-    pub(super) database_queries: Family<Histogram, 2>,
-    pub(super) database_seconds: Family<Histogram, 2>,
-    pub(super) n_plus_one: Family<Counter, 2>,
+    pub(crate) naming: Naming,
+    pub(super) renaming: Renaming,
+    /// By method and scheme.
+    pub(crate) in_progress: Family<Gauge, 2>,
+    /// By method, endpoint, status and scheme.
+    pub(crate) requests: Family<Counter, 4>,
+    /// By the same.
+    pub(crate) duration: Family<Histogram, 4>,
+    /// By the same.
+    pub(crate) request_size: Family<Histogram, 4>,
+    /// By the same.
+    pub(crate) response_size: Family<Histogram, 4>,
+    pub(crate) aborted: Family<Counter, 3>,
+    pub(crate) panics: Family<Counter, 1>,
+    pub(crate) streams_active: Family<Gauge, 1>,
+    pub(crate) stream_duration: Family<Histogram, 1>,
+    pub(crate) database_queries: Family<Histogram, 2>,
+    pub(crate) database_seconds: Family<Histogram, 2>,
+    pub(crate) n_plus_one: Family<Counter, 2>,
 }
 
 impl Families {
     /// Declares the HTTP families, latencies with the given classic buckets (upper bounds in seconds).
-    pub(crate) fn declare(registry: &mut RegistryBuilder, latency_buckets: &[f64]) -> Self {
-        const ROUTE: [&str; 2] = ["method", "endpoint"];
-        const OUTCOME: [&str; 3] = ["method", "endpoint", "http_status"];
-        Self {
+    pub(crate) fn declare(
+        registry: &mut RegistryBuilder,
+        naming: Naming,
+        renaming: Renaming,
+        latency_buckets: &[f64],
+    ) -> Self {
+        let scheme = naming.only("url_scheme");
+        let status = naming.only("http_response_status_code");
+        let [method, endpoint, http_status] = naming.labels(["method", "endpoint", "http_status"]);
+        let route = [method, endpoint];
+        let outcome = [method, endpoint, http_status, scheme];
+        let named = |name: &'static str, help: &str, labels| {
+            Descriptor::new(naming.family(name), help, labels)
+        };
+        let families = Self {
+            naming,
+            renaming,
             in_progress: registry.gauge(Descriptor::new(
-                "inprogress_requests",
+                naming.family("inprogress_requests"),
                 "Requests being served now: from the parsed head to the last byte of the answer.",
-                [],
+                [naming.only("http_request_method"), scheme],
             )),
-            requests: registry.counter(Descriptor::new(
+            requests: registry.counter(named(
                 "http_requests_total",
                 "Requests answered, each counted once; status 499 is a client that left before the answer's head.",
-                OUTCOME,
+                outcome,
             )),
             duration: registry.histogram(
-                Descriptor::new(
+                named(
                     "http_request_duration_seconds",
                     "Time from the parsed head of a request to the last byte of its answer; unbounded streams are left out.",
-                    OUTCOME,
+                    outcome,
                 )
                 .unit(Unit::Seconds),
                 latency_buckets,
             ),
             request_size: registry.histogram(
-                Descriptor::new(
+                named(
                     "http_request_size_bytes",
                     "Bytes of each request's body that the service read.",
-                    ROUTE,
+                    [method, endpoint, status, scheme],
                 )
                 .unit(Unit::Bytes),
                 &SIZE_BUCKETS,
             ),
             response_size: registry.histogram(
-                Descriptor::new(
+                named(
                     "http_response_size_bytes",
                     "Bytes of each answer's body that were handed to the connection.",
-                    ROUTE,
+                    [method, endpoint, status, scheme],
                 )
                 .unit(Unit::Bytes),
                 &SIZE_BUCKETS,
@@ -87,23 +114,23 @@ impl Families {
             aborted: registry.counter(Descriptor::new(
                 "http_requests_aborted_total",
                 "Requests that ended early: before_head when the client left before an answer, body when the answer's body was cut off.",
-                ["method", "endpoint", "phase"],
+                [method, endpoint, "phase"],
             )),
             panics: registry.counter(Descriptor::new(
                 "http_request_panics_total",
                 "Panics caught while a request was served.",
-                ["endpoint"],
+                [endpoint],
             )),
             streams_active: registry.gauge(Descriptor::new(
                 "http_streams_active",
                 "Unbounded answers open now: server-sent events, WebSockets and responses marked as a stream.",
-                ["endpoint"],
+                [endpoint],
             )),
             stream_duration: registry.histogram(
                 Descriptor::new(
                     "http_stream_duration_seconds",
                     "How long each unbounded answer stayed open.",
-                    ["endpoint"],
+                    [endpoint],
                 )
                 .unit(Unit::Seconds),
                 &STREAM_BUCKETS,
@@ -112,7 +139,7 @@ impl Families {
                 Descriptor::new(
                     "http_request_db_queries",
                     "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
-                    ROUTE,
+                    route,
                 ),
                 &QUERY_BUCKETS,
             ),
@@ -120,7 +147,7 @@ impl Families {
                 Descriptor::new(
                     "http_request_db_seconds",
                     "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
-                    ROUTE,
+                    route,
                 )
                 .unit(Unit::Seconds),
                 latency_buckets,
@@ -128,8 +155,36 @@ impl Families {
             n_plus_one: registry.counter(Descriptor::new(
                 "http_n_plus_one_suspected_total",
                 "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
-                ROUTE,
+                route,
             )),
+        };
+        if naming == Naming::Vitals {
+            // Without a label to tell any apart, there is one, from the start.
+            families.in_progress.series(["", ""]);
         }
+        families
+    }
+
+    /// Counts a request that ended early.
+    pub(super) fn count_abort(&self, method: &'static str, endpoint: &str, phase: &str) {
+        let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
+        self.aborted.series([method, endpoint, phase]).inc();
+    }
+
+    /// Counts a panic.
+    pub(super) fn count_panic(&self, endpoint: &str) {
+        self.panics.series([self.naming.endpoint(endpoint)]).inc();
+    }
+
+    /// Counts a request that was suspected of a loop.
+    pub(super) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
+        let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
+        self.n_plus_one.series([method, endpoint]).inc();
+    }
+
+    /// The gauge of the requests of one method, or of all where they are not told apart.
+    pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> Arc<Gauge> {
+        let method = self.naming.only(self.naming.method(method));
+        self.in_progress.series([method, self.naming.only(scheme)])
     }
 }

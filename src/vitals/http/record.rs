@@ -5,7 +5,7 @@
 //! How the record travels is the business of `middleware`, `body` and `failure`; here stands what it counts.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashSet,
     num::NonZeroU32,
     rc::Rc,
@@ -37,6 +37,7 @@ use crate::{
     vitals::{
         context::{self, RequestContext},
         database::Statements,
+        naming::Naming,
     },
 };
 
@@ -80,6 +81,11 @@ impl Recorder {
         }
     }
 
+    /// What is counted of requests.
+    pub(crate) fn families(&self) -> &Families {
+        &self.families
+    }
+
     /// The requests that are worth a look.
     pub(crate) fn notable(&self) -> &NotableRequests {
         &self.notable
@@ -115,28 +121,73 @@ impl Recorder {
             }
         }
         if suspected {
-            self.families.n_plus_one.series([method, endpoint]).inc();
+            self.families.count_n_plus_one(method, endpoint);
         }
     }
 }
 
-/// One worker thread's side of the recorder: its series cache, and the application's routes.
+/// One worker thread's side of the recorder: its series cache, and the application that it serves.
 #[derive(Debug)]
 pub(super) struct Worker {
     recorder: Arc<Recorder>,
-    in_progress: Arc<Gauge>,
+    in_progress: InProgress,
     series: SeriesCache,
-    resources: OnceCell<ResourceMap>,
+    application: OnceCell<Application>,
+}
+
+/// What the first request tells of the application.
+#[derive(Debug)]
+struct Application {
+    resources: ResourceMap,
+    /// An application serves one listener: all its requests come by one scheme.
+    scheme: &'static str,
+}
+
+/// The gauges of the requests being served.
+#[derive(Debug)]
+enum InProgress {
+    All(Arc<Gauge>),
+    /// Those that were needed so far, by method.
+    ByMethod(RefCell<Vec<(&'static str, Arc<Gauge>)>>),
+}
+
+impl InProgress {
+    fn new(families: &Families) -> Self {
+        match families.naming {
+            Naming::Vitals => Self::All(families.in_progress("", "")),
+            Naming::OpenTelemetry => Self::ByMethod(RefCell::default()),
+        }
+    }
 }
 
 impl Worker {
     pub(super) fn new(recorder: Arc<Recorder>) -> Self {
         Self {
-            in_progress: recorder.families.in_progress.get(),
+            in_progress: InProgress::new(&recorder.families),
             recorder,
             series: SeriesCache::default(),
-            resources: OnceCell::new(),
+            application: OnceCell::new(),
         }
+    }
+
+    /// One request more, or less, is in progress.
+    fn count_in_progress(&self, method: &'static str, change: i64) {
+        match &self.in_progress {
+            InProgress::All(gauge) => gauge.add(change),
+            InProgress::ByMethod(gauges) => {
+                let mut gauges = gauges.borrow_mut();
+                if let Some((_, gauge)) = gauges.iter().find(|(known, _)| *known == method) {
+                    return gauge.add(change);
+                }
+                let gauge = self.recorder.families.in_progress(method, self.scheme());
+                gauge.add(change);
+                gauges.push((method, gauge));
+            }
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        self.application.get().map_or("http", |known| known.scheme)
     }
 
     /// Whether the request's endpoint is left out. Only then is the route looked up ahead of routing.
@@ -151,11 +202,11 @@ impl Worker {
                 })
     }
 
-    /// The endpoint that a path leads to, found without the request: its client or its handler is gone.
-    fn endpoint_of(&self, path: &str) -> String {
-        self.resources
+    /// The pattern of the endpoint that a path leads to, found without the request: its client or its handler is gone.
+    fn pattern_of(&self, path: &str) -> String {
+        self.application
             .get()
-            .and_then(|resources| resources.match_pattern(path))
+            .and_then(|application| application.resources.match_pattern(path))
             .unwrap_or_else(|| UNMATCHED.to_owned())
     }
 }
@@ -237,16 +288,22 @@ impl Record {
     /// Opens the record of a request that has just been parsed.
     pub(super) fn open(worker: &Rc<Worker>, request: &ServiceRequest) -> Self {
         let started = Instant::now();
-        worker
-            .resources
-            .get_or_init(|| request.resource_map().clone());
-        worker.in_progress.inc();
+        let method = method_label(request.method());
+        worker.application.get_or_init(|| Application {
+            resources: request.resource_map().clone(),
+            scheme: if request.app_config().secure() {
+                "https"
+            } else {
+                "http"
+            },
+        });
+        worker.count_in_progress(method, 1);
         let trace = TraceParent::of(request.headers()).map(Trace::boxed);
         let span = trace.as_deref().and_then(Trace::sampled_span);
         Self {
             worker: Rc::clone(worker),
             started,
-            method: method_label(request.method()),
+            method,
             path: request.uri().path_and_query().cloned(),
             request_bytes: None,
             trace,
@@ -285,19 +342,19 @@ impl Record {
         }
     }
 
-    /// The head of the answer is known. `endpoint` is found from the path where nobody knows better.
+    /// The head of the answer is known. `pattern` is found from the path where nobody knows better.
     ///
     /// A stream is counted now, since it may never end; its duration is recorded when it does.
     pub(super) fn answer(
         &mut self,
-        endpoint: Option<&str>,
+        pattern: Option<&str>,
         status: StatusCode,
         size: BodySize,
         is_stream: bool,
     ) {
-        let series = match endpoint {
-            Some(endpoint) => self.resolve(endpoint, status, is_stream),
-            None => self.resolve(&self.endpoint_by_path(), status, is_stream),
+        let series = match pattern {
+            Some(pattern) => self.resolve(pattern, status, is_stream),
+            None => self.resolve(&self.pattern_by_path(), status, is_stream),
         };
         if let Timing::Stream { active, .. } = &series.timing {
             series.requests.inc();
@@ -354,27 +411,29 @@ impl Record {
     pub(super) fn panicked(&self, payload: &(dyn std::any::Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         let endpoint = match &self.phase {
-            Phase::Answering { series, .. } => series.endpoint.to_string(),
-            Phase::Pending | Phase::Settled => self.endpoint_by_path(),
+            Phase::Answering { series, .. } => Arc::clone(&series.endpoint),
+            Phase::Pending | Phase::Settled => {
+                self.families().renaming.name(&self.pattern_by_path())
+            }
         };
-        self.families().panics.series([&endpoint]).inc();
+        self.families().count_panic(&endpoint);
         let message = payload
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
         tracing::error!(
-            endpoint,
+            endpoint = &*endpoint,
             method = self.method,
             "panic while serving a request: {message}"
         );
     }
 
-    /// The endpoint that the request's path leads to.
-    fn endpoint_by_path(&self) -> String {
+    /// The pattern of the endpoint that the request's path leads to.
+    fn pattern_by_path(&self) -> String {
         // As routing saw it: percent-encodings of what needs none are undone.
         let uri = self.path.clone().map(Uri::from).unwrap_or_default();
-        self.worker.endpoint_of(Url::new(uri).path())
+        self.worker.pattern_of(Url::new(uri).path())
     }
 
     fn families(&self) -> &Families {
@@ -385,14 +444,15 @@ impl Record {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
-    fn resolve(&self, endpoint: &str, status: StatusCode, is_stream: bool) -> Rc<Series> {
+    fn resolve(&self, pattern: &str, status: StatusCode, is_stream: bool) -> Rc<Series> {
         let labels = Labels {
             method: self.method,
-            endpoint,
+            pattern,
             status,
             is_stream,
         };
-        self.worker.series.resolve(self.families(), labels)
+        let worker = &self.worker;
+        (worker.series).resolve(self.families(), worker.scheme(), labels)
     }
 
     /// Counts an answered request, once.
@@ -474,8 +534,8 @@ impl Record {
     }
 
     /// Counts a request whose client left before the head of an answer was sent.
-    fn abandon(&mut self, endpoint: &str) {
-        let series = self.resolve(endpoint, client_closed_request(), false);
+    fn abandon(&mut self, pattern: &str) {
+        let series = self.resolve(pattern, client_closed_request(), false);
         let body = BodyProgress {
             size: BodySize::None,
             suppressed: true,
@@ -493,10 +553,7 @@ impl Record {
     }
 
     fn count_abort(&self, endpoint: &str, phase: &str) {
-        self.families()
-            .aborted
-            .series([self.method, endpoint, phase])
-            .inc();
+        self.families().count_abort(self.method, endpoint, phase);
     }
 }
 
@@ -506,18 +563,18 @@ impl Drop for Record {
         match &self.phase {
             Phase::Settled => {}
             Phase::Pending => {
-                let endpoint = self.endpoint_by_path();
-                self.abandon(&endpoint);
+                let pattern = self.pattern_by_path();
+                self.abandon(&pattern);
             }
             // A stream has no end of its own: its client's leaving is one.
             Phase::Answering { series, .. } if series.is_stream() => self.complete(),
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
             Phase::Answering { body, series } if !body.polled => {
-                let endpoint = series.endpoint.clone();
-                self.abandon(&endpoint);
+                let series = Rc::clone(series);
+                self.abandon(&series.pattern);
             }
             Phase::Answering { .. } => self.fail(),
         }
-        self.worker.in_progress.dec();
+        self.worker.count_in_progress(self.method, -1);
     }
 }

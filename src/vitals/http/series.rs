@@ -13,7 +13,7 @@ use crate::registry::{Counter, Gauge, Histogram, Resolved, SpanContext};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Labels<'a> {
     pub(super) method: &'static str,
-    pub(super) endpoint: &'a str,
+    pub(super) pattern: &'a str,
     pub(super) status: StatusCode,
     pub(super) is_stream: bool,
 }
@@ -22,6 +22,8 @@ pub(super) struct Labels<'a> {
 #[derive(Debug)]
 pub(super) struct Series {
     method: &'static str,
+    pub(super) pattern: Box<str>,
+    /// What the endpoint of this pattern is called.
     pub(super) endpoint: Arc<str>,
     pub(super) status: StatusCode,
     pub(super) requests: Arc<Counter>,
@@ -70,7 +72,7 @@ impl Series {
     fn labels(&self) -> Labels<'_> {
         Labels {
             method: self.method,
-            endpoint: &self.endpoint,
+            pattern: &self.pattern,
             status: self.status,
             is_stream: self.is_stream(),
         }
@@ -111,13 +113,20 @@ pub(super) struct SeriesCache {
 
 impl SeriesCache {
     /// The series of a label set: from the cache, or from the families.
-    pub(super) fn resolve(&self, families: &Families, labels: Labels<'_>) -> Rc<Series> {
+    ///
+    /// All of a worker's requests came by one `scheme`.
+    pub(super) fn resolve(
+        &self,
+        families: &Families,
+        scheme: &'static str,
+        labels: Labels<'_>,
+    ) -> Rc<Series> {
         let hash = self.hash(labels);
         let mut table = self.table.borrow_mut();
         if let Some(known) = table.find(hash, |series| series.labels() == labels) {
             return Rc::clone(known);
         }
-        let (series, is_own) = make(families, labels);
+        let (series, is_own) = make(families, scheme, labels);
         let series = Rc::new(series);
         if is_own {
             table.insert_unique(hash, Rc::clone(&series), |series| {
@@ -129,60 +138,49 @@ impl SeriesCache {
 }
 
 impl SeriesCache {
-    /// Most label sets differ in their endpoint or their status; of the method, the length will do.
+    /// Most label sets differ in their pattern or their status; of the method, the length will do.
     fn hash(&self, labels: Labels<'_>) -> u64 {
         let rest = usize::from(labels.status.as_u16()) << 8 | labels.method.len();
-        self.hasher.hash_one((labels.endpoint, rest))
+        self.hasher.hash_one((labels.pattern, rest))
     }
 }
 
 /// Asks the families for a label set's series, and whether all of them are its own.
-fn make(families: &Families, labels: Labels<'_>) -> (Series, bool) {
+fn make(families: &Families, scheme: &'static str, labels: Labels<'_>) -> (Series, bool) {
     fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
         *is_own &= resolved.is_own();
         resolved.into_series()
     }
-    let Labels {
-        method,
-        endpoint,
-        status,
-        is_stream,
-    } = labels;
+    let naming = families.naming;
+    let status = labels.status.as_str();
+    let name = families.renaming.name(labels.pattern);
+    let (method, endpoint) = (naming.method(labels.method), naming.endpoint(&name));
+    let outcome = [method, endpoint, status, naming.only(scheme)];
+    let size = [method, endpoint, naming.only(status), naming.only(scheme)];
     let mut is_own = true;
-    let timing = if is_stream {
+    let timing = if labels.is_stream {
         Timing::Stream {
             active: take(families.streams_active.try_series([endpoint]), &mut is_own),
             duration: take(families.stream_duration.try_series([endpoint]), &mut is_own),
         }
     } else {
         let route = [method, endpoint];
-        let latency = families
-            .duration
-            .try_series([method, endpoint, status.as_str()]);
         Timing::Answer {
-            latency: take(latency, &mut is_own),
+            latency: take(families.duration.try_series(outcome), &mut is_own),
             database: DatabaseUse {
                 queries: take(families.database_queries.try_series(route), &mut is_own),
                 seconds: take(families.database_seconds.try_series(route), &mut is_own),
             },
         }
     };
-    let requests = families
-        .requests
-        .try_series([method, endpoint, status.as_str()]);
     let series = Series {
-        method,
-        endpoint: endpoint.into(),
-        status,
-        requests: take(requests, &mut is_own),
-        request_size: take(
-            families.request_size.try_series([method, endpoint]),
-            &mut is_own,
-        ),
-        response_size: take(
-            families.response_size.try_series([method, endpoint]),
-            &mut is_own,
-        ),
+        method: labels.method,
+        pattern: labels.pattern.into(),
+        endpoint: Arc::clone(&name),
+        status: labels.status,
+        requests: take(families.requests.try_series(outcome), &mut is_own),
+        request_size: take(families.request_size.try_series(size), &mut is_own),
+        response_size: take(families.response_size.try_series(size), &mut is_own),
         timing,
         statements: Seen::default(),
     };

@@ -1,5 +1,5 @@
-//! `/dashboard`: the live page, its history and its stream. Generic: it reads the promised families from a registry,
-//! and knows no service.
+//! `/dashboard`: the live page, its history and its stream. Generic: it reads the families of the recorders, and
+//! knows no service.
 //!
 //! - `sampler`: once a second, from the registry to a `tick`
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
@@ -42,6 +42,7 @@ use hub::{Hub, Identity};
 use ring::HOUR;
 pub(super) use sampler::Own;
 use sampler::Sampler;
+pub(super) use sampler::Sources;
 use stream::Events;
 
 /// Pages that may be open at once.
@@ -77,6 +78,7 @@ impl Dashboard {
     /// Fails if no thread can be started.
     pub(super) fn start(
         registry: &Registry,
+        sources: Sources,
         settings: DashboardSettings,
         own: Own,
         details: Details,
@@ -87,7 +89,7 @@ impl Dashboard {
             started.as_secs(),
         ));
         let sampling = Sampling {
-            sampler: Sampler::new(registry, own),
+            sampler: Sampler::new(registry, sources, own),
             hub: Arc::clone(&hub),
             details: details.clone(),
             sampled: Instant::now(),

@@ -66,33 +66,38 @@ fn impatient(size: u32) -> impl FnOnce(Builder) -> Builder {
 
 impl Pooled {
     fn waiters(&self) -> i64 {
-        self.fixture.families.pool_waiters.get().value()
+        self.fixture.families.pool_waiters.series([""]).value()
     }
 
     fn waits(&self) -> u64 {
         self.fixture
             .families
             .pool_wait_seconds
-            .get()
+            .series([""])
             .snapshot()
             .count
     }
 
     fn waited_seconds(&self) -> f64 {
-        self.fixture.families.pool_wait_seconds.get().snapshot().sum
+        self.fixture
+            .families
+            .pool_wait_seconds
+            .series([""])
+            .snapshot()
+            .sum
     }
 
     fn holds(&self) -> u64 {
         self.fixture
             .families
             .pool_hold_seconds
-            .get()
+            .series([""])
             .snapshot()
             .count
     }
 
     fn timeouts(&self) -> u64 {
-        self.fixture.families.pool_timeouts.get().value()
+        self.fixture.families.pool_timeouts.series([""]).value()
     }
 
     /// Checked out, idle, maximum.
@@ -102,7 +107,7 @@ impl Pooled {
 }
 
 fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
-    let read = samples(&fixture.database.levels());
+    let read = samples(fixture.database.levels());
     let level = |name: &str| read.get(name).copied();
     Some([
         level("db_pool_checked_out_connections")?,
@@ -197,7 +202,14 @@ fn connections_are_counted_and_timed_when_opened() {
     let pooled = pooled(of_size(3));
     let families = &pooled.fixture.families;
     assert_eq!(families.connections_opened.get().value(), 3);
-    assert_eq!(families.connection_open_seconds.get().snapshot().count, 3);
+    assert_eq!(
+        families
+            .connection_open_seconds
+            .series([""])
+            .snapshot()
+            .count,
+        3
+    );
     assert_eq!(families.connection_open_errors.get().value(), 0);
 }
 
@@ -222,7 +234,7 @@ fn a_connection_that_cannot_be_opened_is_an_open_error_and_no_connection() {
         fixture
             .families
             .connection_open_seconds
-            .get()
+            .series([""])
             .snapshot()
             .count,
         0
@@ -246,7 +258,7 @@ fn a_pool_without_a_database_says_so_and_recovers() {
         pool.get().map(drop).unwrap_err(),
         CheckoutError::Unavailable
     );
-    assert_eq!(fixture.families.pool_timeouts.get().value(), 1);
+    assert_eq!(fixture.families.pool_timeouts.series([""]).value(), 1);
     std::fs::create_dir(&home).unwrap();
     until("the database is there", || pool.get().is_ok());
     let _all = pool.get().unwrap();

@@ -220,7 +220,7 @@ fn the_tally_of_a_request_has_its_queries_their_shapes_and_their_time() {
 #[test]
 fn a_query_within_another_takes_no_time_twice() {
     let fixture = Fixture::new();
-    let mut recorder = fixture.database.recorder();
+    let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let query = diesel::sql_query("SELECT 1");
     let mut context = None;
     let started = std::time::Instant::now();
@@ -412,7 +412,7 @@ fn pings_are_not_recorded() {
 #[test]
 fn a_query_within_another_counts_for_itself() {
     let fixture = Fixture::new();
-    let mut recorder = fixture.database.recorder();
+    let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let select = diesel::sql_query("SELECT oid FROM pg_type");
     let insert = diesel::sql_query("INSERT INTO t VALUES ($1)");
     recorder.start(&diesel::debug_query::<Sqlite, _>(&insert));
@@ -426,7 +426,7 @@ fn a_query_within_another_counts_for_itself() {
 #[test]
 fn a_failed_query_that_finishes_twice_is_counted_once() {
     let fixture = Fixture::new();
-    let mut recorder = fixture.database.recorder();
+    let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let select = diesel::sql_query("SELECT 1");
     let error = Error::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(String::new()));
     // Left unfinished by somebody before.
@@ -528,7 +528,7 @@ fn a_transaction_that_cannot_begin_is_an_error_and_no_transaction() {
         .batch_execute("CREATE TABLE t (a); BEGIN EXCLUSIVE")
         .unwrap();
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    connection.set_instrumentation(fixture.database.recorder());
+    connection.set_instrumentation(fixture.database.recorder::<SqliteConnection>());
     let error = connection
         .immediate_transaction(|_| Ok::<_, Error>(()))
         .unwrap_err();
@@ -565,7 +565,7 @@ fn a_transaction_made_by_hand_is_neither_query_nor_transaction() {
 #[test]
 fn a_transaction_that_the_database_ended_by_itself_was_rolled_back() {
     let fixture = Fixture::new();
-    let mut recorder = fixture.database.recorder();
+    let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let control = diesel::sql_query("BEGIN");
     let begin = |recorder: &mut Recorder| {
         recorder.announce(NonZeroU32::MIN.get(), super::Control::Begin);

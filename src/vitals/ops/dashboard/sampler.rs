@@ -1,5 +1,5 @@
-//! The sampler: from the registry's families to ticks. It knows the promised names, and takes what is there of them:
-//! a family that a service does not have is a number that the page does not show.
+//! The sampler: from the recorders' families to ticks, whatever they are called. A family that a service does not have is
+//! a number that the page does not show.
 //!
 //! It has no clock and no thread of its own; whoever calls it says what time it is.
 
@@ -10,24 +10,14 @@ use super::tick::{
 };
 use crate::{
     registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry},
-    vitals::attendance::Attendance,
+    vitals::{attendance::Attendance, database, http::UNMATCHED},
 };
 
-/// The levels that collectors tell of, as the page calls them.
-const READ_LEVELS: [&str; 6] = [
-    "pool_used",
-    "pool_idle",
-    "pool_max",
-    "resident_bytes",
-    "open_fds",
-    "max_fds",
-];
+/// The levels of the process, as the page calls them.
+const READ_LEVELS: [&str; 3] = ["resident_bytes", "open_fds", "max_fds"];
 
 /// The families of those, and of the processor time.
-const READ_FAMILIES: [&str; 7] = [
-    "db_pool_checked_out_connections",
-    "db_pool_idle_connections",
-    "db_pool_max_connections",
+const READ_FAMILIES: [&str; 4] = [
     "process_resident_memory_bytes",
     "process_open_fds",
     "process_max_fds",
@@ -60,6 +50,12 @@ impl Routes {
         if (self.own.is_own)(endpoint) {
             return None;
         }
+        // By some names, what no route matched has none.
+        let endpoint = if endpoint.is_empty() {
+            UNMATCHED
+        } else {
+            endpoint
+        };
         let route = (method.to_owned(), endpoint.to_owned());
         if let Some(number) = self.numbers.get(&route) {
             return Some(*number);
@@ -70,7 +66,7 @@ impl Routes {
         Some(number)
     }
 
-    fn by_status(&mut self, [method, endpoint, status]: [&str; 3]) -> (Option<u32>, usize) {
+    fn by_status(&mut self, [method, endpoint, status, _]: [&str; 4]) -> (Option<u32>, usize) {
         (self.number(method, endpoint), class(status))
     }
 
@@ -96,10 +92,10 @@ struct Followed<M, T, const N: usize> {
     series: Vec<Series<T>>,
 }
 
-impl<M: 'static, T: Default, const N: usize> Followed<M, T, N> {
-    fn new(registry: &Registry, name: &str) -> Self {
+impl<M, T: Default, const N: usize> Followed<M, T, N> {
+    fn new(family: Option<Family<M, N>>) -> Self {
         Self {
-            family: registry.family(name),
+            family,
             series: Vec::new(),
         }
     }
@@ -132,27 +128,55 @@ impl<M: 'static, T: Default, const N: usize> Followed<M, T, N> {
     }
 }
 
-/// Reads the registry once for each tick.
+/// What there is to sample: the families and levels that a service has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// By method, endpoint, status and scheme.
+    pub(crate) requests: Option<Family<Counter, 4>>,
+    /// By the same.
+    pub(crate) durations: Option<Family<Histogram, 4>>,
+    /// The queries of requests, by method and endpoint.
+    pub(crate) route_queries: Option<Family<Histogram, 2>>,
+    /// The time of those, by the same.
+    pub(crate) route_database: Option<Family<Histogram, 2>>,
+    /// By the same.
+    pub(crate) n_plus_one: Option<Family<Counter, 2>>,
+    /// Requests being served; all series together.
+    pub(crate) in_progress: Option<Family<Gauge, 2>>,
+    /// By system and operation.
+    pub(crate) queries: Option<Family<Counter, 2>>,
+    /// By the same.
+    pub(crate) query_durations: Option<Family<Histogram, 2>>,
+    /// All series together.
+    pub(crate) waiters: Option<Family<Gauge, 1>>,
+    /// How full the pools are.
+    pub(crate) pools: Option<database::Levels>,
+    /// How late event loops are.
+    pub(crate) lag: Option<Family<Histogram, 0>>,
+}
+
+/// Reads them, and the process by the registry, once for each tick.
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Registry,
     routes: Routes,
-    requests: Followed<Counter, u64, 3>,
-    durations: Followed<Histogram, HistogramSnapshot, 3>,
+    requests: Followed<Counter, u64, 4>,
+    durations: Followed<Histogram, HistogramSnapshot, 4>,
     route_queries: Followed<Histogram, f64, 2>,
     route_database: Followed<Histogram, f64, 2>,
     n_plus_one: Followed<Counter, u64, 2>,
-    queries: Followed<Counter, u64, 1>,
-    query_durations: Followed<Histogram, HistogramSnapshot, 1>,
+    queries: Followed<Counter, u64, 2>,
+    query_durations: Followed<Histogram, HistogramSnapshot, 2>,
     lag: Followed<Histogram, HistogramSnapshot, 0>,
-    in_progress: Option<Family<Gauge, 0>>,
-    waiters: Option<Family<Gauge, 0>>,
+    in_progress: Option<Family<Gauge, 2>>,
+    waiters: Option<Family<Gauge, 1>>,
+    pools: Option<database::Levels>,
     cpu_seconds: Option<f64>,
 }
 
 impl Sampler {
     /// A sampler of what is recorded from now on, and of what has been before; `own` is left out.
-    pub(super) fn new(registry: &Registry, own: Own) -> Self {
+    pub(super) fn new(registry: &Registry, sources: Sources, own: Own) -> Self {
         let mut sampler = Self {
             registry: registry.clone(),
             routes: Routes {
@@ -160,16 +184,17 @@ impl Sampler {
                 numbers: HashMap::new(),
                 names: Vec::new(),
             },
-            requests: Followed::new(registry, "http_requests_total"),
-            durations: Followed::new(registry, "http_request_duration_seconds"),
-            route_queries: Followed::new(registry, "http_request_db_queries"),
-            route_database: Followed::new(registry, "http_request_db_seconds"),
-            n_plus_one: Followed::new(registry, "http_n_plus_one_suspected_total"),
-            queries: Followed::new(registry, "db_queries_total"),
-            query_durations: Followed::new(registry, "db_query_duration_seconds"),
-            lag: Followed::new(registry, "runtime_event_loop_lag_seconds"),
-            in_progress: registry.family("inprogress_requests"),
-            waiters: registry.family("db_pool_waiters"),
+            requests: Followed::new(sources.requests),
+            durations: Followed::new(sources.durations),
+            route_queries: Followed::new(sources.route_queries),
+            route_database: Followed::new(sources.route_database),
+            n_plus_one: Followed::new(sources.n_plus_one),
+            queries: Followed::new(sources.queries),
+            query_durations: Followed::new(sources.query_durations),
+            lag: Followed::new(sources.lag),
+            in_progress: sources.in_progress,
+            waiters: sources.waiters,
+            pools: sources.pools,
             cpu_seconds: None,
         };
         // Processor time is that of the whole process: what was used before is not of the first tick.
@@ -251,8 +276,9 @@ impl Sampler {
     }
 
     fn read_database(&mut self, tick: &mut Tick) {
-        let operation = |[operation]: [&str; 1]| {
-            let known = OPERATIONS.iter().position(|known| *known == operation);
+        let operation = |[_, operation]: [&str; 2]| {
+            let mut known = OPERATIONS.iter();
+            let known = known.position(|known| known.eq_ignore_ascii_case(operation));
             (Some(0), known.unwrap_or(OPERATIONS.len() - 1))
         };
         self.queries
@@ -277,7 +303,11 @@ impl Sampler {
                 set(name, whole(level));
             }
         }
-        let level = |gauge: &Family<Gauge, 0>| u64::try_from(gauge.get().value()).unwrap_or(0);
+        if let Some(pools) = self.pools.as_ref().and_then(database::Levels::sum) {
+            set("pool_used", pools.checked_out);
+            set("pool_idle", pools.idle);
+            set("pool_max", pools.max);
+        }
         if let Some(waiters) = &self.waiters {
             set("pool_waiting", level(waiters));
         }
@@ -291,6 +321,13 @@ impl Sampler {
         tick.cpu_microseconds = used.map(microseconds);
         self.cpu_seconds = cpu_seconds.or(self.cpu_seconds);
     }
+}
+
+/// All series of a gauge together.
+fn level<const N: usize>(gauge: &Family<Gauge, N>) -> u64 {
+    let mut sum = 0;
+    gauge.for_each(|_, gauge| sum += gauge.value());
+    u64::try_from(sum).unwrap_or(0)
 }
 
 /// The class of a status, by its first digit.

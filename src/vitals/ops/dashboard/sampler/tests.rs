@@ -1,4 +1,4 @@
-//! The sampler over a registry with the promised families, and over one that has few of them.
+//! The sampler over all families, and over none.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ fn own() -> Own {
 
 struct Service {
     sampler: Sampler,
-    requests: Family<Counter, 3>,
-    durations: Family<Histogram, 3>,
-    in_progress: Family<Gauge, 0>,
-    queries: Family<Counter, 1>,
+    requests: Family<Counter, 4>,
+    durations: Family<Histogram, 4>,
+    in_progress: Family<Gauge, 2>,
+    queries: Family<Counter, 2>,
     route_queries: Family<Histogram, 2>,
     suspected: Family<Counter, 2>,
 }
@@ -31,21 +31,30 @@ struct Service {
 impl Service {
     fn new() -> Self {
         const ROUTE: [&str; 2] = ["method", "endpoint"];
-        const OUTCOME: [&str; 3] = ["method", "endpoint", "http_status"];
+        const OUTCOME: [&str; 4] = ["method", "endpoint", "http_status", ""];
         let mut builder = builder();
-        let described = Descriptor::new("http_requests_total", "x", OUTCOME);
+        let described = Descriptor::new("requests_total", "x", OUTCOME);
         let requests = builder.counter(described);
-        let described = Descriptor::new("http_request_duration_seconds", "x", OUTCOME);
+        let described = Descriptor::new("duration", "x", OUTCOME);
         let durations = builder.histogram(described, &LATENCY);
-        let in_progress = builder.gauge(Descriptor::new("inprogress_requests", "x", []));
-        let queries = builder.counter(Descriptor::new("db_queries_total", "x", ["operation"]));
-        let described = Descriptor::new("http_request_db_queries", "x", ROUTE);
+        let in_progress = builder.gauge(Descriptor::new("in_progress", "x", ["", ""]));
+        let queries = builder.counter(Descriptor::new("queries_total", "x", ["", "operation"]));
+        let described = Descriptor::new("route_queries", "x", ROUTE);
         let route_queries = builder.histogram(described, &[1.0, 10.0]);
-        let described = Descriptor::new("http_n_plus_one_suspected_total", "x", ROUTE);
+        let described = Descriptor::new("suspected_total", "x", ROUTE);
         let suspected = builder.counter(described);
         let registry = builder.build().expect("valid families");
+        let sources = Sources {
+            requests: Some(requests.clone()),
+            durations: Some(durations.clone()),
+            in_progress: Some(in_progress.clone()),
+            queries: Some(queries.clone()),
+            route_queries: Some(route_queries.clone()),
+            n_plus_one: Some(suspected.clone()),
+            ..Sources::default()
+        };
         Self {
-            sampler: Sampler::new(&registry, own()),
+            sampler: Sampler::new(&registry, sources, own()),
             requests,
             durations,
             in_progress,
@@ -56,9 +65,9 @@ impl Service {
     }
 
     fn request(&self, method: &str, endpoint: &str, status: &str, seconds: f64) {
-        self.requests.series([method, endpoint, status]).inc();
-        let durations = self.durations.series([method, endpoint, status]);
-        durations.observe(seconds);
+        let values = [method, endpoint, status, "https"];
+        self.requests.series(values).inc();
+        self.durations.series(values).observe(seconds);
     }
 
     fn sample(&mut self, time: u64) -> Tick {
@@ -92,7 +101,8 @@ fn each_request_is_in_one_tick_under_its_route_and_class() {
 #[test]
 fn the_pages_own_traffic_is_left_out() {
     let mut service = Service::new();
-    service.in_progress.get().add(5);
+    service.in_progress.series(["GET", "http"]).add(4);
+    service.in_progress.series(["POST", "http"]).add(1);
     let own = &service.sampler.routes.own.in_progress;
     let _open = [own.clone().enter(), own.clone().enter()];
     service.request("GET", "/dashboard/history", "200", 0.004);
@@ -106,8 +116,9 @@ fn the_pages_own_traffic_is_left_out() {
 #[test]
 fn the_database_is_told_of_by_operation_and_by_route() {
     let mut service = Service::new();
-    service.queries.series(["select"]).add(7);
-    service.queries.series(["vacuum"]).add(1);
+    service.queries.series(["sqlite", "select"]).add(4);
+    service.queries.series(["postgresql", "SELECT"]).add(3);
+    service.queries.series(["sqlite", "vacuum"]).add(1);
     service.request("GET", "/data", "200", 0.004);
     let queries = service.route_queries.series(["GET", "/data"]);
     queries.observe(3.0);
@@ -150,7 +161,7 @@ fn quantiles_of_merged_ticks_are_those_of_all_observations() {
 #[test]
 fn what_a_service_does_not_record_is_missing_and_not_zero() {
     let registry = builder().build().expect("no families are fine");
-    let tick = Sampler::new(&registry, own()).sample(1, 1, 1.0);
+    let tick = Sampler::new(&registry, Sources::default(), own()).sample(1, 1, 1.0);
     assert_eq!(tick.levels, [None; LEVELS.len()]);
     assert_eq!(tick.cpu_microseconds, None);
     let json = serde_json::to_value(&tick).expect("a tick is JSON");
@@ -179,4 +190,14 @@ fn a_tick_looks_as_the_page_expects_it() {
         "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0]],
     });
     assert_eq!(json, expected);
+}
+
+#[test]
+fn what_no_route_matched_is_called_so_by_any_name() {
+    let mut service = Service::new();
+    service.request("GET", "", "404", 0.004);
+    service.request("GET", "unmatched", "404", 0.004);
+    assert_eq!(service.sample(1).routes[0].counts, [0, 0, 2, 0, 0]);
+    let route = ("GET".to_owned(), UNMATCHED.to_owned());
+    assert_eq!(service.sampler.routes(), [route]);
 }
