@@ -1,14 +1,17 @@
 //! The public REST API: its routes, and what they have in common.
 //!
 //! The items' handlers are in `data`; how requests are read in `body`, `page` and `item_id`; what makes an item valid
-//! in `item` and `email`; which error is told how in `problem`. It knows no SQL.
+//! in `item` and `email`; which error is told how in `problem`; the description of it all in `openapi`, and the page that
+//! shows that in `docs`. It knows no SQL.
 
 mod body;
 mod data;
+mod docs;
 mod email;
 mod greeting;
 mod item;
 mod item_id;
+mod openapi;
 mod page;
 mod problem;
 
@@ -16,6 +19,9 @@ use actix_web::web::{self, ServiceConfig};
 
 use crate::service::store::Store;
 
+pub use self::body::BodyLimits;
+pub use self::docs::Documentation;
+pub use self::openapi::Listener;
 pub(super) use self::problem::no_route;
 
 /// What the API needs to know of the service around it.
@@ -23,10 +29,10 @@ pub(super) use self::problem::no_route;
 pub struct Api {
     /// Where the items are.
     pub store: Store,
-    /// Largest request body, in bytes.
-    pub body_limit: usize,
-    /// How deep the arrays and objects of a request's JSON may be nested.
-    pub json_depth: usize,
+    /// How much the body of a request may hold.
+    pub body_limits: BodyLimits,
+    /// What is told of the API.
+    pub documentation: Documentation,
     /// The operators' endpoints on the same listener, for the greeting to link to.
     pub operations: &'static [&'static str],
 }
@@ -36,13 +42,11 @@ impl Api {
     pub fn configure(&self, routes: &mut ServiceConfig) {
         routes
             .app_data(web::Data::new(self.store.clone()))
-            .app_data(body::BodyLimits {
-                bytes: self.body_limit,
-                depth: self.json_depth,
-            })
+            .app_data(self.body_limits)
             .app_data(greeting::Links::new(self.operations))
             .configure(greeting::configure)
             .configure(data::configure)
+            .configure(|routes| self.documentation.configure(routes))
             .default_service(web::to(no_route));
     }
 }

@@ -13,7 +13,7 @@ use actix_web::{App, rt, web};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::api::{self, Api};
+use super::api::{self, Api, BodyLimits, Documentation};
 use super::connection::{self, Plain, Reception};
 use super::settings::{LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
@@ -27,7 +27,14 @@ const BACKLOG: u32 = 2048;
 const OPS_WORKERS: usize = 1;
 
 /// The operators' endpoints, for the greeting to link to.
-const OPERATIONS: &[&str] = &["/dashboard", "/health", "/livez", "/metrics", "/readyz"];
+const OPERATIONS: &[&str] = &[
+    "/dashboard",
+    "/docs",
+    "/health",
+    "/livez",
+    "/metrics",
+    "/readyz",
+];
 
 /// Why the server did not start, or did not end well; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +76,6 @@ pub struct Server {
     ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
-    signals: Signals,
 }
 
 /// A bound socket, and the address it got.
@@ -84,8 +90,6 @@ impl Server {
     ///
     /// Panics outside a Tokio runtime.
     pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
-        // First: from when it tells its addresses, a signal lets it end well.
-        let signals = Signals::new()?;
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
@@ -105,7 +109,6 @@ impl Server {
             ops,
             public_listener,
             ops_listener,
-            signals,
         })
     }
 
@@ -134,8 +137,9 @@ impl Server {
     /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
+        let mut signals = Signals::new()?;
         let ops_state = self.ops.clone();
-        let (public, ops, mut signals) = self.start()?;
+        let (public, ops) = self.start()?;
         let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
         if let Some(ops) = ops {
@@ -159,15 +163,23 @@ impl Server {
     }
 
     /// Starts the workers of each listener.
-    fn start(self) -> io::Result<(Workers, Option<Workers>, Signals)> {
+    fn start(self) -> io::Result<(Workers, Option<Workers>)> {
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
         let shared_ops = self.ops_listener.is_none().then(|| self.ops.clone());
+        let scope = match &self.ops_listener {
+            Some(_) => api::Listener::Public,
+            None => api::Listener::Shared,
+        };
+        let body_limits = BodyLimits {
+            bytes: self.limits.body_limit,
+            depth: self.limits.json_depth,
+        };
         let api = Api {
             store: self.store,
-            body_limit: self.limits.body_limit,
-            json_depth: self.limits.json_depth,
+            body_limits,
+            documentation: Documentation::of(scope, body_limits),
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
         let on_connect = vitals.on_connect();
@@ -190,15 +202,21 @@ impl Server {
             on_connect,
         };
         let public = workers(&settings, settings.workers);
-        let socket = self.public_listener.socket;
+        let Listener {
+            socket,
+            address: public_address,
+        } = self.public_listener;
         let public = connection::listen(public, socket, reception, app)?.run();
         let Some(listener) = self.ops_listener else {
-            return Ok((public, None, self.signals));
+            return Ok((public, None));
         };
         let ops = self.ops;
+        let documentation =
+            Documentation::of(api::Listener::Operators(public_address), body_limits);
         let app = move || {
             App::new()
                 .configure(|routes| ops.configure(routes))
+                .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
         };
         let ops = workers(&settings, Some(OPS_WORKERS));
@@ -210,7 +228,7 @@ impl Server {
             on_connect: |_: &dyn Any, _: &mut Extensions| (),
         };
         let ops = connection::listen(ops, listener.socket, reception, app)?.run();
-        Ok((public, Some(ops), self.signals))
+        Ok((public, Some(ops)))
     }
 }
 
@@ -269,16 +287,10 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-/// SIGXFSZ, for which Tokio has no name; the same number on every platform that it runs on.
-const FILE_SIZE_EXCEEDED: i32 = 25;
-
 /// The signals that ask the service to end.
-#[derive(Debug)]
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Taken so that it does not kill: a file at its limit is an error of whoever writes to it.
-    _file_size_exceeded: Signal,
 }
 
 impl Signals {
@@ -286,7 +298,6 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            _file_size_exceeded: signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?,
         })
     }
 

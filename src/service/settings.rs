@@ -79,7 +79,7 @@ pub struct ServerSettings {
     #[arg(long, env = "VITALS_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
     pub listen: SocketAddr,
 
-    /// Address for the operators' endpoints (/metrics, /health, /livez, /readyz), which then leave the public one
+    /// Address for the operators' endpoints (/metrics, /health, /livez, /readyz, /ops, /dashboard, /docs), which then leave the public one
     #[arg(long, env = "VITALS_OPS_LISTEN", value_name = "IP:PORT", value_parser = values::address)]
     pub ops_listen: Option<SocketAddr>,
 

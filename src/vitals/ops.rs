@@ -8,7 +8,7 @@
 mod dashboard;
 mod health;
 mod scrape;
-mod statements;
+pub(crate) mod statements;
 
 use std::{io, sync::Arc};
 

@@ -58,7 +58,7 @@ async fn the_greeting_links_to_what_there_is() {
     let server = start();
     let greeting = server.get("/").await;
     assert_eq!(greeting.status, 200);
-    for path in ["/data", "/health", "/metrics"] {
+    for path in ["/data", "/docs", "/health", "/metrics", "/openapi.json"] {
         assert!(
             greeting.text.contains(path),
             "{path} is not in {}",
@@ -72,7 +72,7 @@ async fn the_operators_endpoints_move_to_a_listener_of_their_own() {
     let mut server = start_with(&["--ops-listen", "127.0.0.1:0"]);
     let operators = server.next_address();
     assert_ne!(operators, server.url(""));
-    for path in ["/livez", "/readyz", "/health", "/metrics"] {
+    for path in ["/livez", "/readyz", "/health", "/metrics", "/docs"] {
         expect_problem(&server.get(path).await, 404, path);
         let there = reqwest::get(format!("{operators}{path}"))
             .await
@@ -84,12 +84,75 @@ async fn the_operators_endpoints_move_to_a_listener_of_their_own() {
         .await
         .expect("an answer");
     assert_eq!(there.status(), 404, "the data stays on the public listener");
+
+    let public = server.get("/openapi.json").await.json();
+    assert!(public["paths"]["/metrics"].is_null() && public["paths"]["/data"].is_object());
+    let there = reqwest::get(format!("{operators}/openapi.json"))
+        .await
+        .expect("an answer");
+    let whole: serde_json::Value = there.json().await.expect("JSON");
+    assert!(whole["paths"]["/metrics"].is_object());
+    assert_eq!(whole["paths"]["/data"]["servers"][0]["url"], server.url(""));
 }
 
 #[tokio::test]
-async fn the_scrape_refuses_other_methods() {
+async fn the_page_about_the_api_loads_from_its_own_server_alone() {
     let server = start();
-    for path in ["/metrics", "/health", "/livez", "/readyz"] {
+    let page = server.get("/docs").await;
+    assert_eq!(page.status, 200);
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'self';"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let parts: Vec<&str> = ["href=\"", "src=\""]
+        .iter()
+        .flat_map(|attribute| page.text.split(attribute).skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(parts.len(), 5, "{}", page.text);
+    for part in parts {
+        let path = format!("/{part}");
+        let plain = server.get(&path).await;
+        assert_eq!(
+            (plain.status, plain.header("content-encoding")),
+            (200, ""),
+            "{path}"
+        );
+        assert_eq!(plain.header("x-content-type-options"), "nosniff", "{path}");
+        let packed = server
+            .request(Method::GET, &path)
+            .header("accept-encoding", "gzip");
+        let packed = packed.send().await.expect("an answer");
+        assert_eq!(packed.headers()["vary"], "Accept-Encoding", "{path}");
+        if !path.ends_with("initializer.js") {
+            assert_eq!(packed.headers()["content-encoding"], "gzip", "{path}");
+        }
+    }
+    let start = server.get("/docs/swagger-initializer.js").await.text;
+    assert!(
+        start.contains("\"url\": \"openapi.json\"") && !start.contains("://"),
+        "{start}"
+    );
+    expect_problem(
+        &server.get("/docs/index.html").await,
+        404,
+        "no part of the page",
+    );
+}
+
+#[tokio::test]
+async fn what_is_only_read_refuses_other_methods() {
+    let server = start();
+    for path in [
+        "/metrics",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+    ] {
         let answer = Answer::of(server.request(Method::POST, path)).await;
         expect_problem(&answer, 405, path);
         assert!(

@@ -1,4 +1,5 @@
-//! The live page in a real browser: each of these runs one of the Node files beside it, against the real binary.
+//! The live page, and the one about the API, in a real browser: each of these runs one of the Node files beside it,
+//! against the real binary.
 //!
 //! What is tested stands there; here is only how it is started.
 
@@ -61,6 +62,11 @@ fn it_goes_on_after_a_restart_and_after_sleep() {
 #[test]
 fn it_is_accessible_and_nothing_overlaps() {
     run("access");
+}
+
+#[test]
+fn the_page_about_the_api_works_under_its_policy() {
+    run("docs");
 }
 
 #[test]

@@ -98,8 +98,15 @@ export function launch() {
   });
 }
 
-/** A page that takes note of everything that goes wrong in it, as `page.faults`. */
+/** The live page, once it shows something. */
 export async function open(browser, url, options = {}) {
+  const page = await visit(browser, url, options);
+  await until("the first picture", async () => (await page.textContent("#tiles strong")) !== "–");
+  return page;
+}
+
+/** A page that takes note of everything that goes wrong in it, as `page.faults`. */
+export async function visit(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options });
   const page = await context.newPage();
   const { origin } = new URL(url);
@@ -116,7 +123,6 @@ export async function open(browser, url, options = {}) {
   });
   page.on("response", (response) => response.status() >= 400 && page.faults.push(`${response.status()}: ${response.url()}`));
   await page.goto(url);
-  await until("the first picture", async () => (await page.textContent("#tiles strong")) !== "–");
   return page;
 }
 

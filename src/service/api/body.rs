@@ -1,5 +1,6 @@
 //! A request's body, as a JSON object. Which members it must have is told in `item`.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -17,9 +18,11 @@ use crate::vitals::problem::{FieldError, Problem};
 
 /// How large a request's body may be, in bytes, and how deep its arrays and objects may be nested.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodyLimits {
-    pub(super) bytes: usize,
-    pub(super) depth: usize,
+pub struct BodyLimits {
+    /// Most bytes.
+    pub bytes: usize,
+    /// Most levels.
+    pub depth: usize,
 }
 
 /// The body of a request that must be a JSON object.
@@ -59,9 +62,7 @@ impl FromRequest for JsonObject {
 fn check_head(request: &HttpRequest) -> Result<BodyLimits, Problem> {
     let kind = request.mime_type().ok().flatten();
     let Some(kind) = kind.filter(is_json) else {
-        return Err(unsupported(
-            "The body must be JSON, with `Content-Type: application/json`.",
-        ));
+        return Err(not_json());
     };
     if !is_utf_8(&kind) {
         return Err(unsupported("The body must be JSON in UTF-8."));
@@ -119,12 +120,7 @@ fn parse(body: &Bytes, most: usize) -> Result<JsonObject, Problem> {
             format!("The body's JSON must not be nested deeper than {most} levels."),
         ));
     }
-    let value = serde_json::from_slice(body).map_err(|error| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            format!("The body is malformed JSON: {error}."),
-        )
-    })?;
+    let value = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
     match value {
         Value::Object(members) => Ok(JsonObject(members)),
         _ => Err(invalid(vec![FieldError::new(
@@ -154,14 +150,29 @@ fn depth(json: &[u8]) -> usize {
     deepest
 }
 
-fn too_slow() -> Problem {
+/// The body did not come in time.
+pub(super) fn too_slow() -> Problem {
     Problem::new(
         StatusCode::REQUEST_TIMEOUT,
         "The body of the request took too long.",
     )
 }
 
-fn too_large(limit: usize) -> Problem {
+/// The body is no JSON, for this reason.
+pub(super) fn malformed(reason: &dyn Display) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        format!("The body is malformed JSON: {reason}."),
+    )
+}
+
+/// The body says that it is something else than JSON, or does not say what it is.
+pub(super) fn not_json() -> Problem {
+    unsupported("The body must be JSON, with `Content-Type: application/json`.")
+}
+
+/// The body has more bytes than this.
+pub(super) fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("The body must be at most {limit} bytes."),

@@ -11,9 +11,9 @@ use crate::vitals::methods::other_methods;
 pub(super) struct Links(Map<String, Value>);
 
 impl Links {
-    /// Links to the items and to the operators' endpoints of these paths; a link's name is its path without the `/`.
+    /// Links to the items, to the description of the API, and to the operators' endpoints of these paths; a link's name is its path without the `/`.
     pub(super) fn new(operations: &[&str]) -> Self {
-        let paths = std::iter::once(&"/data").chain(operations);
+        let paths = ["/data", "/openapi.json"].iter().chain(operations);
         Self(
             paths
                 .map(|path| (path.trim_start_matches('/').to_owned(), json!(path)))

@@ -8,10 +8,13 @@ use crate::service::store::ItemFields;
 use crate::vitals::problem::{FieldError, Problem};
 
 /// Most characters of a name.
-const NAME_LENGTH: usize = 100;
+pub(super) const NAME_LENGTH: usize = 100;
 
 /// Most characters of an address.
-const EMAIL_LENGTH: usize = 255;
+pub(super) const EMAIL_LENGTH: usize = 255;
+
+/// A text without U+0000, as a regular expression of JSON Schema.
+pub(super) const STORABLE: &str = r"^[^\u0000]*$";
 
 /// Reads an item's fields from a JSON object, or names every field that breaks a rule.
 ///

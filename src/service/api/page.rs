@@ -10,9 +10,14 @@ use actix_web::{FromRequest, HttpRequest};
 use super::problem::invalid;
 use crate::vitals::problem::{FieldError, Problem};
 
-const SKIP: RangeInclusive<i64> = 0..=i64::MAX;
-const LIMIT: RangeInclusive<i64> = 1..=1000;
-const DEFAULT_LIMIT: i64 = 100;
+/// Items that may be left out at the start.
+pub(super) const SKIP: RangeInclusive<i64> = 0..=i64::MAX;
+/// Most items that may be asked for.
+pub(super) const LIMIT: RangeInclusive<i64> = 1..=1000;
+/// Items that are left out unless told otherwise.
+pub(super) const DEFAULT_SKIP: i64 = 0;
+/// Most items that are given unless told otherwise.
+pub(super) const DEFAULT_LIMIT: i64 = 100;
 
 /// The part of a list that a request asks for. Parameters of other names are ignored.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ impl FromRequest for Page {
     }
 }
 
-fn parse(query: &str) -> Result<Page, Problem> {
+pub(super) fn parse(query: &str) -> Result<Page, Problem> {
     let parameters = Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| {
             invalid(vec![FieldError::new(
@@ -46,7 +51,7 @@ fn parse(query: &str) -> Result<Page, Problem> {
     let limit = number(&parameters, "limit", &LIMIT, &mut errors);
     if errors.is_empty() {
         Ok(Page {
-            skip: skip.unwrap_or(0),
+            skip: skip.unwrap_or(DEFAULT_SKIP),
             limit: limit.unwrap_or(DEFAULT_LIMIT),
         })
     } else {

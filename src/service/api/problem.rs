@@ -29,29 +29,42 @@ pub(in crate::service) async fn no_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
 }
 
+/// The work on a request broke off.
+pub(super) fn failed() -> Problem {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The request could not be carried out.",
+    )
+}
+
+/// The database has too much to do.
+pub(super) fn busy() -> Problem {
+    unavailable("The database is busy. Try again in a moment.")
+}
+
+fn unavailable(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let detail = match &error {
+        match &error {
             StoreError::Overloaded | StoreError::Busy => {
                 tracing::debug!(cause = %error, "a request was turned away");
-                "The database is busy. Try again in a moment."
+                busy()
             }
             StoreError::Unreachable | StoreError::Unanswered => {
                 tracing::debug!(cause = %error, "a request was turned away");
-                "The database cannot be reached at the moment. Try again later."
+                unavailable("The database cannot be reached at the moment. Try again later.")
             }
             StoreError::Database(cause) => {
                 tracing::error!(%cause, "the database failed");
-                "The database cannot be used at the moment. Try again later."
+                unavailable("The database cannot be used at the moment. Try again later.")
             }
             StoreError::Panicked => {
                 tracing::error!("work on the database panicked");
-                return Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "The request could not be carried out.",
-                );
+                failed()
             }
-        };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
+        }
     }
 }

@@ -12,6 +12,11 @@ use super::*;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::{Vitals, problem};
 
+const LIMITS: BodyLimits = BodyLimits {
+    bytes: 1024,
+    depth: 4,
+};
+
 struct Answer {
     status: StatusCode,
     headers: header::HeaderMap,
@@ -42,8 +47,8 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer>
             &Vitals::builder().build().unwrap(),
         )
         .unwrap(),
-        body_limit: 1024,
-        json_depth: 4,
+        body_limits: LIMITS,
+        documentation: Documentation::of(Listener::Shared, LIMITS),
         operations: &["/metrics"],
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;
@@ -235,6 +240,6 @@ async fn the_greeting_links_to_what_is_there() {
     assert_eq!(greeting["name"], "actix-vitals");
     assert_eq!(
         greeting["links"],
-        json!({"data": "/data", "metrics": "/metrics"})
+        json!({"data": "/data", "metrics": "/metrics", "openapi.json": "/openapi.json"})
     );
 }

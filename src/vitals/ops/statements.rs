@@ -12,12 +12,12 @@ use crate::vitals::{
 };
 
 /// Statements that are told unless more are asked for.
-const DEFAULT_LIMIT: usize = 50;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
 /// Most statements that can be asked for.
-const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 
-/// The values of `sort`.
-const ORDERS: [(&str, Order); 5] = [
+/// The values of `sort`; by the first, unless asked for otherwise.
+pub(crate) const ORDERS: [(&str, Order); 5] = [
     ("total", Order::Total),
     ("mean", Order::Mean),
     ("calls", Order::Calls),
@@ -91,7 +91,7 @@ pub(super) async fn reset_statements(statements: web::Data<Statements>) -> HttpR
 }
 
 /// The order and the limit that a query string asks for. Parameters of other names are ignored.
-fn parameters(query: &str) -> Result<(Order, usize), Problem> {
+pub(crate) fn parameters(query: &str) -> Result<(Order, usize), Problem> {
     let mut errors = Vec::new();
     let order = parameter(query, "sort", &mut errors, |value| {
         ORDERS
