@@ -17,14 +17,25 @@ async fn main() -> ExitCode {
         Err(stop) => return stop.report(),
     };
     start_log(&settings.log);
-    match serve(settings).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let status = match serve(settings).await {
+        Ok(()) => 0,
         Err(error) => {
             // Nobody is left to be told that stderr is closed.
             drop(writeln!(io::stderr(), "actix-vitals: {error}."));
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    leave(status)
+}
+
+/// Ends the process as it stands.
+///
+/// Not by way of the exit handlers: OpenSSL's takes away what threads use that still open connections or end queries, and
+/// they would crash a process that has ended well.
+fn leave(status: i32) -> ! {
+    // Nobody is left to be told that stdout is closed.
+    drop(io::stdout().flush());
+    signal_hook::low_level::exit(status)
 }
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
