@@ -10,7 +10,7 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load bench docs accuracy soak screenshots browser
+.PHONY: help run test lint doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ screenshots: ## Take docs/images anew: the live page under load, light and dark,
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
-test: lint doc-check tests ## Everything that must hold before a change is kept.
+test: lint doc-check tests instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -43,6 +43,14 @@ tests: ## The tests alone, with the foreign tools they use.
 	@rm -f "$(SKIPPED)"
 	$(CARGO) test --quiet --lib --bins --tests --examples $(OPENSSL)
 	$(CARGO) test --quiet --doc $(OPENSSL)
+
+instructions: ## Count the instructions of the hot paths, and compare them with the baseline.
+	@scripts/test-tools.sh
+	$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- check
+
+baseline: ## Count them, and write benches/instructions/baseline.txt anew.
+	@scripts/test-tools.sh
+	$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- write
 
 load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s").
 	$(CARGO) run --quiet --example load $(OPENSSL) -- $(ARGS)

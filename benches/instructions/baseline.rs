@@ -1,0 +1,71 @@
+//! The baseline: a committed file with what each path may cost. Raising it is a line that a reviewer sees.
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use super::{Failure, callgrind::COSTS};
+
+/// What a path may cost more than its baseline, and what it must cost less to be worth a word, in percent.
+const MARGIN: f64 = 10.0;
+
+const HEAD: &str = "\
+# What the hot paths cost, in instructions that callgrind counts: a request and a query beyond what they cost without
+# monitoring; a scrape of 100 latency series as a whole. Where one costs over 10 % more, `make test` fails.
+# `make baseline` writes this file anew. The compiler changes the counts too: this is by
+";
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions/baseline.txt")
+}
+
+/// Counts everything, and writes the baseline anew.
+pub(crate) fn write(valgrind: &Path) -> Result<ExitCode, Failure> {
+    let mut text = format!("{HEAD}# rustc {}.\n", env!("VITALS_RUSTC"));
+    for cost in &COSTS {
+        writeln!(text, "{:<26} {:>8}", cost.name, cost.count(valgrind)?)?;
+    }
+    std::fs::write(path(), text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Counts everything, and prints it beside the baseline; a failure where something is above it by more than the margin.
+#[allow(clippy::print_stdout, reason = "the table is what one wants to see")]
+pub(crate) fn check(valgrind: &Path) -> Result<ExitCode, Failure> {
+    let text = std::fs::read_to_string(path())?;
+    let baseline: HashMap<&str, i64> = (text.lines())
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(name, count)| Some((name.trim_end(), count.parse().ok()?)))
+        .collect();
+    let mut failed = false;
+    println!("{:<26} {:>10} {:>10}", "instructions", "baseline", "now");
+    for cost in &COSTS {
+        let name = cost.name;
+        let allowed = *(baseline.get(name)).ok_or_else(|| format!("no baseline for {name}"))?;
+        let percent = |count: i64| (count as f64 / allowed as f64 - 1.0) * 100.0;
+        let mut count = cost.count(valgrind)?;
+        if percent(count) > MARGIN {
+            // How long a request took decides what becomes of it, within a few percent: once more, to be sure.
+            count = count.min(cost.count(valgrind)?);
+        }
+        let percent = percent(count);
+        failed |= percent > MARGIN;
+        let verdict = match percent {
+            _ if percent > MARGIN => "  too many",
+            _ if percent < -MARGIN => "  the baseline can be lowered: make baseline",
+            _ => "",
+        };
+        println!("{name:<26} {allowed:>10} {count:>10} {percent:>+6.1} %{verdict}");
+    }
+    if failed && !text.contains(env!("VITALS_RUSTC")) {
+        println!(
+            "This is by rustc {}, and the baseline is not.",
+            env!("VITALS_RUSTC")
+        );
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}

@@ -1,0 +1,46 @@
+//! What the hot paths cost in instructions, counted by callgrind. A count is the same on every run, where a time never
+//! is: a regression is seen without a clock.
+//!
+//! - `instructions run <path> <times>`: runs one path so many times. This is what callgrind looks at.
+//! - `instructions check`: counts every path, and fails where one costs over 10 % more than the baseline says.
+//! - `instructions write`: counts every path, and writes the baseline anew.
+//!
+//! What a path costs is the difference between two numbers of times, over the difference of the numbers; so that starting
+//! up is not in it.
+
+mod baseline;
+mod callgrind;
+mod paths;
+#[path = "../../tests/support/tools.rs"]
+#[allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "shared with the tests"
+)]
+mod tools;
+
+use std::process::ExitCode;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<ExitCode, Failure> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [_, "run", path, times] => paths::run(path, times.parse()?)?,
+        [_, task @ ("check" | "write"), ..] => {
+            // Where there is no callgrind, that is recorded.
+            if let Some(valgrind) = tools::tool("the instruction counts", "valgrind") {
+                return if task == "check" {
+                    baseline::check(&valgrind)
+                } else {
+                    baseline::write(&valgrind)
+                };
+            }
+        }
+        // `cargo bench` runs every benchmark.
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

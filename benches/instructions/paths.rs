@@ -1,0 +1,173 @@
+//! The paths that are counted: with our monitoring, with the peer's, and bare, for what each adds to be told.
+
+use std::{
+    future::poll_fn,
+    hint::black_box,
+    ops::DerefMut,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_http::Request;
+use actix_vitals::{
+    registry::{Descriptor, Format, Registry, Unit},
+    vitals::{LATENCY_BUCKETS, Vitals},
+};
+use actix_web::{
+    App, Error, HttpResponse,
+    body::MessageBody,
+    dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse},
+    error::ErrorInternalServerError,
+    http::Uri,
+    rt::System,
+    test::init_service,
+    web,
+};
+use actix_web_prom::PrometheusMetricsBuilder;
+use diesel::{
+    connection::SimpleConnection,
+    prelude::*,
+    r2d2::{ConnectionManager, Pool},
+};
+
+use super::Failure;
+
+/// Series that a scrape is of.
+const SERIES: usize = 100;
+
+mod schema {
+    //! The table that is queried.
+    diesel::table! {
+        items (id) {
+            id -> Integer,
+            name -> Text,
+        }
+    }
+}
+use schema::items;
+
+/// Runs one path so many times.
+pub(crate) fn run(path: &str, times: usize) -> Result<(), Failure> {
+    match path {
+        "bare-request" => serve(App::new().configure(greet), times),
+        "request" => {
+            let vitals = Vitals::builder().build()?;
+            serve(App::new().configure(greet).wrap(vitals.http()), times)
+        }
+        "peer-request" => {
+            let prom = PrometheusMetricsBuilder::new("peer").build()?;
+            serve(App::new().configure(greet).wrap(prom), times)
+        }
+        "bare-request-that-queries" => query_bare(1, times),
+        "request-that-queries" => query(1, times),
+        "bare-query" => query_bare(times, 1),
+        "query" => query(times, 1),
+        "text" => scrape(Format::Text, times),
+        "openmetrics" => scrape(Format::OpenMetrics, times),
+        "protobuf" => scrape(Format::Protobuf, times),
+        _ => Err(format!("no path is called {path}").into()),
+    }
+}
+
+fn greet(routes: &mut web::ServiceConfig) {
+    let ok = async || HttpResponse::Ok().body("hello");
+    routes.route("/", web::get().to(ok));
+}
+
+/// Serves so many requests, each to the last byte of its answer.
+fn serve<T, B>(app: App<T>, times: usize) -> Result<(), Failure>
+where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    B: MessageBody,
+{
+    System::new().block_on(async {
+        let service = init_service(app).await;
+        for _ in 0..times {
+            let mut request = Request::new();
+            request.head_mut().uri = Uri::from_static("/");
+            let response = service.call(request).await;
+            let response = response.map_err(|error| Failure::from(error.to_string()))?;
+            if !response.status().is_success() {
+                return Err(format!("the answer is {}", response.status()).into());
+            }
+            let mut body = pin!(response.into_body());
+            while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+                black_box(chunk.is_ok());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Serves requests that query so many times each, under no monitoring.
+fn query_bare(queries: usize, requests: usize) -> Result<(), Failure> {
+    let connection = Box::new(SqliteConnection::establish(":memory:")?);
+    let app = App::new().configure(querying(connection, queries)?);
+    serve(app, requests)
+}
+
+/// Serves requests that query so many times each, with all that is recorded of that.
+fn query(queries: usize, requests: usize) -> Result<(), Failure> {
+    let vitals = Vitals::builder().build()?;
+    let pool = Pool::builder().max_size(1).test_on_check_out(false);
+    let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
+    let connection = vitals.instrument(pool).build(manager)?.get()?;
+    let app = App::new().configure(querying(connection, queries)?);
+    serve(app.wrap(vitals.http()), requests)
+}
+
+/// A route that selects so many times by the primary key.
+fn querying<C>(
+    mut connection: C,
+    queries: usize,
+) -> Result<impl FnOnce(&mut web::ServiceConfig), Failure>
+where
+    C: DerefMut<Target = SqliteConnection> + Send + 'static,
+{
+    connection.batch_execute(
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+         INSERT INTO items VALUES (1, 'one');",
+    )?;
+    let connection = web::Data::new(Mutex::new(connection));
+    let select = move |connection: web::Data<Mutex<C>>| async move {
+        let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..queries {
+            let item = items::table.find(black_box(1));
+            let item: (i32, String) =
+                (item.first(&mut **connection)).map_err(ErrorInternalServerError)?;
+            black_box(item);
+        }
+        Ok::<_, Error>(HttpResponse::Ok().body("hello"))
+    };
+    Ok(move |routes: &mut web::ServiceConfig| {
+        routes
+            .app_data(connection)
+            .route("/", web::get().to(select));
+    })
+}
+
+/// Writes a registry of latency series out, so many times.
+fn scrape(format: Format, times: usize) -> Result<(), Failure> {
+    let mut builder = Registry::builder(|| Duration::from_secs(1));
+    let descriptor =
+        Descriptor::new("latency_seconds", "A latency.", ["endpoint"]).unit(Unit::Seconds);
+    let family = builder.histogram(descriptor, &LATENCY_BUCKETS);
+    let registry = builder.build()?;
+    for endpoint in 0..SERIES {
+        let series = family.series([&format!("/endpoint/{endpoint}")]);
+        for observation in 0..50 {
+            series.observe(f64::from(observation) * 0.001);
+        }
+    }
+    for _ in 0..times {
+        black_box(registry.encode(format));
+    }
+    Ok(())
+}
