@@ -76,6 +76,7 @@ pub struct Server {
     ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
+    signals: Signals,
 }
 
 /// A bound socket, and the address it got.
@@ -90,6 +91,8 @@ impl Server {
     ///
     /// Panics outside a Tokio runtime.
     pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
+        // First: from when it tells its addresses, a signal lets it end well.
+        let signals = Signals::new()?;
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
@@ -109,6 +112,7 @@ impl Server {
             ops,
             public_listener,
             ops_listener,
+            signals,
         })
     }
 
@@ -137,9 +141,8 @@ impl Server {
     /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
-        let mut signals = Signals::new()?;
         let ops_state = self.ops.clone();
-        let (public, ops) = self.start()?;
+        let (public, ops, mut signals) = self.start()?;
         let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
         if let Some(ops) = ops {
@@ -163,7 +166,7 @@ impl Server {
     }
 
     /// Starts the workers of each listener.
-    fn start(self) -> io::Result<(Workers, Option<Workers>)> {
+    fn start(self) -> io::Result<(Workers, Option<Workers>, Signals)> {
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
@@ -208,7 +211,7 @@ impl Server {
         } = self.public_listener;
         let public = connection::listen(public, socket, reception, app)?.run();
         let Some(listener) = self.ops_listener else {
-            return Ok((public, None));
+            return Ok((public, None, self.signals));
         };
         let ops = self.ops;
         let documentation =
@@ -228,7 +231,7 @@ impl Server {
             on_connect: |_: &dyn Any, _: &mut Extensions| (),
         };
         let ops = connection::listen(ops, listener.socket, reception, app)?.run();
-        Ok((public, Some(ops)))
+        Ok((public, Some(ops), self.signals))
     }
 }
 
@@ -287,10 +290,16 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
+/// SIGXFSZ, for which Tokio has no name; the same number on every platform that it runs on.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
 /// The signals that ask the service to end.
+#[derive(Debug)]
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Taken so that it does not kill: a file at its limit is an error of whoever writes to it.
+    _file_size_exceeded: Signal,
 }
 
 impl Signals {
@@ -298,6 +307,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_size_exceeded: signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?,
         })
     }
 

@@ -40,11 +40,15 @@ pub(crate) fn command(directory: &Path) -> Command {
 /// Runs the binary to its end with these arguments; panics if it is still running after the bound of a start.
 pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let directory = TempDir::new().expect("a temporary directory");
-    let mut child = command(directory.path())
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .spawn()
-        .expect("the binary starts");
+    let mut command = command(directory.path());
+    command.args(arguments).envs(environment.iter().copied());
+    to_end(command).unwrap_or_else(|| panic!("{arguments:?} was accepted: the server runs"))
+}
+
+/// Runs a [`command`] to its end; `None`, and killed, if it is still running after the bound of a start.
+pub(crate) fn to_end(mut command: Command) -> Option<Output> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary starts");
     let deadline = Instant::now() + START_BOUND;
     while child
         .try_wait()
@@ -53,11 +57,12 @@ pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Ou
     {
         if Instant::now() > deadline {
             child.kill().expect("a running child can be killed");
-            panic!("{arguments:?} was accepted: the server runs");
+            child.wait().expect("a killed child can be waited for");
+            return None;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    child.wait_with_output().expect("the output can be read")
+    Some(child.wait_with_output().expect("the output can be read"))
 }
 
 /// The database of a server; gone when nobody holds it any more.

@@ -37,8 +37,9 @@ pub enum OpenError {
 
 /// Why the store could not do what it was asked.
 ///
-/// Nothing was written, except, it may be, where the database was lost on the way ([`StoreError::Unreachable`]) or did
-/// not answer in time ([`StoreError::Unanswered`]): there the write may have been the last thing that it did.
+/// Nothing was written, except, it may be, where the database was lost on the way ([`StoreError::Unreachable`]), did not
+/// answer in time ([`StoreError::Unanswered`]) or failed ([`StoreError::Database`], such as a log that was written and
+/// could not be synced): there the write may have been the last thing that it did.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection became free within the pool timeout, or too many waited for one already.

@@ -17,6 +17,10 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// The advisory lock that instances take turns by. Any number does that nobody else is likely to use: "vitals".
 const POSTGRES_LOCK: i64 = 0x76_69_74_61_6c_73;
 
+/// A write that changes nothing. SQLite begins a transaction for writing on a file that it may only read, too; so that is
+/// found out now, not at the first request.
+const SQLITE_WRITE: &str = "DELETE FROM __diesel_schema_migrations WHERE FALSE";
+
 /// Why the tables could not be brought up to date.
 #[derive(Debug)]
 pub(super) enum MigrationError {
@@ -35,17 +39,18 @@ impl From<DieselError> for MigrationError {
 /// Brings the tables up to date, all or nothing, and gives the number of migrations run.
 ///
 /// The transaction takes a lock first. So of two services that start on one database the second waits for the first
-/// and then finds nothing to do. SQLite's is the write lock: a file that cannot be written is found out now, not at the
-/// first request.
+/// and then finds nothing to do. SQLite's is the write lock.
 pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> {
     match connection {
         Connection::Postgres(connection) => connection.transaction(|connection| {
             connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})"))?;
             run_pending(connection, POSTGRES)
         }),
-        Connection::Sqlite(connection) => {
-            connection.immediate_transaction(|connection| run_pending(connection, SQLITE))
-        }
+        Connection::Sqlite(connection) => connection.immediate_transaction(|connection| {
+            let migrations = run_pending(connection, SQLITE)?;
+            connection.batch_execute(SQLITE_WRITE)?;
+            Ok(migrations)
+        }),
     }
 }
 
