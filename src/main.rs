@@ -22,7 +22,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // Nobody is left to be told that stderr is closed.
             drop(writeln!(io::stderr(), "actix-vitals: {error}."));
-            1
+            i32::from(error.exit_code())
         }
     };
     leave(status)

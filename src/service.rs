@@ -2,6 +2,7 @@
 //!
 //! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
 
+pub mod access;
 pub mod api;
 mod connection;
 pub mod server;

@@ -40,7 +40,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use self::farewell::CLOSE_TIMEOUT;
-pub(super) use self::handshake::{Handshake, Plain};
+pub(super) use self::handshake::Handshake;
+use self::handshake::Plain;
 use self::places::Places;
 use self::served::{End, Served};
 use self::state::State;
@@ -199,7 +200,7 @@ where
         if let Some(connections) = &self.connections {
             connections.refused(outcome);
         }
-        if H::IS_PLAIN && self.refusals.get() < MAX_REFUSALS {
+        if self.handshake.is_plain() && self.refusals.get() < MAX_REFUSALS {
             self.refusals.set(self.refusals.get() + 1);
             farewell::part::<Plain>(socket, &farewell::last_words(outcome, false)).await;
             self.refusals.set(self.refusals.get() - 1);

@@ -8,14 +8,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use actix_server::{Server as Workers, ServerBuilder, ServerHandle};
-use actix_web::dev::Extensions;
+use actix_web::dev::{Extensions, HttpServiceFactory};
+use actix_web::guard::fn_guard;
 use actix_web::{App, rt, web};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::access::{Access, Refusal};
 use super::api::{self, Api, BodyLimits, Documentation};
-use super::connection::{self, Plain, Reception};
-use super::settings::{LimitSettings, ServerSettings, Settings};
+use super::connection::{self, Reception};
+use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
 use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
 use crate::vitals::{BuildError, Vitals};
@@ -47,6 +49,9 @@ pub enum ServerError {
         /// What the system says.
         cause: io::Error,
     },
+    /// What was configured about access is not taken.
+    #[error(transparent)]
+    Access(#[from] Refusal),
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -64,6 +69,16 @@ pub enum ServerError {
     Interrupted,
 }
 
+impl ServerError {
+    /// The exit code to end with: a bad setting stays bad, so a supervisor need not try again.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Access(_) => EXIT_BAD_SETTING,
+            _ => 1,
+        }
+    }
+}
+
 /// The service, with its listeners bound and its database open, ready to run.
 ///
 /// Clients may connect from now on; they are answered once it runs.
@@ -71,12 +86,14 @@ pub enum ServerError {
 pub struct Server {
     settings: ServerSettings,
     limits: LimitSettings,
+    access: Access,
     vitals: Vitals,
     store: Store,
     ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
     signals: Signals,
+    hangups: Signal,
 }
 
 /// A bound socket, and the address it got.
@@ -93,6 +110,8 @@ impl Server {
     pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
         // First: from when it tells its addresses, a signal lets it end well.
         let signals = Signals::new()?;
+        let hangups = signal(SignalKind::hangup())?;
+        let access = Access::open(&settings.access, settings.server.ops_listen.is_some())?;
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
@@ -107,12 +126,14 @@ impl Server {
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,
+            access,
             vitals,
             store,
             ops,
             public_listener,
             ops_listener,
             signals,
+            hangups,
         })
     }
 
@@ -128,9 +149,11 @@ impl Server {
 
     /// Writes each address on one line, for a script to read.
     pub fn announce(&self, out: &mut impl io::Write) -> io::Result<()> {
-        writeln!(out, "listening on http://{}", self.address())?;
+        let scheme = self.access.public_encryption().scheme();
+        writeln!(out, "listening on {scheme}://{}", self.address())?;
         if let Some(address) = self.ops_address() {
-            writeln!(out, "ops listening on http://{address}")?;
+            let scheme = self.access.ops_encryption().scheme();
+            writeln!(out, "ops listening on {scheme}://{address}")?;
         }
         out.flush()
     }
@@ -142,6 +165,8 @@ impl Server {
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
         let ops_state = self.ops.clone();
+        let ops_address = self.ops_address().unwrap_or(self.address());
+        self.access.warn_of_open_doors(ops_address);
         let (public, ops, mut signals) = self.start()?;
         let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
@@ -165,8 +190,9 @@ impl Server {
         }
     }
 
-    /// Starts the workers of each listener.
+    /// Starts the workers of each listener, and has an eye on the files that tell who may enter.
     fn start(self) -> io::Result<(Workers, Option<Workers>, Signals)> {
+        rt::spawn(self.access.clone().keep_current(self.hangups));
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
@@ -187,19 +213,21 @@ impl Server {
         };
         let on_connect = vitals.on_connect();
         let connections = vitals.connections().clone();
+        let access = self.access.clone();
         let app = move || {
             App::new()
                 .configure(|routes| {
                     if let Some(ops) = &shared_ops {
-                        ops.configure(routes);
+                        routes.service(guarded(ops, &access));
                     }
                     api.configure(routes);
                 })
+                .wrap(access.headers())
                 // The outermost, so that nothing escapes it.
                 .wrap(vitals.http())
         };
         let reception = Reception {
-            handshake: Plain,
+            handshake: self.access.public_encryption(),
             limits: self.limits,
             connections: Some(connections),
             on_connect,
@@ -216,15 +244,19 @@ impl Server {
         let ops = self.ops;
         let documentation =
             Documentation::of(api::Listener::Operators(public_address), body_limits);
+        let access = self.access;
+        let encryption = access.ops_encryption();
         let app = move || {
             App::new()
                 .configure(|routes| ops.configure(routes))
                 .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
+                .wrap(access.gate())
+                .wrap(access.headers())
         };
         let ops = workers(&settings, Some(OPS_WORKERS));
         let reception = Reception {
-            handshake: Plain,
+            handshake: encryption,
             limits: self.limits,
             // Those are the operators', not the service's.
             connections: None,
@@ -233,6 +265,14 @@ impl Server {
         let ops = connection::listen(ops, listener.socket, reception, app)?.run();
         Ok((public, Some(ops), self.signals))
     }
+}
+
+/// The operators' endpoints among others: where a path is one of theirs, nothing is reached but through the gate.
+fn guarded(ops: &Ops, access: &Access) -> impl HttpServiceFactory + use<> {
+    web::scope("")
+        .guard(fn_guard(|request| Ops::serves(request.head().uri.path())))
+        .wrap(access.gate())
+        .configure(|routes| ops.configure(routes))
 }
 
 /// Threads to serve a listener: that many, or one for each core.

@@ -15,6 +15,7 @@ mod values;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub use postgres_url::PostgresUrl;
 pub use values::{LatencyBuckets, LogFilter, LogFormat};
 
 /// The exit code of a bad setting.
-const EXIT_BAD_SETTING: u8 = 2;
+pub(super) const EXIT_BAD_SETTING: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +61,9 @@ pub struct Settings {
     /// What a client may take its time for, and how much it may have.
     #[command(flatten)]
     pub limits: LimitSettings,
+    /// Who may connect and enter, and over what.
+    #[command(flatten)]
+    pub access: AccessSettings,
     /// The database and the pool of connections to it.
     #[command(flatten)]
     pub database: DatabaseSettings,
@@ -135,6 +139,31 @@ pub struct LimitSettings {
     /// How deep the arrays and objects of a request's JSON may be nested; deeper, it is told 400
     #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::json_depth)]
     pub json_depth: usize,
+}
+
+/// Who may connect and enter, and over what. The files are read again when they change, and at SIGHUP.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Access")]
+pub struct AccessSettings {
+    /// Web configuration of the operators' endpoints, as Prometheus' exporters have it: TLS, basic authentication, headers
+    #[arg(long, env = "VITALS_WEB_CONFIG", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+
+    /// File with a token that opens the operators' endpoints (Authorization: Bearer)
+    #[arg(long, env = "VITALS_OPS_TOKEN_FILE", value_name = "FILE")]
+    pub ops_token_file: Option<PathBuf>,
+
+    /// Answer /livez without credentials, for a supervisor that has none
+    #[arg(long, env = "VITALS_OPEN_LIVEZ", value_parser = values::switch)]
+    pub open_livez: bool,
+
+    /// Certificate of the address to serve on, in PEM, with those that lead to its authority: serve HTTPS
+    #[arg(long, env = "VITALS_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate, in PEM
+    #[arg(long, env = "VITALS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// The database and the pool of connections to it.

@@ -39,20 +39,12 @@ const OPS_BUCKETS: [f64; 10] = [
 /// Whether an endpoint is one of these, or of the pages about the API: its requests are the operator's, not the
 /// service's.
 pub(crate) fn is_ops(endpoint: &str) -> bool {
-    const FIRST_SEGMENTS: [&str; 8] = [
-        "metrics",
-        "livez",
-        "readyz",
-        "health",
-        "ops",
-        "dashboard",
-        "docs",
-        "openapi.json",
-    ];
-    let mut segments = endpoint.split('/').skip(1);
-    segments
-        .next()
-        .is_some_and(|first| FIRST_SEGMENTS.contains(&first))
+    Ops::serves(endpoint) || matches!(first_segment(endpoint), "docs" | "openapi.json")
+}
+
+/// What stands between the first two slashes of a path, or behind the only one.
+fn first_segment(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
 }
 
 /// What the live page shows: the families of the recorders, and the requests that are worth a look.
@@ -163,6 +155,16 @@ impl Ops {
         if let Some(dashboard) = &self.dashboard {
             dashboard.close();
         }
+    }
+
+    /// Whether a path is one of these endpoints, or stands below one: whatever is mounted, and nothing else, is there.
+    ///
+    /// For a service that mounts them among its own routes, in a scope with a middleware of their own.
+    pub fn serves(path: &str) -> bool {
+        matches!(
+            first_segment(path),
+            "metrics" | "livez" | "readyz" | "health" | "ops" | "dashboard"
+        )
     }
 
     /// Mounts the endpoints.

@@ -15,7 +15,7 @@ pub(in crate::service) trait Handshake: Clone + Send + 'static {
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
     /// Whether what passes over the socket is HTTP itself, so that a client may be told there why it is turned away.
-    const IS_PLAIN: bool = false;
+    fn is_plain(&self) -> bool;
 
     /// Shakes hands. The protocol is what both sides agreed on, or `None` where the first bytes will tell.
     fn shake(
@@ -29,12 +29,14 @@ pub(in crate::service) trait Handshake: Clone + Send + 'static {
 
 /// No handshake: HTTP in plain sight, its version told by the first bytes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::service) struct Plain;
+pub(super) struct Plain;
 
 impl Handshake for Plain {
     type Stream = TcpStream;
 
-    const IS_PLAIN: bool = true;
+    fn is_plain(&self) -> bool {
+        true
+    }
 
     async fn shake(&self, socket: TcpStream) -> io::Result<(TcpStream, Option<Protocol>)> {
         Ok((socket, None))

@@ -26,6 +26,11 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.server.workers, None);
     assert_eq!(settings.limits.body_limit, 65_536);
     assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(30));
+    assert_eq!(settings.access.web_config, None);
+    assert_eq!(settings.access.ops_token_file, None);
+    assert!(!settings.access.open_livez);
+    assert_eq!(settings.access.tls_cert, None);
+    assert_eq!(settings.access.tls_key, None);
     assert_eq!(
         settings.database.url,
         DatabaseUrl::Sqlite(SqliteLocation::File("vitals.db".into()))
@@ -51,6 +56,11 @@ fn every_flag_is_taken() {
         "--workers=3",
         "--body-limit=1MiB",
         "--shutdown-timeout=1m30s",
+        "--web-config=web.yml",
+        "--ops-token-file=token",
+        "--open-livez",
+        "--tls-cert=cert.pem",
+        "--tls-key=key.pem",
         "--database-url=:memory:",
         "--pool-size=2",
         "--pool-timeout=500ms",
@@ -74,6 +84,11 @@ fn every_flag_is_taken() {
     assert_eq!(settings.server.workers, Some(3));
     assert_eq!(settings.limits.body_limit, 1_048_576);
     assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(90));
+    assert_eq!(settings.access.web_config, Some("web.yml".into()));
+    assert_eq!(settings.access.ops_token_file, Some("token".into()));
+    assert!(settings.access.open_livez);
+    assert_eq!(settings.access.tls_cert, Some("cert.pem".into()));
+    assert_eq!(settings.access.tls_key, Some("key.pem".into()));
     assert_eq!(
         settings.database.url,
         DatabaseUrl::Sqlite(SqliteLocation::Memory)
