@@ -10,20 +10,20 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
+.PHONY: help run test lint features doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
 	@scripts/test-tools.sh
-	$(CARGO) build --quiet $(OPENSSL)
+	$(CARGO) build --quiet --features service $(OPENSSL)
 	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
-	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
+	$(CARGO) run --quiet --features service $(OPENSSL) -- $(ARGS)
 
-test: lint doc-check tests instructions ## Everything that must hold before a change is kept.
+test: lint features doc-check tests instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -35,8 +35,11 @@ lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
 
+features: ## Every combination of features that makes sense compiles; warnings are errors.
+	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/features.sh
+
 doc-check: ## The library's documentation; warnings are errors.
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --features service --quiet $(OPENSSL)
 
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
