@@ -10,20 +10,20 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint features doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
+.PHONY: help run test lint doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
 	@scripts/test-tools.sh
-	$(CARGO) build --quiet --features service $(OPENSSL)
+	$(CARGO) build --quiet $(OPENSSL)
 	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
-	$(CARGO) run --quiet --features service $(OPENSSL) -- $(ARGS)
+	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
-test: lint features doc-check tests instructions ## Everything that must hold before a change is kept.
+test: lint doc-check tests instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -35,11 +35,8 @@ lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
 
-features: ## Every combination of features that makes sense compiles; warnings are errors.
-	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/features.sh
-
 doc-check: ## The library's documentation; warnings are errors.
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --features service --quiet $(OPENSSL)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
 
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
@@ -68,9 +65,11 @@ accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and wr
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
 # What takes long, each part on a line of its own.
-soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills.
+soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 100,000 mutants, 500 slow clients.
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
+	VITALS_MUTANTS=100000 $(SOAK) --test limits -- --nocapture mutants
+	VITALS_SLOW_RATIO=200 $(SOAK) --release --test limits -- --nocapture --test-threads=1 slow::
 
 browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh

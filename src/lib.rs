@@ -8,7 +8,7 @@
 //! - [`registry`]: families of series, and the formats that they are written in
 //!
 //! ```no_run
-//! use actix_vitals::Vitals;
+//! use actix_vitals::{Vitals, vitals::ops::{Health, Ops, ScrapeSettings}};
 //! use actix_web::{App, HttpResponse, HttpServer, web};
 //! use diesel::{RunQueryDsl, SqliteConnection, r2d2::{ConnectionManager, Pool}, sql_query};
 //!
@@ -18,6 +18,8 @@
 //! let pool = vitals
 //!     .instrument(Pool::builder().max_size(10))
 //!     .build(ConnectionManager::<SqliteConnection>::new("orders.db"))?;
+//! let health = Health::new(async || Ok(()));
+//! let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?;
 //!
 //! HttpServer::new(move || {
 //!     let orders = async |pool: web::Data<actix_vitals::vitals::database::Pool<SqliteConnection>>| {
@@ -29,7 +31,7 @@
 //!     App::new()
 //!         .app_data(web::Data::new(pool.clone()))
 //!         .route("/carts", web::delete().to(orders))
-//!         .configure(vitals.ops())
+//!         .configure(|config| ops.configure(config))
 //!         .wrap(vitals.http())
 //! })
 //! .bind("127.0.0.1:8000")?
@@ -40,7 +42,6 @@
 //! ```
 
 pub mod registry;
-#[cfg(feature = "service")]
 pub mod service;
 pub mod vitals;
 

@@ -19,7 +19,7 @@ use super::api::{self, Api, BodyLimits, Documentation};
 use super::connection::{self, Reception};
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
-use crate::vitals::ops::{self, ProbeError};
+use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
 use crate::vitals::{BuildError, Vitals};
 
 /// Connections that may wait to be accepted, of each listener.
@@ -58,6 +58,9 @@ pub enum ServerError {
     /// The metrics cannot be set up.
     #[error("The metrics cannot be set up: {0}")]
     Vitals(#[from] BuildError),
+    /// The operators' endpoints cannot be set up.
+    #[error("The operators' endpoints cannot be set up: {0}")]
+    Ops(#[from] OpsError),
     /// Threads or signal handlers could not be set up, or the accept loop broke.
     #[error("The server failed: {0}")]
     Failed(#[from] io::Error),
@@ -86,6 +89,7 @@ pub struct Server {
     access: Access,
     vitals: Vitals,
     store: Store,
+    ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
     signals: Signals,
@@ -111,13 +115,21 @@ impl Server {
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
-        check_health(&vitals, &store);
+        let health = health_of(&store);
+        let page = DashboardSettings {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?
+            .with_statements(vitals.statements())
+            .with_dashboard(page, vitals.watched())?;
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,
             access,
             vitals,
             store,
+            ops,
             public_listener,
             ops_listener,
             signals,
@@ -152,7 +164,7 @@ impl Server {
     /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
-        let vitals = self.vitals.clone();
+        let ops_state = self.ops.clone();
         let ops_address = self.ops_address().unwrap_or(self.address());
         self.access.warn_of_open_doors(ops_address);
         let (public, ops, mut signals) = self.start()?;
@@ -168,7 +180,7 @@ impl Server {
             // It ends by itself only when it fails.
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
-        vitals.drain();
+        ops_state.drain();
         tokio::select! {
             () = stop(handles) => {
                 tracing::info!("stopped");
@@ -184,7 +196,7 @@ impl Server {
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
-        let shared_ops = self.ops_listener.is_none().then(|| vitals.ops());
+        let shared_ops = self.ops_listener.is_none().then(|| self.ops.clone());
         let scope = match &self.ops_listener {
             Some(_) => api::Listener::Public,
             None => api::Listener::Shared,
@@ -199,20 +211,20 @@ impl Server {
             documentation: Documentation::of(scope, body_limits),
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
-        let (monitor, on_connect) = (vitals.http(), vitals.on_connect());
+        let on_connect = vitals.on_connect();
         let connections = vitals.connections().clone();
         let access = self.access.clone();
         let app = move || {
             App::new()
                 .configure(|routes| {
                     if let Some(ops) = &shared_ops {
-                        routes.service(guarded(ops.clone(), &access));
+                        routes.service(guarded(ops, &access));
                     }
                     api.configure(routes);
                 })
                 .wrap(access.headers())
                 // The outermost, so that nothing escapes it.
-                .wrap(monitor.clone())
+                .wrap(vitals.http())
         };
         let reception = Reception {
             handshake: self.access.public_encryption(),
@@ -229,13 +241,14 @@ impl Server {
         let Some(listener) = self.ops_listener else {
             return Ok((public, None, self.signals));
         };
+        let ops = self.ops;
         let documentation =
             Documentation::of(api::Listener::Operators(public_address), body_limits);
         let access = self.access;
         let encryption = access.ops_encryption();
         let app = move || {
             App::new()
-                .configure(vitals.ops())
+                .configure(|routes| ops.configure(routes))
                 .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
                 .wrap(access.gate())
@@ -255,14 +268,11 @@ impl Server {
 }
 
 /// The operators' endpoints among others: where a path is one of theirs, nothing is reached but through the gate.
-fn guarded<F>(ops: F, access: &Access) -> impl HttpServiceFactory + use<F>
-where
-    F: FnOnce(&mut web::ServiceConfig),
-{
+fn guarded(ops: &Ops, access: &Access) -> impl HttpServiceFactory + use<> {
     web::scope("")
-        .guard(fn_guard(|request| ops::serves(request.head().uri.path())))
+        .guard(fn_guard(|request| Ops::serves(request.head().uri.path())))
         .wrap(access.gate())
-        .configure(ops)
+        .configure(|routes| ops.configure(routes))
 }
 
 /// Threads to serve a listener: that many, or one for each core.
@@ -276,11 +286,10 @@ fn workers(settings: &ServerSettings, count: Option<usize>) -> ServerBuilder {
     }
 }
 
-/// Has the store say whether it is healthy: what keeps it from reading from its database is told without any detail of
-/// that.
-fn check_health(vitals: &Vitals, store: &Store) {
+/// Health that is the store's: what keeps it from reading from its database is told without any detail of that.
+fn health_of(store: &Store) -> Health {
     let store = store.clone();
-    vitals.check_health(move || {
+    Health::new(move || {
         let store = store.clone();
         async move {
             store.probe().await.map_err(|error| {
@@ -288,7 +297,7 @@ fn check_health(vitals: &Vitals, store: &Store) {
                 ProbeError("the database did not answer".to_owned())
             })
         }
-    });
+    })
 }
 
 /// Stops the servers, one after the other: the operators' last, so that they can watch until the end.

@@ -25,6 +25,7 @@ pub(super) struct TimedPayload {
     payload: Payload,
     state: Rc<State>,
     bytes: u64,
+    has_ended: bool,
     waiting: Option<Waiting>,
 }
 
@@ -39,6 +40,7 @@ impl TimedPayload {
             payload,
             state,
             bytes: 0,
+            has_ended: false,
             waiting: None,
         }
     }
@@ -70,14 +72,25 @@ impl Stream for TimedPayload {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Poll::Ready(part) = Pin::new(&mut self.payload).poll_next(context) else {
+            self.state.body_awaited();
             ready!(self.poll_deadline(context));
             self.state.fail(ConnectionOutcome::BodyTimeout);
             let error = io::Error::from(io::ErrorKind::TimedOut);
             return Poll::Ready(Some(Err(PayloadError::Io(error))));
         };
-        if let Some(Ok(bytes)) = &part {
-            self.bytes += bytes.len() as u64;
+        match &part {
+            Some(Ok(bytes)) => self.bytes += bytes.len() as u64,
+            Some(Err(_)) => (),
+            None => self.has_ended = true,
         }
         Poll::Ready(part)
+    }
+}
+
+impl Drop for TimedPayload {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.state.body_given_up();
+        }
     }
 }

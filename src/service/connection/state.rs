@@ -6,6 +6,7 @@
 //! but at its end.
 
 use std::cell::{Cell, RefCell};
+use std::task::Waker;
 
 use tokio::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ use crate::vitals::http::ConnectionOutcome;
 /// Requests of one connection that are served at a time. HTTP/1 has one; no client of HTTP/2 needs as many.
 const MAX_STREAMS: usize = 256;
 
+/// Bytes that are read while a request is served and nobody waits for them: what a client has sent ahead. The protocol
+/// must never be full: it would ask for room again and again, and keep the worker busy with nothing else.
+const MAX_BYTES_AHEAD: usize = 32 * 1024;
+
 /// The shortest header, with its end of line: what a head of few bytes can have only few of.
 const SHORTEST_HEADER_BYTES: usize = 4;
 
@@ -22,7 +27,6 @@ const SHORTEST_HEADER_BYTES: usize = 4;
 const DRAINING_TICK: Duration = Duration::from_millis(50);
 
 /// What is known of a connection.
-#[derive(Debug)]
 pub(super) struct State {
     limits: LimitSettings,
     /// HTTP/2: requests stand beside each other.
@@ -33,6 +37,12 @@ pub(super) struct State {
     head_since: Cell<Option<Instant>>,
     /// Bytes that were read and that no request has claimed; of HTTP/1 only.
     unclaimed_bytes: Cell<usize>,
+    /// Bytes that were read while a request was served, and that nobody has waited for; of HTTP/1 only.
+    bytes_ahead: Cell<usize>,
+    /// Who reads again once that has changed.
+    parked: Cell<Option<Waker>>,
+    /// Whether a body was given up, so that what is read is the rest of it.
+    is_discarding: Cell<bool>,
     /// The last bytes that were read.
     tail: Cell<[u8; 4]>,
     /// Whether the request in service has a body, so that what is read meanwhile may belong to it.
@@ -66,6 +76,9 @@ impl State {
             idle_since: Cell::new(accepted),
             head_since: Cell::new(Some(accepted)),
             unclaimed_bytes: Cell::new(0),
+            bytes_ahead: Cell::new(0),
+            parked: Cell::new(None),
+            is_discarding: Cell::new(false),
             tail: Cell::new([0; 4]),
             has_body: Cell::new(false),
             is_pipelined: Cell::new(false),
@@ -84,13 +97,38 @@ impl State {
         self.limits.body_timeout
     }
 
+    /// Whether enough was read that is of no use yet. The reader must then [park](Self::park).
+    pub(super) fn is_full(&self) -> bool {
+        if self.is_multiplexed || self.is_discarding.get() {
+            return false;
+        }
+        match self.in_service.get() {
+            0 => self.unclaimed_bytes.get() > self.limits.max_header_bytes,
+            _ => self.bytes_ahead.get() >= MAX_BYTES_AHEAD,
+        }
+    }
+
+    /// Keeps the reader until there is use for what it reads.
+    pub(super) fn park(&self, reader: &Waker) {
+        self.parked.set(Some(reader.clone()));
+    }
+
+    fn unpark(&self) {
+        if let Some(reader) = self.parked.take() {
+            reader.wake();
+        }
+    }
+
     /// These bytes were read.
     pub(super) fn read(&self, bytes: &[u8]) {
-        if self.is_multiplexed {
+        if self.is_multiplexed || self.is_discarding.get() {
             return;
         }
-        self.unclaimed_bytes
-            .set(self.unclaimed_bytes.get().saturating_add(bytes.len()));
+        let add = |count: &Cell<usize>| count.set(count.get().saturating_add(bytes.len()));
+        add(&self.unclaimed_bytes);
+        if self.in_service.get() > 0 {
+            add(&self.bytes_ahead);
+        }
         let mut tail = self.tail.get();
         let kept = bytes.len().min(tail.len());
         tail.copy_within(kept.., 0);
@@ -122,6 +160,8 @@ impl State {
         let in_service = self.in_service.get();
         self.in_service.set(in_service + 1);
         self.head_since.set(None);
+        self.is_discarding.set(false);
+        self.unpark();
         let was_pipelined = self.is_pipelined.get();
         if !self.is_multiplexed {
             let is_clean = !has_body && ends_a_head(self.tail.get());
@@ -163,6 +203,18 @@ impl State {
         if left == 0 {
             self.idle_since.set(Instant::now());
         }
+    }
+
+    /// Somebody waits for the rest of a body: all that was read of it was of use.
+    pub(super) fn body_awaited(&self) {
+        self.bytes_ahead.set(0);
+        self.unpark();
+    }
+
+    /// Nobody wants the rest of a body.
+    pub(super) fn body_given_up(&self) {
+        self.is_discarding.set(true);
+        self.unpark();
     }
 
     /// An answer has handed on a part, and waits for room. To be taken back with [`State::resume`].
@@ -210,8 +262,14 @@ impl State {
     /// To be called when nothing can go on without the peer or a request's handler. Fails where the head that is being
     /// read is too large already.
     pub(super) fn settle(&self) -> Result<(), ConnectionOutcome> {
+        if self.in_service.get() > 0 {
+            return Ok(());
+        }
         let unclaimed = self.unclaimed_bytes.get();
-        if unclaimed == 0 || self.in_service.get() > 0 {
+        if self.bytes_ahead.take() > 0 {
+            self.unpark();
+        }
+        if unclaimed == 0 {
             return Ok(());
         }
         if unclaimed > self.limits.max_header_bytes {
@@ -273,3 +331,6 @@ impl State {
 fn ends_a_head(tail: [u8; 4]) -> bool {
     tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n")
 }
+
+#[cfg(test)]
+mod tests;

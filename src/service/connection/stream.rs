@@ -100,6 +100,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.state.is_full() {
+            self.state.park(context.waker());
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = if self.first.is_empty() {
             self.inner()?.poll_read(context, buffer)

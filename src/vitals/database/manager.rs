@@ -105,8 +105,7 @@ where
     }
 }
 
-/// Has the connection's recorder look away, or back.
-pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
+fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
     if let Some(recorder) = Recorder::of(connection) {
         recorder.mute(muted);
     }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::vitals::{
@@ -11,12 +12,12 @@ use crate::vitals::{
 };
 
 /// Statements that are told unless more are asked for.
-pub const DEFAULT_LIMIT: usize = 50;
+pub(crate) const DEFAULT_LIMIT: usize = 50;
 /// Most statements that can be asked for.
-pub const MOST: usize = 1000;
+pub(crate) const MOST: usize = 1000;
 
 /// The values of `sort`; by the first, unless asked for otherwise.
-pub const ORDERS: [(&str, Order); 5] = [
+pub(crate) const ORDERS: [(&str, Order); 5] = [
     ("total", Order::Total),
     ("mean", Order::Mean),
     ("calls", Order::Calls),
@@ -65,7 +66,7 @@ impl From<StatementReport> for Entry {
 }
 
 fn rfc_3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements first; by total time and

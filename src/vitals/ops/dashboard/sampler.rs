@@ -8,11 +8,9 @@ use std::collections::HashMap;
 use super::tick::{
     CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
 };
-#[cfg(feature = "database")]
-use crate::vitals::database;
 use crate::{
     registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry},
-    vitals::{attendance::Attendance, http::UNMATCHED},
+    vitals::{attendance::Attendance, database, http::UNMATCHED},
 };
 
 /// The levels of the process, as the page calls them.
@@ -152,7 +150,6 @@ pub(crate) struct Sources {
     /// All series together.
     pub(crate) waiters: Option<Family<Gauge, 1>>,
     /// How full the pools are.
-    #[cfg(feature = "database")]
     pub(crate) pools: Option<database::Levels>,
     /// How late event loops are.
     pub(crate) lag: Option<Family<Histogram, 0>>,
@@ -173,7 +170,6 @@ pub(super) struct Sampler {
     lag: Followed<Histogram, HistogramSnapshot, 0>,
     in_progress: Option<Family<Gauge, 2>>,
     waiters: Option<Family<Gauge, 1>>,
-    #[cfg(feature = "database")]
     pools: Option<database::Levels>,
     cpu_seconds: Option<f64>,
 }
@@ -198,7 +194,6 @@ impl Sampler {
             lag: Followed::new(sources.lag),
             in_progress: sources.in_progress,
             waiters: sources.waiters,
-            #[cfg(feature = "database")]
             pools: sources.pools,
             cpu_seconds: None,
         };
@@ -308,7 +303,6 @@ impl Sampler {
                 set(name, whole(level));
             }
         }
-        #[cfg(feature = "database")]
         if let Some(pools) = self.pools.as_ref().and_then(database::Levels::sum) {
             set("pool_used", pools.checked_out);
             set("pool_idle", pools.idle);

@@ -1,0 +1,224 @@
+//! What is due when, as seen from the state alone: no socket, no protocol.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::*;
+
+const HEAD: Duration = Duration::from_secs(1);
+const RESPONSE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(3);
+
+const SMALL: (usize, usize) = (1, 50);
+const LARGE: (usize, usize) = (1, 2000);
+
+fn limits() -> LimitSettings {
+    LimitSettings {
+        head_timeout: HEAD,
+        body_timeout: Duration::from_secs(9),
+        response_timeout: RESPONSE,
+        idle_timeout: IDLE,
+        max_connections: 1,
+        max_connections_per_address: 1,
+        max_headers: 10,
+        max_header_bytes: 1024,
+        body_limit: 1024,
+        json_depth: 1,
+    }
+}
+
+fn http_1() -> State {
+    State::new(limits(), false, Instant::now())
+}
+
+/// What the connection is waited for, and for how long from now on, to the second.
+fn waits(state: &State) -> Option<(u64, ConnectionOutcome)> {
+    let (deadline, outcome) = state.waiting()?;
+    let left = deadline - Instant::now() + Duration::from_millis(500);
+    Some((left.as_secs(), outcome))
+}
+
+/// Reads and serves a request without a body.
+fn serve(state: &State, bytes: &[u8]) {
+    state.read(bytes);
+    state.begin(false, || SMALL).unwrap();
+    state.end();
+    state.settle().unwrap();
+}
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
+    let state = http_1();
+    assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
+    state.read(b"GET / HTTP/1.1\r\n");
+    state.settle().unwrap();
+    assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
+    state.read(b"\r\n");
+    state.begin(false, || SMALL).unwrap();
+    assert_eq!(waits(&state), None);
+    state.end();
+    state.settle().unwrap();
+    assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
+    state.read(b"G");
+    state.settle().unwrap();
+    assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
+}
+
+#[test]
+fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
+    let state = http_1();
+    for piece in ["GET / HTTP/1.1\r\nHost: x\r", "\n", "\r", "\n"] {
+        state.read(piece.as_bytes());
+    }
+    state.begin(false, || SMALL).unwrap();
+    state.end();
+    state.settle().unwrap();
+    assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
+}
+
+#[test]
+fn half_a_head_behind_a_whole_one_is_waited_for_as_a_head() {
+    let state = http_1();
+    serve(&state, b"GET / HTTP/1.1\r\n\r\nGET /");
+    assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
+}
+
+#[test]
+fn the_rest_of_a_body_is_no_head() {
+    let state = http_1();
+    state.read(b"POST / HTTP/1.1\r\n\r\n{");
+    state.begin(true, || SMALL).unwrap();
+    state.body_given_up();
+    state.end();
+    state.read(&[b'x'; 5000]);
+    assert_eq!(state.settle(), Ok(()));
+    assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
+}
+
+#[test]
+fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
+    let state = http_1();
+    state.read(b"GET / HTTP/1.1\r\n\r\n");
+    state.begin(false, || SMALL).unwrap();
+    state.blocked();
+    assert_eq!(waits(&state), Some((2, ConnectionOutcome::ResponseTimeout)));
+    state.wrote();
+    assert_eq!(waits(&state), None);
+}
+
+#[test]
+fn of_answers_without_room_the_first_to_wait_is_due_first() {
+    let state = State::new(limits(), true, Instant::now());
+    state.begin(true, || SMALL).unwrap();
+    state.begin(true, || SMALL).unwrap();
+    let first = state.stall();
+    let second = state.stall();
+    assert_ne!(first, second);
+    let both = state.waiting().unwrap().0;
+    state.resume(first);
+    assert!(state.waiting().unwrap().0 >= both);
+    state.resume(second);
+    assert!(state.waiting().is_none());
+    assert_eq!(state.stall(), first, "a place is used again");
+}
+
+#[test]
+fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measured() {
+    let measured = |state: &State, bytes: &[u8]| {
+        state.read(bytes);
+        let begun = state.begin(false, || LARGE);
+        state.end();
+        begun
+    };
+    assert_eq!(
+        measured(&http_1(), b"GET /\r\n\r\n"),
+        Ok(()),
+        "it was measured"
+    );
+    let refused = Err(Refusal::HeadersTooLarge);
+    assert_eq!(measured(&http_1(), &[b'x'; 2000]), refused);
+    let state = http_1();
+    serve(&state, b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+    assert_eq!(measured(&state, b""), refused);
+    let many = http_1();
+    many.read(&[b'x'; 200]);
+    assert_eq!(many.begin(false, || (11, 200)), refused);
+}
+
+#[test]
+fn half_a_head_is_refused_once_it_is_too_large() {
+    let state = http_1();
+    state.read(&[b'x'; 1024]);
+    assert_eq!(state.settle(), Ok(()));
+    state.read(b"x");
+    assert!(state.is_full());
+    assert_eq!(state.settle(), Err(ConnectionOutcome::HeadersTooLarge));
+}
+
+#[test]
+fn the_reader_stops_ahead_of_a_request_and_goes_on_behind_it() {
+    let state = http_1();
+    let woken = Arc::new(Count(AtomicUsize::new(0)));
+    state.read(b"GET / HTTP/1.1\r\n\r\n");
+    state.begin(false, || SMALL).unwrap();
+    while !state.is_full() {
+        state.read(&[b'x'; 1000]);
+    }
+    state.park(&Arc::clone(&woken).into());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    state.end();
+    // What was sent ahead is claimed by the requests that it was.
+    state.begin(false, || SMALL).unwrap();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(state.is_full(), "it may still be there");
+    state.end();
+    state.read(b"\r\n\r\n");
+    state.begin(false, || SMALL).unwrap();
+    state.end();
+    state.settle().unwrap();
+    assert!(!state.is_full());
+}
+
+#[test]
+fn the_reader_goes_on_for_who_waits_for_a_body() {
+    let state = http_1();
+    let woken = Arc::new(Count(AtomicUsize::new(0)));
+    state.begin(true, || SMALL).unwrap();
+    state.read(&vec![b'x'; MAX_BYTES_AHEAD]);
+    assert!(state.is_full());
+    state.park(&Arc::clone(&woken).into());
+    state.body_awaited();
+    assert!(!state.is_full());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn no_deadline_is_missed_by_asking_when_it_says() {
+    let state = http_1();
+    let now = Instant::now();
+    assert!(state.check(now).unwrap() <= now + HEAD);
+    let late = now + HEAD + Duration::from_millis(10);
+    assert_eq!(state.check(late), Err(ConnectionOutcome::HeadTimeout));
+    state.begin(false, || SMALL).unwrap();
+    assert!(state.check(late).unwrap() <= late + HEAD);
+}
+
+#[test]
+fn at_a_shutdown_it_ends_with_its_last_request() {
+    let state = State::new(limits(), true, Instant::now());
+    let now = Instant::now();
+    state.begin(false, || SMALL).unwrap();
+    state.drain();
+    assert_eq!(state.check(now), Ok(now + DRAINING_TICK));
+    state.end();
+    assert_eq!(state.check(now), Err(ConnectionOutcome::Closed));
+}

@@ -1,0 +1,157 @@
+//! The same over HTTP/2, where requests stand beside each other on one connection.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::{Request, StatusCode};
+use reqwest::Method;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::GRACE;
+use crate::guarded::{BOUND, Guarded};
+
+/// Starts to speak HTTP/2; each answer gets room for so many bytes, and for more when they are read.
+async fn speak(authority: &str, window: u32) -> (SendRequest<Bytes>, JoinHandle<Instant>) {
+    let stream = TcpStream::connect(authority).await.expect("a connection");
+    let (requests, connection) = Builder::new()
+        .initial_window_size(window)
+        .handshake(stream)
+        .await
+        .expect("HTTP/2");
+    let ended = tokio::spawn(async move {
+        let _closed_or_reset = connection.await;
+        Instant::now()
+    });
+    (requests, ended)
+}
+
+fn get(authority: &str, path: &str) -> Request<()> {
+    let url = format!("http://{authority}{path}");
+    Request::get(url).body(()).expect("a request")
+}
+
+/// When the connection ended, which it must.
+async fn end(ended: JoinHandle<Instant>) -> Instant {
+    let ended = timeout(BOUND, ended).await.expect("the server ends it");
+    ended.expect("no panic")
+}
+
+#[tokio::test]
+async fn without_a_request_the_connection_ends() {
+    let guarded = Guarded::start(&["--head-timeout=500ms", "--idle-timeout=1s"]);
+    let authority = guarded.server.authority();
+
+    let began = Instant::now();
+    let (_requests, silent) = speak(authority, 65_535).await;
+    let silent = end(silent).await - began;
+    assert!(silent < Duration::from_millis(500) + GRACE, "{silent:?}");
+
+    let (mut requests, idle) = speak(authority, 65_535).await;
+    let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    let answered = Instant::now();
+    let idle = end(idle).await - answered;
+    assert!(idle > Duration::from_millis(900), "{idle:?}");
+    assert!(idle < Duration::from_secs(1) + GRACE, "{idle:?}");
+
+    guarded.wait_for_quiet().await;
+    assert_eq!(guarded.ended("head_timeout").await, 1);
+    assert_eq!(guarded.ended("idle").await, 1);
+}
+
+#[tokio::test]
+async fn a_late_body_ends_its_request_and_not_its_connection() {
+    let guarded = Guarded::start(&["--body-timeout=500ms"]);
+    let authority = guarded.server.authority();
+    let (mut requests, _connection) = speak(authority, 65_535).await;
+    let post = Request::post(format!("http://{authority}/data"))
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let (answer, _body) = requests.send_request(post, false).unwrap();
+    let answer = timeout(BOUND, answer).await.expect("an answer").unwrap();
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_answer_without_room_ends_the_connection() {
+    let guarded = Guarded::start(&["--response-timeout=1s", "--head-timeout=5s"]);
+    let message = "x".repeat(10_000);
+    let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
+    guarded.server.send(Method::POST, "/data", &item).await;
+    let authority = guarded.server.authority();
+    let (mut requests, ended) = speak(authority, 100).await;
+    let began = Instant::now();
+    let (answer, _) = requests
+        .send_request(get(authority, "/data"), true)
+        .unwrap();
+    // Its body is kept, and never read.
+    let _answer = answer.await.unwrap();
+    let waited = end(ended).await - began;
+    assert!(waited > Duration::from_millis(900), "{waited:?}");
+    assert!(waited < Duration::from_secs(1) + GRACE, "{waited:?}");
+    guarded.wait_for(&["response_timeout"], 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_bit_by_bit_is_not_given_up() {
+    let guarded = Guarded::start(&["--response-timeout=1s"]);
+    let message = "x".repeat(2_000);
+    let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
+    for _ in 0..60 {
+        guarded.server.send(Method::POST, "/data", &item).await;
+    }
+    let authority = guarded.server.authority();
+    let (mut requests, _connection) = speak(authority, 8 * 1024).await;
+    let (answer, _) = requests
+        .send_request(get(authority, "/data"), true)
+        .unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let (mut bytes, began) = (0, Instant::now());
+    while let Some(part) = body.data().await {
+        let part = part.expect("nobody gives it up");
+        bytes += part.len();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        body.flow_control().release_capacity(part.len()).unwrap();
+    }
+    assert!(bytes > 120_000, "{bytes}");
+    assert!(began.elapsed() > Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_large_head_is_refused_and_so_are_too_many_requests() {
+    let guarded = Guarded::start(&[]);
+    let authority = guarded.server.authority();
+    let (mut requests, connection) = speak(authority, 65_535).await;
+    let mut large = get(authority, "/");
+    let value = "a".repeat(16 * 1024).parse().unwrap();
+    large.headers_mut().insert("large", value);
+    let (answer, _) = requests.send_request(large, true).unwrap();
+    let answer = timeout(BOUND, answer).await.expect("an answer").unwrap();
+    assert_eq!(answer.status(), 431);
+
+    let mut waiting = Vec::new();
+    for _ in 0..257 {
+        let post = Request::post(format!("http://{authority}/data"))
+            .header("content-type", "application/json")
+            .body(())
+            .unwrap();
+        requests = requests.ready().await.unwrap();
+        waiting.push(requests.send_request(post, false).unwrap());
+    }
+    let (last, _body) = waiting.pop().unwrap();
+    let last = timeout(BOUND, last).await.expect("an answer").unwrap();
+    assert_eq!(last.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(last.headers()["retry-after"], "1");
+
+    drop((waiting, requests));
+    connection.abort();
+    guarded.wait_for_quiet().await;
+    // One outcome for each connection: the first thing that went wrong.
+    assert_eq!(guarded.ended("headers_too_large").await, 1);
+}

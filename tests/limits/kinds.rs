@@ -1,0 +1,362 @@
+//! One connection of each kind: what it is told, when it is gone, and what is counted.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+
+use crate::GRACE;
+use crate::guarded::{BOUND, Guarded, Raw};
+
+const GREETING: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const POST: &str = "POST /data HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+
+/// A deadline of each kind, all different.
+const DEADLINES: [&str; 4] = [
+    "--head-timeout=500ms",
+    "--body-timeout=1s",
+    "--response-timeout=1500ms",
+    "--idle-timeout=2s",
+];
+const HEAD: Duration = Duration::from_millis(500);
+const BODY: Duration = Duration::from_secs(1);
+const RESPONSE: Duration = Duration::from_millis(1500);
+const IDLE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// What a client sends, and what must become of it.
+struct Kind {
+    name: &'static str,
+    first: String,
+    /// Sent once the first has been answered.
+    then: &'static str,
+    /// The status of the last answer, or none at all.
+    status: Option<u16>,
+    deadline: Duration,
+    outcome: &'static str,
+}
+
+fn kind(
+    name: &'static str,
+    first: impl Into<String>,
+    then: &'static str,
+    status: Option<u16>,
+    deadline: Duration,
+    outcome: &'static str,
+) -> Kind {
+    Kind {
+        name,
+        first: first.into(),
+        then,
+        status,
+        deadline,
+        outcome,
+    }
+}
+
+#[allow(clippy::too_many_lines, reason = "it is a table")]
+fn kinds() -> Vec<Kind> {
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(17_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(21));
+    let sized = format!("{POST}Content-Length: 100\r\n\r\n{{");
+    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n5\r\n{{");
+    let unwanted = "POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{";
+    let both = format!("{GREETING}GET / HTTP/1.1\r\nHost:");
+    let second_large = format!("{GREETING}{large}\r\n\r\n");
+    let after_body = format!("{POST}Content-Length: 2\r\n\r\n{{}}");
+    vec![
+        kind("nothing", "", "", None, HEAD, "idle"),
+        kind(
+            "half a line",
+            "GET / HT",
+            "",
+            Some(408),
+            HEAD,
+            "head_timeout",
+        ),
+        kind(
+            "half a head",
+            "GET / HTTP/1.1\r\nHost: x\r\n",
+            "",
+            Some(408),
+            HEAD,
+            "head_timeout",
+        ),
+        kind("half a preface", "PRI * HT", "", None, HEAD, "head_timeout"),
+        kind(
+            "half a second head",
+            GREETING,
+            "GET / HT",
+            Some(408),
+            HEAD,
+            "head_timeout",
+        ),
+        kind(
+            "half a head behind a body",
+            after_body,
+            "GET / HT",
+            Some(408),
+            HEAD,
+            "head_timeout",
+        ),
+        kind(
+            "a head and a half",
+            both,
+            "",
+            Some(408),
+            HEAD,
+            "head_timeout",
+        ),
+        kind("no second request", GREETING, "", Some(200), IDLE, "idle"),
+        kind("half a body", sized, "", Some(408), BODY, "body_timeout"),
+        kind("half a chunk", chunked, "", Some(408), BODY, "body_timeout"),
+        kind(
+            "half a body that nobody wants",
+            unwanted,
+            "",
+            Some(404),
+            IDLE,
+            "idle",
+        ),
+        kind(
+            "a large head",
+            format!("{large}\r\n\r\n"),
+            "",
+            Some(431),
+            AT_ONCE,
+            "headers_too_large",
+        ),
+        kind(
+            "half a large head",
+            large,
+            "",
+            Some(431),
+            AT_ONCE,
+            "headers_too_large",
+        ),
+        kind(
+            "a large second head",
+            second_large,
+            "",
+            Some(431),
+            AT_ONCE,
+            "headers_too_large",
+        ),
+        kind(
+            "many headers",
+            many,
+            "",
+            Some(431),
+            AT_ONCE,
+            "headers_too_large",
+        ),
+        kind(
+            "no HTTP",
+            "GET /\0 HTTP/1.1\r\n\r\n",
+            "",
+            Some(400),
+            AT_ONCE,
+            "malformed",
+        ),
+    ]
+}
+
+/// Goes through a kind, and says what is wrong with how it ended.
+async fn fault_of(guarded: &Guarded, kind: &Kind) -> Option<String> {
+    let mut connection = guarded.connect().await;
+    connection.send(&kind.first).await;
+    if !kind.then.is_empty() {
+        connection.read_until("\r\n\r\n").await;
+        connection.send(kind.then).await;
+    }
+    let ended = connection.end().await;
+    let name = kind.name;
+    // Deadlines begin at the server, maybe a little before the client has noted that it has sent.
+    let soonest = kind.deadline.saturating_sub(Duration::from_millis(100));
+    if ended.after < soonest || ended.after > kind.deadline + GRACE {
+        return Some(format!("{name} was ended after {:?}", ended.after));
+    }
+    let last = ended.text.rfind("HTTP/1.1 ").map(|at| &ended.text[at..]);
+    let status = last.and_then(|answer| answer.get(9..12)?.parse().ok());
+    if status != kind.status {
+        return Some(format!("{name} was told {:?}", ended.text));
+    }
+    None
+}
+
+#[tokio::test]
+async fn every_kind_of_slow_and_large_is_told_ended_in_time_and_counted() {
+    let guarded = Guarded::start(&[&DEADLINES[..], &["--max-headers=20"]].concat());
+    let kinds = kinds();
+    let faults: Vec<String> = join_all(kinds.iter().map(|kind| fault_of(&guarded, kind)))
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+
+    guarded.wait_for_quiet().await;
+    let mut expected: Vec<(String, u64)> = Vec::new();
+    for kind in &kinds {
+        match expected
+            .iter_mut()
+            .find(|(outcome, _)| outcome == kind.outcome)
+        {
+            Some((_, count)) => *count += 1,
+            None => expected.push((kind.outcome.to_owned(), 1)),
+        }
+    }
+    expected.sort();
+    let mut counted = guarded.outcomes().await;
+    counted.sort();
+    assert_eq!(counted, expected);
+}
+
+#[tokio::test]
+async fn a_refused_head_is_no_request_and_a_late_body_is_one() {
+    let guarded = Guarded::start(&DEADLINES);
+    for sent in [
+        "GET / HT".to_owned(),
+        format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+            "a".repeat(17_000)
+        ),
+        format!("{POST}Content-Length: 9\r\n\r\n"),
+    ] {
+        let mut connection = guarded.connect().await;
+        connection.send(sent).await;
+        connection.end().await;
+    }
+    guarded.wait_for_quiet().await;
+    let scrape = guarded.scrape().await;
+    assert_eq!(scrape.sum("http_requests_total", &[]), 1.0);
+    let late = [
+        ("method", "POST"),
+        ("endpoint", "/data"),
+        ("http_status", "408"),
+    ];
+    assert_eq!(scrape.value("http_requests_total", &late), 1.0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_is_given_up() {
+    let guarded = Guarded::start(&DEADLINES);
+    let message = "x".repeat(50_000);
+    let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
+    guarded.server.send(Method::POST, "/data", &item).await;
+
+    let mut connection = guarded.connect().await;
+    // More than the system buffers for both sides, since it is told to hold little that is not sent.
+    connection
+        .send("GET /data HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200))
+        .await;
+    let asked = Instant::now();
+    guarded.wait_for(&["response_timeout"], 1).await;
+    let waited = asked.elapsed();
+    assert!(waited < RESPONSE + GRACE, "{waited:?}");
+    let text = connection.end().await.text;
+    assert!(text.len() < 200 * message.len(), "all of it was taken");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_read_is_not_slow() {
+    let guarded = Guarded::start(&DEADLINES);
+    let mut stream = Raw::to(guarded.ops_authority()).await;
+    let began = Instant::now();
+    stream
+        .send("GET /dashboard/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    while began.elapsed() < IDLE * 3 {
+        stream.read_until("data:").await;
+    }
+}
+
+#[tokio::test]
+async fn who_sends_ahead_of_a_stream_costs_nothing() {
+    let guarded = Guarded::start(&DEADLINES);
+    let mut stream = Raw::to(guarded.ops_authority()).await;
+    stream
+        .send("GET /dashboard/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    stream.read_until("data:").await;
+    // More than the protocol has room for, and the system for the rest.
+    stream.send(GREETING.repeat(10_000)).await;
+
+    let spent = || async {
+        guarded
+            .scrape()
+            .await
+            .value("process_cpu_seconds_total", &[])
+    };
+    let (before, began) = (spent().await, Instant::now());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (cpu_seconds, elapsed) = (spent().await - before, began.elapsed());
+    assert!(
+        cpu_seconds < elapsed.as_secs_f64() / 4.0,
+        "{cpu_seconds} s of CPU time in {elapsed:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_sent_ahead_is_answered_in_the_end() {
+    let guarded = Guarded::start(&[]);
+    let connection = guarded.connect().await;
+    let requests = 5000;
+    let ahead = "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".repeat(requests - 1);
+    let last = "GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = connection.exchange(ahead + last).await;
+    assert_eq!(answers.matches("HTTP/1.1 404").count(), requests);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_are_told_to_come_back() {
+    for (flag, outcome) in [
+        ("--max-connections=3", "refused_total"),
+        ("--max-connections-per-address=3", "refused_address"),
+    ] {
+        let guarded = Guarded::start(&[flag]);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut connection = guarded.connect().await;
+            connection.send(GREETING).await;
+            connection.read_until("\r\n\r\n").await;
+            held.push(connection);
+        }
+        let mut refused = guarded.connect().await;
+        refused.send(GREETING).await;
+        let text = refused.end().await.text;
+        assert!(text.starts_with("HTTP/1.1 503 "), "{flag}: {text:?}");
+        assert!(text.contains("\r\nretry-after: 1\r\n"), "{flag}: {text:?}");
+        assert!(
+            text.contains("application/problem+json"),
+            "{flag}: {text:?}"
+        );
+        assert_eq!(guarded.ended(outcome).await, 1);
+
+        held.clear();
+        guarded.wait_for_quiet().await;
+        let mut served = guarded.connect().await;
+        served.send(GREETING).await;
+        let text = served.read_until("\r\n\r\n").await;
+        assert!(text.starts_with("HTTP/1.1 200 "), "{flag}: {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_keeps_coming_is_not_late() {
+    let guarded = Guarded::start(&["--body-timeout=500ms", "--head-timeout=300ms"]);
+    let mut connection = guarded.connect().await;
+    let message = "x".repeat(8 * 1024);
+    let body = format!(r#"{{"name":"a","email":"a@example.com","message":"{message}"}}"#);
+    connection
+        .send(format!("{POST}Content-Length: {}\r\n\r\n", body.len()))
+        .await;
+    // 2 KiB a second, for twice as long and more than nothing may come for.
+    for part in body.as_bytes().chunks(512) {
+        connection.send(part).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let answer = tokio::time::timeout(BOUND, connection.read_until("\r\n\r\n")).await;
+    let answer = answer.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer:?}");
+}
