@@ -242,9 +242,12 @@ impl Server {
             return Ok((public, None, self.signals));
         };
         let ops = self.ops;
-        let documentation =
-            Documentation::of(api::Listener::Operators(public_address), body_limits);
         let access = self.access;
+        let beside = api::Listener::Operators {
+            api_scheme: access.public_encryption().scheme(),
+            api_address: public_address,
+        };
+        let documentation = Documentation::of(beside, body_limits);
         let encryption = access.ops_encryption();
         let app = move || {
             App::new()

@@ -44,18 +44,28 @@ impl Prometheus {
 
     /// The same over several targets.
     pub(crate) async fn start_over(binary: &Path, targets: &[&str], flags: &[&str]) -> Self {
+        let targets = targets.join("', '");
+        let job = format!(
+            "  - job_name: actix-vitals\n    static_configs:\n      - targets: ['{targets}']\n"
+        );
+        Self::start_with_jobs(binary, &job, flags).await
+    }
+
+    /// The same with these scrape configurations, as entries of a list.
+    pub(crate) async fn start_with_jobs(binary: &Path, jobs: &str, flags: &[&str]) -> Self {
         for _ in 0..5 {
-            if let Some(prometheus) = Self::try_start(binary, targets, flags).await {
+            if let Some(prometheus) = Self::try_start(binary, jobs, flags).await {
                 return prometheus;
             }
         }
         panic!("Prometheus found no port in five tries");
     }
 
-    async fn try_start(binary: &Path, targets: &[&str], flags: &[&str]) -> Option<Self> {
+    async fn try_start(binary: &Path, jobs: &str, flags: &[&str]) -> Option<Self> {
         let directory = TempDir::new().expect("a temporary directory");
         let configuration = directory.path().join("prometheus.yml");
-        std::fs::write(&configuration, configure(targets))
+        let global = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n";
+        std::fs::write(&configuration, format!("{global}scrape_configs:\n{jobs}"))
             .expect("the configuration can be written");
         let log =
             std::fs::File::create(directory.path().join("log")).expect("the log can be written");
@@ -202,14 +212,6 @@ fn number(value: &Value) -> Result<f64, String> {
         .as_str()
         .ok_or_else(|| format!("{value} is no string"))?;
     text.parse().map_err(|_| format!("{text} is no number"))
-}
-
-fn configure(targets: &[&str]) -> String {
-    let targets = targets.join("', '");
-    format!(
-        "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
-         scrape_configs:\n  - job_name: actix-vitals\n    static_configs:\n      - targets: ['{targets}']\n"
-    )
 }
 
 fn free_address() -> String {

@@ -3,10 +3,14 @@
 
 use std::path::Path;
 
+use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::yaml::Hash;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::refusal::{Field, Refusal};
+
+/// How deep a document may be nested.
+const DEEPEST: usize = 8;
 
 /// A mapping whose fields are taken out one by one; what is left at the end is not known.
 #[derive(Debug)]
@@ -19,6 +23,9 @@ impl<'a> Section<'a> {
     /// Reads the document in a file; an empty one is a section without fields.
     pub(super) fn parse(text: &str, file: &'a Path) -> Result<Self, Refusal> {
         let at = Field::root(file);
+        if is_deep(text) {
+            return Err(at.refuse("is nested deeper than any configuration"));
+        }
         let documents = YamlLoader::load_from_str(text).map_err(|error| {
             let place = error.marker();
             let what = if error.info().contains("duplicated key") {
@@ -132,6 +139,23 @@ impl<'a> Section<'a> {
     fn unreadable_name(&self) -> Refusal {
         let reason = "must name its fields by texts: one that looks like a number needs quotes";
         self.at.refuse(reason)
+    }
+}
+
+/// Whether it goes deeper than any configuration. The loader would follow it, as deep as the stack goes and further.
+fn is_deep(text: &str) -> bool {
+    let mut parser = Parser::new_from_str(text);
+    let mut depth = 0_usize;
+    loop {
+        match parser.next_token() {
+            Ok((Event::SequenceStart(..) | Event::MappingStart(..), _)) => depth += 1,
+            Ok((Event::SequenceEnd | Event::MappingEnd, _)) => depth = depth.saturating_sub(1),
+            Ok((Event::StreamEnd, _)) | Err(_) => return false,
+            Ok(_) => (),
+        }
+        if depth > DEEPEST {
+            return true;
+        }
     }
 }
 

@@ -670,3 +670,15 @@ fn a_relative_path_is_relative_to_its_file() {
     assert!(text.contains("cert_file: cert.pem") && !Path::new("cert.pem").exists());
     place.open(&text).unwrap();
 }
+
+#[test]
+fn a_file_of_nothing_but_brackets_is_refused_and_no_more() {
+    let place = Place::new();
+    for text in [
+        "[".repeat(1 << 19),
+        "{a: ".repeat(1 << 17),
+        "- ".repeat(1 << 18),
+    ] {
+        place.open(&text).unwrap_err();
+    }
+}

@@ -26,7 +26,8 @@ const DESCRIPTION: &str = "A REST service over a database that measures itself, 
 Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)). A path that is not described is \
 answered with 404. Every path answers `OPTIONS`; every one with `GET` answers `HEAD`, too; any other method is answered \
 with 405. Both 405 and `OPTIONS` list the methods in `Allow`. A request may also be refused before it reaches its path: \
-with 408 or 431 where its head is too slow or too large, with 503 where there are too many connections.";
+with 408 or 431 where its head is too slow or too large, with 503 where there are too many connections. Where operators \
+have to say who they are, their endpoints answer others with 401, and pages of other origins with 403.";
 
 /// A listener, by what is served on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,19 +36,29 @@ pub enum Listener {
     Shared,
     /// The API alone: operators have a listener of their own.
     Public,
-    /// The operators' endpoints alone. The API, served on this address, is described for people to read.
-    Operators(SocketAddr),
+    /// The operators' endpoints alone. The API, served elsewhere, is described for people to read.
+    Operators {
+        /// `http` or `https`.
+        api_scheme: &'static str,
+        /// Where the API is served.
+        api_address: SocketAddr,
+    },
 }
 
 /// Describes what this listener offers, with these limits on bodies.
 pub(super) fn describe(listener: Listener, limits: BodyLimits) -> OpenApi {
     let mut paths = Paths::new();
     let elsewhere = match listener {
-        Listener::Operators(address) => Some(address),
+        Listener::Operators {
+            api_scheme,
+            api_address,
+        } => Some(format!("{api_scheme}://{api_address}")),
         Listener::Shared | Listener::Public => None,
     };
     for (path, item) in items::paths(limits) {
-        paths.paths.insert(path.to_owned(), at(item, elsewhere));
+        paths
+            .paths
+            .insert(path.to_owned(), at(item, elsewhere.as_deref()));
     }
     let description = operations::description();
     paths.paths.insert(description.0.to_owned(), description.1);
@@ -71,11 +82,11 @@ pub(super) fn describe(listener: Listener, limits: BodyLimits) -> OpenApi {
 }
 
 /// The paths as they are, or as they are found on another address.
-fn at(mut item: PathItem, elsewhere: Option<SocketAddr>) -> PathItem {
-    item.servers = elsewhere.map(|address| {
+fn at(mut item: PathItem, elsewhere: Option<&str>) -> PathItem {
+    item.servers = elsewhere.map(|url| {
         vec![
             ServerBuilder::new()
-                .url(format!("http://{address}"))
+                .url(url)
                 .description(Some("The public listener."))
                 .build(),
         ]

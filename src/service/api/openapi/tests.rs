@@ -36,7 +36,10 @@ fn listeners() -> [Listener; 3] {
     [
         Listener::Shared,
         Listener::Public,
-        Listener::Operators(API_ADDRESS.parse().unwrap()),
+        Listener::Operators {
+            api_scheme: "http",
+            api_address: API_ADDRESS.parse().unwrap(),
+        },
     ]
 }
 
@@ -93,7 +96,7 @@ fn routes(listener: Listener, vitals: &Vitals) -> impl FnOnce(&mut web::ServiceC
             ops.configure(routes);
         }
         match listener {
-            Listener::Operators(_) => documentation.configure(routes),
+            Listener::Operators { .. } => documentation.configure(routes),
             Listener::Shared | Listener::Public => api.configure(routes),
         }
     }
@@ -152,7 +155,10 @@ fn allowed_methods<B>(response: &ServiceResponse<B>) -> BTreeSet<String> {
 
 #[test]
 fn where_operators_have_a_listener_of_their_own_the_api_is_described_with_its_address() {
-    let paths = &described(Listener::Operators(API_ADDRESS.parse().unwrap()))["paths"];
+    let paths = &described(Listener::Operators {
+        api_scheme: "http",
+        api_address: API_ADDRESS.parse().unwrap(),
+    })["paths"];
     assert_eq!(
         paths["/data"]["servers"][0]["url"],
         format!("http://{API_ADDRESS}")

@@ -1,0 +1,50 @@
+//! The real Prometheus, scraping with a password over TLS.
+
+use std::time::Duration;
+
+use crate::operators::{Operators, alice, tls};
+use crate::prometheus::Prometheus;
+use crate::{tools, wait};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_scrapes_over_tls_with_a_password_and_not_without() {
+    let test = "prometheus_scrapes_over_tls_with_a_password_and_not_without";
+    let Some(binary) = tools::prometheus(test) else {
+        return;
+    };
+    let operators = Operators::start(&format!("{}{}", tls(&[]), alice()));
+    let authority = operators.url.trim_start_matches("https://");
+    let ca = operators.place.path("ca.pem").display().to_string();
+    let job = |name: &str, credentials: &str| {
+        format!(
+            "  - job_name: {name}\n    scheme: https\n    tls_config: {{ca_file: '{ca}'}}\n{credentials}    static_configs:\n      - targets: ['{authority}']\n"
+        )
+    };
+    let jobs = format!(
+        "{}{}",
+        job(
+            "known",
+            "    basic_auth: {username: alice, password: secret}\n"
+        ),
+        job("unknown", "")
+    );
+    let prometheus = Prometheus::start_with_jobs(&binary, &jobs, &[]).await;
+    for (job, expected) in [("known", 1.0), ("unknown", 0.0)] {
+        let query = format!("up{{job=\"{job}\"}}");
+        wait::until(job, BOUND, async || {
+            match prometheus.query(&query).await?.as_slice() {
+                [one] if (one.value - expected).abs() < f64::EPSILON => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+    let data = prometheus
+        .ask("/api/v1/targets", &[])
+        .await
+        .unwrap()
+        .to_string();
+    assert!(data.contains("401 Unauthorized"), "{data}");
+}
