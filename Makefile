@@ -59,7 +59,8 @@ baseline: ## Count them, and write benches/instructions/baseline.txt anew.
 load: ## Drive load against a running server (ARGS="--clients 50 --duration 20s").
 	$(CARGO) run --quiet --example load $(OPENSSL) -- $(ARGS)
 
-bench: ## Measure what recording and encoding cost, beside the alternatives.
+bench: ## Measure what recording, encoding and serving cost, beside the alternatives (docs/PERFORMANCE.md).
+	@scripts/test-tools.sh
 	$(CARGO) bench --quiet --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
 docs: ## Write docs/METRICS.md anew from the registry, and docs/promql-otel.md from docs/promql.md.

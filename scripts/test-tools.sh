@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepares the foreign tools that `make test` uses: Prometheus with promtool, PostgreSQL, Alertmanager's amtool,
-# systemd-analyze, strace, valgrind, slowhttptest, Chromium with the packages that drive it, and a Python environment
+# systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages that drive it, and a Python environment
 # with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -37,6 +37,7 @@ need prometheus-alertmanager amtool
 need systemd systemd-analyze
 need strace strace
 need valgrind valgrind
+need wrk wrk
 need slowhttptest slowhttptest
 
 # Debian keeps PostgreSQL's programs off the search path.

@@ -1,8 +1,11 @@
 //! What the encoders of all formats are given: a family's head, a series' labels, and its value at this moment.
 
+use std::ops::Add;
+
 use super::descriptor::{FamilyDescription, Kind};
 use super::exemplar::Exemplar;
 use super::label::push_escaped;
+use super::native::Octave;
 use super::number::{Block, LabelStyle, label_float};
 
 /// A number as a family holds it: integers stay exact.
@@ -64,17 +67,26 @@ pub(crate) struct Reading {
 pub(crate) struct NativeReading {
     pub(crate) schema: i32,
     pub(crate) zero_count: u64,
-    /// Index and count of the populated buckets, ascending.
+    /// The buckets as they are kept, ascending; empty where they had to be lowered, or lie outside of what is kept so.
+    pub(crate) octaves: Vec<Octave>,
+    /// Otherwise, index and count of those that are populated, ascending.
     pub(crate) buckets: Vec<(i32, u64)>,
     pub(crate) exemplars: Vec<Exemplar>,
 }
 
 impl NativeReading {
+    /// How many buckets of the octaves are populated.
+    pub(crate) fn populated(&self) -> usize {
+        let octaves = self.octaves.iter();
+        let counts = octaves.flat_map(|octave| &octave.counts);
+        counts.filter(|count| **count > 0).count()
+    }
+
     /// All that the buckets hold.
     pub(crate) fn count(&self) -> u64 {
-        self.buckets
-            .iter()
-            .fold(self.zero_count, |sum, (_, count)| sum + count)
+        let octaves = self.octaves.iter().flat_map(|octave| &octave.counts);
+        let buckets = self.buckets.iter().map(|(_, count)| count);
+        octaves.chain(buckets).fold(self.zero_count, Add::add)
     }
 }
 

@@ -412,7 +412,7 @@ impl Instrument for Histogram {
     fn read<'a>(&'a self, format: Format, reading: &'a mut Reading) -> Value<'a> {
         let native = format == Format::Protobuf;
         if native {
-            self.read_native(reading, self.shape().native_buckets);
+            self.read_native(&mut reading.native, self.shape().native_buckets);
         }
         self.read_classic(reading);
         if format != Format::Text {

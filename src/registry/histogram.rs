@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::counter::Counter;
 use super::exemplar::{Exemplar, Exemplars, SpanContext};
-use super::exposition::{Bounds, Reading};
+use super::exposition::{Bounds, NativeReading, Reading};
 use super::native::{self, Buckets};
 use super::shard::Cells;
 use super::time::Clock;
@@ -91,13 +91,13 @@ impl Histogram {
 
     /// The state at this moment, at full resolution.
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let mut reading = Reading::default();
-        self.read_native(&mut reading, usize::MAX);
+        let mut native = Vec::new();
+        let zero_count = self.native.zero_count();
+        self.native.read(&mut native);
         // The native side is the whole: the classic buckets are at least as far.
-        let native = reading.native;
         let mut classic = Reading::default();
         self.read_classic(&mut classic);
-        let count = native.count();
+        let count = (native.iter()).fold(zero_count, |sum, (_, count)| sum + count);
         let bounds = self
             .shape
             .bounds
@@ -116,8 +116,8 @@ impl Histogram {
                         .map(|cumulative| (*cumulative).min(count)),
                 )
                 .collect(),
-            zero_count: native.zero_count,
-            native: native.buckets,
+            zero_count,
+            native,
         }
     }
 
@@ -144,12 +144,16 @@ impl Histogram {
         }
     }
 
-    /// Reads the native buckets and their exemplars, lowered to at most `limit` populated buckets.
-    pub(crate) fn read_native(&self, reading: &mut Reading, limit: usize) {
-        let native = &mut reading.native;
+    /// Reads the native buckets, lowered to at most `limit` populated ones, and their exemplars.
+    pub(crate) fn read_native(&self, native: &mut NativeReading, limit: usize) {
         native.zero_count = self.native.zero_count();
-        self.native.read(&mut native.buckets);
-        native.schema = native::lower(&mut native.buckets, limit);
+        native.buckets.clear();
+        native.schema = native::SCHEMA;
+        if !self.native.read_octaves(&mut native.octaves) || native.populated() > limit {
+            native.octaves.clear();
+            self.native.read(&mut native.buckets);
+            native.schema = native::lower(&mut native.buckets, limit);
+        }
         native.exemplars.clear();
         if let Some(exemplars) = self.exemplars.get() {
             exemplars.read_native(&mut native.exemplars);

@@ -32,7 +32,7 @@ const MANTISSA_BITS: u32 = 52;
 const MANTISSA_MASK: u64 = (1 << MANTISSA_BITS) - 1;
 
 /// Buckets in an octave.
-const PER_OCTAVE: usize = 32;
+pub(crate) const PER_OCTAVE: usize = 32;
 
 /// The mantissas of 2^(i/32), correctly rounded, and a sentinel that no mantissa exceeds.
 #[rustfmt::skip]
@@ -116,6 +116,14 @@ const GROUP_INDICES: usize = OCTAVES * PER_OCTAVE;
 /// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
+/// The buckets of one octave, at schema 5.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Octave {
+    /// The index of the first.
+    pub(crate) first: i32,
+    pub(crate) counts: [u64; PER_OCTAVE],
+}
+
 type Group = [OnceLock<NarrowCells>; OCTAVES];
 
 /// The populated buckets of one histogram, at schema 5.
@@ -196,8 +204,25 @@ impl Buckets {
         }
     }
 
+    /// Copies out the octaves that have seen a value, in ascending order, replacing what `out` held; whether that is
+    /// everything above the zero bucket.
+    pub(crate) fn read_octaves(&self, out: &mut Vec<Octave>) -> bool {
+        out.clear();
+        self.for_each_octave(|first, cells| {
+            let counts = cells.sums();
+            out.push(Octave { first, counts });
+        });
+        // As in `read`.
+        fence(Acquire);
+        !self.is_beyond.load(Acquire)
+    }
+
     fn read_table(&self, out: &mut Vec<(i32, u64)>) {
         out.clear();
+        self.for_each_octave(|first, cells| push_populated(out, first, &cells.sums()));
+    }
+
+    fn for_each_octave(&self, mut f: impl FnMut(i32, &NarrowCells)) {
         for (group, first) in self
             .groups
             .iter()
@@ -206,7 +231,7 @@ impl Buckets {
             if let Some(group) = group.get() {
                 for (octave, first) in group.iter().zip((first..).step_by(PER_OCTAVE)) {
                     if let Some(cells) = octave.get() {
-                        push_populated(out, first, &cells.sums());
+                        f(first, cells);
                     }
                 }
             }

@@ -3,15 +3,21 @@
 //! Field numbers are those of `metrics.proto` in <https://github.com/prometheus/client_model>. The schema is proto2:
 //! fields have presence, so zeros are written.
 
+mod buckets;
+mod wire;
+
 use std::time::Duration;
+
+use buckets::push_buckets;
+use wire::{
+    DOUBLE_FIELD, FIXED_64, LENGTH, VARINT, field_length, push_bytes, push_double, push_tag,
+    push_uint, push_varint, varint_length, zigzag,
+};
 
 use super::descriptor::{FamilyDescription, Kind};
 use super::exemplar::Exemplar;
 use super::exposition::{HistogramValue, Labels, NativeReading, Value};
 use super::native::ZERO_THRESHOLD;
-
-/// Empty buckets up to this many in a row are written out, as `client_golang` does: cheaper than another span.
-const GAP: i32 = 2;
 
 /// Appends the fields of a family before its metrics: name, help, type and unit.
 pub(crate) fn push_head(out: &mut Vec<u8>, family: &FamilyDescription) {
@@ -178,82 +184,10 @@ fn push_native(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &NativeReading) 
     push_varint(out, zigzag(i64::from(native.schema)));
     push_double(out, 6, ZERO_THRESHOLD);
     push_uint(out, 7, native.zero_count);
-    push_buckets(out, deltas, &native.buckets);
+    push_buckets(out, deltas, native);
     for exemplar in &native.exemplars {
         push_exemplar(out, 16, exemplar);
     }
-}
-
-/// Appends the spans of populated buckets, and their counts, each as its difference to the one before, packed.
-/// Where there are none, an empty span marks the histogram as native. `deltas` is a buffer to be used.
-fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, buckets: &[(i32, u64)]) {
-    let Some((first, _)) = buckets.first() else {
-        return push_span(out, 0, 0);
-    };
-    // Longer than what can be written: three differences of at most ten bytes for each bucket.
-    let room = buckets.len() * 30;
-    if deltas.len() < room {
-        deltas.resize(room, 0);
-    }
-    let mut written = 0;
-    let (mut offset, mut start, mut end) = (*first, *first, *first);
-    let mut before = 0;
-    for (index, count) in buckets {
-        let gap = index - end;
-        if gap > GAP {
-            push_span(out, offset, start.abs_diff(end));
-            offset = gap;
-            start = *index;
-        }
-        let fill = if gap > GAP { 0 } else { gap };
-        if before < 64 && *count < 64 {
-            // All differences are of one byte. Gaps come and go: nothing is branched on them.
-            deltas[written] = low_seven(delta(before, 0));
-            written += usize::from(fill > 0);
-            deltas[written] = 0;
-            written += usize::from(fill > 1);
-            let before = if fill > 0 { 0 } else { before };
-            deltas[written] = low_seven(delta(before, *count));
-            written += 1;
-        } else {
-            for _ in 0..fill {
-                written += write_varint(&mut deltas[written..], delta(before, 0));
-                before = 0;
-            }
-            written += write_varint(&mut deltas[written..], delta(before, *count));
-        }
-        before = *count;
-        end = index + 1;
-    }
-    push_span(out, offset, start.abs_diff(end));
-    push_bytes(out, 13, &deltas[..written]);
-}
-
-/// Writes a varint to the start of `bytes`; its length.
-fn write_varint(bytes: &mut [u8], mut value: u64) -> usize {
-    let mut length = 0;
-    while value >= 0x80 {
-        bytes[length] = low_seven(value) | 0x80;
-        value >>= 7;
-        length += 1;
-    }
-    bytes[length] = low_seven(value);
-    length + 1
-}
-
-fn push_span(out: &mut Vec<u8>, offset: i32, length: u32) {
-    let (offset, length) = (zigzag(i64::from(offset)), u64::from(length));
-    push_tag(out, 12, LENGTH);
-    push_varint(
-        out,
-        (2 + varint_length(offset) + varint_length(length)) as u64,
-    );
-    push_uint(out, 1, offset);
-    push_uint(out, 2, length);
-}
-
-fn delta(before: u64, now: u64) -> u64 {
-    zigzag(now.wrapping_sub(before).cast_signed())
 }
 
 /// The length of an exemplar's two labels: names of 8 and 7 bytes, values of 32 and 16.
@@ -294,68 +228,4 @@ fn push_time(out: &mut Vec<u8>, field: u32, at: Option<Duration>) {
         push_uint(out, 1, at.as_secs());
         push_uint(out, 2, u64::from(at.subsec_nanos()));
     }
-}
-
-// The wire types of <https://protobuf.dev/programming-guides/encoding/>.
-const VARINT: u32 = 0;
-const FIXED_64: u32 = 1;
-const LENGTH: u32 = 2;
-
-/// The length of a field of one double with a tag of one byte.
-const DOUBLE_FIELD: u64 = 9;
-
-#[inline]
-fn push_tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
-    push_varint(out, u64::from(field << 3 | wire_type));
-}
-
-#[inline]
-fn push_uint(out: &mut Vec<u8>, field: u32, value: u64) {
-    push_tag(out, field, VARINT);
-    push_varint(out, value);
-}
-
-#[inline]
-fn push_double(out: &mut Vec<u8>, field: u32, value: f64) {
-    push_tag(out, field, FIXED_64);
-    out.extend_from_slice(&value.to_le_bytes());
-}
-
-#[inline]
-fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    push_tag(out, field, LENGTH);
-    push_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-#[inline]
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(low_seven(value) | 0x80);
-        value >>= 7;
-    }
-    out.push(low_seven(value));
-}
-
-/// The bits that a byte of a varint holds.
-#[inline]
-fn low_seven(value: u64) -> u8 {
-    (value & 0x7f) as u8
-}
-
-/// The length of a varint.
-#[inline]
-fn varint_length(value: u64) -> usize {
-    ((value | 1).ilog2() / 7 + 1) as usize
-}
-
-/// The length of a field of so many bytes, with a tag of one byte.
-#[inline]
-fn field_length(bytes: usize) -> usize {
-    1 + varint_length(bytes as u64) + bytes
-}
-
-#[inline]
-fn zigzag(value: i64) -> u64 {
-    (value << 1 ^ value >> 63).cast_unsigned()
 }

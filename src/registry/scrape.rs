@@ -1,7 +1,8 @@
 //! A scrape: one walk over everything that is exposed, written piece by piece.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use super::encoder::{Encoder, push_delimiter, push_end};
@@ -9,8 +10,12 @@ use super::exposition::{Header, Reading};
 use super::family::Exposed;
 use super::negotiate::Format;
 
-/// The size of a piece, roughly: a step of the walk is finished once begun.
+/// The size of a chunk, roughly: a step of the walk is finished once begun.
 const CHUNK: usize = 64 * 1024;
+
+/// The size of the pieces that a message is kept in until it is complete, roughly. Large, so that what they are larger
+/// than that weighs little.
+const PIECE: usize = 4 * CHUNK;
 
 /// Which families a scrape is to show, as the `name[]` parameters of a request name them; all by default.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +58,9 @@ pub struct Scrape {
     /// The family that is being written, and the series to go on from.
     family: usize,
     series: usize,
-    /// A family's message in the making, whose length must go before it.
-    message: Vec<u8>,
+    message: Message,
+    /// The rest of a complete message.
+    rest: VecDeque<Vec<u8>>,
     finished: bool,
 }
 
@@ -66,7 +72,8 @@ impl Scrape {
             reading: Reading::default(),
             family: 0,
             series: 0,
-            message: Vec::new(),
+            message: Message::default(),
+            rest: VecDeque::new(),
             finished: false,
         }
     }
@@ -76,49 +83,73 @@ impl Scrape {
         self.encoder.format()
     }
 
-    /// Appends a piece of about 64 KiB to `out`; whether there is more to come.
+    /// Appends a chunk of about 64 KiB to `out`, or of some 256 KiB within a large family in protobuf; whether there is
+    /// more to come. The last may come together with `false`.
     ///
-    /// The last piece may come together with `false`. In protobuf a family is handed over once it is complete: until
-    /// then a call may append nothing, and then as much as the family takes.
+    /// In protobuf a family's length goes before it, so that all of it is held until it is complete.
     pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool {
-        let mut written = 0;
-        while let Some(family) = self.families.get(self.family) {
+        let before = out.len();
+        while out.len() - before < CHUNK {
+            if let Some(piece) = self.rest.pop_front() {
+                out.extend_from_slice(&piece);
+                continue;
+            }
+            let Some(family) = self.families.get(self.family) else {
+                if !self.finished {
+                    self.finished = true;
+                    push_end(out, self.encoder.format());
+                }
+                return false;
+            };
             let framed = self.encoder.format() == Format::Protobuf;
-            let target = if framed { &mut self.message } else { &mut *out };
-            let before = target.len();
+            let target = if framed {
+                self.message.room()
+            } else {
+                &mut *out
+            };
             let next = family.encode(self.series, &mut self.encoder, &mut self.reading, target);
-            written += target.len() - before;
             self.series = next.unwrap_or(0);
             if next.is_none() {
                 self.family += 1;
                 if framed {
-                    self.hand_over(out);
+                    self.message.complete(out, &mut self.rest);
                 }
             }
-            if written >= CHUNK {
-                return true;
-            }
         }
-        if !self.finished {
-            self.finished = true;
-            push_end(out, self.encoder.format());
+        true
+    }
+}
+
+/// A family's message in the making.
+#[derive(Default)]
+struct Message {
+    full: VecDeque<Vec<u8>>,
+    last: Vec<u8>,
+}
+
+impl Message {
+    /// Where to go on.
+    fn room(&mut self) -> &mut Vec<u8> {
+        if self.last.len() >= PIECE {
+            // With some room for the step that passes the size.
+            let next = Vec::with_capacity(PIECE + CHUNK / 2);
+            self.full.push_back(mem::replace(&mut self.last, next));
         }
-        false
+        &mut self.last
     }
 
-    /// Appends the complete message with its length before it.
-    fn hand_over(&mut self, out: &mut Vec<u8>) {
-        if self.message.is_empty() {
+    /// Appends the length to `out`, and the message where it is small; the pieces of a larger one go to `rest`.
+    fn complete(&mut self, out: &mut Vec<u8>, rest: &mut VecDeque<Vec<u8>>) {
+        let length = self.full.iter().map(Vec::len).sum::<usize>() + self.last.len();
+        if length == 0 {
             return;
         }
-        if out.is_empty() && self.message.len() > CHUNK {
-            // A large message changes hands rather than being held twice.
-            push_delimiter(out, self.message.len());
-            self.message.splice(0..0, out.drain(..));
-            std::mem::swap(out, &mut self.message);
+        push_delimiter(out, length);
+        if self.full.is_empty() {
+            out.append(&mut self.last);
         } else {
-            push_delimiter(out, self.message.len());
-            out.append(&mut self.message);
+            rest.append(&mut self.full);
+            rest.push_back(mem::take(&mut self.last));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use diesel::QueryResult;
 use diesel::r2d2::{self, ConnectionManager};
 use parking_lot::Mutex;
+use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::connection::{self, BUSY_TIMEOUT, Connection};
 use super::error::{StoreError, WorkError};
@@ -54,7 +55,9 @@ impl Connections {
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
-        let open = |name, size| open_pool_of_file(settings, vitals, name, size);
+        // Connections to a file are opened once, so that one thread will do for all pools of them.
+        let opener = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
+        let open = |name, size| open_pool_of_file(settings, vitals, name, size, &opener);
         let (readers, writers) = match location {
             SqliteLocation::File(_) if settings.pool_size > 1 => {
                 let writers = (settings.pool_size / 2).min(MOST_WRITERS);
@@ -144,8 +147,10 @@ fn open_pool_of_file(
     vitals: &Vitals,
     name: &str,
     size: u32,
+    opener: &Arc<ScheduledThreadPool>,
 ) -> Result<Pool<Connection>, CheckoutError> {
     let builder = r2d2::Pool::builder()
+        .thread_pool(Arc::clone(opener))
         .max_size(size)
         .connection_timeout(settings.pool_timeout)
         .idle_timeout(None)

@@ -1,9 +1,11 @@
 //! `GET /metrics`: negotiates a format and an encoding, and writes the registry out on a blocking thread, so that no
 //! event loop waits for it. Concurrent scrapes of one kind share one gathering; the number in flight is bounded.
 
+mod exposition;
+
 use std::{
     collections::HashMap,
-    io::Write,
+    io::{self, Write},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,6 +14,7 @@ use std::{
 };
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use exposition::Exposition;
 use flate2::{Compression, write::GzEncoder};
 use tokio::sync::OnceCell;
 
@@ -80,7 +83,7 @@ impl Scraper {
         kind: Kind,
         names: Vec<String>,
         admission: Arc<Admission>,
-    ) -> Result<web::Bytes, Problem> {
+    ) -> Result<Exposition, Problem> {
         if !names.is_empty() {
             return self.gather(kind, NameFilter::new(names), admission).await;
         }
@@ -112,7 +115,7 @@ impl Scraper {
         (format, encoding): Kind,
         names: NameFilter,
         admission: Arc<Admission>,
-    ) -> Result<web::Bytes, Problem> {
+    ) -> Result<Exposition, Problem> {
         let registry = self.registry.clone();
         let work = move || {
             // A collector that hangs keeps its scrape's place, also when nobody waits for it any more.
@@ -143,11 +146,11 @@ impl Scraper {
 #[derive(Default)]
 struct Line {
     turn: tokio::sync::Mutex<()>,
-    next: Mutex<Option<Arc<OnceCell<web::Bytes>>>>,
+    next: Mutex<Option<Arc<OnceCell<Exposition>>>>,
 }
 
 impl Line {
-    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<web::Bytes>>>> {
+    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<Exposition>>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,37 +164,37 @@ impl Drop for Admission {
     }
 }
 
-/// Writes the registry out, piece by piece through the compressor, so that only the body itself is held in memory.
+/// Writes the registry out, chunk by chunk through the compressor.
 fn encode(
     registry: &Registry,
     format: Format,
     encoding: Encoding,
     names: &NameFilter,
-) -> std::io::Result<web::Bytes> {
+) -> io::Result<Exposition> {
     let mut scrape = registry.scrape(format, names);
-    let mut body = Vec::new();
+    let mut exposition = Exposition::default();
     match encoding {
-        Encoding::Identity => while scrape.next_chunk(&mut body) {},
+        Encoding::Identity => pump(&mut scrape, &mut exposition)?,
         Encoding::Gzip => {
-            let mut gzip = GzEncoder::new(&mut body, Compression::fast());
+            let mut gzip = GzEncoder::new(&mut exposition, Compression::fast());
             pump(&mut scrape, &mut gzip)?;
             gzip.finish()?;
         }
         Encoding::Zstd => {
-            let mut zstd = zstd::Encoder::new(&mut body, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            let mut zstd = zstd::Encoder::new(&mut exposition, zstd::DEFAULT_COMPRESSION_LEVEL)?;
             pump(&mut scrape, &mut zstd)?;
             zstd.finish()?;
         }
     }
-    Ok(body.into())
+    Ok(exposition)
 }
 
-/// Moves a scrape into a compressor, a chunk at a time.
-fn pump(scrape: &mut Scrape, compressor: &mut impl Write) -> std::io::Result<()> {
+/// Moves a scrape on, a chunk at a time.
+fn pump(scrape: &mut Scrape, to: &mut impl Write) -> io::Result<()> {
     let mut chunk = Vec::new();
     loop {
         let more = scrape.next_chunk(&mut chunk);
-        compressor.write_all(&chunk)?;
+        to.write_all(&chunk)?;
         chunk.clear();
         if !more {
             return Ok(());
@@ -238,7 +241,7 @@ pub(super) async fn get_metrics(
     if let Some(encoding) = encoding.content_encoding() {
         response.insert_header((header::CONTENT_ENCODING, encoding));
     }
-    Ok(response.body(exposition))
+    Ok(response.body(exposition.into_body()))
 }
 
 /// All values of a header that may be repeated.
