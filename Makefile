@@ -10,7 +10,7 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser
+.PHONY: help run test lint doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,3 +79,8 @@ soak: ## What takes long, and must hold all the same: a million requests of a ch
 browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh
 	$(CARGO) test --quiet --test dashboard $(OPENSSL)
+
+page-cost: ## Measure how soon the live page paints, and what twenty of them take of the server's processor.
+	@scripts/test-tools.sh
+	$(CARGO) build --quiet --release $(OPENSSL)
+	VITALS_BINARY=$(TARGET_DIR)/release/actix-vitals node tests/dashboard/cost.mjs

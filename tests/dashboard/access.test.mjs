@@ -8,16 +8,16 @@ import { Replay, busy } from "./replay.mjs";
 import { Server, launch, open, rows, settled, until, violations } from "./support.mjs";
 
 const LONG = `/${"organisations/{organisation_id}/".repeat(6)}${"unbroken".repeat(20)}/{tail}*`;
-const ROUTES = [["GET", "/data"], ["GET", "/data/{item_id}"], ["POST", "/data"], ["GET", LONG]];
+const ROUTES = ["GET /data", "GET /data/{item_id}", "POST /data", `GET ${LONG}`];
 
 function request(i) {
-  const [method, endpoint] = ROUTES[i % ROUTES.length];
+  const name = ROUTES[i % ROUTES.length];
   const trace_id = i % 3 ? "0af7651916cd43dd8448eb211c80319c" : null;
-  return { time: 1_700_000_000 + i, method, endpoint, status: i % 2 ? 200 : 503, seconds: 1 + i / 10, db_seconds: 0.4, queries: 3, trace_id };
+  return { time: 1_700_000_000 + i, name, status: i % 2 ? 200 : 503, seconds: 1 + i / 10, db_seconds: 0.4, queries: 3, trace_id };
 }
 
 const DETAILS = {
-  statements: [{ shape: `SELECT ${'"data"."message", '.repeat(20)} FROM "data" WHERE "id" = ?`, calls: 12345, errors: 2, seconds: 12.5, p95: 0.003, endpoints: ["GET /data", `GET ${LONG}`] }],
+  statements: [{ shape: `SELECT ${'"data"."message", '.repeat(20)} FROM "data" WHERE "id" = ?`, calls: 12345, errors: 2, seconds: 12.5, mean: 0.001, p95: 0.003, endpoints: ["GET /data", `GET ${LONG}`] }],
   slowest: Array.from({ length: 50 }, (_, i) => request(i)),
   errors: Array.from({ length: 50 }, (_, i) => request(i * 2)),
 };

@@ -18,7 +18,8 @@ use std::path::Path;
 use std::process::Command;
 
 fn run(theme: &str) {
-    let Some(node) = tools::browser(&format!("the browser test of {theme}")) else {
+    let test = format!("the browser test of {theme}");
+    let (Some(node), Some(python)) = (tools::browser(&test), tools::python(&test)) else {
         return;
     };
     let file =
@@ -28,6 +29,7 @@ fn run(theme: &str) {
         .args(["--test", "--test-reporter=spec", "--test-force-exit"])
         .arg("--test-timeout=120000")
         .arg(file)
+        .env("VITALS_PYTHON", python)
         .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
         .output()
         .expect("node starts");
@@ -47,6 +49,11 @@ fn the_page_loads_from_its_own_server_alone() {
 #[test]
 fn its_numbers_are_those_of_the_scrape() {
     run("numbers");
+}
+
+#[test]
+fn it_tells_of_requests_that_failed() {
+    run("faults");
 }
 
 #[test]

@@ -66,10 +66,12 @@ export class Replay {
       this.streams.add(response);
       request.on("close", () => this.streams.delete(response));
     } else {
-      get(server.url + request.url, (real) => {
+      // A connection of its own: the server may close an idle one just when it is used again.
+      const own = get(server.url + request.url, { agent: false }, (real) => {
         response.writeHead(real.statusCode, real.headers);
         real.pipe(response);
       });
+      own.on("error", () => response.destroy());
     }
   }
 

@@ -56,6 +56,11 @@ export class Server {
     return { status: answer.status, json: /json/.test(answer.headers.get("content-type")) ? JSON.parse(text) : text };
   }
 
+  /** The ticks after a time, one by one. */
+  async ticks(since) {
+    return (await this.request("GET", `/dashboard/history?since=${since}`)).json.ticks;
+  }
+
   /** The text exposition, as `{"name{labels}": value}`. */
   async scrape() {
     const samples = new Map();

@@ -193,7 +193,7 @@ fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> 
 
 /// `GET /dashboard`: the page.
 pub(super) async fn get_page(request: HttpRequest) -> HttpResponse {
-    assets::page().respond(&request)
+    assets::page(&request)
 }
 
 /// `GET /dashboard/{asset}`: the page's parts.

@@ -6,11 +6,17 @@ use std::{
     sync::LazyLock,
 };
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderValue},
+    web::Bytes,
+};
 
 /// What a browser may do with the page: nothing but load its own parts and talk to its own server.
 /// <https://www.w3.org/TR/CSP3/>
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const MODULE: &str = "text/javascript; charset=utf-8";
 
 /// A file as it is sent.
 #[derive(Debug)]
@@ -22,31 +28,49 @@ pub(super) struct Asset {
 }
 
 macro_rules! assets {
-    ($($name:literal: $content_type:literal,)*) => {
+    ($($name:literal: $content_type:expr,)*) => {
         [$(Asset::new($name, $content_type, include_str!(concat!("assets/", $name))),)*]
     };
 }
 
 /// The page itself is the first.
-static ASSETS: LazyLock<[Asset; 11]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 13]> = LazyLock::new(|| {
     assets! {
         "index.html": "text/html; charset=utf-8",
         "style.css": "text/css; charset=utf-8",
-        "app.js": "text/javascript; charset=utf-8",
-        "chart.js": "text/javascript; charset=utf-8",
-        "dom.js": "text/javascript; charset=utf-8",
-        "format.js": "text/javascript; charset=utf-8",
-        "histogram.js": "text/javascript; charset=utf-8",
-        "store.js": "text/javascript; charset=utf-8",
-        "stream.js": "text/javascript; charset=utf-8",
-        "table.js": "text/javascript; charset=utf-8",
+        "app.js": MODULE,
+        "chart.js": MODULE,
+        "dom.js": MODULE,
+        "format.js": MODULE,
+        "histogram.js": MODULE,
+        "store.js": MODULE,
+        "paint.js": MODULE,
+        "stream.js": MODULE,
+        "table.js": MODULE,
+        "worker.js": MODULE,
         "icon.svg": "image/svg+xml",
     }
 });
 
-/// The page.
-pub(super) fn page() -> &'static Asset {
-    &ASSETS[0]
+/// What the page is made of, for a browser to ask for all of it at once: it would find the modules one behind the other. The
+/// style is the first, since nothing is painted without it.
+/// <https://html.spec.whatwg.org/multipage/links.html#link-type-modulepreload>
+static PRELOADS: LazyLock<String> = LazyLock::new(|| {
+    let modules = ASSETS.iter().filter(|asset| asset.is_module());
+    let links = modules.map(|module| format!("<dashboard/{}>; rel=modulepreload", module.name));
+    std::iter::once("<dashboard/style.css>; rel=preload; as=style".to_owned())
+        .chain(links)
+        .collect::<Vec<_>>()
+        .join(", ")
+});
+
+/// `GET /dashboard`: the page.
+pub(super) fn page(request: &HttpRequest) -> HttpResponse {
+    let mut response = ASSETS[0].respond(request);
+    if let Ok(preloads) = HeaderValue::from_str(&PRELOADS) {
+        response.headers_mut().insert(header::LINK, preloads);
+    }
+    response
 }
 
 /// The file of this name, beside the page.
@@ -65,6 +89,10 @@ impl Asset {
             etag: format!("\"{:016x}\"", hasher.finish()),
             body: body.into(),
         }
+    }
+
+    fn is_module(&self) -> bool {
+        self.content_type == MODULE && self.name != "worker.js"
     }
 
     /// The file, or 304 where the client has it already.

@@ -64,6 +64,7 @@ pub(super) struct StatementRow {
     calls: u64,
     errors: u64,
     seconds: f64,
+    mean: f64,
     p95: f64,
     endpoints: Vec<String>,
 }
@@ -75,6 +76,7 @@ impl From<StatementReport> for StatementRow {
             calls: report.calls,
             errors: report.errors,
             seconds: report.total_seconds,
+            mean: report.mean_seconds,
             p95: report.p95_seconds,
             endpoints: report.endpoints,
         }
@@ -85,8 +87,8 @@ impl From<StatementReport> for StatementRow {
 #[derive(Debug, Serialize)]
 pub(super) struct RequestRow {
     time: f64,
-    method: &'static str,
-    endpoint: String,
+    /// Method and route pattern, as the page names an endpoint.
+    name: String,
     status: u16,
     seconds: f64,
     db_seconds: f64,
@@ -99,8 +101,7 @@ impl From<NotableRequest> for RequestRow {
     fn from(request: NotableRequest) -> Self {
         Self {
             time: since_epoch(request.at),
-            method: request.method,
-            endpoint: request.endpoint.to_string(),
+            name: format!("{} {}", request.method, request.endpoint),
             status: request.status,
             seconds: request.seconds,
             db_seconds: request.database_seconds,

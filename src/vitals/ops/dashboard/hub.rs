@@ -3,22 +3,24 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use actix_web::web::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{
     details::Rows,
     ring::{MAX_BYTES, Ring, merge},
-    sampler::Route,
     tick::Tick,
 };
 
 /// Ticks that are kept as events, for streams that fall behind or resume.
 const RECENT: usize = 120;
+
+/// How long a page waits before it connects again, in milliseconds.
+const RETRY: &[u8] = b"retry: 1000\n";
 
 /// Who serves the page.
 #[derive(Clone, Debug, Serialize)]
@@ -56,19 +58,21 @@ impl Cursor {
     }
 }
 
-/// A tick as it stands in streams.
+/// A tick as it stands in streams: encoded once, and shared by all of them.
 #[derive(Debug)]
 struct Event {
     time: u64,
-    text: String,
+    text: Bytes,
 }
 
 #[derive(Debug)]
 struct State {
     ring: Ring,
-    routes: Vec<Route>,
+    routes: Vec<String>,
     recent: VecDeque<Event>,
+    /// As JSON, and as the event that tells of them.
     details: String,
+    details_event: Bytes,
     /// Rises with each change of the details.
     details_version: u64,
 }
@@ -86,14 +90,14 @@ pub(super) struct Hub {
 #[derive(Serialize)]
 struct Hello<'a> {
     instance: &'a Identity,
-    routes: &'a [Route],
+    routes: &'a [String],
 }
 
 /// Routes that a stream does not know yet, and the number of the first.
 #[derive(Serialize)]
 struct NewRoutes<'a> {
     from: usize,
-    routes: &'a [Route],
+    routes: &'a [String],
 }
 
 impl Hub {
@@ -105,6 +109,7 @@ impl Hub {
                 routes: Vec::new(),
                 recent: VecDeque::new(),
                 details: "null".to_owned(),
+                details_event: Bytes::new(),
                 details_version: 0,
             }),
             news: watch::Sender::new(Some(now)),
@@ -112,8 +117,8 @@ impl Hub {
     }
 
     /// Takes in a tick; `routes` are all that are known by now.
-    pub(super) fn publish(&self, tick: &Tick, routes: &[Route]) {
-        let text = json(tick);
+    pub(super) fn publish(&self, tick: &Tick, routes: &[String]) {
+        let text = event("tick", Some(tick.time), &json(tick));
         {
             let mut state = self.lock();
             let known = state.routes.len();
@@ -141,6 +146,7 @@ impl Hub {
         let text = json(details);
         let mut state = self.lock();
         if state.details != text {
+            state.details_event = event("details", None, &text);
             state.details = text;
             state.details_version += 1;
         }
@@ -190,53 +196,40 @@ impl Hub {
         )
     }
 
-    /// The events that a stream does not have yet; empty where there are none.
-    pub(super) fn events(&self, cursor: &mut Cursor) -> String {
+    /// The first event that a stream does not have yet, if there is one.
+    pub(super) fn next(&self, cursor: &mut Cursor) -> Option<Bytes> {
         let state = self.lock();
-        let mut out = String::new();
-        if cursor.routes.is_none() {
-            out.push_str("retry: 1000\n");
+        let Some(known) = cursor.routes.replace(state.routes.len()) else {
             let hello = Hello {
                 instance: &self.identity,
                 routes: &state.routes,
             };
-            push_event(&mut out, "hello", None, &json(&hello));
-            cursor.routes = Some(state.routes.len());
-        }
-        let known = cursor.routes.unwrap_or(0);
+            let hello = event("hello", None, &json(&hello));
+            return Some([RETRY, &hello].concat().into());
+        };
         if known < state.routes.len() {
             let new = NewRoutes {
                 from: known,
                 routes: &state.routes[known..],
             };
-            push_event(&mut out, "routes", None, &json(&new));
-            cursor.routes = Some(state.routes.len());
+            return Some(event("routes", None, &json(&new)));
         }
         if cursor.details < state.details_version {
-            push_event(&mut out, "details", None, &state.details);
             cursor.details = state.details_version;
+            return Some(state.details_event.clone());
         }
-        let Some((first, last)) = state.recent.front().zip(state.recent.back()) else {
-            return out;
-        };
+        let (first, last) = state.recent.front().zip(state.recent.back())?;
         // A time from the future is that of another run of the server, or made up.
         cursor.time = cursor.time.min(last.time);
-        let missed = cursor.time.saturating_add(1) < first.time;
-        if missed
-            && state
-                .ring
-                .oldest()
-                .is_some_and(|oldest| oldest < first.time)
-        {
-            push_event(&mut out, "reset", Some(last.time), "{}");
+        let older = state.ring.oldest().is_some_and(|time| time < first.time);
+        if older && cursor.time + 1 < first.time {
             cursor.time = last.time;
+            return Some(event("reset", Some(last.time), "{}"));
         }
-        let from = (state.recent).partition_point(|event| event.time <= cursor.time);
-        for event in state.recent.range(from..) {
-            push_event(&mut out, "tick", Some(event.time), &event.text);
-            cursor.time = event.time;
-        }
-        out
+        let next = (state.recent).partition_point(|event| event.time <= cursor.time);
+        let event = state.recent.get(next)?;
+        cursor.time = event.time;
+        Some(event.text.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -249,14 +242,11 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// Appends an event. `data` is JSON, which has no line breaks.
+/// An event as it stands in a stream. `data` is JSON, which has no line breaks.
 /// <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>
-fn push_event(out: &mut String, kind: &str, id: Option<u64>, data: &str) {
-    // Writing to a string does not fail.
-    let _ = match id {
-        Some(id) => write!(out, "event: {kind}\nid: {id}\ndata: {data}\n\n"),
-        None => write!(out, "event: {kind}\ndata: {data}\n\n"),
-    };
+fn event(kind: &str, id: Option<u64>, data: &str) -> Bytes {
+    let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+    format!("event: {kind}\n{id}data: {data}\n\n").into()
 }
 
 #[cfg(test)]

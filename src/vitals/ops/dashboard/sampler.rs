@@ -24,9 +24,6 @@ const READ_FAMILIES: [&str; 4] = [
     "process_cpu_seconds_total",
 ];
 
-/// A method and a route pattern: what the page calls an endpoint.
-pub(super) type Route = (String, String);
-
 /// What is the operator's and not the service's: the page's own traffic, scrapes, probes.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
@@ -40,8 +37,9 @@ pub(crate) struct Own {
 #[derive(Debug)]
 struct Routes {
     own: Own,
-    numbers: HashMap<Route, u32>,
-    names: Vec<Route>,
+    numbers: HashMap<String, u32>,
+    /// Method and route pattern: what the page calls an endpoint.
+    names: Vec<String>,
 }
 
 impl Routes {
@@ -56,13 +54,13 @@ impl Routes {
         } else {
             endpoint
         };
-        let route = (method.to_owned(), endpoint.to_owned());
-        if let Some(number) = self.numbers.get(&route) {
+        let name = format!("{method} {endpoint}");
+        if let Some(number) = self.numbers.get(&name) {
             return Some(*number);
         }
         let number = u32::try_from(self.names.len()).ok()?;
-        self.names.push(route.clone());
-        self.numbers.insert(route, number);
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
         Some(number)
     }
 
@@ -203,7 +201,7 @@ impl Sampler {
     }
 
     /// The routes that ticks name by their numbers, in the order of those.
-    pub(super) fn routes(&self) -> &[Route] {
+    pub(super) fn routes(&self) -> &[String] {
         &self.routes.names
     }
 

@@ -17,23 +17,30 @@ use super::hub::{Cursor, Hub};
 
 type News = watch::Receiver<Option<u64>>;
 
+/// Resolves to whether there may be more, once there is something new to know.
+type Waiting = Pin<Box<dyn Future<Output = (News, bool)>>>;
+
+fn wait(mut news: News) -> Waiting {
+    Box::pin(async move {
+        let open = news.changed().await.is_ok() && news.borrow_and_update().is_some();
+        (news, open)
+    })
+}
+
 /// The events for one page; ends when the hub closes.
 pub(super) struct Events {
     hub: Arc<Hub>,
     cursor: Cursor,
-    /// Resolves to whether there may be more.
-    waiting: Pin<Box<dyn Future<Output = (News, bool)>>>,
+    waiting: Waiting,
 }
 
 impl Events {
     /// The events after the tick `since`.
     pub(super) fn new(hub: Arc<Hub>, since: Option<u64>) -> Self {
-        let news = hub.subscribe();
         Self {
+            waiting: wait(hub.subscribe()),
             hub,
             cursor: Cursor::new(since),
-            // What there is already comes at once.
-            waiting: Box::pin(async move { (news, true) }),
         }
     }
 }
@@ -43,20 +50,14 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let (mut news, open) = ready!(self.waiting.as_mut().poll(context));
-            if !open {
-                // Polled again, it stays at its end.
-                self.waiting = Box::pin(async move { (news, false) });
-                return Poll::Ready(None);
-            }
-            self.waiting = Box::pin(async move {
-                let open = news.changed().await.is_ok() && news.borrow_and_update().is_some();
-                (news, open)
-            });
             let this = &mut *self;
-            let events = this.hub.events(&mut this.cursor);
-            if !events.is_empty() {
-                return Poll::Ready(Some(Ok(events.into())));
+            if let Some(event) = this.hub.next(&mut this.cursor) {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let (news, open) = ready!(this.waiting.as_mut().poll(context));
+            this.waiting = wait(news);
+            if !open {
+                return Poll::Ready(None);
             }
         }
     }

@@ -5,7 +5,7 @@ import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds } from "./format.js";
 import { quantiles } from "./histogram.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
-import { Stream, history as fetchHistory } from "./stream.js";
+import { follow, history as fetchHistory } from "./stream.js";
 import { Table } from "./table.js";
 
 const WINDOWS = [5, 15, 60];
@@ -25,6 +25,7 @@ let lastTickAt = performance.now();
 let connected = false;
 let loading = 0;
 let stale = false;
+let following = false;
 
 // ---- state, and the address that keeps it
 
@@ -96,14 +97,12 @@ async function load() {
     meet(answer);
     store.load(answer, step, live ? answer.last + since : since, live ? undefined : to);
     lastTickAt = performance.now();
-    if (!stream.source) {
-      // A little is asked for again: the last seconds, one by one.
-      stream.last = Math.max(1, answer.last - NOW_SECONDS);
-      stream.open();
-    }
+    // A little is asked for again: the last seconds, one by one.
+    if (!following) follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
+    following = true;
   } catch {
     stale = token === loading;
-    if (!stream.source) setTimeout(load, 1000);
+    if (!following) setTimeout(load, 1000);
   }
   if (token === loading) $("charts").setAttribute("aria-busy", "false");
   schedule();
@@ -111,15 +110,14 @@ async function load() {
 
 /** Takes in who the server is, and what it calls its routes. */
 function meet(answer) {
-  if (instance && instance.id !== answer.instance.id) say("The server was restarted");
   instance = answer.instance;
-  names = answer.routes.map((route) => route.join(" "));
+  names = answer.routes;
   if (answer.details !== undefined) details = answer.details;
   const { name, version, host, pid, cores } = instance;
   $("instance").textContent = `${name} ${version} on ${host}, process ${pid}, ${cores} ${cores === 1 ? "core" : "cores"}`;
 }
 
-const stream = new Stream({
+const events = {
   up: () => setConnected(true),
   down: () => setConnected(false),
   hello(data) {
@@ -129,7 +127,7 @@ const stream = new Stream({
   },
   routes(data) {
     names.length = data.from;
-    names.push(...data.routes.map((route) => route.join(" ")));
+    names.push(...data.routes);
   },
   tick(data) {
     lastTickAt = performance.now();
@@ -141,21 +139,13 @@ const stream = new Stream({
     schedule();
   },
   reset: () => load(),
-});
+};
 
 function setConnected(yes) {
   if (connected === yes) return;
   connected = yes;
   showControls();
   schedule();
-}
-
-let said = 0;
-
-function say(text) {
-  clearTimeout(said);
-  $("status").textContent = text;
-  said = setTimeout(() => ((said = 0), showControls()), 4000);
 }
 
 function showControls() {
@@ -168,7 +158,7 @@ function showControls() {
         ? ["held", "Paused"]
         : ["live", "Live"];
   document.body.dataset.state = status.dataset.state = kind;
-  if (!said) set(status, text);
+  set(status, text);
   $("pause").textContent = isLive() ? "Pause" : "Go live";
   $("unzoom").hidden = !state.zoom;
   for (const radio of document.querySelectorAll("[name=window]")) radio.checked = Number(radio.value) === state.window;
@@ -225,8 +215,20 @@ function showTiles(whole) {
 
 // ---- charts
 
-const latency = (label, color, i, value) => ({ label, color, value: (point, endpoint) => value(point, endpoint)[i] });
-const PS = [["p50", "good"], ["p95", "low"], ["p99", "high"]];
+/** The chart of quantiles that `value` tells of a point. */
+const latency = (id, title, of, floor, value, more) => ({
+  id,
+  title,
+  unit: seconds,
+  floor,
+  empty: `No ${of} in this time`,
+  series: [["p50", "good"], ["p95", "low"], ["p99", "high"]].map(([label, color], i) => ({
+    label,
+    color,
+    value: (point, endpoint) => value(point, endpoint)[i],
+  })),
+  ...more,
+});
 const level = (key, label, color, more) => ({ label, color, value: (point) => point.levels[key], ...more });
 const quantilesOf = (name) => (point) => point.once(name, () => quantiles([point[name]], SHARES));
 
@@ -239,7 +241,7 @@ const SPECS = [
     stacked: true,
     ofEndpoint: true,
     // What goes wrong lies at the bottom, where its height can be read off the scale.
-    series: [["5xx", "bad"], ["4xx", "warn"], ["other", "plain"], ["3xx", "soft"], ["2xx", "good"]].map(([label, color]) => ({
+    series: [["5xx", "bad"], ["4xx", "warn"], ["other", "muted"], ["3xx", "soft"], ["2xx", "good"]].map(([label, color]) => ({
       label,
       color,
       fill: 0.32,
@@ -247,15 +249,7 @@ const SPECS = [
       value: (point, endpoint) => point.counts(endpoint)[CLASSES.indexOf(label)] / point.span,
     })),
   },
-  {
-    id: "latency",
-    title: "Latency",
-    unit: seconds,
-    floor: 1e-4,
-    ofEndpoint: true,
-    empty: "No requests in this time",
-    series: PS.map(([label, color], i) => latency(label, color, i, (point, endpoint) => point.latency(endpoint))),
-  },
+  latency("latency", "Latency", "requests", 1e-4, (point, endpoint) => point.latency(endpoint), { ofEndpoint: true }),
   {
     id: "in-flight",
     title: "In flight and pool",
@@ -265,7 +259,7 @@ const SPECS = [
       level("in_flight", "requests in flight", "good", { fill: 0.16 }),
       level("pool_used", "connections in use", "low"),
       level("pool_waiting", "waiting for one", "warn"),
-      level("pool_max", "pool size", "plain", { dash: [5, 4] }),
+      level("pool_max", "pool size", "muted", { dash: [5, 4] }),
     ],
   },
   {
@@ -276,20 +270,13 @@ const SPECS = [
     stacked: true,
     series: OPERATIONS.map((label, i) => ({
       label,
-      color: ["good", "low", "mid", "high", "plain"][i],
+      color: ["good", "low", "mid", "high", "muted"][i],
       fill: 0.32,
       rare: label === "other",
       value: (point) => point.queries[i] / point.span,
     })),
   },
-  {
-    id: "query-latency",
-    title: "Query latency",
-    unit: seconds,
-    floor: 1e-5,
-    empty: "No queries in this time",
-    series: PS.map(([label, color], i) => latency(label, color, i, quantilesOf("query"))),
-  },
+  latency("query-latency", "Query latency", "queries", 1e-5, quantilesOf("query")),
   {
     id: "cpu",
     title: "CPU, of one core",
@@ -298,23 +285,15 @@ const SPECS = [
     series: [{ label: "CPU", color: "good", fill: 0.16, value: (point) => (point.cpu == null ? null : point.cpu / point.span) }],
   },
   { id: "memory", title: "Memory", unit: bytes, floor: 2 ** 20, series: [level("resident_bytes", "resident", "high", { fill: 0.16 })] },
-  {
-    id: "loop-lag",
-    title: "Event-loop lag",
-    unit: seconds,
-    floor: 1e-4,
-    empty: "No lag was measured in this time",
-    series: PS.map(([label, color], i) => latency(label, color, i, quantilesOf("lag"))),
-  },
+  latency("loop-lag", "Event-loop lag", "measurements", 1e-4, quantilesOf("lag")),
   { id: "files", title: "File descriptors", unit: count, floor: 10, series: [level("open_fds", "open", "low", { fill: 0.16 })] },
 ];
 
 const page = {
   cursor: (time) => charts.forEach((chart) => chart.showCursor(time)),
-  select(span, done) {
-    charts.forEach((chart) => chart.showSelection(done ? null : span));
-    if (!done || !span) return;
-    const [from, to] = span.map(Math.round).sort((a, b) => a - b);
+  select: (range) => charts.forEach((chart) => chart.showSelection(range)),
+  zoom(range) {
+    const [from, to] = range.map(Math.round).sort((a, b) => a - b);
     if (to - from >= 2) go({ zoom: [from, to] });
   },
   reset: () => state.zoom && go({ zoom: null }),
@@ -325,22 +304,43 @@ $("grid").append(...charts.map((chart) => chart.root));
 
 // ---- tables
 
-function endpointButton(row) {
-  const onclick = () => go({ endpoint: state.endpoint === row.name ? null : row.name });
-  return make("button", { type: "button", className: "endpoint", title: row.name, onclick }, ...endpointParts(row.name));
-}
-
 /** Method and pattern, apart from each other to the eye. */
-function endpointParts(name) {
+function endpoint(tag, name, more) {
   const [, method, pattern] = /^(\S+) (.*)$/s.exec(name) ?? [null, "", name];
-  return [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
+  const parts = [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
+  return make(tag, { className: "endpoint", title: name, ...more }, ...parts);
 }
 
-const number = (key, label, unit) => ({ key, label, format: unit.format });
+function endpointButton({ name }) {
+  return endpoint("button", name, { type: "button", onclick: () => go({ endpoint: state.endpoint === name ? null : name }) });
+}
+
+const code = (text) => make("code", { textContent: text, title: text });
+const number = (key, label, { format }, more) => ({ key, label, format, ...more });
+const some = (value) => value > 0;
+
+const request = (id, title, hint, sort) =>
+  new Table(
+    id,
+    title,
+    hint,
+    [
+      { key: "time", label: "Time", text: true, format: moment },
+      { key: "name", label: "Endpoint", text: true, node: ({ name }) => endpoint("span", name) },
+      { key: "status", label: "Status", alarm: (value) => value >= 500 },
+      number("seconds", "Duration", seconds),
+      number("db_seconds", "In database", seconds),
+      number("queries", "Queries", count),
+      { key: "trace_id", label: "Trace", text: true, node: (row) => code(row.trace_id ?? NONE) },
+    ],
+    { sort, key: JSON.stringify },
+  );
 
 const tables = {
   endpoints: new Table(
-    $("endpoints"),
+    "endpoints",
+    "Endpoints",
+    "Choose one to see it in the charts",
     [
       {
         key: "name",
@@ -348,61 +348,46 @@ const tables = {
         text: true,
         head: true,
         node: endpointButton,
-        refresh: (button, row) => button.setAttribute("aria-pressed", String(row.name === state.endpoint)),
+        refresh: (button, { name }) => button.setAttribute("aria-pressed", String(name === state.endpoint)),
       },
       number("total", "Requests", count),
       number("rate", "Rate", rate),
-      { ...number("errors", "Errors", ratio), alarm: (value) => value >= 0.01 },
+      number("errors", "Errors", ratio, { alarm: (value) => value >= 0.01 }),
       ...["p50", "p95", "p99"].map((key) => number(key, key, seconds)),
       { key: "queriesEach", label: "Queries / request", format: (value) => value.toFixed(1) },
-      { ...number("dbShare", "In database", ratio), hint: "Share of the time spent in the database" },
-      { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} suspected` : "none"), alarm: (value) => value > 0 },
+      number("dbShare", "In database", ratio, { hint: "Share of the time spent in the database" }),
+      { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} suspected` : "none"), alarm: some },
     ],
-    { sort: "rate", key: (row) => row.name, selected: (row) => row.name === state.endpoint, empty: "No requests in this time." },
+    { sort: "rate", key: ({ name }) => name, selected: ({ name }) => name === state.endpoint },
   ),
   statements: new Table(
-    $("statements"),
+    "statements",
+    "Statements",
+    "Since the start, without the values bound to them",
     [
       { key: "shape", label: "Statement", text: true, head: true, node: (row) => code(row.shape) },
       number("calls", "Calls", count),
-      { ...number("errors", "Errors", count), alarm: (value) => value > 0 },
+      number("errors", "Errors", count, { alarm: some }),
       number("seconds", "Total time", seconds),
       number("mean", "Mean", seconds),
       number("p95", "p95", seconds),
-      { key: "endpoints", label: "Endpoints", text: true, format: (list) => list.join(", "), title: (row) => row.endpoints.join("\n") },
+      { key: "endpoints", label: "Endpoints", text: true, format: (list) => list.join(", ") },
     ],
-    { sort: "seconds", key: (row) => row.shape },
+    { sort: "seconds", key: ({ shape }) => shape },
   ),
+  slowest: request("slowest", "Slowest requests", "The slowest 50 of the last hour", "seconds"),
+  errors: request("errors", "Latest errors", "The last 50 answers of 500 and above", "time"),
 };
-
-const code = (text) => make("code", { textContent: text, title: text });
-
-for (const [id, sort] of [["slowest", "seconds"], ["errors", "time"]]) {
-  tables[id] = new Table(
-    $(id),
-    [
-      { key: "time", label: "Time", text: true, format: moment },
-      { key: "name", label: "Endpoint", text: true, node: ({ name }) => make("span", { className: "endpoint", title: name }, ...endpointParts(name)) },
-      { key: "status", label: "Status", alarm: (value) => value >= 500 },
-      number("seconds", "Duration", seconds),
-      number("db_seconds", "In database", seconds),
-      number("queries", "Queries", count),
-      { key: "trace_id", label: "Trace", text: true, node: (row) => code(row.trace_id ?? NONE) },
-    ],
-    { sort, key: (row) => row.key },
-  );
-}
+for (const { section } of Object.values(tables)) $("charts").parentNode.append(section);
 
 let shownDetails;
 
 function showDetails() {
   if (shownDetails === details) return;
   shownDetails = details;
-  const request = (row) => ({ ...row, name: `${row.method} ${row.endpoint}`, key: `${row.time} ${row.method} ${row.endpoint} ${row.seconds} ${row.trace_id}` });
-  const show = (name, map) => tables[name].update((details?.[name] ?? []).map(map), details?.[name] ? "None so far." : "This service does not record them.");
-  show("statements", (row) => ({ ...row, mean: row.calls > 0 ? row.seconds / row.calls : null }));
-  show("slowest", request);
-  show("errors", request);
+  for (const id of ["statements", "slowest", "errors"]) {
+    tables[id].update(details?.[id] ?? [], details?.[id] ? "None so far." : "This service does not record them.");
+  }
 }
 
 function showChoice(endpoints) {
@@ -438,7 +423,7 @@ function render() {
   set($("range"), state.zoom || state.paused ? `${moment(from)} to ${clock(to)}` : `Last ${state.window} minutes`);
   const points = store.between(from - store.step, to);
   for (const chart of charts) chart.update(points, from, to, state.endpoint);
-  tables.endpoints.update(whole.endpoints);
+  tables.endpoints.update(whole.endpoints, "No requests in this time.");
   showDetails();
 }
 

@@ -1,155 +1,14 @@
-// One chart: its picture on a canvas, its legend, its crosshair, its text, and the files it saves as. What is drawn,
-// and what a gesture means for the page, is told from outside.
+// One chart: its legend, its crosshair, its text, and the files it saves as. What is drawn, and what a gesture means for the
+// page, is told from outside.
 
 import { $, make, set } from "./dom.js";
 import { NONE, clock, moment } from "./format.js";
+import { color, font, paint } from "./paint.js";
 
 const GUTTER = 62; // left of the plot, where the scale stands: the same for all, so that times line up
 const RIGHT = 14;
 const TOP = 10;
 const BOTTOM = 24;
-
-/** The distances that ticks of a time axis may have, in seconds. */
-const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800];
-
-const style = getComputedStyle(document.documentElement);
-const color = (name) => style.getPropertyValue(`--${name}`).trim();
-
-/** Draws a model into a box of the context. */
-function paint(context, box, model) {
-  const { from, to, series, points, axis, stacked, message } = model;
-  const x = (time) => box.left + ((time - from) / (to - from)) * box.width;
-  const y = (value) => box.top + box.height * (1 - value / axis.top);
-  context.font = `11px ${style.fontFamily}`;
-  context.lineWidth = 1;
-  context.textBaseline = "middle";
-
-  paintGaps(context, box, model, x);
-
-  context.textAlign = "right";
-  for (const [value, label] of axis.ticks) {
-    const line = Math.round(y(value)) + 0.5;
-    context.fillStyle = color(value === 0 ? "axis" : "grid");
-    context.fillRect(box.left, line - 0.5, box.width, 1);
-    context.fillStyle = color("muted");
-    context.fillText(label, box.left - 8, line);
-  }
-
-  const step = TIME_STEPS.find((seconds) => (seconds / (to - from)) * box.width >= (seconds < 60 ? 72 : 56)) ?? 3600;
-  context.textAlign = "center";
-  for (let time = Math.ceil(from / step) * step; time <= to; time += step) {
-    const at = x(time);
-    if (at < box.left + 14 || at > box.left + box.width - 12) continue;
-    context.fillStyle = color("axis");
-    context.fillRect(Math.round(at), box.top + box.height, 1, 4);
-    context.fillStyle = color("muted");
-    context.fillText(clock(time, step < 60), at, box.top + box.height + 14);
-  }
-
-  context.save();
-  context.beginPath();
-  context.rect(box.left, box.top - 2, box.width, box.height + 4);
-  context.clip();
-  for (const run of runs(points)) {
-    const base = stacked && new Float64Array(points.length);
-    for (const one of series) {
-      if (one.hidden) continue;
-      paintRun(context, one, run, points, base, x, y);
-    }
-  }
-  context.restore();
-
-  if (message) {
-    context.fillStyle = color("muted");
-    context.font = `13px ${style.fontFamily}`;
-    context.fillText(message, box.left + box.width / 2, box.top + box.height / 2);
-  }
-}
-
-/** Marks the stretches of which nothing is known. */
-function paintGaps(context, box, { from, to, points }, x) {
-  const gaps = [];
-  let known = from;
-  for (const point of points) {
-    if (point.time - point.width > known + 0.5) gaps.push([known, point.time - point.width]);
-    known = Math.max(known, point.time);
-  }
-  if (to - known > 2.5) gaps.push([known, to]);
-  for (const [start, end] of gaps) {
-    const left = Math.max(box.left, x(start));
-    const width = x(end) - left;
-    context.save();
-    context.beginPath();
-    context.rect(left, box.top, width, box.height);
-    context.clip();
-    context.fillStyle = color("gap");
-    context.fillRect(left, box.top, width, box.height);
-    context.strokeStyle = color("hatch");
-    context.beginPath();
-    for (let at = left - box.height; at < left + width; at += 8) {
-      context.moveTo(at, box.top + box.height);
-      context.lineTo(at + box.height, box.top);
-    }
-    context.stroke();
-    context.restore();
-    if (width > 64) {
-      context.textAlign = "center";
-      context.fillStyle = color("gap");
-      context.fillRect(left + width / 2 - 28, box.top + 4, 56, 16);
-      context.fillStyle = color("muted");
-      context.fillText("no data", left + width / 2, box.top + 12);
-    }
-  }
-}
-
-/** The points in stretches without a gap, each as its first and its last index. */
-function runs(points) {
-  const found = [];
-  points.forEach((point, i) => {
-    const before = points[i - 1];
-    const joined = before && point.time - point.width <= before.time + 0.5;
-    if (joined) found.at(-1)[1] = i;
-    else found.push([i, i]);
-  });
-  return found;
-}
-
-function paintRun(context, one, [first, last], points, base, x, y) {
-  const ink = color(one.color);
-  context.strokeStyle = context.fillStyle = ink;
-  context.lineWidth = one.dash ? 1.25 : 1.75;
-  context.lineJoin = "round";
-  context.setLineDash(one.dash ?? []);
-  const level = (i) => (one.values[i] ?? 0) + (base ? base[i] : 0);
-
-  if (one.fill) {
-    context.beginPath();
-    for (let i = first; i <= last; i++) context.lineTo(x(points[i].time), y(level(i)));
-    for (let i = last; i >= first; i--) context.lineTo(x(points[i].time), y(base ? base[i] : 0));
-    context.globalAlpha = one.fill;
-    context.fill();
-    context.globalAlpha = 1;
-  }
-  // In a stack, a line is drawn only where there is something: ten classes at 0 are not ten lines.
-  const { values } = one;
-  const visible = (i) => i >= first && i <= last && values[i] !== null && (!base || values[i - 1] || values[i] || values[i + 1]);
-  context.beginPath();
-  let open = false;
-  for (let i = first; i <= last; i++) {
-    if (!visible(i)) {
-      open = false;
-      continue;
-    }
-    const [left, top] = [x(points[i].time), y(level(i))];
-    if (open) context.lineTo(left, top);
-    else context.moveTo(left, top);
-    open = true;
-    if (!visible(i - 1) && !visible(i + 1)) context.fillRect(left - 1.5, top - 1.5, 3, 3);
-  }
-  context.stroke();
-  context.setLineDash([]);
-  if (base) for (let i = first; i <= last; i++) base[i] = level(i);
-}
 
 /** Gives a file to the person who asked for it. */
 function save(name, blob) {
@@ -333,6 +192,7 @@ export class Chart {
     return best;
   }
 
+  /** Marks the time between two, or none. */
   showSelection(range) {
     const { selection } = this.marks;
     selection.hidden = !range || !this.box;
@@ -342,71 +202,57 @@ export class Chart {
     selection.style.width = `${right - left}px`;
   }
 
+  /** A selection begins at the `anchor`, by pointer or by key, and follows the cursor until it ends. */
   #gestures() {
     const { plot, page } = this;
+    let anchor = null;
+    const move = (time) => {
+      page.cursor(time);
+      if (anchor !== null) page.select([anchor, time]);
+    };
+    const end = (range) => {
+      anchor = null;
+      page.select(null);
+      if (range) page.zoom(range);
+    };
+    const leave = () => {
+      end();
+      page.cursor(null);
+    };
     const timeAt = (event) => {
       const share = (event.clientX - plot.getBoundingClientRect().left - this.box.left) / this.box.width;
-      return this.from + Math.min(1, Math.max(0, share)) * (this.to - this.from);
-    };
-    const snapped = (time) => {
+      const time = this.from + Math.min(1, Math.max(0, share)) * (this.to - this.from);
       const at = this.#nearest(time);
       return at >= 0 && this.#covers(at, time) ? this.points[at].time : time;
     };
-    let start = null;
-    plot.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.box) return;
-      start = timeAt(event);
+    const on = (name, listener) => plot.addEventListener(name, (event) => this.box && listener(event));
+    on("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      anchor = timeAt(event);
       plot.setPointerCapture(event.pointerId);
     });
-    plot.addEventListener("pointermove", (event) => {
-      if (!this.box) return;
-      page.cursor(snapped(timeAt(event)));
-      if (start !== null) page.select([start, timeAt(event)], false);
+    on("pointermove", (event) => move(timeAt(event)));
+    on("pointerup", (event) => {
+      if (anchor === null) return;
+      const time = timeAt(event);
+      // A hand is not that steady: so little is a click.
+      end(Math.abs(this.#x(time) - this.#x(anchor)) > 6 && [anchor, time]);
     });
-    plot.addEventListener("pointerup", (event) => {
-      if (start === null) return;
-      const far = (Math.abs(timeAt(event) - start) / (this.to - this.from)) * this.box.width > 6;
-      page.select(far ? [start, timeAt(event)] : null, true);
-      start = null;
-    });
-    const leave = () => {
-      if (start !== null) page.select(null, true);
-      start = null;
-      page.cursor(null);
-    };
-    plot.addEventListener("pointercancel", leave);
-    plot.addEventListener("pointerleave", () => start === null && page.cursor(null));
-    plot.addEventListener("dblclick", () => page.reset());
-
-    let anchor = null;
-    plot.addEventListener("blur", () => {
-      anchor = null;
-      leave();
-      page.select(null, true);
-    });
-    plot.addEventListener("keydown", (event) => {
-      if (!this.points?.length) return;
-      const now = this.#nearest(this.cursor ?? this.to);
-      const move = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -15, PageUp: 15 }[event.key];
+    on("pointerleave", () => anchor === null && page.cursor(null));
+    on("pointercancel", leave);
+    on("blur", leave);
+    on("dblclick", () => page.reset());
+    on("keydown", (event) => {
       const last = this.points.length - 1;
-      let next = move && Math.min(last, Math.max(0, now + move));
-      if (event.key === "Home") next = 0;
-      if (event.key === "End") next = last;
-      if (next !== undefined) {
-        page.cursor(this.points[next].time);
-        if (anchor !== null) page.select([anchor, this.points[next].time], false);
-      } else if (event.key === "Enter") {
-        const time = this.points[now].time;
-        if (anchor === null) page.select([(anchor = time), time], false);
-        else {
-          page.select(anchor === time ? null : [anchor, time], true);
-          anchor = null;
-        }
-      } else if (event.key === "Escape") {
-        if (anchor !== null) page.select(null, true);
-        else page.reset();
-        anchor = null;
-      } else return;
+      if (last < 0) return;
+      const at = this.#nearest(this.cursor ?? this.to);
+      const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -15, PageUp: 15, Home: -at, End: last - at };
+      const { time } = this.points[at];
+      if (event.key in steps) move(this.points[Math.min(last, Math.max(0, at + steps[event.key]))].time);
+      else if (event.key === "Escape") anchor === null ? page.reset() : end();
+      else if (event.key !== "Enter") return;
+      else if (anchor !== null) end([anchor, time]);
+      else move((anchor = time));
       event.preventDefault();
     });
   }
@@ -418,10 +264,9 @@ export class Chart {
   /** Saves what is shown as a table: seconds since the epoch, the time in UTC, and a column for each series. */
   csv() {
     const unit = this.spec.unit.name && ` (${this.spec.unit.name})`;
-    const factor = unit === " (percent)" ? 100 : 1;
     const rows = [["epoch (seconds)", "time (UTC)", ...this.spec.series.map((one) => one.label + unit)]];
     this.points.forEach((point, i) => {
-      const values = this.values.map((column) => (column[i] === null ? "" : Number((column[i] * factor).toPrecision(9))));
+      const values = this.values.map((column) => (column[i] === null ? "" : Number(column[i].toPrecision(9))));
       rows.push([point.time, new Date(point.time * 1000).toISOString(), ...values]);
     });
     save(this.#name("csv"), new Blob([rows.map((row) => row.join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
@@ -435,8 +280,8 @@ export class Chart {
     context.scale(density, density);
     context.fillStyle = color("card");
     context.fillRect(0, 0, width, height);
-    const text = (content, left, top, font, ink) => {
-      context.font = `${font} ${style.fontFamily}`;
+    const text = (content, left, top, size, ink) => {
+      context.font = font(size);
       context.fillStyle = color(ink);
       context.textAlign = "left";
       context.textBaseline = "middle";

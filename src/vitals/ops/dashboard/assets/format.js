@@ -62,20 +62,19 @@ export const rate = new Unit("per second", [1, "/s"]);
 export const count = new Unit("", [1, ""]);
 export const seconds = new Unit("seconds", [1, "s"], [1e-3, "ms"], [1e-6, "µs"]);
 export const bytes = new Unit("bytes", [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]);
-export const ratio = new Unit("percent", [0.01, "%"]);
+export const ratio = new Unit("ratio", [0.01, "%"]);
 
 /** A length of time in its two largest units. */
 export function duration(total) {
-  const left = Math.max(0, Math.floor(total));
-  const parts = [
-    [Math.floor(left / 86400), "d"],
-    [Math.floor(left / 3600) % 24, "h"],
-    [Math.floor(left / 60) % 60, "min"],
-    [left % 60, "s"],
-  ];
-  const first = Math.max(0, parts.findIndex(([number]) => number > 0));
-  const shown = left === 0 ? parts.slice(3) : parts.slice(first, first + 2);
-  return shown.map(([number, unit]) => number + SPACE + unit).join(" ");
+  const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const largest = units.findIndex(([size]) => total >= size || size === 1);
+  let left = Math.max(0, Math.floor(total));
+  const parts = units.map(([size, name]) => {
+    const number = Math.floor(left / size);
+    left -= number * size;
+    return number + SPACE + name;
+  });
+  return parts.slice(largest, largest + 2).join(" ");
 }
 
 const two = (number) => String(number).padStart(2, "0");

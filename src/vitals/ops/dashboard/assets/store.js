@@ -20,6 +20,15 @@ const RECENT = 60;
 
 const plus = (a, b) => (b == null ? a : (a ?? 0) + b);
 
+/** The highest that each level had in any of the points. */
+function highest(points) {
+  const levels = {};
+  for (const point of points) {
+    for (const [name, level] of Object.entries(point.levels)) levels[name] = Math.max(levels[name] ?? level, level);
+  }
+  return levels;
+}
+
 /** What a set of requests adds up to. */
 class Requests {
   counts = [0, 0, 0, 0, 0];
@@ -29,14 +38,18 @@ class Requests {
   dbSeconds = null;
   nPlusOne = null;
 
+  /** Adds all but the latency: for a quantile of many sets, theirs need not be merged. */
   add(other) {
-    for (let i = 0; i < 5; i++) this.counts[i] += other.counts[i];
+    this.counts = this.counts.map((value, i) => value + other.counts[i]);
     this.seconds += other.seconds;
-    this.latency = merge(this.latency, other.latency);
     this.queries = plus(this.queries, other.queries);
     this.dbSeconds = plus(this.dbSeconds, other.dbSeconds);
     this.nPlusOne = plus(this.nPlusOne, other.nPlusOne);
     return this;
+  }
+
+  static sum(list) {
+    return list.reduce((sum, one) => sum.add(one), new Requests());
   }
 
   static decode([, counts, seconds, latency, queries, dbSeconds, nPlusOne]) {
@@ -67,15 +80,13 @@ class Point {
     this.lag = merge(this.lag, later.lag);
     this.query = merge(this.query, later.query);
     this.queries = this.queries.map((value, i) => value + later.queries[i]);
-    this.levels = { ...this.levels };
-    for (const [name, level] of Object.entries(later.levels)) {
-      this.levels[name] = Math.max(this.levels[name] ?? level, level);
-    }
+    this.levels = highest([this, later]);
     this.routes = new Map(this.routes);
     for (const [name, requests] of later.routes) {
-      const sum = new Requests();
-      if (this.routes.has(name)) sum.add(this.routes.get(name));
-      this.routes.set(name, sum.add(requests));
+      const mine = this.routes.get(name) ?? new Requests();
+      const sum = Requests.sum([mine, requests]);
+      sum.latency = merge(mine.latency, requests.latency);
+      this.routes.set(name, sum);
     }
     this.cache.clear();
   }
@@ -88,11 +99,7 @@ class Point {
 
   /** The counts by class of an endpoint's requests, or of all. */
   counts(endpoint) {
-    return this.once("counts " + endpoint, () => {
-      const sum = [0, 0, 0, 0, 0];
-      for (const { counts } of this.requests(endpoint)) counts.forEach((value, i) => (sum[i] += value));
-      return sum;
-    });
+    return this.once("counts " + endpoint, () => Requests.sum(this.requests(endpoint)).counts);
   }
 
   /** The latency quantiles of an endpoint's requests, or of all. */
@@ -121,8 +128,7 @@ export class Store {
 
   /** Takes in an answer of `history`, made for points of `step` seconds; what is older than `since` goes. */
   load({ ticks, routes, last }, step, since, until = Infinity) {
-    const names = routes.map((route) => route.join(" "));
-    const loaded = ticks.map((tick) => Point.decode(tick, names));
+    const loaded = ticks.map((tick) => Point.decode(tick, routes));
     const first = loaded.length > 0 ? loaded[0].time - loaded[0].width : Infinity;
     // A server that started anew knows nothing of what was before: what the page still has of that, it keeps.
     const kept = this.points.filter((point) => point.time > since && point.time <= Math.min(first, until));
@@ -174,26 +180,26 @@ export class Store {
 const sum = (values) => values.reduce((a, b) => a + b, 0);
 const share = (part, whole) => (whole > 0 ? part / whole : null);
 
-function figuresOf(requests, span) {
-  const total = sum(requests.counts);
-  const [p50, p95, p99] = quantiles([requests.latency], SHARES);
+function figuresOf(list, span) {
+  const { counts, seconds, queries, dbSeconds, nPlusOne } = Requests.sum(list);
+  const total = sum(counts);
+  const [p50, p95, p99] = quantiles(list.map(({ latency }) => latency), SHARES);
   return {
     total,
     rate: share(total, span),
-    errors: share(requests.counts[SERVER_ERRORS], total),
+    errors: share(counts[SERVER_ERRORS], total),
     p50,
     p95,
     p99,
-    queriesEach: requests.queries === null ? null : share(requests.queries, total),
-    dbShare: requests.dbSeconds === null ? null : share(requests.dbSeconds, requests.seconds),
-    nPlusOne: requests.nPlusOne,
+    queriesEach: queries === null ? null : share(queries, total),
+    dbShare: dbSeconds === null ? null : share(dbSeconds, seconds),
+    nPlusOne,
   };
 }
 
 /** The figures of a set of points: of the whole service, and of each endpoint. */
 export function figures(points) {
   const span = sum(points.map((point) => point.span));
-  const all = new Requests();
   const parts = new Map();
   for (const point of points) {
     for (const [name, requests] of point.routes) {
@@ -201,32 +207,14 @@ export function figures(points) {
       parts.get(name).push(requests);
     }
   }
-  const endpoints = [];
-  for (const [name, list] of parts) {
-    const requests = fold(list);
-    all.add(requests);
-    endpoints.push({ name, ...figuresOf(requests, span) });
-  }
-  const levels = {};
-  for (const point of points) {
-    for (const [name, level] of Object.entries(point.levels)) levels[name] = Math.max(levels[name] ?? level, level);
-  }
   const cpu = points.filter((point) => point.cpu != null);
   return {
-    ...figuresOf(all, span),
-    span,
-    endpoints,
+    ...figuresOf([...parts.values()].flat(), span),
+    endpoints: [...parts].map(([name, list]) => ({ name, ...figuresOf(list, span) })),
     queries: share(sum(points.map((point) => sum(point.queries))), span),
     cpu: share(sum(cpu.map((point) => point.cpu)), sum(cpu.map((point) => point.span))),
     lag: quantiles(points.map((point) => point.lag), [0.99])[0],
-    peaks: levels,
+    peaks: highest(points),
     levels: points.at(-1)?.levels ?? {},
   };
-}
-
-/** Merges by halves: each histogram is copied a few times, not once for each point. */
-function fold(list) {
-  if (list.length === 1) return list[0];
-  const middle = list.length >> 1;
-  return new Requests().add(fold(list.slice(0, middle))).add(fold(list.slice(middle)));
 }

@@ -1,33 +1,38 @@
 // A table that people can sort, and that changes in place: a row keeps its element for as long as it has its key, so
 // that neither the focus nor a selection is lost when the numbers move.
 
-import { make, set } from "./dom.js";
+import { $, make, set } from "./dom.js";
 import { NONE } from "./format.js";
 
 const kind = (column) => (column.text ? "words" : "number");
 
 export class Table {
   /**
-   * `columns`: key, label, and maybe `format(value, row)` (text, or a node), `text` (true for words, which are
-   * aligned left and sort upwards first), `head` (it names its row), `node(row)`, `title(row)`. `sort`: the key to begin with.
+   * `columns`: key, label, and maybe `format(value)`, `hint`, `text` (true for words, which are aligned left and sort upwards
+   * first), `head` (it names its row), `alarm(value)`, `node(row)` in place of a text, which is made once for a row and
+   * told of changes by `refresh(node, row)`. `sort`: the key to begin with. `key(row)`: what makes a row itself.
    */
-  constructor(root, columns, { sort, key, empty = "", selected = () => false }) {
-    this.root = root;
+  constructor(id, title, hint, columns, { sort, key, selected = () => false }) {
     this.columns = columns;
     this.key = key;
     this.selected = selected;
     this.order = { key: sort, up: false };
     this.rows = [];
     this.elements = new Map();
-    this.body = root.createTBody();
-    this.note = make("p", { className: "empty", textContent: empty });
-    root.closest(".scroll").after(this.note);
-    this.#head();
-    this.update([]);
+    this.section = $("table").content.firstElementChild.cloneNode(true);
+    const part = (name) => this.section.querySelector(name);
+    [this.scroll, this.note] = [part(".scroll"), part(".empty")];
+    const [heading, table] = [part("h2"), part("table")];
+    heading.id = `${id}-title`;
+    heading.textContent = title;
+    part("p").textContent = hint;
+    table.id = id;
+    for (const element of [this.scroll, table]) element.setAttribute("aria-labelledby", heading.id);
+    this.#head(table.createTHead().insertRow());
+    this.body = table.createTBody();
   }
 
-  #head() {
-    const row = this.root.createTHead().insertRow();
+  #head(row) {
     for (const column of this.columns) {
       const onclick = () => {
         const up = this.order.key === column.key ? !this.order.up : Boolean(column.text);
@@ -40,10 +45,10 @@ export class Table {
     }
   }
 
-  /** Shows these rows; `empty`, if given, says why there are none. */
+  /** Shows these rows; `empty` says why, where there are none. */
   update(rows, empty) {
     this.rows = rows;
-    if (empty) this.note.textContent = empty;
+    set(this.note, empty);
     this.#show();
   }
 
@@ -76,7 +81,7 @@ export class Table {
       this.elements.get(id).remove();
       this.elements.delete(id);
     }
-    this.root.closest(".scroll").hidden = sorted.length === 0;
+    this.scroll.hidden = sorted.length === 0;
     this.note.hidden = sorted.length > 0;
   }
 
@@ -97,10 +102,8 @@ export class Table {
         return;
       }
       const value = row[column.key];
-      const text = value == null ? NONE : column.format ? column.format(value, row) : String(value);
-      set(cell, text);
+      set(cell, value == null ? NONE : String(column.format ? column.format(value) : value));
       cell.classList.toggle("alarm", Boolean(column.alarm?.(value)));
-      if (column.title) cell.title = column.title(row) ?? "";
     });
   }
 }
