@@ -149,7 +149,6 @@ function setConnected(yes) {
 }
 
 function showControls() {
-  const status = $("status");
   const [kind, text] = !connected
     ? ["down", store.last ? "Reconnecting" : "Connecting"]
     : state.zoom
@@ -157,8 +156,8 @@ function showControls() {
       : state.paused
         ? ["held", "Paused"]
         : ["live", "Live"];
-  document.body.dataset.state = status.dataset.state = kind;
-  set(status, text);
+  document.body.dataset.state = kind;
+  set($("status"), text);
   $("pause").textContent = isLive() ? "Pause" : "Go live";
   $("unzoom").hidden = !state.zoom;
   for (const radio of document.querySelectorAll("[name=window]")) radio.checked = Number(radio.value) === state.window;
@@ -241,7 +240,7 @@ const SPECS = [
     stacked: true,
     ofEndpoint: true,
     // What goes wrong lies at the bottom, where its height can be read off the scale.
-    series: [["5xx", "bad"], ["4xx", "warn"], ["other", "muted"], ["3xx", "soft"], ["2xx", "good"]].map(([label, color]) => ({
+    series: [["5xx", "bad"], ["4xx", "warn"], ["other", "muted"], ["3xx", "mid"], ["2xx", "good"]].map(([label, color]) => ({
       label,
       color,
       fill: 0.32,
@@ -286,7 +285,7 @@ const SPECS = [
   },
   { id: "memory", title: "Memory", unit: bytes, floor: 2 ** 20, series: [level("resident_bytes", "resident", "high", { fill: 0.16 })] },
   latency("loop-lag", "Event-loop lag", "measurements", 1e-4, quantilesOf("lag")),
-  { id: "files", title: "File descriptors", unit: count, floor: 10, series: [level("open_fds", "open", "low", { fill: 0.16 })] },
+  { id: "files", title: "File descriptors", unit: count, floor: 10, series: [level("open_fds", "open", "low", { fill: 0.16 }), level("max_fds", "limit", "muted", { dash: [5, 4], off: true })] },
 ];
 
 const page = {
@@ -356,14 +355,14 @@ const tables = {
       ...["p50", "p95", "p99"].map((key) => number(key, key, seconds)),
       { key: "queriesEach", label: "Queries / request", format: (value) => value.toFixed(1) },
       number("dbShare", "In database", ratio, { hint: "Share of the time spent in the database" }),
-      { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} suspected` : "none"), alarm: some },
+      { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} ×` : "none"), alarm: some },
     ],
     { sort: "rate", key: ({ name }) => name, selected: ({ name }) => name === state.endpoint },
   ),
   statements: new Table(
     "statements",
     "Statements",
-    "Since the start, without the values bound to them",
+    "Since the start, without bound values",
     [
       { key: "shape", label: "Statement", text: true, head: true, node: (row) => code(row.shape) },
       number("calls", "Calls", count),
@@ -371,7 +370,7 @@ const tables = {
       number("seconds", "Total time", seconds),
       number("mean", "Mean", seconds),
       number("p95", "p95", seconds),
-      { key: "endpoints", label: "Endpoints", text: true, format: (list) => list.join(", ") },
+      { key: "endpoints", label: "Endpoints", text: true, node: () => make("span"), refresh: (span, row) => set(span, (span.title = row.endpoints.join(", "))) },
     ],
     { sort: "seconds", key: ({ shape }) => shape },
   ),

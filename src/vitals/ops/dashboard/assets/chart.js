@@ -19,14 +19,14 @@ function save(name, blob) {
 
 export class Chart {
   /**
-   * `spec`: id, title, unit, floor (the least top of the scale), series (label, color, value(point, endpoint),
-   * and maybe fill, dash, and rare:
-   * not in the legend while it is 0), and maybe stacked, ofEndpoint, empty. `page`: what gestures lead to.
+   * `spec`: id, title, unit, floor (the least top of the scale), series (label, color, value(point, endpoint), and maybe
+   * fill, dash, rare: not in the legend while it is 0, and off: hidden at first), and maybe stacked, ofEndpoint, empty.
+   * `page`: what gestures lead to.
    */
   constructor(spec, page) {
     this.spec = spec;
     this.page = page;
-    this.hidden = new Set();
+    this.hidden = new Set(spec.series.filter((one) => one.off).map((one) => one.label));
     this.cursor = null;
     this.root = $("chart").content.firstElementChild.cloneNode(true);
     const part = (name) => this.root.querySelector(`.${name}`);
@@ -56,12 +56,13 @@ export class Chart {
       swatch.style.color = `var(--${one.color})`;
       const reading = make("span", { className: "reading" });
       const button = make("button", { type: "button" }, swatch, make("span", { className: "label", textContent: one.label }), reading);
-      button.setAttribute("aria-pressed", "true");
+      const press = () => button.setAttribute("aria-pressed", String(!this.hidden.has(one.label)));
       button.onclick = () => {
         if (!this.hidden.delete(one.label)) this.hidden.add(one.label);
-        button.setAttribute("aria-pressed", String(!this.hidden.has(one.label)));
+        press();
         this.#draw();
       };
+      press();
       const item = make("li", {}, button);
       list.append(item);
       this.legend.push({ item, reading });
@@ -76,7 +77,6 @@ export class Chart {
     this.to = to;
     this.values = spec.series.map((one) => points.map((point) => one.value(point, endpoint) ?? null));
     this.scope.textContent = endpoint === null ? "" : spec.ofEndpoint ? endpoint : "whole service";
-    this.scope.title = this.scope.textContent;
     spec.series.forEach((one, i) => (this.legend[i].item.hidden = one.rare && !this.values[i].some(Boolean)));
     this.#describe();
     this.#draw();
@@ -98,22 +98,16 @@ export class Chart {
     set(this.summary, text);
     this.plot.setAttribute("aria-valuemin", Math.round(this.from));
     this.plot.setAttribute("aria-valuemax", Math.round(this.to));
-    this.#read();
   }
 
   #model(height) {
     const { spec, points } = this;
     const series = spec.series.map((one, i) => ({ ...one, values: this.values[i], hidden: this.hidden.has(one.label) }));
     const shown = series.filter((one) => !one.hidden);
-    let most = 0;
-    for (let i = 0; i < points.length; i++) {
-      let stack = 0;
-      for (const one of shown) {
-        const value = one.values[i] ?? 0;
-        stack = spec.stacked ? stack + value : value;
-        if (stack > most) most = stack;
-      }
-    }
+    const tops = points.map((_, i) => {
+      const values = shown.map((one) => one.values[i] ?? 0);
+      return spec.stacked ? values.reduce((sum, value) => sum + value, 0) : Math.max(0, ...values);
+    });
     const nothing = points.length > 0 && shown.every((one) => one.values.every((value) => value === null));
     return {
       from: this.from,
@@ -121,7 +115,7 @@ export class Chart {
       points,
       series,
       stacked: spec.stacked,
-      axis: spec.unit.axis(Math.max(most * 1.02, spec.floor), Math.max(2, Math.round(height / 42))),
+      axis: spec.unit.axis(Math.max(spec.floor, ...tops.map((top) => top * 1.02)), Math.max(2, Math.round(height / 42))),
       message: nothing ? spec.empty : "",
     };
   }
@@ -129,15 +123,12 @@ export class Chart {
   #draw() {
     if (!this.points) return;
     const { clientWidth: width, clientHeight: height } = this.plot;
-    const density = window.devicePixelRatio || 1;
-    const [across, down] = [Math.round(width * density), Math.round(height * density)];
-    if (this.canvas.width !== across || this.canvas.height !== down) {
-      this.canvas.width = across;
-      this.canvas.height = down;
-    }
+    const density = window.devicePixelRatio;
+    // Which clears it, too.
+    this.canvas.width = Math.round(width * density);
+    this.canvas.height = Math.round(height * density);
     const context = this.canvas.getContext("2d");
-    context.setTransform(density, 0, 0, density, 0, 0);
-    context.clearRect(0, 0, width, height);
+    context.scale(density, density);
     this.box = { left: GUTTER, top: TOP, width: Math.max(1, width - GUTTER - RIGHT), height: height - TOP - BOTTOM };
     paint(context, this.box, this.#model(this.box.height));
     this.showCursor(this.cursor);
@@ -292,8 +283,8 @@ export class Chart {
     const scope = this.scope.textContent && ` · ${this.scope.textContent}`;
     text(`${moment(this.from)} to ${clock(this.to)} · ${this.page.instance()}${scope}`, 24, 54, "12px", "muted");
     let left = 24;
-    for (const one of this.spec.series) {
-      if (this.hidden.has(one.label)) continue;
+    for (const [i, one] of this.spec.series.entries()) {
+      if (this.hidden.has(one.label) || this.legend[i].item.hidden) continue;
       context.fillStyle = color(one.color);
       context.fillRect(left, height - 26, 12, one.dash ? 2 : 6);
       left = text(one.label, left + 18, height - 22, "12px", "text") + 20;

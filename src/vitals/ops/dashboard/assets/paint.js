@@ -53,11 +53,17 @@ export function paint(context, box, model) {
   }
   context.restore();
 
-  if (message) {
-    context.fillStyle = color("muted");
-    context.font = font("13px");
-    context.fillText(message, box.left + box.width / 2, box.top + box.height / 2);
-  }
+  if (message) say(context, message, box.left + box.width / 2, box.top + box.height / 2, "card");
+}
+
+/** Writes around a point, on a ground of its own: neither hatching nor a grid goes through words. */
+function say(context, text, x, y, ground) {
+  const width = context.measureText(text).width + 16;
+  context.textAlign = "center";
+  context.fillStyle = color(ground);
+  context.fillRect(x - width / 2, y - 8, width, 16);
+  context.fillStyle = color("muted");
+  context.fillText(text, x, y);
 }
 
 /** Marks the stretches of which nothing is known. */
@@ -86,13 +92,7 @@ function paintGaps(context, box, { from, to, points }, x) {
     }
     context.stroke();
     context.restore();
-    if (width > 64) {
-      context.textAlign = "center";
-      context.fillStyle = color("page");
-      context.fillRect(left + width / 2 - 28, box.top + 4, 56, 16);
-      context.fillStyle = color("muted");
-      context.fillText("no data", left + width / 2, box.top + 12);
-    }
+    if (width > 64) say(context, "no data", left + width / 2, box.top + 12, "page");
   }
 }
 

@@ -2,11 +2,9 @@
 
 /** The ticks after `since`, up to `until` if given, merged to `step` seconds. */
 export async function history({ since, until, step }) {
-  const url = new URL("history", import.meta.url);
-  url.searchParams.set("since", Math.floor(since));
-  url.searchParams.set("step", step);
-  if (until !== undefined) url.searchParams.set("until", Math.ceil(until));
-  const answer = await fetch(url, { cache: "no-store" });
+  const query = new URLSearchParams({ since: Math.floor(since), step });
+  if (until) query.set("until", Math.ceil(until));
+  const answer = await fetch(`dashboard/history?${query}`, { cache: "no-store" });
   if (!answer.ok) throw new Error(`history: ${answer.status}`);
   return answer.json();
 }
@@ -16,7 +14,7 @@ export async function history({ since, until, step }) {
  * is known. Tabs that have `version` in common share a worker.
  */
 export function follow(version, last, on) {
-  const url = new URL("worker.js", import.meta.url);
+  const url = "dashboard/worker.js";
   const worker = window.SharedWorker ? new SharedWorker(url, version).port : new Worker(url);
   worker.onmessage = ({ data: [kind, data] }) => on[kind](data);
   const join = () => worker.postMessage(last());
