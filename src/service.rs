@@ -8,3 +8,4 @@ mod connection;
 pub mod server;
 pub mod settings;
 pub mod store;
+pub mod supervisor;

@@ -110,6 +110,12 @@ impl Vitals {
         connection.set_instrumentation(self.inner.database.recorder::<C>());
     }
 
+    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
+    /// none. `None` as long as no worker serves.
+    pub fn longest_stall(&self) -> Option<Duration> {
+        self.inner.runtime.longest_stall()
+    }
+
     /// What the live page shows: for [`Ops::with_dashboard`](ops::Ops::with_dashboard).
     pub fn watched(&self) -> ops::Watched {
         ops::Watched::new(&self.inner.http, &self.inner.database, &self.inner.runtime)

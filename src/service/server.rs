@@ -19,6 +19,7 @@ use super::api::{self, Api, BodyLimits, Documentation};
 use super::connection::{self, Reception};
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
+use super::supervisor;
 use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
 use crate::vitals::{BuildError, Vitals};
 
@@ -167,6 +168,7 @@ impl Server {
         let ops_state = self.ops.clone();
         let ops_address = self.ops_address().unwrap_or(self.address());
         self.access.warn_of_open_doors(ops_address);
+        let vitals = self.vitals.clone();
         let (public, ops, mut signals) = self.start()?;
         let mut handles = vec![public.handle()];
         let serving = rt::spawn(public);
@@ -174,12 +176,14 @@ impl Server {
             handles.push(ops.handle());
             rt::spawn(ops);
         }
+        rt::spawn(supervisor::supervise(vitals));
 
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "shutting down"),
             // It ends by itself only when it fails.
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
+        supervisor::stopping();
         ops_state.drain();
         tokio::select! {
             () = stop(handles) => {

@@ -16,7 +16,7 @@
 //!   the loop did not turn. Tokio's timer is exact to a millisecond, so an idle loop shows up to one.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -78,6 +78,34 @@ struct Worker {
     thread: ThreadId,
     metrics: RuntimeMetrics,
     tasks: Tasks,
+    turned: Arc<Turned>,
+}
+
+/// When a worker's event loop last turned, to the tick.
+#[derive(Debug)]
+struct Turned {
+    start: Instant,
+    /// Milliseconds after the start.
+    last: AtomicU64,
+}
+
+impl Turned {
+    fn now() -> Self {
+        Self {
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn renew(&self) {
+        let since_start = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(since_start, Ordering::Relaxed);
+    }
+
+    fn elapsed(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
 }
 
 #[derive(Debug)]
@@ -148,6 +176,7 @@ impl Runtime {
             .enumerate()
             .position(|(position, worker)| worker.index != position)
             .unwrap_or(workers.len());
+        let turned = Arc::new(Turned::now());
         workers.push(Worker {
             index,
             thread,
@@ -157,12 +186,20 @@ impl Runtime {
             } else {
                 Tasks::Counted
             },
+            turned: Arc::clone(&turned),
         });
         workers.sort_unstable_by_key(|worker| worker.index);
         Some(Registration {
             shared: Arc::downgrade(&self.shared),
             thread,
+            turned,
         })
+    }
+
+    /// For how long the event loop that is stuck longest has not turned, to the tick; `None` without any worker.
+    pub fn longest_stall(&self) -> Option<Duration> {
+        let workers = self.shared.workers();
+        workers.iter().map(|worker| worker.turned.elapsed()).max()
     }
 
     /// Tells of a connection that this worker serves, until the answer is dropped. To be kept with the connection, from
@@ -219,6 +256,7 @@ impl Drop for ConnectionTask {
 struct Registration {
     shared: Weak<Shared>,
     thread: ThreadId,
+    turned: Arc<Turned>,
 }
 
 impl Drop for Registration {
@@ -236,6 +274,7 @@ async fn probe(lag_seconds: Arc<Histogram>, registration: Registration) {
     // Without anybody left to read it, there is nothing to measure.
     while registration.shared.strong_count() > 0 {
         tokio::time::sleep_until(due).await;
+        registration.turned.renew();
         due = observe_ticks(&lag_seconds, due, Instant::now());
     }
 }

@@ -124,6 +124,13 @@ impl Server {
         Self::start_in(Arc::new(directory), flags)
     }
 
+    /// Starts a server with a fresh database, the default settings and these variables in its environment.
+    pub(crate) fn start_with_variables(environment: &[(&str, String)]) -> Self {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        let data = Arc::new(SqliteData(Arc::clone(&directory)));
+        Self::start_among(directory, data, &[], environment)
+    }
+
     /// Starts a server on the database that stands in this directory, or on a fresh one.
     pub(crate) fn start_in(directory: Arc<TempDir>, flags: &[&str]) -> Self {
         let data = Arc::new(SqliteData(Arc::clone(&directory)));
@@ -137,10 +144,20 @@ impl Server {
     }
 
     fn start_at(directory: Arc<TempDir>, data: Arc<dyn Data>, flags: &[&str]) -> Self {
+        Self::start_among(directory, data, flags, &[])
+    }
+
+    fn start_among(
+        directory: Arc<TempDir>,
+        data: Arc<dyn Data>,
+        flags: &[&str],
+        environment: &[(&str, String)],
+    ) -> Self {
         let mut child = command(directory.path())
             .args(["--listen", "127.0.0.1:0"])
             // Where other users of the machine do not see it.
             .env("DATABASE_URL", data.url())
+            .envs(environment.iter().cloned())
             .args(flags)
             .spawn()
             .expect("the binary starts");

@@ -224,3 +224,32 @@ fn the_build_is_told() {
     let [_, revision, ..] = BUILT;
     assert!(revision == "unknown" || revision.len() == 12, "{revision}");
 }
+
+#[actix_web::test]
+async fn a_loop_that_does_not_turn_is_the_longest_stall_while_the_others_turn() {
+    let runtime = runtime();
+    assert_eq!(runtime.longest_stall(), None);
+    let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
+    for arbiter in &arbiters {
+        let runtime = runtime.clone();
+        arbiter.spawn_fn(move || runtime.register_worker());
+    }
+    soon("both workers", || {
+        workers(&runtime).to_bits() == 2_f64.to_bits()
+    })
+    .await;
+    let is_stuck = || runtime.longest_stall() > Some(Duration::from_millis(400));
+    soon("both turn", || !is_stuck()).await;
+
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    arbiters[0].spawn_fn(move || told.recv().unwrap());
+    soon("one is stuck", is_stuck).await;
+    go_on.send(()).unwrap();
+    soon("both turn again", || !is_stuck()).await;
+
+    for arbiter in arbiters {
+        arbiter.stop();
+        arbiter.join().unwrap();
+    }
+    assert_eq!(runtime.longest_stall(), None);
+}

@@ -1,0 +1,167 @@
+//! What systemd hears of the service, on a socket that stands in for its own.
+//!
+//! That its unit is one that systemd accepts is tested in `deploy`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+#[path = "../support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "../support/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use actix_vitals::Vitals;
+use actix_vitals::service::supervisor::supervise;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use tempfile::TempDir;
+
+use server::Server;
+
+/// How long anything may take that is waited for.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// The watchdog's time: pings are due four times within it.
+const WATCHDOG: Duration = Duration::from_secs(2);
+
+/// A supervisor's end of the socket.
+struct Supervisor {
+    socket: UnixDatagram,
+    directory: TempDir,
+}
+
+impl Supervisor {
+    fn new() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
+        Self { socket, directory }
+    }
+
+    /// What systemd would put into the environment.
+    fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("NOTIFY_SOCKET", self.path().display().to_string()),
+            ("WATCHDOG_USEC", WATCHDOG.as_micros().to_string()),
+        ]
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("notify")
+    }
+
+    /// The next message that comes within this time.
+    fn hears_within(&self, time: Duration) -> Option<String> {
+        let mut message = [0; 256];
+        self.socket
+            .set_read_timeout(Some(time))
+            .expect("a time that is not zero");
+        let length = self.socket.recv(&mut message).ok()?;
+        let text = std::str::from_utf8(&message[..length]).expect("text");
+        Some(text.trim_end().to_owned())
+    }
+
+    fn hears(&self) -> String {
+        self.hears_within(BOUND).expect("a message")
+    }
+
+    /// Waits until nothing has been heard for the whole time of the watchdog, as systemd would.
+    fn watchdog_bites(&self) {
+        let deadline = Instant::now() + BOUND;
+        while let Some(message) = self.hears_within(WATCHDOG) {
+            assert_eq!(message, "WATCHDOG=1");
+            assert!(Instant::now() < deadline, "it is told that all is well");
+        }
+    }
+}
+
+#[tokio::test]
+async fn systemd_hears_that_the_service_is_ready_alive_and_stopping() {
+    let supervisor = Supervisor::new();
+    let server = Server::start_with_variables(&supervisor.environment());
+    assert_eq!(supervisor.hears(), "READY=1");
+    let ready = server.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{}", ready.text);
+    for _ in 0..5 {
+        assert_eq!(supervisor.hears(), "WATCHDOG=1");
+    }
+    let stopped = std::thread::spawn(move || server.stop());
+    while supervisor.hears() != "STOPPING=1" {}
+    assert_eq!(stopped.join().expect("the server stops"), Some(0));
+}
+
+#[tokio::test]
+async fn without_a_watchdog_there_are_no_pings_and_without_a_listener_there_is_no_harm() {
+    let supervisor = Supervisor::new();
+    let socket = supervisor.environment()[0].clone();
+    let server = Server::start_with_variables(&[socket]);
+    assert_eq!(supervisor.hears(), "READY=1");
+    assert_eq!(supervisor.hears_within(WATCHDOG), None);
+    drop(server);
+
+    let gone = [("NOTIFY_SOCKET", "/nowhere/at/all".to_owned())];
+    let server = Server::start_with_variables(&gone);
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.stop(), Some(0));
+}
+
+/// Kills what it holds when dropped.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn one_event_loop_that_is_stuck_is_enough_for_the_watchdog_to_bite() {
+    let supervisor = Supervisor::new();
+    let this = std::env::current_exe().expect("this program");
+    let child = Command::new(this)
+        .args(["--exact", "an_app_whose_loops_get_stuck", "--ignored"])
+        .envs(supervisor.environment())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the app starts");
+    let _child = Guard(child);
+    assert_eq!(supervisor.hears(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(supervisor.hears(), "WATCHDOG=1");
+    }
+    supervisor.watchdog_bites();
+}
+
+/// Not a test: the app of the one above, for a process of its own, as its environment is. One of its two workers is
+/// stuck after a while, with a request that blocks it; the other one, and this thread, go on.
+#[ignore = "it is the app of another test, and ends with it"]
+#[actix_web::test]
+async fn an_app_whose_loops_get_stuck() {
+    let vitals = Vitals::builder().build().expect("the metrics");
+    let recorder = vitals.clone();
+    let app = move || {
+        let block = web::get().to(async || {
+            std::thread::sleep(BOUND);
+            HttpResponse::Ok().finish()
+        });
+        App::new().route("/", block).wrap(recorder.http())
+    };
+    let server = HttpServer::new(app).workers(2).bind("127.0.0.1:0");
+    let server = server.expect("a port");
+    let url = format!("http://{}/", server.addrs()[0]);
+    actix_web::rt::spawn(server.run());
+    actix_web::rt::spawn(supervise(vitals));
+    actix_web::rt::time::sleep(WATCHDOG * 2).await;
+    let _never = reqwest::get(url).await;
+}
