@@ -10,20 +10,20 @@ ARGS ?=
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
+.PHONY: help run test lint features doc-check deny tests load instructions baseline bench docs api accuracy soak screenshots browser page-cost
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
 	@scripts/test-tools.sh
-	$(CARGO) build --quiet $(OPENSSL)
+	$(CARGO) build --quiet --features service $(OPENSSL)
 	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
-	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
+	$(CARGO) run --quiet --features service $(OPENSSL) -- $(ARGS)
 
-test: lint doc-check tests deny instructions ## Everything that must hold before a change is kept.
+test: lint features doc-check tests deny instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -39,8 +39,11 @@ deny: ## Hold the dependencies to deny.toml: licences, bans, sources, and adviso
 	@mkdir -p "$(dir $(SKIPPED))"
 	@scripts/deny.sh "$(SKIPPED)"
 
+features: ## Every combination of features that makes sense compiles; warnings are errors.
+	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/features.sh
+
 doc-check: ## The library's documentation; warnings are errors.
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --features service --quiet $(OPENSSL)
 
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
@@ -65,6 +68,9 @@ bench: ## Measure what recording, encoding and serving cost, beside the alternat
 
 docs: ## Write docs/METRICS.md anew from the registry, and docs/promql-otel.md from docs/promql.md.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- _md
+
+api: ## Write the listing of the public interface anew.
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test architecture $(OPENSSL) -- interface
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)

@@ -3,35 +3,36 @@
 //!
 //! Three wings, each of which knows only those below it:
 //!
-//! - [`service`]: the monolith, a small REST API over a database; the `actix-vitals` binary runs it
+//! - `service`: the monolith, a small REST API over a database; the `actix-vitals` binary runs it (feature `service`)
 //! - [`vitals`]: the recorders and the operator's endpoints, for any service; [`Vitals`] is where to begin
 //! - [`registry`]: families of series, and the formats that they are written in
 //!
+//! # A service that is monitored
+//!
 //! ```no_run
-//! use actix_vitals::{Vitals, vitals::ops::{Health, Ops, ScrapeSettings}};
+//! use actix_vitals::{Vitals, vitals::database::Pool};
 //! use actix_web::{App, HttpResponse, HttpServer, web};
-//! use diesel::{RunQueryDsl, SqliteConnection, r2d2::{ConnectionManager, Pool}, sql_query};
+//! use diesel::{RunQueryDsl, SqliteConnection, r2d2::ConnectionManager, sql_query};
+//!
+//! async fn delete_carts(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
+//!     match pool.run(|connection| sql_query("DELETE FROM carts").execute(connection)).await {
+//!         Ok(carts) => HttpResponse::Ok().body(carts.to_string()),
+//!         Err(_) => HttpResponse::ServiceUnavailable().finish(),
+//!     }
+//! }
 //!
 //! # #[actix_web::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let vitals = Vitals::builder().build()?;
 //! let pool = vitals
-//!     .instrument(Pool::builder().max_size(10))
+//!     .instrument(diesel::r2d2::Pool::builder().max_size(10))
 //!     .build(ConnectionManager::<SqliteConnection>::new("orders.db"))?;
-//! let health = Health::new(async || Ok(()));
-//! let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?;
-//!
 //! HttpServer::new(move || {
-//!     let orders = async |pool: web::Data<actix_vitals::vitals::database::Pool<SqliteConnection>>| {
-//!         match pool.run(|connection| sql_query("DELETE FROM carts").execute(connection)).await {
-//!             Ok(carts) => HttpResponse::Ok().body(carts.to_string()),
-//!             Err(_) => HttpResponse::ServiceUnavailable().finish(),
-//!         }
-//!     };
 //!     App::new()
 //!         .app_data(web::Data::new(pool.clone()))
-//!         .route("/carts", web::delete().to(orders))
-//!         .configure(|config| ops.configure(config))
+//!         .route("/carts", web::delete().to(delete_carts))
+//!         .configure(vitals.ops())
+//!         // Last, so that it stands outermost and sees what every other middleware answers.
 //!         .wrap(vitals.http())
 //! })
 //! .bind("127.0.0.1:8000")?
@@ -40,8 +41,95 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Metrics of your own
+//!
+//! Those of the `prometheus` crate stand beside ours, in every format:
+//!
+//! ```
+//! use actix_vitals::{Vitals, registry::Format};
+//! use prometheus::IntCounter;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let vitals = Vitals::builder().label("region", "eu").build()?;
+//! let orders = IntCounter::new("shop_orders_total", "Orders that were taken.")?;
+//! vitals.registry().prometheus().register(Box::new(orders.clone()))?;
+//! orders.inc();
+//! let text = String::from_utf8(vitals.registry().encode(Format::Text))?;
+//! assert!(text.contains("shop_orders_total{region=\"eu\"} 1"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which endpoints of the operator, and what health is
+//!
+//! ```
+//! use actix_vitals::{Vitals, vitals::ops::{OpsSettings, ProbeError}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let ops = OpsSettings::new().without_statements().scrapes_in_flight(2);
+//! let vitals = Vitals::builder().ops(ops).build()?;
+//! // In place of a ping to each pool. What a probe says is public.
+//! vitals.check_health(async || Err(ProbeError("the warehouse does not answer".to_owned())));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Endpoints by other names
+//!
+//! ```
+//! use actix_vitals::{Vitals, vitals::Naming};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let vitals = Vitals::builder()
+//!     // Asked once for each pattern, never for a request.
+//!     .rename_endpoints(|pattern| pattern.trim_start_matches("/api/v1"))
+//!     // And everything by the names of OpenTelemetry's conventions.
+//!     .naming(Naming::OpenTelemetry)
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A connection in no pool
+//!
+//! ```
+//! use actix_vitals::Vitals;
+//! use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let vitals = Vitals::builder().build()?;
+//! let mut connection = SqliteConnection::establish(":memory:")?;
+//! vitals.instrument_connection(&mut connection);
+//! sql_query("SELECT 1").execute(&mut connection)?;
+//! let statements = vitals.statements().report(Default::default(), 10);
+//! assert_eq!(statements[0].statement, "SELECT ?");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a label may hold
+//!
+//! A series is for ever, so no client may make one. Endpoints are patterns of routes, and `unmatched` where none answers;
+//! methods are registered ones, or `other`; a status is a number. A family has a budget of series
+//! ([`Builder::max_series`](vitals::Builder::max_series)): past it, new label sets are counted together in one series whose
+//! values are all `overflow`, and `vitals_series_overflow_total` tells of it. For labels of your own: take values from a list
+//! that stands in your code, never from a path, a name or a header.
+//!
+//! # What it costs
+//!
+//! A request, a query or a wait that meets a series which exists takes no lock, builds no string and allocates nothing of
+//! its own for being counted; reading is left to whoever scrapes. `make bench` and `make instructions` of the repository
+//! hold that against the alternatives.
+//!
+//! # Features
+//!
+//! `http` (the middleware), `database` (Diesel's pools; the backend is up to your own `diesel`) and `ops` (the operator's
+//! endpoints) are the default. `dashboard` adds the live page, `jemalloc` that allocator's statistics. `service` is the
+//! monitored service of the binary, with all that it needs: not for who adopts the library.
 
 pub mod registry;
+#[cfg(feature = "service")]
 pub mod service;
 pub mod vitals;
 

@@ -1,27 +1,43 @@
 //! The recorders: what any Actix-web and Diesel service adopts to be monitored. [`Vitals`] is the one handle that
 //! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
 
+#[cfg(feature = "jemalloc")]
 pub mod allocator;
+#[cfg(feature = "dashboard")]
 mod attendance;
+#[cfg_attr(
+    not(all(feature = "http", feature = "database")),
+    allow(
+        dead_code,
+        reason = "requests and queries meet here: one side is left out"
+    )
+)]
 pub mod context;
+#[cfg(feature = "database")]
 pub mod database;
+#[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
 pub mod methods;
+#[cfg_attr(
+    not(all(feature = "http", feature = "database")),
+    allow(dead_code, reason = "names of what is left out")
+)]
 mod naming;
+#[cfg(feature = "ops")]
 pub mod ops;
+#[cfg(feature = "http")]
 pub mod problem;
 pub mod process;
 mod reading;
+#[cfg(feature = "http")]
 pub mod runtime;
 
 use std::{
-    any::Any,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-
-use actix_web::dev::Extensions;
 
 use crate::registry::{Registry, RegistryBuilder, RegistryError};
 
@@ -45,9 +61,20 @@ pub struct Vitals {
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
-    http: Arc<http::Recorder>,
-    connections: http::Connections,
+    #[cfg(feature = "http")]
+    requests: Requests,
+    #[cfg(feature = "database")]
     database: database::Database,
+    #[cfg(feature = "ops")]
+    ops: ops::Ops,
+}
+
+/// What records requests.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+struct Requests {
+    recorder: Arc<http::Recorder>,
+    connections: http::ConnectionFamilies,
     runtime: runtime::Runtime,
 }
 
@@ -61,36 +88,56 @@ impl Vitals {
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
     }
+}
 
-    /// The statements that cost most.
-    pub fn statements(&self) -> &database::Statements {
-        self.inner.database.statements()
+#[cfg(feature = "http")]
+impl Vitals {
+    /// The middleware that records every request: `App::new().wrap(vitals.http())`.
+    ///
+    /// Wrap it last, so that it stands outermost.
+    pub fn http(&self) -> http::Monitor {
+        let Requests {
+            recorder, runtime, ..
+        } = &self.inner.requests;
+        http::Monitor::new(Arc::clone(recorder), runtime.clone())
     }
 
     /// The requests that are worth a look one by one: the slowest, and those that failed.
     pub fn notable_requests(&self) -> &http::NotableRequests {
-        self.inner.http.notable()
+        self.inner.requests.recorder.notable()
     }
 
-    /// The middleware that records every request: `App::new().wrap(vitals.http())`.
-    pub fn http(&self) -> http::Monitor {
-        http::Monitor::new(Arc::clone(&self.inner.http), self.inner.runtime.clone())
-    }
-
-    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends.
+    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends. They are
+    /// exposed once somebody has asked for them.
     pub fn connections(&self) -> &http::Connections {
-        &self.inner.connections
+        self.inner.requests.connections.counts()
     }
 
     /// Counts the connections that each worker serves among its tasks:
     /// `HttpServer::on_connect(vitals.on_connect())`.
-    pub fn on_connect(&self) -> impl Fn(&dyn Any, &mut Extensions) + Clone + Send + Sync + 'static {
-        let runtime = self.inner.runtime.clone();
+    pub fn on_connect(
+        &self,
+    ) -> impl Fn(&dyn std::any::Any, &mut actix_web::dev::Extensions)
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let runtime = self.inner.requests.runtime.clone();
         move |_, connection| {
             connection.insert(runtime.connection());
         }
     }
 
+    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
+    /// none. `None` as long as no worker serves.
+    pub fn longest_stall(&self) -> Option<Duration> {
+        self.inner.requests.runtime.longest_stall()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Vitals {
     /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
     ///
     /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
@@ -110,15 +157,38 @@ impl Vitals {
         connection.set_instrumentation(self.inner.database.recorder::<C>());
     }
 
-    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
-    /// none. `None` as long as no worker serves.
-    pub fn longest_stall(&self) -> Option<Duration> {
-        self.inner.runtime.longest_stall()
+    /// The statements that cost most.
+    pub fn statements(&self) -> &database::Statements {
+        self.inner.database.statements()
+    }
+}
+
+#[cfg(feature = "ops")]
+impl Vitals {
+    /// The operator's endpoints, as the [settings](Builder::ops) have them: `App::new().configure(vitals.ops())`.
+    ///
+    /// The state behind them is shared by all applications of the process, and by all listeners.
+    pub fn ops(
+        &self,
+    ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<> {
+        let ops = self.inner.ops.clone();
+        ops.start();
+        move |config| ops.configure(config)
     }
 
-    /// What the live page shows: for [`Ops::with_dashboard`](ops::Ops::with_dashboard).
-    pub fn watched(&self) -> ops::Watched {
-        ops::Watched::new(&self.inner.http, &self.inner.database, &self.inner.runtime)
+    /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that
+    /// are [instrumented](Self::instrument). It is called for each check, and given up after 1.5 seconds.
+    pub fn check_health<F, Fut>(&self, probe: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ops::ProbeError>> + 'static,
+    {
+        self.inner.ops.check_health(probe);
+    }
+
+    /// From now on `/readyz` answers 503, and the streams of open live pages end: the server is about to stop.
+    pub fn drain(&self) {
+        self.inner.ops.drain();
     }
 }
 
@@ -130,11 +200,34 @@ pub struct Builder {
     max_series: Option<usize>,
     native_buckets: Option<usize>,
     labels: Vec<(String, String)>,
+    #[cfg(feature = "http")]
+    requests: RequestSettings,
+    #[cfg(feature = "ops")]
+    ops: ops::OpsSettings,
+    #[cfg(feature = "jemalloc")]
+    jemalloc: bool,
+}
+
+/// How requests are to be recorded.
+#[cfg(feature = "http")]
+#[derive(Clone, Default)]
+struct RequestSettings {
     rename: Option<http::Rename>,
     exclude: Vec<String>,
     n_plus_one: Option<u32>,
     server_timing: bool,
-    jemalloc: bool,
+}
+
+#[cfg(feature = "http")]
+impl RequestSettings {
+    fn to_settings(&self) -> http::Settings {
+        http::Settings {
+            exclude: self.exclude.clone(),
+            n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
+            server_timing: self.server_timing,
+            notable: http::NotableRequests::new(is_ops),
+        }
+    }
 }
 
 impl fmt::Debug for Builder {
@@ -142,7 +235,6 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("naming", &self.naming)
             .field("labels", &self.labels)
-            .field("exclude", &self.exclude)
             .finish_non_exhaustive()
     }
 }
@@ -185,55 +277,16 @@ impl Builder {
         self
     }
 
-    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
-    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
-    /// the name is empty. The operator's endpoints are not asked about.
+    /// Which of the operator's endpoints there are, and how they are served. By default all, as the features have them.
+    #[cfg(feature = "ops")]
     #[must_use]
-    pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
-    where
-        F: Fn(&str) -> N + Send + Sync + 'static,
-        N: Into<String>,
-    {
-        self.rename = Some(Arc::new(move |pattern| {
-            if ops::is_ops(pattern) {
-                String::new()
-            } else {
-                rename(pattern).into()
-            }
-        }));
-        self
-    }
-
-    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
-    /// to those given before.
-    #[must_use]
-    pub fn exclude<I>(mut self, endpoints: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.exclude.extend(endpoints.into_iter().map(Into::into));
-        self
-    }
-
-    /// How often a request must run one and the same statement, but for its values, to be suspected of doing so in a
-    /// loop. Default 10; with 0 none is suspected.
-    #[must_use]
-    pub fn n_plus_one(mut self, threshold: u32) -> Self {
-        self.n_plus_one = Some(threshold);
-        self
-    }
-
-    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
-    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
-    /// everyone.
-    #[must_use]
-    pub fn server_timing(mut self, wanted: bool) -> Self {
-        self.server_timing = wanted;
+    pub fn ops(mut self, settings: ops::OpsSettings) -> Self {
+        self.ops = settings;
         self
     }
 
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
+    #[cfg(feature = "jemalloc")]
     #[must_use]
     pub fn jemalloc(mut self) -> Self {
         self.jemalloc = true;
@@ -246,52 +299,84 @@ impl Builder {
     ///
     /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
     /// that a family has already, or if jemalloc is asked for statistics and was built without.
+    #[cfg_attr(
+        not(any(feature = "http", feature = "database")),
+        allow(unused_mut, reason = "nothing is declared")
+    )]
     pub fn build(self) -> Result<Vitals, BuildError> {
         let mut registry = self.registry()?;
-        let naming = self.naming;
-        let buckets = self.latency_buckets.as_deref();
-        let http_buckets = buckets.unwrap_or(naming.http_buckets());
+        #[cfg(feature = "http")]
         let http = http::Families::declare(
             &mut registry,
-            naming,
-            http::Renaming::new(self.rename),
-            http_buckets,
+            self.naming,
+            http::Renaming::new(self.requests.rename.clone()),
+            self.buckets_or(self.naming.http_buckets()),
         );
-        let connections = http::Connections::declare(&mut registry);
+        #[cfg(feature = "http")]
+        let connections = http::ConnectionFamilies::declare(&mut registry);
+        #[cfg(feature = "database")]
         let database = database::Database::new(database::Families::declare(
             &mut registry,
-            naming,
-            buckets.unwrap_or(naming.database_buckets()),
+            self.naming,
+            self.buckets_or(self.naming.database_buckets()),
         ));
-        let http = http::Recorder::new(
-            http,
-            database.statements().clone(),
-            http::Settings {
-                exclude: self.exclude,
-                n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
-                server_timing: self.server_timing,
-                notable: http::NotableRequests::new(ops::is_ops),
-            },
-        );
-        let runtime = runtime::Runtime::declare(&mut registry, buckets.unwrap_or(&LATENCY_BUCKETS));
+        #[cfg(feature = "http")]
+        let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let registry = registry.build()?;
+
+        #[cfg(feature = "database")]
         registry.register(database.levels().clone())?;
         registry.register(process::Process::new())?;
+        #[cfg(feature = "http")]
         registry.register(runtime.clone())?;
+        #[cfg(feature = "jemalloc")]
         if self.jemalloc {
             let allocator = allocator::Allocator::new()
                 .map_err(|error| BuildError::Jemalloc(error.to_string()))?;
             registry.register(allocator)?;
         }
+
+        #[cfg(feature = "http")]
+        let requests = {
+            #[cfg(feature = "database")]
+            let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
+            #[cfg(not(feature = "database"))]
+            let shapes = None;
+            let settings = self.requests.to_settings();
+            Requests {
+                recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
+                connections,
+                runtime,
+            }
+        };
+        #[cfg(feature = "ops")]
+        let ops = ops::Ops::new(
+            &registry,
+            self.ops,
+            ops::Watched {
+                http: Arc::clone(&requests.recorder),
+                #[cfg(feature = "database")]
+                database: database.clone(),
+                runtime: requests.runtime.clone(),
+            },
+        )?;
         Ok(Vitals {
             inner: Arc::new(Inner {
                 registry,
-                http: Arc::new(http),
-                connections: http::Connections::new(&connections),
+                #[cfg(feature = "http")]
+                requests,
+                #[cfg(feature = "database")]
                 database,
-                runtime,
+                #[cfg(feature = "ops")]
+                ops,
             }),
         })
+    }
+
+    /// The latency buckets that were asked for, or those that suit.
+    #[cfg(any(feature = "http", feature = "database"))]
+    fn buckets_or<'a>(&'a self, suitable: &'a [f64]) -> &'a [f64] {
+        self.latency_buckets.as_deref().unwrap_or(suitable)
     }
 
     /// The registry with its settings, before any family is declared.
@@ -316,6 +401,68 @@ impl Builder {
     }
 }
 
+#[cfg(feature = "http")]
+impl Builder {
+    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
+    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
+    /// the name is empty. The operator's endpoints are not asked about.
+    #[must_use]
+    pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
+    where
+        F: Fn(&str) -> N + Send + Sync + 'static,
+        N: Into<String>,
+    {
+        self.requests.rename = Some(Arc::new(move |pattern| {
+            if is_ops(pattern) {
+                String::new()
+            } else {
+                rename(pattern).into()
+            }
+        }));
+        self
+    }
+
+    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
+    /// to those given before.
+    #[must_use]
+    pub fn exclude<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.requests
+            .exclude
+            .extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// How often a request must run one and the same statement, but for its values, to be suspected of doing so in a
+    /// loop. Default 10; with 0 none is suspected.
+    #[must_use]
+    pub fn n_plus_one(mut self, threshold: u32) -> Self {
+        self.requests.n_plus_one = Some(threshold);
+        self
+    }
+
+    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
+    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
+    /// everyone.
+    #[must_use]
+    pub fn server_timing(mut self, wanted: bool) -> Self {
+        self.requests.server_timing = wanted;
+        self
+    }
+}
+
+/// Whether requests of an endpoint are the operator's, and not the service's.
+#[cfg(feature = "http")]
+fn is_ops(endpoint: &str) -> bool {
+    #[cfg(feature = "ops")]
+    return ops::is_ops(endpoint);
+    #[cfg(not(feature = "ops"))]
+    return endpoint == "/metrics";
+}
+
 /// Monitoring could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -329,7 +476,12 @@ pub enum BuildError {
     /// The value of a label of the service is too long.
     #[error("the value of the label {0:?} is longer than 256 bytes")]
     LongLabel(String),
+    /// The operator's endpoints could not be set up.
+    #[cfg(feature = "ops")]
+    #[error(transparent)]
+    Ops(#[from] ops::OpsError),
     /// jemalloc was built without statistics.
+    #[cfg(feature = "jemalloc")]
     #[error("jemalloc has no statistics: {0}")]
     Jemalloc(String),
 }

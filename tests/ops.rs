@@ -18,7 +18,7 @@ use actix_vitals::{
     registry::{Collector, FamilyDescription, Format},
     vitals::{
         Vitals,
-        ops::{Health, Ops, ProbeError, ScrapeSettings},
+        ops::{OpsSettings, ProbeError},
     },
 };
 use actix_web::{
@@ -53,7 +53,12 @@ impl Collector for Unusual {
 }
 
 fn vitals() -> Vitals {
-    Vitals::builder().build().expect("defaults build")
+    vitals_with(OpsSettings::new())
+}
+
+fn vitals_with(settings: OpsSettings) -> Vitals {
+    let vitals = Vitals::builder().ops(settings.without_dashboard()).build();
+    vitals.expect("these settings build")
 }
 
 /// Registers a collector, and returns the count of its gatherings.
@@ -86,15 +91,13 @@ fn a_while() -> Result<(), Box<dyn Error + Send + Sync>> {
 
 async fn app(
     vitals: &Vitals,
-    settings: ScrapeSettings,
 ) -> impl Service<
     actix_http::Request,
     Response = ServiceResponse<impl MessageBody>,
     Error = actix_web::Error,
 > {
-    let health = Health::new(async || Err(ProbeError("the database has gone fishing".to_owned())));
-    let ops = Ops::new(vitals.registry(), health, settings).expect("one set of ops endpoints");
-    init_service(App::new().configure(|config| ops.configure(config))).await
+    vitals.check_health(async || Err(ProbeError("the database has gone fishing".to_owned())));
+    init_service(App::new().configure(vitals.ops())).await
 }
 
 fn scrape(accept: &str) -> actix_http::Request {
@@ -111,7 +114,7 @@ fn header<'a, B>(response: &'a ServiceResponse<B>, name: &str) -> &'a str {
 }
 
 async fn text(vitals: &Vitals, uri: &str) -> String {
-    let app = app(vitals, ScrapeSettings::default()).await;
+    let app = app(vitals).await;
     let response = call_service(&app, TestRequest::with_uri(uri).to_request()).await;
     assert_eq!(response.status(), 200);
     String::from_utf8(read_body(response).await.to_vec()).expect("UTF-8")
@@ -120,7 +123,7 @@ async fn text(vitals: &Vitals, uri: &str) -> String {
 #[actix_web::test]
 async fn the_client_chooses_format_and_encoding() {
     let vitals = vitals();
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     for (accept, format) in [
         ("*/*", Format::Text),
         (
@@ -199,7 +202,7 @@ async fn name_parameters_keep_only_the_families_of_those_names() {
 async fn concurrent_scrapes_of_one_kind_share_a_gathering() {
     let vitals = vitals();
     let gatherings = register(&vitals, "slow", a_while);
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     let responses = join_all((0..4).map(|_| call_service(&app, scrape("*/*")))).await;
     assert!(responses.iter().all(|response| response.status() == 200));
     assert_eq!(gatherings.load(Ordering::SeqCst), 1);
@@ -215,7 +218,7 @@ async fn concurrent_scrapes_of_one_kind_share_a_gathering() {
 async fn a_scrape_that_arrives_during_a_gathering_gets_the_next() {
     let vitals = vitals();
     let gatherings = register(&vitals, "slow", a_while);
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     let later = async {
         while gatherings.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -233,7 +236,7 @@ async fn a_scrape_that_arrives_during_a_gathering_gets_the_next() {
 #[actix_web::test]
 async fn methods_that_a_client_invents_make_no_series() {
     let vitals = vitals();
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     let rows = || {
         let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
         text.lines().filter(|line| line.starts_with("ops_")).count()
@@ -254,7 +257,7 @@ async fn methods_that_a_client_invents_make_no_series() {
 async fn scrapes_beyond_the_limit_are_told_to_come_back() {
     let vitals = vitals();
     register(&vitals, "slow", a_while);
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     let responses = join_all((0..6).map(|_| call_service(&app, scrape("*/*")))).await;
     let (served, refused): (Vec<_>, Vec<_>) = responses
         .iter()
@@ -274,25 +277,23 @@ async fn scrapes_beyond_the_limit_are_told_to_come_back() {
 
 #[actix_web::test]
 async fn a_scrape_that_takes_too_long_is_given_up() {
-    let vitals = vitals();
+    let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::from_millis(20)));
     register(&vitals, "slow", a_while);
-    let mut settings = ScrapeSettings::default();
-    settings.timeout = Duration::from_millis(20);
-    let app = app(&vitals, settings).await;
+    let app = app(&vitals).await;
     assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
 }
 
 #[actix_web::test]
 async fn a_collector_that_hangs_keeps_its_place_and_takes_no_more_threads() {
-    let vitals = vitals();
+    let settings = OpsSettings::new()
+        .scrape_timeout(Duration::from_millis(50))
+        .scrapes_in_flight(2);
+    let vitals = vitals_with(settings);
     let gatherings = register(&vitals, "hanging", || {
         thread::sleep(Duration::from_secs(2));
         Ok(())
     });
-    let mut settings = ScrapeSettings::default();
-    settings.timeout = Duration::from_millis(50);
-    settings.max_in_flight = 2;
-    let app = app(&vitals, settings).await;
+    let app = app(&vitals).await;
     for _ in 0..6 {
         assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
     }
@@ -339,7 +340,7 @@ async fn the_users_own_metrics_appear_in_every_format() {
 #[actix_web::test]
 async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
     let vitals = vitals();
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     for (path, status, body) in [
         ("/livez", 200, r#"{"status":"ok"}"#),
         (
@@ -365,7 +366,7 @@ async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
 #[actix_web::test]
 async fn who_watches_the_scrape_is_counted() {
     let vitals = vitals();
-    let app = app(&vitals, ScrapeSettings::default()).await;
+    let app = app(&vitals).await;
     for _ in 0..3 {
         let response = call_service(&app, scrape("*/*")).await;
         read_body(response).await;

@@ -12,10 +12,7 @@ use std::{
 
 use actix_vitals::{
     registry::Histogram,
-    vitals::{
-        Vitals, database,
-        ops::{Health, Ops, ScrapeSettings},
-    },
+    vitals::{Vitals, database},
 };
 use actix_web::{
     App, HttpResponse, HttpServer, Result,
@@ -109,8 +106,6 @@ pub(crate) fn serve(monitored: bool, series: usize) -> Result<(), Failure> {
     let vitals = Vitals::builder().max_series(usize::MAX).jemalloc();
     let vitals = vitals.build()?;
     observe(&vitals, series)?;
-    let health = Health::new(async || Ok(()));
-    let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?;
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("wire.db").display().to_string();
     let items = Items::open(&vitals, monitored, &file)?;
@@ -128,7 +123,7 @@ pub(crate) fn serve(monitored: bool, series: usize) -> Result<(), Failure> {
                 .app_data(web::Data::new(items.clone()))
                 .app_data(longest.clone())
                 .configure(routes)
-                .configure(|config| ops.configure(config))
+                .configure(vitals.ops())
                 .wrap(Condition::new(monitored, vitals.http()))
         })
         .workers(1)

@@ -20,7 +20,7 @@ use super::connection::{self, Reception};
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::store::{OpenError, Store};
 use super::supervisor;
-use crate::vitals::ops::{DashboardSettings, Health, Ops, OpsError, ProbeError, ScrapeSettings};
+use crate::vitals::ops::{self, ProbeError};
 use crate::vitals::{BuildError, Vitals};
 
 /// Connections that may wait to be accepted, of each listener.
@@ -59,9 +59,6 @@ pub enum ServerError {
     /// The metrics cannot be set up.
     #[error("The metrics cannot be set up: {0}")]
     Vitals(#[from] BuildError),
-    /// The operators' endpoints cannot be set up.
-    #[error("The operators' endpoints cannot be set up: {0}")]
-    Ops(#[from] OpsError),
     /// Threads or signal handlers could not be set up, or the accept loop broke.
     #[error("The server failed: {0}")]
     Failed(#[from] io::Error),
@@ -90,7 +87,6 @@ pub struct Server {
     access: Access,
     vitals: Vitals,
     store: Store,
-    ops: Ops,
     public_listener: Listener,
     ops_listener: Option<Listener>,
     signals: Signals,
@@ -116,21 +112,13 @@ impl Server {
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
-        let health = health_of(&store);
-        let page = DashboardSettings {
-            name: env!("CARGO_PKG_NAME").to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())?
-            .with_statements(vitals.statements())
-            .with_dashboard(page, vitals.watched())?;
+        check_health(&vitals, &store);
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,
             access,
             vitals,
             store,
-            ops,
             public_listener,
             ops_listener,
             signals,
@@ -165,7 +153,6 @@ impl Server {
     /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
     /// it at once.
     pub async fn run(self) -> Result<(), ServerError> {
-        let ops_state = self.ops.clone();
         let ops_address = self.ops_address().unwrap_or(self.address());
         self.access.warn_of_open_doors(ops_address);
         let vitals = self.vitals.clone();
@@ -176,7 +163,7 @@ impl Server {
             handles.push(ops.handle());
             rt::spawn(ops);
         }
-        rt::spawn(supervisor::supervise(vitals));
+        rt::spawn(supervisor::supervise(vitals.clone()));
 
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "shutting down"),
@@ -184,7 +171,7 @@ impl Server {
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
         supervisor::stopping();
-        ops_state.drain();
+        vitals.drain();
         tokio::select! {
             () = stop(handles) => {
                 tracing::info!("stopped");
@@ -200,7 +187,7 @@ impl Server {
         let settings = self.settings;
         let vitals = self.vitals;
         // Where the operators have no listener of their own, they are served on this one.
-        let shared_ops = self.ops_listener.is_none().then(|| self.ops.clone());
+        let shared_ops = self.ops_listener.is_none().then(|| vitals.ops());
         let scope = match &self.ops_listener {
             Some(_) => api::Listener::Public,
             None => api::Listener::Shared,
@@ -215,20 +202,20 @@ impl Server {
             documentation: Documentation::of(scope, body_limits),
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
-        let on_connect = vitals.on_connect();
+        let (monitor, on_connect) = (vitals.http(), vitals.on_connect());
         let connections = vitals.connections().clone();
         let access = self.access.clone();
         let app = move || {
             App::new()
                 .configure(|routes| {
                     if let Some(ops) = &shared_ops {
-                        routes.service(guarded(ops, &access));
+                        routes.service(guarded(ops.clone(), &access));
                     }
                     api.configure(routes);
                 })
                 .wrap(access.headers())
                 // The outermost, so that nothing escapes it.
-                .wrap(vitals.http())
+                .wrap(monitor.clone())
         };
         let reception = Reception {
             handshake: self.access.public_encryption(),
@@ -245,7 +232,6 @@ impl Server {
         let Some(listener) = self.ops_listener else {
             return Ok((public, None, self.signals));
         };
-        let ops = self.ops;
         let access = self.access;
         let beside = api::Listener::Operators {
             api_scheme: access.public_encryption().scheme(),
@@ -255,7 +241,7 @@ impl Server {
         let encryption = access.ops_encryption();
         let app = move || {
             App::new()
-                .configure(|routes| ops.configure(routes))
+                .configure(vitals.ops())
                 .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
                 .wrap(access.gate())
@@ -275,11 +261,14 @@ impl Server {
 }
 
 /// The operators' endpoints among others: where a path is one of theirs, nothing is reached but through the gate.
-fn guarded(ops: &Ops, access: &Access) -> impl HttpServiceFactory + use<> {
+fn guarded<F>(ops: F, access: &Access) -> impl HttpServiceFactory + use<F>
+where
+    F: FnOnce(&mut web::ServiceConfig),
+{
     web::scope("")
-        .guard(fn_guard(|request| Ops::serves(request.head().uri.path())))
+        .guard(fn_guard(|request| ops::serves(request.head().uri.path())))
         .wrap(access.gate())
-        .configure(|routes| ops.configure(routes))
+        .configure(ops)
 }
 
 /// Threads to serve a listener: that many, or one for each core.
@@ -293,10 +282,11 @@ fn workers(settings: &ServerSettings, count: Option<usize>) -> ServerBuilder {
     }
 }
 
-/// Health that is the store's: what keeps it from reading from its database is told without any detail of that.
-fn health_of(store: &Store) -> Health {
+/// Has the store say whether it is healthy: what keeps it from reading from its database is told without any detail of
+/// that.
+fn check_health(vitals: &Vitals, store: &Store) {
     let store = store.clone();
-    Health::new(move || {
+    vitals.check_health(move || {
         let store = store.clone();
         async move {
             store.probe().await.map_err(|error| {
@@ -304,7 +294,7 @@ fn health_of(store: &Store) -> Health {
                 ProbeError("the database did not answer".to_owned())
             })
         }
-    })
+    });
 }
 
 /// Stops the servers, one after the other: the operators' last, so that they can watch until the end.

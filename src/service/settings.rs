@@ -23,6 +23,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser};
 
+use crate::vitals::ops::OpsSettings;
 use crate::vitals::{self, Naming, Vitals};
 
 pub use database_url::{DatabaseUrl, SqliteLocation};
@@ -225,7 +226,8 @@ impl MetricsSettings {
             .native_buckets(self.native_buckets)
             .exclude(&self.exclude)
             .n_plus_one(self.n_plus_one)
-            .server_timing(self.server_timing);
+            .server_timing(self.server_timing)
+            .ops(OpsSettings::new().service(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")));
         match &self.latency_buckets {
             Some(buckets) => builder.latency_buckets(buckets.as_slice()),
             None => builder,

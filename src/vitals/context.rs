@@ -141,6 +141,15 @@ impl RequestContext {
     }
 }
 
+/// Who knows the statements behind the shapes that a request's context counts.
+pub(crate) trait Shapes: fmt::Debug + Send + Sync {
+    /// An endpoint ran a statement of this shape.
+    fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str);
+
+    /// The text of the shape, if it is still known.
+    fn text(&self, shape: NonZeroU32) -> Option<String>;
+}
+
 /// Saturates after 584 years.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

@@ -81,6 +81,7 @@ impl Database {
     }
 
     /// What is counted of queries.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn families(&self) -> &Families {
         &self.families
     }

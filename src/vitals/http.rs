@@ -31,6 +31,7 @@ pub use middleware::{Monitor, MonitorFuture, MonitorService, Stream};
 pub use notable::{NotableRequest, NotableRequests};
 pub use trace::TraceParent;
 
+pub(crate) use connections::Families as ConnectionFamilies;
 pub(crate) use families::Families;
 pub(crate) use record::{Recorder, Settings};
 pub(crate) use renaming::{Rename, Renaming};

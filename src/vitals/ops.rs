@@ -5,31 +5,33 @@
 //! `ops_http_requests_duration_seconds` tell who watches the scrape. The page's stream is not: it would be a request of
 //! minutes among those of milliseconds.
 
+#[cfg(feature = "dashboard")]
 mod dashboard;
 mod health;
 mod scrape;
-pub(crate) mod statements;
+#[cfg(feature = "database")]
+pub mod statements;
 
-use std::{io, sync::Arc};
+#[cfg(feature = "dashboard")]
+use std::sync::OnceLock;
+use std::{sync::Arc, time::Duration};
 
-use actix_web::{Resource, Route, middleware::from_fn, web};
+use actix_web::{Resource, Route, web};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
+#[cfg(feature = "dashboard")]
+use crate::vitals::attendance::Attendance;
+#[cfg(feature = "database")]
+use crate::vitals::database::Database;
 use crate::{
     registry::Registry,
-    vitals::{
-        attendance::Attendance,
-        database::{Database, Statements},
-        http::{NotableRequests, Recorder},
-        methods::other_methods,
-        runtime::Runtime,
-    },
+    vitals::{http::Recorder, methods::other_methods, runtime::Runtime},
 };
-pub use dashboard::DashboardSettings;
-use dashboard::{Dashboard, Details, Own, Sources};
-pub use health::{Health, ProbeError};
-pub use scrape::ScrapeSettings;
-use scrape::Scraper;
+#[cfg(feature = "dashboard")]
+use dashboard::{Dashboard, DashboardSettings, Details, Own, Sources};
+use health::Health;
+pub use health::ProbeError;
+use scrape::{ScrapeSettings, Scraper};
 
 /// Latency buckets of the ops endpoints, in seconds: a scrape takes from a fraction of a millisecond to its timeout.
 const OPS_BUCKETS: [f64; 10] = [
@@ -39,7 +41,17 @@ const OPS_BUCKETS: [f64; 10] = [
 /// Whether an endpoint is one of these, or of the pages about the API: its requests are the operator's, not the
 /// service's.
 pub(crate) fn is_ops(endpoint: &str) -> bool {
-    Ops::serves(endpoint) || matches!(first_segment(endpoint), "docs" | "openapi.json")
+    serves(endpoint) || matches!(first_segment(endpoint), "docs" | "openapi.json")
+}
+
+/// Whether a path is one of these endpoints, or stands below one: whatever is mounted, and nothing else, is there.
+///
+/// For a service that mounts them among its own routes, in a scope with a middleware of their own.
+pub fn serves(path: &str) -> bool {
+    matches!(
+        first_segment(path),
+        "metrics" | "livez" | "readyz" | "health" | "ops" | "dashboard"
+    )
 }
 
 /// What stands between the first two slashes of a path, or behind the only one.
@@ -47,154 +59,296 @@ fn first_segment(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
 }
 
-/// What the live page shows: the families of the recorders, and the requests that are worth a look.
+/// Which of the operator's endpoints there are, and how they are served.
+///
+/// `/metrics`, `/livez`, `/readyz` and `/health` always are. `/ops/statements` and `/ops/statements/reset` are where
+/// queries are recorded (feature `database`), and `/dashboard` where the live page is built in (feature `dashboard`), unless
+/// they are left out here.
 #[derive(Clone, Debug)]
-pub struct Watched {
-    sources: Sources,
-    requests: NotableRequests,
+pub struct OpsSettings {
+    scrape: ScrapeSettings,
+    #[cfg(feature = "database")]
+    statements: bool,
+    #[cfg(feature = "dashboard")]
+    dashboard: bool,
+    #[cfg(feature = "dashboard")]
+    page: DashboardSettings,
 }
 
-impl Watched {
-    /// What these recorders record.
-    pub(crate) fn new(http: &Recorder, database: &Database, runtime: &Runtime) -> Self {
-        let (requests, queries) = (http.families(), database.families());
+#[cfg_attr(
+    not(any(feature = "database", feature = "dashboard")),
+    allow(clippy::derivable_impls, reason = "with more features it is not")
+)]
+impl Default for OpsSettings {
+    fn default() -> Self {
         Self {
-            sources: Sources {
-                requests: Some(requests.requests.clone()),
-                durations: Some(requests.duration.clone()),
-                route_queries: Some(requests.database_queries.clone()),
-                route_database: Some(requests.database_seconds.clone()),
-                n_plus_one: Some(requests.n_plus_one.clone()),
-                in_progress: Some(requests.in_progress.clone()),
-                queries: Some(queries.queries.clone()),
-                query_durations: Some(queries.query_seconds.clone()),
-                waiters: Some(queries.pool_waiters.clone()),
-                pools: Some(database.levels().clone()),
-                lag: Some(runtime.lag_seconds().clone()),
-            },
-            requests: http.notable().clone(),
+            scrape: ScrapeSettings::default(),
+            #[cfg(feature = "database")]
+            statements: true,
+            #[cfg(feature = "dashboard")]
+            dashboard: true,
+            #[cfg(feature = "dashboard")]
+            page: DashboardSettings::default(),
         }
     }
 }
 
-/// The ops endpoints: `GET /metrics`, `/livez`, `/readyz` and `/health`; `GET /ops/statements` and
-/// `POST /ops/statements/reset`, where there are [statements](Self::with_statements) to tell of; and `/dashboard`, where
-/// [it](Self::with_dashboard) is wanted.
-///
-/// Make one for the whole process (the limits on scrapes are shared), clone it into each worker's application, and
-/// mount it with `App::configure(|config| ops.configure(config))`.
+impl OpsSettings {
+    /// Everything that the features have, with the default limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Most scrapes in flight at once; more are answered 503 with `Retry-After`. Default 4.
+    #[must_use]
+    pub fn scrapes_in_flight(mut self, most: usize) -> Self {
+        self.scrape.max_in_flight = most;
+        self
+    }
+
+    /// Longest a scrape may take; past it the answer is 503. Default 10 seconds.
+    #[must_use]
+    pub fn scrape_timeout(mut self, timeout: Duration) -> Self {
+        self.scrape.timeout = timeout;
+        self
+    }
+
+    /// Leaves out `/ops/statements`, and the statements on the live page.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn without_statements(mut self) -> Self {
+        self.statements = false;
+        self
+    }
+
+    /// Leaves out `/dashboard`.
+    #[cfg(feature = "dashboard")]
+    #[must_use]
+    pub fn without_dashboard(mut self) -> Self {
+        self.dashboard = false;
+        self
+    }
+
+    /// How the live page calls the service. By default the name of the program, without a version.
+    #[cfg(feature = "dashboard")]
+    #[must_use]
+    pub fn service(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.page = DashboardSettings {
+            name: name.into(),
+            version: version.into(),
+        };
+        self
+    }
+}
+
+/// The recorders that the endpoints tell of.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    /// Of requests.
+    #[cfg_attr(
+        not(feature = "dashboard"),
+        allow(dead_code, reason = "for the live page")
+    )]
+    pub(crate) http: Arc<Recorder>,
+    /// Of queries and pools.
+    #[cfg(feature = "database")]
+    pub(crate) database: Database,
+    /// Of event loops.
+    #[cfg_attr(
+        not(feature = "dashboard"),
+        allow(dead_code, reason = "for the live page")
+    )]
+    pub(crate) runtime: Runtime,
+}
+
+#[cfg(feature = "dashboard")]
+impl Watched {
+    /// What the live page samples.
+    fn sources(&self) -> Sources {
+        let requests = self.http.families();
+        let sources = Sources {
+            requests: Some(requests.requests.clone()),
+            durations: Some(requests.duration.clone()),
+            route_queries: Some(requests.database_queries.clone()),
+            route_database: Some(requests.database_seconds.clone()),
+            n_plus_one: Some(requests.n_plus_one.clone()),
+            in_progress: Some(requests.in_progress.clone()),
+            lag: Some(self.runtime.lag_seconds().clone()),
+            ..Sources::default()
+        };
+        #[cfg(feature = "database")]
+        let sources = {
+            let queries = self.database.families();
+            Sources {
+                queries: Some(queries.queries.clone()),
+                query_durations: Some(queries.query_seconds.clone()),
+                waiters: Some(queries.pool_waiters.clone()),
+                pools: Some(self.database.levels().clone()),
+                ..sources
+            }
+        };
+        sources
+    }
+}
+
+/// The operator's endpoints, and the state behind them, which all applications of a process share. Cheap to clone; a clone
+/// is the same.
 #[derive(Clone)]
-pub struct Ops {
+pub(crate) struct Ops {
+    shared: Arc<Shared>,
+}
+
+#[cfg_attr(
+    not(any(feature = "database", feature = "dashboard")),
+    allow(dead_code, reason = "what there is to choose is left out")
+)]
+struct Shared {
+    settings: OpsSettings,
     scraper: Arc<Scraper>,
     health: Health,
-    statements: Option<Statements>,
+    watched: Watched,
     watcher: PrometheusMetrics,
+    #[cfg(feature = "dashboard")]
     attendance: Attendance,
-    dashboard: Option<Dashboard>,
+    /// Started when the endpoints are first mounted; none where no thread could be.
+    #[cfg(feature = "dashboard")]
+    dashboard: OnceLock<Option<Dashboard>>,
 }
 
 impl Ops {
-    /// Sets up the ops endpoints over a registry.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the registry has families named `ops_http_requests_*` already: one `Ops` for each registry.
-    pub fn new(
+    /// Sets up the endpoints over a registry, into which they are watched.
+    pub(crate) fn new(
         registry: &Registry,
-        health: Health,
-        scrape: ScrapeSettings,
+        settings: OpsSettings,
+        watched: Watched,
     ) -> Result<Self, OpsError> {
-        let watcher = PrometheusMetricsBuilder::new("ops")
+        let requests = PrometheusMetricsBuilder::new("ops")
             .registry(registry.prometheus().clone())
             .buckets(&OPS_BUCKETS)
             .build()
             .map_err(|error| OpsError(error.to_string()))?;
+        #[cfg(feature = "database")]
+        let health = {
+            let levels = watched.database.levels().clone();
+            Health::new(move || {
+                let levels = levels.clone();
+                async move {
+                    let answered = levels.ping().await;
+                    answered.map_err(|_| ProbeError("the database did not answer".to_owned()))
+                }
+            })
+        };
+        #[cfg(not(feature = "database"))]
+        let health = Health::new(async || Ok(()));
         Ok(Self {
-            scraper: Arc::new(Scraper::new(registry.clone(), scrape)),
-            health,
-            statements: None,
-            watcher,
-            attendance: Attendance::default(),
-            dashboard: None,
+            shared: Arc::new(Shared {
+                scraper: Arc::new(Scraper::new(registry.clone(), settings.scrape)),
+                settings,
+                health,
+                watched,
+                watcher: requests,
+                #[cfg(feature = "dashboard")]
+                attendance: Attendance::default(),
+                #[cfg(feature = "dashboard")]
+                dashboard: OnceLock::new(),
+            }),
         })
     }
 
-    /// Tells of these statements, and lets them be reset.
-    #[must_use]
-    pub fn with_statements(mut self, statements: &Statements) -> Self {
-        self.statements = Some(statements.clone());
-        self
+    /// Starts what works in the background, once: before the endpoints are mounted.
+    #[cfg_attr(
+        not(feature = "dashboard"),
+        allow(clippy::unused_self, reason = "the live page alone needs it")
+    )]
+    pub(crate) fn start(&self) {
+        #[cfg(feature = "dashboard")]
+        if self.shared.settings.dashboard {
+            self.shared
+                .dashboard
+                .get_or_init(|| self.shared.start_dashboard());
+        }
     }
 
-    /// Serves the live page too, and starts to sample the registry for it, on a thread of its own. The page shows what
-    /// is `watched`, and the statements that were given before.
-    ///
-    /// # Errors
-    ///
-    /// Fails if no thread can be started.
-    pub fn with_dashboard(
-        mut self,
-        settings: DashboardSettings,
-        watched: Watched,
-    ) -> io::Result<Self> {
-        let Watched { sources, requests } = watched;
-        let details = Details::new(self.statements.clone(), requests);
-        let registry = self.scraper.registry();
-        let own = Own {
-            is_own: is_ops,
-            in_progress: self.attendance.clone(),
-        };
-        let dashboard = Dashboard::start(registry, sources, settings, own, details)?;
-        self.dashboard = Some(dashboard);
-        Ok(self)
+    /// Has `probe` say whether what the service depends on is there.
+    pub(crate) fn check_health<F, Fut>(&self, probe: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ProbeError>> + 'static,
+    {
+        self.shared.health.check(probe);
     }
 
     /// From now on `/readyz` answers 503, and the streams of open pages end: the server is about to stop.
-    pub fn drain(&self) {
-        self.health.drain();
-        if let Some(dashboard) = &self.dashboard {
+    pub(crate) fn drain(&self) {
+        self.shared.health.drain();
+        #[cfg(feature = "dashboard")]
+        if let Some(Some(dashboard)) = self.shared.dashboard.get() {
             dashboard.close();
         }
     }
 
-    /// Whether a path is one of these endpoints, or stands below one: whatever is mounted, and nothing else, is there.
-    ///
-    /// For a service that mounts them among its own routes, in a scope with a middleware of their own.
-    pub fn serves(path: &str) -> bool {
-        matches!(
-            first_segment(path),
-            "metrics" | "livez" | "readyz" | "health" | "ops" | "dashboard"
-        )
-    }
-
     /// Mounts the endpoints.
-    pub fn configure(&self, config: &mut web::ServiceConfig) {
+    pub(crate) fn configure(&self, config: &mut web::ServiceConfig) {
+        let shared = &*self.shared;
         config
-            .app_data(web::Data::from(Arc::clone(&self.scraper)))
-            .app_data(web::Data::new(self.health.clone()))
-            .service(self.get("/metrics", scrape::get_metrics))
-            .service(self.get("/livez", health::get_livez))
-            .service(self.get("/readyz", health::get_readyz))
-            .service(self.get("/health", health::get_health));
-        if let Some(table) = &self.statements {
-            let reset = self.watched(web::post().to(statements::reset_statements));
-            config
-                .app_data(web::Data::new(table.clone()))
-                .service(self.get("/ops/statements", statements::get_statements))
-                .service(
-                    web::resource("/ops/statements/reset")
-                        .route(reset)
-                        .default_service(other_methods("POST, OPTIONS")),
-                );
+            .app_data(web::Data::from(Arc::clone(&shared.scraper)))
+            .app_data(web::Data::new(shared.health.clone()))
+            .service(shared.get("/metrics", scrape::get_metrics))
+            .service(shared.get("/livez", health::get_livez))
+            .service(shared.get("/readyz", health::get_readyz))
+            .service(shared.get("/health", health::get_health));
+        #[cfg(feature = "database")]
+        if shared.settings.statements {
+            shared.configure_statements(config);
         }
-        if let Some(dashboard) = &self.dashboard {
+        #[cfg(feature = "dashboard")]
+        if let Some(Some(dashboard)) = shared.dashboard.get() {
             config
                 .app_data(web::Data::new(dashboard.clone()))
-                .service(self.get("/dashboard", dashboard::get_page))
-                .service(self.get("/dashboard/history", dashboard::get_history))
-                .service(self.stream("/dashboard/stream"))
-                .service(self.get("/dashboard/{part}", dashboard::get_asset));
+                .service(shared.get("/dashboard", dashboard::get_page))
+                .service(shared.get("/dashboard/history", dashboard::get_history))
+                .service(shared.stream("/dashboard/stream"))
+                .service(shared.get("/dashboard/{part}", dashboard::get_asset));
         }
+    }
+}
+
+impl Shared {
+    #[cfg(feature = "database")]
+    fn configure_statements(&self, config: &mut web::ServiceConfig) {
+        let table = self.watched.database.statements().clone();
+        let reset = self.watched(web::post().to(statements::reset_statements));
+        config
+            .app_data(web::Data::new(table))
+            .service(self.get("/ops/statements", statements::get_statements))
+            .service(
+                web::resource("/ops/statements/reset")
+                    .route(reset)
+                    .default_service(other_methods("POST, OPTIONS")),
+            );
+    }
+
+    #[cfg(feature = "dashboard")]
+    fn start_dashboard(&self) -> Option<Dashboard> {
+        let requests = self.watched.http.notable().clone();
+        #[cfg(feature = "database")]
+        let details = Details::new(
+            (self.settings.statements).then(|| self.watched.database.statements().clone()),
+            requests,
+        );
+        #[cfg(not(feature = "database"))]
+        let details = Details::new(requests);
+        let own = Own {
+            is_own: is_ops,
+            in_progress: self.attendance.clone(),
+        };
+        let page = self.settings.page.clone();
+        let sources = self.watched.sources();
+        Dashboard::start(self.scraper.registry(), sources, page, own, details)
+            .inspect_err(
+                |error| tracing::error!(%error, "there is no live page: no thread can be started"),
+            )
+            .ok()
     }
 
     /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
@@ -213,6 +367,7 @@ impl Ops {
     }
 
     /// The page's stream, for GET only: it has no head to tell but its content type.
+    #[cfg(feature = "dashboard")]
     fn stream(&self, path: &str) -> Resource {
         web::resource(path)
             .route(self.attended(web::get().to(dashboard::get_stream)))
@@ -220,12 +375,17 @@ impl Ops {
     }
 
     fn watched(&self, route: Route) -> Route {
-        self.attended(route.wrap(self.watcher.clone()))
+        let route = route.wrap(self.watcher.clone());
+        #[cfg(feature = "dashboard")]
+        let route = self.attended(route);
+        route
     }
 
+    /// A request that the live page leaves out of those that it shows in progress.
+    #[cfg(feature = "dashboard")]
     fn attended(&self, route: Route) -> Route {
         let attendance = self.attendance.clone();
-        route.wrap(from_fn(move |request, next| {
+        route.wrap(actix_web::middleware::from_fn(move |request, next| {
             attendance.clone().attend(request, next)
         }))
     }

@@ -40,6 +40,7 @@ impl Reading {
     }
 
     /// The same with labels.
+    #[cfg(any(feature = "http", feature = "database"))]
     pub(super) const fn labels(self, labels: &'static [&'static str]) -> Self {
         Self { labels, ..self }
     }

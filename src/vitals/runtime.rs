@@ -137,6 +137,7 @@ impl Runtime {
     }
 
     /// How late the event loops are.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn lag_seconds(&self) -> &Family<Histogram, 0> {
         &self.shared.lag_seconds
     }

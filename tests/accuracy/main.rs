@@ -22,13 +22,12 @@ mod wait;
 use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
 use actix_vitals::{
-    registry::{Descriptor, Registry, Unit},
-    vitals::{
-        LATENCY_BUCKETS,
-        ops::{Health, Ops, ScrapeSettings},
-    },
+    registry::{Descriptor, Registry, Unit, negotiate_format},
+    vitals::LATENCY_BUCKETS,
 };
-use actix_web::{App, HttpServer, dev::ServerHandle};
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer, dev::ServerHandle, http::header::HeaderValue, web,
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use prometheus::Prometheus;
@@ -109,21 +108,31 @@ fn serve(registry: Registry) -> (String, ServerHandle) {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let health = Health::new(async || Ok(()));
-            let ops =
-                Ops::new(&registry, health, ScrapeSettings::default()).expect("ops endpoints");
-            let server =
-                HttpServer::new(move || App::new().configure(|config| ops.configure(config)))
-                    .workers(1)
-                    .disable_signals()
-                    .listen(listener)
-                    .expect("a listener")
-                    .run();
+            let server = HttpServer::new(move || {
+                App::new()
+                    .app_data(web::Data::new(registry.clone()))
+                    .route("/metrics", web::get().to(get_metrics))
+            })
+            .workers(1)
+            .disable_signals()
+            .listen(listener)
+            .expect("a listener")
+            .run();
             sender.send(server.handle()).expect("the test waits");
             server.await.expect("a clean stop");
         });
     });
     (authority, receiver.recv().expect("a started server"))
+}
+
+/// The exposition in the format that is asked for.
+async fn get_metrics(request: HttpRequest, registry: web::Data<Registry>) -> HttpResponse {
+    let accepted = request.headers().get_all("accept");
+    let accepted: Vec<&[u8]> = accepted.map(HeaderValue::as_bytes).collect();
+    let format = negotiate_format(&accepted);
+    HttpResponse::Ok()
+        .content_type(format.content_type())
+        .body(registry.encode(format))
 }
 
 /// Each quantile of each distribution as a Prometheus with these flags computes it, by the name in its query.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod graph;
+mod interface;
 mod source;
 
 use std::path::Path;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use actix_http::Request;
 use actix_vitals::registry::Format;
 use actix_vitals::vitals::database::{Manager, Pool, RunError};
-use actix_vitals::vitals::ops::{Health, Ops, ScrapeSettings};
 use actix_vitals::vitals::problem::Problem;
 use actix_vitals::vitals::{Builder, Vitals};
 use actix_web::body::{BoxBody, MessageBody};
@@ -126,14 +125,10 @@ pub(crate) async fn start<C: Engine>(
              INSERT INTO items VALUES (1, 'one'), (2, 'two')",
         )
         .unwrap();
-    let health = Health::new(async || Ok(()));
-    let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())
-        .unwrap()
-        .with_statements(vitals.statements());
     let monitor = vitals.http();
     let app = App::new()
         .app_data(web::Data::new(pool.clone()))
-        .configure(|config| ops.configure(config))
+        .configure(vitals.ops())
         .configure(routes::<C>)
         .wrap(monitor);
     let service = init_service(app).await;

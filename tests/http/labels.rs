@@ -202,3 +202,24 @@ fn labels_of_a_service_that_cannot_be_are_refused() {
         );
     }
 }
+
+#[actix_web::test]
+async fn two_of_them_in_one_process_do_not_meet() {
+    let [one, other] = [(); 2].map(|()| Vitals::builder().build().expect("defaults build"));
+    call(&one, &["/ok", "/ok"]).await;
+    call(&other, &["/items/1"]).await;
+    let of = |vitals: &Vitals| Count::of(vitals).requests().into_values().sum::<u64>();
+    assert_eq!((of(&one), of(&other)), (2, 1));
+    let app = App::new().configure(one.ops()).wrap(one.http());
+    let app = actix_test::init_service(app).await;
+    let unlike = App::new().configure(other.ops());
+    let unlike = actix_test::init_service(unlike).await;
+    one.drain();
+    let ready = || actix_test::TestRequest::with_uri("/readyz").to_request();
+    assert_eq!(actix_test::call_service(&app, ready()).await.status(), 503);
+    assert_eq!(
+        actix_test::call_service(&unlike, ready()).await.status(),
+        200
+    );
+    assert_eq!(of(&other), 1);
+}

@@ -19,7 +19,7 @@ use crate::service::connection::Handshake;
 
 /// The handshake on the terms that are in force when it begins.
 #[derive(Clone)]
-pub(in crate::service) struct Encryption {
+pub(in super::super) struct Encryption {
     terms: Arc<InForce>,
     of: fn(&Terms) -> Option<&Arc<ServerConfig>>,
 }
@@ -36,7 +36,7 @@ impl Encryption {
     }
 
     /// The scheme of the URLs that lead here.
-    pub(in crate::service) fn scheme(&self) -> &'static str {
+    pub(in super::super) fn scheme(&self) -> &'static str {
         if self.is_on() { "https" } else { "http" }
     }
 }
@@ -80,7 +80,7 @@ impl fmt::Debug for Encryption {
 
 /// What HTTP is spoken over.
 #[derive(Debug)]
-pub(in crate::service) enum Channel {
+pub(in super::super) enum Channel {
     /// The socket itself.
     Plain(TcpStream),
     /// The socket behind TLS.

@@ -25,7 +25,7 @@ pub(super) fn no_item() -> Problem {
 }
 
 /// There is no resource at this path.
-pub(in crate::service) async fn no_route() -> Problem {
+pub(in super::super) async fn no_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
 }
 

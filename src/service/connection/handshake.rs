@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// How an accepted socket becomes the stream that HTTP is spoken over. Each worker gets a clone.
 ///
 /// The time that it takes counts against the deadline of the connection's first request head.
-pub(in crate::service) trait Handshake: Clone + Send + 'static {
+pub(in super::super) trait Handshake: Clone + Send + 'static {
     /// What HTTP is spoken over.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 

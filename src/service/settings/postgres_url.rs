@@ -55,7 +55,7 @@ impl PostgresUrl {
     }
 
     /// The whole URL, secrets and all, with those of `defaults` (names and values) that it does not set itself.
-    pub(in crate::service) fn with_defaults(&self, defaults: &[(&str, &str)]) -> String {
+    pub(in super::super) fn with_defaults(&self, defaults: &[(&str, &str)]) -> String {
         let mut url = self.text.clone();
         let mut separator = match self.parameters {
             Some(start) if start < url.len() => '&',

@@ -105,7 +105,8 @@ where
     }
 }
 
-fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
+/// Has the connection's recorder look away, or back.
+pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
     if let Some(recorder) = Recorder::of(connection) {
         recorder.mute(muted);
     }

@@ -591,14 +591,43 @@ impl Add for Level {
     }
 }
 
-trait ReadLevel: Send + Sync {
+/// What can be asked of a pool of whatever connections.
+trait AnyPool: Send + Sync {
     fn level(&self) -> Level;
+
+    /// Whether the database answers on a connection of the pool.
+    #[cfg(feature = "ops")]
+    fn ping(self: Arc<Self>) -> Pinging;
 }
 
-impl<C> ReadLevel for Shared<C>
+/// A question to a database.
+#[cfg(feature = "ops")]
+type Pinging = std::pin::Pin<Box<dyn Future<Output = Result<(), Unanswered>>>>;
+
+/// The database of a pool did not answer.
+#[cfg(feature = "ops")]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the database did not answer")]
+pub(crate) struct Unanswered;
+
+impl<C> AnyPool for Shared<C>
 where
     C: R2D2Connection + Send + 'static,
 {
+    #[cfg(feature = "ops")]
+    fn ping(self: Arc<Self>) -> Pinging {
+        let pool = Pool { shared: self };
+        Box::pin(async move {
+            let answer = pool.run(|connection| {
+                super::manager::mute(connection, true);
+                let answer = connection.ping();
+                super::manager::mute(connection, false);
+                answer.map_err(|_| Unanswered)
+            });
+            answer.await.map_err(|_| Unanswered)
+        })
+    }
+
     fn level(&self) -> Level {
         let state = self.pool.state();
         let (connections, idle) = (state.connections, state.idle_connections);
@@ -650,7 +679,7 @@ pub(crate) struct Levels {
 /// A pool, as long as there is one.
 struct Named {
     name: String,
-    pool: Weak<dyn ReadLevel>,
+    pool: Weak<dyn AnyPool>,
 }
 
 impl Levels {
@@ -689,8 +718,21 @@ impl Levels {
     }
 
     /// All pools added up; nothing, where there are none.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn sum(&self) -> Option<Level> {
         self.read().into_values().reduce(Add::add)
+    }
+
+    /// Whether the database of every pool answers, on a connection of it.
+    #[cfg(feature = "ops")]
+    pub(crate) async fn ping(&self) -> Result<(), Unanswered> {
+        let pools: Vec<_> = (self.lock().iter())
+            .filter_map(|named| named.pool.upgrade())
+            .collect();
+        for pool in pools {
+            pool.ping().await?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Named>> {

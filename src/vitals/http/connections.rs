@@ -2,7 +2,7 @@
 //!
 //! Actix tells when a connection begins, and not how it ends: that is known to who accepts connections by itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::registry::{Counter, Descriptor, Family, Gauge, RegistryBuilder};
 
@@ -80,30 +80,6 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn declare(registry: &mut RegistryBuilder) -> Families {
-        Families {
-            active: registry.gauge(Descriptor::new(
-                "http_connections_active",
-                "Connections open now, those that are shaking hands or being closed included.",
-                [],
-            )),
-            ended: registry.counter(Descriptor::new(
-                "http_connections_total",
-                "Connections that ended, by what became of them; those that were turned away never were active.",
-                ["outcome"],
-            )),
-        }
-    }
-
-    pub(crate) fn new(families: &Families) -> Self {
-        Self {
-            active: families.active.get(),
-            ended: Arc::new(
-                ConnectionOutcome::ALL.map(|outcome| families.ended.series([outcome.label()])),
-            ),
-        }
-    }
-
     /// Counts a connection among the active ones until the answer is dropped.
     pub fn open(&self) -> OpenConnection {
         self.active.inc();
@@ -123,11 +99,42 @@ impl Connections {
     }
 }
 
-/// The families that [`Connections`] fills.
-#[derive(Clone, Debug)]
+/// The families that [`Connections`] fills. They have no series, and are not exposed, until somebody counts.
+#[derive(Debug)]
 pub(crate) struct Families {
-    active: Family<Gauge, 0>,
+    /// By a label that is not shown.
+    active: Family<Gauge, 1>,
     ended: Family<Counter, 1>,
+    counts: OnceLock<Connections>,
+}
+
+impl Families {
+    /// Declares them.
+    pub(crate) fn declare(registry: &mut RegistryBuilder) -> Self {
+        Self {
+            active: registry.gauge(Descriptor::new(
+                "http_connections_active",
+                "Connections open now, those that are shaking hands or being closed included.",
+                [""],
+            )),
+            ended: registry.counter(Descriptor::new(
+                "http_connections_total",
+                "Connections that ended, by what became of them; those that were turned away never were active.",
+                ["outcome"],
+            )),
+            counts: OnceLock::new(),
+        }
+    }
+
+    /// The counts, which from now on are exposed.
+    pub(crate) fn counts(&self) -> &Connections {
+        self.counts.get_or_init(|| Connections {
+            active: self.active.series([""]),
+            ended: Arc::new(
+                ConnectionOutcome::ALL.map(|outcome| self.ended.series([outcome.label()])),
+            ),
+        })
+    }
 }
 
 /// An active connection: counted when it is dropped, as a fault of ours unless it is told otherwise.
@@ -161,17 +168,18 @@ mod tests {
     #[test]
     fn each_connection_is_counted_once_and_where_it_belongs() {
         let mut registry = Registry::builder(|| Duration::ZERO);
-        let families = Connections::declare(&mut registry);
-        let connections = Connections::new(&families);
+        let families = Families::declare(&mut registry);
+        assert!(families.active.is_empty() && families.ended.is_empty());
+        let connections = families.counts();
 
         let ended = connections.open();
         let panicked = connections.open();
-        assert_eq!(families.active.get().value(), 2);
+        assert_eq!(families.active.series([""]).value(), 2);
         ended.end(ConnectionOutcome::Idle);
         drop(panicked);
         connections.refused(ConnectionOutcome::RefusedTotal);
 
-        assert_eq!(families.active.get().value(), 0);
+        assert_eq!(families.active.series([""]).value(), 0);
         let mut counted = Vec::new();
         families.ended.for_each(|[outcome], count| {
             counted.push((outcome.to_owned(), count.value()));

@@ -162,6 +162,7 @@ impl NotableRequests {
 
     /// The slowest requests of about the last hour, the slowest first; at most 50.
     pub fn slowest(&self) -> Vec<NotableRequest> {
+        self.turn(Instant::now());
         let kept = self.lock();
         let spans = kept.spans.iter();
         let mut slowest: Vec<NotableRequest> =

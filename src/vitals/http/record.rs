@@ -35,8 +35,7 @@ use super::{
 use crate::{
     registry::{Gauge, SpanContext},
     vitals::{
-        context::{self, RequestContext},
-        database::Statements,
+        context::{self, RequestContext, Shapes},
         naming::Naming,
     },
 };
@@ -61,7 +60,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     families: Families,
-    statements: Statements,
+    statements: Option<Arc<dyn Shapes>>,
     exclude: HashSet<String>,
     repetition: Repetition,
     server_timing: bool,
@@ -70,7 +69,11 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Records into `families`, and tells `statements` by whom they were run.
-    pub(crate) fn new(families: Families, statements: Statements, settings: Settings) -> Self {
+    pub(crate) fn new(
+        families: Families,
+        statements: Option<Arc<dyn Shapes>>,
+        settings: Settings,
+    ) -> Self {
         Self {
             families,
             statements,
@@ -82,6 +85,7 @@ impl Recorder {
     }
 
     /// What is counted of requests.
+    #[cfg(feature = "dashboard")]
     pub(crate) fn families(&self) -> &Families {
         &self.families
     }
@@ -110,12 +114,15 @@ impl Recorder {
         }
         let mut suspected = false;
         for (shape, runs) in context.shapes() {
+            let Some(statements) = &self.statements else {
+                return;
+            };
             if is_new(shape) {
-                self.statements.ran_by(shape, method, endpoint);
+                statements.ran_by(shape, method, endpoint);
             }
             if self.repetition.is_suspicious(runs) {
                 suspected = true;
-                if let Some(statement) = self.statements.text(shape) {
+                if let Some(statement) = statements.text(shape) {
                     self.repetition.tell(method, endpoint, &statement, runs);
                 }
             }

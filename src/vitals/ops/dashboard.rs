@@ -53,11 +53,22 @@ const DETAILS_EVERY: u64 = 3;
 
 /// How the page calls the service.
 #[derive(Clone, Debug)]
-pub struct DashboardSettings {
+pub(super) struct DashboardSettings {
     /// The service's name.
-    pub name: String,
-    /// The service's version.
-    pub version: String,
+    pub(super) name: String,
+    /// The service's version; empty where it is not known.
+    pub(super) version: String,
+}
+
+impl Default for DashboardSettings {
+    fn default() -> Self {
+        let program = std::env::current_exe().unwrap_or_default();
+        let name = program.file_name().unwrap_or_default();
+        Self {
+            name: name.to_string_lossy().into_owned(),
+            version: String::new(),
+        }
+    }
 }
 
 /// The live page and what is behind it. Cheap to clone; the sampler stops with the last clone.

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,33 +23,45 @@ type ProbeFuture = Pin<Box<dyn Future<Output = Result<(), ProbeError>>>>;
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
+type Probe = Arc<dyn Fn() -> ProbeFuture + Send + Sync>;
+
 /// The state behind `/livez`, `/readyz` and `/health`: a probe of the database, and whether the server is draining.
 #[derive(Clone)]
-pub struct Health {
-    probe: Arc<dyn Fn() -> ProbeFuture + Send + Sync>,
+pub(super) struct Health {
+    probe: Arc<RwLock<Probe>>,
     draining: Arc<AtomicBool>,
 }
 
 impl Health {
     /// Health that depends on what `probe` finds: it is called for each check, and given up after 1.5 seconds.
-    pub fn new<F, Fut>(probe: F) -> Self
+    pub(super) fn new<F, Fut>(probe: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), ProbeError>> + 'static,
     {
         Self {
-            probe: Arc::new(move || Box::pin(probe())),
+            probe: Arc::new(RwLock::new(boxed(probe))),
             draining: Arc::default(),
         }
     }
 
+    /// Asks `probe` from now on.
+    pub(super) fn check<F, Fut>(&self, probe: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ProbeError>> + 'static,
+    {
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = boxed(probe);
+    }
+
     /// From now on `/readyz` answers 503: the server is about to stop, and wants no new traffic.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     async fn check_database(&self) -> Result<(), ProbeError> {
-        match tokio::time::timeout(PROBE_TIMEOUT, (self.probe)()).await {
+        let probe = Arc::clone(&*self.probe.read().unwrap_or_else(PoisonError::into_inner));
+        match tokio::time::timeout(PROBE_TIMEOUT, probe()).await {
             Ok(result) => result,
             Err(_) => Err(ProbeError(format!(
                 "the database did not answer within {} seconds",
@@ -57,6 +69,14 @@ impl Health {
             ))),
         }
     }
+}
+
+fn boxed<F, Fut>(probe: F) -> Probe
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), ProbeError>> + 'static,
+{
+    Arc::new(move || Box::pin(probe()))
 }
 
 impl std::fmt::Debug for Health {

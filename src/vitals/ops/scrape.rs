@@ -27,12 +27,11 @@ use crate::{
 
 /// How the scrape is offered.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct ScrapeSettings {
-    /// Most scrapes in flight at once; more are answered 503 with `Retry-After`. Default 4.
-    pub max_in_flight: usize,
-    /// Longest a scrape may take; past it the answer is 503. Default 10 seconds.
-    pub timeout: Duration,
+pub(super) struct ScrapeSettings {
+    /// Most scrapes in flight at once.
+    pub(super) max_in_flight: usize,
+    /// Longest a scrape may take.
+    pub(super) timeout: Duration,
 }
 
 impl Default for ScrapeSettings {
@@ -66,6 +65,7 @@ impl Scraper {
     }
 
     /// What is scraped.
+    #[cfg(feature = "dashboard")]
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
     }

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::vitals::{
@@ -12,12 +11,12 @@ use crate::vitals::{
 };
 
 /// Statements that are told unless more are asked for.
-pub(crate) const DEFAULT_LIMIT: usize = 50;
+pub const DEFAULT_LIMIT: usize = 50;
 /// Most statements that can be asked for.
-pub(crate) const MOST: usize = 1000;
+pub const MOST: usize = 1000;
 
 /// The values of `sort`; by the first, unless asked for otherwise.
-pub(crate) const ORDERS: [(&str, Order); 5] = [
+pub const ORDERS: [(&str, Order); 5] = [
     ("total", Order::Total),
     ("mean", Order::Mean),
     ("calls", Order::Calls),
@@ -66,7 +65,7 @@ impl From<StatementReport> for Entry {
 }
 
 fn rfc_3339(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements first; by total time and

@@ -16,7 +16,7 @@ use crate::service::api::{Api, BodyLimits, Documentation, item, page};
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::service::store::Store;
 use crate::vitals::Vitals;
-use crate::vitals::ops::{DashboardSettings, Health, Ops, ScrapeSettings, statements};
+use crate::vitals::ops::statements;
 
 const LIMITS: BodyLimits = BodyLimits {
     bytes: 1024,
@@ -74,16 +74,6 @@ fn routes(listener: Listener, vitals: &Vitals) -> impl FnOnce(&mut web::ServiceC
         pool_size: 1,
         pool_timeout: Duration::from_secs(5),
     };
-    let page = DashboardSettings {
-        name: "test".to_owned(),
-        version: "0".to_owned(),
-    };
-    let health = Health::new(async || Ok(()));
-    let ops = Ops::new(vitals.registry(), health, ScrapeSettings::default())
-        .unwrap()
-        .with_statements(vitals.statements())
-        .with_dashboard(page, vitals.watched())
-        .unwrap();
     let documentation = Documentation::of(listener, LIMITS);
     let api = Api {
         store: Store::open(&database, vitals).unwrap(),
@@ -91,9 +81,10 @@ fn routes(listener: Listener, vitals: &Vitals) -> impl FnOnce(&mut web::ServiceC
         documentation: documentation.clone(),
         operations: &[],
     };
+    let ops = vitals.ops();
     move |routes| {
         if listener != Listener::Public {
-            ops.configure(routes);
+            ops(routes);
         }
         match listener {
             Listener::Operators { .. } => documentation.configure(routes),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::registry::{Counter, Distribution, HistogramSnapshot};
 
 use super::shape::shape;
+use crate::vitals::context::Shapes;
 use crate::vitals::database::verb::Operation;
 
 /// Shapes that the table holds at most, unless set otherwise.
@@ -120,6 +121,23 @@ pub struct StatementReport {
     pub last_seen: SystemTime,
 }
 
+impl Shapes for Statements {
+    fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str) {
+        let Some(statement) = self.find(shape) else {
+            return;
+        };
+        let mut endpoints = statement.lock_endpoints();
+        let name = format!("{method} {endpoint}");
+        if endpoints.len() < ENDPOINTS && !endpoints.contains(&name) {
+            endpoints.push(name);
+        }
+    }
+
+    fn text(&self, shape: NonZeroU32) -> Option<String> {
+        Some(self.find(shape)?.text.to_string())
+    }
+}
+
 impl Default for Statements {
     fn default() -> Self {
         Self::new(DEFAULT_CAPACITY)
@@ -181,23 +199,6 @@ impl Statements {
         });
         entries.push(Arc::clone(&statement));
         statement
-    }
-
-    /// Notes that `endpoint` ran the statement of this number.
-    pub(crate) fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str) {
-        let Some(statement) = self.find(shape) else {
-            return;
-        };
-        let mut endpoints = statement.lock_endpoints();
-        let name = format!("{method} {endpoint}");
-        if endpoints.len() < ENDPOINTS && !endpoints.contains(&name) {
-            endpoints.push(name);
-        }
-    }
-
-    /// The text of the shape of this number, unless it was retired meanwhile.
-    pub(crate) fn text(&self, shape: NonZeroU32) -> Option<String> {
-        Some(self.find(shape)?.text.to_string())
     }
 
     fn find(&self, shape: NonZeroU32) -> Option<Arc<Statement>> {

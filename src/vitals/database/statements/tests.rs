@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::table::{ENDPOINTS, Statement};
 use super::{Known, Order, Statements};
+use crate::vitals::context::Shapes as _;
 use crate::vitals::database::verb::Operation;
 
 fn run(statements: &Statements, sql: &str, seconds: f64) -> Arc<Statement> {

@@ -5,25 +5,30 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::vitals::{
-    database::{Order, StatementReport, Statements},
-    http::{NotableRequest, NotableRequests},
-};
+#[cfg(feature = "database")]
+use crate::vitals::database::{Order, StatementReport, Statements};
+use crate::vitals::http::{NotableRequest, NotableRequests};
 
 /// Statements that are shown.
+#[cfg(feature = "database")]
 const STATEMENTS: usize = 50;
 
 /// Where the rows come from.
 #[derive(Clone, Debug)]
 pub(crate) struct Details {
+    #[cfg(feature = "database")]
     statements: Option<Statements>,
     requests: NotableRequests,
 }
 
 impl Details {
     /// Rows of these; without statements, the page says that there are none to know of.
-    pub(crate) fn new(statements: Option<Statements>, requests: NotableRequests) -> Self {
+    pub(crate) fn new(
+        #[cfg(feature = "database")] statements: Option<Statements>,
+        requests: NotableRequests,
+    ) -> Self {
         Self {
+            #[cfg(feature = "database")]
             statements,
             requests,
         }
@@ -37,11 +42,15 @@ impl Details {
     /// The rows as they are now.
     pub(super) fn read(&self) -> Rows {
         let requests = |list: Vec<NotableRequest>| list.into_iter().map(RequestRow::from).collect();
+        #[cfg(feature = "database")]
+        let statements = self.statements.as_ref().map(|statements| {
+            let reports = statements.report(Order::Total, STATEMENTS);
+            reports.into_iter().map(StatementRow::from).collect()
+        });
+        #[cfg(not(feature = "database"))]
+        let statements = None;
         Rows {
-            statements: self.statements.as_ref().map(|statements| {
-                let reports = statements.report(Order::Total, STATEMENTS);
-                reports.into_iter().map(StatementRow::from).collect()
-            }),
+            statements,
             slowest: requests(self.requests.slowest()),
             errors: requests(self.requests.failed()),
         }
@@ -69,6 +78,7 @@ pub(super) struct StatementRow {
     endpoints: Vec<String>,
 }
 
+#[cfg(feature = "database")]
 impl From<StatementReport> for StatementRow {
     fn from(report: StatementReport) -> Self {
         Self {

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use super::tick::{
     CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
 };
+#[cfg(feature = "database")]
+use crate::vitals::database;
 use crate::{
     registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry},
-    vitals::{attendance::Attendance, database, http::UNMATCHED},
+    vitals::{attendance::Attendance, http::UNMATCHED},
 };
 
 /// The levels of the process, as the page calls them.
@@ -148,6 +150,7 @@ pub(crate) struct Sources {
     /// All series together.
     pub(crate) waiters: Option<Family<Gauge, 1>>,
     /// How full the pools are.
+    #[cfg(feature = "database")]
     pub(crate) pools: Option<database::Levels>,
     /// How late event loops are.
     pub(crate) lag: Option<Family<Histogram, 0>>,
@@ -168,6 +171,7 @@ pub(super) struct Sampler {
     lag: Followed<Histogram, HistogramSnapshot, 0>,
     in_progress: Option<Family<Gauge, 2>>,
     waiters: Option<Family<Gauge, 1>>,
+    #[cfg(feature = "database")]
     pools: Option<database::Levels>,
     cpu_seconds: Option<f64>,
 }
@@ -192,6 +196,7 @@ impl Sampler {
             lag: Followed::new(sources.lag),
             in_progress: sources.in_progress,
             waiters: sources.waiters,
+            #[cfg(feature = "database")]
             pools: sources.pools,
             cpu_seconds: None,
         };
@@ -301,6 +306,7 @@ impl Sampler {
                 set(name, whole(level));
             }
         }
+        #[cfg(feature = "database")]
         if let Some(pools) = self.pools.as_ref().and_then(database::Levels::sum) {
             set("pool_used", pools.checked_out);
             set("pool_idle", pools.idle);

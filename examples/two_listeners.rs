@@ -1,0 +1,31 @@
+//! The service for everyone on one listener, the operator's endpoints on another: the first answers nothing about itself.
+//! Prints where it listens, the operator's address last.
+
+use actix_vitals::{Vitals, vitals::ops::OpsSettings};
+use actix_web::{App, HttpServer, web};
+
+#[actix_web::main]
+#[allow(
+    clippy::print_stdout,
+    reason = "a reader of the output finds the ports"
+)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let ops = OpsSettings::new().without_statements();
+    let vitals = Vitals::builder().ops(ops).build()?;
+    let monitor = vitals.http();
+    let service = HttpServer::new(move || {
+        App::new()
+            .route("/hello/{name}", web::get().to(async || "hello"))
+            .wrap(monitor.clone())
+    });
+    let operations = HttpServer::new(move || App::new().configure(vitals.ops())).workers(1);
+
+    let mut addresses = std::env::args().skip(1);
+    let mut next = |otherwise: &str| addresses.next().unwrap_or_else(|| otherwise.to_owned());
+    let service = service.bind(next("127.0.0.1:8080"))?;
+    let operations = operations.bind(next("127.0.0.1:9100"))?;
+    println!("listening on http://{}", service.addrs()[0]);
+    println!("ops listening on http://{}", operations.addrs()[0]);
+    tokio::try_join!(service.run(), operations.run())?;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Compiles every combination of features that makes sense, with warnings as errors: in the directory that all builds share,
+# so that a second run has only this crate to look at. With another command than `clippy` as its arguments, it runs that.
+set -eu
+
+combinations='
+-
+http
+database
+http,database
+ops
+ops,database
+dashboard
+dashboard,database
+http,jemalloc
+service
+service,prometheus-protobuf
+'
+
+for features in $combinations; do
+    case $features in
+    -) set -- ;;
+    *) set -- --features "$features" ;;
+    esac
+    echo "features: $features"
+    "${CARGO:-cargo}" clippy --quiet --lib --bins --no-default-features "$@" ${OPENSSL:-} -- -D warnings
+done

@@ -1,0 +1,200 @@
+//! Every example runs, answers, and tells in its scrape what was asked of it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::float_cmp,
+    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
+)]
+
+#[path = "support/exposition.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod exposition;
+#[path = "support/wait.rs"]
+mod wait;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+
+use exposition::Exposition;
+use reqwest::{Client, Response};
+
+const EXAMPLES: [&str; 4] = ["adopt", "custom_metrics", "two_listeners", "streaming"];
+
+/// A running example, stopped when dropped.
+struct Example {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    url: String,
+    client: Client,
+}
+
+impl Example {
+    /// Builds the examples where they are not built yet, and starts one on free ports.
+    fn start(name: &str, listeners: usize) -> Self {
+        static BUILT: Once = Once::new();
+        // Two above `deps`, where this test is.
+        let own = std::env::current_exe().expect("a path");
+        let target = own.ancestors().nth(3).expect("a target directory");
+        BUILT.call_once(|| build(target));
+        let mut child = Command::new(target.join("debug/examples").join(name))
+            .args(vec!["127.0.0.1:0"; listeners])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30));
+        let mut example = Self {
+            child,
+            lines,
+            url: String::new(),
+            client: client.build().expect("a client"),
+        };
+        example.url = example.next_address();
+        example
+    }
+
+    fn next_address(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line");
+        let (_, address) = line.split_once("listening on ").expect("an address");
+        address.trim().to_owned()
+    }
+
+    async fn post(&self, path: &str) {
+        let request = self.client.post(format!("{}{path}", self.url));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.bytes().await.expect("the whole body");
+    }
+
+    async fn get(&self, url: &str) -> Response {
+        self.client.get(url).send().await.expect("an answer")
+    }
+
+    async fn scrape(&self, url: &str) -> Exposition {
+        let answer = self.get(&format!("{url}/metrics")).await;
+        assert_eq!(answer.status(), 200);
+        let text = answer.text().await.expect("the whole body");
+        Exposition::parse(&text).expect("a well-formed exposition")
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Both fail only where it is gone already, which is what is wanted.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn build(target: &Path) {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--quiet", "--target-dir"])
+        .arg(target);
+    for name in EXAMPLES {
+        command.args(["--example", name]);
+    }
+    // Where OpenSSL's headers are missing, the tests were built with a copy of it.
+    if cfg!(feature = "vendored-openssl") {
+        command.args(["--features", "vendored-openssl"]);
+    }
+    let status = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "the examples are not built");
+}
+
+#[tokio::test]
+async fn adopt_tells_of_requests_queries_pool_and_orders() {
+    let example = Example::start("adopt", 1);
+    for _ in 0..3 {
+        example.post("/orders").await;
+    }
+    let scrape = example.scrape(&example.url).await;
+    let orders = [
+        ("method", "POST"),
+        ("endpoint", "/orders"),
+        ("http_status", "200"),
+    ];
+    assert_eq!(scrape.value("http_requests_total", &orders), 3.0);
+    assert_eq!(
+        scrape.value("db_queries_total", &[("operation", "insert")]),
+        3.0
+    );
+    assert_eq!(scrape.value("db_pool_max_connections", &[]), 1.0);
+    assert_eq!(scrape.value("shop_orders_total", &[]), 3.0);
+    let ready = example.get(&format!("{}/readyz", example.url)).await;
+    assert_eq!(ready.status(), 200, "the pool answers a ping");
+    let after = example.scrape(&example.url).await;
+    assert_eq!(
+        after.sum_rise(&scrape, "db_queries_total", &[]),
+        0.0,
+        "the ping is no query"
+    );
+}
+
+#[tokio::test]
+async fn custom_metrics_stand_beside_ours_with_the_labels_of_the_service() {
+    let example = Example::start("custom_metrics", 1);
+    example.post("/letters/12").await;
+    example.post("/letters/80").await;
+    let scrape = example.scrape(&example.url).await;
+    let region = ("region", "eu");
+    assert_eq!(scrape.value("post_letters", &[region]), 3.0);
+    let parcels = [region, ("kind", "parcel")];
+    assert_eq!(scrape.value("post_size_centimetres_count", &parcels), 1.0);
+    assert_eq!(scrape.sum("http_requests_total", &[region]), 2.0);
+}
+
+#[tokio::test]
+async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
+    let mut example = Example::start("two_listeners", 2);
+    let operations = example.next_address();
+    let hello = example.get(&format!("{}/hello/Ada", example.url)).await;
+    assert_eq!(hello.status(), 200);
+    let public = example.get(&format!("{}/metrics", example.url)).await;
+    assert_eq!(public.status(), 404);
+    let statements = example.get(&format!("{operations}/ops/statements")).await;
+    assert_eq!(statements.status(), 404, "they are left out");
+    let scrape = example.scrape(&operations).await;
+    let hello = [
+        ("method", "GET"),
+        ("endpoint", "/hello/{name}"),
+        ("http_status", "200"),
+    ];
+    assert_eq!(scrape.value("http_requests_total", &hello), 1.0);
+}
+
+#[tokio::test]
+async fn streaming_counts_a_stream_when_it_starts_and_times_it_when_it_ends() {
+    let example = Example::start("streaming", 1);
+    let endpoint = [("endpoint", "/seconds")];
+    let mut stream = example.get(&format!("{}/seconds", example.url)).await;
+    let first = stream.chunk().await.expect("a chunk");
+    assert_eq!(first.as_deref(), Some(&b"data: 0\n\n"[..]));
+    let scrape = example.scrape(&example.url).await;
+    assert_eq!(scrape.value("http_streams_active", &endpoint), 1.0);
+    assert_eq!(scrape.sum("http_requests_total", &endpoint), 1.0);
+    assert_eq!(
+        scrape.sum("http_request_duration_seconds_count", &endpoint),
+        0.0
+    );
+    drop(stream);
+    wait::until(
+        "the end of the stream",
+        Duration::from_secs(20),
+        async || {
+            let scrape = example.scrape(&example.url).await;
+            let ended = scrape.sum("http_stream_duration_seconds_count", &endpoint);
+            (ended == 1.0).then_some(()).ok_or("it lasts".to_owned())
+        },
+    )
+    .await;
+}
