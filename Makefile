@@ -76,9 +76,10 @@ accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and wr
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
 # What takes long, each part on a line of its own.
-soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 100,000 mutants, 500 slow clients, 500 requests of each operation.
+soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation.
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
+	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test shutdown -- --nocapture under_load
 	VITALS_MUTANTS=100000 $(SOAK) --test limits -- --nocapture mutants
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test limits -- --nocapture --test-threads=1 slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test description

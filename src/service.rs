@@ -5,7 +5,9 @@
 pub mod access;
 pub mod api;
 mod connection;
+mod intake;
 pub mod server;
 pub mod settings;
+mod shutdown;
 pub mod store;
 pub mod supervisor;

@@ -7,7 +7,9 @@
 //! - `state`: what that amounts to, and what is due when
 //! - `served`: the protocol at work, until it ends or something is due
 //! - `farewell`: what a client is told last
+//! - `drain`: how all of them end when the server does
 
+mod drain;
 mod farewell;
 mod handshake;
 mod payload;
@@ -29,7 +31,7 @@ use std::time::Duration;
 use actix_http::body::MessageBody;
 use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
-use actix_server::{GracefulShutdownSignal, ServerBuilder};
+use actix_server::ServerBuilder;
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory, map_config,
 };
@@ -39,6 +41,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::drain::Drain;
 use self::farewell::CLOSE_TIMEOUT;
 pub(super) use self::handshake::Handshake;
 use self::handshake::Plain;
@@ -66,6 +69,8 @@ pub(super) struct Reception<H, C> {
     pub(super) limits: LimitSettings,
     /// Where they are counted, if they are.
     pub(super) connections: Option<Connections>,
+    /// How they are told to end.
+    pub(super) drain: Drain,
     /// Called with the stream of each connection and the data that its requests share.
     pub(super) on_connect: C,
 }
@@ -92,14 +97,12 @@ where
     B: MessageBody + 'static,
 {
     let address = socket.local_addr()?;
-    let shutdown = server.graceful_shutdown_signal();
     let limits = reception.limits;
     let places = Places::new(limits.max_connections, limits.max_connections_per_address);
     server
         .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
         .listen(format!("http-{address}"), socket, move || {
             let reception = reception.clone();
-            let shutdown = shutdown.clone();
             let places = places.clone();
             let app = app.clone();
             fn_factory(move || {
@@ -107,7 +110,7 @@ where
                 let app = app.map_err(|error| error.into().error_response());
                 let app = Watch::new(map_config(app, |()| AppConfig::default()));
                 let on_connect = reception.on_connect.clone();
-                let stopping = shutdown.clone();
+                let drain = reception.drain.clone();
                 let http = HttpService::build()
                     // How long anything may take is told by `state`.
                     .keep_alive(KeepAlive::Os)
@@ -116,10 +119,7 @@ where
                     // A client that closes its side has left, and should be noticed.
                     .h1_allow_half_closed(false)
                     .local_addr(address)
-                    .graceful_shutdown_signal(move || {
-                        let stopping = stopping.clone();
-                        async move { stopping.notified().await }
-                    })
+                    .graceful_shutdown_signal(move || drain.closing())
                     .on_connect_ext(move |stream: &Stream<H::Stream>, data| {
                         data.insert(Rc::clone(stream.state()));
                         on_connect(stream, data);
@@ -132,7 +132,7 @@ where
                     connections: reception.connections.clone(),
                     places: places.clone(),
                     refusals: Cell::new(0),
-                    shutdown: shutdown.clone(),
+                    drain: reception.drain.clone(),
                     http: (),
                 };
                 async move { Ok::<_, ()>(Worker(Rc::new(acceptor.with(http.await?)))) }
@@ -147,7 +147,7 @@ struct Acceptor<H, P> {
     connections: Option<Connections>,
     places: Places,
     refusals: Cell<usize>,
-    shutdown: GracefulShutdownSignal,
+    drain: Drain,
     http: P,
 }
 
@@ -160,7 +160,7 @@ impl<H> Acceptor<H, ()> {
             connections: self.connections,
             places: self.places,
             refusals: self.refusals,
-            shutdown: self.shutdown,
+            drain: self.drain,
             http,
         }
     }
@@ -212,7 +212,10 @@ where
         let accepted = Instant::now();
         let deadline = accepted + self.limits.head_timeout;
         tune(&socket, self.limits.response_timeout);
-        let shaken = timeout_at(deadline, self.handshake.shake(socket)).await;
+        let shaken = tokio::select! {
+            shaken = timeout_at(deadline, self.handshake.shake(socket)) => shaken,
+            () = self.drain.closing() => return ConnectionOutcome::Closed,
+        };
         let Ok(Ok((mut stream, agreed))) = shaken else {
             return ConnectionOutcome::TlsError;
         };
@@ -225,7 +228,7 @@ where
         };
         let detected = tokio::select! {
             detected = timeout_at(deadline, detected) => detected,
-            () = self.shutdown.notified() => return ConnectionOutcome::Closed,
+            () = self.drain.closing() => return ConnectionOutcome::Closed,
         };
         let protocol = match detected {
             Ok(Ok(protocol)) => protocol,
@@ -236,11 +239,16 @@ where
         };
 
         let is_multiplexed = protocol == Protocol::Http2;
-        let state = Rc::new(State::new(self.limits, is_multiplexed, accepted));
+        let state = Rc::new(State::new(
+            self.limits,
+            is_multiplexed,
+            accepted,
+            self.drain.clone(),
+        ));
         let stream = Stream::new(stream, first, Rc::clone(&state));
         let returned = stream.returned();
         let http = self.http.call((stream, protocol, Some(peer)));
-        let end = Served::new(http, state, self.shutdown.clone()).await;
+        let end = Served::new(http, state).await;
         if let Some(stream) = returned.take() {
             close::<H>(stream, end, is_multiplexed).await;
         }

@@ -1,23 +1,27 @@
-//! The server: listeners, workers, wiring, and the way from a signal to the end.
+//! The server: listeners, workers, wiring.
 //!
-//! What is served is told elsewhere: the API in `api`, the operators' endpoints by the recorders.
+//! What is served is told elsewhere: the API in `api`, the operators' endpoints by the recorders. How it ends is told in
+//! `shutdown`.
 
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_server::{Server as Workers, ServerBuilder, ServerHandle};
+use actix_server::{Server as Workers, ServerBuilder};
 use actix_web::dev::{Extensions, HttpServiceFactory};
 use actix_web::guard::fn_guard;
 use actix_web::{App, rt, web};
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use super::access::{Access, Refusal};
 use super::api::{self, Api, BodyLimits, Documentation};
-use super::connection::{self, Reception};
+use super::connection::{self, Drain, Reception};
+use super::intake::Intake;
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
+use super::shutdown::{Serving, Shutdown, Signals};
 use super::store::{OpenError, Store};
 use super::supervisor;
 use crate::vitals::ops::{self, ProbeError};
@@ -93,6 +97,14 @@ pub struct Server {
     hangups: Signal,
 }
 
+/// The service at work.
+struct Started {
+    signals: Signals,
+    /// The workers of the public listener.
+    serving: JoinHandle<io::Result<()>>,
+    shutdown: Shutdown,
+}
+
 /// A bound socket, and the address it got.
 #[derive(Debug)]
 struct Listener {
@@ -147,45 +159,35 @@ impl Server {
         out.flush()
     }
 
-    /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish within the shutdown timeout.
-    ///
-    /// From the signal on `/readyz` answers 503, and the live page's streams end. The public listener closes at once, so that can be seen only where the
-    /// operators have a listener of their own, which closes last, and while requests are in flight. A second signal ends
-    /// it at once.
+    /// Serves until SIGTERM or SIGINT, and then ends in order: see `shutdown`. A second signal ends it at once.
     pub async fn run(self) -> Result<(), ServerError> {
         let ops_address = self.ops_address().unwrap_or(self.address());
         self.access.warn_of_open_doors(ops_address);
-        let vitals = self.vitals.clone();
-        let (public, ops, mut signals) = self.start()?;
-        let mut handles = vec![public.handle()];
-        let serving = rt::spawn(public);
-        if let Some(ops) = ops {
-            handles.push(ops.handle());
-            rt::spawn(ops);
-        }
-        rt::spawn(supervisor::supervise(vitals.clone()));
-
+        let Started {
+            mut signals,
+            serving,
+            shutdown,
+        } = self.start()?;
+        rt::spawn(supervisor::supervise(shutdown.vitals.clone()));
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "shutting down"),
             // It ends by itself only when it fails.
             ended = serving => return ended.map_err(io::Error::other)?.map_err(ServerError::from),
         }
-        supervisor::stopping();
-        vitals.drain();
         tokio::select! {
-            () = stop(handles) => {
-                tracing::info!("stopped");
-                Ok(())
-            }
+            () = shutdown.run() => Ok(()),
             _ = signals.next() => Err(ServerError::Interrupted),
         }
     }
 
     /// Starts the workers of each listener, and has an eye on the files that tell who may enter.
-    fn start(self) -> io::Result<(Workers, Option<Workers>, Signals)> {
+    fn start(self) -> io::Result<Started> {
         rt::spawn(self.access.clone().keep_current(self.hangups));
         let settings = self.settings;
+        let intake = Intake::default();
+        let drain = Drain::default();
         let vitals = self.vitals;
+        let watched = vitals.clone();
         // Where the operators have no listener of their own, they are served on this one.
         let shared_ops = self.ops_listener.is_none().then(|| vitals.ops());
         let scope = match &self.ops_listener {
@@ -205,6 +207,7 @@ impl Server {
         let (monitor, on_connect) = (vitals.http(), vitals.on_connect());
         let connections = vitals.connections().clone();
         let access = self.access.clone();
+        let taken_in = intake.clone();
         let app = move || {
             App::new()
                 .configure(|routes| {
@@ -213,6 +216,7 @@ impl Server {
                     }
                     api.configure(routes);
                 })
+                .wrap(taken_in.clone())
                 .wrap(access.headers())
                 // The outermost, so that nothing escapes it.
                 .wrap(monitor.clone())
@@ -221,6 +225,7 @@ impl Server {
             handshake: self.access.public_encryption(),
             limits: self.limits,
             connections: Some(connections),
+            drain: drain.clone(),
             on_connect,
         };
         let public = workers(&settings, settings.workers);
@@ -229,9 +234,26 @@ impl Server {
             address: public_address,
         } = self.public_listener;
         let public = connection::listen(public, socket, reception, app)?.run();
-        let Some(listener) = self.ops_listener else {
-            return Ok((public, None, self.signals));
+        let signals = self.signals;
+        let started = |public: Workers, operators| Started {
+            shutdown: Shutdown {
+                vitals: watched,
+                public: Serving {
+                    workers: public.handle(),
+                    drain,
+                },
+                operators,
+                intake,
+                delay: settings.drain_delay,
+                timeout: settings.shutdown_timeout,
+            },
+            serving: rt::spawn(public),
+            signals,
         };
+        let Some(listener) = self.ops_listener else {
+            return Ok(started(public, None));
+        };
+        let ops_drain = Drain::default();
         let access = self.access;
         let beside = api::Listener::Operators {
             api_scheme: access.public_encryption().scheme(),
@@ -253,10 +275,16 @@ impl Server {
             limits: self.limits,
             // Those are the operators', not the service's.
             connections: None,
+            drain: ops_drain.clone(),
             on_connect: |_: &dyn Any, _: &mut Extensions| (),
         };
         let ops = connection::listen(ops, listener.socket, reception, app)?.run();
-        Ok((public, Some(ops), self.signals))
+        let operators = Serving {
+            workers: ops.handle(),
+            drain: ops_drain,
+        };
+        rt::spawn(ops);
+        Ok(started(public, Some(operators)))
     }
 }
 
@@ -297,13 +325,6 @@ fn check_health(vitals: &Vitals, store: &Store) {
     });
 }
 
-/// Stops the servers, one after the other: the operators' last, so that they can watch until the end.
-async fn stop(servers: Vec<ServerHandle>) {
-    for server in servers {
-        server.stop(true).await;
-    }
-}
-
 impl Listener {
     /// Binds and listens, as Actix would, but so that the operators' listener is refused before anything else starts.
     fn bind(address: SocketAddr) -> Result<Self, ServerError> {
@@ -325,36 +346,6 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
         address: socket.local_addr()?,
         socket,
     })
-}
-
-/// SIGXFSZ, for which Tokio has no name; the same number on every platform that it runs on.
-const FILE_SIZE_EXCEEDED: i32 = 25;
-
-/// The signals that ask the service to end.
-#[derive(Debug)]
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Taken so that it does not kill: a file at its limit is an error of whoever writes to it.
-    _file_size_exceeded: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            _file_size_exceeded: signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?,
-        })
-    }
-
-    /// Waits for the next, and names it.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }
 
 /// The duration in the seconds that Actix counts in, rounded up.

@@ -92,7 +92,11 @@ pub struct ServerSettings {
     #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", allow_hyphen_values = true, value_parser = values::workers)]
     pub workers: Option<usize>,
 
-    /// How long requests in flight may take to finish at shutdown
+    /// How long to go on serving at shutdown, with /readyz at 503, before the listeners close: as long as a load balancer takes to notice
+    #[arg(long, env = "VITALS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = values::duration)]
+    pub drain_delay: Duration,
+
+    /// How long requests in flight may take to finish at shutdown, after that
     #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Duration,
 }

@@ -24,6 +24,7 @@ fn help_lists_every_setting_with_its_variable() {
         ("--tls-key", "VITALS_TLS_KEY"),
         ("--log", "VITALS_LOG"),
         ("--log-format", "VITALS_LOG_FORMAT"),
+        ("--drain-delay", "VITALS_DRAIN_DELAY"),
         ("--shutdown-timeout", "VITALS_SHUTDOWN_TIMEOUT"),
     ] {
         assert!(

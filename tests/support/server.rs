@@ -239,13 +239,23 @@ impl Server {
         self.child.id()
     }
 
-    /// Stops the server as a supervisor would (SIGTERM) and answers its exit code.
-    pub(crate) fn stop(mut self) -> Option<i32> {
+    /// Sends the server a signal, by its short name.
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", self.child.id())])
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
             .status()
             .expect("a shell");
         assert!(sent.success(), "the signal was not sent");
+    }
+
+    /// Stops the server as a supervisor would (SIGTERM) and answers its exit code.
+    pub(crate) fn stop(self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits until the server has ended, and answers its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(45);
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_http::error::{DispatchError, ParseError};
-use actix_server::GracefulShutdownSignal;
 use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -42,23 +41,21 @@ pin_project! {
         #[pin]
         timer: Sleep,
         state: Rc<State>,
-        shutdown: Option<LocalBoxFuture<'static, ()>>,
+        closing: Option<LocalBoxFuture<'static, ()>>,
     }
 }
 
 impl<F> Served<F> {
-    pub(super) fn new(protocol: F, state: Rc<State>, shutdown: GracefulShutdownSignal) -> Self {
+    pub(super) fn new(protocol: F, state: Rc<State>) -> Self {
         // What HTTP/1 does by itself at a shutdown, HTTP/2 leaves to us.
-        let shutdown = state.is_multiplexed().then(|| {
-            let notified = async move { shutdown.notified().await };
-            Box::pin(notified) as LocalBoxFuture<'static, ()>
-        });
+        let closing = (state.is_multiplexed())
+            .then(|| Box::pin(state.closing()) as LocalBoxFuture<'static, ()>);
         Self {
             protocol,
             // It says by itself when it is to be asked next.
             timer: sleep_until(Instant::now()),
             state,
-            shutdown,
+            closing,
         }
     }
 }
@@ -84,11 +81,11 @@ impl<F: Future<Output = Result<(), DispatchError>>> Future for Served<F> {
             return Poll::Ready(End::Limit(outcome));
         }
         let told = this
-            .shutdown
+            .closing
             .as_mut()
             .map(|told| told.as_mut().poll(context));
         if told.is_some_and(|told| told.is_ready()) {
-            *this.shutdown = None;
+            *this.closing = None;
             this.state.drain();
             this.timer.as_mut().reset(Instant::now());
         }

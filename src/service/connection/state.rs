@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use tokio::time::{Duration, Instant};
 
+use super::drain::Drain;
 use crate::service::settings::LimitSettings;
 use crate::vitals::http::ConnectionOutcome;
 
@@ -56,6 +57,7 @@ pub(super) struct State {
     /// What went wrong, where it was noticed elsewhere.
     fault: Cell<Option<ConnectionOutcome>>,
     is_draining: Cell<bool>,
+    drain: Drain,
 }
 
 /// Why a request is not served.
@@ -68,7 +70,12 @@ pub(super) enum Refusal {
 }
 
 impl State {
-    pub(super) fn new(limits: LimitSettings, is_multiplexed: bool, accepted: Instant) -> Self {
+    pub(super) fn new(
+        limits: LimitSettings,
+        is_multiplexed: bool,
+        accepted: Instant,
+        drain: Drain,
+    ) -> Self {
         Self {
             limits,
             is_multiplexed,
@@ -86,6 +93,7 @@ impl State {
             stalled: RefCell::default(),
             fault: Cell::new(None),
             is_draining: Cell::new(false),
+            drain,
         }
     }
 
@@ -252,6 +260,16 @@ impl State {
             && !self.is_multiplexed
             && self.in_service.get() == 0
             && self.blocked_since.get().is_none()
+    }
+
+    /// Whether the connection is to end with its next answer.
+    pub(super) fn is_parting(&self) -> bool {
+        self.drain.is_parting()
+    }
+
+    /// Waits until the connection is to wait for no further request.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + use<> {
+        self.drain.closing()
     }
 
     /// From now on the connection ends with its last answer.

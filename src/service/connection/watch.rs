@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::{HttpMessage as _, Payload, Request, Response};
+use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response};
 use actix_service::{Service, ServiceFactory};
 use actix_web::web::Bytes;
 use futures_core::future::LocalBoxFuture;
@@ -186,19 +186,32 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        Poll::Ready(match this.inner.project() {
-            AnsweringProjection::Serving { future } => match ready!(future.poll(context)) {
-                Ok(response) => {
-                    let in_service = this.in_service.take();
-                    Ok(response
-                        .into()
-                        .map_body(|_, body| WatchedBody { body, in_service }))
-                }
-                Err(error) => Err(error.into()),
-            },
-            AnsweringProjection::Refusing { refusal } => Err(farewell::response(*refusal)),
+        let answer = match this.inner.project() {
+            AnsweringProjection::Serving { future } => ready!(future.poll(context)),
+            AnsweringProjection::Refusing { refusal } => {
+                return Poll::Ready(Err(farewell::response(*refusal)));
+            }
+        };
+        let in_service = this.in_service.take();
+        let is_parting = (in_service.as_ref()).is_some_and(|service| service.state.is_parting());
+        Poll::Ready(match answer {
+            Ok(response) => {
+                let response = last_if(is_parting, response.into());
+                Ok(response.map_body(|_, body| WatchedBody { body, in_service }))
+            }
+            Err(error) => Err(last_if(is_parting, error.into())),
         })
     }
+}
+
+/// The answer, as the last of its connection where it is to be that.
+fn last_if<B>(is_last: bool, mut response: Response<B>) -> Response<B> {
+    if is_last {
+        response
+            .head_mut()
+            .set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 pin_project! {

@@ -29,7 +29,7 @@ fn limits() -> LimitSettings {
 }
 
 fn http_1() -> State {
-    State::new(limits(), false, Instant::now())
+    State::new(limits(), false, Instant::now(), Drain::default())
 }
 
 /// What the connection is waited for, and for how long from now on, to the second.
@@ -117,7 +117,7 @@ fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
 
 #[test]
 fn of_answers_without_room_the_first_to_wait_is_due_first() {
-    let state = State::new(limits(), true, Instant::now());
+    let state = State::new(limits(), true, Instant::now(), Drain::default());
     state.begin(true, || SMALL).unwrap();
     state.begin(true, || SMALL).unwrap();
     let first = state.stall();
@@ -214,7 +214,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
 
 #[test]
 fn at_a_shutdown_it_ends_with_its_last_request() {
-    let state = State::new(limits(), true, Instant::now());
+    let state = State::new(limits(), true, Instant::now(), Drain::default());
     let now = Instant::now();
     state.begin(false, || SMALL).unwrap();
     state.drain();

@@ -1,0 +1,232 @@
+//! What is answered in each stage, to whom: while all goes on, while requests in flight finish, and at the end.
+
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::postgres::Cluster;
+use crate::server::{Answer, Server};
+use crate::{tools, wait};
+
+/// What a busy machine may add to any time.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// A server with a write in flight, which waits for a lock.
+struct InFlight {
+    server: Server,
+    operators: String,
+    lock: SqliteConnection,
+    write: JoinHandle<Answer>,
+}
+
+impl InFlight {
+    async fn begin(mut server: Server, has_operators: bool) -> Self {
+        let operators = if has_operators {
+            server.next_address()
+        } else {
+            server.url("")
+        };
+        let mut lock = SqliteConnection::establish(server.database().to_str().unwrap()).unwrap();
+        lock.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let write = server
+            .request(Method::POST, "/data")
+            .json(&json!({"name": "Ada", "email": "ada@example.com"}));
+        let write = tokio::spawn(Answer::of(write));
+        let url = format!("{operators}/metrics");
+        // A scrape is in progress itself where the operators share the listener.
+        let own = f64::from(u8::from(!has_operators));
+        wait::until("the write to be in flight", SLACK, async || {
+            let scrape = fresh(&url).await.unwrap().text;
+            let scrape = crate::exposition::Exposition::parse(&scrape).unwrap();
+            let level = scrape.value("inprogress_requests", &[]);
+            (level > own).then_some(()).ok_or(level)
+        })
+        .await;
+        Self {
+            server,
+            operators,
+            lock,
+            write,
+        }
+    }
+
+    /// Sends the signal, and waits until `/readyz` tells of it.
+    async fn shut_down(&self) {
+        self.server.signal("TERM");
+        let url = format!("{}/readyz", self.operators);
+        wait::until("/readyz to be 503", SLACK, async || {
+            let answer = fresh(&url).await.map_err(|error| error.to_string())?;
+            match answer.status {
+                503 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// What operators see until the end.
+    async fn can_be_watched(&self) {
+        let ready = fresh(&format!("{}/readyz", self.operators)).await.unwrap();
+        assert!(ready.text.contains("shutting down"), "{}", ready.text);
+        for path in ["/livez", "/metrics", "/health"] {
+            let answer = fresh(&format!("{}{path}", self.operators)).await.unwrap();
+            assert_eq!(answer.status, 200, "{path}");
+        }
+    }
+
+    /// Lets the write go on, which is answered, and the server end.
+    async fn ends_well(mut self) {
+        self.lock.batch_execute("COMMIT").unwrap();
+        let answer = self.write.await.unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        assert_eq!(self.server.ended(), Some(0));
+    }
+}
+
+/// `GET` on a connection of its own.
+async fn fresh(url: &str) -> reqwest::Result<Answer> {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).send().await?;
+    Ok(Answer {
+        status: answer.status().as_u16(),
+        headers: answer.headers().clone(),
+        text: answer.text().await?,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_public_listener_closes_and_the_operators_watch_the_rest_finish() {
+    let server = Server::start_with(&["--ops-listen", "127.0.0.1:0"]);
+    let scene = InFlight::begin(server, true).await;
+    scene.shut_down().await;
+    let url = scene.server.url("/data");
+    wait::until(
+        "the public listener to close",
+        SLACK,
+        async || match fresh(&url).await {
+            Err(error) if error.is_connect() => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    )
+    .await;
+    scene.can_be_watched().await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_listener_stays_open_for_the_operators_alone() {
+    let scene = InFlight::begin(Server::start(), false).await;
+    scene.shut_down().await;
+    let url = scene.server.url("/data");
+    wait::until("the API to turn requests away", SLACK, async || {
+        let status = fresh(&url).await.unwrap().status;
+        (status == 503).then_some(()).ok_or(status)
+    })
+    .await;
+    for path in ["/data", "/data/1", "/", "/nothing"] {
+        let refused = fresh(&scene.server.url(path)).await.unwrap();
+        assert_eq!(refused.status, 503, "{path}: {}", refused.text);
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        assert_eq!(refused.header("connection"), "close");
+        assert_eq!(refused.header("retry-after"), "1");
+        assert_eq!(refused.header("x-content-type-options"), "nosniff");
+    }
+    scene.can_be_watched().await;
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn during_the_delay_all_goes_on_but_readiness() {
+    let server = Server::start_with(&["--drain-delay", "2s"]);
+    server.create("Ada").await;
+    let signalled = Instant::now();
+    server.signal("INT");
+    wait::until("/readyz to be 503", SLACK, async || {
+        let status = server.get("/readyz").await.status;
+        (status == 503).then_some(()).ok_or(status)
+    })
+    .await;
+    assert_eq!(fresh(&server.url("/data/1")).await.unwrap().status, 200);
+    server.create("Grace").await;
+    assert!(
+        signalled.elapsed() < Duration::from_secs(2),
+        "too busy a machine to tell anything"
+    );
+    assert_eq!(server.ended(), Some(0));
+    assert!(signalled.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once() {
+    let scene = InFlight::begin(Server::start(), false).await;
+    scene.shut_down().await;
+    let second = Instant::now();
+    scene.server.signal("INT");
+    assert_eq!(scene.server.ended(), Some(1));
+    assert!(second.elapsed() < SLACK / 2, "{:?}", second.elapsed());
+    scene.write.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_take_too_long_are_cut_off() {
+    let server = Server::start_with(&["--shutdown-timeout", "700ms"]);
+    let scene = InFlight::begin(server, false).await;
+    let signalled = Instant::now();
+    scene.shut_down().await;
+    assert_eq!(scene.server.ended(), Some(0));
+    let passed = signalled.elapsed();
+    assert!(passed >= Duration::from_millis(700), "{passed:?}");
+    assert!(
+        passed < Duration::from_millis(700) + SLACK / 2,
+        "{passed:?}"
+    );
+    scene.write.abort();
+}
+
+#[tokio::test]
+async fn streams_are_told_to_end() {
+    let server = Server::start_with(&["--drain-delay", "1s"]);
+    let mut stream = server
+        .request(Method::GET, "/dashboard/stream")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stream.status(), 200);
+    assert!(stream.chunk().await.unwrap().is_some());
+    server.signal("TERM");
+    let ended = async {
+        while stream
+            .chunk()
+            .await
+            .expect("a stream that ends well")
+            .is_some()
+        {}
+    };
+    tokio::time::timeout(SLACK, ended).await.expect("an end");
+    assert_eq!(server.ended(), Some(0));
+}
+
+#[tokio::test]
+async fn a_server_at_rest_ends_at_once() {
+    let server = Server::start();
+    let signalled = Instant::now();
+    assert_eq!(server.stop(), Some(0));
+    assert!(signalled.elapsed() < SLACK / 2, "{:?}", signalled.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_is_still_connecting_ends_well() {
+    let test = "a_server_that_is_still_connecting_ends_well";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let cluster = Cluster::shared(&programs);
+    for _ in 0..10 {
+        let server = Server::start_on(cluster.database(), &["--pool-size", "50"]);
+        assert_eq!(server.stop(), Some(0));
+    }
+}
