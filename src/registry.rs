@@ -5,6 +5,7 @@
 //! declaration, then the registry's own, then those of collectors in the order of their registration, then those of the
 //! embedded `prometheus::Registry`.
 
+mod cell;
 mod collector;
 mod counter;
 mod descriptor;
@@ -35,13 +36,13 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use collector::Collector;
-pub use counter::{Counter, FloatCounter};
+pub use counter::{Counter, CounterWriter, FloatCounter};
 pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
 pub use distribution::Distribution;
 pub use exemplar::SpanContext;
 pub use family::{Family, Resolved};
-pub use gauge::Gauge;
-pub use histogram::{Histogram, HistogramSnapshot};
+pub use gauge::{Gauge, GaugeWriter};
+pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
 pub use native::ZERO_THRESHOLD;
 pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
 pub use scrape::{NameFilter, Scrape};

@@ -216,6 +216,7 @@ struct RequestSettings {
     exclude: Vec<String>,
     n_plus_one: Option<u32>,
     server_timing: bool,
+    families: http::Wanted,
 }
 
 #[cfg(feature = "http")]
@@ -285,6 +286,23 @@ impl Builder {
         self
     }
 
+    /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
+    /// Without them a request costs less, and one with a body allocates less.
+    #[must_use]
+    pub fn body_sizes(mut self, wanted: bool) -> Self {
+        self.requests.families.sizes = wanted;
+        self
+    }
+
+    /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
+    /// `http_request_db_seconds`. Default true. Without it a request costs less; a service without a database does well
+    /// to turn it off.
+    #[must_use]
+    pub fn database_tally(mut self, wanted: bool) -> Self {
+        self.requests.families.database = wanted;
+        self
+    }
+
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
     #[cfg(feature = "jemalloc")]
     #[must_use]
@@ -310,6 +328,7 @@ impl Builder {
             &mut registry,
             self.naming,
             http::Renaming::new(self.requests.rename.clone()),
+            self.requests.families,
             self.buckets_or(self.naming.http_buckets()),
         );
         #[cfg(feature = "http")]

@@ -1,24 +1,36 @@
 //! A distribution outside of any family: sum and native buckets, to compute with and never exposed by itself.
 
+use super::cell::{Cells, Shared};
 use super::histogram::HistogramSnapshot;
-use super::native::Buckets;
-use super::shard::{self, Cells};
+use super::native::{self, Buckets};
+use super::shard::{self, Shards};
 
 /// A distribution of non-negative values that belongs to no family. It takes no memory for what it has not seen.
 #[derive(Debug)]
 pub struct Distribution {
+    shards: Shards<Shard>,
+}
+
+/// What one shard has counted.
+#[derive(Debug)]
+struct Shard {
     sum: Cells,
     native: Buckets,
-    shards: usize,
+}
+
+impl Shard {
+    fn new() -> Self {
+        Self {
+            sum: Cells::new(1),
+            native: Buckets::default(),
+        }
+    }
 }
 
 impl Default for Distribution {
     fn default() -> Self {
-        let shards = shard::default_count();
         Self {
-            sum: Cells::new(1, shards),
-            native: Buckets::new(),
-            shards,
+            shards: Shards::new(shard::default_count()),
         }
     }
 }
@@ -28,21 +40,23 @@ impl Distribution {
     #[inline]
     pub fn observe(&self, value: f64) {
         if value >= 0.0 {
-            self.sum.mine().add_f64(0, value);
-            self.native.record(value, self.shards);
+            let shard = self.shards.mine(Shard::new);
+            shard.sum.add_f64::<Shared>(0, value);
+            shard.native.record::<Shared>(value);
         }
     }
 
     /// The sum of what was recorded.
     pub fn sum(&self) -> f64 {
-        self.sum.sum_f64(0)
+        (self.shards.iter()).fold(0.0, |sum, shard| sum + shard.sum.load_f64(0))
     }
 
     /// The state at this moment. It has no classic buckets.
     pub fn snapshot(&self) -> HistogramSnapshot {
+        let shards = self.shards.iter().map(|shard| &shard.native);
+        let zero_count = shards.clone().map(Buckets::zero_count).sum();
         let mut native = Vec::new();
-        self.native.read(&mut native);
-        let zero_count = self.native.zero_count();
+        native::read(&shards, &mut native);
         HistogramSnapshot {
             count: native
                 .iter()

@@ -1,18 +1,27 @@
 //! Gauges that go up and down by events. Levels that are read at scrape time come from collectors instead.
 
-use super::shard::Cells;
+use super::cell::{Access, Cells, Shared, Sole};
+use super::shard::{Claim, Shards};
 
 /// A number of things at this moment, kept by counting them in and out.
 #[derive(Debug)]
 pub struct Gauge {
-    cells: Cells,
+    shards: Shards<Cells>,
+}
+
+fn cells() -> Cells {
+    Cells::new(1)
+}
+
+fn add<A: Access>(cells: &Cells, amount: i64) {
+    cells.add::<A>(0, amount.cast_unsigned());
 }
 
 impl Gauge {
     /// A gauge at 0, spread over `shards` shards.
     pub(crate) fn new(shards: usize) -> Self {
         Self {
-            cells: Cells::new(1, shards),
+            shards: Shards::new(shards),
         }
     }
 
@@ -31,12 +40,36 @@ impl Gauge {
     /// Adds `amount`, which may be negative.
     #[inline]
     pub fn add(&self, amount: i64) {
-        self.cells.mine().add(0, amount.cast_unsigned());
+        add::<Shared>(self.shards.mine(cells), amount);
     }
 
     /// The level now. A thread may take away what another added: only the sum of the shards means anything.
     pub fn value(&self) -> i64 {
-        self.cells.sum(0).cast_signed()
+        let cells = self.shards.iter().map(|cells| cells.load(0));
+        cells.fold(0, u64::wrapping_add).cast_signed()
+    }
+
+    /// A writer of one thread at a time, which counts for less than [`inc`](Self::inc) and [`dec`](Self::dec) do.
+    pub fn writer(&self) -> GaugeWriter {
+        GaugeWriter(self.shards.claim(cells))
+    }
+}
+
+/// Counts into and out of a [`Gauge`] by plain stores. What it has counted stays when it is dropped.
+#[derive(Debug)]
+pub struct GaugeWriter(Claim<Cells>);
+
+impl GaugeWriter {
+    /// Adds one.
+    #[inline]
+    pub fn inc(&self) {
+        add::<Sole>(&self.0, 1);
+    }
+
+    /// Takes one away.
+    #[inline]
+    pub fn dec(&self) {
+        add::<Sole>(&self.0, -1);
     }
 }
 
@@ -56,5 +89,18 @@ mod tests {
         assert_eq!(gauge.value(), -10);
         gauge.inc();
         assert_eq!(gauge.value(), -9);
+    }
+
+    #[test]
+    fn writers_count_in_and_out_beside_all_others() {
+        let gauge = Gauge::new(2);
+        let (one, other) = (gauge.writer(), gauge.writer());
+        (0..5).for_each(|_| one.inc());
+        (0..3).for_each(|_| other.dec());
+        gauge.inc();
+        assert_eq!(gauge.value(), 3);
+        drop(other);
+        gauge.writer().inc();
+        assert_eq!(gauge.value(), 4);
     }
 }

@@ -4,11 +4,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::cell::{Access, Cells, Shared, Sole};
 use super::counter::Counter;
 use super::exemplar::{Exemplar, Exemplars, SpanContext};
 use super::exposition::{Bounds, NativeReading, Reading};
 use super::native::{self, Buckets};
-use super::shard::Cells;
+use super::shard::{Claim, Shards};
 use super::time::Clock;
 
 /// What all histograms of a family have in common.
@@ -24,25 +25,54 @@ pub(crate) struct Shape {
     pub(crate) dropped: Arc<Counter>,
 }
 
-/// The cells of a shard: the sum, then the classic buckets, `+Inf` last.
-const SUM: usize = 0;
-const CLASSIC: usize = 1;
-
 /// A distribution of non-negative values, in classic and native buckets.
 #[derive(Debug)]
 pub struct Histogram {
     shape: Arc<Shape>,
+    shards: Shards<Shard>,
+    exemplars: OnceLock<Box<Exemplars>>,
+}
+
+/// What one shard has counted.
+#[derive(Debug)]
+struct Shard {
     cells: Cells,
     native: Buckets,
-    exemplars: OnceLock<Box<Exemplars>>,
+}
+
+/// The cells of a shard: the sum, then the classic buckets, `+Inf` last.
+const SUM: usize = 0;
+const CLASSIC: usize = 1;
+
+impl Shard {
+    fn new(shape: &Shape) -> Self {
+        Self {
+            cells: Cells::new(CLASSIC + shape.bounds.values.len() + 1),
+            native: Buckets::default(),
+        }
+    }
+
+    /// Records a value, unless it is negative or not a number; the classic bucket it fell into.
+    #[inline]
+    fn record<A: Access>(&self, value: f64, shape: &Shape) -> Option<usize> {
+        let recordable = value >= 0.0;
+        if !recordable {
+            shape.dropped.inc();
+            return None;
+        }
+        let bucket = classic_bucket(&shape.bounds.values, value);
+        self.cells.add::<A>(CLASSIC + bucket, 1);
+        self.cells.add_f64::<A>(SUM, value);
+        self.native.record::<A>(value);
+        Some(bucket)
+    }
 }
 
 impl Histogram {
     /// An empty histogram.
     pub(crate) fn new(shape: Arc<Shape>) -> Self {
         Self {
-            cells: Cells::new(CLASSIC + shape.bounds.values.len() + 1, shape.shards),
-            native: Buckets::new(),
+            shards: Shards::new(shape.shards),
             exemplars: OnceLock::new(),
             shape,
         }
@@ -52,7 +82,7 @@ impl Histogram {
     /// `vitals_observations_dropped_total`.
     #[inline]
     pub fn observe(&self, value: f64) {
-        self.record(value);
+        self.observe_with(value, None);
     }
 
     /// Records one value, and the span it came from as an exemplar.
@@ -60,29 +90,29 @@ impl Histogram {
     /// Where another thread is storing an exemplar of this histogram in the same moment, this one is left out.
     #[inline]
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
-        if let (Some(bucket), Some(span)) = (self.record(value), span) {
-            self.keep(bucket, value, *span);
+        let shard = self.shards.mine(|| Shard::new(&self.shape));
+        let bucket = shard.record::<Shared>(value, &self.shape);
+        self.keep(bucket, value, span);
+    }
+
+    /// A writer of one thread at a time, for which an observation costs less than for the histogram itself.
+    pub fn writer(self: &Arc<Self>) -> HistogramWriter {
+        HistogramWriter {
+            shard: self.shards.claim(|| Shard::new(&self.shape)),
+            histogram: Arc::clone(self),
         }
     }
 
-    /// Records a value; the classic bucket it fell into.
+    /// Keeps an exemplar, if there is a span to point at.
     #[inline]
-    fn record(&self, value: f64) -> Option<usize> {
-        let recordable = value >= 0.0;
-        if !recordable {
-            self.shape.dropped.inc();
-            return None;
+    fn keep(&self, bucket: Option<usize>, value: f64, span: Option<&SpanContext>) {
+        if let (Some(bucket), Some(span)) = (bucket, span) {
+            self.keep_exemplar(bucket, value, *span);
         }
-        let bucket = classic_bucket(&self.shape.bounds.values, value);
-        let cells = self.cells.mine();
-        cells.add(CLASSIC + bucket, 1);
-        cells.add_f64(SUM, value);
-        self.native.record(value, self.shape.shards);
-        Some(bucket)
     }
 
     #[cold]
-    fn keep(&self, bucket: usize, value: f64, span: SpanContext) {
+    fn keep_exemplar(&self, bucket: usize, value: f64, span: SpanContext) {
         let at = (self.shape.clock)();
         self.exemplars
             .get_or_init(|| Box::new(Exemplars::new(self.shape.bounds.values.len() + 1)))
@@ -91,9 +121,10 @@ impl Histogram {
 
     /// The state at this moment, at full resolution.
     pub fn snapshot(&self) -> HistogramSnapshot {
+        let shards = self.shards.iter().map(|shard| &shard.native);
         let mut native = Vec::new();
-        let zero_count = self.native.zero_count();
-        self.native.read(&mut native);
+        let zero_count = shards.clone().map(Buckets::zero_count).sum();
+        native::read(&shards, &mut native);
         // The native side is the whole: the classic buckets are at least as far.
         let mut classic = Reading::default();
         self.read_classic(&mut classic);
@@ -123,12 +154,15 @@ impl Histogram {
 
     /// Reads the sum, the classic buckets and their exemplars.
     pub(crate) fn read_classic(&self, reading: &mut Reading) {
-        reading.sum = self.cells.sum_f64(SUM);
+        reading.sum = 0.0;
         reading.classic.clear();
         reading
             .classic
             .resize(self.shape.bounds.values.len() + 1, 0);
-        self.cells.add_to(CLASSIC, &mut reading.classic);
+        for Shard { cells, .. } in self.shards.iter() {
+            reading.sum += cells.load_f64(SUM);
+            cells.add_to(CLASSIC, &mut reading.classic);
+        }
         let mut cumulative = 0;
         for count in &mut reading.classic {
             cumulative += *count;
@@ -146,12 +180,13 @@ impl Histogram {
 
     /// Reads the native buckets, lowered to at most `limit` populated ones, and their exemplars.
     pub(crate) fn read_native(&self, native: &mut NativeReading, limit: usize) {
-        native.zero_count = self.native.zero_count();
+        let shards = self.shards.iter().map(|shard| &shard.native);
+        native.zero_count = shards.clone().map(Buckets::zero_count).sum();
         native.buckets.clear();
         native.schema = native::SCHEMA;
-        if !self.native.read_octaves(&mut native.octaves) || native.populated() > limit {
+        if !native::read_octaves(&shards, &mut native.octaves) || native.populated() > limit {
             native.octaves.clear();
-            self.native.read(&mut native.buckets);
+            native::read(&shards, &mut native.buckets);
             native.schema = native::lower(&mut native.buckets, limit);
         }
         native.exemplars.clear();
@@ -162,15 +197,19 @@ impl Histogram {
 
     /// Brings near what a reading of the classic buckets reads, and in part what one of the native ones does.
     pub(crate) fn touch(&self, native: bool) {
-        self.cells.touch();
-        if native {
-            self.native.touch_table();
+        for shard in self.shards.iter() {
+            shard.cells.touch();
+            if native {
+                shard.native.touch_table();
+            }
         }
     }
 
     /// Brings near what a reading of the native buckets reads.
     pub(crate) fn touch_native(&self) {
-        self.native.touch();
+        for shard in self.shards.iter() {
+            shard.native.touch();
+        }
     }
 
     /// What the histograms of this family have in common.
@@ -179,9 +218,40 @@ impl Histogram {
     }
 }
 
+/// Observes into a [`Histogram`] by plain stores. What it has observed stays when it is dropped.
+#[derive(Debug)]
+pub struct HistogramWriter {
+    histogram: Arc<Histogram>,
+    shard: Claim<Shard>,
+}
+
+impl HistogramWriter {
+    /// The same as [`Histogram::observe`].
+    #[inline]
+    pub fn observe(&self, value: f64) {
+        self.observe_with(value, None);
+    }
+
+    /// The same as [`Histogram::observe_with`].
+    #[inline]
+    pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
+        let bucket = self.shard.record::<Sole>(value, &self.histogram.shape);
+        self.histogram.keep(bucket, value, span);
+    }
+
+    /// The histogram.
+    pub fn histogram(&self) -> &Arc<Histogram> {
+        &self.histogram
+    }
+}
+
 /// The classic bucket of a value: how many bounds lie below it.
 #[inline]
 fn classic_bucket(bounds: &[f64], value: f64) -> usize {
+    // What is next to nothing is common: bodies that are empty, requests without a query, and fast ones.
+    if bounds.first().is_some_and(|first| value <= *first) {
+        return 0;
+    }
     // Few bounds are compared faster than searched: no branch depends on the value.
     if bounds.len() <= 32 {
         bounds.iter().map(|bound| usize::from(*bound < value)).sum()

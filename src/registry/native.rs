@@ -3,21 +3,19 @@
 //! Buckets are recorded at schema 5: bucket `i` takes `2^((i-1)/32) < v <= 2^(i/32)`, as Prometheus defines it.
 //! <https://prometheus.io/docs/specs/native_histograms/>
 //!
-//! Memory is taken an octave (32 buckets) at a time, when an octave sees its first value, for the octaves of
-//! 2^-30 (about a nanosecond in seconds) to 2^34 (16 GiB in bytes). What lies outside goes to a small ordered map behind
-//! the only lock of the recording path; ordinary values never meet it, but for one in two billion: counts are of 32 bits,
-//! and go on in that map.
+//! Each shard of a series has buckets of its own; a reader merges them. Memory is taken an octave (32 buckets) at a time,
+//! when an octave sees its first value, for the octaves of 2^-30 (about a nanosecond in seconds) to 2^34 (16 GiB in
+//! bytes). What lies outside goes to a small ordered map behind the only lock of the recording path; ordinary values never
+//! meet it, but for one in two billion: counts are of 32 bits, and go on in that map.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
-    fence,
-};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{Ordering::Acquire, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::shard::{CARRY, Cells, NarrowCells};
+use once_cell::race::OnceBox;
+
+use super::cell::{Access, CARRY, Cells, NarrowLine};
 
 /// The schema that values are recorded at.
 pub(crate) const SCHEMA: i32 = 5;
@@ -124,45 +122,35 @@ pub(crate) struct Octave {
     pub(crate) counts: [u64; PER_OCTAVE],
 }
 
-type Group = [OnceLock<NarrowCells>; OCTAVES];
+type Group = [OnceBox<NarrowLine>; OCTAVES];
+type Map = BTreeMap<i32, u64>;
 
-/// The populated buckets of one histogram, at schema 5.
-#[derive(Debug)]
+/// The populated buckets of one shard, at schema 5.
+#[derive(Debug, Default)]
 pub(crate) struct Buckets {
-    zero: OnceLock<Cells>,
-    groups: [OnceLock<Box<Group>>; GROUPS],
-    /// What the table does not hold: other indices, and what was carried.
-    beyond: Mutex<BTreeMap<i32, u64>>,
-    /// Whether there is any, so that a reader need not lock.
-    is_beyond: AtomicBool,
+    zero: OnceBox<Cells>,
+    groups: [OnceBox<Group>; GROUPS],
+    /// What the table does not hold: other indices, and what was carried. Made before anything is.
+    beyond: OnceBox<Mutex<Map>>,
 }
 
 impl Buckets {
-    /// No bucket populated, and next to no memory taken.
-    pub(crate) fn new() -> Self {
-        Self {
-            zero: OnceLock::new(),
-            groups: Default::default(),
-            beyond: Mutex::default(),
-            is_beyond: AtomicBool::new(false),
-        }
-    }
-
     /// Counts a value of at least zero.
     #[inline]
-    pub(crate) fn record(&self, value: f64, shards: usize) {
+    pub(crate) fn record<A: Access>(&self, value: f64) {
         if value <= ZERO_THRESHOLD {
-            let zero = self.zero.get_or_init(|| Cells::new(1, shards));
-            return zero.mine().add(0, 1);
+            let zero = self.zero.get_or_init(|| Box::new(Cells::new(1)));
+            return zero.add::<A>(0, 1);
         }
         let index = index(value);
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
-                let group = self.groups[at / (OCTAVES * PER_OCTAVE)].get_or_init(Box::default);
-                let octave =
-                    group[at / PER_OCTAVE % OCTAVES].get_or_init(|| NarrowCells::new(shards));
-                if octave.inc(at % PER_OCTAVE) {
-                    self.add_beyond(index, u64::from(CARRY), || octave.carry(at % PER_OCTAVE));
+                let group = self.groups[at / GROUP_INDICES].get_or_init(Box::default);
+                let octave = group[at / PER_OCTAVE % OCTAVES].get_or_init(Box::default);
+                if octave.inc::<A>(at % PER_OCTAVE) {
+                    self.add_beyond(index, u64::from(CARRY), || {
+                        octave.carry::<A>(at % PER_OCTAVE);
+                    });
                 }
             }
             _ => self.add_beyond(index, 1, || ()),
@@ -172,86 +160,106 @@ impl Buckets {
     /// Counts beyond the table, and does what goes with it before a reader sees either.
     #[cold]
     fn add_beyond(&self, index: i32, count: u64, and: impl FnOnce()) {
-        let mut beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beyond = lock(self.beyond.get_or_init(Box::default));
         *beyond.entry(index).or_default() += count;
-        self.is_beyond.store(true, Release);
         and();
     }
 
     /// What the zero bucket holds.
     pub(crate) fn zero_count(&self) -> u64 {
-        self.zero.get().map_or(0, |zero| zero.sum(0))
-    }
-
-    /// Copies out the populated buckets above it in ascending order, replacing what `out` held.
-    pub(crate) fn read(&self, out: &mut Vec<(i32, u64)>) {
-        if !self.is_beyond.load(Acquire) {
-            self.read_table(out);
-            // Where the first count was carried meanwhile, it may have been missed; the fence goes with the release of
-            // the carrying.
-            fence(Acquire);
-            if !self.is_beyond.load(Acquire) {
-                return;
-            }
-        }
-        let beyond = self.beyond.lock().unwrap_or_else(PoisonError::into_inner);
-        self.read_table(out);
-        for (index, count) in &*beyond {
-            match out.binary_search_by_key(index, |bucket| bucket.0) {
-                Ok(at) => out[at].1 += count,
-                Err(at) => out.insert(at, (*index, *count)),
-            }
-        }
-    }
-
-    /// Copies out the octaves that have seen a value, in ascending order, replacing what `out` held; whether that is
-    /// everything above the zero bucket.
-    pub(crate) fn read_octaves(&self, out: &mut Vec<Octave>) -> bool {
-        out.clear();
-        self.for_each_octave(|first, cells| {
-            let counts = cells.sums();
-            out.push(Octave { first, counts });
-        });
-        // As in `read`.
-        fence(Acquire);
-        !self.is_beyond.load(Acquire)
-    }
-
-    fn read_table(&self, out: &mut Vec<(i32, u64)>) {
-        out.clear();
-        self.for_each_octave(|first, cells| push_populated(out, first, &cells.sums()));
-    }
-
-    fn for_each_octave(&self, mut f: impl FnMut(i32, &NarrowCells)) {
-        for (group, first) in self
-            .groups
-            .iter()
-            .zip((FIRST_INDEX..).step_by(GROUP_INDICES))
-        {
-            if let Some(group) = group.get() {
-                for (octave, first) in group.iter().zip((first..).step_by(PER_OCTAVE)) {
-                    if let Some(cells) = octave.get() {
-                        f(first, cells);
-                    }
-                }
-            }
-        }
+        self.zero.get().map_or(0, |zero| zero.load(0))
     }
 
     /// Brings near where to find what a reading reads; for [`touch`](Self::touch) to follow.
     pub(crate) fn touch_table(&self) {
-        for group in self.groups.iter().filter_map(OnceLock::get) {
-            for octave in group.iter().step_by(2) {
-                black_box(octave.get().is_some());
-            }
+        for group in self.groups.iter().filter_map(OnceBox::get) {
+            black_box(group[0].get().is_some());
         }
     }
 
     /// Brings near what a reading reads.
     pub(crate) fn touch(&self) {
-        for group in self.groups.iter().filter_map(OnceLock::get) {
-            for octave in group.iter().filter_map(OnceLock::get) {
+        for group in self.groups.iter().filter_map(OnceBox::get) {
+            for octave in group.iter().filter_map(OnceBox::get) {
                 octave.touch();
+            }
+        }
+    }
+}
+
+fn lock(beyond: &Mutex<Map>) -> MutexGuard<'_, Map> {
+    beyond.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies out the populated buckets of all shards but for the zero buckets, in ascending order, replacing what `out` held.
+pub(crate) fn read<'a>(
+    shards: &(impl Iterator<Item = &'a Buckets> + Clone),
+    out: &mut Vec<(i32, u64)>,
+) {
+    let beyond = || shards.clone().filter_map(|shard| shard.beyond.get());
+    loop {
+        // None is carried while they are held.
+        let held: Vec<_> = beyond().map(lock).collect();
+        out.clear();
+        for_each_octave(shards, |first, counts| push_populated(out, first, counts));
+        // Where a shard's first count was carried meanwhile, it may have been missed; the fence goes with the release of
+        // the carrying.
+        fence(Acquire);
+        if beyond().count() == held.len() {
+            for (index, count) in held.iter().flat_map(|map| map.iter()) {
+                add_bucket(out, *index, *count);
+            }
+            return;
+        }
+    }
+}
+
+fn add_bucket(buckets: &mut Vec<(i32, u64)>, index: i32, count: u64) {
+    match buckets.binary_search_by_key(&index, |bucket| bucket.0) {
+        Ok(at) => buckets[at].1 += count,
+        Err(at) => buckets.insert(at, (index, count)),
+    }
+}
+
+/// Copies out the octaves of all shards that have seen a value, in ascending order, replacing what `out` held; whether
+/// that is everything above the zero buckets.
+pub(crate) fn read_octaves<'a>(
+    shards: &(impl Iterator<Item = &'a Buckets> + Clone),
+    out: &mut Vec<Octave>,
+) -> bool {
+    out.clear();
+    for_each_octave(shards, |first, counts| {
+        out.push(Octave {
+            first,
+            counts: *counts,
+        });
+    });
+    // As in `read`.
+    fence(Acquire);
+    shards.clone().all(|shard| shard.beyond.get().is_none())
+}
+
+fn for_each_octave<'a>(
+    shards: &(impl Iterator<Item = &'a Buckets> + Clone),
+    mut f: impl FnMut(i32, &[u64; PER_OCTAVE]),
+) {
+    for (group, first) in (FIRST_INDEX..)
+        .step_by(GROUP_INDICES)
+        .enumerate()
+        .take(GROUPS)
+    {
+        let groups = shards.clone().filter_map(|shard| shard.groups[group].get());
+        if groups.clone().next().is_none() {
+            continue;
+        }
+        for (octave, first) in (first..).step_by(PER_OCTAVE).enumerate().take(OCTAVES) {
+            let mut lines = (groups.clone())
+                .filter_map(|group| group[octave].get())
+                .peekable();
+            if lines.peek().is_some() {
+                let mut sums = [0; PER_OCTAVE];
+                lines.for_each(|line| line.add_to(&mut sums));
+                f(first, &sums);
             }
         }
     }

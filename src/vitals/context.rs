@@ -5,7 +5,7 @@
 //! the pool's `run` does. A request that nobody asks about has no context: it is made when first asked for.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     fmt,
     num::NonZeroU32,
     sync::{
@@ -165,12 +165,21 @@ enum Slot {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Slot> = const { RefCell::new(Slot::Nothing) };
+    static CURRENT: Cell<Slot> = const { Cell::new(Slot::Nothing) };
+}
+
+/// Looks at what the thread works for, or changes it.
+#[inline]
+fn with_current<T>(f: impl FnOnce(&mut Slot) -> T) -> T {
+    let mut slot = CURRENT.take();
+    let result = f(&mut slot);
+    CURRENT.set(slot);
+    result
 }
 
 /// The context of the request that this thread works for; none outside of a request.
 pub fn current() -> Option<Arc<RequestContext>> {
-    CURRENT.with_borrow_mut(|slot| match slot {
+    with_current(|slot| match slot {
         Slot::Nothing => None,
         Slot::Request(context) => Some(Arc::clone(context.get_or_insert_default())),
     })
@@ -178,7 +187,7 @@ pub fn current() -> Option<Arc<RequestContext>> {
 
 /// The span of the request that this thread works for. Unlike [`current`], never makes a context.
 pub fn current_span() -> Option<SpanContext> {
-    CURRENT.with_borrow(|slot| match slot {
+    with_current(|slot| match slot {
         Slot::Request(Some(context)) => context.span,
         Slot::Request(None) | Slot::Nothing => None,
     })
@@ -201,7 +210,7 @@ pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
 }
 
 fn add(amount: impl FnOnce(&RequestContext)) -> Option<SpanContext> {
-    CURRENT.with_borrow_mut(|slot| match slot {
+    with_current(|slot| match slot {
         Slot::Nothing => None,
         Slot::Request(context) => {
             let context = context.get_or_insert_default();

@@ -1,15 +1,18 @@
 //! The HTTP recorder: one record per request, opened by the middleware and settled exactly once.
 //!
 //! - `middleware`: the Actix side, from request to response or error
-//! - `record`: what is counted, and when
-//! - `body`, `failure`: how a record travels with a response, or with an error
+//! - `record`, `answer`: what is counted of a request, and when; before the head of its answer is known, and after.
+//!   `progress` is what both have
+//! - `body`, `failure`: how these travel with a response, or with an error
+//! - `recorder`, `worker`: what is recorded into, by all workers and by one
 //! - `notable`: the slowest requests, and the failed ones
 //! - `repetition`: when a request's queries look like a loop
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
 //! - `connections`: how many connections there are, and what becomes of each
-//! - `labels`, `renaming`, `series`, `families`: what a request is called, and where that is counted
+//! - `labels`, `renaming`, `shape`, `series`, `families`: what a request is called, and where that is counted
 
+mod answer;
 mod body;
 mod connections;
 mod failure;
@@ -17,12 +20,16 @@ mod families;
 mod labels;
 mod middleware;
 mod notable;
+mod progress;
 mod record;
+mod recorder;
 mod renaming;
 mod repetition;
 mod series;
 mod server_timing;
+mod shape;
 mod trace;
+mod worker;
 
 pub use body::MonitoredBody;
 pub use connections::{ConnectionOutcome, Connections, OpenConnection};
@@ -32,6 +39,6 @@ pub use notable::{NotableRequest, NotableRequests};
 pub use trace::TraceParent;
 
 pub(crate) use connections::Families as ConnectionFamilies;
-pub(crate) use families::Families;
-pub(crate) use record::{Recorder, Settings};
+pub(crate) use families::{Families, Wanted};
+pub(crate) use recorder::{Recorder, Settings};
 pub(crate) use renaming::{Rename, Renaming};

@@ -166,11 +166,12 @@ impl Watched {
     /// What the live page samples.
     fn sources(&self) -> Sources {
         let requests = self.http.families();
+        let database_use = requests.database.as_ref();
         let sources = Sources {
             requests: Some(requests.requests.clone()),
             durations: Some(requests.duration.clone()),
-            route_queries: Some(requests.database_queries.clone()),
-            route_database: Some(requests.database_seconds.clone()),
+            route_queries: database_use.map(|database| database.queries.clone()),
+            route_database: database_use.map(|database| database.seconds.clone()),
             n_plus_one: Some(requests.n_plus_one.clone()),
             in_progress: Some(requests.in_progress.clone()),
             lag: Some(self.runtime.lag_seconds().clone()),

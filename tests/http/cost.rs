@@ -1,9 +1,12 @@
-//! What recording a request costs in allocations, which, unlike time, can be asserted.
+//! What recording costs in allocations and in memory, which, unlike time, can be asserted.
 
-use std::{future::poll_fn, hint::black_box, pin::pin};
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use actix_http::Request;
-use actix_vitals::vitals::Vitals;
+use actix_vitals::{
+    registry::{Descriptor, Registry, Unit},
+    vitals::{LATENCY_BUCKETS, Vitals},
+};
 use actix_web::{
     App, Error,
     body::MessageBody,
@@ -12,7 +15,7 @@ use actix_web::{
     rt::System,
     test::init_service,
 };
-use futures_util::TryFutureExt;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::app;
 
@@ -51,29 +54,62 @@ where
 }
 
 #[test]
-fn recording_a_request_allocates_nothing_beyond_the_route_pattern_that_actix_builds() {
+fn recording_a_request_allocates_nothing() {
     let system = System::new();
-    let vitals = Vitals::builder().build().expect("defaults build");
-    let with_pattern = App::new()
-        .configure(app::routes)
-        .wrap_fn(|request, service| {
-            service.call(request).map_ok(|response| {
-                black_box(response.request().match_pattern());
-                response
-            })
-        });
-    let bare = system.block_on(init_service(with_pattern));
-    let monitored = system.block_on(init_service(
-        App::new().configure(app::routes).wrap(vitals.http()),
-    ));
-    for path in ["/ok", "/items/5", "/users/ada/posts/1"] {
-        let without = allocations(&system, &bare, path);
-        let with = allocations(&system, &monitored, path);
-        // A native histogram takes memory when it first sees an octave of durations: a few times in its life.
-        let more = with.saturating_sub(without);
-        assert!(
-            more <= 16,
-            "{path}: {more} more allocations in {REQUESTS} requests"
-        );
+    let bare = system.block_on(init_service(App::new().configure(app::routes)));
+    let builders = [
+        Vitals::builder(),
+        Vitals::builder().body_sizes(false).database_tally(false),
+    ];
+    for builder in builders {
+        let vitals = builder.build().expect("a valid configuration");
+        let app = App::new().configure(app::routes).wrap(vitals.http());
+        let monitored = system.block_on(init_service(app));
+        for path in ["/ok", "/items/5", "/users/ada/posts/1"] {
+            let without = allocations(&system, &bare, path);
+            let with = allocations(&system, &monitored, path);
+            // A native histogram takes memory when it first sees an octave of durations: a few times in its life.
+            let more = with.saturating_sub(without);
+            assert!(
+                more <= 16,
+                "{path}: {more} more allocations in {REQUESTS} requests"
+            );
+        }
     }
+}
+
+/// Observes what a route of some milliseconds takes, spread as such times are: a logarithm that is the sum of many parts.
+fn observe_a_typical_spread(observe: impl Fn(f64), seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    for _ in 0..100_000 {
+        let sum: f64 = (0..12).map(|_| random.random::<f64>()).sum();
+        observe(0.002 * (0.7 * (sum - 6.0)).exp());
+    }
+}
+
+#[test]
+fn a_live_latency_series_takes_at_most_four_kilobytes() {
+    let mut registry = Registry::builder(|| Duration::from_secs(1));
+    let labels = ["method", "endpoint", "http_status"];
+    let latency = registry.histogram(
+        Descriptor::new("latency_seconds", "A latency.", labels).unit(Unit::Seconds),
+        &LATENCY_BUCKETS,
+    );
+    let _registry = registry.build().expect("a registry");
+    let series = |endpoint: &str| latency.series(["GET", endpoint, "200"]);
+    // What only the first series needs is not a series' own.
+    drop(series("/first").writer());
+    let taken = allocation_counter::measure(|| {
+        let series = series("/data/{item_id}");
+        let workers = [series.writer(), series.writer()];
+        for (seed, worker) in (0..).zip(&workers) {
+            observe_a_typical_spread(|value| worker.observe(value), seed);
+        }
+        assert_eq!(series.snapshot().count, 200_000);
+    });
+    assert!(
+        taken.bytes_current <= 4096,
+        "{} bytes, by two workers",
+        taken.bytes_current
+    );
 }

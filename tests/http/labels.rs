@@ -223,3 +223,50 @@ async fn two_of_them_in_one_process_do_not_meet() {
     );
     assert_eq!(of(&other), 1);
 }
+
+/// Routes that look alike once their parameters' values are out of sight, or that share a path.
+fn look_alikes(config: &mut web::ServiceConfig) {
+    let ok = async || actix_web::HttpResponse::Ok().body("hello");
+    let with_header = || actix_web::guard::Header("x-other", "yes");
+    config
+        .service(web::resource("/things/{id:\\d+}").to(ok))
+        .service(web::resource("/things/{id}").to(ok))
+        .service(web::resource("/{page:[a-z]+}").guard(with_header()).to(ok))
+        .service(web::resource("/about").to(ok))
+        .service(web::resource("/tail/{rest:.*}").to(ok))
+        .service(web::scope("/{tenant}").service(web::resource("/things/{id}").to(ok)));
+}
+
+#[actix_web::test]
+async fn routes_that_look_alike_are_told_apart_however_often_they_are_asked_for() {
+    let vitals = Vitals::builder().build().expect("defaults build");
+    let app = App::new().configure(look_alikes).wrap(vitals.http());
+    let service = actix_test::init_service(app).await;
+    let cases = [
+        ("/things/42", "no", "/things/{id:\\d+}"),
+        ("/things/four", "no", "/things/{id}"),
+        ("/about", "no", "/about"),
+        ("/about", "yes", "/{page:[a-z]+}"),
+        ("/tail/of/one", "no", "/tail/{rest:.*}"),
+        ("/tail/of/another", "no", "/tail/{rest:.*}"),
+        ("/acme/things/42", "no", "/{tenant}/things/{id}"),
+        ("/nowhere/to/be/found", "no", "unmatched"),
+    ];
+    for _ in 0..3 {
+        for (path, other, _) in cases {
+            let request = actix_test::TestRequest::with_uri(path).insert_header(("x-other", other));
+            let response = actix_test::call_service(&service, request.to_request()).await;
+            actix_test::read_body(response).await;
+        }
+    }
+    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("text");
+    for (path, _, endpoint) in cases {
+        let times = 3 * cases.iter().filter(|case| case.2 == endpoint).count();
+        let label = endpoint.replace('\\', "\\\\");
+        let line = text.lines().find(|line| {
+            line.starts_with("http_requests_total") && line.contains(&format!("\"{label}\""))
+        });
+        let count = line.and_then(|line| line.rsplit(' ').next());
+        assert_eq!(count, Some(&*times.to_string()), "{path} as {endpoint}");
+    }
+}

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::super::cell::{Shared, Sole};
 use super::*;
 
 /// Natural numbers of any size, in limbs of 32 bits, the lowest first.
@@ -132,13 +133,14 @@ fn the_ends_of_the_number_line_have_their_indices() {
 }
 
 fn record_all(values: &[f64]) -> Vec<(i32, u64)> {
-    let buckets = Buckets::new();
-    for value in values {
-        buckets.record(*value, 2);
+    // However they are spread over shards.
+    let shards = [Buckets::default(), Buckets::default()];
+    for (at, value) in values.iter().enumerate() {
+        shards[at % 2].record::<Sole>(*value);
     }
-    let mut read = Vec::new();
-    buckets.read(&mut read);
-    read
+    let mut out = Vec::new();
+    read(&shards.iter(), &mut out);
+    out
 }
 
 #[test]
@@ -159,21 +161,24 @@ fn values_outside_of_the_table_are_kept_in_order() {
 
 #[test]
 fn counts_go_on_where_a_cell_ends() {
-    let buckets = Buckets::new();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..100_000 {
-                    buckets.record(1.5, 2);
-                    buckets.record(3.0, 2);
-                }
-            });
+    fn record<A: Access>(buckets: &Buckets) {
+        for _ in 0..100_000 {
+            buckets.record::<A>(1.5);
+            buckets.record::<A>(3.0);
         }
+    }
+    let [shared, one, other] = [(); 3].map(|()| Buckets::default());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| record::<Shared>(&shared));
+        }
+        scope.spawn(|| record::<Sole>(&one));
+        scope.spawn(|| record::<Sole>(&other));
         // Whatever is carried meanwhile, no count ever falls.
-        let (mut read, mut before) = (Vec::new(), [0, 0]);
+        let (mut out, mut before) = (Vec::new(), [0, 0]);
         while before != [400_000; 2] {
-            buckets.read(&mut read);
-            for (count, (_, now)) in before.iter_mut().zip(&read) {
+            read(&[&shared, &one, &other].into_iter(), &mut out);
+            for (count, (_, now)) in before.iter_mut().zip(&out) {
                 assert!(*count <= *now, "{count} fell to {now}");
                 *count = *now;
             }

@@ -20,18 +20,19 @@ use actix_web::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::record::Record;
+use super::{answer::Answer, record::Record};
 
 /// Counts the bytes of the request's body, if it has one, into the record.
+#[inline]
 pub(super) fn count_payload(request: &mut ServiceRequest, record: &mut Record) {
-    let payload = match request.take_payload() {
-        Payload::None => return,
-        payload => payload,
-    };
-    let bytes = record.count_request_bytes();
-    request.set_payload(Payload::Stream {
-        payload: Box::pin(CountedPayload { payload, bytes }),
-    });
+    if !matches!(request.parts().1, Payload::None)
+        && let Some(bytes) = record.count_request_bytes()
+    {
+        let payload = request.take_payload();
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(CountedPayload { payload, bytes }),
+        });
+    }
 }
 
 /// A request's payload that adds up what is read of it.
@@ -65,18 +66,19 @@ pin_project! {
     pub struct MonitoredBody<B> {
         #[pin]
         body: B,
-        record: Option<Record>,
-        rest: Bytes,
+        answer: Option<Answer>,
+        // What of a large chunk is still to be handed on.
+        rest: Option<Box<Bytes>>,
         panicked: bool,
     }
 }
 
 impl<B> MonitoredBody<B> {
-    pub(super) fn new(body: B, record: Option<Record>) -> Self {
+    pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
         Self {
             body,
-            record,
-            rest: Bytes::new(),
+            answer,
+            rest: None,
             panicked: false,
         }
     }
@@ -98,58 +100,57 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
-        if *this.panicked {
-            return Poll::Ready(None);
-        }
-        if !this.rest.is_empty() {
-            let slice = this.rest.split_to(this.rest.len().min(SLICE_BYTES));
-            if let Some(record) = this.record {
-                record.sent(slice.len());
+        if let Some(rest) = this.rest {
+            let slice = rest.split_to(rest.len().min(SLICE_BYTES));
+            if rest.is_empty() {
+                *this.rest = None;
+            }
+            if let Some(answer) = this.answer {
+                answer.sent(slice.len());
             }
             return Poll::Ready(Some(Ok(slice)));
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| match this.record {
-            Some(record) => record.within(|| this.body.poll_next(cx)),
+        if *this.panicked {
+            return Poll::Ready(None);
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| match this.answer {
+            Some(answer) => answer.within(|| this.body.poll_next(cx)),
             None => this.body.poll_next(cx),
         }));
-        let Ok(polled) = polled.map_err(|payload| {
-            if let Some(record) = this.record {
-                record.panicked(&*payload);
-            }
-        }) else {
-            *this.panicked = true;
-            if let Some(mut record) = this.record.take() {
-                record.fail();
-            }
-            return Poll::Ready(Some(Err("the response's body panicked".into())));
-        };
         match polled {
-            Poll::Pending => {
-                if let Some(record) = this.record {
-                    record.polled();
-                }
-                Poll::Pending
-            }
-            Poll::Ready(Some(Ok(mut chunk))) => {
-                if chunk.len() > SLICE_BYTES {
-                    *this.rest = chunk.split_off(SLICE_BYTES);
-                }
-                if let Some(record) = this.record {
-                    record.sent(chunk.len());
+            Ok(Poll::Ready(Some(Ok(mut chunk)))) => {
+                if let Some(answer) = this.answer {
+                    if chunk.len() > SLICE_BYTES {
+                        *this.rest = Some(Box::new(chunk.split_off(SLICE_BYTES)));
+                    }
+                    answer.sent(chunk.len());
                 }
                 Poll::Ready(Some(Ok(chunk)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                if let Some(mut record) = this.record.take() {
-                    record.fail();
+            Ok(Poll::Ready(None)) => {
+                if let Some(mut answer) = this.answer.take() {
+                    answer.complete();
+                }
+                Poll::Ready(None)
+            }
+            Ok(Poll::Pending) => {
+                if let Some(answer) = this.answer {
+                    answer.polled();
+                }
+                Poll::Pending
+            }
+            Ok(Poll::Ready(Some(Err(error)))) => {
+                if let Some(mut answer) = this.answer.take() {
+                    answer.fail();
                 }
                 Poll::Ready(Some(Err(error.into())))
             }
-            Poll::Ready(None) => {
-                if let Some(mut record) = this.record.take() {
-                    record.complete();
+            Err(panic) => {
+                *this.panicked = true;
+                if let Some(mut answer) = this.answer.take() {
+                    answer.panicked(&*panic);
                 }
-                Poll::Ready(None)
+                Poll::Ready(Some(Err("the response's body panicked".into())))
             }
         }
     }

@@ -5,11 +5,11 @@ use std::{cell::Cell, fmt};
 
 use actix_web::{
     Error, HttpResponse, ResponseError,
-    body::{BoxBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody},
     http::StatusCode,
 };
 
-use super::{body::MonitoredBody, record::Record};
+use super::{answer::Head, body::MonitoredBody, record::Record};
 
 /// An error on its way to become the answer, with the record of its request.
 ///
@@ -35,26 +35,32 @@ impl ResponseError for Failure {
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = self.error.as_response_error().error_response();
-        let Some(mut record) = self.record.take() else {
+        let Some(record) = self.record.take() else {
             return response;
         };
-        record.complete_head(response.headers_mut());
-        record.answer(None, response.status(), response.body().size(), false);
-        response.map_body(|_, body| MonitoredBody::new(body, Some(record)).boxed())
+        record.complete_head(|| response.headers_mut());
+        let answer = record.answer(
+            None,
+            Head {
+                status: response.status(),
+                size: response.body().size(),
+                is_stream: false,
+            },
+        );
+        response.map_body(|_, body| MonitoredBody::new(body, answer).boxed())
     }
 }
 
 impl Drop for Failure {
     /// Another middleware made its own answer of the error: the error's status is the best that is known.
     fn drop(&mut self) {
-        if let Some(mut record) = self.record.take() {
-            record.answer(
-                None,
-                self.status_code(),
-                actix_web::body::BodySize::None,
-                false,
-            );
-            record.complete();
+        if let Some(record) = self.record.take() {
+            let head = Head {
+                status: self.status_code(),
+                size: BodySize::None,
+                is_stream: false,
+            };
+            drop(record.answer(None, head));
         }
     }
 }

@@ -30,6 +30,25 @@ const QUERY_BUCKETS: [f64; 11] = [
     0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 ];
 
+/// Which of the families that one may do without are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// How large the bodies are.
+    pub(crate) sizes: bool,
+    /// What each request asks of the database.
+    pub(crate) database: bool,
+}
+
+impl Default for Wanted {
+    /// All of them.
+    fn default() -> Self {
+        Self {
+            sizes: true,
+            database: true,
+        }
+    }
+}
+
 /// The HTTP families of one registry, with the label values that tell their series apart: a value that the naming does
 /// not have is empty.
 #[derive(Clone, Debug)]
@@ -42,16 +61,14 @@ pub(crate) struct Families {
     pub(crate) requests: Family<Counter, 4>,
     /// By the same.
     pub(crate) duration: Family<Histogram, 4>,
-    /// By the same.
-    pub(crate) request_size: Family<Histogram, 4>,
-    /// By the same.
-    pub(crate) response_size: Family<Histogram, 4>,
+    /// None where they are not wanted.
+    pub(super) sizes: Option<SizeFamilies>,
     pub(crate) aborted: Family<Counter, 3>,
     pub(crate) panics: Family<Counter, 1>,
     pub(crate) streams_active: Family<Gauge, 1>,
     pub(crate) stream_duration: Family<Histogram, 1>,
-    pub(crate) database_queries: Family<Histogram, 2>,
-    pub(crate) database_seconds: Family<Histogram, 2>,
+    /// None where it is not wanted.
+    pub(crate) database: Option<DatabaseFamilies>,
     pub(crate) n_plus_one: Family<Counter, 2>,
 }
 
@@ -61,10 +78,10 @@ impl Families {
         registry: &mut RegistryBuilder,
         naming: Naming,
         renaming: Renaming,
+        wanted: Wanted,
         latency_buckets: &[f64],
     ) -> Self {
         let scheme = naming.only("url_scheme");
-        let status = naming.only("http_response_status_code");
         let [method, endpoint, http_status] = naming.labels(["method", "endpoint", "http_status"]);
         let route = [method, endpoint];
         let outcome = [method, endpoint, http_status, scheme];
@@ -93,24 +110,7 @@ impl Families {
                 .unit(Unit::Seconds),
                 latency_buckets,
             ),
-            request_size: registry.histogram(
-                named(
-                    "http_request_size_bytes",
-                    "Bytes of each request's body that the service read.",
-                    [method, endpoint, status, scheme],
-                )
-                .unit(Unit::Bytes),
-                &SIZE_BUCKETS,
-            ),
-            response_size: registry.histogram(
-                named(
-                    "http_response_size_bytes",
-                    "Bytes of each answer's body that were handed to the connection.",
-                    [method, endpoint, status, scheme],
-                )
-                .unit(Unit::Bytes),
-                &SIZE_BUCKETS,
-            ),
+            sizes: (wanted.sizes).then(|| SizeFamilies::declare(registry, naming)),
             aborted: registry.counter(Descriptor::new(
                 "http_requests_aborted_total",
                 "Requests that ended early: before_head when the client left before an answer, body when the answer's body was cut off.",
@@ -135,23 +135,8 @@ impl Families {
                 .unit(Unit::Seconds),
                 &STREAM_BUCKETS,
             ),
-            database_queries: registry.histogram(
-                Descriptor::new(
-                    "http_request_db_queries",
-                    "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
-                    route,
-                ),
-                &QUERY_BUCKETS,
-            ),
-            database_seconds: registry.histogram(
-                Descriptor::new(
-                    "http_request_db_seconds",
-                    "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
-                    route,
-                )
-                .unit(Unit::Seconds),
-                latency_buckets,
-            ),
+            database: (wanted.database)
+                .then(|| DatabaseFamilies::declare(registry, route, latency_buckets)),
             n_plus_one: registry.counter(Descriptor::new(
                 "http_n_plus_one_suspected_total",
                 "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
@@ -186,5 +171,65 @@ impl Families {
     pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> Arc<Gauge> {
         let method = self.naming.only(self.naming.method(method));
         self.in_progress.series([method, self.naming.only(scheme)])
+    }
+}
+
+/// How large the bodies are, by method, endpoint, status and scheme.
+#[derive(Clone, Debug)]
+pub(super) struct SizeFamilies {
+    pub(super) request: Family<Histogram, 4>,
+    pub(super) response: Family<Histogram, 4>,
+}
+
+impl SizeFamilies {
+    fn declare(registry: &mut RegistryBuilder, naming: Naming) -> Self {
+        let [method, endpoint] = naming.labels(["method", "endpoint"]);
+        let status = naming.only("http_response_status_code");
+        let labels = [method, endpoint, status, naming.only("url_scheme")];
+        let mut family = |name: &'static str, help: &str| {
+            let descriptor = Descriptor::new(naming.family(name), help, labels);
+            registry.histogram(descriptor.unit(Unit::Bytes), &SIZE_BUCKETS)
+        };
+        Self {
+            request: family(
+                "http_request_size_bytes",
+                "Bytes of each request's body that the service read.",
+            ),
+            response: family(
+                "http_response_size_bytes",
+                "Bytes of each answer's body that were handed to the connection.",
+            ),
+        }
+    }
+}
+
+/// What each request asks of the database, by method and endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct DatabaseFamilies {
+    pub(crate) queries: Family<Histogram, 2>,
+    pub(crate) seconds: Family<Histogram, 2>,
+}
+
+impl DatabaseFamilies {
+    fn declare(registry: &mut RegistryBuilder, route: [&str; 2], latency_buckets: &[f64]) -> Self {
+        Self {
+            queries: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_queries",
+                    "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
+                    route,
+                ),
+                &QUERY_BUCKETS,
+            ),
+            seconds: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_seconds",
+                    "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
+                    route,
+                )
+                .unit(Unit::Seconds),
+                latency_buckets,
+            ),
+        }
     }
 }

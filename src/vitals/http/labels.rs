@@ -27,13 +27,26 @@ pub(super) fn method_label(method: &Method) -> &'static str {
     macro_rules! registered {
         ($name:expr; $($method:literal)*) => { match $name { $($method => $method,)* _ => OTHER_METHOD } };
     }
+    // What most requests are, no name need be compared for.
+    match *method {
+        Method::GET => return "GET",
+        Method::POST => return "POST",
+        Method::PUT => return "PUT",
+        Method::DELETE => return "DELETE",
+        _ => {}
+    }
     registered!(method.as_str();
-        "GET" "POST" "PUT" "DELETE" "PATCH" "HEAD" "OPTIONS" "CONNECT" "TRACE" "QUERY"
+        "PATCH" "HEAD" "OPTIONS" "CONNECT" "TRACE" "QUERY"
         "ACL" "BASELINE-CONTROL" "BIND" "CHECKIN" "CHECKOUT" "COPY" "LABEL" "LINK" "LOCK" "MERGE"
         "MKACTIVITY" "MKCALENDAR" "MKCOL" "MKREDIRECTREF" "MKWORKSPACE" "MOVE" "ORDERPATCH" "PRI"
         "PROPFIND" "PROPPATCH" "REBIND" "REPORT" "SEARCH" "UNBIND" "UNCHECKOUT" "UNLINK" "UNLOCK"
         "UPDATE" "UPDATEREDIRECTREF" "VERSION-CONTROL"
     )
+}
+
+/// The endpoint of a route pattern: the application's root has an empty one.
+pub(super) fn pattern_label(pattern: &str) -> &str {
+    if pattern.is_empty() { "/" } else { pattern }
 }
 
 /// The endpoint of an answered request whose path matched no resource.
@@ -53,27 +66,47 @@ pub(super) fn unrouted_endpoint(path: &Path<Url>, status: StatusCode) -> String 
 /// The pattern of the scopes that a path has passed through: what routing has consumed of it, with each parameter's
 /// value replaced by the parameter's name.
 fn scope_pattern(path: &Path<Url>) -> String {
+    let mut pattern = String::new();
+    for_each_stretch(path, |stretch| match stretch {
+        Stretch::Literal(text) => pattern.push_str(text),
+        Stretch::Parameter(name) => {
+            pattern.push('{');
+            pattern.push_str(name);
+            pattern.push('}');
+        }
+    });
+    pattern
+}
+
+/// A stretch of a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stretch<'a> {
+    /// What stands so in the path.
+    Literal(&'a str),
+    /// The name of the parameter that the stretch is the value of.
+    Parameter(&'a str),
+}
+
+/// Takes what routing has consumed of a path apart.
+#[inline]
+pub(super) fn for_each_stretch<'a>(path: &'a Path<Url>, mut f: impl FnMut(Stretch<'a>)) {
     let whole = path.as_str();
     let consumed = whole.len() - path.unprocessed().len();
-    let mut pattern = String::new();
-    let mut copied = 0;
+    let mut done = 0;
     for (name, value) in path.iter() {
         let start = (value.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        // A value that is no slice of the path (a static segment), or lies beyond the scope, is not in its pattern.
+        // A value that is no slice of the path (a static segment), or lies beyond what was consumed, is left out.
         let Some(end) = start
             .checked_add(value.len())
-            .filter(|end| start >= copied && *end <= consumed)
+            .filter(|end| start >= done && *end <= consumed)
         else {
             continue;
         };
-        pattern.push_str(&whole[copied..start]);
-        pattern.push('{');
-        pattern.push_str(name);
-        pattern.push('}');
-        copied = end;
+        f(Stretch::Literal(&whole[done..start]));
+        f(Stretch::Parameter(name));
+        done = end;
     }
-    pattern.push_str(&whole[copied..consumed]);
-    pattern
+    f(Stretch::Literal(&whole[done..consumed]));
 }
 
 #[cfg(test)]

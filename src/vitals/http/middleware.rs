@@ -21,10 +21,12 @@ use actix_web::{
 use pin_project_lite::pin_project;
 
 use super::{
+    answer::Head,
     body::{MonitoredBody, count_payload},
     failure::Failure,
-    labels::unrouted_endpoint,
-    record::{Record, Recorder, Worker},
+    record::Record,
+    recorder::Recorder,
+    worker::Worker,
 };
 use crate::vitals::{problem::Problem, runtime::Runtime};
 
@@ -97,28 +99,29 @@ where
             record
         });
         // The synchronous part of a call runs routing, guards and the start of inner middlewares.
-        match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
-            Ok(future) => MonitorFuture {
-                future: Some(future),
-                record,
-                panic: None,
-            },
-            Err(panic) => MonitorFuture {
-                future: None,
-                record,
-                panic: Some(panic),
-            },
+        let called = catch_unwind(AssertUnwindSafe(|| self.service.call(request)));
+        MonitorFuture {
+            future: called.map_err(|panic| tell(record.as_ref(), &*panic)).ok(),
+            record,
         }
+    }
+}
+
+/// Tells of a caught panic.
+#[cold]
+fn tell(record: Option<&Record>, panic: &(dyn Any + Send)) {
+    if let Some(record) = record {
+        record.panicked(panic);
     }
 }
 
 pin_project! {
     /// A request being served.
     pub struct MonitorFuture<F> {
+        // None after a panic: such a future is not to be polled again.
         #[pin]
         future: Option<F>,
         record: Option<Record>,
-        panic: Option<Box<dyn Any + Send>>,
     }
 }
 
@@ -139,65 +142,59 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let polled = match this.future.as_mut().as_pin_mut() {
-            Some(future) => catch_unwind(AssertUnwindSafe(|| match this.record {
+        let polled = this.future.as_mut().as_pin_mut().map(|future| {
+            catch_unwind(AssertUnwindSafe(|| match this.record {
                 Some(record) => record.within(|| future.poll(cx)),
                 None => future.poll(cx),
-            })),
-            None => Err(this
-                .panic
-                .take()
-                .unwrap_or_else(|| Box::new("polled after its end"))),
-        };
+            }))
+        });
         let result = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => result,
-            Err(panic) => {
-                // A future that panicked is not to be polled again.
+            Some(Ok(Poll::Pending)) => return Poll::Pending,
+            Some(Ok(Poll::Ready(result))) => result,
+            Some(Err(panic)) => {
                 this.future.set(None);
-                if let Some(record) = this.record {
-                    record.panicked(&*panic);
-                }
-                Err(Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "The server met a fault of its own; its operator finds the cause in the log.",
-                )
-                .into())
+                tell(this.record.as_ref(), &*panic);
+                Err(fault())
             }
+            None => Err(fault()),
         };
-        let Some(mut record) = this.record.take() else {
-            let pass = |response: ServiceResponse<B>| {
-                response.map_body(|_, body| MonitoredBody::new(body, None))
-            };
-            return Poll::Ready(result.map(pass));
-        };
+        let record = this.record.take();
         Poll::Ready(match result {
-            Ok(mut response) => {
-                record.complete_head(response.headers_mut());
-                answer(&mut record, &response);
-                Ok(response.map_body(|_, body| MonitoredBody::new(body, Some(record))))
-            }
-            Err(error) => Err(Failure::new(error, record).into()),
+            Ok(response) => Ok(answer(record, response)),
+            Err(error) => Err(match record {
+                Some(record) => Failure::new(error, record).into(),
+                None => error,
+            }),
         })
     }
 }
 
-/// Tells the record what the head of the answer says.
-fn answer<B: MessageBody>(record: &mut Record, response: &ServiceResponse<B>) {
-    let (request, status, size) = (
-        response.request(),
-        response.status(),
-        response.response().body().size(),
-    );
-    let is_stream = matches!(size, BodySize::Stream) && is_stream(response);
-    match request.match_pattern() {
-        Some(pattern) if pattern.is_empty() => record.answer(Some("/"), status, size, is_stream),
-        Some(pattern) => record.answer(Some(&pattern), status, size, is_stream),
-        None => {
-            let endpoint = unrouted_endpoint(request.match_info(), status);
-            record.answer(Some(&endpoint), status, size, is_stream);
-        }
-    }
+/// What a panic is answered with.
+#[cold]
+fn fault() -> Error {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The server met a fault of its own; its operator finds the cause in the log.",
+    )
+    .into()
+}
+
+/// Tells the record what the head of the answer says, and sends it along with the body.
+fn answer<B: MessageBody>(
+    record: Option<Record>,
+    mut response: ServiceResponse<B>,
+) -> ServiceResponse<MonitoredBody<B>> {
+    let answer = record.and_then(|record| {
+        record.complete_head(|| response.headers_mut());
+        let size = response.response().body().size();
+        let head = Head {
+            status: response.status(),
+            size,
+            is_stream: matches!(size, BodySize::Stream) && is_stream(&response),
+        };
+        record.answer(Some(response.request()), head)
+    });
+    response.map_body(|_, body| MonitoredBody::new(body, answer))
 }
 
 /// Whether the response has no end of its own.

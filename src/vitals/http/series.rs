@@ -1,47 +1,70 @@
-//! From the labels of an answered request to the handles it is recorded through: a cache that each worker thread has
-//! for itself, so that a known label set costs one hash and one comparison, and neither a lock nor an allocation.
+//! From an answered request to the handles it is recorded through: a cache that each worker thread has for itself, so
+//! that a known route and outcome cost one hash and one comparison, and neither a lock nor an allocation.
 
-use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
-use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, http::StatusCode};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::families::Families;
-use crate::registry::{Counter, Gauge, Histogram, Resolved, SpanContext};
+use super::{
+    families::Families,
+    labels::{client_closed_request, pattern_label, unrouted_endpoint},
+    shape,
+};
+use crate::{
+    registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext},
+    vitals::context::RequestContext,
+};
 
-/// What tells one [`Series`] from another.
+/// What tells a series from others of its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Labels<'a> {
+pub(super) struct Outcome {
     pub(super) method: &'static str,
-    pub(super) pattern: &'a str,
     pub(super) status: StatusCode,
     pub(super) is_stream: bool,
+}
+
+impl Outcome {
+    /// Of a request whose client left before the head of an answer was sent.
+    pub(super) fn abandoned(method: &'static str) -> Self {
+        Self {
+            method,
+            status: client_closed_request(),
+            is_stream: false,
+        }
+    }
+
+    /// Writes what tells it from others, so that a path may stand behind it.
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.status.as_u16().to_ne_bytes());
+        out.push(self.is_stream.into());
+        out.extend_from_slice(self.method.as_bytes());
+    }
+}
+
+/// Where series come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) families: &'a Families,
+    /// All of a worker's requests come by one.
+    pub(super) scheme: &'static str,
 }
 
 /// The handles of one label set.
 #[derive(Debug)]
 pub(super) struct Series {
-    method: &'static str,
-    pub(super) pattern: Box<str>,
-    /// What the endpoint of this pattern is called.
-    pub(super) endpoint: Arc<str>,
+    pub(super) route: Rc<Route>,
     pub(super) status: StatusCode,
-    pub(super) requests: Arc<Counter>,
-    pub(super) request_size: Arc<Histogram>,
-    pub(super) response_size: Arc<Histogram>,
+    pub(super) requests: CounterWriter,
     pub(super) timing: Timing,
-    /// The statements that this worker has seen its requests run.
-    pub(super) statements: Seen,
 }
 
 /// Where the time goes that a request took.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Timing {
-    /// Of an answer that ends: its latency, and what its request has asked of the database.
-    Answer {
-        latency: Arc<Histogram>,
-        database: DatabaseUse,
-    },
+    /// Of an answer that ends: its latency.
+    Answer { latency: HistogramWriter },
     /// The life of a stream, and how many are open.
     Stream {
         active: Arc<Gauge>,
@@ -49,32 +72,83 @@ pub(super) enum Timing {
     },
 }
 
-/// What each request has asked of the database.
-#[derive(Clone, Debug)]
-pub(super) struct DatabaseUse {
-    queries: Arc<Histogram>,
-    seconds: Arc<Histogram>,
-}
-
-impl DatabaseUse {
-    /// Observes one request.
-    pub(super) fn observe(&self, queries: u64, time: Duration, span: Option<SpanContext>) {
-        self.queries.observe_with(queries as f64, span.as_ref());
-        self.seconds.observe_with(time.as_secs_f64(), span.as_ref());
-    }
-}
-
 impl Series {
     pub(super) fn is_stream(&self) -> bool {
         matches!(self.timing, Timing::Stream { .. })
     }
 
-    fn labels(&self) -> Labels<'_> {
-        Labels {
-            method: self.method,
-            pattern: &self.pattern,
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            method: self.route.method,
             status: self.status,
             is_stream: self.is_stream(),
+        }
+    }
+}
+
+/// What all outcomes of a method and an endpoint have in common.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) pattern: Box<str>,
+    /// What the endpoint of this pattern is called.
+    pub(super) endpoint: Arc<str>,
+    /// Where the naming tells sizes apart by it.
+    status: Option<StatusCode>,
+    /// None where they are not wanted.
+    pub(super) sizes: Option<Sizes>,
+    /// None where it is not wanted.
+    pub(super) database: Option<DatabaseUse>,
+    /// The statements that this worker has seen its requests run.
+    pub(super) statements: Seen,
+}
+
+/// How large the bodies are.
+#[derive(Debug)]
+pub(super) struct Sizes {
+    request: HistogramWriter,
+    response: HistogramWriter,
+}
+
+impl Sizes {
+    /// Observes one request.
+    pub(super) fn observe(&self, request_bytes: u64, response_bytes: u64) {
+        self.request.observe(request_bytes as f64);
+        self.response.observe(response_bytes as f64);
+    }
+}
+
+/// What each request has asked of the database.
+#[derive(Debug)]
+pub(super) struct DatabaseUse {
+    queries: HistogramWriter,
+    seconds: HistogramWriter,
+}
+
+impl DatabaseUse {
+    /// Observes a request that has asked nothing.
+    pub(super) fn observe_none(&self, span: Option<&SpanContext>) {
+        self.queries.observe_with(0.0, span);
+        self.seconds.observe_with(0.0, span);
+    }
+
+    /// Observes a request.
+    pub(super) fn observe(&self, context: &RequestContext) {
+        let span = context.span();
+        let seconds = context.database_time().as_secs_f64();
+        self.queries
+            .observe_with(context.queries() as f64, span.as_ref());
+        self.seconds.observe_with(seconds, span.as_ref());
+    }
+
+    /// What observes a request from another thread, later.
+    pub(super) fn late(&self) -> impl Fn(&RequestContext) + Send + Sync + 'static {
+        let queries = Arc::clone(self.queries.histogram());
+        let seconds = Arc::clone(self.seconds.histogram());
+        move |context| {
+            let span = context.span();
+            queries.observe_with(context.queries() as f64, span.as_ref());
+            seconds.observe_with(context.database_time().as_secs_f64(), span.as_ref());
         }
     }
 }
@@ -101,88 +175,215 @@ impl Seen {
     }
 }
 
+/// Most shapes that are remembered with an outcome: after more, it is begun anew.
+const MOST_SHAPES: usize = 8192;
+
 /// One worker's cache of [`Series`].
 ///
 /// It is bounded by the families' series budgets: a label set that overflowed is not remembered, since each of its
 /// requests must count as an overflow anew.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
-    table: RefCell<HashTable<Rc<Series>>>,
     hasher: DefaultHashBuilder,
+    /// By endpoint and outcome.
+    series: RefCell<HashTable<Rc<Series>>>,
+    /// By method and endpoint.
+    routes: RefCell<HashTable<Rc<Route>>>,
+    /// By outcome and the shape of the path.
+    shapes: RefCell<HashTable<Known>>,
+    /// The key that is being looked for.
+    key: RefCell<Vec<u8>>,
+}
+
+/// A series that a shape and an outcome have led to.
+#[derive(Debug)]
+struct Known {
+    key: Box<[u8]>,
+    series: Rc<Series>,
 }
 
 impl SeriesCache {
-    /// The series of a label set: from the cache, or from the families.
-    ///
-    /// All of a worker's requests came by one `scheme`.
-    pub(super) fn resolve(
+    /// The series of an answered request, which knows its route.
+    pub(super) fn resolve_routed(
         &self,
-        families: &Families,
-        scheme: &'static str,
-        labels: Labels<'_>,
+        origin: Origin<'_>,
+        request: &HttpRequest,
+        outcome: Outcome,
     ) -> Rc<Series> {
-        let hash = self.hash(labels);
-        let mut table = self.table.borrow_mut();
-        if let Some(known) = table.find(hash, |series| series.labels() == labels) {
-            return Rc::clone(known);
+        let key = &mut *self.key.borrow_mut();
+        key.clear();
+        outcome.write(key);
+        let has_shape = shape::write(request, key);
+        let hash = self.hasher.hash_one(&**key);
+        if has_shape
+            && let Some(known) = self.shapes.borrow().find(hash, |known| *known.key == **key)
+        {
+            return Rc::clone(&known.series);
         }
-        let (series, is_own) = make(families, scheme, labels);
-        let series = Rc::new(series);
-        if is_own {
-            table.insert_unique(hash, Rc::clone(&series), |series| {
-                self.hash(series.labels())
-            });
+        let Some(pattern) = request.match_pattern() else {
+            let pattern = unrouted_endpoint(request.match_info(), outcome.status);
+            return self.resolve(origin, &pattern, outcome);
+        };
+        let (series, is_own) = self.find_or_make(origin, pattern_label(&pattern), outcome);
+        if is_own && has_shape && shape::is_known_by(request, &pattern) {
+            self.remember(hash, key, &series);
         }
         series
     }
-}
 
-impl SeriesCache {
-    /// Most label sets differ in their pattern or their status; of the method, the length will do.
-    fn hash(&self, labels: Labels<'_>) -> u64 {
-        let rest = usize::from(labels.status.as_u16()) << 8 | labels.method.len();
-        self.hasher.hash_one((labels.pattern, rest))
+    /// The series of a request whose endpoint's pattern is known: from the cache, or from the families.
+    pub(super) fn resolve(
+        &self,
+        origin: Origin<'_>,
+        pattern: &str,
+        outcome: Outcome,
+    ) -> Rc<Series> {
+        self.find_or_make(origin, pattern, outcome).0
+    }
+
+    #[cold]
+    fn remember(&self, hash: u64, key: &[u8], series: &Rc<Series>) {
+        let known = Known {
+            key: key.into(),
+            series: Rc::clone(series),
+        };
+        let mut shapes = self.shapes.borrow_mut();
+        if shapes.len() >= MOST_SHAPES {
+            shapes.clear();
+        }
+        shapes.insert_unique(hash, known, |known| self.hasher.hash_one(&*known.key));
+    }
+
+    /// A series, and whether it is that of exactly these labels.
+    fn find_or_make(
+        &self,
+        origin: Origin<'_>,
+        pattern: &str,
+        outcome: Outcome,
+    ) -> (Rc<Series>, bool) {
+        let hash = |pattern: &str, outcome: Outcome| {
+            (self.hasher).hash_one((pattern, outcome.method, outcome.status.as_u16()))
+        };
+        let wanted = hash(pattern, outcome);
+        let mut table = self.series.borrow_mut();
+        let known = table.find(wanted, |series| {
+            series.outcome() == outcome && *series.route.pattern == *pattern
+        });
+        if let Some(known) = known {
+            return (Rc::clone(known), true);
+        }
+        let mut is_own = true;
+        let route = self.route(origin, pattern, outcome, &mut is_own);
+        let series = Rc::new(Series::new(origin, route, outcome, &mut is_own));
+        if is_own {
+            table.insert_unique(wanted, Rc::clone(&series), |series| {
+                hash(&series.route.pattern, series.outcome())
+            });
+        }
+        (series, is_own)
+    }
+
+    fn route(
+        &self,
+        origin: Origin<'_>,
+        pattern: &str,
+        outcome: Outcome,
+        is_own: &mut bool,
+    ) -> Rc<Route> {
+        let tells_status = !(origin.families.naming.only(outcome.status.as_str())).is_empty();
+        let status = tells_status.then_some(outcome.status);
+        let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
+        let wanted = hash(outcome.method, pattern);
+        let mut table = self.routes.borrow_mut();
+        let known = table.find(wanted, |route| {
+            route.method == outcome.method && *route.pattern == *pattern && route.status == status
+        });
+        if let Some(known) = known {
+            return Rc::clone(known);
+        }
+        let mut is_route_own = true;
+        let route = Route::new(origin, pattern, outcome.method, status, &mut is_route_own);
+        let route = Rc::new(route);
+        if is_route_own {
+            table.insert_unique(wanted, Rc::clone(&route), |route| {
+                hash(route.method, &route.pattern)
+            });
+        }
+        *is_own &= is_route_own;
+        route
     }
 }
 
-/// Asks the families for a label set's series, and whether all of them are its own.
-fn make(families: &Families, scheme: &'static str, labels: Labels<'_>) -> (Series, bool) {
-    fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
-        *is_own &= resolved.is_own();
-        resolved.into_series()
+/// The instrument that label values resolved to; whether it is their own goes to `is_own`.
+fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
+    *is_own &= resolved.is_own();
+    resolved.into_series()
+}
+
+impl Series {
+    fn new(origin: Origin<'_>, route: Rc<Route>, outcome: Outcome, is_own: &mut bool) -> Self {
+        let Origin { families, scheme } = origin;
+        let naming = families.naming;
+        let (method, endpoint) = (
+            naming.method(route.method),
+            naming.endpoint(&route.endpoint),
+        );
+        let labels = [
+            method,
+            endpoint,
+            outcome.status.as_str(),
+            naming.only(scheme),
+        ];
+        let timing = if outcome.is_stream {
+            Timing::Stream {
+                active: take(families.streams_active.try_series([endpoint]), is_own),
+                duration: take(families.stream_duration.try_series([endpoint]), is_own),
+            }
+        } else {
+            Timing::Answer {
+                latency: take(families.duration.try_series(labels), is_own).writer(),
+            }
+        };
+        Self {
+            requests: take(families.requests.try_series(labels), is_own).writer(),
+            status: outcome.status,
+            timing,
+            route,
+        }
     }
-    let naming = families.naming;
-    let status = labels.status.as_str();
-    let name = families.renaming.name(labels.pattern);
-    let (method, endpoint) = (naming.method(labels.method), naming.endpoint(&name));
-    let outcome = [method, endpoint, status, naming.only(scheme)];
-    let size = [method, endpoint, naming.only(status), naming.only(scheme)];
-    let mut is_own = true;
-    let timing = if labels.is_stream {
-        Timing::Stream {
-            active: take(families.streams_active.try_series([endpoint]), &mut is_own),
-            duration: take(families.stream_duration.try_series([endpoint]), &mut is_own),
+}
+
+impl Route {
+    fn new(
+        origin: Origin<'_>,
+        pattern: &str,
+        method: &'static str,
+        status: Option<StatusCode>,
+        is_own: &mut bool,
+    ) -> Self {
+        let Origin { families, scheme } = origin;
+        let (naming, name) = (families.naming, families.renaming.name(pattern));
+        let route = [naming.method(method), naming.endpoint(&name)];
+        let size = [
+            route[0],
+            route[1],
+            status.as_ref().map_or("", StatusCode::as_str),
+            naming.only(scheme),
+        ];
+        Self {
+            method,
+            pattern: pattern.into(),
+            sizes: (families.sizes.as_ref()).map(|families| Sizes {
+                request: take(families.request.try_series(size), is_own).writer(),
+                response: take(families.response.try_series(size), is_own).writer(),
+            }),
+            database: (families.database.as_ref()).map(|families| DatabaseUse {
+                queries: take(families.queries.try_series(route), is_own).writer(),
+                seconds: take(families.seconds.try_series(route), is_own).writer(),
+            }),
+            status,
+            endpoint: name,
+            statements: Seen::default(),
         }
-    } else {
-        let route = [method, endpoint];
-        Timing::Answer {
-            latency: take(families.duration.try_series(outcome), &mut is_own),
-            database: DatabaseUse {
-                queries: take(families.database_queries.try_series(route), &mut is_own),
-                seconds: take(families.database_seconds.try_series(route), &mut is_own),
-            },
-        }
-    };
-    let series = Series {
-        method: labels.method,
-        pattern: labels.pattern.into(),
-        endpoint: Arc::clone(&name),
-        status: labels.status,
-        requests: take(families.requests.try_series(outcome), &mut is_own),
-        request_size: take(families.request_size.try_series(size), &mut is_own),
-        response_size: take(families.response_size.try_series(size), &mut is_own),
-        timing,
-        statements: Seen::default(),
-    };
-    (series, is_own)
+    }
 }

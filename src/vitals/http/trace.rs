@@ -1,11 +1,53 @@
-//! Reads the `traceparent` header of the [W3C Trace Context](https://www.w3.org/TR/trace-context/): the trace that a
-//! request belongs to. Nothing is traced here; the trace's id leads from a metric to it.
+//! The trace that a request belongs to, from the `traceparent` header of the
+//! [W3C Trace Context](https://www.w3.org/TR/trace-context/). Nothing is traced here; the trace's id leads from a metric,
+//! from the log and from an answer to it.
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::registry::SpanContext;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The response header that carries a trace's id on.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The trace that a request belongs to.
+#[derive(Debug)]
+pub(super) struct Trace {
+    parent: TraceParent,
+    /// Makes the request's log lines bear the trace's id. Of the highest level, so that the log's filter keeps it as long
+    /// as it keeps anything.
+    pub(super) log_span: tracing::Span,
+}
+
+impl Trace {
+    #[cold]
+    pub(super) fn boxed(parent: TraceParent) -> Box<Self> {
+        let trace_id = format!("{:032x}", parent.span.trace_id);
+        Box::new(Self {
+            parent,
+            log_span: tracing::error_span!("request", trace_id),
+        })
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> u128 {
+        self.parent.span.trace_id
+    }
+
+    /// The span that observations point at, if it may have been recorded.
+    pub(super) fn sampled_span(&self) -> Option<SpanContext> {
+        self.parent.sampled.then_some(self.parent.span)
+    }
+
+    /// Tells the client which trace its request belonged to, in `x-request-id`, unless the handler has set one.
+    pub(super) fn name(&self, headers: &mut HeaderMap) {
+        let id = format!("{:032x}", self.id());
+        if let (false, Ok(id)) = (headers.contains_key(&REQUEST_ID), HeaderValue::try_from(id)) {
+            headers.insert(REQUEST_ID.clone(), id);
+        }
+    }
+}
 
 /// The caller's place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

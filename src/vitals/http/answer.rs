@@ -1,0 +1,250 @@
+//! The record of a request from the head of its answer on: settled exactly once, whatever happens to the body.
+//!
+//! It moves with the body. It settles with the body's last byte, its end, its error or its panic; and when it is dropped,
+//! so that no path out of a body can forget it. What is counted of a request is counted here.
+
+use std::{any::Any, rc::Rc, sync::Arc, time::SystemTime};
+
+use actix_web::{body::BodySize, http::StatusCode};
+
+use super::{
+    notable::NotableRequest,
+    progress::Progress,
+    series::{DatabaseUse, Outcome, Series, Timing},
+};
+use crate::vitals::context::RequestContext;
+
+/// What the head of an answer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) size: BodySize,
+    /// Whether the body has no end of its own.
+    pub(super) is_stream: bool,
+}
+
+/// A request whose answer is on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    progress: Progress,
+    series: Rc<Series>,
+    /// The bytes of the body that went to the connection.
+    bytes: u64,
+    /// The answer is whole with so many.
+    whole_at: u64,
+    /// Whether the body was ever asked for.
+    is_polled: bool,
+    is_settled: bool,
+}
+
+impl Answer {
+    /// The head of the answer is known.
+    ///
+    /// A stream is counted now, since it may never end; its duration is recorded when it does.
+    pub(super) fn new(progress: Progress, series: Rc<Series>, head: Head) -> Self {
+        if let Timing::Stream { active, .. } = &series.timing {
+            series.requests.inc();
+            active.inc();
+        }
+        let mut answer = Self {
+            progress,
+            whole_at: whole_at(head, series.route.method),
+            series,
+            bytes: 0,
+            is_polled: false,
+            is_settled: false,
+        };
+        // Nothing may follow the head.
+        answer.settle_if_whole();
+        answer
+    }
+
+    /// Counts a request whose client left before the head of an answer was sent.
+    pub(super) fn abandon(progress: &mut Progress, series: &Rc<Series>) {
+        settle(progress, series, 0);
+        count_abort(progress, series, "before_head");
+    }
+
+    /// `bytes` more of the body went to the connection. Settles the record if they were the last.
+    ///
+    /// A body of known size is over with its last byte: waiting for the stream to say so as well would let the
+    /// client see the whole answer, and ask for the count, before it is counted.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.is_polled = true;
+        self.bytes += bytes as u64;
+        self.settle_if_whole();
+    }
+
+    /// The body was asked for and had nothing to give yet.
+    #[inline]
+    pub(super) fn polled(&mut self) {
+        self.is_polled = true;
+    }
+
+    /// The answer is whole.
+    #[inline]
+    pub(super) fn complete(&mut self) {
+        if !self.is_settled {
+            self.is_settled = true;
+            settle(&mut self.progress, &self.series, self.bytes);
+        }
+    }
+
+    /// The body failed: the status stands, the answer is not whole.
+    #[cold]
+    pub(super) fn fail(&mut self) {
+        if !self.is_settled {
+            self.complete();
+            count_abort(&self.progress, &self.series, "body");
+        }
+    }
+
+    /// The same as [`Progress::within`].
+    #[inline]
+    pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        self.progress.within(f)
+    }
+
+    /// Counts a caught panic of the body.
+    #[cold]
+    pub(super) fn panicked(&mut self, payload: &(dyn Any + Send)) {
+        let route = &self.series.route;
+        self.progress
+            .panicked(route.method, &route.endpoint, payload);
+        self.fail();
+    }
+
+    #[inline]
+    fn settle_if_whole(&mut self) {
+        if self.bytes >= self.whole_at {
+            self.complete();
+        }
+    }
+
+    /// The answer is given up before it is whole.
+    #[cold]
+    fn give_up(&mut self) {
+        if self.series.is_stream() {
+            // It has no end of its own: its client's leaving is one.
+            self.complete();
+        } else if self.is_polled {
+            self.fail();
+        } else {
+            // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
+            let route = &self.series.route;
+            let outcome = Outcome::abandoned(route.method);
+            let series = self.progress.worker.series(&route.pattern, outcome);
+            self.is_settled = true;
+            Self::abandon(&mut self.progress, &series);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.give_up();
+        }
+        self.progress.worker.leave(self.series.route.method);
+    }
+}
+
+/// The bytes with which an answer is whole. Of some the protocol sends none: of an answer to HEAD, and of a status that
+/// has no body (RFC 9110, section 6.4.1).
+fn whole_at(head: Head, method: &str) -> u64 {
+    match head.size {
+        BodySize::None => 0,
+        _ if method == "HEAD" => 0,
+        _ if matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) =>
+        {
+            0
+        }
+        BodySize::Sized(size) => size,
+        BodySize::Stream => u64::MAX,
+    }
+}
+
+/// Counts a request, once.
+fn settle(progress: &mut Progress, series: &Rc<Series>, bytes: u64) {
+    let seconds = progress.started.elapsed().as_secs_f64();
+    let span = progress.span();
+    let route = &series.route;
+    match &series.timing {
+        Timing::Answer { latency } => {
+            series.requests.inc();
+            latency.observe_with(seconds, span.as_ref());
+            if let (None, Some(database)) = (&progress.context, &route.database) {
+                database.observe_none(span.as_ref());
+            }
+            if (progress.worker.recorder.notable).wants(series.status, seconds) {
+                keep_notable(progress, series, seconds);
+            }
+        }
+        Timing::Stream { active, duration } => {
+            active.dec();
+            duration.observe_with(seconds, span.as_ref());
+        }
+    }
+    if let Some(sizes) = &route.sizes {
+        let request_bytes = progress
+            .request_bytes
+            .as_ref()
+            .map_or(0, |bytes| bytes.get());
+        sizes.observe(request_bytes, bytes);
+    }
+    if let Some(context) = progress.context.take() {
+        attribute(progress, series, context);
+    }
+}
+
+#[cold]
+fn keep_notable(progress: &Progress, series: &Series, seconds: f64) {
+    let context = progress.context.as_deref();
+    progress.worker.recorder.notable.keep(NotableRequest {
+        at: SystemTime::now(),
+        method: series.route.method,
+        endpoint: Arc::clone(&series.route.endpoint),
+        status: series.status.as_u16(),
+        seconds,
+        database_seconds: context.map_or(0.0, |context| context.database_time().as_secs_f64()),
+        queries: context.map_or(0, RequestContext::queries),
+        trace_id: progress.trace.as_ref().map(|trace| trace.id()),
+    });
+}
+
+/// Observes what the request has asked of the database, when nobody works for it any more.
+///
+/// That is now, as a rule. Where a client has left, or the handler has given up waiting, a query may still run.
+fn attribute(progress: &Progress, series: &Series, context: Arc<RequestContext>) {
+    let (recorder, route) = (&progress.worker.recorder, &series.route);
+    let log_span = progress.trace.as_ref().map(|trace| &trace.log_span);
+    // Not of a stream: it asks as long as it lasts.
+    let database = (route.database.as_ref()).filter(|_| !series.is_stream());
+    if Arc::strong_count(&context) == 1 {
+        if let Some(database) = database {
+            database.observe(&context);
+        }
+        let is_new = |shape| route.statements.is_first(shape);
+        recorder.attribute(route.method, &route.endpoint, &context, is_new, log_span);
+        return;
+    }
+    let observe = database.map(DatabaseUse::late);
+    let (recorder, log_span) = (Arc::clone(recorder), log_span.cloned());
+    let (method, endpoint) = (route.method, Arc::clone(&route.endpoint));
+    context.when_done(move |context| {
+        if let Some(observe) = &observe {
+            observe(context);
+        }
+        recorder.attribute(method, &endpoint, context, |_| true, log_span.as_ref());
+    });
+}
+
+#[cold]
+fn count_abort(progress: &Progress, series: &Series, phase: &str) {
+    let (families, route) = (&progress.worker.recorder.families, &series.route);
+    families.count_abort(route.method, &route.endpoint, phase);
+}
