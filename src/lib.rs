@@ -83,7 +83,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let vitals = Vitals::builder()
 //!     // Asked once for each pattern, never for a request.
-//!     .rename_endpoints(|pattern| pattern.trim_start_matches("/api/v1"))
+//!     .rename_endpoints(|pattern| pattern.trim_start_matches("/api/v1").to_owned())
 //!     // And everything by the names of OpenTelemetry's conventions.
 //!     .naming(Naming::OpenTelemetry)
 //!     .build()?;

@@ -288,6 +288,7 @@ impl Builder {
 
     /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
     /// Without them a request costs less, and one with a body allocates less.
+    #[cfg(feature = "http")]
     #[must_use]
     pub fn body_sizes(mut self, wanted: bool) -> Self {
         self.requests.families.sizes = wanted;
@@ -297,6 +298,7 @@ impl Builder {
     /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
     /// `http_request_db_seconds`. Default true. Without it a request costs less; a service without a database does well
     /// to turn it off.
+    #[cfg(feature = "http")]
     #[must_use]
     pub fn database_tally(mut self, wanted: bool) -> Self {
         self.requests.families.database = wanted;
