@@ -40,6 +40,7 @@ fn leave(status: i32) -> ! {
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
     let vitals = settings.metrics.to_builder().jemalloc().build()?;
+    vitals.watch_panics();
     let server = Server::bind(settings, vitals)?;
     server.announce(&mut io::stdout())?;
     server.run().await

@@ -26,9 +26,11 @@ pub mod methods;
 mod naming;
 #[cfg(feature = "ops")]
 pub mod ops;
+mod panics;
 #[cfg(feature = "http")]
 pub mod problem;
 pub mod process;
+mod quotations;
 mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
@@ -61,6 +63,7 @@ pub struct Vitals {
 #[derive(Debug)]
 struct Inner {
     registry: Registry,
+    panics: panics::Panics,
     #[cfg(feature = "http")]
     requests: Requests,
     #[cfg(feature = "database")]
@@ -82,6 +85,16 @@ impl Vitals {
     /// Monitoring with everything at its default, to be adjusted and built.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
+    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. For the program itself to call,
+    /// once: it takes the place of the process' panic hook, whose several lines on stderr no log collector understands.
+    ///
+    /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
+    /// unwrapped shows the strings that it holds.
+    pub fn watch_panics(&self) {
+        self.inner.panics.watch();
     }
 
     /// Where all metrics are: for exposing them, and for adding your own.
@@ -319,10 +332,6 @@ impl Builder {
     ///
     /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
     /// that a family has already, or if jemalloc is asked for statistics and was built without.
-    #[cfg_attr(
-        not(any(feature = "http", feature = "database")),
-        allow(unused_mut, reason = "nothing is declared")
-    )]
     pub fn build(self) -> Result<Vitals, BuildError> {
         let mut registry = self.registry()?;
         #[cfg(feature = "http")]
@@ -343,6 +352,7 @@ impl Builder {
         ));
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
+        let panics = panics::Panics::declare(&mut registry);
         let registry = registry.build()?;
 
         #[cfg(feature = "database")]
@@ -384,6 +394,7 @@ impl Builder {
         Ok(Vitals {
             inner: Arc::new(Inner {
                 registry,
+                panics,
                 #[cfg(feature = "http")]
                 requests,
                 #[cfg(feature = "database")]

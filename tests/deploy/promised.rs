@@ -82,6 +82,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("allocator_allocated_bytes", Gauge, &[]),
     promise("allocator_active_bytes", Gauge, &[]),
     promise("allocator_resident_bytes", Gauge, &[]),
+    promise("vitals_panics_total", Counter, &[]),
     promise(
         "vitals_build_info",
         Gauge,

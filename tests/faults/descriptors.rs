@@ -5,11 +5,12 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::exposition::Exposition;
 use crate::server::Server;
 use crate::{limit, tools, wait};
 
 /// Sends a request on a connection, and reads its answer: the status, if all of it comes within two seconds of silence.
-fn ask(connection: &TcpStream, path: &str) -> io::Result<u16> {
+fn ask(connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {
     connection.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut reader = BufReader::new(connection);
     write!(&mut &*connection, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")?;
@@ -21,12 +22,13 @@ fn ask(connection: &TcpStream, path: &str) -> io::Result<u16> {
     }
     let lines = || head.lines().map(str::to_ascii_lowercase);
     let length = lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    reader.read_exact(&mut vec![0; length.expect("a length")])?;
+    let mut body = vec![0; length.expect("a length")];
+    reader.read_exact(&mut body)?;
     let status = head
         .split(' ')
         .nth(1)
         .and_then(|status| status.parse().ok());
-    Ok(status.expect("a status"))
+    Ok((status.expect("a status"), String::from_utf8(body).unwrap()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,7 +42,7 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
     let path = format!("/data/{id}");
     let connect = || TcpStream::connect(server.authority()).unwrap();
     let open = connect();
-    assert_eq!(ask(&open, &path).unwrap(), 200);
+    assert_eq!(ask(&open, &path).unwrap().0, 200);
 
     let used = server.scrape().await.value("process_open_fds", &[]);
     limit(&prlimit, server.pid(), &format!("--nofile={used}:"));
@@ -50,8 +52,19 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
         assert!(ask(connection, &path).is_err(), "the limit was not felt");
     }
     for path in [path.as_str(), "/livez", "/readyz", "/metrics"] {
-        assert_eq!(ask(&open, path).unwrap(), 200, "{path}");
+        assert_eq!(ask(&open, path).unwrap().0, 200, "{path}");
     }
+    // Nothing under /proc can be read: what it would say is missing, and not 0. The collector's errors are counted.
+    let scrape = Exposition::parse(&ask(&open, "/metrics").unwrap().1).unwrap();
+    for family in [
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_threads",
+    ] {
+        assert_eq!(scrape.get(family, &[]), None, "{family}");
+    }
+    let errors = scrape.value("vitals_collector_errors_total", &[("collector", "process")]);
+    assert!(errors > 0.0, "no error was counted");
 
     limit(
         &prlimit,
@@ -62,7 +75,7 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
         "a new connection to be served",
         Duration::from_secs(10),
         async || match ask(&connect(), &path) {
-            Ok(200) => Ok(()),
+            Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         },
     )

@@ -73,6 +73,7 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("allocator_allocated_bytes", "gauge", &[]),
     ("allocator_active_bytes", "gauge", &[]),
     ("allocator_resident_bytes", "gauge", &[]),
+    ("vitals_panics_total", "counter", &[]),
     (
         "vitals_build_info",
         "gauge",

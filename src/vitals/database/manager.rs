@@ -4,16 +4,18 @@
 //! there are, and who waits for one.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use diesel::ConnectionResult;
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
+use diesel::{ConnectionError, ConnectionResult};
 
 use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
 use super::statements::Statements;
+use crate::vitals::quotations::without_quotations;
 
 /// What opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
@@ -68,10 +70,17 @@ where
 
     fn connect(&self) -> Result<C, Error> {
         let started = Instant::now();
-        let opened = match &self.opener {
+        // Or the pool would wait for this connection for good, and have one less.
+        let opened = catch_unwind(AssertUnwindSafe(|| match &self.opener {
             Some(open) => open().map_err(Error::ConnectionError),
             None => self.inner.connect(),
-        };
+        }))
+        .unwrap_or_else(|_| {
+            let panicked = "the opening of a connection panicked".to_owned();
+            Err(Error::ConnectionError(ConnectionError::BadConnection(
+                panicked,
+            )))
+        });
         match opened {
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
@@ -143,44 +152,6 @@ impl HandleError<Error> for OutageLog {
         if !self.health.failing.swap(true, Ordering::AcqRel) {
             let error = without_quotations(&error.to_string());
             tracing::warn!(error, "no connection to the database; trying again");
-        }
-    }
-}
-
-/// A message of a driver without what stands in double quotes. There libpq repeats what it could not understand of the
-/// URL, and that may be part of a password.
-pub fn without_quotations(message: &str) -> String {
-    let mut kept = String::with_capacity(message.len());
-    for (index, part) in message.trim_end().split('"').enumerate() {
-        if index % 2 == 0 {
-            kept.push_str(part);
-        } else {
-            kept.push_str("\"…\"");
-        }
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_part_of_the_url_reaches_the_log() {
-        for (message, kept) in [
-            ("connection refused", "connection refused"),
-            (
-                "could not translate host name \"pa@ss\" to address: no\n",
-                "could not translate host name \"…\" to address: no",
-            ),
-            (
-                "invalid port number: \"secret\"",
-                "invalid port number: \"…\"",
-            ),
-            ("unterminated \"secret", "unterminated \"…\""),
-            ("\"a\" and \"b\"", "\"…\" and \"…\""),
-        ] {
-            assert_eq!(without_quotations(message), kept);
         }
     }
 }

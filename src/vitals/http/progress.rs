@@ -7,7 +7,10 @@ use actix_web::http::header::HeaderMap;
 use super::{server_timing, trace::Trace, worker::Worker};
 use crate::{
     registry::SpanContext,
-    vitals::context::{self, RequestContext},
+    vitals::{
+        context::{self, RequestContext},
+        panics,
+    },
 };
 
 /// What a request is recorded with, from its head to its end.
@@ -49,11 +52,7 @@ impl Progress {
     pub(super) fn panicked(&self, method: &str, endpoint: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         self.worker.recorder.families.count_panic(endpoint);
-        let message = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
+        let message = panics::message(payload);
         tracing::error!(endpoint, method, "panic while serving a request: {message}");
     }
 }

@@ -1,0 +1,88 @@
+//! Panics, wherever in the process they are: each is counted, and is one line in the log, whoever catches it.
+//!
+//! Who catches what is told elsewhere: requests by `http`, work on the database by its pool, collectors by the registry.
+
+use std::any::Any;
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+
+use super::quotations::without_quotations;
+use crate::registry::{Counter, Descriptor, Family, RegistryBuilder};
+
+/// Longest message in the log, in characters: a panic may quote a whole document.
+const LONGEST_MESSAGE: usize = 300;
+
+/// The counter of panics. Cheap to clone; a clone is the same counter.
+#[derive(Clone, Debug)]
+pub(super) struct Panics {
+    counted: Family<Counter, 0>,
+}
+
+impl Panics {
+    /// Declares the family.
+    pub(super) fn declare(registry: &mut RegistryBuilder) -> Self {
+        let counted = registry.counter(Descriptor::new(
+            "vitals_panics_total",
+            "Panics of this process on any of its threads, caught or not; counted where the program has them watched.",
+            [],
+        ));
+        counted.get();
+        Self { counted }
+    }
+
+    /// Puts itself in the place of the process' panic hook.
+    pub(super) fn watch(&self) {
+        let panics = self.counted.get();
+        panic::set_hook(Box::new(move |panic| {
+            panics.inc();
+            log(panic);
+        }));
+    }
+}
+
+fn log(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(
+        thread = thread.name().unwrap_or("unnamed"),
+        location,
+        "panic: {}",
+        message(panic.payload())
+    );
+}
+
+/// What a panic says, on one line, and without what stands in double quotes: there `unwrap` shows the strings of an error,
+/// and that may be part of a URL or of somebody's data.
+pub(super) fn message(payload: &(dyn Any + Send)) -> String {
+    let said = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    let words: Vec<_> = said.split_whitespace().collect();
+    let mut message = without_quotations(&words.join(" "));
+    if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_short_line_without_quotations() {
+        let said = |payload: Box<dyn Any + Send>| message(&*payload);
+        assert_eq!(said(Box::new("on purpose")), "on purpose");
+        assert_eq!(said(Box::new(7)), "no message");
+        let error = format!("unwrap() on an `Err` value:\n Failed(\"{}\")", "secret");
+        assert_eq!(
+            said(Box::new(error)),
+            "unwrap() on an `Err` value: Failed(\"…\")"
+        );
+        let long = said(Box::new("ż".repeat(1000)));
+        assert_eq!(long.chars().count(), LONGEST_MESSAGE + 1);
+    }
+}

@@ -1,0 +1,195 @@
+//! A panic anywhere is caught, counted, and one line of the log. In a process of its own: the panic hook is everybody's.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test may panic and print"
+)]
+
+use std::{
+    error::Error,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use actix_vitals::{
+    registry::{Collector, FamilyDescription, Format},
+    vitals::{Vitals, database::RunError},
+};
+use actix_web::{
+    App, HttpResponse,
+    body::to_bytes,
+    test::{TestRequest, init_service, try_call_service},
+    web,
+};
+use diesel::{
+    Connection as _, RunQueryDsl as _, SqliteConnection,
+    r2d2::{ConnectionManager, Pool},
+    sql_query,
+};
+use prometheus::proto::MetricFamily;
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().expect("the log").clone();
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("the log").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Shows the log where the test itself fails: its panic is a line there, too.
+struct ShownOnFailure(Log);
+
+impl Drop for ShownOnFailure {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{:#?}", self.0.lines());
+        }
+    }
+}
+
+struct Panicking;
+
+impl Collector for Panicking {
+    fn name(&self) -> &'static str {
+        "panicking"
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        Vec::new()
+    }
+
+    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        panic!("in a collector")
+    }
+}
+
+async fn panicking() -> HttpResponse {
+    let failed: Result<HttpResponse, _> = std::env::var("VITALS_OF_NOBODY")
+        .map(|_| HttpResponse::Ok().finish())
+        .map_err(|_| "s3cret".to_owned());
+    failed.expect("in a handler")
+}
+
+/// What the counter says; a scrape of it is a panic of the collector, too.
+fn counted(vitals: &Vitals) -> String {
+    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("vitals_panics_total "));
+    line.expect("a counter").to_owned()
+}
+
+#[actix_web::test]
+async fn a_panic_anywhere_is_caught_counted_and_one_line() {
+    let log = Log::default();
+    let _shown = ShownOnFailure(log.clone());
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let vitals = Vitals::builder().build().expect("defaults build");
+    assert_eq!(counted(&vitals), "0");
+    vitals.watch_panics();
+
+    // In a handler: 500, and the worker lives.
+    let app = App::new()
+        .route("/", web::get().to(panicking))
+        .wrap(vitals.http());
+    let app = init_service(app).await;
+    let answer = try_call_service(&app, TestRequest::default().to_request()).await;
+    let answer = answer.expect_err("a problem").error_response();
+    assert_eq!(answer.status(), 500);
+    let body = to_bytes(answer.into_body()).await.expect("a body");
+    assert!(!String::from_utf8_lossy(&body).contains("s3cret"));
+
+    // While a connection is opened: the pool tries again.
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let opener = {
+        let attempts = Arc::clone(&attempts);
+        move || {
+            assert!(
+                attempts.fetch_add(1, Ordering::SeqCst) > 0,
+                "while a connection is opened"
+            );
+            SqliteConnection::establish(":memory:")
+        }
+    };
+    let pool = Pool::builder()
+        .max_size(1)
+        .connection_timeout(Duration::from_secs(20));
+    let pool = vitals
+        .instrument(pool)
+        .opener(opener)
+        .build(ConnectionManager::new(String::new()))
+        .expect("the second attempt succeeds");
+    assert!(attempts.load(Ordering::SeqCst) >= 2);
+
+    // In work on the database: the pool opens another connection.
+    let panicked = pool
+        .run(|_| -> diesel::QueryResult<()> { panic!("in a query") })
+        .await;
+    assert!(matches!(panicked, Err(RunError::Panicked)));
+    let one = pool.run(|connection| sql_query("SELECT 1").execute(connection));
+    one.await.expect("a connection");
+
+    // On a thread of nobody's.
+    let thread = thread::Builder::new().name("lonely".to_owned());
+    let thread = thread.spawn(|| panic!("on a thread")).expect("a thread");
+    assert!(thread.join().is_err());
+
+    // In a collector: its rows are missing, all others are there.
+    vitals.registry().register(Panicking).expect("a new name");
+    let earlier: usize = counted(&vitals).parse().expect("a number");
+    assert!(counted(&vitals).parse::<usize>().expect("a number") > earlier);
+
+    // What fails from here on is for the test's own output.
+    drop(std::panic::take_hook());
+    let lines = log.lines();
+    let of = |words: &str| {
+        let found: Vec<_> = lines.iter().filter(|line| line.contains(words)).collect();
+        assert!(!found.is_empty(), "{words} is not in {lines:#?}");
+        assert!(
+            found[0].contains("tests/panics.rs:") && found[0].contains("panic: "),
+            "{found:?}"
+        );
+        found.len()
+    };
+    // The middleware says which endpoint it was, in a line of its own.
+    assert_eq!(of("in a handler"), 2);
+    assert_eq!(of("while a connection is opened"), 1);
+    assert_eq!(of("in a query"), 1);
+    assert_eq!(of("on a thread"), 1);
+    assert!(of("in a collector") >= 2);
+    assert!(lines.iter().any(|line| line.contains("thread=\"lonely\"")));
+    assert!(
+        lines.iter().all(|line| !line.contains("s3cret")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().all(|line| line.contains("ERROR")),
+        "{lines:#?}"
+    );
+}
