@@ -46,9 +46,11 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     server.run().await
 }
 
-/// Sends the log to stderr: stdout is for the addresses.
+/// Sends the log to stderr: stdout is for the addresses. A line that cannot be written is lost, and that is all: to tell of
+/// that on stderr would be a panic.
 fn start_log(settings: &LogSettings) {
     let log = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_env_filter(settings.filter.to_env_filter())
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);

@@ -30,7 +30,6 @@ mod panics;
 #[cfg(feature = "http")]
 pub mod problem;
 pub mod process;
-mod quotations;
 mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
@@ -90,9 +89,10 @@ impl Vitals {
     /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
     /// `vitals_panics_total`, and makes each one line of the log, which says where it was. For the program itself to call,
     /// once: it takes the place of the process' panic hook, whose several lines on stderr no log collector understands.
+    /// Where nobody subscribes to the log, that hook still has its say.
     ///
     /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
-    /// unwrapped shows the strings that it holds.
+    /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.
     pub fn watch_panics(&self) {
         self.inner.panics.watch();
     }

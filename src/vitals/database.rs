@@ -24,9 +24,8 @@ use diesel::r2d2::{self, R2D2Connection};
 
 use crate::vitals::naming::Naming;
 
-pub use super::quotations::without_quotations;
 pub use error::ErrorKind;
-pub use manager::Manager;
+pub use manager::{Manager, without_quotations};
 pub use pool::{CheckoutError, Connection, Pool, PoolBuilder, RunError};
 pub use recorder::{Recorder, record_error};
 pub use statements::{Order, StatementReport, Statements};

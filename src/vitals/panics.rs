@@ -3,10 +3,12 @@
 //! Who catches what is told elsewhere: requests by `http`, work on the database by its pool, collectors by the registry.
 
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
 use std::thread;
 
-use super::quotations::without_quotations;
+use tracing::dispatcher;
+
 use crate::registry::{Counter, Descriptor, Family, RegistryBuilder};
 
 /// Longest message in the log, in characters: a panic may quote a whole document.
@@ -30,12 +32,17 @@ impl Panics {
         Self { counted }
     }
 
-    /// Puts itself in the place of the process' panic hook.
+    /// Puts itself in the place of the process' panic hook, which is left what nobody would hear otherwise.
     pub(super) fn watch(&self) {
         let panics = self.counted.get();
+        let unheard = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             panics.inc();
-            log(panic);
+            if dispatcher::has_been_set() {
+                log(panic);
+            } else {
+                unheard(panic);
+            }
         }));
     }
 }
@@ -43,9 +50,13 @@ impl Panics {
 fn log(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let location = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(
         thread = thread.name().unwrap_or("unnamed"),
         location,
+        backtrace,
         "panic: {}",
         message(panic.payload())
     );
@@ -60,12 +71,23 @@ pub(super) fn message(payload: &(dyn Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     let words: Vec<_> = said.split_whitespace().collect();
-    let mut message = without_quotations(&words.join(" "));
+    let mut message = without_quotation(&words.join(" "));
     if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
         message.truncate(end);
         message.push('…');
     }
     message
+}
+
+/// The text without all from its first to its last double quote: a string that is shown may itself hold some.
+fn without_quotation(said: &str) -> String {
+    match (said.find('"'), said.rfind('"')) {
+        (Some(first), Some(last)) if first < last => {
+            format!("{}\"…\"{}", &said[..first], &said[last + 1..])
+        }
+        (Some(first), _) => format!("{}\"…", &said[..first]),
+        (None, _) => said.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -77,11 +99,14 @@ mod tests {
         let said = |payload: Box<dyn Any + Send>| message(&*payload);
         assert_eq!(said(Box::new("on purpose")), "on purpose");
         assert_eq!(said(Box::new(7)), "no message");
-        let error = format!("unwrap() on an `Err` value:\n Failed(\"{}\")", "secret");
-        assert_eq!(
-            said(Box::new(error)),
-            "unwrap() on an `Err` value: Failed(\"…\")"
-        );
+        for secret in ["secret", "a \"secret\" in quotes", "a secret, two \\"] {
+            let error = format!("unwrap() on an `Err` value:\n Failed({secret:?}, 7)");
+            assert_eq!(
+                said(Box::new(error)),
+                "unwrap() on an `Err` value: Failed(\"…\", 7)"
+            );
+        }
+        assert_eq!(said(Box::new("cut off: \"secret")), "cut off: \"…");
         let long = said(Box::new("ż".repeat(1000)));
         assert_eq!(long.chars().count(), LONGEST_MESSAGE + 1);
     }

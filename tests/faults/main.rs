@@ -16,6 +16,7 @@ mod disk;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;
 mod file;
+mod log;
 mod port;
 #[path = "../support/server.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -15,7 +15,6 @@ use diesel::{ConnectionError, ConnectionResult};
 use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
 use super::statements::Statements;
-use crate::vitals::quotations::without_quotations;
 
 /// What opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
@@ -152,6 +151,44 @@ impl HandleError<Error> for OutageLog {
         if !self.health.failing.swap(true, Ordering::AcqRel) {
             let error = without_quotations(&error.to_string());
             tracing::warn!(error, "no connection to the database; trying again");
+        }
+    }
+}
+
+/// A message of a driver without what stands in double quotes. There libpq repeats what it could not understand of the
+/// URL, and that may be part of a password.
+pub fn without_quotations(message: &str) -> String {
+    let mut kept = String::with_capacity(message.len());
+    for (index, part) in message.trim_end().split('"').enumerate() {
+        if index % 2 == 0 {
+            kept.push_str(part);
+        } else {
+            kept.push_str("\"…\"");
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_the_url_reaches_the_log() {
+        for (message, kept) in [
+            ("connection refused", "connection refused"),
+            (
+                "could not translate host name \"pa@ss\" to address: no\n",
+                "could not translate host name \"…\" to address: no",
+            ),
+            (
+                "invalid port number: \"secret\"",
+                "invalid port number: \"…\"",
+            ),
+            ("unterminated \"secret", "unterminated \"…\""),
+            ("\"a\" and \"b\"", "\"…\" and \"…\""),
+        ] {
+            assert_eq!(without_quotations(message), kept);
         }
     }
 }
