@@ -12,6 +12,9 @@
 mod authority;
 mod clients;
 mod credentials;
+#[path = "../support/daemon.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod daemon;
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;

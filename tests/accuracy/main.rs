@@ -10,6 +10,9 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "../support/daemon.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod daemon;
 #[path = "../support/prometheus.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod prometheus;

@@ -8,6 +8,9 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "../support/daemon.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod daemon;
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;

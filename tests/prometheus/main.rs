@@ -1,8 +1,7 @@
-//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf: it answers every query of the cookbook, and
-//! shows the exemplars of traced requests.
+//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf: it answers every query that we deploy or advise,
+//! shows the exemplars of traced requests, and has a real Alertmanager tell of what is wrong.
 //!
-//! The cookbook itself, `docs/promql.md`, is the list of queries, and `docs/promql-otel.md` by the names of OpenTelemetry:
-//! none of them stands here.
+//! The files themselves, under `deploy` and `docs`, are the list of queries: none of them stands here.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,12 +10,21 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "../support/daemon.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod daemon;
+#[path = "../support/deployment.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod deployment;
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;
 #[path = "../support/prometheus.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod prometheus;
+#[path = "../support/promql.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod promql;
 #[path = "../support/server.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;
@@ -26,11 +34,14 @@ mod tools;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod deployed;
+mod load;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use prometheus::Prometheus;
@@ -39,82 +50,13 @@ use server::Server;
 /// How long a query may go without an answer: rates need two scrapes of a series that exists.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
-/// The names that a server exposes: what it is told, where its cookbook is, and what it calls the latency of requests.
-struct Names {
-    flags: &'static [&'static str],
-    cookbook: &'static str,
-    latency: &'static str,
-}
+/// What the latency of requests is called, by our names and by those of OpenTelemetry.
+const LATENCY: &str = "http_request_duration_seconds";
+const OTEL_LATENCY: &str = "http_server_request_duration_seconds";
 
-const OURS: Names = Names {
-    flags: &[],
-    cookbook: "docs/promql.md",
-    latency: "http_request_duration_seconds",
-};
-
-const OPENTELEMETRY: Names = Names {
-    flags: &["--naming", "otel"],
-    cookbook: "docs/promql-otel.md",
-    latency: "http_server_request_duration_seconds",
-};
-
-/// The queries of the cookbook, in order.
-fn cookbook(names: &Names) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(names.cookbook);
-    promql_blocks(&std::fs::read_to_string(path).expect("the cookbook can be read"))
-}
-
-/// The contents of all fenced blocks marked `promql`.
-fn promql_blocks(markdown: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut open: Option<Vec<&str>> = None;
-    for line in markdown.lines() {
-        match (&mut open, line.trim()) {
-            (None, "```promql") => open = Some(Vec::new()),
-            (Some(lines), "```") => {
-                blocks.push(lines.join("\n"));
-                open = None;
-            }
-            (Some(lines), _) => lines.push(line),
-            (None, _) => {}
-        }
-    }
-    assert!(open.is_none(), "a promql block that does not end");
-    blocks
-}
-
-/// Creates, reads, lists, replaces and deletes without end, with a refused request in every round.
-async fn keep_busy(url: String) {
-    let client = Client::builder()
-        // Sooner than the server, which closes after five: or a request may meet a closing connection.
-        .pool_idle_timeout(std::time::Duration::from_secs(2))
-        .no_proxy()
-        .build()
-        .expect("an HTTP client");
-    let item = json!({"name": "Ada", "email": "ada@example.com", "message": "hello"});
-    let send = async |method: Method, path: String, body: Option<&serde_json::Value>| {
-        let mut request = client.request(method, format!("{url}{path}"));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await?;
-        response.text().await
-    };
-    let round = async || {
-        let created = send(Method::POST, "/data".into(), Some(&item)).await?;
-        let created: serde_json::Value = serde_json::from_str(&created).unwrap_or_default();
-        let item_path = format!("/data/{}", created["id"]);
-        send(Method::GET, "/data?limit=10".into(), None).await?;
-        send(Method::GET, item_path.clone(), None).await?;
-        send(Method::PUT, item_path.clone(), Some(&item)).await?;
-        send(Method::DELETE, item_path.clone(), None).await?;
-        send(Method::GET, item_path, None).await?;
-        Ok::<_, reqwest::Error>(())
-    };
-    // The server goes away at the end of the test; nobody is interested in that error.
-    while round().await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// The queries of a cookbook, in order.
+fn cookbook(path: &str) -> Vec<String> {
+    promql::blocks(&deployment::read(&deployment::root().join(path)))
 }
 
 /// Asks one query until it answers; the error tells what is wrong with the last answer.
@@ -169,8 +111,7 @@ impl Form {
     }
 
     /// That histograms are kept in this form and not in the other, as a scrape in the other format would have it.
-    async fn is_kept_by(self, prometheus: &Prometheus, names: &Names) {
-        let latency = names.latency;
+    async fn is_kept_by(self, prometheus: &Prometheus, latency: &str) {
         for (query, expected) in [
             (format!("histogram_count({latency})"), Self::Native),
             (format!("{latency}_bucket"), Self::Classic),
@@ -182,46 +123,34 @@ impl Form {
     }
 }
 
-async fn every_query_answers(test: &str, names: &Names, form: Form) {
+async fn the_otel_cookbook_answers(test: &str, form: Form) {
     let Some(binary) = tools::prometheus(test) else {
         return;
     };
-    let server = Server::start_with(names.flags);
-    let load = tokio::spawn(keep_busy(server.url("")));
+    let server = Server::start_with(&["--naming", "otel"]);
+    let load = tokio::spawn(load::keep_busy(server.url("")));
     let prometheus = form.start(&binary, &server, &[]).await;
-    for query in cookbook(names) {
+    for query in cookbook("docs/promql-otel.md") {
         wait::until(&format!("an answer to {query}"), ANSWER_BOUND, || {
             answers(&prometheus, &query)
         })
         .await;
     }
-    form.is_kept_by(&prometheus, names).await;
+    form.is_kept_by(&prometheus, OTEL_LATENCY).await;
     assert!(!load.is_finished(), "the load ended before its time");
     load.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_of_the_cookbook_answers_from_classic_histograms() {
-    let test = "every_query_of_the_cookbook_answers_from_classic_histograms";
-    every_query_answers(test, &OURS, Form::Classic).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_of_the_cookbook_answers_from_native_histograms() {
-    let test = "every_query_of_the_cookbook_answers_from_native_histograms";
-    every_query_answers(test, &OURS, Form::Native).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms() {
     let test = "the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms";
-    every_query_answers(test, &OPENTELEMETRY, Form::Classic).await;
+    the_otel_cookbook_answers(test, Form::Classic).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cookbook_by_opentelemetrys_names_answers_from_native_histograms() {
     let test = "the_cookbook_by_opentelemetrys_names_answers_from_native_histograms";
-    every_query_answers(test, &OPENTELEMETRY, Form::Native).await;
+    the_otel_cookbook_answers(test, Form::Native).await;
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -308,7 +237,7 @@ async fn exemplars_arrive(test: &str, form: Form) {
         .map(|(_, exemplar)| exemplar["labels"]["trace_id"].as_str().expect("a trace"))
         .collect();
     assert_eq!(traces, BTreeSet::from([TRACE]));
-    form.is_kept_by(&prometheus, &OURS).await;
+    form.is_kept_by(&prometheus, LATENCY).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,9 +275,8 @@ async fn prometheus_counts_what_was_sent() {
 }
 
 #[test]
-fn the_cookbook_is_read_as_written() {
-    let markdown = "text\n```promql\na\n  + b\n```\n```sh\nno\n```\n```promql\nc\n```\n";
-    assert_eq!(promql_blocks(markdown), ["a\n  + b", "c"]);
-    assert!(cookbook(&OURS).len() >= 15, "the cookbook lost its queries");
-    assert_eq!(cookbook(&OURS).len(), cookbook(&OPENTELEMETRY).len());
+fn both_cookbooks_have_their_queries() {
+    let queries = cookbook("docs/promql.md").len();
+    assert!(queries >= 15, "the cookbook lost its queries");
+    assert_eq!(cookbook("docs/promql-otel.md").len(), queries);
 }

@@ -1,27 +1,68 @@
-//! The real Prometheus, started for one test: scraping one server or several every second, asked through its HTTP API.
+//! The real Prometheus, started for one test: scraping one server or several, with rules or without, asked through its HTTP
+//! API.
 //!
 //! What is asked of it is for the tests to say.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use reqwest::Client;
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// How long Prometheus may take until it is ready.
-const START_BOUND: Duration = Duration::from_secs(60);
+use crate::daemon::Daemon;
 
 /// A running Prometheus; gone with all its data when dropped.
 #[derive(Debug)]
-pub(crate) struct Prometheus {
-    child: Child,
-    url: String,
-    directory: TempDir,
-    client: Client,
+pub(crate) struct Prometheus(Daemon);
+
+/// How a Prometheus is set up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// Scrape configurations, as entries of a list.
+    pub(crate) jobs: &'a str,
+    /// How often targets are scraped and rules evaluated.
+    pub(crate) interval: &'a str,
+    /// The texts of files of rules.
+    pub(crate) rules: &'a [String],
+    /// The Alertmanager that is told of alerts, as `host:port`.
+    pub(crate) alertmanager: Option<&'a str>,
+    /// Further flags.
+    pub(crate) flags: &'a [&'a str],
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self {
+            jobs: "",
+            interval: "1s",
+            rules: &[],
+            alertmanager: None,
+            flags: &[],
+        }
+    }
+}
+
+impl Setup<'_> {
+    /// The configuration, whose files of rules stand beside it under [`rules_file`].
+    fn configuration(&self) -> String {
+        let Self { jobs, interval, .. } = self;
+        let rules: Vec<String> = (0..self.rules.len()).map(rules_file).collect();
+        let rules = rules.join(", ");
+        let alerting = self.alertmanager.map_or_else(String::new, |address| {
+            format!(
+                "alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n"
+            )
+        });
+        format!(
+            "global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}\n\
+             rule_files: [{rules}]\n\
+             {alerting}scrape_configs:\n{jobs}"
+        )
+    }
+}
+
+fn rules_file(number: usize) -> String {
+    format!("rules-{number}.yml")
 }
 
 /// One element of an instant vector.
@@ -35,100 +76,49 @@ pub(crate) struct Element {
 
 impl Prometheus {
     /// Starts `binary`, which scrapes `target` (`host:port`) every second, with these further flags.
-    ///
-    /// Prometheus cannot choose a free port itself, so one is found for it; where another process snatches the port in
-    /// between, the next one is tried.
     pub(crate) async fn start(binary: &Path, target: &str, flags: &[&str]) -> Self {
         Self::start_over(binary, &[target], flags).await
     }
 
     /// The same over several targets.
     pub(crate) async fn start_over(binary: &Path, targets: &[&str], flags: &[&str]) -> Self {
-        let targets = targets.join("', '");
-        let job = format!(
-            "  - job_name: actix-vitals\n    static_configs:\n      - targets: ['{targets}']\n"
-        );
-        Self::start_with_jobs(binary, &job, flags).await
+        Self::start_with_jobs(binary, &job("actix-vitals", targets), flags).await
     }
 
     /// The same with these scrape configurations, as entries of a list.
     pub(crate) async fn start_with_jobs(binary: &Path, jobs: &str, flags: &[&str]) -> Self {
-        for _ in 0..5 {
-            if let Some(prometheus) = Self::try_start(binary, jobs, flags).await {
-                return prometheus;
-            }
-        }
-        panic!("Prometheus found no port in five tries");
-    }
-
-    async fn try_start(binary: &Path, jobs: &str, flags: &[&str]) -> Option<Self> {
-        let directory = TempDir::new().expect("a temporary directory");
-        let configuration = directory.path().join("prometheus.yml");
-        let global = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n";
-        std::fs::write(&configuration, format!("{global}scrape_configs:\n{jobs}"))
-            .expect("the configuration can be written");
-        let log =
-            std::fs::File::create(directory.path().join("log")).expect("the log can be written");
-        let listen = free_address();
-        let child = Command::new(binary)
-            .arg(format!("--config.file={}", configuration.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                directory.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address={listen}"))
-            .arg("--log.level=warn")
-            .args(flags)
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("Prometheus starts");
-        let mut prometheus = Self {
-            child,
-            url: format!("http://{listen}"),
-            directory,
-            client: Client::builder()
-                .no_proxy()
-                .timeout(Duration::from_secs(10))
-                .build()
-                .expect("an HTTP client"),
+        let setup = Setup {
+            jobs,
+            flags,
+            ..Setup::default()
         };
-        prometheus.becomes_ready().await.then_some(prometheus)
+        Self::start_set_up(binary, &setup).await
     }
 
-    /// Waits until it is ready; `false` when it ended instead, as it does where its port is taken.
-    async fn becomes_ready(&mut self) -> bool {
-        let deadline = Instant::now() + START_BOUND;
-        let ready = format!("{}/-/ready", self.url);
-        loop {
-            if self
-                .child
-                .try_wait()
-                .expect("a child can be waited for")
-                .is_some()
-            {
-                println!("Prometheus ended at once:\n{}", self.log());
-                return false;
+    /// Starts `binary`, set up like this.
+    pub(crate) async fn start_set_up(binary: &Path, setup: &Setup<'_>) -> Self {
+        let command = |directory: &Path, listen: &str| {
+            let write = |name: &str, text: &str| {
+                std::fs::write(directory.join(name), text).expect("a file can be written");
+            };
+            for (number, rules) in setup.rules.iter().enumerate() {
+                write(&rules_file(number), rules);
             }
-            if let Ok(answer) = self.client.get(&ready).send().await
-                && answer.status().is_success()
-            {
-                return true;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "Prometheus is not ready:\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            write("prometheus.yml", &setup.configuration());
+            let mut command = Command::new(binary);
+            command
+                .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+                .arg(format!("--web.listen-address={listen}"))
+                .arg("--log.level=warn")
+                .args(setup.flags);
+            command
+        };
+        Self(Daemon::start("Prometheus", command).await)
     }
 
     /// What Prometheus has logged (warnings and errors).
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        self.0.log()
     }
 
     /// Any part of the HTTP API; answers its `data`, or its error in Prometheus' words.
@@ -138,8 +128,8 @@ impl Prometheus {
         parameters: &[(&str, &str)],
     ) -> Result<Value, String> {
         let answer = self
-            .client
-            .get(format!("{}{path}", self.url))
+            .0
+            .get(path)
             .query(parameters)
             .send()
             .await
@@ -179,17 +169,6 @@ impl Prometheus {
     }
 }
 
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        // Both fail only where it is gone already, which is what is wanted.
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-        if std::thread::panicking() {
-            println!("--- log of Prometheus\n{}---", self.log());
-        }
-    }
-}
-
 fn elements(result: &Value) -> Result<Vec<Element>, String> {
     let elements = result.as_array().ok_or("a vector that is no array")?;
     elements
@@ -214,7 +193,8 @@ fn number(value: &Value) -> Result<f64, String> {
     text.parse().map_err(|_| format!("{text} is no number"))
 }
 
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").to_string()
+/// The scrape configuration of one job over these targets, as an entry of a list.
+pub(crate) fn job(name: &str, targets: &[&str]) -> String {
+    let targets = targets.join("', '");
+    format!("  - job_name: {name}\n    static_configs:\n      - targets: ['{targets}']\n")
 }

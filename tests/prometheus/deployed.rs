@@ -1,0 +1,249 @@
+//! Every expression that is deployed or documented, asked of a real Prometheus that has the rules and scrapes a server to
+//! which everything happens that can: each answers, from classic and from native histograms.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::deployment::{
+    dashboard, deploy, deployed_expressions, documented_expressions, filled, label_values, panels,
+    place, read, recorded, targets,
+};
+use crate::load::{FRAIL, Trouble};
+use crate::prometheus::{Prometheus, Setup, job};
+use crate::server::Server;
+use crate::{Form, LATENCY, answers, exemplars, tools};
+
+/// What stays empty here: where it stands, which family it asks for, and why. It must still evaluate, and be struck off once
+/// it answers.
+const EMPTY: &[(&str, &str, &str)] = &[
+    (
+        "panel Clients that left, and panics B",
+        "http_request_panics_total",
+        "no handler of this service panics",
+    ),
+    (
+        "docs/RUNBOOK.md",
+        "http_request_panics_total",
+        "no handler of this service panics",
+    ),
+    (
+        "panel Transaction duration p95 A",
+        "db_transaction_duration_seconds",
+        "this service has no transactions: each of its statements is one",
+    ),
+    (
+        "docs/RUNBOOK.md",
+        "db_transaction_duration_seconds",
+        "this service has no transactions: each of its statements is one",
+    ),
+    (
+        "panel Opening a connection A",
+        "db_connection_open_seconds",
+        "all connections to a file are opened before the first scrape",
+    ),
+    (
+        "annotation Restarts",
+        "process_start_time_seconds",
+        "the server is not restarted",
+    ),
+];
+
+/// How long until all of it has answered: a round of trouble takes ten seconds, a rate two scrapes, a rule one more.
+const BOUND: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_expression_answers_from_classic_and_from_native_histograms() {
+    let test = "every_expression_answers_from_classic_and_from_native_histograms";
+    let Some(binary) = tools::prometheus(test) else {
+        return;
+    };
+    let server = Server::start_with(FRAIL);
+    let mut trouble = Trouble::start(&server).await;
+    let (classic, native) = tokio::join!(
+        unanswered(&binary, &server, Form::Classic),
+        unanswered(&binary, &server, Form::Native),
+    );
+    assert!(trouble.lasts(), "the load ended before its time");
+    let unanswered = [classic, native].concat();
+    assert!(
+        unanswered.is_empty(),
+        "without an answer:\n\n{}",
+        unanswered.join("\n\n")
+    );
+}
+
+/// What a Prometheus of this form with the deployed rules has no answer to once the time is up.
+async fn unanswered(binary: &Path, server: &Server, form: Form) -> Vec<String> {
+    let prometheus = start(binary, server, form).await;
+    let deadline = Instant::now() + BOUND;
+    let mut questions = questions();
+    assert!(questions.len() > 250, "only {} questions", questions.len());
+    loop {
+        let (mut open, mut reasons) = (Vec::new(), Vec::new());
+        for question in questions {
+            if let Err(reason) = question.put_to(&prometheus).await {
+                reasons.push(format!("{form:?}: {}: {reason}", question.place));
+                open.push(question);
+            }
+        }
+        if open.is_empty() || Instant::now() > deadline {
+            form.is_kept_by(&prometheus, LATENCY).await;
+            return reasons;
+        }
+        questions = open;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn start(binary: &Path, server: &Server, form: Form) -> Prometheus {
+    let flag = form.flag(&["exemplar-storage"]).expect("a feature");
+    let rules =
+        ["rules.yml", "alerts.yml"].map(|name| read(&deploy().join("prometheus").join(name)));
+    let setup = Setup {
+        jobs: &job("actix-vitals", &[server.authority()]),
+        rules: &rules,
+        flags: &[&flag],
+        ..Setup::default()
+    };
+    Prometheus::start_set_up(binary, &setup).await
+}
+
+/// What is asked, and where it stands.
+#[derive(Debug)]
+struct Question {
+    place: String,
+    text: String,
+    answer: Answer,
+}
+
+/// What counts as an answer.
+#[derive(Debug)]
+enum Answer {
+    /// Numbers.
+    Data,
+    /// None, for this reason: it evaluates, and nothing comes of it.
+    Nothing(&'static str),
+    /// Either: an alert has no data until it fires.
+    Any,
+    /// Exemplars of what the expression selects.
+    Exemplars,
+    /// Values of this label.
+    Values(String),
+    /// That this rule was evaluated without an error.
+    Health,
+}
+
+impl Question {
+    fn new(place: impl Into<String>, text: impl Into<String>, answer: Answer) -> Self {
+        Self {
+            place: place.into(),
+            text: text.into(),
+            answer,
+        }
+    }
+
+    /// Whether it is answered; otherwise the reason, with the question.
+    async fn put_to(&self, prometheus: &Prometheus) -> Result<(), String> {
+        let answered = self.is_answered(prometheus).await;
+        answered.map_err(|reason| format!("{reason}\n{}", self.text))
+    }
+
+    async fn is_answered(&self, prometheus: &Prometheus) -> Result<(), String> {
+        let text = self.text.as_str();
+        match &self.answer {
+            Answer::Data => answers(prometheus, text).await,
+            Answer::Any => prometheus.query(text).await.map(drop),
+            Answer::Nothing(reason) => match prometheus.query(text).await?.as_slice() {
+                [] => Ok(()),
+                some => Err(format!("it answers, though {reason}: {some:?}")),
+            },
+            Answer::Exemplars => exemplars(prometheus, text).await.map(drop),
+            Answer::Values(label) => {
+                let path = format!("/api/v1/label/{label}/values");
+                let values = prometheus.ask(&path, &[("match[]", text)]).await?;
+                some(&values).map(drop)
+            }
+            Answer::Health => is_healthy(prometheus, text).await,
+        }
+    }
+}
+
+/// The elements of an array that has some.
+fn some(array: &Value) -> Result<&[Value], String> {
+    match array.as_array().map(Vec::as_slice) {
+        Some([]) | None => Err("there are none".to_owned()),
+        Some(elements) => Ok(elements),
+    }
+}
+
+/// That the rule of this name was evaluated, and without an error.
+async fn is_healthy(prometheus: &Prometheus, name: &str) -> Result<(), String> {
+    let data = prometheus.ask("/api/v1/rules", &[]).await?;
+    for group in some(&data["groups"])? {
+        for rule in some(&group["rules"])?
+            .iter()
+            .filter(|rule| rule["name"] == name)
+        {
+            if rule["health"] != "ok" {
+                return Err(rule.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Data, unless there is a reason for there to be none.
+fn expected(place: &str, expression: &str) -> Answer {
+    let empty = EMPTY
+        .iter()
+        .find(|(empty, family, _)| *empty == place && expression.contains(family));
+    empty.map_or(Answer::Data, |(.., reason)| Answer::Nothing(reason))
+}
+
+fn questions() -> Vec<Question> {
+    let mut questions = Vec::new();
+    for (place, expression) in deployed_expressions() {
+        let answer = match place.strip_prefix("prometheus/alerts.yml: ") {
+            Some(alert) => {
+                questions.push(Question::new(place.as_str(), alert, Answer::Health));
+                Answer::Any
+            }
+            None => expected(&place, &expression),
+        };
+        questions.push(Question::new(place, expression, answer));
+    }
+    for name in recorded() {
+        questions.push(Question::new("rules.yml", name.as_str(), Answer::Health));
+        questions.push(Question::new("rules.yml", name, Answer::Data));
+    }
+    for (place, expression) in documented_expressions() {
+        let answer = expected(&place, &expression);
+        questions.push(Question::new(place, expression, answer));
+    }
+    let dashboard = dashboard();
+    for panel in panels(&dashboard) {
+        for (expression, target) in targets(panel) {
+            let place = place(panel, target);
+            let has_data = matches!(expected(&place, expression), Answer::Data);
+            if has_data && target["exemplar"] == true {
+                questions.push(Question::new(place, filled(expression), Answer::Exemplars));
+            }
+        }
+    }
+    for variable in dashboard["templating"]["list"]
+        .as_array()
+        .expect("variables")
+    {
+        if let Some(query) = variable["definition"].as_str() {
+            let (selector, label) = label_values(query);
+            questions.push(Question::new(
+                query,
+                filled(selector),
+                Answer::Values(label.to_owned()),
+            ));
+        }
+    }
+    questions
+}

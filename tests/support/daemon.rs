@@ -1,0 +1,131 @@
+//! A server of the Prometheus project, started for one test: in a directory of its own, on a port that was free, ready once
+//! it says so; gone with all its data when dropped.
+//!
+//! Which program it is, how it is told what to do, and what it is asked, is for its own module to say.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, RequestBuilder};
+use tempfile::TempDir;
+
+/// How long it may take until it is ready.
+const START_BOUND: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    name: &'static str,
+    child: Child,
+    authority: String,
+    directory: TempDir,
+    client: Client,
+}
+
+impl Daemon {
+    /// Starts the command that is made for a directory of its own and the address to listen on.
+    ///
+    /// It cannot choose a free port itself, so one is found for it; where another process snatches the port in between,
+    /// the next one is tried.
+    pub(crate) async fn start(
+        name: &'static str,
+        command: impl Fn(&Path, &str) -> Command,
+    ) -> Self {
+        for _ in 0..5 {
+            if let Some(daemon) = Self::try_start(name, &command).await {
+                return daemon;
+            }
+        }
+        panic!("{name} found no port in five tries");
+    }
+
+    async fn try_start(
+        name: &'static str,
+        command: impl Fn(&Path, &str) -> Command,
+    ) -> Option<Self> {
+        let directory = TempDir::new().expect("a temporary directory");
+        let log =
+            std::fs::File::create(directory.path().join("log")).expect("the log can be written");
+        let authority = free_address();
+        let child = command(directory.path(), &authority)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let mut daemon = Self {
+            name,
+            child,
+            authority,
+            directory,
+            client: Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(10))
+                .build()
+                .expect("an HTTP client"),
+        };
+        daemon.becomes_ready().await.then_some(daemon)
+    }
+
+    /// Waits until it is ready; `false` when it ended instead, as it does where its port is taken.
+    async fn becomes_ready(&mut self) -> bool {
+        let deadline = Instant::now() + START_BOUND;
+        loop {
+            if self
+                .child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some()
+            {
+                println!("{} ended at once:\n{}", self.name, self.log());
+                return false;
+            }
+            if let Ok(answer) = self.get("/-/ready").send().await
+                && answer.status().is_success()
+            {
+                return true;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} is not ready:\n{}",
+                self.name,
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// A `GET` of a path, to be completed and sent.
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("http://{}{path}", self.authority))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail only where it is gone already, which is what is wanted.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            println!("--- log of {}\n{}---", self.name, self.log());
+        }
+    }
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound address").to_string()
+}
