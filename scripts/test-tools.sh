@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares the foreign tools that `make test` uses: Prometheus with promtool, PostgreSQL, Alertmanager's amtool,
+# Prepares the foreign tools that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
 # systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages that drive it, and a Python environment
 # with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
 set -u
@@ -33,7 +33,7 @@ need() {
 }
 
 need prometheus prometheus promtool
-need prometheus-alertmanager amtool
+need prometheus-alertmanager prometheus-alertmanager amtool
 need systemd systemd-analyze
 need strace strace
 need valgrind valgrind

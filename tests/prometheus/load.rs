@@ -1,17 +1,14 @@
 //! Load on a server: the ordinary kind, and all that can go wrong on top of it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::intruder::{Intruder, TORMENTED};
 use crate::server::Server;
 
 /// Every request belongs to a sampled trace.
@@ -26,13 +23,6 @@ pub(crate) const FRAIL: &[&str] = &[
     "--n-plus-one=1",
     "--log=off",
 ];
-
-/// How long nobody else can write: longer than SQLite lets a writer wait, which is five seconds.
-const LOCKED: Duration = Duration::from_secs(6);
-
-/// How long the table is away, and how long all is well in between.
-const AWAY: Duration = Duration::from_millis(300);
-const WELL: Duration = Duration::from_secs(2);
 
 /// Creates, reads, lists, replaces and deletes without end, with a refused request in every round.
 pub(crate) async fn keep_busy(url: String) {
@@ -82,14 +72,27 @@ fn item() -> Value {
     json!({"name": "Ada", "email": "ada@example.com", "message": "hello"})
 }
 
+/// Creates items without end, at most a few a second.
+pub(crate) async fn create_now_and_then(url: String) {
+    let client = client(Duration::from_secs(30));
+    let send = async || {
+        client
+            .post(format!("{url}/data"))
+            .json(&item())
+            .send()
+            .await
+    };
+    while send().await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// All that can go wrong with a [`FRAIL`] server, again and again, until dropped: a database that is locked or has lost its
 /// table, clients that leave, more label sets than there is room for. A stream is open meanwhile.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     clients: JoinSet<()>,
-    /// Dropped to end the thread.
-    stop: Option<mpsc::Sender<()>>,
-    database: Option<JoinHandle<()>>,
+    intruder: Intruder,
 }
 
 impl Trouble {
@@ -105,37 +108,15 @@ impl Trouble {
         clients.spawn(leave_early(Arc::clone(&url)));
         clients.spawn(try_every_method(Arc::clone(&url)));
         clients.spawn(listen(url));
-        let (stop, stopped) = mpsc::channel();
-        let file = server.database().display().to_string();
         Self {
             clients,
-            stop: Some(stop),
-            database: Some(std::thread::spawn(move || torment(&file, &stopped))),
+            intruder: Intruder::start(server, TORMENTED),
         }
     }
 
     /// Whether all of it is still going on.
     pub(crate) fn lasts(&mut self) -> bool {
-        self.clients.try_join_next().is_none()
-            && self
-                .database
-                .as_ref()
-                .is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-impl Drop for Trouble {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        // What it says of its end is of interest only where the test has not failed already.
-        if self
-            .database
-            .take()
-            .map(JoinHandle::join)
-            .is_some_and(|end| end.is_err())
-        {
-            println!("the thread that torments the database panicked");
-        }
+        self.clients.try_join_next().is_none() && self.intruder.lasts()
     }
 }
 
@@ -184,27 +165,4 @@ async fn listen(url: Arc<str>) {
         .await
         .expect("a stream");
     while let Ok(Some(_)) = stream.chunk().await {}
-}
-
-/// Locks the database for longer than a writer waits; then lets its table be away for a moment.
-fn torment(file: &str, stopped: &mpsc::Receiver<()>) {
-    let mut connection = SqliteConnection::establish(file).expect("the database can be opened");
-    let mut run = |sql: &str| connection.batch_execute(sql).expect("it is carried out");
-    // Nothing is ever sent: the channel is either open or not.
-    let goes_on_after = |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
-    run("PRAGMA busy_timeout = 60000");
-    loop {
-        run("BEGIN IMMEDIATE");
-        let goes_on = goes_on_after(LOCKED);
-        run("COMMIT");
-        if !goes_on || !goes_on_after(WELL) {
-            return;
-        }
-        run("ALTER TABLE items RENAME TO elsewhere");
-        let goes_on = goes_on_after(AWAY);
-        run("ALTER TABLE elsewhere RENAME TO items");
-        if !goes_on || !goes_on_after(WELL) {
-            return;
-        }
-    }
 }

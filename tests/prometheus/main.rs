@@ -10,8 +10,9 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "../support/alertmanager.rs"]
+mod alertmanager;
 #[path = "../support/daemon.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
 mod daemon;
 #[path = "../support/deployment.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -34,8 +35,11 @@ mod tools;
 #[path = "../support/wait.rs"]
 mod wait;
 
+mod alerts;
 mod deployed;
+mod intruder;
 mod load;
+mod receiver;
 
 use std::collections::BTreeSet;
 use std::path::Path;
