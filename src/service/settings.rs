@@ -224,6 +224,9 @@ pub struct MetricsSettings {
 impl MetricsSettings {
     /// The monitoring that these settings ask for, to be built.
     pub fn to_builder(&self) -> vitals::Builder {
+        let ops = OpsSettings::new()
+            .service(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .documentation("docs");
         let builder = Vitals::builder()
             .naming(self.naming)
             .max_series(self.max_series)
@@ -231,7 +234,7 @@ impl MetricsSettings {
             .exclude(&self.exclude)
             .n_plus_one(self.n_plus_one)
             .server_timing(self.server_timing)
-            .ops(OpsSettings::new().service(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")));
+            .ops(ops);
         match &self.latency_buckets {
             Some(buckets) => builder.latency_buckets(buckets.as_slice()),
             None => builder,

@@ -133,10 +133,17 @@ impl OpsSettings {
     #[cfg(feature = "dashboard")]
     #[must_use]
     pub fn service(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
-        self.page = DashboardSettings {
-            name: name.into(),
-            version: version.into(),
-        };
+        self.page.name = name.into();
+        self.page.version = version.into();
+        self
+    }
+
+    /// Where the service describes its API, for the live page to link to: absolute, or relative to the page. By default
+    /// nowhere.
+    #[cfg(feature = "dashboard")]
+    #[must_use]
+    pub fn documentation(mut self, url: impl Into<String>) -> Self {
+        self.page.documentation = Some(url.into());
         self
     }
 }

@@ -15,6 +15,7 @@ mod credentials;
 #[path = "../support/daemon.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod daemon;
+mod description;
 #[path = "../support/exposition.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod exposition;

@@ -20,6 +20,7 @@ test("the page loads without an error, a failed request or a request to anyone e
   await until("two ticks", async () => (await table(page, "cpu")).length >= loaded + 2);
   assert.deepEqual(page.faults, []);
   assert.equal(await page.locator(".chart").count(), 9);
+  assert.equal(await page.locator("#documentation:visible").evaluate((link) => link.href), `${server.url}/docs`);
   assert.match(await page.textContent("#instance"), /^actix-vitals [\d.]+ on \S+, process \d+, \d+ cores?$/);
   await page.context().close();
 });
@@ -83,6 +84,7 @@ test("without any traffic the page is calm and says so", async (t) => {
     ...Array(3).fill("This service does not record them."),
   ]);
   assert.match(await page.textContent("#chart-latency .summary"), /p50: no values\./);
+  assert.equal(await page.locator("#documentation").isVisible(), false, "a service that says nothing of its documentation");
   assert.deepEqual(page.faults, []);
   await page.context().close();
 });

@@ -18,8 +18,9 @@ use utoipa::openapi::{
     ServerBuilder,
 };
 
-use self::refusals::Refusal;
+use self::refusals::{Refusal, refuse_others};
 use super::body::BodyLimits;
+use crate::vitals::ops;
 
 const DESCRIPTION: &str = "A REST service over a database that measures itself, for Prometheus and OpenMetrics.
 
@@ -60,12 +61,19 @@ pub(super) fn describe(listener: Listener, limits: BodyLimits) -> OpenApi {
             .paths
             .insert(path.to_owned(), at(item, elsewhere.as_deref()));
     }
-    let description = operations::description();
-    paths.paths.insert(description.0.to_owned(), description.1);
-    if listener != Listener::Public {
-        for (path, item) in operations::paths() {
-            paths.paths.insert(path.to_owned(), item);
-        }
+    let operations = match listener {
+        Listener::Public => vec![operations::description()],
+        Listener::Shared | Listener::Operators { .. } => operations::paths(),
+    };
+    for (path, item) in operations {
+        // A listener of the operators is theirs as a whole.
+        let is_guarded = elsewhere.is_some() || ops::serves(path);
+        let item = if is_guarded {
+            refuse_others(item)
+        } else {
+            item
+        };
+        paths.paths.insert(path.to_owned(), item);
     }
     OpenApiBuilder::new()
         .info(info())

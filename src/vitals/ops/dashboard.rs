@@ -59,6 +59,8 @@ pub(super) struct DashboardSettings {
     pub(super) name: String,
     /// The service's version; empty where it is not known.
     pub(super) version: String,
+    /// Where its API is described, if it is.
+    pub(super) documentation: Option<String>,
 }
 
 impl Default for DashboardSettings {
@@ -68,6 +70,7 @@ impl Default for DashboardSettings {
         Self {
             name: name.to_string_lossy().into_owned(),
             version: String::new(),
+            documentation: None,
         }
     }
 }
@@ -197,6 +200,7 @@ fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> 
         id: format!("{pid}-{}", now.as_nanos()),
         name: settings.name,
         version: settings.version,
+        documentation: settings.documentation,
         host: if host.is_empty() { "this host" } else { host }.to_owned(),
         pid,
         cores: thread::available_parallelism().map_or(1, usize::from),

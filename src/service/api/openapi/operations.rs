@@ -30,7 +30,7 @@ pub(super) fn description() -> (&'static str, PathItem) {
     ("/openapi.json", PathItem::new(HttpMethod::Get, read))
 }
 
-/// Each other path with its methods.
+/// Each path with its methods.
 pub(super) fn paths() -> Vec<(&'static str, PathItem)> {
     let get = |read: OperationBuilder| PathItem::new(HttpMethod::Get, read);
     let docs = operation("read_docs", "The page that shows this description")
@@ -49,6 +49,7 @@ pub(super) fn paths() -> Vec<(&'static str, PathItem)> {
         ResponseBuilder::new().description("They are forgotten."),
     );
     vec![
+        description(),
         ("/dashboard", get(dashboard)),
         ("/docs", get(docs)),
         (

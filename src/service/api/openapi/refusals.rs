@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use serde_json::json;
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::response::Response;
-use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, PathItem, Ref, ResponseBuilder};
 
 use super::schemas;
 use crate::service::api::body::{self, BodyLimits};
@@ -22,10 +22,12 @@ pub(super) enum Refusal {
     Invalid,
     Failed,
     Unavailable,
+    NotOperator,
+    ForeignOrigin,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Malformed,
         Self::NoItem,
         Self::TooSlow,
@@ -34,6 +36,8 @@ impl Refusal {
         Self::Invalid,
         Self::Failed,
         Self::Unavailable,
+        Self::NotOperator,
+        Self::ForeignOrigin,
     ];
 
     /// Those of a request that has a body.
@@ -47,6 +51,9 @@ impl Refusal {
     /// Those of a request that asks the database.
     pub(super) const OF_DATABASE: [Self; 2] = [Self::Failed, Self::Unavailable];
 
+    /// Those of a request to the operators' endpoints.
+    pub(super) const OF_OPERATORS: [Self; 2] = [Self::NotOperator, Self::ForeignOrigin];
+
     /// The name of its response.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -58,6 +65,8 @@ impl Refusal {
             Self::Invalid => "Invalid",
             Self::Failed => "Failed",
             Self::Unavailable => "Unavailable",
+            Self::NotOperator => "NotOperator",
+            Self::ForeignOrigin => "ForeignOrigin",
         }
     }
 
@@ -75,6 +84,10 @@ impl Refusal {
             }
             Self::Failed => "The request could not be carried out, through a fault of the service.",
             Self::Unavailable => "It cannot be carried out at the moment. Try again later.",
+            Self::NotOperator => {
+                "Operators have to say who they are here, and the request did not, or not truly."
+            }
+            Self::ForeignOrigin => "A page of another origin sent the request.",
         }
     }
 
@@ -92,6 +105,15 @@ impl Refusal {
             )]),
             Self::Failed => problem::failed(),
             Self::Unavailable => problem::busy(),
+            // The gate's words, to which a test of the access holds these.
+            Self::NotOperator => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "The operators' endpoints are open to operators only.",
+            ),
+            Self::ForeignOrigin => Problem::new(
+                StatusCode::FORBIDDEN,
+                "The operators' endpoints are not for pages of other origins.",
+            ),
         }
     }
 
@@ -109,6 +131,7 @@ impl Refusal {
             .content(CONTENT_TYPE, content.build());
         match self {
             Self::Unavailable => response.header("Retry-After", retry_after().build()),
+            Self::NotOperator => response.header("WWW-Authenticate", challenge().build()),
             _ => response,
         }
         .build()
@@ -124,6 +147,8 @@ impl Refusal {
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotOperator => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
         }
     }
 }
@@ -139,6 +164,26 @@ pub(super) fn refuse(
             Ref::from_response_name(refusal.name()),
         )
     })
+}
+
+/// Adds what the gate before the operators' endpoints may answer to all operations of a path.
+pub(super) fn refuse_others(mut item: PathItem) -> PathItem {
+    let operations = [&mut item.get, &mut item.post].into_iter().flatten();
+    for operation in operations {
+        for refusal in Refusal::OF_OPERATORS {
+            operation.responses.responses.insert(
+                refusal.status().as_str().to_owned(),
+                Ref::from_response_name(refusal.name()).into(),
+            );
+        }
+    }
+    item
+}
+
+fn challenge() -> HeaderBuilder {
+    HeaderBuilder::new()
+        .schema(Some(schemas::string()))
+        .description(Some("How to say who one is: `Basic` or `Bearer`."))
 }
 
 fn retry_after() -> HeaderBuilder {

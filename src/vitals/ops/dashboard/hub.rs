@@ -29,6 +29,7 @@ pub(super) struct Identity {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) version: String,
+    pub(super) documentation: Option<String>,
     pub(super) host: String,
     pub(super) pid: u32,
     pub(super) cores: usize,

@@ -113,8 +113,10 @@ function meet(answer) {
   instance = answer.instance;
   names = answer.routes;
   if (answer.details !== undefined) details = answer.details;
-  const { name, version, host, pid, cores } = instance;
+  const { name, version, documentation, host, pid, cores } = instance;
   $("instance").textContent = `${name} ${version} on ${host}, process ${pid}, ${cores} ${cores === 1 ? "core" : "cores"}`;
+  $("documentation").hidden = !documentation;
+  if (documentation) $("documentation").href = documentation;
 }
 
 const events = {

@@ -6,6 +6,7 @@ const START: u64 = 1_700_000_000;
 
 fn hub() -> Hub {
     let identity = Identity {
+        documentation: None,
         id: "1-2".to_owned(),
         name: "shop".to_owned(),
         version: "1.2.3".to_owned(),
