@@ -61,6 +61,19 @@ test("the policy forbids what the page does not need, and the parts are known ag
   }
 });
 
+test("an axis is told in the unit of its top, in steps that are round", async () => {
+  const page = await open(browser, `${server.url}/dashboard`);
+  const labels = (unit, max) =>
+    page.evaluate(async ([unit, max]) => (await import("/dashboard/format.js"))[unit].axis(max, 3).ticks.map(([, label]) => label), [unit, max]);
+  assert.deepEqual(await labels("seconds", 0.0004), ["0", "200\u202fµs", "400\u202fµs"]);
+  assert.deepEqual(await labels("seconds", 0.00093), ["0", "0.5\u202fms", "1.0\u202fms"]);
+  assert.deepEqual(await labels("seconds", 1.2), ["0", "0.5\u202fs", "1.0\u202fs"]);
+  assert.deepEqual(await labels("bytes", 1023 * 2 ** 20), ["0", "0.5\u202fGiB", "1.0\u202fGiB"]);
+  assert.deepEqual(await labels("ratio", 0.05), ["0", "2\u202f%", "4\u202f%"]);
+  assert.deepEqual(await labels("count", 1), ["0", "1"]);
+  await page.context().close();
+});
+
 test("history and stream refuse what makes no sense", async () => {
   for (const query of ["step=0", "step=4000", "since=now", "until=-1", "step=1.5"]) {
     const answer = await fetch(`${server.url}/dashboard/history?${query}`);

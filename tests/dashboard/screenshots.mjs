@@ -38,12 +38,14 @@ for (const colorScheme of ["light", "dark"]) {
 
 // A slow wave, and one rush that the pool is too small for.
 const started = Date.now();
-let sent = 0;
+let [sent, due, before] = [0, 0, 0];
 const load = setInterval(() => {
   const second = (Date.now() - started) / 1000;
   const wave = 45 + 20 * Math.sin(second / 30);
   const rush = second > 190 && second < 205 ? 220 : 0;
-  for (let i = 0; i < (wave + rush) * 0.07; i++) once(sent++).catch(() => {});
+  due += (wave + rush) * (second - before);
+  before = second;
+  while (sent < due) once(sent++).catch(() => {});
 }, 70);
 await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
 

@@ -49,6 +49,8 @@ class Unit {
     const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     // Ending on a half step wastes less room, and is still calm while the values move.
     const top = (Math.ceil((max / factor / step) * 2 - 1e-6) / 2) * step;
+    // Rounding up may lead into the next unit: 1 ms, and not 1,000 µs.
+    if (this.scale(top * factor)[0] !== factor) return this.axis(top * factor, count);
     const ticks = [];
     for (let i = 0; step * i <= top * 1.001; i++) {
       const label = step * i >= 1000 ? grouped.format(step * i) : (step * i).toFixed(decimals);
