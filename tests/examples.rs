@@ -6,11 +6,8 @@
     reason = "a test may panic; counts are whole numbers, which floats hold exactly"
 )]
 
-#[path = "support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "support/wait.rs"]
-mod wait;
+#[path = "support/all.rs"]
+mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -20,6 +17,8 @@ use std::time::Duration;
 
 use exposition::Exposition;
 use reqwest::{Client, Response};
+
+use support::{exposition, wait};
 
 const EXAMPLES: [&str; 4] = ["adopt", "custom_metrics", "two_listeners", "streaming"];
 

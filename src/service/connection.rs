@@ -98,6 +98,10 @@ where
 {
     let address = socket.local_addr()?;
     let limits = reception.limits;
+    // What an application knows of its listener. Actix' own servers alone can say that one is encrypted, and its tests, by
+    // this way, which is public for theirs: requests are told apart by it.
+    let is_secure = !reception.handshake.is_plain();
+    let config = AppConfig::__priv_test_new(is_secure, address.to_string(), address);
     let places = Places::new(limits.max_connections, limits.max_connections_per_address);
     server
         .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
@@ -105,10 +109,12 @@ where
             let reception = reception.clone();
             let places = places.clone();
             let app = app.clone();
+            let config = config.clone();
             fn_factory(move || {
+                let config = config.clone();
                 let app = app().into_factory();
                 let app = app.map_err(|error| error.into().error_response());
-                let app = Watch::new(map_config(app, |()| AppConfig::default()));
+                let app = Watch::new(map_config(app, move |()| config.clone()));
                 let on_connect = reception.on_connect.clone();
                 let drain = reception.drain.clone();
                 let http = HttpService::build()

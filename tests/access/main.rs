@@ -12,28 +12,15 @@
 mod authority;
 mod clients;
 mod credentials;
-#[path = "../support/daemon.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod daemon;
 mod description;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
 mod flood;
 mod headers;
 mod operators;
 mod origin;
-#[path = "../support/prometheus.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod prometheus;
 mod reload;
 mod scrape;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
+#[path = "../support/all.rs"]
+mod support;
 mod tls;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
+
+use support::{exposition, prometheus, server, tools, wait};

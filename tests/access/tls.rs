@@ -97,6 +97,32 @@ async fn the_public_listener_is_encrypted_by_flags() {
 }
 
 #[tokio::test]
+async fn by_the_names_of_opentelemetry_the_scheme_is_that_of_the_listener() {
+    let place = Place::new();
+    let [cert, key] = ["cert.pem", "key.pem"].map(|it| place.path(it).display().to_string());
+    let flags = ["--naming", "otel", "--tls-cert", &cert, "--tls-key", &key];
+    let server = Server::start_with(&flags);
+    let client = place.trusting().build().unwrap();
+    for path in ["/data", "/nowhere"] {
+        client.get(server.url(path)).send().await.unwrap();
+    }
+    let answer = Answer::of(client.get(server.url("/metrics"))).await;
+    let scrape = crate::exposition::Exposition::parse(&answer.text).unwrap();
+    for name in [
+        "http_requests_total",
+        "http_server_request_duration_seconds_count",
+        "http_server_response_body_size_bytes_count",
+        "http_server_active_requests",
+    ] {
+        let series = scrape.series(name);
+        assert!(!series.is_empty(), "{name}");
+        for (labels, _) in series {
+            assert_eq!(labels["url_scheme"], "https", "{name}{labels:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_encrypted_large_answer_arrives_whole() {
     let operators = Operators::start(&tls(&[]));
     let answer = Answer::of(operators.request("/metrics")).await;

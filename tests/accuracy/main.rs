@@ -10,17 +10,8 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/daemon.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod daemon;
-#[path = "../support/prometheus.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod prometheus;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
@@ -34,6 +25,8 @@ use actix_web::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use prometheus::Prometheus;
+
+use support::{prometheus, tools, wait};
 
 const SAMPLES: usize = 200_000;
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];

@@ -10,22 +10,12 @@
     reason = "a test may panic and print; the suite runs once on each database"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres_server;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-
 mod postgres;
 mod problem;
 mod settings;
 mod snapshot;
 mod sqlite;
+#[path = "../support/all.rs"]
+mod support;
+
+use support::{postgres as postgres_server, server, tools};

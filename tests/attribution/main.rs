@@ -9,20 +9,12 @@
     reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
 )]
 
+#[path = "../support/all.rs"]
+mod support;
+
+use support::{exposition, postgres, server, tools};
 #[macro_use]
 mod app;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
 
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -12,22 +12,8 @@
 )]
 
 mod durability;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/strace.rs"]
-mod strace;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/writers.rs"]
-mod writers;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -42,6 +28,8 @@ use tempfile::TempDir;
 use postgres::Cluster;
 use server::Server;
 use writers::{Books, Writers};
+
+use support::{postgres, server, strace, tools, writers};
 
 const WRITERS: u64 = 8;
 

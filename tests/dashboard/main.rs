@@ -10,12 +10,13 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::path::Path;
 use std::process::Command;
+
+use support::tools;
 
 fn run(theme: &str) {
     let test = format!("the browser test of {theme}");

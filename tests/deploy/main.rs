@@ -10,15 +10,10 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/deployment.rs"]
-mod deployment;
-#[path = "../support/promql.rs"]
-mod promql;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-
 mod promised;
+mod reading;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +24,8 @@ use deployment::{
 use promised::{Kind, PROMISED, TARGET_LABELS, promise_of};
 use serde_json::Value;
 use yaml_rust2::Yaml;
+
+use support::{deployment, promql, tools};
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
 

@@ -10,18 +10,8 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +21,8 @@ use serde_json::Value;
 use exposition::Exposition;
 use postgres::Cluster;
 use server::Server;
+
+use support::{exposition, postgres, server, tools};
 
 /// Examples for each operation and phase; `VITALS_DESCRIPTION_EXAMPLES` asks for more.
 const EXAMPLES: &str = "10";

@@ -12,27 +12,16 @@
 
 mod descriptors;
 mod disk;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
 mod file;
 mod log;
 mod port;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/strace.rs"]
-mod strace;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
-#[path = "../support/writers.rs"]
-mod writers;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::path::Path;
 use std::process::{Command, Output};
+
+use support::{exposition, server, strace, tools, wait, writers};
 
 /// Sets a soft limit (`--fsize=4096:`) of a running process.
 fn limit(prlimit: &Path, pid: u32, limit: &str) {

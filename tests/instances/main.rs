@@ -8,26 +8,8 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/daemon.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod daemon;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres;
-#[path = "../support/prometheus.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod prometheus;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -38,6 +20,8 @@ use serde_json::json;
 use postgres::Cluster;
 use prometheus::Prometheus;
 use server::{Data as _, Server};
+
+use support::{postgres, prometheus, server, tools, wait};
 
 /// How long the clients send.
 const LOAD: Duration = Duration::from_secs(30);

@@ -17,24 +17,17 @@
     reason = "counts are whole, small and not negative"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
 mod guarded;
 mod http_2;
 mod kinds;
 mod mutants;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
 mod slow;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::time::Duration;
+
+use support::{exposition, server, tools, wait};
 
 /// How much later than its deadline a connection may be gone.
 const GRACE: Duration = Duration::from_secs(2);

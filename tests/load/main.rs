@@ -9,12 +9,8 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -22,6 +18,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use server::Server;
+
+use support::server;
 
 /// Runs the load driver with these arguments to its end.
 ///

@@ -1,8 +1,6 @@
 //! After hostile traffic, and with hostile label values: foreign readers accept each format, and all three formats of one
 //! gathering carry the same values, series by series.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use actix_vitals::registry::{
@@ -12,12 +10,12 @@ use prometheus::core::Collector as Foreign;
 use prometheus::proto;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reqwest::Method;
-use serde_json::{Value, json};
 
 use crate::foreign::{Reading, Series};
-use crate::server::{Answer, Server};
-use crate::settled::settled;
+use crate::server::Server;
+use crate::support::conformance::{
+    OUR_UNITS, assert_same, foreign_readers_find_the_same, promtool_finds_no_fault,
+};
 use crate::tools;
 
 /// What a value can do to a format that does not escape it well.
@@ -179,25 +177,6 @@ fn frozen() -> (Registry, Vec<(String, Vec<f64>)>) {
     (registry, observed)
 }
 
-/// That three readings of one gathering say the same, as far as the formats go.
-fn assert_same(text: &Reading, openmetrics: &Reading, protobuf: &Reading) {
-    for (series, value) in openmetrics.samples.iter().chain(&protobuf.samples) {
-        assert_eq!(
-            openmetrics.samples.get(series),
-            protobuf.samples.get(series),
-            "OpenMetrics and protobuf differ in {series:?}, {value}"
-        );
-    }
-    assert_eq!(text.samples, openmetrics.uncreated());
-    assert_eq!(openmetrics.exemplars, protobuf.exemplars);
-    assert_eq!(openmetrics.families, protobuf.families);
-    let mut families = openmetrics.families.clone();
-    for family in families.values_mut() {
-        family.unit.clear();
-    }
-    assert_eq!(text.families, families);
-}
-
 #[test]
 fn three_formats_of_one_gathering_carry_the_same_values_series_by_series() {
     let Some(python) =
@@ -322,92 +301,8 @@ fn the_foreign_readers_refuse_what_is_broken() {
     assert!(check.is_err(), "a quote that is not escaped was accepted");
 }
 
-/// Sends these bytes over a connection of their own and reads whatever comes back until it is closed.
-fn send_raw(server: &Server, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(server.authority()).expect("a connection");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("a timeout");
-    // A server that has seen enough may answer and close before it has read all: the answer is what counts.
-    let _written = stream.write_all(bytes);
-    let mut answer = Vec::new();
-    let _cut = stream.read_to_end(&mut answer);
-    answer
-}
-
-const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// Some of everything that clients should not send, and of what they should.
-async fn hostile_traffic(server: &Server) {
-    let id = server.create("Ada").await;
-    for path in [
-        "/data",
-        &format!("/data/{id}"),
-        "/data/%22quoted%22",
-        "/data/%5Cback%5Cslash",
-        "/line%0Afeed",
-        "/%F0%9F%98%80",
-        "/%FF%FE",
-        "/a/../b",
-        "/{item_id}",
-        &format!("/{}", "long".repeat(1000)),
-    ] {
-        server.get(path).await;
-    }
-    let name = "\"\\\n\u{1f600}";
-    let body = json!({"name": name, "email": "ada@example.com"});
-    server.send(Method::POST, "/data", &body).await;
-    let brew = Method::from_bytes(b"BREW").unwrap();
-    Answer::of(server.request(brew, "/data")).await;
-    let traced = server
-        .request(Method::GET, "/data")
-        .header("traceparent", SAMPLED);
-    assert_eq!(Answer::of(traced).await.status, 200);
-
-    let long = "x".repeat(60_000);
-    let quoted = "\"\\}{=,#".repeat(100);
-    let mut answered = 0;
-    for head in [
-        b"GET /\"quotes\"{a=\"b\"} HTTP/1.1\r\n".to_vec(),
-        b"GET /back\\slash\\n HTTP/1.1\r\n".to_vec(),
-        b"GET /line\nfeed HTTP/1.1\r\n".to_vec(),
-        b"GET /carriage\rreturn HTTP/1.1\r\n".to_vec(),
-        b"GET /nul\0byte HTTP/1.1\r\n".to_vec(),
-        "GET /\u{1f600} HTTP/1.1\r\n".as_bytes().to_vec(),
-        b"GET /data/\xff\xfe\xf0\x28 HTTP/1.1\r\n".to_vec(),
-        b"GET /%ff%fe%00%0a%22%5c HTTP/1.1\r\n".to_vec(),
-        format!("GET /{long} HTTP/1.1\r\n").into_bytes(),
-        format!("GET /data?{long} HTTP/1.1\r\n").into_bytes(),
-        b"GE\"T\\ /data HTTP/1.1\r\n".to_vec(),
-        "G\u{1f600}T /data HTTP/1.1\r\n".as_bytes().to_vec(),
-        format!("{} /data HTTP/1.1\r\n", "M".repeat(500)).into_bytes(),
-        b"#EOF|~!$%&'*+-.^_` /data HTTP/1.1\r\n".to_vec(),
-        b"GET http://\"host\\/data HTTP/1.1\r\n".to_vec(),
-        b"GET /data HTTP/1.1\r\ntraceparent: 00-\xff\xfe-\"\\-01\r\n".to_vec(),
-        format!("GET /data HTTP/1.1\r\ntraceparent: {quoted}\r\naccept: {quoted}\r\n").into_bytes(),
-        b"PUT /data/\xf0\x9f HTTP/1.1\r\ncontent-length: 4\r\ncontent-type: \"\\\r\n".to_vec(),
-        b"\xff\xfe\x00\"\\\n".to_vec(),
-    ] {
-        let mut request = head;
-        request.extend_from_slice(b"host: \"a\\b\"\r\nconnection: close\r\n\r\nbody");
-        answered += usize::from(!send_raw(server, &request).is_empty());
-    }
-    assert!(answered >= 15, "only {answered} were answered");
-}
-
-async fn scrape_as(server: &Server, accept: &str) -> Vec<u8> {
-    let request = server
-        .request(Method::GET, "/metrics")
-        .header("accept", accept);
-    let response = request.send().await.expect("the server answers");
-    assert_eq!(response.status(), 200, "{accept}");
-    response.bytes().await.expect("the whole body").to_vec()
-}
-
-const TEXT: &str = "text/plain;version=0.0.4";
-const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
-const PROTOBUF: &str =
-    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+/// Where the service has its items.
+const ITEMS: &str = "/data";
 
 /// What promtool says of the names that the convention itself has chosen.
 const LINT_OF_THE_CONVENTION: &str = r#"db_client_connection_count non-histogram and non-summary metrics should not have "_count" suffix"#;
@@ -419,10 +314,7 @@ async fn after_hostile_traffic_promtool_finds_no_fault() {
     };
     let check = async |flags: &[&str]| {
         let server = Server::start_with(flags);
-        hostile_traffic(&server).await;
-        settled(&server).await;
-        let text = scrape_as(&server, TEXT).await;
-        tools::feed(&promtool, &["check", "metrics"], &text)
+        promtool_finds_no_fault(&promtool, &server, ITEMS).await
     };
     check(&[]).await.unwrap();
     let said = check(&["--naming", "otel"]).await.unwrap_err();
@@ -433,79 +325,23 @@ async fn after_hostile_traffic_promtool_finds_no_fault() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_hostile_traffic_foreign_readers_find_the_same_in_all_formats() {
     let test = "after_hostile_traffic_foreign_readers_find_the_same_in_all_formats";
-    let ours = [
-        ("http_requests", ""),
-        ("db_query_duration_seconds", "seconds"),
-    ];
-    foreign_readers_find_the_same(test, &[], ours).await;
+    let Some(python) = tools::python(test) else {
+        return;
+    };
+    let server = Server::start();
+    foreign_readers_find_the_same(&python, &server, ITEMS, OUR_UNITS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn foreign_readers_find_the_same_in_all_formats_by_the_names_of_opentelemetry() {
     let test = "foreign_readers_find_the_same_in_all_formats_by_the_names_of_opentelemetry";
+    let Some(python) = tools::python(test) else {
+        return;
+    };
+    let server = Server::start_with(&["--naming", "otel"]);
     let theirs = [
         ("http_server_request_body_size_bytes", "bytes"),
         ("db_client_operation_duration_seconds", "seconds"),
     ];
-    foreign_readers_find_the_same(test, &["--naming", "otel"], theirs).await;
-}
-
-/// Compares what each format says after hostile traffic to a server with these flags, and the units of some families.
-async fn foreign_readers_find_the_same(name: &str, flags: &[&str], units: [(&str, &str); 2]) {
-    let Some(python) = tools::python(name) else {
-        return;
-    };
-    let server = Server::start_with(flags);
-    hostile_traffic(&server).await;
-    settled(&server).await;
-    let before = Reading::of_text(&scrape_as(&server, TEXT).await);
-    let mut openmetrics =
-        Reading::of_openmetrics(&python, &scrape_as(&server, OPENMETRICS).await).unwrap();
-    let mut protobuf = Reading::of_protobuf(&python, &scrape_as(&server, PROTOBUF).await).unwrap();
-    let mut text = Reading::of_text(&scrape_as(&server, TEXT).await);
-    for other in [
-        &openmetrics.uncreated(),
-        &protobuf.uncreated(),
-        &text.samples,
-    ] {
-        assert!(before.samples.keys().eq(other.keys()), "other series");
-    }
-    for (family, unit) in units {
-        assert_eq!(openmetrics.families[family].unit, unit);
-    }
-
-    // Scrapes are requests too. What moves with them, and with time, is left out.
-    let resting = |(name, labels): &Series| {
-        let recorded = name.starts_with("http_") || name.starts_with("db_");
-        let of_scrapes = ["endpoint", "http_route"]
-            .iter()
-            .any(|label| labels.get(*label).is_some_and(|route| route == "/metrics"));
-        recorded && !of_scrapes && name != "http_server_active_requests"
-    };
-    for reading in [&mut text, &mut openmetrics, &mut protobuf] {
-        reading.samples.retain(|series, _| resting(series));
-        reading.exemplars.retain(|series, _| resting(series));
-    }
-    for (series, value) in &text.samples {
-        assert_eq!(&before.samples[series], value, "{series:?} moves");
-    }
-    assert_same(&text, &openmetrics, &protobuf);
-
-    let traces: Vec<&Value> = (openmetrics.exemplars.values())
-        .map(|exemplar| &exemplar["labels"]["trace_id"])
-        .collect();
-    assert!(traces.len() >= 2, "of the request and of its query");
-    assert!(
-        traces
-            .iter()
-            .all(|trace| SAMPLED.contains(trace.as_str().unwrap()))
-    );
-    assert!(text.samples.len() > 200, "{} samples", text.samples.len());
-    assert!(protobuf.native.len() > 20, "{}", protobuf.native.len());
-    println!(
-        "{} resting samples, {} exemplars and {} native histograms are the same",
-        text.samples.len(),
-        openmetrics.exemplars.len(),
-        protobuf.native.len()
-    );
+    foreign_readers_find_the_same(&python, &server, ITEMS, theirs).await;
 }

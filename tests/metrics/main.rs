@@ -11,26 +11,16 @@
     reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
-
 mod conformance;
 mod database;
 mod document;
-mod foreign;
 mod formats;
 mod http;
 mod naming;
 mod process;
 mod promises;
 mod reader;
-mod settled;
+#[path = "../support/all.rs"]
+mod support;
+
+use support::{exposition, foreign, server, settled, tools, wait};

@@ -11,25 +11,13 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
 #[path = "../../examples/load/ledger.rs"]
 #[allow(dead_code, reason = "the load driver uses the rest")]
 mod ledger;
 mod load;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod postgres;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
 mod start;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,6 +30,8 @@ use ledger::{Meter, Row};
 use load::{Load, Report};
 use postgres::{Cluster, Database};
 use server::Server;
+
+use support::{exposition, postgres, server, tools, wait};
 
 /// The pool timeout of every server here.
 const POOL_TIMEOUT: Duration = Duration::from_secs(1);

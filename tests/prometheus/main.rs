@@ -10,36 +10,13 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/alertmanager.rs"]
-mod alertmanager;
-#[path = "../support/daemon.rs"]
-mod daemon;
-#[path = "../support/deployment.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod deployment;
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/prometheus.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod prometheus;
-#[path = "../support/promql.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod promql;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
-#[path = "../support/tools.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod tools;
-#[path = "../support/wait.rs"]
-mod wait;
-
 mod alerts;
 mod deployed;
 mod intruder;
 mod load;
 mod receiver;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -50,6 +27,8 @@ use serde_json::{Value, json};
 
 use prometheus::Prometheus;
 use server::Server;
+
+use support::{alertmanager, deployment, prometheus, promql, server, tools, wait};
 
 /// How long a query may go without an answer: rates need two scrapes of a series that exists.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);

@@ -9,12 +9,8 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "../support/exposition.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod exposition;
-#[path = "../support/server.rs"]
-#[allow(dead_code, reason = "other tests use the rest")]
-mod server;
+#[path = "../support/all.rs"]
+mod support;
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -27,6 +23,8 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use tempfile::TempDir;
 
 use server::Server;
+
+use support::server;
 
 /// How long anything may take that is waited for.
 const BOUND: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::daemon::Daemon;
+use super::daemon::Daemon;
 
 /// A running Alertmanager; gone with all its data when dropped.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use crate::server::Data;
+use super::server::Data;
 
 /// How long PostgreSQL may take to start; generous, for a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::daemon::Daemon;
+use super::daemon::Daemon;
 
 /// A running Prometheus; gone with all its data when dropped.
 #[derive(Debug)]

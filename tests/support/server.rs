@@ -14,7 +14,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
+use super::exposition::Exposition;
 
 /// How long a start may take before the test gives up; generous, for a busy machine and an unoptimised build.
 const START_BOUND: Duration = Duration::from_secs(60);
@@ -153,15 +153,24 @@ impl Server {
         flags: &[&str],
         environment: &[(&str, String)],
     ) -> Self {
-        let mut child = command(directory.path())
+        let mut command = command(directory.path());
+        command
             .args(["--listen", "127.0.0.1:0"])
             // Where other users of the machine do not see it.
             .env("DATABASE_URL", data.url())
             .envs(environment.iter().cloned())
-            .args(flags)
-            .spawn()
-            .expect("the binary starts");
+            .args(flags);
+        Self::run(command, directory, data)
+    }
 
+    /// Starts another program, which says where it listens as ours does, on this database; its output is piped.
+    pub(crate) fn of(command: Command, data: Arc<dyn Data>) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        Self::run(command, Arc::new(directory), data)
+    }
+
+    fn run(mut command: Command, directory: Arc<TempDir>, data: Arc<dyn Data>) -> Self {
+        let mut child = command.spawn().expect("the program starts");
         let stderr = Arc::new(Mutex::new(String::new()));
         collect(
             child.stderr.take().expect("stderr is piped"),

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::tools;
+use super::tools;
 
 /// strace, attached to all threads of a process.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::exposition::{Exposition, Labels};
-use crate::tools;
+use super::exposition::{Exposition, Labels};
+use super::tools;
 
 /// A sample's name as OpenMetrics has it, and its labels, in which bounds and quantiles are written in one way.
 pub(crate) type Series = (String, Labels);

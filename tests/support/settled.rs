@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::exposition::Exposition;
-use crate::server::Server;
-use crate::wait;
+use super::exposition::Exposition;
+use super::server::Server;
+use super::wait;
 
 /// How long the server may take to settle the record of an answer that a client has received.
 const SETTLE_BOUND: Duration = Duration::from_secs(10);

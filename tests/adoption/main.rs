@@ -1,0 +1,250 @@
+//! The library tried as a new user would: a service written from nothing, outside of the project, over PostgreSQL and with
+//! two scopes, is monitored in at most ten added lines, each of which stands in the README; and its scrape passes what the
+//! service's own must pass.
+//!
+//! `unmonitored.rs` and `monitored.rs` are the service before and after. Both are built as a package of their own, by the
+//! versions of the project's lock file and where its builds are, so that little is built twice.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
+)]
+
+#[path = "../support/all.rs"]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use reqwest::Method;
+use serde_json::json;
+
+use support::conformance::{OUR_UNITS, foreign_readers_find_the_same, promtool_finds_no_fault};
+use support::postgres::{Cluster, PASSWORD};
+use support::server::{Data as _, Server};
+use support::settled::settled;
+use support::tools;
+
+/// What adopting may take.
+const MOST_LINES: usize = 10;
+
+const MANIFEST: &str = include_str!("manifest.toml");
+const UNMONITORED: &str = include_str!("unmonitored.rs");
+const MONITORED: &str = include_str!("monitored.rs");
+const README: &str = include_str!("../../README.md");
+
+/// The line that a manifest needs, as the README has it.
+const DEPENDENCY: &str = r#"actix-vitals = "0.1""#;
+
+/// The same, of what stands here.
+const DEPENDENCY_HERE: &str = concat!(
+    "actix-vitals = { path = \"",
+    env!("CARGO_MANIFEST_DIR"),
+    "\" }"
+);
+
+/// What a build of the project has, so that its dependencies are built once for both.
+const PROFILE: &str = "
+[profile.dev]
+debug = \"line-tables-only\"
+
+[profile.dev.package.\"*\"]
+debug = false
+";
+
+/// Where the orders are.
+const ORDERS: &str = "/shop/orders";
+
+/// The lines of `after` that are not in `before`, in a shortest way from one to the other.
+fn added<'a>(before: &str, after: &'a str) -> Vec<&'a str> {
+    let before: Vec<&str> = before.lines().collect();
+    let after: Vec<&str> = after.lines().collect();
+    // How many lines the rest of both have in common, from each pair of places on.
+    let mut common = vec![vec![0_usize; after.len() + 1]; before.len() + 1];
+    for (i, old) in before.iter().enumerate().rev() {
+        for (j, new) in after.iter().enumerate().rev() {
+            common[i][j] = if old == new {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
+        }
+    }
+    let mut found = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while j < after.len() {
+        if i < before.len() && before[i] == after[j] {
+            (i, j) = (i + 1, j + 1);
+        } else if i < before.len() && common[i + 1][j] >= common[i][j + 1] {
+            i += 1;
+        } else {
+            found.push(after[j]);
+            j += 1;
+        }
+    }
+    found
+}
+
+/// The package of the shop, made and built once: the program that is monitored, and the one that is not.
+fn shop() -> [PathBuf; 2] {
+    static BUILT: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
+}
+
+fn build() -> [PathBuf; 2] {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adoption");
+    let mut manifest = format!("{MANIFEST}{DEPENDENCY_HERE}\n");
+    // Where OpenSSL's headers are missing, the tests were built with a copy of it.
+    if cfg!(feature = "vendored-openssl") {
+        manifest.push_str("openssl-sys = { version = \"0.9\", features = [\"vendored\"] }\n");
+    }
+    manifest.push_str(PROFILE);
+    write(&package.join("Cargo.toml"), &manifest);
+    write(&package.join("src/bin/monitored.rs"), MONITORED);
+    write(&package.join("src/bin/unmonitored.rs"), UNMONITORED);
+    // The versions that were tried here. What the shop does not need of them, cargo takes out.
+    let lock = fs::read_to_string(here.join("Cargo.lock")).expect("a lock file");
+    fs::write(package.join("Cargo.lock"), lock).expect("a lock file can be written");
+
+    let own = std::env::current_exe().expect("a path");
+    // Two above `deps`, where this test is.
+    let target = own.ancestors().nth(3).expect("a target directory");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--offline", "--target-dir"])
+        .arg(target)
+        .current_dir(&package)
+        .output()
+        .expect("cargo starts");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "the shop is not built:\n{said}");
+    ["monitored", "unmonitored"].map(|name| target.join("debug").join(name))
+}
+
+/// Leaves a file alone that is what it is to be, so that it does not look new.
+fn write(path: &Path, text: &str) {
+    if fs::read_to_string(path).is_ok_and(|found| found == text) {
+        return;
+    }
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a directory can be made");
+    fs::write(path, text).expect("a file can be written");
+}
+
+/// Starts one of the programs on a database of its own.
+fn start(program: &Path, cluster: &Arc<Cluster>) -> Server {
+    let database = cluster.database();
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("DATABASE_URL", database.url())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Server::of(command, database)
+}
+
+async fn order(server: &Server, name: &str) -> i64 {
+    let body = json!({"name": name, "email": "ada@example.com"});
+    let answer = server.send(Method::POST, ORDERS, &body).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    answer.json()["id"].as_i64().expect("an integer id")
+}
+
+#[test]
+fn a_service_is_monitored_in_ten_lines_that_stand_in_the_readme() {
+    let mut lines = added(UNMONITORED, MONITORED);
+    lines.push(DEPENDENCY);
+    let readme: Vec<&str> = README.lines().map(str::trim).collect();
+    for line in &lines {
+        assert!(readme.contains(&line.trim()), "not in the README: {line}");
+    }
+    println!("{} lines:\n{}", lines.len(), lines.join("\n"));
+    assert!(lines.len() <= MOST_LINES, "{} lines", lines.len());
+}
+
+#[test]
+fn the_lines_that_were_added_are_counted() {
+    assert_eq!(added("a\nb\nc", "a\nx\nc\ny"), ["x", "y"]);
+    assert_eq!(added("a\nb", "b"), [""; 0]);
+    assert_eq!(added("", "a"), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_written_from_nothing_tells_what_it_does() {
+    let test = "a_service_written_from_nothing_tells_what_it_does";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let [monitored, unmonitored] = shop();
+    let cluster = Cluster::shared(&programs);
+    let bare = start(&unmonitored, &cluster);
+    order(&bare, "Ada").await;
+    assert_eq!(bare.get("/metrics").await.status, 404);
+
+    let server = start(&monitored, &cluster);
+    for _ in 0..3 {
+        let id = order(&server, "Ada").await;
+        assert_eq!(server.get(&format!("{ORDERS}/{id}")).await.status, 200);
+        let deleted = server.delete(&format!("/office/orders/{id}")).await;
+        assert_eq!(deleted.status, 204);
+        assert_eq!(server.get(&format!("{ORDERS}/{id}")).await.status, 404);
+    }
+    let scrape = settled(&server).await;
+    for (method, endpoint, status) in [
+        ("POST", "/shop/orders", "201"),
+        ("GET", "/shop/orders/{id}", "200"),
+        ("GET", "/shop/orders/{id}", "404"),
+        ("DELETE", "/office/orders/{id}", "204"),
+    ] {
+        let labels = [
+            ("method", method),
+            ("endpoint", endpoint),
+            ("http_status", status),
+        ];
+        assert_eq!(
+            scrape.value("http_requests_total", &labels),
+            3.0,
+            "{labels:?}"
+        );
+    }
+    for (operation, count) in [("insert", 3.0), ("select", 6.0), ("delete", 3.0)] {
+        let queries = scrape.value("db_queries_total", &[("operation", operation)]);
+        assert_eq!(queries, count, "{operation}");
+    }
+    let of_reads = [("method", "GET"), ("endpoint", "/shop/orders/{id}")];
+    assert_eq!(
+        scrape.value("http_request_db_queries_sum", &of_reads),
+        6.0,
+        "each query is told to the request that made it"
+    );
+    assert_eq!(scrape.value("db_pool_max_connections", &[]), 10.0);
+    assert_eq!(server.get("/readyz").await.status, 200, "the pool answers");
+    let statements = server.get("/ops/statements").await.text;
+    assert!(statements.contains("DELETE FROM"), "{statements}");
+    for told in [statements, server.get("/metrics").await.text] {
+        assert!(!told.contains(PASSWORD), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_hostile_traffic_its_scrape_passes_what_ours_must_pass() {
+    let test = "after_hostile_traffic_its_scrape_passes_what_ours_must_pass";
+    let (Some(programs), Some(python), Some(promtool)) = (
+        tools::postgres(test),
+        tools::python(test),
+        tools::promtool(test),
+    ) else {
+        return;
+    };
+    let [monitored, _] = shop();
+    let server = start(&monitored, &Cluster::shared(&programs));
+    promtool_finds_no_fault(&promtool, &server, ORDERS)
+        .await
+        .unwrap();
+    foreign_readers_find_the_same(&python, &server, ORDERS, OUR_UNITS).await;
+}
