@@ -4,6 +4,7 @@ use super::label;
 
 /// The unit of a family, told to OpenMetrics and protobuf; the family's name ends in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unit {
     /// No unit: things are counted.
     #[default]
@@ -41,6 +42,7 @@ impl Unit {
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A total that only rises.
     Counter,

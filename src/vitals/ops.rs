@@ -179,7 +179,7 @@ impl Watched {
             durations: Some(requests.duration.clone()),
             route_queries: database_use.map(|database| database.queries.clone()),
             route_database: database_use.map(|database| database.seconds.clone()),
-            n_plus_one: Some(requests.n_plus_one.clone()),
+            n_plus_one: requests.n_plus_one.clone(),
             in_progress: Some(requests.in_progress.clone()),
             lag: Some(self.runtime.lag_seconds().clone()),
             ..Sources::default()

@@ -1,6 +1,6 @@
 //! The library tried as a new user would: a service written from nothing, outside of the project, over PostgreSQL and with
 //! two scopes, is monitored in at most ten added lines, each of which stands in the README; and its scrape passes what the
-//! service's own must pass.
+//! service's own must pass. And who takes only a part of it has none of the rest.
 //!
 //! `unmonitored.rs` and `monitored.rs` are the service before and after. Both are built as a package of their own, by the
 //! versions of the project's lock file and where its builds are, so that little is built twice.
@@ -16,6 +16,7 @@
 #[path = "../support/all.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -57,6 +58,25 @@ debug = \"line-tables-only\"
 debug = false
 ";
 
+/// A package that takes the library without the database, and lists what it would tell.
+const PARTIAL: &str = r#"
+[package]
+name = "partial"
+version = "0.1.0"
+edition = "2024"
+
+[dependencies]
+"#;
+
+const LISTING: &str = r#"
+fn main() {
+    let vitals = actix_vitals::Vitals::builder().build().expect("good settings");
+    for family in vitals.registry().describe() {
+        println!("{}", family.name);
+    }
+}
+"#;
+
 /// Where the orders are.
 const ORDERS: &str = "/shop/orders";
 
@@ -97,20 +117,29 @@ fn shop() -> [PathBuf; 2] {
 }
 
 fn build() -> [PathBuf; 2] {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adoption");
     let mut manifest = format!("{MANIFEST}{DEPENDENCY_HERE}\n");
     // Where OpenSSL's headers are missing, the tests were built with a copy of it.
     if cfg!(feature = "vendored-openssl") {
         manifest.push_str("openssl-sys = { version = \"0.9\", features = [\"vendored\"] }\n");
     }
-    manifest.push_str(PROFILE);
-    write(&package.join("Cargo.toml"), &manifest);
-    write(&package.join("src/bin/monitored.rs"), MONITORED);
-    write(&package.join("src/bin/unmonitored.rs"), UNMONITORED);
-    // The versions that were tried here. What the shop does not need of them, cargo takes out.
-    let lock = fs::read_to_string(here.join("Cargo.lock")).expect("a lock file");
-    fs::write(package.join("Cargo.lock"), lock).expect("a lock file can be written");
+    let programs = [("monitored", MONITORED), ("unmonitored", UNMONITORED)];
+    build_package("shop", &manifest, programs)
+}
+
+/// Builds a package of these programs outside of the project.
+fn build_package<const N: usize>(
+    name: &str,
+    manifest: &str,
+    programs: [(&str, &str); N],
+) -> [PathBuf; N] {
+    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    write(&package.join("Cargo.toml"), &format!("{manifest}{PROFILE}"));
+    for (program, source) in programs {
+        write(&package.join(format!("src/bin/{program}.rs")), source);
+    }
+    // The versions that were tried here. What is not needed of them, cargo takes out.
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    fs::copy(lock, package.join("Cargo.lock")).expect("a lock file can be copied");
 
     let own = std::env::current_exe().expect("a path");
     // Two above `deps`, where this test is.
@@ -122,8 +151,8 @@ fn build() -> [PathBuf; 2] {
         .output()
         .expect("cargo starts");
     let said = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "the shop is not built:\n{said}");
-    ["monitored", "unmonitored"].map(|name| target.join("debug").join(name))
+    assert!(built.status.success(), "{name} is not built:\n{said}");
+    programs.map(|(program, _)| target.join("debug").join(program))
 }
 
 /// Leaves a file alone that is what it is to be, so that it does not look new.
@@ -172,6 +201,25 @@ fn the_lines_that_were_added_are_counted() {
     assert_eq!(added("a\nb\nc", "a\nx\nc\ny"), ["x", "y"]);
     assert_eq!(added("a\nb", "b"), [""; 0]);
     assert_eq!(added("", "a"), ["a"]);
+}
+
+#[test]
+fn without_a_database_nothing_is_told_of_one() {
+    let options = "default-features = false, features = [\"ops\"] }";
+    let dependency = DEPENDENCY_HERE.replace('}', &format!(", {options}"));
+    let [listing] = build_package(
+        "partial",
+        &format!("{PARTIAL}{dependency}\n"),
+        [("listing", LISTING)],
+    );
+    let listed = Command::new(listing).output().expect("the program starts");
+    let listed = String::from_utf8(listed.stdout).expect("names");
+    let names: BTreeSet<&str> = listed.lines().collect();
+    assert!(names.contains("http_requests_total"), "{names:?}");
+    for name in names {
+        let is_of_database = name.contains("db_") || name.contains("n_plus_one");
+        assert!(!is_of_database, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@
 
 mod graph;
 mod interface;
+mod package;
 mod source;
 
 use std::path::Path;

@@ -97,9 +97,10 @@ impl<E: Into<Self> + Error + 'static> From<RunError<E>> for StoreError {
     fn from(error: RunError<E>) -> Self {
         match error {
             RunError::Saturated | RunError::Timeout => Self::Overloaded,
-            RunError::Unavailable | RunError::Cancelled => Self::Unreachable,
             RunError::Query(error) => error.into(),
             RunError::Panicked => Self::Panicked,
+            // Unavailable or cancelled: there was no database to ask.
+            _ => Self::Unreachable,
         }
     }
 }

@@ -4,6 +4,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 
 /// A kind of database error that calls for an answer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// A value that must be unique is there already.
     UniqueViolation,

@@ -40,11 +40,11 @@ pub(crate) struct Wanted {
 }
 
 impl Default for Wanted {
-    /// All of them.
+    /// All of them that can tell anything.
     fn default() -> Self {
         Self {
             sizes: true,
-            database: true,
+            database: cfg!(feature = "database"),
         }
     }
 }
@@ -69,7 +69,8 @@ pub(crate) struct Families {
     pub(crate) stream_duration: Family<Histogram, 1>,
     /// None where it is not wanted.
     pub(crate) database: Option<DatabaseFamilies>,
-    pub(crate) n_plus_one: Family<Counter, 2>,
+    /// None where no queries are recorded.
+    pub(crate) n_plus_one: Option<Family<Counter, 2>>,
 }
 
 impl Families {
@@ -137,11 +138,13 @@ impl Families {
             ),
             database: (wanted.database)
                 .then(|| DatabaseFamilies::declare(registry, route, latency_buckets)),
-            n_plus_one: registry.counter(Descriptor::new(
-                "http_n_plus_one_suspected_total",
-                "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
-                route,
-            )),
+            n_plus_one: cfg!(feature = "database").then(|| {
+                registry.counter(Descriptor::new(
+                    "http_n_plus_one_suspected_total",
+                    "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
+                    route,
+                ))
+            }),
         };
         if naming == Naming::Vitals {
             // Without a label to tell any apart, there is one, from the start.
@@ -164,7 +167,9 @@ impl Families {
     /// Counts a request that was suspected of a loop.
     pub(super) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
         let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
-        self.n_plus_one.series([method, endpoint]).inc();
+        if let Some(family) = &self.n_plus_one {
+            family.series([method, endpoint]).inc();
+        }
     }
 
     /// The gauge of the requests of one method, or of all where they are not told apart.

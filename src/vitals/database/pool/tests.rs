@@ -8,8 +8,9 @@ use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
 use diesel::result::{DatabaseErrorKind, Error};
 use tempfile::TempDir;
 
+use super::super::Manager;
 use super::super::fixture::{Fixture, create_table, insert, insert_returning, items};
-use super::{CheckoutError, Manager, Pool, RunError};
+use super::{CheckoutError, Pool, RunError};
 use crate::vitals::context;
 use crate::vitals::reading::samples;
 

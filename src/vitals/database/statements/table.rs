@@ -82,6 +82,7 @@ struct Table {
 
 /// How [`Statements::report`] orders what it tells, the most first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// By the time of all calls.
     #[default]
@@ -98,6 +99,7 @@ pub enum Order {
 
 /// What one statement has cost.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatementReport {
     /// Its shape: the text without literals and binds.
     pub statement: String,

@@ -1,0 +1,367 @@
+//! How the monitoring of a service comes to be: what there is to set, and how the recorders are put together.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+#[cfg(feature = "jemalloc")]
+use super::allocator;
+#[cfg(feature = "http")]
+use super::context;
+#[cfg(feature = "database")]
+use super::database;
+use super::handle::{Inner, Vitals};
+#[cfg(feature = "http")]
+use super::naming::LATENCY_BUCKETS;
+use super::naming::Naming;
+#[cfg(feature = "ops")]
+use super::ops;
+#[cfg(feature = "http")]
+use super::{handle::Requests, http, runtime};
+use super::{panics, process};
+use crate::registry::{Registry, RegistryBuilder, RegistryError};
+
+/// Most labels that a whole service may have.
+const MOST_LABELS: usize = 16;
+
+/// Longest value of such a label, in bytes.
+const LONGEST_LABEL: usize = 256;
+
+/// Runs of one statement within a request that are suspicious.
+pub const N_PLUS_ONE: u32 = 10;
+
+impl Vitals {
+    /// Monitoring with everything at its default, to be adjusted and built.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+/// How a service is to be monitored. Every setting has a default that suits most.
+#[derive(Clone, Default)]
+pub struct Builder {
+    naming: Naming,
+    latency_buckets: Option<Vec<f64>>,
+    max_series: Option<usize>,
+    native_buckets: Option<usize>,
+    labels: Vec<(String, String)>,
+    #[cfg(feature = "http")]
+    requests: RequestSettings,
+    #[cfg(feature = "ops")]
+    ops: ops::OpsSettings,
+    #[cfg(feature = "jemalloc")]
+    jemalloc: bool,
+}
+
+/// How requests are to be recorded.
+#[cfg(feature = "http")]
+#[derive(Clone, Default)]
+struct RequestSettings {
+    rename: Option<http::Rename>,
+    exclude: Vec<String>,
+    n_plus_one: Option<u32>,
+    server_timing: bool,
+    families: http::Wanted,
+}
+
+#[cfg(feature = "http")]
+impl RequestSettings {
+    fn to_settings(&self) -> http::Settings {
+        http::Settings {
+            exclude: self.exclude.clone(),
+            n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
+            server_timing: self.server_timing,
+            notable: http::NotableRequests::new(is_ops),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("naming", &self.naming)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Which names the exposition has. By default our own.
+    #[must_use]
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending. By default [`LATENCY_BUCKETS`], or
+    /// what OpenTelemetry's conventions recommend where the names are theirs.
+    #[must_use]
+    pub fn latency_buckets(mut self, bounds: impl Into<Vec<f64>>) -> Self {
+        self.latency_buckets = Some(bounds.into());
+        self
+    }
+
+    /// Most series that a family may have; further label sets share its one `overflow` series. Default 2000.
+    #[must_use]
+    pub fn max_series(mut self, series: usize) -> Self {
+        self.max_series = Some(series);
+        self
+    }
+
+    /// Most buckets of a native histogram that are exposed: its resolution is lowered to fit. Default 160.
+    #[must_use]
+    pub fn native_buckets(mut self, buckets: usize) -> Self {
+        self.native_buckets = Some(buckets);
+        self
+    }
+
+    /// A label that every series of the service has: its region, its tier. Where a metric of your own has a label of this
+    /// name already, that stands. At most 16, with values of at most 256 bytes.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Which of the operator's endpoints there are, and how they are served. By default all, as the features have them.
+    #[cfg(feature = "ops")]
+    #[must_use]
+    pub fn ops(mut self, settings: ops::OpsSettings) -> Self {
+        self.ops = settings;
+        self
+    }
+
+    /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
+    /// Without them a request costs less, and one with a body allocates less.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn body_sizes(mut self, wanted: bool) -> Self {
+        self.requests.families.sizes = wanted;
+        self
+    }
+
+    /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
+    /// `http_request_db_seconds`. Default true. Without it a request costs less.
+    #[cfg(all(feature = "http", feature = "database"))]
+    #[must_use]
+    pub fn database_tally(mut self, wanted: bool) -> Self {
+        self.requests.families.database = wanted;
+        self
+    }
+
+    /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
+    #[cfg(feature = "jemalloc")]
+    #[must_use]
+    pub fn jemalloc(mut self) -> Self {
+        self.jemalloc = true;
+        self
+    }
+
+    /// Declares every family and sets the recorders up.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
+    /// that a family has already, or if jemalloc is asked for statistics and was built without.
+    pub fn build(self) -> Result<Vitals, BuildError> {
+        let mut registry = self.registry()?;
+        #[cfg(feature = "http")]
+        let http = http::Families::declare(
+            &mut registry,
+            self.naming,
+            http::Renaming::new(self.requests.rename.clone()),
+            self.requests.families,
+            self.buckets_or(self.naming.http_buckets()),
+        );
+        #[cfg(feature = "http")]
+        let connections = http::ConnectionFamilies::declare(&mut registry);
+        #[cfg(feature = "database")]
+        let database = database::Database::new(database::Families::declare(
+            &mut registry,
+            self.naming,
+            self.buckets_or(self.naming.database_buckets()),
+        ));
+        #[cfg(feature = "http")]
+        let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
+        let panics = panics::Panics::declare(&mut registry);
+        let registry = registry.build()?;
+
+        #[cfg(feature = "database")]
+        registry.register(database.levels().clone())?;
+        registry.register(process::Process::new())?;
+        #[cfg(feature = "http")]
+        registry.register(runtime.clone())?;
+        #[cfg(feature = "jemalloc")]
+        if self.jemalloc {
+            let allocator = allocator::Allocator::new()
+                .map_err(|error| BuildError::Jemalloc(error.to_string()))?;
+            registry.register(allocator)?;
+        }
+
+        #[cfg(feature = "http")]
+        let requests = {
+            #[cfg(feature = "database")]
+            let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
+            #[cfg(not(feature = "database"))]
+            let shapes = None;
+            let settings = self.requests.to_settings();
+            Requests {
+                recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
+                connections,
+                runtime,
+            }
+        };
+        #[cfg(feature = "ops")]
+        let ops = ops::Ops::new(
+            &registry,
+            self.ops,
+            ops::Watched {
+                http: Arc::clone(&requests.recorder),
+                #[cfg(feature = "database")]
+                database: database.clone(),
+                runtime: requests.runtime.clone(),
+            },
+        )?;
+        Ok(Vitals {
+            inner: Arc::new(Inner {
+                registry,
+                panics,
+                #[cfg(feature = "http")]
+                requests,
+                #[cfg(feature = "database")]
+                database,
+                #[cfg(feature = "ops")]
+                ops,
+            }),
+        })
+    }
+
+    /// The latency buckets that were asked for, or those that suit.
+    #[cfg(any(feature = "http", feature = "database"))]
+    fn buckets_or<'a>(&'a self, suitable: &'a [f64]) -> &'a [f64] {
+        self.latency_buckets.as_deref().unwrap_or(suitable)
+    }
+
+    /// The registry with its settings, before any family is declared.
+    fn registry(&self) -> Result<RegistryBuilder, BuildError> {
+        let mut registry = Registry::builder(since_epoch).on_overflow(warn_of_overflow);
+        if let Some(series) = self.max_series {
+            registry = registry.max_series(series);
+        }
+        if let Some(buckets) = self.native_buckets {
+            registry = registry.native_buckets(buckets);
+        }
+        if self.labels.len() > MOST_LABELS {
+            return Err(BuildError::TooManyLabels(self.labels.len()));
+        }
+        for (name, value) in &self.labels {
+            if value.len() > LONGEST_LABEL {
+                return Err(BuildError::LongLabel(name.clone()));
+            }
+            registry = registry.constant_label(name, value);
+        }
+        Ok(registry)
+    }
+}
+
+#[cfg(feature = "http")]
+impl Builder {
+    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
+    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
+    /// the name is empty. The operator's endpoints are not asked about.
+    #[must_use]
+    pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
+    where
+        F: Fn(&str) -> N + Send + Sync + 'static,
+        N: Into<String>,
+    {
+        self.requests.rename = Some(Arc::new(move |pattern| {
+            if is_ops(pattern) {
+                String::new()
+            } else {
+                rename(pattern).into()
+            }
+        }));
+        self
+    }
+
+    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
+    /// to those given before.
+    #[must_use]
+    pub fn exclude<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.requests
+            .exclude
+            .extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// How often a request must run one and the same statement, but for its values, to be suspected of doing so in a
+    /// loop. Default 10; with 0 none is suspected.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn n_plus_one(mut self, threshold: u32) -> Self {
+        self.requests.n_plus_one = Some(threshold);
+        self
+    }
+
+    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
+    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
+    /// everyone.
+    #[must_use]
+    pub fn server_timing(mut self, wanted: bool) -> Self {
+        self.requests.server_timing = wanted;
+        self
+    }
+}
+
+/// Whether requests of an endpoint are the operator's, and not the service's.
+#[cfg(feature = "http")]
+fn is_ops(endpoint: &str) -> bool {
+    #[cfg(feature = "ops")]
+    return ops::is_ops(endpoint);
+    #[cfg(not(feature = "ops"))]
+    return endpoint == "/metrics";
+}
+
+/// Monitoring could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The registry refused a family: a bucket bound or a name is not valid.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The service has too many labels.
+    #[error("{0} labels are too many for a whole service: it may have 16")]
+    TooManyLabels(usize),
+    /// The value of a label of the service is too long.
+    #[error("the value of the label {0:?} is longer than 256 bytes")]
+    LongLabel(String),
+    /// The operator's endpoints could not be set up.
+    #[cfg(feature = "ops")]
+    #[error(transparent)]
+    Ops(#[from] ops::OpsError),
+    /// jemalloc was built without statistics.
+    #[cfg(feature = "jemalloc")]
+    #[error("jemalloc has no statistics: {0}")]
+    Jemalloc(String),
+}
+
+/// The wall clock that gives series their creation times, as time since the Unix epoch.
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn warn_of_overflow(family: &str) {
+    tracing::warn!(
+        family,
+        "series budget used up: further label sets are counted in the `overflow` series, and in vitals_series_overflow_total"
+    );
+}

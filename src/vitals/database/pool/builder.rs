@@ -1,0 +1,164 @@
+//! Makes pools: what there is to set, and how it is put together.
+
+use std::fmt;
+use std::sync::Arc;
+
+use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
+
+use super::super::families::Families;
+use super::super::manager::{Health, Manager, Opener, OutageLog};
+use super::super::metrics::{Metrics, PoolMetrics};
+use super::super::statements::Statements;
+use super::super::system::system_of;
+use super::checkout::Pool;
+use super::error::{CheckoutError, failure};
+use super::levels::Levels;
+use super::wait::Holds;
+
+/// How many callers may stand in line, unless set otherwise.
+const DEFAULT_MAX_WAITERS: usize = 1024;
+
+/// What a pool is called, unless set otherwise.
+const DEFAULT_NAME: &str = "default";
+
+/// Makes an instrumented [`Pool`].
+pub struct PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    builder: r2d2::Builder<Manager<C>>,
+    families: Families,
+    statements: Statements,
+    levels: Levels,
+    name: String,
+    system: &'static str,
+    max_waiters: usize,
+    opener: Option<Opener<C>>,
+}
+
+impl<C> fmt::Debug for PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("max_waiters", &self.max_waiters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    /// A pool with the settings of `builder`, whose levels `levels` will read.
+    pub(crate) fn new(
+        builder: r2d2::Builder<Manager<C>>,
+        families: Families,
+        statements: Statements,
+        levels: Levels,
+    ) -> Self {
+        Self {
+            builder,
+            families,
+            statements,
+            levels,
+            name: DEFAULT_NAME.to_owned(),
+            system: system_of::<C>(),
+            max_waiters: DEFAULT_MAX_WAITERS,
+            opener: None,
+        }
+    }
+
+    /// Opens connections with `open`, in place of the connection manager with its URL.
+    ///
+    /// For an enum of Diesel's `MultiConnection`: its own way is to try each database in turn, and to tell nothing of what
+    /// any of them said. What `open` does with a new connection before it returns it is not recorded.
+    #[must_use]
+    pub fn opener(
+        mut self,
+        open: impl Fn() -> diesel::ConnectionResult<C> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener = Some(Box::new(open));
+        self
+    }
+
+    /// What the pool is called where the naming tells pools apart, as OpenTelemetry's does: `default` unless set. Pools
+    /// of one name are counted together.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Which database it is where the naming tells them apart, as OpenTelemetry's does: by Diesel's backend unless set, and
+    /// `other_sql` where that does not tell.
+    #[must_use]
+    pub fn system(mut self, name: &'static str) -> Self {
+        self.system = name;
+        self
+    }
+
+    /// How many callers of [`Pool::run`] may stand in line for a connection; 1024 unless set. With 0, whoever would have to
+    /// wait is refused.
+    #[must_use]
+    pub fn max_waiters(mut self, max_waiters: usize) -> Self {
+        self.max_waiters = max_waiters;
+        self
+    }
+
+    /// Opens the pool, and waits until its first connections are open.
+    ///
+    /// # Errors
+    ///
+    /// When they are not within the pool's timeout.
+    pub fn build(self, manager: ConnectionManager<C>) -> Result<Pool<C>, CheckoutError> {
+        let health = Arc::default();
+        self.open(manager, &health, |builder, manager| {
+            builder.build(manager).map_err(|_| failure(&health))
+        })
+    }
+
+    /// Opens the pool without waiting for its connections: for a service that starts while its database is down.
+    pub fn build_unchecked(self, manager: ConnectionManager<C>) -> Pool<C> {
+        let opened =
+            self.open::<std::convert::Infallible>(manager, &Arc::default(), |builder, manager| {
+                Ok(builder.build_unchecked(manager))
+            });
+        match opened {
+            Ok(pool) => pool,
+            Err(never) => match never {},
+        }
+    }
+
+    fn open<E>(
+        self,
+        manager: ConnectionManager<C>,
+        health: &Arc<Health>,
+        open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
+    ) -> Result<Pool<C>, E> {
+        let metrics = Arc::new(PoolMetrics::new(&self.families, &self.name));
+        let holds = Holds {
+            metrics: Arc::clone(&metrics),
+        };
+        let log = OutageLog {
+            health: Arc::clone(health),
+        };
+        let builder = self
+            .builder
+            .event_handler(Box::new(holds))
+            .error_handler(Box::new(log));
+        let manager = Manager::new(
+            manager,
+            self.opener,
+            Arc::new(Metrics::new(&self.families, self.system)),
+            Arc::clone(&metrics),
+            self.statements,
+            Arc::clone(health),
+        );
+        let pool = open(builder, manager)?;
+        let pool = Pool::new(pool, metrics, Arc::clone(health), self.max_waiters);
+        self.levels.add(self.name, pool.watched());
+        Ok(pool)
+    }
+}

@@ -1,0 +1,246 @@
+//! The pool itself: how a caller comes to a connection, on its own thread or off the event loop, and gives it back.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use diesel::r2d2::{self, PooledConnection, R2D2Connection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+#[cfg(feature = "ops")]
+use super::super::manager::mute;
+use super::super::manager::{Health, Manager};
+use super::super::metrics::PoolMetrics;
+use super::super::recorder::{Recorder, record_error};
+use super::error::{AdmissionError, CheckoutError, RunError, database_error, failure};
+use super::levels::{AnyPool, Level};
+#[cfg(feature = "ops")]
+use super::levels::{Pinging, Unanswered};
+use super::line::Line;
+use super::wait::{Caller, Wait};
+use crate::vitals::context;
+
+/// A connection out of a [`Pool`]; it goes back when dropped.
+pub type Connection<C> = PooledConnection<Manager<C>>;
+
+/// A pool of connections that tells how it is doing. Cheap to clone; the last clone closes it.
+pub struct Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    shared: Arc<Shared<C>>,
+}
+
+impl<C> Clone for Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<C> fmt::Debug for Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("state", &self.shared.pool.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    /// Over a pool of r2d2, with so many places in the line before it.
+    pub(super) fn new(
+        pool: r2d2::Pool<Manager<C>>,
+        metrics: Arc<PoolMetrics>,
+        health: Arc<Health>,
+        max_waiters: usize,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                admission: Arc::new(Semaphore::new(pool.max_size() as usize)),
+                line: Line::new(max_waiters),
+                pool,
+                metrics,
+                health,
+            }),
+        }
+    }
+
+    /// For who reads its level, as long as there is one.
+    pub(super) fn watched(&self) -> Weak<dyn AnyPool> {
+        Arc::downgrade(&self.shared) as Weak<dyn AnyPool>
+    }
+
+    /// A connection, waited for on this thread: never call it on an event loop.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within the pool's timeout.
+    pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
+        let shared = &self.shared;
+        let wait = Wait::begin(&shared.metrics);
+        let Ok(connection) = shared.pool.get() else {
+            wait.timed_out();
+            return Err(failure(&shared.health));
+        };
+        wait.served();
+        Ok(connection)
+    }
+
+    /// Runs `work` with a connection on a blocking thread, with the context of the current request.
+    ///
+    /// Must be called in a Tokio runtime with its timer on, as every worker of Actix is. When the future is dropped before
+    /// the work has begun, it does not begin; once begun, it runs to its end.
+    ///
+    /// An error of the database that `work` returns, or that is among the sources of the error it returns, is counted in
+    /// `db_query_errors_total` even where Diesel does not report it; see [`record_error`].
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Query`] with the error of `work`; the others when it did not run, or panicked.
+    pub async fn run<T, E, F>(&self, work: F) -> Result<T, RunError<E>>
+    where
+        F: FnOnce(&mut C) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Error + Send + 'static,
+    {
+        let shared = &self.shared;
+        let (permit, caller) = shared.admit().await?;
+        let task = {
+            let shared = Arc::clone(shared);
+            let wait = Arc::clone(&caller.wait);
+            context::carry(move || {
+                // Given back behind the connection, also when the work panics.
+                let _permit = permit;
+                shared.perform(work, &wait)
+            })
+        };
+        match tokio::task::spawn_blocking(task).await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => Err(RunError::Panicked),
+            Err(_) => Err(RunError::Cancelled),
+        }
+    }
+
+    /// How many connections the pool opens at most.
+    pub fn max_size(&self) -> u32 {
+        self.shared.pool.max_size()
+    }
+
+    /// How long the pool lets its callers wait.
+    pub fn timeout(&self) -> Duration {
+        self.shared.pool.connection_timeout()
+    }
+}
+
+struct Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    pool: r2d2::Pool<Manager<C>>,
+    /// A permit for each connection.
+    admission: Arc<Semaphore>,
+    line: Arc<Line>,
+    metrics: Arc<PoolMetrics>,
+    health: Arc<Health>,
+}
+
+impl<C> Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    async fn admit(&self) -> Result<(OwnedSemaphorePermit, Caller), AdmissionError> {
+        // Permits go to those in line first: nobody overtakes them here.
+        if let Ok(permit) = Arc::clone(&self.admission).try_acquire_owned() {
+            return Ok((permit, Caller::new(&self.metrics)));
+        }
+        let _place = Line::step_in(&self.line).ok_or(AdmissionError::Saturated)?;
+        let caller = Caller::new(&self.metrics);
+        let deadline = self.deadline(&caller.wait).into();
+        let admission = Arc::clone(&self.admission).acquire_owned();
+        // The semaphore is never closed: the inner result is always a permit.
+        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, admission).await else {
+            caller.wait.timed_out();
+            return Err(AdmissionError::Checkout(failure(&self.health)));
+        };
+        Ok((permit, caller))
+    }
+
+    fn deadline(&self, wait: &Wait) -> Instant {
+        let timeout = self.pool.connection_timeout();
+        // A timeout beyond what the clock can tell is as good as a day.
+        let far = Duration::from_secs(86_400);
+        wait.started
+            .checked_add(timeout)
+            .unwrap_or_else(|| wait.started + far)
+    }
+
+    fn perform<T, E, F>(&self, work: F, wait: &Wait) -> Result<T, RunError<E>>
+    where
+        F: FnOnce(&mut C) -> Result<T, E>,
+        E: Error + 'static,
+    {
+        if !wait.lasts() {
+            return Err(RunError::Cancelled);
+        }
+        let patience = self
+            .deadline(wait)
+            .saturating_duration_since(Instant::now());
+        let Ok(mut connection) = self.pool.get_timeout(patience) else {
+            wait.timed_out();
+            return Err(failure(&self.health).into());
+        };
+        if !wait.served() {
+            return Err(RunError::Cancelled);
+        }
+        // What was done to the connection until now, such as setting it up, is not this caller's.
+        if let Some(recorder) = Recorder::of(&mut *connection) {
+            recorder.turn_over();
+        }
+        work(&mut connection).map_err(|error| {
+            if let Some(error) = database_error(&error) {
+                record_error(&mut *connection, error);
+            }
+            RunError::Query(error)
+        })
+    }
+}
+
+impl<C> AnyPool for Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    #[cfg(feature = "ops")]
+    fn ping(self: Arc<Self>) -> Pinging {
+        let pool = Pool { shared: self };
+        Box::pin(async move {
+            let answer = pool.run(|connection| {
+                mute(connection, true);
+                let answer = connection.ping();
+                mute(connection, false);
+                answer.map_err(|_| Unanswered)
+            });
+            answer.await.map_err(|_| Unanswered)
+        })
+    }
+
+    fn level(&self) -> Level {
+        let state = self.pool.state();
+        let (connections, idle) = (state.connections, state.idle_connections);
+        Level {
+            checked_out: u64::from(connections.saturating_sub(idle)),
+            idle: u64::from(idle),
+            max: u64::from(self.pool.max_size()),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a service does with its monitoring: the middleware, the pools, the endpoints, all from one handle.
+
+use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::time::Duration;
+
+#[cfg(feature = "database")]
+use super::database;
+#[cfg(feature = "ops")]
+use super::ops;
+use super::panics::Panics;
+#[cfg(feature = "http")]
+use super::{http, runtime};
+use crate::registry::Registry;
+
+/// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) registry: Registry,
+    pub(super) panics: Panics,
+    #[cfg(feature = "http")]
+    pub(super) requests: Requests,
+    #[cfg(feature = "database")]
+    pub(super) database: database::Database,
+    #[cfg(feature = "ops")]
+    pub(super) ops: ops::Ops,
+}
+
+/// What records requests.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) recorder: Arc<http::Recorder>,
+    pub(super) connections: http::ConnectionFamilies,
+    pub(super) runtime: runtime::Runtime,
+}
+
+impl Vitals {
+    /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
+    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. For the program itself to call,
+    /// once: it takes the place of the process' panic hook, whose several lines on stderr no log collector understands.
+    /// Where nobody subscribes to the log, that hook still has its say.
+    ///
+    /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
+    /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.
+    pub fn watch_panics(&self) {
+        self.inner.panics.watch();
+    }
+
+    /// Where all metrics are: for exposing them, and for adding your own.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+}
+
+#[cfg(feature = "http")]
+impl Vitals {
+    /// The middleware that records every request: `App::new().wrap(vitals.http())`.
+    ///
+    /// Wrap it last, so that it stands outermost.
+    pub fn http(&self) -> http::Monitor {
+        let Requests {
+            recorder, runtime, ..
+        } = &self.inner.requests;
+        http::Monitor::new(Arc::clone(recorder), runtime.clone())
+    }
+
+    /// The requests that are worth a look one by one: the slowest, and those that failed.
+    pub fn notable_requests(&self) -> &http::NotableRequests {
+        self.inner.requests.recorder.notable()
+    }
+
+    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends. They are
+    /// exposed once somebody has asked for them.
+    pub fn connections(&self) -> &http::Connections {
+        self.inner.requests.connections.counts()
+    }
+
+    /// Counts the connections that each worker serves among its tasks:
+    /// `HttpServer::on_connect(vitals.on_connect())`.
+    pub fn on_connect(
+        &self,
+    ) -> impl Fn(&dyn std::any::Any, &mut actix_web::dev::Extensions)
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let runtime = self.inner.requests.runtime.clone();
+        move |_, connection| {
+            connection.insert(runtime.connection());
+        }
+    }
+
+    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
+    /// none. `None` as long as no worker serves.
+    pub fn longest_stall(&self) -> Option<Duration> {
+        self.inner.requests.runtime.longest_stall()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Vitals {
+    /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
+    ///
+    /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
+    /// runs on a new connection is counted like any other query.
+    pub fn instrument<C>(
+        &self,
+        builder: diesel::r2d2::Builder<database::Manager<C>>,
+    ) -> database::PoolBuilder<C>
+    where
+        C: diesel::r2d2::R2D2Connection + Send + 'static,
+    {
+        self.inner.database.instrument(builder)
+    }
+
+    /// Records the queries and transactions of a connection that is in no pool.
+    pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
+        connection.set_instrumentation(self.inner.database.recorder::<C>());
+    }
+
+    /// The statements that cost most.
+    pub fn statements(&self) -> &database::Statements {
+        self.inner.database.statements()
+    }
+}
+
+#[cfg(feature = "ops")]
+impl Vitals {
+    /// The operator's endpoints, as the [settings](super::Builder::ops) have them: `App::new().configure(vitals.ops())`.
+    ///
+    /// The state behind them is shared by all applications of the process, and by all listeners.
+    pub fn ops(
+        &self,
+    ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<> {
+        let ops = self.inner.ops.clone();
+        ops.start();
+        move |config| ops.configure(config)
+    }
+
+    /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that
+    /// are [instrumented](Self::instrument). It is called for each check, and given up after 1.5 seconds.
+    pub fn check_health<F, Fut>(&self, probe: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ops::ProbeError>> + 'static,
+    {
+        self.inner.ops.check_health(probe);
+    }
+
+    /// From now on `/readyz` answers 503, and the streams of open live pages end: the server is about to stop.
+    pub fn drain(&self) {
+        self.inner.ops.drain();
+    }
+}
