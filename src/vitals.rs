@@ -1,5 +1,5 @@
 //! The recorders: what any Actix-web and Diesel service adopts to be monitored. [`Vitals`] is the one handle that
-//! owns the registry and every recorder; nothing here is global, and nothing knows a particular service.
+//! owns the registry and every recorder; nothing here is global but the processor's clock, and nothing knows a particular service.
 //!
 //! `handle` is what a service does with it, `builder` how it comes to be; the recorders stand beside them.
 
@@ -8,6 +8,8 @@ pub mod allocator;
 #[cfg(feature = "dashboard")]
 mod attendance;
 mod builder;
+#[cfg(any(feature = "http", feature = "database"))]
+mod clock;
 #[cfg_attr(
     not(all(feature = "http", feature = "database")),
     allow(

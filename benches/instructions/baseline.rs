@@ -26,7 +26,7 @@ fn path() -> PathBuf {
 pub(crate) fn write(valgrind: &Path) -> Result<ExitCode, Failure> {
     let mut text = format!("{HEAD}# rustc {}.\n", env!("VITALS_RUSTC"));
     for cost in &COSTS {
-        writeln!(text, "{:<26} {:>8}", cost.name, cost.count(valgrind)?)?;
+        writeln!(text, "{:<32} {:>8}", cost.name, cost.count(valgrind)?)?;
     }
     std::fs::write(path(), text)?;
     Ok(ExitCode::SUCCESS)
@@ -42,7 +42,7 @@ pub(crate) fn check(valgrind: &Path) -> Result<ExitCode, Failure> {
         .filter_map(|(name, count)| Some((name.trim_end(), count.parse().ok()?)))
         .collect();
     let mut failed = false;
-    println!("{:<26} {:>10} {:>10}", "instructions", "baseline", "now");
+    println!("{:<32} {:>10} {:>10}", "instructions", "baseline", "now");
     for cost in &COSTS {
         let name = cost.name;
         let allowed = *(baseline.get(name)).ok_or_else(|| format!("no baseline for {name}"))?;
@@ -59,7 +59,7 @@ pub(crate) fn check(valgrind: &Path) -> Result<ExitCode, Failure> {
             _ if percent < -MARGIN => "  the baseline can be lowered: make baseline",
             _ => "",
         };
-        println!("{name:<26} {allowed:>10} {count:>10} {percent:>+6.1} %{verdict}");
+        println!("{name:<32} {allowed:>10} {count:>10} {percent:>+6.1} %{verdict}");
     }
     if failed && !text.contains(env!("VITALS_RUSTC")) {
         println!(

@@ -6,13 +6,14 @@ use std::{
     ops::DerefMut,
     pin::pin,
     sync::{Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
 use actix_http::Request;
 use actix_vitals::{
     registry::{Descriptor, Format, Registry, Unit},
-    vitals::{LATENCY_BUCKETS, Vitals},
+    vitals::{BuildError, Builder, LATENCY_BUCKETS, Vitals},
 };
 use actix_web::{
     App, Error, HttpResponse,
@@ -33,6 +34,9 @@ use diesel::{
 
 use super::Failure;
 
+/// The path of a route in a nested scope, with parameters.
+const NESTED: &str = "/api/v1/users/42/posts/7";
+
 /// Series that a scrape is of.
 const SERIES: usize = 100;
 
@@ -50,15 +54,16 @@ use schema::items;
 /// Runs one path so many times.
 pub(crate) fn run(path: &str, times: usize) -> Result<(), Failure> {
     match path {
-        "bare-request" => serve(App::new().configure(greet), times),
-        "request" => {
-            let vitals = Vitals::builder().build()?;
-            serve(App::new().configure(greet).wrap(vitals.http()), times)
+        "bare-request" => serve_bare("/", times),
+        "request" => serve_monitored(Vitals::builder(), "/", times),
+        "core-request" => {
+            let core = Vitals::builder().body_sizes(false).database_tally(false);
+            serve_monitored(core, "/", times)
         }
-        "peer-request" => {
-            let prom = PrometheusMetricsBuilder::new("peer").build()?;
-            serve(App::new().configure(greet).wrap(prom), times)
-        }
+        "peer-request" => serve_peered("/", times),
+        "bare-nested-request" => serve_bare(NESTED, times),
+        "nested-request" => serve_monitored(Vitals::builder(), NESTED, times),
+        "peer-nested-request" => serve_peered(NESTED, times),
         "bare-request-that-queries" => query_bare(1, times),
         "request-that-queries" => query(1, times),
         "bare-query" => query_bare(times, 1),
@@ -70,13 +75,37 @@ pub(crate) fn run(path: &str, times: usize) -> Result<(), Failure> {
     }
 }
 
+/// Monitoring as it is after a start: by then it is known whether time can be read from the processor.
+fn settled(builder: Builder) -> Result<Vitals, BuildError> {
+    let vitals = builder.build();
+    thread::sleep(Duration::from_millis(500));
+    vitals
+}
+
+fn serve_bare(path: &'static str, times: usize) -> Result<(), Failure> {
+    serve(App::new().configure(greet), path, times)
+}
+
+fn serve_monitored(builder: Builder, path: &'static str, times: usize) -> Result<(), Failure> {
+    let vitals = settled(builder)?;
+    serve(App::new().configure(greet).wrap(vitals.http()), path, times)
+}
+
+fn serve_peered(path: &'static str, times: usize) -> Result<(), Failure> {
+    let prom = PrometheusMetricsBuilder::new("peer").build()?;
+    serve(App::new().configure(greet).wrap(prom), path, times)
+}
+
 fn greet(routes: &mut web::ServiceConfig) {
     let ok = async || HttpResponse::Ok().body("hello");
-    routes.route("/", web::get().to(ok));
+    let posts = web::scope("/users/{user}").route("/posts/{post}", web::get().to(ok));
+    routes
+        .route("/", web::get().to(ok))
+        .service(web::scope("/api").service(web::scope("/v1").service(posts)));
 }
 
 /// Serves so many requests, each to the last byte of its answer.
-fn serve<T, B>(app: App<T>, times: usize) -> Result<(), Failure>
+fn serve<T, B>(app: App<T>, path: &'static str, times: usize) -> Result<(), Failure>
 where
     T: ServiceFactory<
             ServiceRequest,
@@ -91,7 +120,7 @@ where
         let service = init_service(app).await;
         for _ in 0..times {
             let mut request = Request::new();
-            request.head_mut().uri = Uri::from_static("/");
+            request.head_mut().uri = Uri::from_static(path);
             let response = service.call(request).await;
             let response = response.map_err(|error| Failure::from(error.to_string()))?;
             if !response.status().is_success() {
@@ -110,17 +139,17 @@ where
 fn query_bare(queries: usize, requests: usize) -> Result<(), Failure> {
     let connection = Box::new(SqliteConnection::establish(":memory:")?);
     let app = App::new().configure(querying(connection, queries)?);
-    serve(app, requests)
+    serve(app, "/", requests)
 }
 
 /// Serves requests that query so many times each, with all that is recorded of that.
 fn query(queries: usize, requests: usize) -> Result<(), Failure> {
-    let vitals = Vitals::builder().build()?;
+    let vitals = settled(Vitals::builder())?;
     let pool = Pool::builder().max_size(1).test_on_check_out(false);
     let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
     let connection = vitals.instrument(pool).build(manager)?.get()?;
     let app = App::new().configure(querying(connection, queries)?);
-    serve(app.wrap(vitals.http()), requests)
+    serve(app.wrap(vitals.http()), "/", requests)
 }
 
 /// A route that selects so many times by the primary key.

@@ -8,6 +8,8 @@ use std::{
 
 #[cfg(feature = "jemalloc")]
 use super::allocator;
+#[cfg(any(feature = "http", feature = "database"))]
+use super::clock;
 #[cfg(feature = "http")]
 use super::context;
 #[cfg(feature = "database")]
@@ -167,6 +169,8 @@ impl Builder {
     /// that a family has already, or if jemalloc is asked for statistics and was built without.
     pub fn build(self) -> Result<Vitals, BuildError> {
         let mut registry = self.registry()?;
+        #[cfg(any(feature = "http", feature = "database"))]
+        clock::prepare();
         #[cfg(feature = "http")]
         let http = http::Families::declare(
             &mut registry,

@@ -234,12 +234,11 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
 }
 
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
+#[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
     let outer = CURRENT.replace(Slot::Request(context.take()));
-    let restore = Restore { outer, context };
-    let result = f();
-    drop(restore);
-    result
+    let _restore = Restore { outer, context };
+    f()
 }
 
 /// Puts the outer slot back, whether `f` returned or panicked, and keeps the context that was made meanwhile.
@@ -249,6 +248,7 @@ struct Restore<'a> {
 }
 
 impl Drop for Restore<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Slot::Request(context) = CURRENT.replace(std::mem::take(&mut self.outer)) {
             *self.context = context;

@@ -40,7 +40,7 @@ use super::error::ErrorKind;
 use super::metrics::{Metrics, Outcome};
 use super::statements::{Known, Place, Statements};
 use super::verb::{BINDS, Operation};
-use crate::vitals::context;
+use crate::vitals::{clock, context};
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;
@@ -219,7 +219,7 @@ impl Recorder {
         self.just_failed = false;
         self.counted_error = None;
         self.announced = None;
-        self.settle(Outcome::RolledBack, Instant::now());
+        self.settle(Outcome::RolledBack, clock::now());
     }
 
     fn start(&mut self, query: &dyn DebugQuery) {
@@ -236,7 +236,7 @@ impl Recorder {
             kind,
             identity,
             // After the statement is known: finding it is our time, not the database's.
-            started: Instant::now(),
+            started: clock::now(),
             nested: Duration::ZERO,
         });
     }
@@ -273,7 +273,7 @@ impl Recorder {
     }
 
     fn finish(&mut self, error: Option<&Error>) {
-        let now = Instant::now();
+        let now = clock::now();
         if error.is_none() && self.just_failed {
             return;
         }
@@ -322,7 +322,7 @@ impl Recorder {
         self.announced = Some(if depth == 1 { control } else { Control::Nested });
         if depth == 1 && control == Control::Begin {
             // One is still open only if the database rolled it back by itself.
-            self.settle(Outcome::RolledBack, Instant::now());
+            self.settle(Outcome::RolledBack, clock::now());
         }
     }
 
@@ -485,7 +485,7 @@ impl Instrumentation for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.settle(Outcome::RolledBack, Instant::now());
+        self.settle(Outcome::RolledBack, clock::now());
     }
 }
 

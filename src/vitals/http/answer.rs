@@ -3,16 +3,22 @@
 //! It moves with the body. It settles with the body's last byte, its end, its error or its panic; and when it is dropped,
 //! so that no path out of a body can forget it. What is counted of a request is counted here.
 
-use std::{any::Any, rc::Rc, sync::Arc, time::SystemTime};
+use std::{any::Any, mem, rc::Rc, sync::Arc, time::SystemTime};
 
-use actix_web::{body::BodySize, http::StatusCode};
+use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 
 use super::{
     notable::NotableRequest,
-    progress::Progress,
+    progress::{Delivery, Progress},
     series::{DatabaseUse, Outcome, Series, Timing},
 };
 use crate::vitals::context::RequestContext;
+
+/// Most bytes that are handed on at once.
+///
+/// A connection asks for more when it has sent most of what it has: a body that is handed on in slices is over when its
+/// last bytes are about to be sent, not when the handler has given them away.
+const SLICE_BYTES: usize = 32 * 1024;
 
 /// What the head of an answer says.
 #[derive(Clone, Copy, Debug)]
@@ -26,127 +32,136 @@ pub(super) struct Head {
 /// A request whose answer is on its way.
 #[derive(Debug)]
 pub(super) struct Answer {
-    progress: Progress,
+    /// None when it has ended.
+    progress: Option<Box<Progress>>,
     series: Rc<Series>,
-    /// The bytes of the body that went to the connection.
-    bytes: u64,
-    /// The answer is whole with so many.
-    whole_at: u64,
-    /// Whether the body was ever asked for.
-    is_polled: bool,
-    is_settled: bool,
 }
 
 impl Answer {
     /// The head of the answer is known.
     ///
     /// A stream is counted now, since it may never end; its duration is recorded when it does.
-    pub(super) fn new(progress: Progress, series: Rc<Series>, head: Head) -> Self {
+    #[inline]
+    pub(super) fn new(mut progress: Box<Progress>, series: Rc<Series>, head: Head) -> Self {
         if let Timing::Stream { active, .. } = &series.timing {
             series.requests.inc();
             active.inc();
         }
-        let mut answer = Self {
-            progress,
-            whole_at: whole_at(head, series.route.method),
-            series,
-            bytes: 0,
-            is_polled: false,
-            is_settled: false,
-        };
+        progress.delivery.whole_at = whole_at(head, series.route.method);
         // Nothing may follow the head.
-        answer.settle_if_whole();
-        answer
+        settle_if_whole(&mut progress, &series);
+        Self {
+            progress: Some(progress),
+            series,
+        }
     }
 
     /// Counts a request whose client left before the head of an answer was sent.
-    pub(super) fn abandon(progress: &mut Progress, series: &Rc<Series>) {
-        settle(progress, series, 0);
-        count_abort(progress, series, "before_head");
+    #[cold]
+    pub(super) fn abandon(progress: Box<Progress>) {
+        let pattern = progress.pattern_by_path();
+        abandon(progress, &pattern);
     }
 
-    /// `bytes` more of the body went to the connection. Settles the record if they were the last.
+    /// What of the body is handed on next: `chunk`, or the first part of it where it is large. Settles the record if that
+    /// is the last of the body.
     ///
     /// A body of known size is over with its last byte: waiting for the stream to say so as well would let the
     /// client see the whole answer, and ask for the count, before it is counted.
     #[inline]
-    pub(super) fn sent(&mut self, bytes: usize) {
-        self.is_polled = true;
-        self.bytes += bytes as u64;
-        self.settle_if_whole();
+    pub(super) fn hand_on(&mut self, mut chunk: Bytes) -> Bytes {
+        if let Some(progress) = &mut self.progress {
+            let delivery = &mut progress.delivery;
+            if chunk.len() > SLICE_BYTES {
+                delivery.rest = Some(chunk.split_off(SLICE_BYTES));
+            }
+            delivery.is_polled = true;
+            delivery.bytes += chunk.len() as u64;
+            settle_if_whole(progress, &self.series);
+        }
+        chunk
+    }
+
+    /// What [`hand_on`](Self::hand_on) has left for later.
+    #[inline]
+    pub(super) fn take_rest(&mut self) -> Option<Bytes> {
+        self.progress.as_mut()?.delivery.rest.take()
     }
 
     /// The body was asked for and had nothing to give yet.
     #[inline]
     pub(super) fn polled(&mut self) {
-        self.is_polled = true;
+        if let Some(progress) = &mut self.progress {
+            progress.delivery.is_polled = true;
+        }
     }
 
     /// The answer is whole.
     #[inline]
     pub(super) fn complete(&mut self) {
-        if !self.is_settled {
-            self.is_settled = true;
-            settle(&mut self.progress, &self.series, self.bytes);
+        if let Some(progress) = &mut self.progress {
+            settle(progress, &self.series);
         }
     }
 
     /// The body failed: the status stands, the answer is not whole.
     #[cold]
     pub(super) fn fail(&mut self) {
-        if !self.is_settled {
-            self.complete();
-            count_abort(&self.progress, &self.series, "body");
+        if let Some(progress) = &mut self.progress
+            && !progress.delivery.is_settled
+        {
+            settle(progress, &self.series);
+            count_abort(progress, &self.series, "body");
         }
     }
 
     /// The same as [`Progress::within`].
     #[inline]
     pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        self.progress.within(f)
+        match &mut self.progress {
+            Some(progress) => progress.within(f),
+            None => f(),
+        }
     }
 
     /// Counts a caught panic of the body.
     #[cold]
     pub(super) fn panicked(&mut self, payload: &(dyn Any + Send)) {
-        let route = &self.series.route;
-        self.progress
-            .panicked(route.method, &route.endpoint, payload);
-        self.fail();
-    }
-
-    #[inline]
-    fn settle_if_whole(&mut self) {
-        if self.bytes >= self.whole_at {
-            self.complete();
+        if let Some(progress) = &self.progress {
+            progress.panicked(&self.series.route.endpoint, payload);
         }
+        self.fail();
     }
 
     /// The answer is given up before it is whole.
     #[cold]
-    fn give_up(&mut self) {
+    fn give_up(&mut self, is_polled: bool) {
         if self.series.is_stream() {
             // It has no end of its own: its client's leaving is one.
             self.complete();
-        } else if self.is_polled {
+        } else if is_polled {
             self.fail();
-        } else {
+        } else if let Some(progress) = self.progress.take() {
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
-            let route = &self.series.route;
-            let outcome = Outcome::abandoned(route.method);
-            let series = self.progress.worker.series(&route.pattern, outcome);
-            self.is_settled = true;
-            Self::abandon(&mut self.progress, &series);
+            abandon(progress, &self.series.route.pattern);
         }
     }
 }
 
 impl Drop for Answer {
+    #[inline]
     fn drop(&mut self) {
-        if !self.is_settled {
-            self.give_up();
+        if let Some(Delivery {
+            is_settled: false,
+            is_polled,
+            ..
+        }) = self.progress.as_ref().map(|progress| &progress.delivery)
+        {
+            self.give_up(*is_polled);
         }
-        self.progress.worker.leave(self.series.route.method);
+        if let Some(progress) = self.progress.take() {
+            progress.end();
+        }
     }
 }
 
@@ -168,9 +183,27 @@ fn whole_at(head: Head, method: &str) -> u64 {
     }
 }
 
+fn abandon(mut progress: Box<Progress>, pattern: &str) {
+    let outcome = Outcome::abandoned(progress.method);
+    let series = progress.worker.series(pattern, outcome);
+    settle(&mut progress, &series);
+    count_abort(&progress, &series, "before_head");
+    progress.end();
+}
+
+#[inline]
+fn settle_if_whole(progress: &mut Progress, series: &Series) {
+    if progress.delivery.bytes >= progress.delivery.whole_at {
+        settle(progress, series);
+    }
+}
+
 /// Counts a request, once.
-fn settle(progress: &mut Progress, series: &Rc<Series>, bytes: u64) {
-    let seconds = progress.started.elapsed().as_secs_f64();
+fn settle(progress: &mut Progress, series: &Series) {
+    if mem::replace(&mut progress.delivery.is_settled, true) {
+        return;
+    }
+    let seconds = progress.elapsed().as_secs_f64();
     let span = progress.span();
     let route = &series.route;
     match &series.timing {
@@ -194,7 +227,7 @@ fn settle(progress: &mut Progress, series: &Rc<Series>, bytes: u64) {
             .request_bytes
             .as_ref()
             .map_or(0, |bytes| bytes.get());
-        sizes.observe(request_bytes, bytes);
+        sizes.observe(request_bytes, progress.delivery.bytes);
     }
     if let Some(context) = progress.context.take() {
         attribute(progress, series, context);

@@ -4,10 +4,12 @@
 use std::{
     cell::Cell,
     error::Error,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    thread,
 };
 
 use actix_web::{
@@ -53,34 +55,39 @@ impl Stream for CountedPayload {
     }
 }
 
-/// Most bytes that are handed on at once.
-///
-/// A connection asks for more when it has sent most of what it has: a body that is handed on in slices is over when its
-/// last bytes are about to be sent, not when the handler has given them away.
-const SLICE_BYTES: usize = 32 * 1024;
-
 pin_project! {
     /// The body of a monitored response: passes its inner body on unchanged, and settles the request's record with
     /// its last byte, its error, its panic, or its drop.
     #[derive(Debug)]
     pub struct MonitoredBody<B> {
         #[pin]
-        body: B,
+        content: Content<B>,
         answer: Option<Answer>,
-        // What of a large chunk is still to be handed on.
-        rest: Option<Box<Bytes>>,
-        panicked: bool,
     }
 }
 
-impl<B> MonitoredBody<B> {
+pin_project! {
+    /// What there is to hand on.
+    #[project = ContentProjection]
+    #[derive(Debug)]
+    enum Content<B> {
+        // As a whole, as most bodies are: nothing runs, and nothing can fail.
+        Whole { bytes: Bytes },
+        Open { #[pin] body: B },
+    }
+}
+
+impl<B: MessageBody> MonitoredBody<B> {
+    #[inline]
     pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
-        Self {
-            body,
-            answer,
-            rest: None,
-            panicked: false,
-        }
+        let content = match body.size() {
+            BodySize::Sized(_) => match body.try_into_bytes() {
+                Ok(bytes) => Content::Whole { bytes },
+                Err(body) => Content::Open { body },
+            },
+            BodySize::None | BodySize::Stream => Content::Open { body },
+        };
+        Self { content, answer }
     }
 }
 
@@ -91,67 +98,73 @@ where
 {
     type Error = Box<dyn Error>;
 
+    #[inline]
     fn size(&self) -> BodySize {
-        self.body.size()
+        match &self.content {
+            Content::Whole { bytes } => bytes.size(),
+            Content::Open { body } => body.size(),
+        }
     }
 
+    #[inline]
     fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let this = self.project();
-        if let Some(rest) = this.rest {
-            let slice = rest.split_to(rest.len().min(SLICE_BYTES));
-            if rest.is_empty() {
-                *this.rest = None;
-            }
-            if let Some(answer) = this.answer {
-                answer.sent(slice.len());
-            }
-            return Poll::Ready(Some(Ok(slice)));
-        }
-        if *this.panicked {
-            return Poll::Ready(None);
-        }
-        let polled = catch_unwind(AssertUnwindSafe(|| match this.answer {
-            Some(answer) => answer.within(|| this.body.poll_next(cx)),
-            None => this.body.poll_next(cx),
-        }));
-        match polled {
-            Ok(Poll::Ready(Some(Ok(mut chunk)))) => {
-                if let Some(answer) = this.answer {
-                    if chunk.len() > SLICE_BYTES {
-                        *this.rest = Some(Box::new(chunk.split_off(SLICE_BYTES)));
+        let mut this = self.project();
+        let chunk = match this.answer.as_mut().and_then(Answer::take_rest) {
+            Some(rest) => Poll::Ready(Some(Ok(rest))),
+            None => match this.content.as_mut().project() {
+                ContentProjection::Whole { bytes } if bytes.is_empty() => Poll::Ready(None),
+                ContentProjection::Whole { bytes } => Poll::Ready(Some(Ok(mem::take(bytes)))),
+                ContentProjection::Open { body } => match poll_within(body, this.answer, cx) {
+                    Ok(polled) => polled.map_err(Into::into),
+                    Err(panic) => {
+                        // It is not to be polled again.
+                        let bytes = Bytes::new();
+                        this.content.set(Content::Whole { bytes });
+                        if let Some(mut answer) = this.answer.take() {
+                            answer.panicked(&*panic);
+                        }
+                        let error = "the response's body panicked";
+                        return Poll::Ready(Some(Err(error.into())));
                     }
-                    answer.sent(chunk.len());
-                }
-                Poll::Ready(Some(Ok(chunk)))
+                },
+            },
+        };
+        let Some(answer) = this.answer else {
+            return chunk;
+        };
+        match chunk {
+            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(Ok(answer.hand_on(chunk)))),
+            Poll::Ready(Some(Err(_))) => {
+                answer.fail();
+                chunk
             }
-            Ok(Poll::Ready(None)) => {
-                if let Some(mut answer) = this.answer.take() {
-                    answer.complete();
-                }
-                Poll::Ready(None)
+            Poll::Ready(None) => {
+                answer.complete();
+                *this.answer = None;
+                chunk
             }
-            Ok(Poll::Pending) => {
-                if let Some(answer) = this.answer {
-                    answer.polled();
-                }
-                Poll::Pending
-            }
-            Ok(Poll::Ready(Some(Err(error)))) => {
-                if let Some(mut answer) = this.answer.take() {
-                    answer.fail();
-                }
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Err(panic) => {
-                *this.panicked = true;
-                if let Some(mut answer) = this.answer.take() {
-                    answer.panicked(&*panic);
-                }
-                Poll::Ready(Some(Err("the response's body panicked".into())))
+            Poll::Pending => {
+                answer.polled();
+                chunk
             }
         }
     }
+}
+
+/// What a body answers when it is polled.
+type Polled<E> = Poll<Option<Result<Bytes, E>>>;
+
+/// Polls a body as part of its request.
+fn poll_within<B: MessageBody>(
+    body: Pin<&mut B>,
+    answer: &mut Option<Answer>,
+    cx: &mut Context<'_>,
+) -> thread::Result<Polled<B::Error>> {
+    catch_unwind(AssertUnwindSafe(|| match answer {
+        Some(answer) => answer.within(|| body.poll_next(cx)),
+        None => body.poll_next(cx),
+    }))
 }

@@ -24,6 +24,7 @@ use super::{
     answer::Head,
     body::{MonitoredBody, count_payload},
     failure::Failure,
+    progress::Places,
     record::Record,
     recorder::Recorder,
     worker::Worker,
@@ -68,8 +69,9 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         self.runtime.register_worker();
-        let worker = Rc::new(Worker::new(Arc::clone(&self.recorder)));
-        ready(Ok(MonitorService { service, worker }))
+        let worker = Worker::new(Arc::clone(&self.recorder));
+        let places = Rc::new(Places::new(worker));
+        ready(Ok(MonitorService { service, places }))
     }
 }
 
@@ -77,7 +79,7 @@ where
 #[derive(Debug)]
 pub struct MonitorService<S> {
     service: S,
-    worker: Rc<Worker>,
+    places: Rc<Places>,
 }
 
 impl<S, B> Service<ServiceRequest> for MonitorService<S>
@@ -93,8 +95,8 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let record = (!self.worker.excludes(&request)).then(|| {
-            let mut record = Record::open(&self.worker, &request);
+        let record = (!self.places.worker.excludes(&request)).then(|| {
+            let mut record = Record::open(&self.places, &request);
             count_payload(&mut request, &mut record);
             record
         });
@@ -142,30 +144,29 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let polled = this.future.as_mut().as_pin_mut().map(|future| {
-            catch_unwind(AssertUnwindSafe(|| match this.record {
+        let polled = match this.future.as_mut().as_pin_mut() {
+            Some(future) => catch_unwind(AssertUnwindSafe(|| match this.record {
                 Some(record) => record.within(|| future.poll(cx)),
                 None => future.poll(cx),
-            }))
-        });
-        let result = match polled {
-            Some(Ok(Poll::Pending)) => return Poll::Pending,
-            Some(Ok(Poll::Ready(result))) => result,
-            Some(Err(panic)) => {
+            })),
+            None => Ok(Poll::Ready(Err(fault()))),
+        };
+        let error = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(Ok(response))) => {
+                return Poll::Ready(Ok(answer(this.record.take(), response)));
+            }
+            Ok(Poll::Ready(Err(error))) => error,
+            Err(panic) => {
                 this.future.set(None);
                 tell(this.record.as_ref(), &*panic);
-                Err(fault())
+                fault()
             }
-            None => Err(fault()),
         };
-        let record = this.record.take();
-        Poll::Ready(match result {
-            Ok(response) => Ok(answer(record, response)),
-            Err(error) => Err(match record {
-                Some(record) => Failure::new(error, record).into(),
-                None => error,
-            }),
-        })
+        Poll::Ready(Err(match this.record.take() {
+            Some(record) => Failure::new(error, record).into(),
+            None => error,
+        }))
     }
 }
 

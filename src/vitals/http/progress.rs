@@ -1,30 +1,160 @@
 //! A request in progress: what it is recorded with from its head to its end, whatever becomes of it.
+//!
+//! A request is handed on often: from the middleware to its future, from there to the answer's body, and that to the
+//! connection. So that little moves with it, all that is known of it lies in a place of its own, which is used again: in
+//! the steady state no request allocates one.
 
-use std::{any::Any, cell::Cell, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use actix_web::http::header::HeaderMap;
+use actix_web::{dev::ServiceRequest, http::header::HeaderMap, web::Bytes};
 
-use super::{server_timing, trace::Trace, worker::Worker};
+use super::{
+    labels::method_label,
+    server_timing,
+    trace::{Trace, TraceParent},
+    worker::Worker,
+};
 use crate::{
     registry::SpanContext,
     vitals::{
+        clock,
         context::{self, RequestContext},
         panics,
     },
 };
 
-/// What a request is recorded with, from its head to its end.
+/// Bytes of a path's buffer that are kept from one request to the next.
+const KEPT_PATH: usize = 1024;
+
+/// Most places that are kept. Of more requests at once, the rest allocate theirs.
+const MOST_PLACES: usize = 128;
+
+/// What is known of a request.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) worker: Rc<Worker>,
-    pub(super) started: Instant,
+    /// Where its place goes at its end.
+    places: Option<Rc<Places>>,
+    pub(super) method: &'static str,
+    started: Instant,
     pub(super) context: Option<Arc<RequestContext>>,
-    /// Boxed, since a record moves often and few requests are traced.
+    /// Boxed, since few requests are traced.
     pub(super) trace: Option<Box<Trace>>,
     pub(super) request_bytes: Option<Rc<Cell<u64>>>,
+    /// The path as routing sees it: the endpoint of a request whose client or handler is gone is found by it.
+    path: String,
+    pub(super) delivery: Delivery,
+}
+
+/// How far the answer has come.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// The bytes of the body that went to the connection.
+    pub(super) bytes: u64,
+    /// The answer is whole with so many.
+    pub(super) whole_at: u64,
+    /// What of a large chunk is still to be handed on.
+    pub(super) rest: Option<Bytes>,
+    /// Whether the body was ever asked for.
+    pub(super) is_polled: bool,
+    pub(super) is_settled: bool,
+}
+
+/// The places of one worker's requests.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) worker: Rc<Worker>,
+    #[allow(clippy::vec_box, reason = "a place is handed on as a pointer")]
+    free: RefCell<Vec<Box<Progress>>>,
+}
+
+impl Places {
+    pub(super) fn new(worker: Worker) -> Self {
+        Self {
+            worker: Rc::new(worker),
+            free: RefCell::default(),
+        }
+    }
+
+    /// A place that holds nothing of an earlier request.
+    #[inline]
+    fn take(&self) -> Box<Progress> {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| Box::new(Progress::new(Rc::clone(&self.worker))))
+    }
+
+    #[inline]
+    fn put_back(&self, place: Box<Progress>) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < MOST_PLACES {
+            free.push(place);
+        }
+    }
 }
 
 impl Progress {
+    #[cold]
+    fn new(worker: Rc<Worker>) -> Self {
+        Self {
+            worker,
+            places: None,
+            method: "",
+            started: clock::now(),
+            context: None,
+            trace: None,
+            request_bytes: None,
+            path: String::new(),
+            delivery: Delivery::default(),
+        }
+    }
+
+    /// A request that has just been parsed.
+    #[inline]
+    pub(super) fn begin(places: &Rc<Places>, request: &ServiceRequest) -> Box<Self> {
+        let started = clock::now();
+        let mut progress = places.take();
+        progress.started = started;
+        progress.places = Some(Rc::clone(places));
+        progress.method = method_label(request.method());
+        progress.path.push_str(request.match_info().as_str());
+        progress.worker.meet(request);
+        progress.worker.enter(progress.method);
+        if let Some(parent) = TraceParent::of(request.headers()) {
+            let trace = Trace::boxed(parent);
+            let span = trace.sampled_span();
+            progress.context = span.map(|span| Arc::new(RequestContext::of_span(span)));
+            progress.trace = Some(trace);
+        }
+        progress
+    }
+
+    /// The request is no longer in progress.
+    #[inline]
+    pub(super) fn end(mut self: Box<Self>) {
+        self.worker.leave(self.method);
+        self.context = None;
+        self.trace = None;
+        self.request_bytes = None;
+        self.path.clear();
+        self.path.shrink_to(KEPT_PATH);
+        self.delivery = Delivery::default();
+        if let Some(places) = self.places.take() {
+            places.put_back(self);
+        }
+    }
+
+    /// How long the request has been in progress.
+    #[inline]
+    pub(super) fn elapsed(&self) -> Duration {
+        clock::now().duration_since(self.started)
+    }
+
     /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.
     #[inline]
     pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
@@ -36,6 +166,11 @@ impl Progress {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
+    /// The pattern of the endpoint that the request's path leads to.
+    pub(super) fn pattern_by_path(&self) -> String {
+        self.worker.pattern_of(&self.path)
+    }
+
     /// Says in the head of the answer which trace its request belongs to and, if wanted, where its time went.
     #[cold]
     pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
@@ -43,15 +178,16 @@ impl Progress {
             trace.name(headers);
         }
         if self.worker.recorder.server_timing {
-            server_timing::add(headers, self.context.as_deref(), self.started.elapsed());
+            server_timing::add(headers, self.context.as_deref(), self.elapsed());
         }
     }
 
     /// Counts a caught panic, and says in the log what it was.
     #[cold]
-    pub(super) fn panicked(&self, method: &str, endpoint: &str, payload: &(dyn Any + Send)) {
+    pub(super) fn panicked(&self, endpoint: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         self.worker.recorder.families.count_panic(endpoint);
+        let method = self.method;
         let message = panics::message(payload);
         tracing::error!(endpoint, method, "panic while serving a request: {message}");
     }

@@ -9,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::{
     families::Families,
     labels::{client_closed_request, pattern_label, unrouted_endpoint},
-    shape,
+    shape::{OwnedShape, Shape},
 };
 use crate::{
     registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext},
@@ -32,14 +32,6 @@ impl Outcome {
             status: client_closed_request(),
             is_stream: false,
         }
-    }
-
-    /// Writes what tells it from others, so that a path may stand behind it.
-    #[inline]
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.status.as_u16().to_ne_bytes());
-        out.push(self.is_stream.into());
-        out.extend_from_slice(self.method.as_bytes());
     }
 }
 
@@ -189,16 +181,14 @@ pub(super) struct SeriesCache {
     series: RefCell<HashTable<Rc<Series>>>,
     /// By method and endpoint.
     routes: RefCell<HashTable<Rc<Route>>>,
-    /// By outcome and the shape of the path.
+    /// By the shape of the path and the outcome.
     shapes: RefCell<HashTable<Known>>,
-    /// The key that is being looked for.
-    key: RefCell<Vec<u8>>,
 }
 
 /// A series that a shape and an outcome have led to.
 #[derive(Debug)]
 struct Known {
-    key: Box<[u8]>,
+    shape: OwnedShape,
     series: Rc<Series>,
 }
 
@@ -210,23 +200,19 @@ impl SeriesCache {
         request: &HttpRequest,
         outcome: Outcome,
     ) -> Rc<Series> {
-        let key = &mut *self.key.borrow_mut();
-        key.clear();
-        outcome.write(key);
-        let has_shape = shape::write(request, key);
-        let hash = self.hasher.hash_one(&**key);
-        if has_shape
-            && let Some(known) = self.shapes.borrow().find(hash, |known| *known.key == **key)
+        let shape = Shape::of(request);
+        if let Some(shape) = shape
+            && let Some(series) = self.remembered(shape, outcome)
         {
-            return Rc::clone(&known.series);
+            return series;
         }
         let Some(pattern) = request.match_pattern() else {
             let pattern = unrouted_endpoint(request.match_info(), outcome.status);
             return self.resolve(origin, &pattern, outcome);
         };
         let (series, is_own) = self.find_or_make(origin, pattern_label(&pattern), outcome);
-        if is_own && has_shape && shape::is_known_by(request, &pattern) {
-            self.remember(hash, key, &series);
+        if let Some(shape) = shape.filter(|shape| is_own && shape.is_told_by(&pattern)) {
+            self.remember(shape, &series);
         }
         series
     }
@@ -241,17 +227,34 @@ impl SeriesCache {
         self.find_or_make(origin, pattern, outcome).0
     }
 
+    #[inline]
+    fn hash(&self, shape: Shape<'_>, outcome: Outcome) -> u64 {
+        // Methods of one length are few.
+        let method = outcome.method.len();
+        (self.hasher).hash_one((shape, method, outcome.status.as_u16()))
+    }
+
+    #[inline]
+    fn remembered(&self, shape: Shape<'_>, outcome: Outcome) -> Option<Rc<Series>> {
+        let shapes = self.shapes.borrow();
+        let known = shapes.find(self.hash(shape, outcome), |known| {
+            known.shape.as_shape() == shape && known.series.outcome() == outcome
+        });
+        known.map(|known| Rc::clone(&known.series))
+    }
+
     #[cold]
-    fn remember(&self, hash: u64, key: &[u8], series: &Rc<Series>) {
+    fn remember(&self, shape: Shape<'_>, series: &Rc<Series>) {
         let known = Known {
-            key: key.into(),
+            shape: shape.to_owned(),
             series: Rc::clone(series),
         };
         let mut shapes = self.shapes.borrow_mut();
         if shapes.len() >= MOST_SHAPES {
             shapes.clear();
         }
-        shapes.insert_unique(hash, known, |known| self.hasher.hash_one(&*known.key));
+        let hash = |known: &Known| self.hash(known.shape.as_shape(), known.series.outcome());
+        shapes.insert_unique(hash(&known), known, hash);
     }
 
     /// A series, and whether it is that of exactly these labels.

@@ -1,41 +1,75 @@
 //! The shape of a routed path: what routing has made of it, told apart without building a string anew.
 //!
-//! Actix tells the pattern of a request's route as a new string each time. The shape takes its place as a key: the path's
-//! literal parts, and between them which parameter of which resource stands there. Requests of one shape have one pattern.
-//! A parameter is known by the address of its name, for each resource keeps names of its own; two that differ only in
-//! what a parameter must look like are told apart so.
+//! Actix tells the pattern of a request's route as a new string each time. The shape takes its place as a key: the last
+//! parameter of the path, and what follows it. A parameter is known by the address of its name, for each resource and
+//! scope keeps names of its own; so it tells all that stands before it too, and requests of one shape have one pattern. A
+//! path without parameters is its own shape.
 //!
 //! Where two resources are on one path, and guards choose between them, their patterns are the same, or else one lists
 //! several paths; such a one is called by whichever of the two was met first.
 
 use actix_web::HttpRequest;
 
-use super::labels::{Stretch, for_each_stretch};
-
-/// Stands before a parameter. No path has this byte in it.
-const PARAMETER: u8 = 0xff;
-
-/// Writes the shape of a request's path behind what `out` holds; whether it has one. A path that routing has not consumed
-/// to its end was answered by no resource, and has none.
-#[inline]
-pub(super) fn write(request: &HttpRequest, out: &mut Vec<u8>) -> bool {
-    let path = request.match_info();
-    if !path.unprocessed().is_empty() {
-        return false;
-    }
-    for_each_stretch(path, |stretch| match stretch {
-        Stretch::Literal(text) => out.extend_from_slice(text.as_bytes()),
-        Stretch::Parameter(name) => {
-            out.push(PARAMETER);
-            out.extend_from_slice(&name.as_ptr().addr().to_ne_bytes());
-        }
-    });
-    true
+/// What tells the path of a request from paths of other patterns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape<'a> {
+    /// The address of the last parameter's name; 0 without one.
+    parameter: usize,
+    /// What follows the last parameter.
+    rest: &'a str,
 }
 
-/// Whether a pattern is remembered for a shape. Where a path without parameters is not its own pattern, there may be any
-/// number of others with the same one.
-pub(super) fn is_known_by(request: &HttpRequest, pattern: &str) -> bool {
-    let path = request.match_info();
-    path.segment_count() > 0 || path.as_str() == pattern
+impl<'a> Shape<'a> {
+    /// The shape of a request's path. A path that routing has not consumed to its end was answered by no resource, and has
+    /// none.
+    #[inline]
+    pub(super) fn of(request: &'a HttpRequest) -> Option<Self> {
+        let path = request.match_info();
+        if !path.unprocessed().is_empty() {
+            return None;
+        }
+        let whole = path.as_str();
+        let (mut parameter, mut end) = (0, 0);
+        for (name, value) in path.iter() {
+            let start = value.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+            // A value that is no slice of the path (a static segment) is passed over.
+            if start >= end && start <= whole.len() {
+                parameter = name.as_ptr().addr();
+                end = start + value.len();
+            }
+        }
+        let rest = whole.get(end..)?;
+        Some(Self { parameter, rest })
+    }
+
+    /// Whether a pattern is remembered for this shape. Where a path without parameters is not its own pattern, there may be
+    /// any number of others with the same one.
+    pub(super) fn is_told_by(self, pattern: &str) -> bool {
+        self.parameter != 0 || self.rest == pattern
+    }
+
+    /// The same, to be kept.
+    pub(super) fn to_owned(self) -> OwnedShape {
+        OwnedShape {
+            parameter: self.parameter,
+            rest: self.rest.into(),
+        }
+    }
+}
+
+/// A [`Shape`] that outlives its request.
+#[derive(Debug)]
+pub(super) struct OwnedShape {
+    parameter: usize,
+    rest: Box<str>,
+}
+
+impl OwnedShape {
+    #[inline]
+    pub(super) fn as_shape(&self) -> Shape<'_> {
+        Shape {
+            parameter: self.parameter,
+            rest: &self.rest,
+        }
+    }
 }

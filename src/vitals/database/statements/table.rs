@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::registry::{Counter, Distribution, HistogramSnapshot};
 
 use super::shape::shape;
+use crate::vitals::clock;
 use crate::vitals::context::Shapes;
 use crate::vitals::database::verb::Operation;
 
@@ -152,7 +153,7 @@ impl Statements {
         Self {
             table: Arc::new(Table {
                 capacity: capacity.max(1),
-                made: Instant::now(),
+                made: clock::now(),
                 made_at: SystemTime::now(),
                 next_shape: AtomicU32::new(1),
                 entries: Mutex::default(),
@@ -185,7 +186,7 @@ impl Statements {
         if entries.len() >= self.table.capacity {
             evict(&mut entries, self.table.capacity);
         }
-        let age = self.age(Instant::now());
+        let age = self.age(clock::now());
         let number = self.table.next_shape.fetch_add(1, Relaxed);
         let statement = Arc::new(Statement {
             // It wraps around after four billion shapes; two of the same number have never met by then.
