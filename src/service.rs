@@ -5,6 +5,7 @@
 pub mod access;
 pub mod api;
 mod connection;
+mod descriptors;
 mod intake;
 pub mod server;
 pub mod settings;

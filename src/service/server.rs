@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::access::{Access, Refusal};
 use super::api::{self, Api, BodyLimits, Documentation};
 use super::connection::{self, Drain, Reception};
+use super::descriptors;
 use super::intake::Intake;
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::shutdown::{Serving, Shutdown, Signals};
@@ -125,6 +126,8 @@ impl Server {
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
         check_health(&vitals, &store);
+        // Last: where the start fails, its sentence stands alone.
+        descriptors::provide(&settings);
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,

@@ -110,7 +110,7 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// Ends it all.
     pub(super) async fn run(self) {
-        supervisor::stopping();
+        supervisor::stopping(self.delay.saturating_add(self.timeout));
         self.vitals.drain();
         sleep(self.delay).await;
         let limit = self.timeout;

@@ -14,6 +14,9 @@ use crate::vitals::Vitals;
 /// How often it is asked whether the workers have started.
 const START_PAUSE: Duration = Duration::from_millis(10);
 
+/// What the service may take at its end beyond what it is set to.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
 /// Tells that the service is ready once its workers turn, and from then on, where a watchdog wants to hear it, that it is
 /// alive: as long as the event loop that this runs on and that of every worker turn.
 ///
@@ -46,9 +49,10 @@ pub async fn supervise(vitals: Vitals) {
     }
 }
 
-/// Tells that the service stops.
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+/// Tells that the service stops, and that it may take so long to, whatever the unit says.
+pub fn stopping(limit: Duration) {
+    let limit = u32::try_from(limit.saturating_add(STOP_MARGIN).as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
 }
 
 /// A supervisor that does not listen is no reason not to serve.

@@ -17,6 +17,8 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use actix_vitals::service::settings::Settings;
+use clap::CommandFactory as _;
 use deployment::{
     alerts, dashboard, deploy, deployed_expressions, documented_expressions, files, filled, items,
     label_values, panels, read, recorded, root, strings, targets, text, yaml,
@@ -157,6 +159,43 @@ fn systemd_accepts_the_unit() {
     // In tenths: what the guide says of it.
     let harden = ["security", "--offline=yes", "--threshold=14", path];
     tools::run(&analyze, &harden, root());
+}
+
+/// What a setting is where nobody sets it.
+fn default_of(setting: &str) -> String {
+    let command = Settings::command();
+    let mut arguments = command.get_arguments();
+    let argument = arguments.find(|argument| argument.get_long() == Some(setting));
+    let values = argument.expect("a setting").get_default_values();
+    values[0].to_str().expect("text").to_owned()
+}
+
+#[test]
+fn who_stops_the_service_leaves_it_time_to_end_and_its_connections_have_room() {
+    let unit = read(&deploy().join("systemd/actix-vitals.service"));
+    let of_unit = |key: &str| -> u64 {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key));
+        value.expect("a line").parse().expect("a number")
+    };
+    let seconds = |setting| {
+        let duration = humantime::parse_duration(&default_of(setting));
+        duration.expect("a duration").as_secs()
+    };
+    let stop = seconds("drain-delay") + seconds("shutdown-timeout");
+    assert!(of_unit("TimeoutStopSec=") > stop, "more than {stop} s");
+    let compose = read(&deploy().join("docker/compose.yml"));
+    let mut lines = compose.lines().map(str::trim);
+    let period = lines.find_map(|line| line.strip_prefix("stop_grace_period: "));
+    let period = humantime::parse_duration(period.expect("a line")).expect("a duration");
+    assert!(period.as_secs() > stop, "more than {stop} s");
+
+    let connections: u64 = default_of("max-connections").parse().expect("a number");
+    // Of both listeners, and what is beside them.
+    let descriptors = 2 * connections + 1000;
+    assert!(
+        of_unit("LimitNOFILE=") > descriptors,
+        "more than {descriptors}"
+    );
 }
 
 #[test]

@@ -3,10 +3,13 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::exposition::Exposition;
-use crate::server::Server;
+use crate::server::{Server, command};
 use crate::{limit, tools, wait};
 
 /// Sends a request on a connection, and reads its answer: the status, if all of it comes within two seconds of silence.
@@ -84,4 +87,70 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
     assert!(log.contains("Too many open files"), "{log}");
     assert!(!log.contains("panicked"), "{log}");
     assert_eq!(server.stop(), Some(0));
+}
+
+/// Starts the service with these limits, soft and hard, and has it tell how many descriptors it may have; and its log.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count"
+)]
+fn started_with(soft: u64, hard: u64, flags: &[&str]) -> (u64, String) {
+    let directory = TempDir::new().unwrap();
+    let service = command(directory.path());
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            r#"ulimit -Sn "$1" && ulimit -Hn "$2" && shift 2 && exec "$@""#,
+            "sh",
+        ])
+        .args([soft.to_string(), hard.to_string()])
+        .arg(service.get_program())
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--database-url",
+            "sqlite://:memory:",
+        ])
+        .args(flags)
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let authority = line.trim().strip_prefix("listening on http://").unwrap();
+    let connection = TcpStream::connect(authority).unwrap();
+    let (_, scrape) = ask(&connection, "/metrics").unwrap();
+    let allowed = Exposition::parse(&scrape).unwrap();
+    child.kill().unwrap();
+    let mut log = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
+    child.wait().unwrap();
+    (allowed.value("process_max_fds", &[]) as u64, log)
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_to_what_is_needed_and_no_further() {
+    let flags = ["--max-connections=500", "--pool-size=4"];
+    let (allowed, log) = started_with(200, 900, &flags);
+    assert_eq!(allowed, 500 + 3 * 4 + 128);
+    assert!(!log.contains("file descriptors"), "{log}");
+
+    let (allowed, log) = started_with(800, 900, &flags);
+    assert_eq!(allowed, 800);
+    assert!(!log.contains("file descriptors"), "{log}");
+
+    let (allowed, log) = started_with(200, 300, &flags);
+    assert_eq!(allowed, 300);
+    let warning = "--max-connections (500) needs 640 file descriptors, and the system allows 300";
+    assert!(log.contains(warning), "{log}");
 }
