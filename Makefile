@@ -6,6 +6,8 @@ SKIPPED := $(TARGET_DIR)/tmp/skipped
 # One test of `make soak`.
 SOAK = $(CARGO) test --quiet $(OPENSSL)
 ARGS ?=
+# How long the last part of `make soak` takes.
+SOAK_TIME ?= 1h
 # Nothing, or the feature that builds OpenSSL where its headers are missing.
 OPENSSL := $(shell scripts/openssl.sh)
 
@@ -76,13 +78,14 @@ accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and wr
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
 # What takes long, each part on a line of its own.
-soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation.
+soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, and an hour of everything at once (SOAK_TIME=10m).
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test shutdown -- --nocapture under_load
 	VITALS_MUTANTS=100000 $(SOAK) --test limits -- --nocapture mutants
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test limits -- --nocapture --test-threads=1 slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test description
+	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test soak -- --nocapture
 
 browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh

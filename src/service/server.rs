@@ -214,10 +214,12 @@ impl Server {
         let app = move || {
             App::new()
                 .configure(|routes| {
+                    api.configure(routes);
+                    // Last, as its scope begins like every path: who asks Actix which route a path belongs to is told
+                    // of none behind it.
                     if let Some(ops) = &shared_ops {
                         routes.service(guarded(ops.clone(), &access));
                     }
-                    api.configure(routes);
                 })
                 .wrap(taken_in.clone())
                 .wrap(access.headers())

@@ -101,6 +101,17 @@ impl Guarded {
         .await;
     }
 
+    /// Waits until no request is in progress but the look itself, where that is one.
+    pub(crate) async fn wait_for_settled(&self) {
+        until("the last request to be settled", BOUND, || async {
+            match self.scrape().await.value("inprogress_requests", &[]) {
+                level if level <= 1.0 => Ok(()),
+                level => Err(format!("{level} are in progress")),
+            }
+        })
+        .await;
+    }
+
     /// Every outcome that has happened.
     pub(crate) async fn outcomes(&self) -> Vec<(String, u64)> {
         self.scrape()
@@ -147,6 +158,12 @@ impl Raw {
         // A server that has refused it already may have closed.
         let _refused = self.stream.write_all(bytes.as_ref()).await;
         self.sent = Instant::now();
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) async fn hang_up(&mut self) {
+        // A server that has answered already may have closed.
+        let _gone = self.stream.shutdown().await;
     }
 
     /// Reads until `end` has come.

@@ -360,3 +360,33 @@ async fn a_body_that_keeps_coming_is_not_late() {
     let answer = answer.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer:?}");
 }
+
+#[tokio::test]
+async fn who_leaves_before_the_answer_is_counted_under_the_endpoint() {
+    // Where the operators' endpoints are among the others.
+    let guarded = Guarded::start_with_one_listener(&[]);
+    let paths = [
+        ("/data", "/data"),
+        ("/data/1", "/data/{item_id}"),
+        ("/ops/statements", "/ops/statements"),
+    ];
+    for (path, _) in paths.repeat(20) {
+        let mut connection = guarded.connect().await;
+        connection
+            .send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+            .await;
+        connection.hang_up().await;
+        connection.end().await;
+    }
+    guarded.wait_for_settled().await;
+    let scrape = guarded.scrape().await;
+    for (_, endpoint) in paths {
+        assert_eq!(
+            scrape.sum("http_requests_total", &[("endpoint", endpoint)]),
+            20.0,
+            "{endpoint}"
+        );
+    }
+    let left = scrape.sum("http_requests_total", &[("http_status", "499")]);
+    println!("{left} of 60 left in time");
+}

@@ -1,0 +1,345 @@
+//! The clients: those that work with items, those that watch, those that err, those that are slow, those that leave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::books::Books;
+use crate::raw::Raw;
+
+/// Items that each client keeps, so that the table stays as large as it is.
+const KEPT: usize = 100;
+
+/// How many clients of each kind there are, and for how long each pauses after each thing it does, in milliseconds.
+const WORKERS: (usize, u64) = (4, 100);
+const READERS: (usize, u64) = (2, 150);
+const ERRING: (usize, u64) = (1, 200);
+const TABS: (usize, u64) = (4, 1000);
+const OPERATORS: (usize, u64) = (1, 1000);
+const SLOW: (usize, u64) = (6, 200);
+const LEAVING: (usize, u64) = (1, 200);
+
+const POST: &str = "POST /data HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+
+/// Everybody who is there.
+pub(crate) struct Crowd {
+    leaving: Arc<AtomicBool>,
+    members: Vec<JoinHandle<()>>,
+}
+
+impl Crowd {
+    pub(crate) fn start(url: &str, books: &Arc<Books>, seed: u64) -> Self {
+        let leaving = Arc::new(AtomicBool::new(false));
+        let mut members = Vec::new();
+        let mut start = |act: Act, (count, pause): (usize, u64)| {
+            for _ in 0..count {
+                let seed = seed.wrapping_mul(1000).wrapping_add(members.len() as u64);
+                let member = Member::new(url, books, seed, members.len() % 2 == 1);
+                members.push(tokio::spawn(member.stay(act, pause, Arc::clone(&leaving))));
+            }
+        };
+        start(Act::Work, WORKERS);
+        start(Act::Read, READERS);
+        start(Act::Err, ERRING);
+        start(Act::OpenTab, TABS);
+        start(Act::Operate, OPERATORS);
+        start(Act::BeSlow, SLOW);
+        start(Act::Leave, LEAVING);
+        Self { leaving, members }
+    }
+
+    /// Whether somebody has gone who should not have.
+    pub(crate) fn is_thinning(&self) -> bool {
+        self.members.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Has everybody finish what he does, and go.
+    pub(crate) async fn leave(self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        for member in self.members {
+            member.await.expect("a client that met what it expected");
+        }
+    }
+}
+
+/// What a member does again and again.
+#[derive(Clone, Copy)]
+enum Act {
+    Work,
+    Read,
+    Err,
+    OpenTab,
+    Operate,
+    BeSlow,
+    Leave,
+}
+
+struct Member {
+    client: Client,
+    url: String,
+    books: Arc<Books>,
+    dice: StdRng,
+    items: Vec<i64>,
+}
+
+impl Member {
+    fn new(url: &str, books: &Arc<Books>, seed: u64, speaks_http_2: bool) -> Self {
+        let mut client = Client::builder()
+            // Sooner than the server: or a request may meet a closing connection.
+            .pool_idle_timeout(Duration::from_secs(3))
+            .timeout(Duration::from_secs(60))
+            .no_proxy();
+        if speaks_http_2 {
+            client = client.http2_prior_knowledge();
+        }
+        Self {
+            client: client.build().expect("an HTTP client"),
+            url: url.to_owned(),
+            books: Arc::clone(books),
+            dice: StdRng::seed_from_u64(seed),
+            items: Vec::new(),
+        }
+    }
+
+    async fn stay(mut self, act: Act, pause: u64, leaving: Arc<AtomicBool>) {
+        while !leaving.load(Ordering::Relaxed) {
+            match act {
+                Act::Work => self.work().await,
+                Act::Read => self.read().await,
+                Act::Err => self.err().await,
+                Act::OpenTab => self.open_tab(&leaving).await,
+                Act::Operate => self.operate().await,
+                Act::BeSlow => self.be_slow().await,
+                Act::Leave => self.leave().await,
+            }
+            let pause = Duration::from_millis(self.dice.random_range(0..=2 * pause));
+            sleep(pause).await;
+        }
+    }
+
+    fn authority(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Sends a request that must be answered so, and books it; the answer's body. A machine that is busy otherwise may
+    /// hold the disk up for seconds: then the service says 503, which is booked, and there is no body.
+    async fn asks(&self, request: RequestBuilder, endpoint: &str, status: u16) -> Option<Vec<u8>> {
+        let (client, request) = request.build_split();
+        let request = request.expect("a request");
+        let method = request.method().clone();
+        let answer = client.execute(request).await.expect("an answer");
+        let answered = answer.status().as_u16();
+        let body = answer.bytes().await.expect("a whole answer");
+        self.books.enter(method.as_str(), endpoint, answered);
+        if answered == 503 {
+            return None;
+        }
+        assert_eq!(answered, status, "{method} {endpoint}: {body:?}");
+        Some(body.to_vec())
+    }
+
+    async fn gets(&self, path: &str, endpoint: &str) {
+        self.asks(self.request(Method::GET, path), endpoint, 200)
+            .await;
+    }
+
+    fn item(&mut self) -> Value {
+        let number: u32 = self.dice.random();
+        json!({
+            "name": format!("Visitor {number}"),
+            "email": format!("visitor{number}@example.com"),
+            "message": "a message ".repeat(self.dice.random_range(0..20)),
+        })
+    }
+
+    /// Creates, replaces, reads and deletes items of its own.
+    async fn work(&mut self) {
+        let item = self.item();
+        if self.items.len() >= KEPT || (self.items.len() > 10 && self.dice.random_ratio(1, 4)) {
+            let at = self.dice.random_range(0..self.items.len());
+            let id = self.items.swap_remove(at);
+            let path = format!("/data/{id}");
+            let deletion = self.request(Method::DELETE, &path);
+            if self.asks(deletion, "/data/{item_id}", 200).await.is_some() {
+                let request = self.request(Method::GET, &path);
+                self.asks(request, "/data/{item_id}", 404).await;
+            }
+        } else if !self.items.is_empty() && self.dice.random_ratio(1, 2) {
+            let id = self.items[self.dice.random_range(0..self.items.len())];
+            let request = self.request(Method::PUT, &format!("/data/{id}"));
+            self.asks(request.json(&item), "/data/{item_id}", 200).await;
+        } else {
+            let request = self.request(Method::POST, "/data").json(&item);
+            if let Some(created) = self.asks(request, "/data", 201).await {
+                let created: Value = serde_json::from_slice(&created).expect("an item");
+                self.items.push(created["id"].as_i64().expect("an id"));
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let skip = self.dice.random_range(0..50);
+        let path = format!("/data?skip={skip}&limit=20");
+        self.gets(&path, "/data").await;
+        self.gets("/", "/").await;
+    }
+
+    /// Asks for what cannot be had.
+    async fn err(&mut self) {
+        let bad = json!({"name": "", "email": "nobody"});
+        let large = json!({"name": "x", "email": "a@example.com", "message": "x".repeat(66_000)});
+        let (request, endpoint, status) = match self.dice.random_range(0..6) {
+            0 => (self.request(Method::POST, "/data").json(&bad), "/data", 422),
+            1 => (
+                self.request(Method::POST, "/data").json(&large),
+                "/data",
+                413,
+            ),
+            2 => (
+                self.request(Method::GET, "/nowhere/at/all"),
+                "unmatched",
+                404,
+            ),
+            3 => (self.request(Method::PATCH, "/data"), "/data", 405),
+            4 => (self.request(Method::GET, "/data?limit=many"), "/data", 422),
+            _ => (self.request(Method::GET, "/data/x"), "/data/{item_id}", 422),
+        };
+        self.asks(request, endpoint, status).await;
+    }
+
+    /// A tab with the live page: its parts, its history, and its stream for a while.
+    async fn open_tab(&mut self, leaving: &AtomicBool) {
+        self.gets("/dashboard", "/dashboard").await;
+        self.gets("/dashboard/chart.js", "/dashboard/{part}").await;
+        self.gets("/dashboard/history?since=-60", "/dashboard/history")
+            .await;
+        let request = self.request(Method::GET, "/dashboard/stream");
+        let mut stream = request.send().await.expect("a stream");
+        assert_eq!(stream.status(), 200);
+        self.books.enter("GET", "/dashboard/stream", 200);
+        for _ in 0..self.dice.random_range(1..20) {
+            let event = stream.chunk().await.expect("the stream goes on");
+            assert!(event.is_some(), "the stream ends");
+            if leaving.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+
+    /// Scrapes in every format and encoding, and looks at all that there is for operators.
+    async fn operate(&mut self) {
+        for accept in [
+            "text/plain",
+            "application/openmetrics-text",
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+        ] {
+            for encoding in ["identity", "gzip", "zstd"] {
+                let request = self.request(Method::GET, "/metrics");
+                let request = request.header("accept", accept);
+                let request = request.header("accept-encoding", encoding);
+                self.asks(request, "/metrics", 200).await;
+            }
+        }
+        for path in [
+            "/health",
+            "/livez",
+            "/readyz",
+            "/ops/statements",
+            "/docs",
+            "/openapi.json",
+        ] {
+            self.gets(path, path).await;
+        }
+    }
+
+    /// Keeps the server waiting, until that ends it.
+    async fn be_slow(&mut self) {
+        let choice = self.dice.random_range(0..7);
+        let mut connection = Raw::to(self.authority()).await;
+        match choice {
+            0 => {
+                connection.send("GET / HTTP/1.1\r\nHos").await;
+                assert_eq!(connection.end().await, Some(408));
+                self.books.enter_connection("head_timeout");
+            }
+            1 => {
+                connection
+                    .send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                    .await;
+                assert_eq!(connection.head().await, 200);
+                self.books.enter("GET", "/livez", 200);
+                connection.send("GET / HT").await;
+                connection.end().await;
+                self.books.enter_connection("head_timeout");
+            }
+            2 => {
+                connection.send(POST).await;
+                assert_eq!(connection.end().await, Some(408));
+                self.books.enter("POST", "/data", 408);
+                self.books.enter_connection("body_timeout");
+            }
+            3 => {
+                connection.send("GET /\0 HTTP/1.1\r\n\r\n").await;
+                assert_eq!(connection.end().await, Some(400));
+                self.books.enter_connection("malformed");
+            }
+            4 => {
+                let large = format!(
+                    "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+                    "a".repeat(17_000)
+                );
+                connection.send(&large).await;
+                assert_eq!(connection.end().await, Some(431));
+                self.books.enter_connection("headers_too_large");
+            }
+            5 => {
+                // In time, if only just.
+                let request =
+                    "GET /dashboard/chart.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                for byte in request.as_bytes().chunks(40) {
+                    connection
+                        .send(std::str::from_utf8(byte).expect("ASCII"))
+                        .await;
+                    sleep(Duration::from_millis(300)).await;
+                }
+                connection.sip(20, 100, Duration::from_millis(100)).await;
+                connection.end().await;
+                self.books.enter("GET", "/dashboard/{part}", 200);
+            }
+            // Nothing at all: it is idle.
+            _ => assert_eq!(connection.end().await, None),
+        }
+    }
+
+    /// Leaves before the answer, or in the middle of the request.
+    async fn leave(&mut self) {
+        let mut connection = Raw::to(self.authority()).await;
+        match self.dice.random_range(0..3) {
+            0 => {
+                connection
+                    .send("HEAD /data HTTP/1.1\r\nHost: x\r\n\r\n")
+                    .await;
+                self.books.enter_left("HEAD", "/data");
+            }
+            1 => {
+                connection.send(POST).await;
+                self.books.enter_left("POST", "/data");
+            }
+            // A head that is not whole is no request.
+            _ => connection.send("GET /data HTTP/1.1\r\n").await,
+        }
+        connection.hang_up().await;
+        connection.end().await;
+    }
+}

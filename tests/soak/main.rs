@@ -1,0 +1,162 @@
+//! Everything at once, for as long as it takes: clients of every kind on one server, at a moderate rate. Memory and file
+//! descriptors stay where they were, and at the end each request was counted once, as it was answered.
+//!
+//! `VITALS_SOAK_TIME` says for how long (`20s` if unset, `1h` in `make soak`), `VITALS_SOAK_SEED` what the clients choose.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic and print"
+)]
+
+mod books;
+mod crowd;
+mod levels;
+mod raw;
+#[path = "../support/all.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use books::{Books, Counted};
+use crowd::Crowd;
+use exposition::Exposition;
+use levels::Levels;
+use support::{exposition, server, wait};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use server::Server;
+use wait::until;
+
+/// The limits are short, so that many clients come to them.
+const LIMITS: [&str; 4] = [
+    "--head-timeout=2s",
+    "--body-timeout=2s",
+    "--response-timeout=5s",
+    "--idle-timeout=10s",
+];
+
+/// How long the server may take to settle its last records, and to close its last connections.
+const SETTLE_BOUND: Duration = Duration::from_secs(30);
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+fn soak_time() -> Duration {
+    let time = std::env::var("VITALS_SOAK_TIME").unwrap_or_else(|_| "20s".to_owned());
+    humantime::parse_duration(&time).expect("a duration")
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("VITALS_SOAK_SEED").ok();
+    seed.map_or_else(rand::random, |seed| seed.parse().expect("a number"))
+}
+
+/// Looks at a server, and enters each look into the books.
+struct Watch {
+    server: Server,
+    books: Arc<Books>,
+}
+
+impl Watch {
+    async fn look(&self) -> Exposition {
+        let scrape = self.server.scrape().await;
+        self.books.enter("GET", "/metrics", 200);
+        scrape
+    }
+
+    /// The descriptors that are open when no connection is but that of the look.
+    async fn descriptors_at_rest(&self) -> f64 {
+        until("the last connection to go", SETTLE_BOUND, async || {
+            let scrape = self.look().await;
+            match scrape.value("http_connections_active", &[]) {
+                active if active <= 1.0 => Ok(scrape.value("process_open_fds", &[])),
+                active => Err(format!("{active} are active")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until what was counted is what stands in the books.
+    async fn settles(&self) {
+        until(
+            "the counters to agree with the books",
+            SETTLE_BOUND,
+            async || {
+                // A scrape does not count itself.
+                let booked = self.books.booked();
+                let counted = Counted::of(&self.look().await);
+                let differences = counted.differences(&booked);
+                differences.is_empty().then_some(()).ok_or(differences)
+            },
+        )
+        .await;
+    }
+
+    /// What must not have happened.
+    async fn is_well(&self) {
+        let scrape = self.look().await;
+        for (name, labels) in [
+            ("vitals_panics_total", &[][..]),
+            ("vitals_collector_errors_total", &[]),
+            ("vitals_series_overflow_total", &[]),
+            ("http_connections_total", &[("outcome", "error")]),
+        ] {
+            let value = scrape.sum(name, labels);
+            assert!(value == 0.0, "{name} {labels:?}: {value}");
+        }
+        for (labels, count) in scrape.series("http_requests_total") {
+            // A machine that is held up says 503, and nothing worse.
+            let status = &labels["http_status"];
+            let is_fault = status.starts_with('5') && status != "503" && count > 0.0;
+            assert!(!is_fault, "{labels:?}: {count}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
+    let (time, seed) = (soak_time(), seed());
+    println!("{}, seed {seed}", humantime::format_duration(time));
+    let books = Arc::new(Books::default());
+    let watch = Watch {
+        server: Server::start_with(&LIMITS),
+        books: Arc::clone(&books),
+    };
+    watch.look().await;
+
+    // What is opened once is open after this.
+    let crowd = Crowd::start(&watch.server.url(""), &books, seed);
+    tokio::time::sleep(LOOK * 3).await;
+    crowd.leave().await;
+    let at_rest = watch.descriptors_at_rest().await;
+
+    let crowd = Crowd::start(&watch.server.url(""), &books, seed.wrapping_add(1));
+    let mut levels = Levels::default();
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        looks.tick().await;
+        levels.note(&watch.look().await);
+        assert!(!crowd.is_thinning(), "a client met what it did not expect");
+    }
+    crowd.leave().await;
+    watch.settles().await;
+    watch.is_well().await;
+    println!("{books}\n{levels}");
+    levels.are_flat();
+    let after = watch.descriptors_at_rest().await;
+    println!("descriptors at rest: {at_rest} before, {after} after");
+    assert!(
+        (after - at_rest).abs() < f64::EPSILON,
+        "{at_rest}, then {after}"
+    );
+
+    let Watch { server, .. } = watch;
+    let log = server.stderr();
+    assert!(!log.contains("ERROR") && !log.contains("panic"), "{log}");
+    assert_eq!(server.stop(), Some(0));
+}
