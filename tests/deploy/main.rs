@@ -16,6 +16,7 @@ mod reading;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use actix_vitals::service::settings::Settings;
 use clap::CommandFactory as _;
@@ -686,6 +687,39 @@ fn links_between_the_documents_lead_somewhere() {
             }
         }
     }
+}
+
+/// Every file of Rust below a directory, or the one that stands in its place.
+fn sources(path: &Path) -> String {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return read(&path.with_extension("rs"));
+    };
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let ours = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "rs");
+    paths.filter(ours).map(|path| read(&path)).collect()
+}
+
+#[test]
+fn every_test_that_holds_a_promise_of_security_exists() {
+    let document = read(&root().join("docs/SECURITY.md"));
+    let (_, table) = document
+        .split_once("| what | in | test |")
+        .expect("a table");
+    let rows = table.lines().skip(2).take_while(|line| !line.is_empty());
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, _, place, test, _] = cells[..] else {
+            panic!("not three cells: {row}");
+        };
+        let function = format!("fn {}(", test.trim_matches('`'));
+        assert!(
+            sources(&root().join(place)).contains(&function),
+            "{place} has no {function}"
+        );
+        count += 1;
+    }
+    assert!(count > 30, "only {count} rows");
 }
 
 #[test]
