@@ -10,7 +10,7 @@ use std::{
 use super::allocator;
 #[cfg(any(feature = "http", feature = "database"))]
 use super::clock;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "database"))]
 use super::context;
 #[cfg(feature = "database")]
 use super::database;
