@@ -293,6 +293,10 @@ impl Builder {
 
     /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
     /// to those given before.
+    ///
+    /// The pattern is looked up ahead of routing, in Actix' own map of resources, which looks into the first scope that a
+    /// path may begin with and no further: behind a scope without a path (`web::scope("")`), another's endpoints are
+    /// `unmatched` to it. Register such a scope last.
     #[must_use]
     pub fn exclude<I>(mut self, endpoints: I) -> Self
     where

@@ -251,23 +251,25 @@ async fn settled_total(server: &Server) -> f64 {
 
 #[tokio::test]
 async fn an_excluded_endpoint_is_not_recorded() {
-    let server = Server::start_with(&["--exclude", "/livez,unmatched"]);
-    server.get("/livez").await;
-    server.get("/nowhere").await;
-    server.get("/health").await;
+    let server = Server::start_with(&["--exclude", "/livez,/data/{item_id},unmatched"]);
+    for path in ["/livez", "/nowhere", "/data/1", "/health", "/data"] {
+        server.get(path).await;
+    }
     let scrape = settled(&server).await;
-    for endpoint in ["/livez", "unmatched"] {
+    for endpoint in ["/livez", "/data/{item_id}", "unmatched"] {
         expect_count(
             scrape.sum("http_requests_total", &[("endpoint", endpoint)]),
             0,
             endpoint,
         );
     }
-    expect_count(
-        scrape.sum("http_requests_total", &[("endpoint", "/health")]),
-        1,
-        "/health",
-    );
+    for endpoint in ["/health", "/data"] {
+        expect_count(
+            scrape.sum("http_requests_total", &[("endpoint", endpoint)]),
+            1,
+            endpoint,
+        );
+    }
 }
 
 #[tokio::test]
