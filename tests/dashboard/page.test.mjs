@@ -83,6 +83,23 @@ test("history and stream refuse what makes no sense", async () => {
   assert.equal((await fetch(`${server.url}/dashboard/stream`, { method: "POST" })).status, 405);
 });
 
+test("callers that wait are an alarm once they are seen twice in a row", async (t) => {
+  const ticks = Array.from({ length: 60 }, (_, i) => idle(1_700_000_000 + i));
+  const replay = await Replay.start(server, { routes: [], ticks });
+  t.after(() => replay.stop());
+  const page = await open(browser, `${replay.url}/dashboard`);
+  await until("the stream", () => replay.streams.size === 1);
+  const alarms = () => page.locator("#tiles .alarm").count();
+  for (const [i, [waiting, expected]] of [[1, 0], [2, 1], [0, 0], [3, 0]].entries()) {
+    const tick = idle(1_700_000_060 + i);
+    tick.levels.pool_waiting = waiting;
+    replay.push(tick);
+    await until("the tick", async () => (await tiles(page)).Pool[1].startsWith(`${waiting} waiting`));
+    assert.equal(await alarms(), expected, `${waiting} waiting`);
+  }
+  await page.context().close();
+});
+
 test("without any traffic the page is calm and says so", async (t) => {
   const ticks = Array.from({ length: 400 }, (_, i) => idle(1_700_000_000 + i));
   const replay = await Replay.start(server, { routes: [], ticks });

@@ -179,7 +179,8 @@ const TILES = [
     hint: "Connections in use, of at most",
     value: ({ levels }) => [count.format(levels.pool_used), `/ ${count.format(levels.pool_max)}`],
     below: ({ levels }, { peaks }) => `${count.format(levels.pool_waiting)} waiting, peak ${count.format(peaks.pool_waiting)}`,
-    alarm: ({ levels }) => levels.pool_waiting > 0,
+    // Who is seen but once may have been handed a connection in that moment.
+    alarm: ({ levels }) => levels.pool_waiting > 0 && (!isLive() || store.recent.at(-2)?.levels.pool_waiting > 0),
   },
   { label: "CPU", unit: ratio, of: "cpu", hint: "Of one core" },
   { label: "Memory", unit: bytes, level: "resident_bytes", hint: "Resident" },
