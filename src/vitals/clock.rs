@@ -2,13 +2,19 @@
 //! kernel itself does so, which costs less than half.
 //!
 //! How fast the counter runs is found out on a thread of its own, in the background; until that is known, and where it
-//! cannot be, the system is asked. Either way a moment is an [`Instant`], and an earlier one may be of either kind.
+//! cannot be, the system is asked. The thread goes on to compare the two, and the system is asked again as soon as they
+//! part: the machine was suspended or moved, or the kernel has given the counter up. Either way a moment is an
+//! [`Instant`], and an earlier one may be of either kind.
 //!
-//! The two part by some millionths of the time that passes. So moments of this clock are only compared with each other.
+//! The two part by some millionths of the time that passes. So moments of this clock are only compared with each other,
+//! and not over days.
 
 use std::{
     fs,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,15 +23,20 @@ use std::{
 /// unevenly, or apart on different cores.
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-/// How long the counter is compared with the system's clock, and by how many parts of that they may differ.
-const TRIAL: Duration = Duration::from_millis(20);
+/// How long the counter is compared with the system's clock before it is used, and how long again and again from then on;
+/// and by how small a part of that they may differ.
+const FIRST_TRIAL: Duration = Duration::from_millis(20);
+const TRIAL: Duration = Duration::from_secs(5);
 const TOLERANCE: u32 = 2_000;
 
 /// Within this, two readings are of one moment.
 const AT_ONCE: Duration = Duration::from_micros(1);
 
-/// Set when the counter may be used.
+/// Set when the counter has passed its first trial.
 static COUNTER: OnceLock<Counter> = OnceLock::new();
+
+/// Set when it has failed a later one.
+static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
 /// The processor's counter, and one moment by both clocks.
 #[derive(Debug)]
@@ -38,15 +49,29 @@ struct Counter {
 impl Counter {
     /// The counter, if it can be relied on.
     fn find() -> Option<Self> {
-        let source = fs::read_to_string(CLOCK_SOURCE).ok()?;
-        if source.trim_end() != "tsc" {
+        if !is_of_the_kernel() {
             return None;
         }
         let clock = quanta::Clock::new();
         let trial = Self::beginning_now(&clock)?;
-        thread::sleep(TRIAL);
+        thread::sleep(FIRST_TRIAL);
         trial.is_accurate().then_some(())?;
         Self::beginning_now(&clock)
+    }
+
+    /// Returns when it can be relied on no more.
+    fn watch(&self) {
+        let begin = || Self::beginning_now(&self.clock);
+        let mut trial = begin();
+        loop {
+            thread::sleep(TRIAL);
+            let has_failed = trial.as_ref().is_some_and(|trial| !trial.is_accurate());
+            if has_failed || !is_of_the_kernel() {
+                return;
+            }
+            // Of a trial that found no quiet moment to begin at, the next is the longer.
+            trial = begin().or(trial);
+        }
     }
 
     /// Reads both clocks at once: nothing may have come in between, or else it is tried anew. What the counter tells from
@@ -70,9 +95,14 @@ impl Counter {
     /// Whether it tells the same as the system's clock, read right before and after.
     fn is_accurate(&self) -> bool {
         let (before, now, after) = (Instant::now(), self.now(), Instant::now());
-        let tolerance = (after - self.told) / TOLERANCE;
+        let tolerance = AT_ONCE + after.saturating_duration_since(self.told) / TOLERANCE;
         before <= now + tolerance && now <= after + tolerance
     }
+}
+
+/// Whether the kernel itself takes the time from the counter.
+fn is_of_the_kernel() -> bool {
+    fs::read_to_string(CLOCK_SOURCE).is_ok_and(|source| source.trim_end() == "tsc")
 }
 
 /// Begins to find out about the counter, once in a process.
@@ -80,8 +110,12 @@ pub(crate) fn prepare() {
     static BEGUN: OnceLock<()> = OnceLock::new();
     BEGUN.get_or_init(|| {
         let find = || {
-            if let Some(counter) = Counter::find() {
-                let _ = COUNTER.set(counter);
+            if let Some(found) = Counter::find() {
+                COUNTER.get_or_init(|| found).watch();
+                IS_GIVEN_UP.store(true, Relaxed);
+                tracing::warn!(
+                    "the processor's counter and the system's clock have parted: requests and queries are timed by the system's"
+                );
             }
         };
         // Without a thread, the system is asked.
@@ -95,14 +129,23 @@ pub(crate) fn prepare() {
 #[inline]
 pub(crate) fn now() -> Instant {
     match COUNTER.get() {
-        Some(counter) => counter.now(),
-        None => Instant::now(),
+        Some(counter) if !IS_GIVEN_UP.load(Relaxed) => counter.now(),
+        _ => Instant::now(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A counter that tells so much more than the system's clock, of one that can be relied on.
+    fn ahead(by: Duration) -> Option<Counter> {
+        let counter = Counter::find()?;
+        Some(Counter {
+            told: counter.told + by,
+            ..counter
+        })
+    }
 
     #[test]
     fn time_never_goes_back_and_passes_as_the_system_says() {
@@ -111,8 +154,11 @@ mod tests {
         let begun = now();
         let inner = Instant::now();
         let mut last = begun;
-        // Long enough for the background to have found out.
-        while inner.elapsed() < Duration::from_millis(100) {
+        // Past the change from one clock to the other, where there is one.
+        let is_over = || COUNTER.get().is_some() || !is_of_the_kernel();
+        while inner.elapsed() < Duration::from_millis(100)
+            || (!is_over() && inner.elapsed() < Duration::from_secs(2))
+        {
             let next = now();
             assert!(next >= last, "{next:?} after {last:?}");
             last = next;
@@ -123,5 +169,16 @@ mod tests {
         let tolerance = longest / 100;
         assert!(passed + tolerance >= shortest, "{passed:?} of {shortest:?}");
         assert!(passed <= longest + tolerance, "{passed:?} of {longest:?}");
+    }
+
+    #[test]
+    fn a_counter_that_has_parted_from_the_system_is_found_out() {
+        // Where the kernel takes the time elsewhere, there is none to be found out.
+        if let Some(counter) = ahead(Duration::ZERO) {
+            assert!(counter.is_accurate());
+        }
+        if let Some(counter) = ahead(Duration::from_secs(1)) {
+            assert!(!counter.is_accurate());
+        }
     }
 }

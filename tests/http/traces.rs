@@ -1,11 +1,18 @@
 //! A trace's id goes from the request's `traceparent` to the exemplars and to the response; `tests/log.rs` has the log.
 
+use std::panic::AssertUnwindSafe;
+
 use actix_vitals::{registry::Format, vitals::Vitals};
 use actix_web::{
     App, HttpResponse,
     http::header::HeaderMap,
     test::{TestRequest, init_service, read_body, try_call_service},
     web,
+};
+use futures_util::FutureExt;
+use tracing::{
+    Event, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -103,4 +110,49 @@ async fn the_answer_to_a_panic_carries_the_trace_id_too() {
     let (headers, exposition) = serve("/panic", &[traceparent("01")]).await;
     assert_eq!(headers.get("x-request-id").expect("an id"), TRACE);
     assert!(exposition.contains("http_status=\"500\""), "{exposition}");
+}
+
+/// A log that fails at every span.
+struct BrokenLog;
+
+impl Subscriber for BrokenLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        panic!("the log is broken, as it should be");
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[actix_web::test]
+async fn a_request_that_the_log_cannot_tell_of_does_not_stay_in_progress() {
+    let vitals = Vitals::builder().build().expect("defaults build");
+    let service = init_service(
+        App::new()
+            .route("/", web::get().to(HttpResponse::Ok))
+            .wrap(vitals.http()),
+    )
+    .await;
+    let log = tracing::subscriber::set_default(BrokenLog);
+    let request = TestRequest::with_uri("/").insert_header(("traceparent", traceparent("01")));
+    let call = AssertUnwindSafe(try_call_service(&service, request.to_request())).catch_unwind();
+    call.await.expect_err("the log's panic");
+    drop(log);
+    let exposition = vitals.registry().encode(Format::Text);
+    let exposition = String::from_utf8(exposition).expect("UTF-8");
+    assert!(
+        exposition.contains("\ninprogress_requests 0\n"),
+        "{exposition}"
+    );
 }

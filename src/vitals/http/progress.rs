@@ -39,7 +39,7 @@ const MOST_PLACES: usize = 128;
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) worker: Rc<Worker>,
-    /// Where its place goes at its end.
+    /// Where its place goes at its end; none while no request is in it.
     places: Option<Rc<Places>>,
     pub(super) method: &'static str,
     started: Instant,
@@ -120,11 +120,11 @@ impl Progress {
         let started = clock::now();
         let mut progress = places.take();
         progress.started = started;
-        progress.places = Some(Rc::clone(places));
         progress.method = method_label(request.method());
         progress.path.push_str(request.match_info().as_str());
         progress.worker.meet(request);
         progress.worker.enter(progress.method);
+        progress.places = Some(Rc::clone(places));
         if let Some(parent) = TraceParent::of(request.headers()) {
             let trace = Trace::boxed(parent);
             let span = trace.sampled_span();
@@ -137,16 +137,23 @@ impl Progress {
     /// The request is no longer in progress.
     #[inline]
     pub(super) fn end(mut self: Box<Self>) {
-        self.worker.leave(self.method);
         self.context = None;
         self.trace = None;
         self.request_bytes = None;
         self.path.clear();
         self.path.shrink_to(KEPT_PATH);
         self.delivery = Delivery::default();
-        if let Some(places) = self.places.take() {
+        if let Some(places) = self.leave() {
             places.put_back(self);
         }
+    }
+
+    /// Tells where the place was taken from, once in a request.
+    #[inline]
+    fn leave(&mut self) -> Option<Rc<Places>> {
+        let places = self.places.take()?;
+        self.worker.leave(self.method);
+        Some(places)
     }
 
     /// How long the request has been in progress.
@@ -190,5 +197,13 @@ impl Progress {
         let method = self.method;
         let message = panics::message(payload);
         tracing::error!(endpoint, method, "panic while serving a request: {message}");
+    }
+}
+
+impl Drop for Progress {
+    /// A place that a panic has come upon is not used again, but no longer in progress either.
+    #[inline]
+    fn drop(&mut self) {
+        self.leave();
     }
 }

@@ -6,7 +6,8 @@
 //! path without parameters is its own shape.
 //!
 //! Where two resources are on one path, and guards choose between them, their patterns are the same, or else one lists
-//! several paths; such a one is called by whichever of the two was met first.
+//! several paths; such a one is called by whichever of the two was met first. So is the default service of a scope whose
+//! path is consumed with its own: Actix finds the pattern of what is beside it by the path alone, without asking guards.
 
 use actix_web::HttpRequest;
 

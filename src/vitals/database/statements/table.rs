@@ -28,7 +28,7 @@ pub(super) struct Statement {
     retired: AtomicBool,
     seconds: Distribution,
     errors: Counter,
-    first_seen: Duration,
+    first_seen: SystemTime,
     /// Seconds since the table was made.
     last_seen_seconds: AtomicU64,
     endpoints: Mutex<Vec<String>>,
@@ -76,7 +76,6 @@ pub struct Statements {
 struct Table {
     capacity: usize,
     made: Instant,
-    made_at: SystemTime,
     next_shape: AtomicU32,
     entries: Mutex<Vec<Arc<Statement>>>,
 }
@@ -154,7 +153,6 @@ impl Statements {
             table: Arc::new(Table {
                 capacity: capacity.max(1),
                 made: clock::now(),
-                made_at: SystemTime::now(),
                 next_shape: AtomicU32::new(1),
                 entries: Mutex::default(),
             }),
@@ -196,7 +194,7 @@ impl Statements {
             retired: AtomicBool::new(false),
             seconds: Distribution::default(),
             errors: Counter::new(1),
-            first_seen: age,
+            first_seen: SystemTime::now(),
             last_seen_seconds: AtomicU64::new(age.as_secs()),
             endpoints: Mutex::default(),
         });
@@ -236,6 +234,8 @@ impl Statements {
     fn report_one(&self, statement: &Statement) -> StatementReport {
         let seconds: HistogramSnapshot = statement.seconds.snapshot();
         let last_seen = Duration::from_secs(statement.last_seen_seconds.load(Relaxed));
+        // By how long ago it was, so that two clocks do not part over the days.
+        let last_seen = SystemTime::now() - self.age(clock::now()).saturating_sub(last_seen);
         StatementReport {
             statement: statement.text.to_string(),
             operation: statement.operation,
@@ -245,8 +245,8 @@ impl Statements {
             mean_seconds: seconds.mean().unwrap_or_default(),
             p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
             endpoints: statement.lock_endpoints().clone(),
-            first_seen: self.table.made_at + statement.first_seen,
-            last_seen: self.table.made_at + last_seen.max(statement.first_seen),
+            first_seen: statement.first_seen,
+            last_seen: last_seen.max(statement.first_seen),
         }
     }
 
