@@ -119,8 +119,19 @@
 //! # What it costs
 //!
 //! A request, a query or a wait that meets a series which exists takes no lock, builds no string and allocates nothing of
-//! its own for being counted; reading is left to whoever scrapes. `make bench` and `make instructions` of the repository
-//! hold that against the alternatives.
+//! its own for being counted; reading is left to whoever scrapes.
+//!
+//! | what | takes |
+//! |---|---|
+//! | a request, with all families on | less than 0.5 µs |
+//! | a query | 0.1 µs |
+//! | an observation of a histogram, a count | 10 ns, 3 ns |
+//! | a scrape of 1,000 latency series | 0.2 ms as text, 0.7 ms as protobuf, on a blocking thread |
+//! | a latency series, from its first observation on | 4 KiB at most |
+//!
+//! That was measured on one core of a shared AMD EPYC; `docs/PERFORMANCE.md` has the figures beside those of the alternatives.
+//! `make bench` and `make instructions` of the repository measure anew. [`Builder::body_sizes`](vitals::Builder::body_sizes)
+//! and [`Builder::database_tally`](vitals::Builder::database_tally) leave out what a service may do without.
 //!
 //! # Features
 //!

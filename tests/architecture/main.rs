@@ -7,6 +7,7 @@
 mod graph;
 mod interface;
 mod package;
+mod rooms;
 mod source;
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Workers that come, work, lag and go, and what is told of them.
+
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The pool at work: waits, the line, time-outs, holds, panics and levels.
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+//! What is recorded of a connection: every query once, transactions, errors, and nothing of pings.
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! The table of statements: what is counted of each, and which give way.
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

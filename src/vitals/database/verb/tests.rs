@@ -1,3 +1,5 @@
+//! Verbs: of statements as they are written, of those that are written to mislead, and of anything at all.
+
 use std::fmt::Write as _;
 
 use proptest::prelude::*;

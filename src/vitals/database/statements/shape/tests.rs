@@ -1,3 +1,5 @@
+//! Shapes: what of a statement they keep, and that no value stays in them.
+
 use proptest::prelude::*;
 
 use super::{LONGEST, shape};
