@@ -15,7 +15,7 @@ OPENSSL := $(shell scripts/openssl.sh)
 .PHONY: help run test lint features doc-check deny tests load instructions baseline bench docs api accuracy soak screenshots browser page-cost
 
 help: ## List what there is.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
 	@scripts/test-tools.sh
