@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     hint::black_box,
-    ops::DerefMut,
     pin::pin,
     sync::{Mutex, PoisonError},
     thread,
@@ -29,7 +28,7 @@ use actix_web_prom::PrometheusMetricsBuilder;
 use diesel::{
     connection::SimpleConnection,
     prelude::*,
-    r2d2::{ConnectionManager, Pool},
+    r2d2::{ConnectionManager, Pool, PooledConnection},
 };
 
 use super::Failure;
@@ -135,37 +134,40 @@ where
     })
 }
 
+type Connection = PooledConnection<ConnectionManager<SqliteConnection>>;
+
+/// A connection from a pool, whose threads make every allocation and every lock dearer.
+fn connect() -> Result<Connection, Failure> {
+    let pool = Pool::builder().max_size(1).test_on_check_out(false);
+    Ok(pool.build(ConnectionManager::new(":memory:"))?.get()?)
+}
+
 /// Serves requests that query so many times each, under no monitoring.
 fn query_bare(queries: usize, requests: usize) -> Result<(), Failure> {
-    let connection = Box::new(SqliteConnection::establish(":memory:")?);
-    let app = App::new().configure(querying(connection, queries)?);
+    let app = App::new().configure(querying(connect()?, queries)?);
     serve(app, "/", requests)
 }
 
 /// Serves requests that query so many times each, with all that is recorded of that.
 fn query(queries: usize, requests: usize) -> Result<(), Failure> {
     let vitals = settled(Vitals::builder())?;
-    let pool = Pool::builder().max_size(1).test_on_check_out(false);
-    let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
-    let connection = vitals.instrument(pool).build(manager)?.get()?;
+    let mut connection = connect()?;
+    vitals.instrument_connection(&mut *connection);
     let app = App::new().configure(querying(connection, queries)?);
     serve(app.wrap(vitals.http()), "/", requests)
 }
 
 /// A route that selects so many times by the primary key.
-fn querying<C>(
-    mut connection: C,
+fn querying(
+    mut connection: Connection,
     queries: usize,
-) -> Result<impl FnOnce(&mut web::ServiceConfig), Failure>
-where
-    C: DerefMut<Target = SqliteConnection> + Send + 'static,
-{
+) -> Result<impl FnOnce(&mut web::ServiceConfig), Failure> {
     connection.batch_execute(
         "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
          INSERT INTO items VALUES (1, 'one');",
     )?;
     let connection = web::Data::new(Mutex::new(connection));
-    let select = move |connection: web::Data<Mutex<C>>| async move {
+    let select = move |connection: web::Data<Mutex<Connection>>| async move {
         let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..queries {
             let item = items::table.find(black_box(1));

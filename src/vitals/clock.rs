@@ -3,16 +3,16 @@
 //!
 //! How fast the counter runs is found out on a thread of its own, in the background; until that is known, and where it
 //! cannot be, the system is asked. The thread goes on to compare the two, and the system is asked again as soon as they
-//! part: the machine was suspended or moved, or the kernel has given the counter up. Either way a moment is an
-//! [`Instant`], and an earlier one may be of either kind.
+//! part: the machine was suspended or moved, or the kernel has given the counter up. Either way a [`Moment`] is on one line
+//! of time, and an earlier one may be of either kind.
 //!
-//! The two part by some millionths of the time that passes. So moments of this clock are only compared with each other,
-//! and not over days.
+//! The two part by some millionths of the time that passes. So a moment is no `Instant`: it is only compared with others of
+//! this clock, and not over days.
 
 use std::{
     fs,
     sync::{
-        OnceLock,
+        LazyLock, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
@@ -27,9 +27,9 @@ const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current
 /// and by how small a part of that they may differ.
 const FIRST_TRIAL: Duration = Duration::from_millis(20);
 const TRIAL: Duration = Duration::from_secs(5);
-const TOLERANCE: u32 = 2_000;
+const TOLERANCE: u64 = 2_000;
 
-/// Within this, two readings are of one moment.
+/// Within this, two readings are of one moment; so much they may differ at least.
 const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// Set when the counter has passed its first trial.
@@ -38,12 +38,39 @@ static COUNTER: OnceLock<Counter> = OnceLock::new();
 /// Set when it has failed a later one.
 static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
+/// A moment, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// By the system's clock.
+    fn told() -> Self {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let nanoseconds = BEGINNING.elapsed().as_nanos();
+        // It is full after 584 years.
+        Self(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+
+    /// The time from an earlier moment to this one; none from a later one.
+    #[inline]
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same, in seconds.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "of a request"))]
+    #[inline]
+    pub(crate) fn seconds_since(self, earlier: Self) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1e9
+    }
+}
+
 /// The processor's counter, and one moment by both clocks.
 #[derive(Debug)]
 struct Counter {
     clock: quanta::Clock,
-    counted: quanta::Instant,
-    told: Instant,
+    counted: u64,
+    told: Moment,
 }
 
 impl Counter {
@@ -78,8 +105,8 @@ impl Counter {
     /// then on is not before what the system has told, so that going over to it no time goes back.
     fn beginning_now(clock: &quanta::Clock) -> Option<Self> {
         (0..100).find_map(|_| {
-            let (before, counted, told) = (Instant::now(), clock.now(), Instant::now());
-            (told - before < AT_ONCE).then(|| Self {
+            let (before, counted, told) = (Moment::told(), clock.raw(), Moment::told());
+            (told.since(before) < AT_ONCE).then(|| Self {
                 clock: clock.clone(),
                 counted,
                 told,
@@ -88,15 +115,16 @@ impl Counter {
     }
 
     #[inline]
-    fn now(&self) -> Instant {
-        self.told + self.clock.now().duration_since(self.counted)
+    fn now(&self) -> Moment {
+        let passed = self.clock.delta_as_nanos(self.counted, self.clock.raw());
+        Moment(self.told.0 + passed)
     }
 
     /// Whether it tells the same as the system's clock, read right before and after.
     fn is_accurate(&self) -> bool {
-        let (before, now, after) = (Instant::now(), self.now(), Instant::now());
-        let tolerance = AT_ONCE + after.saturating_duration_since(self.told) / TOLERANCE;
-        before <= now + tolerance && now <= after + tolerance
+        let (before, now, after) = (Moment::told(), self.now(), Moment::told());
+        let tolerance = 1_000 + after.0.saturating_sub(self.told.0) / TOLERANCE;
+        before.0 <= now.0 + tolerance && now.0 <= after.0 + tolerance
     }
 }
 
@@ -127,10 +155,10 @@ pub(crate) fn prepare() {
 
 /// The present moment.
 #[inline]
-pub(crate) fn now() -> Instant {
+pub(crate) fn now() -> Moment {
     match COUNTER.get() {
         Some(counter) if !IS_GIVEN_UP.load(Relaxed) => counter.now(),
-        _ => Instant::now(),
+        _ => Moment::told(),
     }
 }
 
@@ -142,7 +170,7 @@ mod tests {
     fn ahead(by: Duration) -> Option<Counter> {
         let counter = Counter::find()?;
         Some(Counter {
-            told: counter.told + by,
+            told: Moment(counter.told.0 + u64::try_from(by.as_nanos()).unwrap()),
             ..counter
         })
     }
@@ -164,7 +192,7 @@ mod tests {
             last = next;
         }
         let shortest = inner.elapsed();
-        let passed = now() - begun;
+        let passed = now().since(begun);
         let longest = outer.elapsed();
         let tolerance = longest / 100;
         assert!(passed + tolerance >= shortest, "{passed:?} of {shortest:?}");
@@ -180,5 +208,14 @@ mod tests {
         if let Some(counter) = ahead(Duration::from_secs(1)) {
             assert!(!counter.is_accurate());
         }
+    }
+
+    #[test]
+    fn the_time_from_a_later_moment_is_none() {
+        let (earlier, later) = (Moment(1_000_000_000), Moment(3_500_000_000));
+        assert_eq!(later.since(earlier), Duration::from_millis(2_500));
+        assert!((later.seconds_since(earlier) - 2.5).abs() < 1e-12);
+        assert_eq!(earlier.since(later), Duration::ZERO);
+        assert!(earlier.seconds_since(later).abs() < 1e-12);
     }
 }

@@ -30,7 +30,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::Connection;
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
@@ -40,7 +40,8 @@ use super::error::ErrorKind;
 use super::metrics::{Metrics, Outcome};
 use super::statements::{Known, Place, Statements};
 use super::verb::{BINDS, Operation};
-use crate::vitals::{clock, context};
+use crate::vitals::clock::{self, Moment};
+use crate::vitals::context;
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;
@@ -70,7 +71,7 @@ pub struct Recorder {
     text: String,
     /// What the next query does to a transaction, as announced.
     announced: Option<Control>,
-    transaction: Option<Instant>,
+    transaction: Option<Moment>,
 }
 
 /// A query that has started.
@@ -78,7 +79,7 @@ pub struct Recorder {
 struct Query {
     kind: QueryKind,
     identity: Option<usize>,
-    started: Instant,
+    started: Moment,
     /// The time of queries within this one.
     nested: Duration,
 }
@@ -280,7 +281,7 @@ impl Recorder {
         let Some(query) = self.running.pop() else {
             return;
         };
-        let took = now.duration_since(query.started);
+        let took = now.since(query.started);
         self.running.add_nested(took);
         // What is within a query is in the request's tally already.
         let own = took.saturating_sub(query.nested);
@@ -326,7 +327,7 @@ impl Recorder {
         }
     }
 
-    fn control(&mut self, control: Control, query: &Query, now: Instant, succeeded: bool) {
+    fn control(&mut self, control: Control, query: &Query, now: Moment, succeeded: bool) {
         match control {
             Control::Begin if succeeded => self.transaction = Some(query.started),
             Control::Commit if succeeded => self.settle(Outcome::Committed, now),
@@ -336,11 +337,11 @@ impl Recorder {
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, now: Instant) {
+    fn settle(&mut self, outcome: Outcome, now: Moment) {
         if let Some(begun) = self.transaction.take() {
             let span = context::current_span();
             self.metrics
-                .transaction(outcome, now.duration_since(begun), span.as_ref());
+                .transaction(outcome, now.since(begun), span.as_ref());
         }
     }
 

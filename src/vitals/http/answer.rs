@@ -203,7 +203,7 @@ fn settle(progress: &mut Progress, series: &Series) {
     if mem::replace(&mut progress.delivery.is_settled, true) {
         return;
     }
-    let seconds = progress.elapsed().as_secs_f64();
+    let seconds = progress.elapsed_seconds();
     let span = progress.span();
     let route = &series.route;
     match &series.timing {

@@ -9,7 +9,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix_web::{dev::ServiceRequest, http::header::HeaderMap, web::Bytes};
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     registry::SpanContext,
     vitals::{
-        clock,
+        clock::{self, Moment},
         context::{self, RequestContext},
         panics,
     },
@@ -42,7 +42,7 @@ pub(super) struct Progress {
     /// Where its place goes at its end; none while no request is in it.
     places: Option<Rc<Places>>,
     pub(super) method: &'static str,
-    started: Instant,
+    started: Moment,
     pub(super) context: Option<Arc<RequestContext>>,
     /// Boxed, since few requests are traced.
     pub(super) trace: Option<Box<Trace>>,
@@ -157,9 +157,14 @@ impl Progress {
     }
 
     /// How long the request has been in progress.
-    #[inline]
     pub(super) fn elapsed(&self) -> Duration {
-        clock::now().duration_since(self.started)
+        clock::now().since(self.started)
+    }
+
+    /// The same, in seconds.
+    #[inline]
+    pub(super) fn elapsed_seconds(&self) -> f64 {
+        clock::now().seconds_since(self.started)
     }
 
     /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.

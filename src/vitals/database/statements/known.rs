@@ -4,11 +4,12 @@
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::table::{Statement, Statements};
+use crate::vitals::clock::Moment;
 use crate::vitals::database::verb::{Operation, Verb, verb};
 
 /// Texts whose statements are remembered; statements put together by hand may have a text for each call.
@@ -112,7 +113,7 @@ impl Known {
 
     /// The statement at a place was run, and ended `now`. The answer is its shape's number.
     #[inline]
-    pub(crate) fn ran(&mut self, place: Place, took: Duration, now: Instant) -> Option<NonZeroU32> {
+    pub(crate) fn ran(&mut self, place: Place, took: Duration, now: Moment) -> Option<NonZeroU32> {
         let at = self.table.age(now);
         let statement = self.at(place)?;
         statement.ran(took, at);

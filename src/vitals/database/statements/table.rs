@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::registry::{Counter, Distribution, HistogramSnapshot};
 
 use super::shape::shape;
-use crate::vitals::clock;
+use crate::vitals::clock::{self, Moment};
 use crate::vitals::context::Shapes;
 use crate::vitals::database::verb::Operation;
 
@@ -75,7 +75,7 @@ pub struct Statements {
 #[derive(Debug)]
 struct Table {
     capacity: usize,
-    made: Instant,
+    made: Moment,
     next_shape: AtomicU32,
     entries: Mutex<Vec<Arc<Statement>>>,
 }
@@ -161,8 +161,8 @@ impl Statements {
 
     /// Time since the table was made.
     #[inline]
-    pub(super) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.table.made)
+    pub(super) fn age(&self, now: Moment) -> Duration {
+        now.since(self.table.made)
     }
 
     /// The statement that a text is a call of; it must have no binds behind it.

@@ -1,10 +1,11 @@
 //! The table of statements: what is counted of each, and which give way.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::table::{ENDPOINTS, Statement};
 use super::{Known, Order, Statements};
+use crate::vitals::clock;
 use crate::vitals::context::Shapes as _;
 use crate::vitals::database::verb::Operation;
 
@@ -78,9 +79,9 @@ fn a_retired_statement_is_renewed_when_it_is_run() {
     let mut known = Known::new(statements.clone());
     let (_, place) = known.of_text("SELECT 1").unwrap();
     let took = Duration::from_millis(1);
-    let before = known.ran(place, took, Instant::now()).unwrap();
+    let before = known.ran(place, took, clock::now()).unwrap();
     statements.reset();
-    let after = known.ran(place, took, Instant::now()).unwrap();
+    let after = known.ran(place, took, clock::now()).unwrap();
     assert_ne!(before, after);
     assert_eq!(statements.report(Order::Total, 10)[0].calls, 1);
     assert_eq!(statements.text(before), None);
@@ -95,9 +96,9 @@ fn a_connection_remembers_a_bounded_number_of_texts_and_statements() {
         known.of_text(&format!("SELECT c{number}"));
     }
     assert!(!known.is_valid(first));
-    assert_eq!(known.ran(first, Duration::ZERO, Instant::now()), None);
+    assert_eq!(known.ran(first, Duration::ZERO, clock::now()), None);
     let again = known.of_text("SELECT first").unwrap().1;
-    assert!(known.ran(again, Duration::ZERO, Instant::now()).is_some());
+    assert!(known.ran(again, Duration::ZERO, clock::now()).is_some());
 }
 
 #[test]
