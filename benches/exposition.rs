@@ -2,7 +2,8 @@
 //! crate and beside the limit: cached prefixes, itoa, and nothing else.
 //!
 //! `cargo bench --bench exposition --features prometheus-protobuf`; without the feature, the `ProtobufEncoder` is not
-//! there to compare with. An argument after `--` sets the number of series.
+//! there to compare with. An argument after `--` sets the number of series; without one, the time for each of 1,000, of
+//! 10,000 and of 100,000 is printed too.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -10,7 +11,7 @@
 mod interleave;
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_vitals::registry::{Descriptor, Format, NameFilter, Registry, Unit};
 use interleave::Case;
@@ -109,18 +110,55 @@ fn gather(encoder: &impl Encoder, registry: &prometheus::Registry, out: &mut Vec
     black_box(&*out);
 }
 
+fn endpoints(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|n| format!("/api/v1/resource/{n:06}/{{item_id}}"))
+        .collect()
+}
+
+/// Prints what one series takes, of many and of very many.
+fn print_linearity(sample: &[f64]) {
+    println!(
+        "\n{:<28} {:>12} {:>12} {:>12}",
+        "time for each series of", "text", "OpenMetrics", "protobuf"
+    );
+    for count in [1_000, 10_000, 100_000] {
+        let registry = ours(&endpoints(count), sample);
+        let times = [Format::Text, Format::OpenMetrics, Format::Protobuf].map(|format| {
+            let mut out = Vec::new();
+            scrape(&registry, format, &mut out);
+            let times = (0..400_000 / count).map(|_| {
+                let started = Instant::now();
+                scrape(&registry, format, &mut out);
+                started.elapsed()
+            });
+            let fastest = times.min().unwrap_or_default().as_secs_f64();
+            format!("{:.0} ns", fastest * 1e9 / count as f64)
+        });
+        println!(
+            "{count:<28} {:>12} {:>12} {:>12}",
+            times[0], times[1], times[2]
+        );
+    }
+}
+
 fn main() {
-    let count = std::env::args()
+    let asked = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok());
-    let count = count.unwrap_or(1000_usize);
-    let endpoints: Vec<_> = (0..count)
-        .map(|n| format!("/api/v1/resource/{n:06}/{{item_id}}"))
-        .collect();
     let sample: Vec<_> = latencies().collect();
+    compare(asked.unwrap_or(1000), &sample);
+    if asked.is_none() {
+        print_linearity(&sample);
+    }
+}
+
+/// Prints what a scrape of so many series takes, beside the peers and the limits.
+fn compare(count: usize, sample: &[f64]) {
+    let endpoints = endpoints(count);
     let (narrow, ours, peer) = (
         ours(&endpoints, &[0.02; 200]),
-        ours(&endpoints, &sample),
+        ours(&endpoints, sample),
         peer(&endpoints),
     );
     let lines = cached_lines(&ours);
@@ -175,7 +213,11 @@ fn main() {
         text.len()
     );
     interleave::print(&title, "text", 1, &cases);
-    let time = |at: usize| cases[at].time().as_secs_f64();
+    let times: Vec<_> = cases.iter().map(|case| case.time().as_secs_f64()).collect();
+    drop(cases);
+    let time = |at: usize| times[at];
+    #[cfg(feature = "prometheus-protobuf")]
+    let [of_ours, of_peer] = [&*protobuf_out, &*peer_protobuf_out].map(|out| out.len() as f64);
     println!("\n{:<60} {:>8} {:>10}", "ratio", "measured", "target");
     for (name, ratio, target) in [
         ("prometheus TextEncoder / text", time(6) / time(0), ">= 12"),
@@ -189,6 +231,12 @@ fn main() {
             "prometheus ProtobufEncoder / protobuf",
             time(7) / time(2),
             ">= 4",
+        ),
+        #[cfg(feature = "prometheus-protobuf")]
+        (
+            "prometheus ProtobufEncoder / protobuf, for each byte",
+            time(7) / of_peer / (time(2) / of_ours),
+            "",
         ),
         #[cfg(feature = "prometheus-protobuf")]
         (

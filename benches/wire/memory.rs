@@ -1,7 +1,5 @@
 //! Resident memory: idle, and over a million requests.
 
-use std::{thread, time::Duration};
-
 use super::{Failure, server::Server, service::ENDPOINTS};
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
@@ -20,8 +18,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let release = Server::release(&directory, &[])?;
     release.get("/livez", "*/*")?;
-    // What starting up has still to do.
-    thread::sleep(Duration::from_secs(2));
+    release.settle()?;
     let idle = release.resident()?;
     print_row("the release binary, idle", idle, &release, "< 16 MiB")?;
 

@@ -29,6 +29,7 @@ pub(crate) fn measure() -> Result<(), Failure> {
         let server = Server::own("monitored", SERIES)?;
         // What the first scrape of all takes, of whatever size, is not this one's.
         server.get("/metrics?name[]=process_threads", accept)?;
+        server.settle()?;
         server.get("/longest", "*/*")?;
         server.forget_peak()?;
         let before = server.peak()?;

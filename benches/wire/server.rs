@@ -4,6 +4,8 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use procfs::process::Process;
@@ -141,6 +143,21 @@ impl Server {
     pub(crate) fn resident(&self) -> Result<f64, Failure> {
         let status = self.process()?.status()?;
         Ok(status.vmrss.ok_or("a process has VmRSS")? as f64 * 1024.0)
+    }
+
+    /// Waits until the resident memory is what it was two seconds before: until what starting up has still to do, and what
+    /// the live page keeps of each series, is done. At most half a minute.
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
+        let mut before = 0.0;
+        for _ in 0..15 {
+            let now = self.resident()?;
+            if (now - before).abs() < 65_536.0 {
+                break;
+            }
+            before = now;
+            thread::sleep(Duration::from_secs(2));
+        }
+        Ok(())
     }
 
     /// The most memory that was resident since [the last time](Self::forget_peak), in bytes.

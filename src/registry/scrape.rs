@@ -14,8 +14,8 @@ use super::negotiate::Format;
 const CHUNK: usize = 64 * 1024;
 
 /// The size of the pieces that a message is kept in until it is complete, roughly. Large, so that what they are larger
-/// than that weighs little.
-const PIECE: usize = 4 * CHUNK;
+/// than that weighs little; and small enough for an allocator to have them at hand.
+const PIECE: usize = 3 * CHUNK;
 
 /// Which families a scrape is to show, as the `name[]` parameters of a request name them; all by default.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +83,7 @@ impl Scrape {
         self.encoder.format()
     }
 
-    /// Appends a chunk of about 64 KiB to `out`, or of some 256 KiB within a large family in protobuf; whether there is
+    /// Appends a chunk of about 64 KiB to `out`, or of some 192 KiB within a large family in protobuf; whether there is
     /// more to come. The last may come together with `false`.
     ///
     /// In protobuf a family's length goes before it, so that all of it is held until it is complete.
@@ -91,7 +91,12 @@ impl Scrape {
         let before = out.len();
         while out.len() - before < CHUNK {
             if let Some(piece) = self.rest.pop_front() {
-                out.extend_from_slice(&piece);
+                if out.is_empty() {
+                    // Nothing to keep: handed on as it is.
+                    *out = piece;
+                } else {
+                    out.extend_from_slice(&piece);
+                }
                 continue;
             }
             let Some(family) = self.families.get(self.family) else {

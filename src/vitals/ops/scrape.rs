@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
-use exposition::Exposition;
+use exposition::{Body, Exposition};
 use flate2::{Compression, write::GzEncoder};
 use tokio::sync::OnceCell;
 
@@ -83,7 +83,7 @@ impl Scraper {
         kind: Kind,
         names: Vec<String>,
         admission: Arc<Admission>,
-    ) -> Result<Exposition, Problem> {
+    ) -> Result<Arc<Exposition>, Problem> {
         if !names.is_empty() {
             return self.gather(kind, NameFilter::new(names), admission).await;
         }
@@ -115,12 +115,12 @@ impl Scraper {
         (format, encoding): Kind,
         names: NameFilter,
         admission: Arc<Admission>,
-    ) -> Result<Exposition, Problem> {
+    ) -> Result<Arc<Exposition>, Problem> {
         let registry = self.registry.clone();
         let work = move || {
             // A collector that hangs keeps its scrape's place, also when nobody waits for it any more.
             let _admission = admission;
-            encode(&registry, format, encoding, &names)
+            encode(&registry, format, encoding, &names).map(Arc::new)
         };
         web::block(work)
             .await
@@ -146,11 +146,11 @@ impl Scraper {
 #[derive(Default)]
 struct Line {
     turn: tokio::sync::Mutex<()>,
-    next: Mutex<Option<Arc<OnceCell<Exposition>>>>,
+    next: Mutex<Option<Arc<OnceCell<Arc<Exposition>>>>>,
 }
 
 impl Line {
-    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<Exposition>>>> {
+    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<Arc<Exposition>>>>> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,7 +241,7 @@ pub(super) async fn get_metrics(
     if let Some(encoding) = encoding.content_encoding() {
         response.insert_header((header::CONTENT_ENCODING, encoding));
     }
-    Ok(response.body(exposition.into_body()))
+    Ok(response.body(Body::new(exposition)))
 }
 
 /// All values of a header that may be repeated.

@@ -2,10 +2,11 @@
 //! bytes; and sent little by little, so that the event loop has time for others.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     io::{self, Write},
+    mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,34 +14,27 @@ use actix_web::{
     body::{BodySize, MessageBody},
     web::Bytes,
 };
+use tokio::runtime::Handle;
 
-/// What is sent at most before others are let to the event loop: it is copied twice, which takes less than a tenth of a
+/// What is handed on at once: as much as the connection's buffer takes before it is written, so that it need not grow.
+const SLICE: usize = 32 * 1024;
+
+/// What is sent before others are let to the event loop. It is copied twice, which takes some hundredths of a
 /// millisecond.
-const TURN: usize = 128 * 1024;
+const TURN: usize = 2 * SLICE;
 
-/// What was gathered. Its clones share the bytes.
-#[derive(Clone, Debug, Default)]
+/// What was gathered.
+#[derive(Debug, Default)]
 pub(super) struct Exposition {
-    pieces: VecDeque<Bytes>,
-    length: u64,
-}
-
-impl Exposition {
-    /// The body of an answer. It gives the bytes back as they are sent.
-    pub(super) fn into_body(self) -> Body {
-        Body {
-            rest: self,
-            sent: 0,
-            pause: None,
-        }
-    }
+    pieces: Vec<Bytes>,
+    length: usize,
 }
 
 impl Write for Exposition {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if !piece.is_empty() {
-            self.pieces.push_back(Bytes::copy_from_slice(piece));
-            self.length += piece.len() as u64;
+            self.pieces.push(Bytes::copy_from_slice(piece));
+            self.length += piece.len();
         }
         Ok(piece.len())
     }
@@ -50,20 +44,60 @@ impl Write for Exposition {
     }
 }
 
-/// An exposition that is being sent.
+/// To give much memory back takes long: the event loop does not wait for that either.
+impl Drop for Exposition {
+    fn drop(&mut self) {
+        if self.length > TURN
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let pieces = mem::take(&mut self.pieces);
+            runtime.spawn_blocking(move || drop(pieces));
+        }
+    }
+}
+
+/// An exposition that is being sent, perhaps to several at once.
 pub(super) struct Body {
-    rest: Exposition,
+    exposition: Arc<Exposition>,
+    /// The piece that comes next, and where in it to go on.
+    piece: usize,
+    offset: usize,
     /// What has been sent in this turn.
     sent: usize,
     /// The others' turn. Waking oneself would not do: the event loop serves all that are awake before it looks for others.
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
+impl Body {
+    /// The body of an answer.
+    pub(super) fn new(exposition: Arc<Exposition>) -> Self {
+        Self {
+            exposition,
+            piece: 0,
+            offset: 0,
+            sent: 0,
+            pause: None,
+        }
+    }
+
+    fn next_slice(&mut self) -> Option<Bytes> {
+        let piece = self.exposition.pieces.get(self.piece)?;
+        let end = piece.len().min(self.offset + SLICE);
+        let slice = piece.slice(self.offset..end);
+        if end == piece.len() {
+            (self.piece, self.offset) = (self.piece + 1, 0);
+        } else {
+            self.offset = end;
+        }
+        Some(slice)
+    }
+}
+
 impl MessageBody for Body {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.rest.length)
+        BodySize::Sized(self.exposition.length as u64)
     }
 
     fn poll_next(
@@ -78,9 +112,9 @@ impl MessageBody for Body {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        let piece = self.rest.pieces.pop_front();
-        self.sent += piece.as_ref().map_or(0, Bytes::len);
-        Poll::Ready(piece.map(Ok))
+        let slice = self.next_slice();
+        self.sent += slice.as_ref().map_or(0, Bytes::len);
+        Poll::Ready(slice.map(Ok))
     }
 }
 
@@ -90,19 +124,19 @@ mod tests {
 
     use super::*;
 
-    fn of_pieces(count: usize, size: usize) -> Exposition {
+    fn of_pieces(count: usize, size: usize) -> Arc<Exposition> {
         let mut exposition = Exposition::default();
         for piece in 0..count {
             let byte = u8::try_from(piece % 256).unwrap();
             exposition.write_all(&vec![byte; size]).unwrap();
         }
-        exposition
+        Arc::new(exposition)
     }
 
     #[actix_web::test]
     async fn what_was_written_is_sent_to_each_and_its_length_told_before() {
         let exposition = of_pieces(9, 100_000);
-        for body in [exposition.clone().into_body(), exposition.into_body()] {
+        for body in [Body::new(Arc::clone(&exposition)), Body::new(exposition)] {
             assert_eq!(body.size(), BodySize::Sized(900_000));
             let sent = actix_web::body::to_bytes(body).await.unwrap();
             for (piece, byte) in sent.chunks(100_000).zip(0..) {
@@ -113,7 +147,7 @@ mod tests {
 
     #[actix_web::test]
     async fn others_are_let_to_the_event_loop_time_and_again() {
-        let mut body = pin!(of_pieces(40, TURN / 4).into_body());
+        let mut body = pin!(Body::new(of_pieces(2, 5 * TURN)));
         let mut turns = vec![0];
         poll_fn(|context| {
             loop {
@@ -128,6 +162,6 @@ mod tests {
             }
         })
         .await;
-        assert_eq!(turns, [vec![4; 10], vec![0]].concat());
+        assert_eq!(turns, [vec![TURN / SLICE; 10], vec![0]].concat());
     }
 }
