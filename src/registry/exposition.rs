@@ -78,13 +78,14 @@ impl NativeReading {
     /// How many buckets of the octaves are populated.
     pub(crate) fn populated(&self) -> usize {
         let octaves = self.octaves.iter();
-        octaves.fold(0, |sum, octave| sum + octave.populated.count_ones()) as usize
+        let counts = octaves.flat_map(|octave| &octave.counts);
+        counts.filter(|count| **count > 0).count()
     }
 
     /// All that the buckets hold.
     pub(crate) fn count(&self) -> u64 {
-        let octaves = self.octaves.iter().map(|octave| octave.total);
-        let buckets = self.buckets.iter().map(|(_, count)| *count);
+        let octaves = self.octaves.iter().flat_map(|octave| &octave.counts);
+        let buckets = self.buckets.iter().map(|(_, count)| count);
         octaves.chain(buckets).fold(self.zero_count, Add::add)
     }
 }

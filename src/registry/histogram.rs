@@ -159,10 +159,10 @@ impl Histogram {
         reading
             .classic
             .resize(self.shape.bounds.values.len() + 1, 0);
-        self.shards.iter().for_each(|Shard { cells, .. }| {
+        for Shard { cells, .. } in self.shards.iter() {
             reading.sum += cells.load_f64(SUM);
             cells.add_to(CLASSIC, &mut reading.classic);
-        });
+        }
         let mut cumulative = 0;
         for count in &mut reading.classic {
             cumulative += *count;
@@ -197,17 +197,19 @@ impl Histogram {
 
     /// Brings near what a reading of the classic buckets reads, and in part what one of the native ones does.
     pub(crate) fn touch(&self, native: bool) {
-        self.shards.iter().for_each(|shard| {
+        for shard in self.shards.iter() {
             shard.cells.touch();
             if native {
                 shard.native.touch_table();
             }
-        });
+        }
     }
 
     /// Brings near what a reading of the native buckets reads.
     pub(crate) fn touch_native(&self) {
-        self.shards.iter().for_each(|shard| shard.native.touch());
+        for shard in self.shards.iter() {
+            shard.native.touch();
+        }
     }
 
     /// What the histograms of this family have in common.

@@ -10,18 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::iter;
-use std::ops::BitOr;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed},
-    fence,
-};
+use std::sync::atomic::{Ordering::Acquire, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use once_cell::race::OnceBox;
 
-use super::cell::{Access, CARRY, Cells, NarrowBytes, NarrowLine, NarrowSums};
+use super::cell::{Access, CARRY, Cells, NarrowLine};
 
 /// The schema that values are recorded at.
 pub(crate) const SCHEMA: i32 = 5;
@@ -117,7 +111,7 @@ const FIRST_EXPONENT: i32 = -30;
 const FIRST_INDEX: i32 = FIRST_EXPONENT * 32 + 1;
 /// Indices in a group.
 const GROUP_INDICES: usize = OCTAVES * PER_OCTAVE;
-/// Indices in the table: 64 octaves.
+/// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
 /// The buckets of one octave, at schema 5.
@@ -125,60 +119,7 @@ const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 pub(crate) struct Octave {
     /// The index of the first.
     pub(crate) first: i32,
-    /// A bit for each that holds something.
-    pub(crate) populated: u32,
-    /// What each holds.
-    pub(crate) sums: NarrowSums,
-    /// The same once more, where it is little.
-    pub(crate) small: Option<NarrowBytes>,
-    /// What all hold.
-    pub(crate) total: u64,
-}
-
-impl Octave {
-    /// What some lines hold together.
-    #[inline]
-    pub(crate) fn of<'a>(first: i32, lines: impl Iterator<Item = &'a NarrowLine>) -> Self {
-        let mut octave = Self {
-            first,
-            populated: 0,
-            sums: NarrowSums::default(),
-            small: None,
-            total: 0,
-        };
-        lines.for_each(|line| octave.sums.add(line));
-        octave.small = octave.sums.bytes();
-        if let Some(counts) = &octave.small {
-            octave.populated = populated(counts);
-            octave.total = total(counts);
-        } else {
-            for at in 0..PER_OCTAVE {
-                let count = octave.sums.get(at);
-                octave.populated |= u32::from(count > 0) << at;
-                octave.total += count;
-            }
-        }
-        octave
-    }
-}
-
-/// A bit for each small count that is not 0.
-#[inline]
-fn populated(counts: &NarrowBytes) -> u32 {
-    counts.iter().rev().fold(0, |bits, word| {
-        // The highest bit of each byte tells; the product brings these together in the highest byte.
-        let told = ((word + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 7;
-        bits << 8 | (told.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-    })
-}
-
-/// The sum of small counts.
-#[inline]
-fn total(counts: &NarrowBytes) -> u64 {
-    // Four of them fit a byte, and the product brings all together in the highest quarter.
-    let bytes: u64 = counts.iter().sum();
-    let pairs = (bytes & 0x00ff_00ff_00ff_00ff) + (bytes >> 8 & 0x00ff_00ff_00ff_00ff);
-    pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48
+    pub(crate) counts: [u64; PER_OCTAVE],
 }
 
 type Group = [OnceBox<NarrowLine>; OCTAVES];
@@ -188,8 +129,6 @@ type Map = BTreeMap<i32, u64>;
 #[derive(Debug, Default)]
 pub(crate) struct Buckets {
     zero: OnceBox<Cells>,
-    /// A bit for each octave of the table that may be there: so that a reader looks for no other.
-    seen: AtomicU64,
     groups: [OnceBox<Group>; GROUPS],
     /// What the table does not hold: other indices, and what was carried. Made before anything is.
     beyond: OnceBox<Mutex<Map>>,
@@ -207,11 +146,7 @@ impl Buckets {
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
                 let group = self.groups[at / GROUP_INDICES].get_or_init(Box::default);
-                let octave = group[at / PER_OCTAVE % OCTAVES].get_or_init(|| {
-                    // Before any thread can count in it.
-                    self.seen.fetch_or(1 << (at / PER_OCTAVE), Relaxed);
-                    Box::default()
-                });
+                let octave = group[at / PER_OCTAVE % OCTAVES].get_or_init(Box::default);
                 if octave.inc::<A>(at % PER_OCTAVE) {
                     self.add_beyond(index, u64::from(CARRY), || {
                         octave.carry::<A>(at % PER_OCTAVE);
@@ -235,13 +170,6 @@ impl Buckets {
         self.zero.get().map_or(0, |zero| zero.load(0))
     }
 
-    /// An octave of the table.
-    #[inline]
-    fn octave(&self, at: u32) -> Option<&NarrowLine> {
-        let at = at as usize;
-        self.groups.get(at / OCTAVES)?.get()?[at % OCTAVES].get()
-    }
-
     /// Brings near where to find what a reading reads; for [`touch`](Self::touch) to follow.
     pub(crate) fn touch_table(&self) {
         for group in self.groups.iter().filter_map(OnceBox::get) {
@@ -251,9 +179,9 @@ impl Buckets {
 
     /// Brings near what a reading reads.
     pub(crate) fn touch(&self) {
-        for octave in bits(self.seen.load(Relaxed)) {
-            if let Some(line) = self.octave(octave) {
-                line.touch();
+        for group in self.groups.iter().filter_map(OnceBox::get) {
+            for octave in group.iter().filter_map(OnceBox::get) {
+                octave.touch();
             }
         }
     }
@@ -273,11 +201,7 @@ pub(crate) fn read<'a>(
         // None is carried while they are held.
         let held: Vec<_> = beyond().map(lock).collect();
         out.clear();
-        for octave in seen(shards) {
-            let mut sums = [0; PER_OCTAVE];
-            lines(shards, octave).for_each(|line| line.add_to(&mut sums));
-            push_populated(out, first_index(octave), &sums);
-        }
+        for_each_octave(shards, |first, counts| push_populated(out, first, counts));
         // Where a shard's first count was carried meanwhile, it may have been missed; the fence goes with the release of
         // the carrying.
         fence(Acquire);
@@ -298,55 +222,47 @@ fn add_bucket(buckets: &mut Vec<(i32, u64)>, index: i32, count: u64) {
 }
 
 /// Copies out the octaves of all shards that have seen a value, in ascending order, replacing what `out` held; whether
-/// that is everything above the zero buckets, with every count as it is.
+/// that is everything above the zero buckets.
 pub(crate) fn read_octaves<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
     out: &mut Vec<Octave>,
 ) -> bool {
     out.clear();
-    for at in seen(shards) {
-        out.push(Octave::of(first_index(at), lines(shards, at)));
-    }
+    for_each_octave(shards, |first, counts| {
+        out.push(Octave {
+            first,
+            counts: *counts,
+        });
+    });
     // As in `read`.
     fence(Acquire);
-    out.iter().all(|octave| octave.sums.are_exact())
-        && shards.clone().all(|shard| shard.beyond.get().is_none())
+    shards.clone().all(|shard| shard.beyond.get().is_none())
 }
 
-/// The octaves that any shard has seen, ascending.
-#[inline]
-fn seen<'a, S: Iterator<Item = &'a Buckets> + Clone>(
-    shards: &S,
-) -> impl Iterator<Item = u32> + use<S> {
-    let seen = shards.clone().map(|shard| shard.seen.load(Relaxed));
-    bits(seen.fold(0, BitOr::bitor))
-}
-
-/// The bits that are set, from the lowest on.
-#[inline]
-fn bits(mut set: u64) -> impl Iterator<Item = u32> {
-    iter::from_fn(move || {
-        let lowest = set.trailing_zeros();
-        (set != 0).then(|| {
-            set &= set - 1;
-            lowest
-        })
-    })
-}
-
-/// An octave of all shards that have it.
-#[inline]
-fn lines<'a>(
+fn for_each_octave<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
-    octave: u32,
-) -> impl Iterator<Item = &'a NarrowLine> {
-    shards.clone().filter_map(move |shard| shard.octave(octave))
-}
-
-/// The index of an octave's first bucket.
-#[inline]
-fn first_index(octave: u32) -> i32 {
-    FIRST_INDEX + (octave * 32).cast_signed()
+    mut f: impl FnMut(i32, &[u64; PER_OCTAVE]),
+) {
+    for (group, first) in (FIRST_INDEX..)
+        .step_by(GROUP_INDICES)
+        .enumerate()
+        .take(GROUPS)
+    {
+        let groups = shards.clone().filter_map(|shard| shard.groups[group].get());
+        if groups.clone().next().is_none() {
+            continue;
+        }
+        for (octave, first) in (first..).step_by(PER_OCTAVE).enumerate().take(OCTAVES) {
+            let mut lines = (groups.clone())
+                .filter_map(|group| group[octave].get())
+                .peekable();
+            if lines.peek().is_some() {
+                let mut sums = [0; PER_OCTAVE];
+                lines.for_each(|line| line.add_to(&mut sums));
+                f(first, &sums);
+            }
+        }
+    }
 }
 
 /// Appends the buckets of an octave that hold something. Which do is hard to foresee: nothing is branched on it.

@@ -11,12 +11,12 @@ use std::time::Duration;
 use buckets::push_buckets;
 use wire::{
     DOUBLE_FIELD, FIXED_64, LENGTH, VARINT, field_length, push_bytes, push_double, push_tag,
-    push_uint, push_varint, varint, varint_length, zigzag,
+    push_uint, push_varint, varint_length, zigzag,
 };
 
 use super::descriptor::{FamilyDescription, Kind};
 use super::exemplar::Exemplar;
-use super::exposition::{HistogramValue, Labels, NativeReading, Reading, Value};
+use super::exposition::{HistogramValue, Labels, NativeReading, Value};
 use super::native::ZERO_THRESHOLD;
 
 /// Appends the fields of a family before its metrics: name, help, type and unit.
@@ -130,58 +130,45 @@ fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramV
     };
     push_uint(out, 1, count);
     push_double(out, 2, reading.sum);
-    let bounds = &histogram.bounds.values;
-    if reading.exemplars.is_empty() && count < SHORT_COUNT {
-        push_short_buckets(out, bounds, &reading.classic, count);
-    } else {
-        push_buckets_with_exemplars(out, bounds, reading, count);
-    }
-    if histogram.native {
-        push_native(out, deltas, &reading.native);
-    }
-}
-
-/// Counts below this take four bytes.
-const SHORT_COUNT: u64 = 1 << 28;
-
-/// The longest bucket of a short count.
-const SHORT_BUCKET: usize = 16;
-
-/// Appends the classic buckets, where there are no exemplars and the counts are short: each as two blocks of eight bytes,
-/// without a branch.
-fn push_short_buckets(out: &mut Vec<u8>, bounds: &[f64], cumulative: &[u64], count: u64) {
-    let start = out.len();
-    out.resize(start + SHORT_BUCKET * bounds.len(), 0);
-    let mut rest = &mut out[start..];
-    let mut unused = 0;
-    for (bound, cumulative) in bounds.iter().zip(cumulative) {
-        let (varint, length) = varint((*cumulative).min(count));
-        let head = u64::from(3 << 3 | LENGTH)
-            | (1 + length as u64 + DOUBLE_FIELD) << 8
-            | u64::from(1 << 3 | VARINT) << 16
-            | varint << 24
-            | u64::from(2 << 3 | FIXED_64) << (24 + 8 * length);
-        rest[..8].copy_from_slice(&head.to_le_bytes());
-        rest[4 + length..][..8].copy_from_slice(&bound.to_le_bytes());
-        rest = &mut rest[12 + length..];
-        unused += SHORT_BUCKET - 12 - length;
-    }
-    out.truncate(out.len() - unused);
-}
-
-/// Appends the classic buckets, and that of infinity where it has an exemplar.
-fn push_buckets_with_exemplars(out: &mut Vec<u8>, bounds: &[f64], reading: &Reading, count: u64) {
-    let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+    let bounds = histogram
+        .bounds
+        .values
+        .iter()
+        .copied()
+        .chain([f64::INFINITY]);
     for (at, (bound, cumulative)) in bounds.zip(&reading.classic).enumerate() {
         let exemplar = reading.exemplars.get(at).and_then(Option::as_ref);
         if bound.is_finite() || exemplar.is_some() {
             push_bucket(out, bound, (*cumulative).min(count), exemplar);
         }
     }
+    if histogram.native {
+        push_native(out, deltas, &reading.native);
+    }
 }
 
+#[inline]
 fn push_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64, exemplar: Option<&Exemplar>) {
-    let plain = 1 + varint_length(cumulative) as u64 + DOUBLE_FIELD;
+    let count = varint_length(cumulative);
+    let plain = 1 + count as u64 + DOUBLE_FIELD;
+    if exemplar.is_none() && count <= 4 {
+        // Everything before the bound is put together in a register, and goes out at once.
+        let mut varint = 0;
+        for at in 0..count {
+            let more = u64::from(at + 1 < count) << 7;
+            varint |= (cumulative >> (7 * at) & 0x7f | more) << (8 * at);
+        }
+        let head = u64::from(3 << 3 | LENGTH)
+            | plain << 8
+            | u64::from(1 << 3 | VARINT) << 16
+            | varint << 24
+            | u64::from(2 << 3 | FIXED_64) << (24 + 8 * count);
+        let end = out.len() + 4 + count;
+        out.extend_from_slice(&head.to_le_bytes());
+        out.truncate(end);
+        out.extend_from_slice(&bound.to_le_bytes());
+        return;
+    }
     let labelled = exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)));
     push_tag(out, 3, LENGTH);
     push_varint(out, plain + labelled as u64);

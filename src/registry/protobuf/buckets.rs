@@ -5,14 +5,16 @@
 //! differences are taken all at once, and only where a run of populated buckets begins is there anything to decide.
 
 use super::wire::{
-    EIGHT_BYTES, LENGTH, VARINT, low_seven, push_block, push_bytes, push_varint, varint, zigzag,
+    LENGTH, low_seven, push_bytes, push_tag, push_uint, push_varint, varint_length, zigzag,
 };
-use crate::registry::cell::NarrowBytes;
 use crate::registry::exposition::NativeReading;
 use crate::registry::native::{Octave, PER_OCTAVE};
 
 /// Empty buckets up to this many in a row are written out, as `client_golang` does: cheaper than another span.
 const GAP: i32 = 2;
+
+/// The difference of two counts below this takes one byte.
+const SMALL: u64 = 64;
 
 /// Appends spans and counts. Where there are none, an empty span marks the histogram as native. `deltas` is a buffer to be
 /// used.
@@ -61,24 +63,28 @@ struct Span {
 
 impl Spans<'_> {
     fn push_octave(&mut self, octave: &Octave) {
-        let small = octave.small.as_ref().map(differences);
-        let mut runs = runs(octave.populated);
+        let Some(counts) = small(&octave.counts) else {
+            for (index, count) in (octave.first..).zip(octave.counts) {
+                if count > 0 {
+                    self.push_bucket(index, count);
+                }
+            }
+            return;
+        };
+        let differences = differences(&counts);
+        let mut runs = runs(populated(&counts));
         while runs != 0 {
             let start = runs.trailing_zeros();
             let length = (!(runs >> start)).trailing_zeros();
             runs &= !(u32::MAX >> (u32::BITS - length) << start);
             let (at, length) = (start as usize, length as usize);
             self.go_to(octave.first + start.cast_signed(), length);
-            let Some(differences) = &small else {
-                (at..at + length).for_each(|at| self.push_count(octave.sums.get(at)));
-                continue;
-            };
-            self.push_count(octave.sums.get(at));
+            self.push_count(u64::from(counts[at]));
             // All that there may be, of which the rest of the run stays: faster than a copy of unknown length.
             self.deltas[self.written..][..PER_OCTAVE]
                 .copy_from_slice(&differences[at + 1..][..PER_OCTAVE]);
             self.written += length - 1;
-            self.before = octave.sums.get(at + length - 1);
+            self.before = u64::from(counts[at + length - 1]);
         }
     }
 
@@ -113,19 +119,15 @@ impl Spans<'_> {
 
     #[inline]
     fn push_count(&mut self, count: u64) {
-        let delta = zigzag(count.wrapping_sub(self.before).cast_signed());
-        self.before = count;
-        let rest = &mut self.deltas[self.written..];
-        if delta < 0x80 {
-            rest[0] = low_seven(delta);
+        let mut delta = zigzag(count.wrapping_sub(self.before).cast_signed());
+        while delta >= 0x80 {
+            self.deltas[self.written] = low_seven(delta) | 0x80;
+            delta >>= 7;
             self.written += 1;
-        } else if delta < EIGHT_BYTES {
-            let (varint, length) = varint(delta);
-            rest[..8].copy_from_slice(&varint.to_le_bytes());
-            self.written += length;
-        } else {
-            self.written += write_long_varint(rest, delta);
         }
+        self.deltas[self.written] = low_seven(delta);
+        self.written += 1;
+        self.before = count;
     }
 
     fn end(self) {
@@ -141,52 +143,47 @@ impl Spans<'_> {
     }
 }
 
-/// Writes a varint of more than eight bytes, and returns its length.
-#[cold]
-fn write_long_varint(to: &mut [u8], value: u64) -> usize {
-    let mut long = Vec::with_capacity(10);
-    push_varint(&mut long, value);
-    to[..long.len()].copy_from_slice(&long);
-    long.len()
-}
-
-/// Appends a span in one go: indices have few bits.
 fn push_span(out: &mut Vec<u8>, span: Span) {
-    let (offset, offset_length) = varint(zigzag(i64::from(span.offset)));
-    let (length, length_length) = varint(u64::from(span.start.abs_diff(span.end)));
-    push_block(
+    let offset = zigzag(i64::from(span.offset));
+    let length = u64::from(span.start.abs_diff(span.end));
+    push_tag(out, 12, LENGTH);
+    push_varint(
         out,
-        u64::from(12 << 3 | LENGTH)
-            | ((2 + offset_length + length_length) as u64) << 8
-            | u64::from(1 << 3 | VARINT) << 16
-            | offset << 24,
-        3 + offset_length,
+        (2 + varint_length(offset) + varint_length(length)) as u64,
     );
-    push_block(
-        out,
-        u64::from(2 << 3 | VARINT) | length << 8,
-        1 + length_length,
-    );
+    push_uint(out, 1, offset);
+    push_uint(out, 2, length);
 }
 
-/// The difference of each small count to the one before it, as zigzag has it; and nothing behind them, so that as many may
-/// be copied from any of them on. The first is not to be used.
+/// The counts as bytes, if all are small.
 #[inline]
-fn differences(counts: &NarrowBytes) -> [u8; 2 * PER_OCTAVE] {
-    const HIGHEST: u64 = 0x8080_8080_8080_8080;
-    let mut differences = [0; 2 * PER_OCTAVE];
-    let (words, _) = differences.as_chunks_mut::<8>();
-    let mut carried = 0;
-    for (word, counts) in words.iter_mut().zip(counts) {
-        let before = counts << 8 | carried;
-        carried = counts >> 56;
-        // Above the highest bit of each byte, so that none borrows from its neighbour.
-        let signed = (counts | HIGHEST) - before;
-        let negative = (!signed & HIGHEST) >> 7;
-        let doubled = (signed & !HIGHEST) << 1;
-        *word = (doubled ^ (negative * 0xff)).to_le_bytes();
+fn small(counts: &[u64; PER_OCTAVE]) -> Option<[u8; PER_OCTAVE]> {
+    let all = counts.iter().fold(0, |all, count| all | count);
+    (all < SMALL).then(|| counts.map(low_seven))
+}
+
+/// The difference of each count to the one before it, as zigzag has it; and nothing behind them, so that as many may be
+/// copied from any of them on.
+#[inline]
+fn differences(counts: &[u8; PER_OCTAVE]) -> [u8; 2 * PER_OCTAVE + 1] {
+    let mut differences = [0; 2 * PER_OCTAVE + 1];
+    for (at, difference) in differences[1..PER_OCTAVE].iter_mut().enumerate() {
+        let signed = counts[at + 1].wrapping_sub(counts[at]).cast_signed();
+        *difference = (signed << 1 ^ signed >> 7).cast_unsigned();
     }
     differences
+}
+
+/// A bit for each count that is not 0.
+#[inline]
+fn populated(counts: &[u8; PER_OCTAVE]) -> u32 {
+    let (words, _) = counts.as_chunks::<8>();
+    words.iter().rev().fold(0, |bits, word| {
+        // The highest bit of each byte tells; the product brings these together in the highest byte.
+        let told =
+            ((u64::from_le_bytes(*word) + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 7;
+        bits << 8 | (told.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    })
 }
 
 /// The populated buckets, and the empty ones between them that are written out.
@@ -205,7 +202,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::registry::cell::{NarrowLine, Sole};
 
     fn written(native: &NativeReading) -> Vec<u8> {
         let mut out = Vec::new();
@@ -213,15 +209,13 @@ mod tests {
         out
     }
 
-    /// An octave that holds this.
-    fn octave(first: i32, counts: &[u64]) -> Octave {
-        let line = NarrowLine::default();
-        for (at, count) in counts.iter().enumerate() {
-            for _ in 0..*count {
-                line.inc::<Sole>(at);
-            }
-        }
-        Octave::of(first, [&line].into_iter())
+    /// The buckets of the octaves one by one.
+    fn listed(octaves: &[Octave]) -> Vec<(i32, u64)> {
+        octaves
+            .iter()
+            .flat_map(|octave| (octave.first..).zip(octave.counts))
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     #[test]
@@ -253,17 +247,16 @@ mod tests {
             ),
         ) {
             let mut first = -95;
-            let mut one_by_one = NativeReading::default();
-            let mut whole = NativeReading::default();
-            for (distance, counts, large) in octaves {
-                first += distance * 32;
-                let most = if large { u64::MAX } else { 63 };
-                let counts: Vec<_> = counts.into_iter().map(|count| count.min(most)).collect();
-                whole.octaves.push(octave(first, &counts));
-                let populated = (first..).zip(counts).filter(|(_, count)| *count > 0);
-                one_by_one.buckets.extend(populated);
-            }
-            prop_assert_eq!(whole.populated(), one_by_one.buckets.len());
+            let octaves: Vec<_> = (octaves.into_iter())
+                .map(|(distance, counts, large)| {
+                    first += distance * 32;
+                    let most = if large { u64::MAX } else { SMALL - 1 };
+                    let counts: Vec<_> = counts.into_iter().map(|count| count.min(most)).collect();
+                    Octave { first, counts: counts.try_into().unwrap() }
+                })
+                .collect();
+            let one_by_one = NativeReading { buckets: listed(&octaves), ..NativeReading::default() };
+            let whole = NativeReading { octaves, ..NativeReading::default() };
             prop_assert_eq!(whole.count(), one_by_one.count());
             prop_assert_eq!(written(&whole), written(&one_by_one));
         }

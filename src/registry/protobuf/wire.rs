@@ -41,30 +41,6 @@ pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(low_seven(value));
 }
 
-/// Appends the lowest bytes of a word, so many: two moves, and no call.
-#[inline]
-pub(super) fn push_block(out: &mut Vec<u8>, word: u64, length: usize) {
-    let end = out.len() + length;
-    out.extend_from_slice(&word.to_le_bytes());
-    out.truncate(end);
-}
-
-/// Numbers below this have a [`varint`] of at most eight bytes.
-pub(super) const EIGHT_BYTES: u64 = 1 << 56;
-
-/// The varint of a number below [`EIGHT_BYTES`], in the lowest bytes, and how many these are: without a branch on the
-/// number.
-#[inline]
-pub(super) fn varint(value: u64) -> (u64, usize) {
-    // Seven bits for each byte: parted in the middle, and each part again.
-    let spread = value & 0x0fff_ffff | value << 4 & 0x0fff_ffff_0000_0000;
-    let spread = spread & 0x3fff_0000_3fff | spread << 2 & 0x3fff_0000_3fff_0000;
-    let spread = spread & 0x7f_007f_007f_007f | spread << 1 & 0x7f00_7f00_7f00_7f00;
-    let length = varint_length(value);
-    let more = 0x80_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
-    (spread | more, length)
-}
-
 /// The bits that a byte of a varint holds.
 #[inline]
 pub(super) fn low_seven(value: u64) -> u8 {
@@ -86,22 +62,4 @@ pub(super) fn field_length(bytes: usize) -> usize {
 #[inline]
 pub(super) fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63).cast_unsigned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_varint_in_a_word_is_the_same_as_byte_by_byte() {
-        for bits in 0..56 {
-            for value in [1 << bits, (1 << bits) - 1, 0x00a5_5a3c_c396_6917 >> bits] {
-                let (word, length) = varint(value);
-                let mut by_byte = Vec::new();
-                push_varint(&mut by_byte, value);
-                assert_eq!(word.to_le_bytes()[..length], by_byte, "{value:#x}");
-                assert!(word.to_le_bytes()[length..].iter().all(|byte| *byte == 0));
-            }
-        }
-    }
 }
