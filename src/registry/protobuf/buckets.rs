@@ -159,7 +159,15 @@ fn push_span(out: &mut Vec<u8>, span: Span) {
 #[inline]
 fn small(counts: &[u64; PER_OCTAVE]) -> Option<[u8; PER_OCTAVE]> {
     let all = counts.iter().fold(0, |all, count| all | count);
-    (all < SMALL).then(|| counts.map(low_seven))
+    if all >= SMALL {
+        return None;
+    }
+    // A loop, and not `map`, of which the compiler makes two calls for each count where the crate is built in many parts.
+    let mut bytes = [0; PER_OCTAVE];
+    for (byte, count) in bytes.iter_mut().zip(counts) {
+        *byte = low_seven(*count);
+    }
+    Some(bytes)
 }
 
 /// The difference of each count to the one before it, as zigzag has it; and nothing behind them, so that as many may be
