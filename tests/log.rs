@@ -3,10 +3,8 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+#[path = "support/all.rs"]
+mod support;
 
 use actix_vitals::vitals::{Vitals, context::carry};
 use actix_web::{
@@ -14,22 +12,9 @@ use actix_web::{
     test::{TestRequest, call_service, init_service, read_body},
     web,
 };
+use support::log::Log;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-
-/// A log that can be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 async fn logging() -> HttpResponse {
     tracing::error!("the handler has something to say");
@@ -41,15 +26,7 @@ async fn logging() -> HttpResponse {
 
 #[actix_web::test]
 async fn log_lines_of_a_request_bear_its_trace_id() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::ERROR)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).expect("the only one");
-
+    let log = Log::take_down();
     let vitals = Vitals::builder().build().expect("defaults build");
     let app = App::new()
         .route("/", web::get().to(logging))
@@ -61,8 +38,8 @@ async fn log_lines_of_a_request_bear_its_trace_id() {
     let response = call_service(&service, request).await;
     read_body(response).await;
 
-    let log = String::from_utf8(log.0.lock().expect("the log").clone()).expect("UTF-8");
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("say")).collect();
-    assert_eq!(lines.len(), 2, "{log}");
-    assert!(lines.iter().all(|line| line.contains(TRACE)), "{log}");
+    let log = log.lines();
+    let lines: Vec<_> = log.iter().filter(|line| line.contains("say")).collect();
+    assert_eq!(lines.len(), 2, "{log:#?}");
+    assert!(lines.iter().all(|line| line.contains(TRACE)), "{log:#?}");
 }

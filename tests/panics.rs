@@ -6,11 +6,13 @@
     reason = "a test may panic and print"
 )]
 
+#[path = "support/all.rs"]
+mod support;
+
 use std::{
     error::Error,
-    io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -33,28 +35,7 @@ use diesel::{
     sql_query,
 };
 use prometheus::proto::MetricFamily;
-
-/// A log that can be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("the log").clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        text.lines().map(ToOwned::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use support::log::Log;
 
 /// Shows the log where the test itself fails: its panic is a line there, too.
 struct ShownOnFailure(Log);
@@ -101,15 +82,8 @@ fn counted(vitals: &Vitals) -> String {
 
 #[actix_web::test]
 async fn a_panic_anywhere_is_caught_counted_and_one_line() {
-    let log = Log::default();
+    let log = Log::take_down();
     let _shown = ShownOnFailure(log.clone());
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::ERROR)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).expect("the only one");
     let vitals = Vitals::builder().build().expect("defaults build");
     assert_eq!(counted(&vitals), "0");
     vitals.watch_panics();

@@ -38,6 +38,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) use self::encryption::Encryption;
 use self::files::{Digest, Files};
 use self::gate::Gate;
+pub(super) use self::gate::{foreign_origin, not_operator};
 pub use self::refusal::Refusal;
 use self::terms::{Draft, InForce, Sources, Terms};
 use super::settings::AccessSettings;

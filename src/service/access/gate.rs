@@ -54,8 +54,7 @@ impl Gate {
 
     async fn refusal(&self, request: &ServiceRequest, terms: &Terms) -> Option<HttpResponse> {
         if origin::is_foreign(request.head()) {
-            let detail = "The operators' endpoints are not for pages of other origins.";
-            return Some(Problem::new(StatusCode::FORBIDDEN, detail).to_response());
+            return Some(foreign_origin().to_response());
         }
         let credentials = terms.credentials.as_ref()?;
         if self.is_liveness_open && request.path() == LIVENESS {
@@ -64,11 +63,22 @@ impl Gate {
         if credentials.admit(request.headers(), &self.hashers).await {
             return None;
         }
-        let detail = "The operators' endpoints are open to operators only.";
-        let mut refusal = Problem::new(StatusCode::UNAUTHORIZED, detail).to_response();
+        let mut refusal = not_operator().to_response();
         let challenge = HeaderValue::from_static(credentials.challenge());
         let headers = refusal.headers_mut();
         headers.insert(header::WWW_AUTHENTICATE, challenge);
         Some(refusal)
     }
+}
+
+/// The answer to who is no operator, but for the header that says how to be one.
+pub(crate) fn not_operator() -> Problem {
+    let detail = "The operators' endpoints are open to operators only.";
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+/// The answer to a page of another origin.
+pub(crate) fn foreign_origin() -> Problem {
+    let detail = "The operators' endpoints are not for pages of other origins.";
+    Problem::new(StatusCode::FORBIDDEN, detail)
 }

@@ -7,6 +7,7 @@ use utoipa::openapi::response::Response;
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, PathItem, Ref, ResponseBuilder};
 
 use super::schemas;
+use crate::service::access;
 use crate::service::api::body::{self, BodyLimits};
 use crate::service::api::problem;
 use crate::vitals::problem::{CONTENT_TYPE, FieldError, Problem};
@@ -105,15 +106,8 @@ impl Refusal {
             )]),
             Self::Failed => problem::failed(),
             Self::Unavailable => problem::busy(),
-            // The gate's words, to which a test of the access holds these.
-            Self::NotOperator => Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "The operators' endpoints are open to operators only.",
-            ),
-            Self::ForeignOrigin => Problem::new(
-                StatusCode::FORBIDDEN,
-                "The operators' endpoints are not for pages of other origins.",
-            ),
+            Self::NotOperator => access::not_operator(),
+            Self::ForeignOrigin => access::foreign_origin(),
         }
     }
 
