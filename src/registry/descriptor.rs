@@ -1,5 +1,7 @@
 //! What a family is called, measures and is labelled with; and what may be wrong with that.
 
+use std::io;
+
 use super::label;
 
 /// The unit of a family, told to OpenMetrics and protobuf; the family's name ends in it.
@@ -245,4 +247,10 @@ pub enum RegistryError {
     /// Two collectors of one name.
     #[error("a collector named {0:?} is already registered")]
     DuplicateCollector(String),
+}
+
+impl From<RegistryError> for io::Error {
+    fn from(error: RegistryError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
 }

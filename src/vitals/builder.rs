@@ -1,7 +1,7 @@
 //! How the monitoring of a service comes to be: what there is to set, and how the recorders are put together.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -360,6 +360,12 @@ pub enum BuildError {
     Jemalloc(String),
 }
 
+impl From<BuildError> for io::Error {
+    fn from(error: BuildError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
 /// The wall clock that gives series their creation times, as time since the Unix epoch.
 fn since_epoch() -> Duration {
     SystemTime::now()
@@ -372,4 +378,26 @@ fn warn_of_overflow(family: &str) {
         family,
         "series budget used up: further label sets are counted in the `overflow` series, and in vitals_series_overflow_total"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_returns_an_io_error_passes_it_on() {
+        fn main() -> io::Result<Vitals> {
+            let vitals = Vitals::builder().latency_buckets([2.0, 1.0]).build()?;
+            Ok(vitals)
+        }
+        let error = main().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let inner = error.get_ref().map(ToString::to_string).unwrap();
+        assert!(
+            inner.contains("must be finite numbers of at least 0 in ascending order"),
+            "{inner}"
+        );
+        let invalid = RegistryError::InvalidName("a-b".to_owned());
+        assert_eq!(io::Error::from(invalid).kind(), io::ErrorKind::InvalidInput);
+    }
 }

@@ -26,7 +26,9 @@ use crate::vitals::naming::Naming;
 
 pub use error::ErrorKind;
 pub use manager::{Manager, without_quotations};
-pub use pool::{CheckoutError, Connection, Pool, PoolBuilder, RunError};
+pub use pool::{
+    CheckoutError, Connection, Opaque, Pool, PoolBuilder, QueryError, RunError, Typed, Wrapped,
+};
 pub use recorder::{Recorder, record_error};
 pub use statements::{Order, StatementReport, Statements};
 

@@ -1,7 +1,5 @@
 //! What can go wrong with the store, as its callers tell it apart. What a client hears of it is the API's knowledge.
 
-use std::error::Error;
-
 use diesel::result::Error as DieselError;
 
 use crate::vitals::database::{ErrorKind, RunError};
@@ -93,7 +91,7 @@ impl From<WorkError> for StoreError {
     }
 }
 
-impl<E: Into<Self> + Error + 'static> From<RunError<E>> for StoreError {
+impl<E: Into<Self>> From<RunError<E>> for StoreError {
     fn from(error: RunError<E>) -> Self {
         match error {
             RunError::Saturated | RunError::Timeout => Self::Overloaded,

@@ -1,7 +1,6 @@
 //! The pools of connections, the way off the event loops, and the order of writers: nothing else of the store knows
 //! any of them.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +119,7 @@ impl Connections {
         work: impl Future<Output = Result<T, RunError<E>>>,
     ) -> Result<T, StoreError>
     where
-        E: Into<StoreError> + Error + 'static,
+        E: Into<StoreError>,
     {
         let Some(patience) = self.patience else {
             return Ok(work.await?);

@@ -30,7 +30,7 @@ mod wait;
 
 pub use builder::PoolBuilder;
 pub use checkout::{Connection, Pool};
-pub use error::{CheckoutError, RunError};
+pub use error::{CheckoutError, Opaque, QueryError, RunError, Typed, Wrapped};
 
 pub(crate) use levels::Levels;
 

@@ -1,6 +1,5 @@
 //! The pool itself: how a caller comes to a connection, on its own thread or off the event loop, and gives it back.
 
-use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use super::super::manager::mute;
 use super::super::manager::{Health, Manager};
 use super::super::metrics::PoolMetrics;
 use super::super::recorder::{Recorder, record_error};
-use super::error::{AdmissionError, CheckoutError, RunError, database_error, failure};
+use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
 use super::levels::{AnyPool, Level};
 #[cfg(feature = "ops")]
 use super::levels::{Pinging, Unanswered};
@@ -102,17 +101,20 @@ where
     /// Must be called in a Tokio runtime with its timer on, as every worker of Actix is. When the future is dropped before
     /// the work has begun, it does not begin; once begun, it runs to its end.
     ///
-    /// An error of the database that `work` returns, or that is among the sources of the error it returns, is counted in
-    /// `db_query_errors_total` even where Diesel does not report it; see [`record_error`].
+    /// The error of `work` may be of any type that is `Send`: see [`QueryError`]. An error of the database that it is, or
+    /// that is among its sources, is counted in `db_query_errors_total` even where Diesel does not report it; see
+    /// [`record_error`].
     ///
     /// # Errors
     ///
     /// [`RunError::Query`] with the error of `work`; the others when it did not run, or panicked.
-    pub async fn run<T, E, F>(&self, work: F) -> Result<T, RunError<E>>
+    pub async fn run<T, E, Kind>(
+        &self,
+        work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, RunError<E>>
     where
-        F: FnOnce(&mut C) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
-        E: Error + Send + 'static,
+        E: QueryError<Kind>,
     {
         let shared = &self.shared;
         let (permit, caller) = shared.admit().await?;
@@ -185,10 +187,13 @@ where
             .unwrap_or_else(|| wait.started + far)
     }
 
-    fn perform<T, E, F>(&self, work: F, wait: &Wait) -> Result<T, RunError<E>>
+    fn perform<T, E, Kind>(
+        &self,
+        work: impl FnOnce(&mut C) -> Result<T, E>,
+        wait: &Wait,
+    ) -> Result<T, RunError<E>>
     where
-        F: FnOnce(&mut C) -> Result<T, E>,
-        E: Error + 'static,
+        E: QueryError<Kind>,
     {
         if !wait.lasts() {
             return Err(RunError::Cancelled);
@@ -208,7 +213,7 @@ where
             recorder.turn_over();
         }
         work(&mut connection).map_err(|error| {
-            if let Some(error) = database_error(&error) {
+            if let Some(error) = error.database_error() {
                 record_error(&mut *connection, error);
             }
             RunError::Query(error)

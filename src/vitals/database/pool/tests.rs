@@ -384,6 +384,39 @@ async fn the_error_of_the_work_is_returned_and_counted_once() {
     );
 }
 
+#[actix_web::test]
+async fn errors_of_every_type_are_returned_and_counted_once() {
+    let pooled = pooled(of_size(1));
+    let pool = &pooled.pool;
+    pool.run(|connection| insert(connection, "a"))
+        .await
+        .unwrap();
+    let of_anyhow = pool
+        .run(|connection| -> anyhow::Result<_> { Ok(insert_returning(connection, "a")?) })
+        .await;
+    assert!(matches!(of_anyhow, Err(RunError::Query(_))));
+    let boxed = pool
+        .run(
+            |connection| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+                Ok(insert_returning(connection, "a")?)
+            },
+        )
+        .await;
+    assert!(matches!(boxed, Err(RunError::Query(_))));
+    // The words of an error do not say where it comes from; its end was reported by Diesel.
+    let in_words = pool
+        .run(|connection| insert(connection, "a").map_err(|error| error.to_string()))
+        .await;
+    let Err(RunError::Query(words)) = in_words else {
+        panic!("no error of the work");
+    };
+    assert_eq!(words, "UNIQUE constraint failed: items.name");
+    assert_eq!(
+        pooled.fixture.errors(),
+        [("insert".to_owned(), "unique_violation".to_owned(), 3)]
+    );
+}
+
 /// Sets a connection up by a statement.
 #[derive(Debug)]
 struct SetUp;
