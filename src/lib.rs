@@ -144,4 +144,10 @@ pub mod registry;
 pub mod service;
 pub mod vitals;
 
-pub use vitals::Vitals;
+pub use vitals::{
+    Vitals,
+    context::{carry, carry_future},
+};
+
+#[cfg(feature = "http")]
+pub use vitals::http::block;

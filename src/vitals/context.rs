@@ -1,19 +1,25 @@
 //! The request that the current code works for: which trace it belongs to, and what it has asked of the database.
 //!
-//! The middleware sets the context while it polls a request's handler; whatever runs within, however deep, finds it
-//! with [`current`]. It does not follow a closure to another thread by itself: wrap the closure with [`carry`], as
-//! the pool's `run` does. A request that nobody asks about has no context: it is made when first asked for.
+//! The middleware sets the context while it calls and polls a request's handler; whatever runs within, however deep,
+//! finds it with [`current`]. Background jobs have a context of their own. A context does not follow work to another
+//! thread or task by itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and
+//! `actix_vitals::block` do so. A request that nobody asks about has no context: it is made when first asked for.
 
 use std::{
     cell::Cell,
     fmt,
+    future::Future,
     num::NonZeroU32,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
+
+use pin_project_lite::pin_project;
 
 use crate::registry::SpanContext;
 
@@ -193,8 +199,27 @@ pub fn current_span() -> Option<SpanContext> {
     })
 }
 
-/// Adds a query to the request that this thread works for, if it works for one. Returns that request's span.
-pub(crate) fn add_query(elapsed: Duration, shape: Option<NonZeroU32>) -> Option<SpanContext> {
+/// The request or job that an amount was added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attribution {
+    /// There is none: the work runs outside of any request and job.
+    Unattributed,
+    /// There is one; with its span, if it is part of a sampled trace.
+    To(Option<SpanContext>),
+}
+
+impl Attribution {
+    /// The span, if there is one.
+    pub(crate) fn span(self) -> Option<SpanContext> {
+        match self {
+            Self::Unattributed => None,
+            Self::To(span) => span,
+        }
+    }
+}
+
+/// Adds a query to the request or job that this thread works for.
+pub(crate) fn add_query(elapsed: Duration, shape: Option<NonZeroU32>) -> Attribution {
     add(|context| context.add_query(elapsed, shape))
 }
 
@@ -206,21 +231,31 @@ pub(crate) fn add_database_time(elapsed: Duration) {
 /// Adds a wait for a connection to the request that this thread works for, if it works for one. Returns that request's
 /// span.
 pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
-    add(|context| context.add_pool_wait(elapsed))
+    add(|context| context.add_pool_wait(elapsed)).span()
 }
 
-fn add(amount: impl FnOnce(&RequestContext)) -> Option<SpanContext> {
+fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     with_current(|slot| match slot {
-        Slot::Nothing => None,
+        Slot::Nothing => Attribution::Unattributed,
         Slot::Request(context) => {
             let context = context.get_or_insert_default();
             amount(context);
-            context.span
+            Attribution::To(context.span)
         }
     })
 }
 
-/// Gives `f` the context of the request that this thread works for, to run with on another thread.
+/// Wraps a closure so that it works for the current request or job, on whichever thread it runs.
+///
+/// The context is captured here, not when the closure runs. Outside of a request, the closure is unchanged.
+///
+/// ```
+/// use actix_vitals::carry;
+///
+/// // In a handler: the queries of the thread are counted for the handler's request.
+/// let thread = std::thread::spawn(carry(|| 6 * 7));
+/// assert_eq!(thread.join().ok(), Some(42));
+/// ```
 pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
     // What is logged on the other thread belongs to the request too.
@@ -229,6 +264,64 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
         log_span.in_scope(|| match context {
             Some(context) => within(&mut Some(context), f),
             None => f(),
+        })
+    }
+}
+
+/// Wraps a future so that it works for the current request or job, in whichever task it runs.
+///
+/// A future that the handler itself awaits needs no wrapping, whether in `join!`, `select!` or a stream of futures. A
+/// future that is handed to `actix_web::rt::spawn` or `tokio::spawn` does.
+///
+/// The tally of a request is observed when the last such work is dropped. A task that outlives its request by far should
+/// be a job of its own instead.
+///
+/// ```
+/// use actix_vitals::carry_future;
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// // In a handler: the queries of the task are counted for the handler's request.
+/// let task = actix_web::rt::spawn(carry_future(async { 6 * 7 }));
+/// assert_eq!(task.await.ok(), Some(42));
+/// # });
+/// ```
+pub fn carry_future<F: Future>(future: F) -> Carried<F> {
+    Carried {
+        future,
+        context: current(),
+        log_span: tracing::Span::current(),
+    }
+}
+
+pin_project! {
+    /// A future that works for the request or job in which it was wrapped by [`carry_future`].
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Carried<F> {
+        #[pin]
+        future: F,
+        context: Option<Arc<RequestContext>>,
+        log_span: tracing::Span,
+    }
+}
+
+impl<F> fmt::Debug for Carried<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carried")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: Future> Future for Carried<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let future = this.future;
+        let context = this.context;
+        this.log_span.in_scope(|| match context {
+            Some(_) => within(context, || future.poll(cx)),
+            None => future.poll(cx),
         })
     }
 }
@@ -290,7 +383,10 @@ mod tests {
         within(&mut context, || add_query(Duration::from_millis(2), None));
         within(&mut context, || add_query(Duration::from_millis(3), None));
         assert!(current().is_none());
-        assert_eq!(add_query(Duration::from_millis(4), None), None);
+        assert_eq!(
+            add_query(Duration::from_millis(4), None),
+            Attribution::Unattributed
+        );
         let context = context.unwrap();
         assert_eq!(
             (context.queries(), context.database_time()),
@@ -333,5 +429,41 @@ mod tests {
         thread::spawn(carry(|| assert!(current().is_none())))
             .join()
             .unwrap();
+    }
+
+    #[test]
+    fn a_carried_future_works_for_its_request_in_each_poll_and_for_nobody_in_between() {
+        let mut context = None;
+        let mut polls = 0;
+        let future = within(&mut context, || {
+            carry_future(std::future::poll_fn(move |_| {
+                add_query(Duration::from_millis(1), None);
+                polls += 1;
+                if polls == 3 {
+                    Poll::Ready(7)
+                } else {
+                    Poll::Pending
+                }
+            }))
+        });
+        let mut future = std::pin::pin!(future);
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        // Within another request: the future keeps to its own.
+        let mut other = None;
+        for expected in [Poll::Pending, Poll::Pending, Poll::Ready(7)] {
+            let polled = within(&mut other, || future.as_mut().poll(&mut task));
+            assert_eq!(polled, expected);
+            assert!(current().is_none());
+        }
+        assert_eq!(context.unwrap().queries(), 3);
+        assert!(other.is_none());
+    }
+
+    #[test]
+    fn a_future_carried_outside_of_a_request_works_for_whoever_polls_it() {
+        let mut future = std::pin::pin!(carry_future(std::future::ready(())));
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut task).is_ready());
+        assert!(current().is_none());
     }
 }

@@ -9,10 +9,12 @@
 //! - `repetition`: when a request's queries look like a loop
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
+//! - `block`: blocking work for the current request
 //! - `connections`: how many connections there are, and what becomes of each
 //! - `labels`, `renaming`, `shape`, `series`, `families`: what a request is called, and where that is counted
 
 mod answer;
+mod block;
 mod body;
 mod connections;
 mod failure;
@@ -31,6 +33,7 @@ mod shape;
 mod trace;
 mod worker;
 
+pub use block::block;
 pub use body::MonitoredBody;
 pub use connections::{ConnectionOutcome, Connections, OpenConnection};
 pub use labels::{OTHER_METHOD, UNMATCHED};

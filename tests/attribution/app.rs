@@ -11,6 +11,7 @@ use actix_vitals::registry::Format;
 use actix_vitals::vitals::database::{Manager, Pool, RunError};
 use actix_vitals::vitals::problem::Problem;
 use actix_vitals::vitals::{Builder, Vitals};
+use actix_vitals::{carry, carry_future};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -219,6 +220,25 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
         .route("/few", route(|connection: &mut C| names(connection, 9)))
         .route("/nested", route(nested::<C>))
         .route("/late", web::get().to(late::<C>))
+        .route("/block", web::get().to(block::<C>))
+        .route("/web_block", web::get().to(web_block::<C>))
+        .route("/tasks", web::get().to(tasks::<C>))
+        .route("/thread", web::get().to(thread::<C>))
+        .route("/excluded", route(C::count))
+        .service(
+            web::scope("/auth")
+                .wrap_fn(|request, service| {
+                    // As middlewares do that look the session up before they call the next: not within the future.
+                    let pool = request.app_data::<web::Data<Pool<C>>>().cloned();
+                    let counted = pool.and_then(|pool| pool.get().ok()?.count().ok());
+                    let answer = service.call(request);
+                    async move {
+                        assert!(counted.is_some(), "the database answers");
+                        answer.await
+                    }
+                })
+                .route("/one", route(C::count)),
+        )
         .route(
             "/unique",
             route(|connection: &mut C| connection.insert(3, "two")),
@@ -235,6 +255,44 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
 
 fn route<C: Engine, T: Send + 'static>(work: fn(&mut C) -> QueryResult<T>) -> actix_web::Route {
     web::get().to(move |pool: web::Data<Pool<C>>| async move { answer(pool.run(work).await) })
+}
+
+/// The commonest idiom of Actix and Diesel, with our function in place of Actix'.
+async fn block<C: Engine>(pool: web::Data<Pool<C>>) -> Result<HttpResponse, Error> {
+    let count = actix_vitals::block(move || count_twice(&pool)).await?;
+    Ok(HttpResponse::Ok().body(count.to_string()))
+}
+
+async fn web_block<C: Engine>(pool: web::Data<Pool<C>>) -> Result<HttpResponse, Error> {
+    let count = web::block(move || count_twice(&pool)).await?;
+    Ok(HttpResponse::Ok().body(count.to_string()))
+}
+
+fn count_twice<C: Engine>(pool: &Pool<C>) -> i64 {
+    let mut connection = pool.get().expect("a connection");
+    connection.count().expect("a count") + connection.count().expect("a count")
+}
+
+/// Two tasks, awaited together, and a future that the handler polls itself.
+async fn tasks<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
+    let count = || {
+        let pool = pool.clone();
+        async move { pool.run(C::count).await }
+    };
+    let on_actix = actix_web::rt::spawn(carry_future(count()));
+    let on_tokio = tokio::task::spawn_local(carry_future(count()));
+    let (one, two, three) = futures_util::future::join3(on_actix, on_tokio, count()).await;
+    let answers = [one.expect("no panic"), two.expect("no panic"), three];
+    assert!(answers.iter().all(Result::is_ok));
+    HttpResponse::Ok().finish()
+}
+
+async fn thread<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
+    let thread = std::thread::spawn(carry(move || count_twice(&pool)));
+    match thread.join() {
+        Ok(count) => HttpResponse::Ok().body(count.to_string()),
+        Err(_) => HttpResponse::InternalServerError().finish(),
+    }
 }
 
 /// Gives up waiting for a query before it is run.

@@ -84,6 +84,10 @@ macro_rules! on_each_database {
 
 on_each_database! {
     known_traffic_moves_every_family_by_exactly_the_right_amount
+    queries_on_other_threads_and_tasks_belong_to_their_request
+    a_query_in_the_synchronous_part_of_a_middleware_belongs_to_its_request
+    queries_outside_of_any_request_are_counted_as_such
+    queries_of_an_excluded_request_are_not_unattributed
     a_query_that_outlives_its_request_is_attributed_when_it_is_done
     a_request_that_waits_for_the_pool_is_told_so
     no_answer_bears_server_timing_unless_asked_for
@@ -134,7 +138,8 @@ fn moved(before: &Exposition, after: &Exposition, names: &[&str]) -> BTreeMap<St
     moved
 }
 
-const COUNTS: [&str; 9] = [
+const COUNTS: [&str; 10] = [
+    "db_queries_unattributed_total",
     "http_request_db_queries_count",
     "http_request_db_queries_sum",
     "http_request_db_seconds_count",
@@ -206,6 +211,113 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>
         ];
         moves_exactly(&app, "/unique", 1.0, &unique).await;
     }
+}
+
+async fn queries_on_other_threads_and_tasks_belong_to_their_request<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(3, defaults).await else {
+        return;
+    };
+    for (endpoint, queries, waits) in [
+        ("/block", 2.0, 1.0),
+        ("/tasks", 3.0, 3.0),
+        ("/thread", 2.0, 1.0),
+    ] {
+        let before = app.scrape();
+        assert_eq!(app.get(endpoint).await.status, 200, "{endpoint}");
+        let route = format!("{endpoint} GET");
+        assert_eq!(
+            moved(&before, &app.scrape(), &COUNTS),
+            BTreeMap::from([
+                (format!("http_request_db_queries_count {route}"), 1.0),
+                (format!("http_request_db_queries_sum {route}"), queries),
+                (format!("http_request_db_seconds_count {route}"), 1.0),
+                ("db_queries_total select".to_owned(), queries),
+                ("db_pool_wait_seconds_count ".to_owned(), waits),
+            ]),
+            "{endpoint}"
+        );
+    }
+}
+
+async fn a_query_in_the_synchronous_part_of_a_middleware_belongs_to_its_request<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(2, defaults).await else {
+        return;
+    };
+    let before = app.scrape();
+    for _ in 0..193 {
+        assert_eq!(app.get("/auth/one").await.status, 200);
+    }
+    let names = [
+        "db_queries_total",
+        "db_queries_unattributed_total",
+        "http_request_db_queries_sum",
+    ];
+    assert_eq!(
+        moved(&before, &app.scrape(), &names),
+        BTreeMap::from([
+            ("db_queries_total select".to_owned(), 386.0),
+            (
+                "http_request_db_queries_sum /auth/one GET".to_owned(),
+                386.0
+            ),
+        ])
+    );
+}
+
+async fn queries_outside_of_any_request_are_counted_as_such<C: Backed>() {
+    let log = LOG.clone();
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
+    app.vitals.statements().reset();
+    let before = app.scrape();
+    for _ in 0..3 {
+        assert_eq!(app.get("/web_block").await.status, 200);
+    }
+    app.get("/one").await;
+    let names = [
+        "db_queries_total",
+        "db_queries_unattributed_total",
+        "http_request_db_queries_sum",
+    ];
+    assert_eq!(
+        moved(&before, &app.scrape(), &names),
+        BTreeMap::from([
+            ("db_queries_total select".to_owned(), 7.0),
+            ("db_queries_unattributed_total select".to_owned(), 6.0),
+            ("http_request_db_queries_sum /one GET".to_owned(), 1.0),
+        ])
+    );
+    let statements = app.statements("").await;
+    assert_eq!(
+        (
+            &statements[0]["calls"],
+            &statements[0]["unattributed_calls"]
+        ),
+        (&7.into(), &6.into())
+    );
+    assert_eq!(statements[0]["endpoints"], serde_json::json!(["GET /one"]));
+    let log = log.text();
+    assert!(
+        log.contains("actix_vitals::block in place of web::block"),
+        "{log}"
+    );
+}
+
+async fn queries_of_an_excluded_request_are_not_unattributed<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, |builder| builder.exclude(["/excluded"])).await
+    else {
+        return;
+    };
+    let before = app.scrape();
+    assert_eq!(app.get("/excluded").await.status, 200);
+    assert_eq!(
+        moved(&before, &app.scrape(), &COUNTS),
+        BTreeMap::from([
+            ("db_queries_total select".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count ".to_owned(), 1.0),
+        ])
+    );
 }
 
 async fn a_query_that_outlives_its_request_is_attributed_when_it_is_done<C: Backed>() {

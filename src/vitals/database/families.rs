@@ -1,5 +1,7 @@
 //! The families of the database: their names, their labels, and what they tell whoever is on call.
 
+use std::sync::{Arc, atomic::AtomicBool};
+
 use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 use crate::vitals::naming::Naming;
 
@@ -19,6 +21,10 @@ pub(crate) struct Families {
     pub(crate) queries: Family<Counter, 2>,
     /// By the same.
     pub(crate) query_seconds: Family<Histogram, 2>,
+    /// By the same.
+    pub(crate) unattributed: Family<Counter, 2>,
+    /// Whether the log has named the remedy for unattributed queries.
+    pub(super) told_unattributed: Arc<AtomicBool>,
     /// By system, operation and kind of error.
     pub(super) query_errors: Family<Counter, 3>,
     pub(super) transactions: Family<Counter, 1>,
@@ -62,6 +68,12 @@ impl Families {
                 ),
                 latency_buckets,
             ),
+            unattributed: registry.counter(Descriptor::new(
+                "db_queries_unattributed_total",
+                "Queries that ran outside of any request and job, by what the statement does: on a thread or task that carries no context, as with a plain web::block.",
+                operation,
+            )),
+            told_unattributed: Arc::default(),
             query_errors: registry.counter(Descriptor::new(
                 "db_query_errors_total",
                 "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction stand under the operation other.",

@@ -85,7 +85,7 @@ where
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let metrics = Arc::clone(&self.metrics);
-                connection.set_instrumentation(Recorder::new(metrics, self.statements.clone()));
+                connection.set_instrumentation(Recorder::of_pool(metrics, self.statements.clone()));
                 Ok(connection)
             }
             Err(error) => {

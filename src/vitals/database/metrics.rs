@@ -4,6 +4,7 @@
 //! series, which `rate()` and `increase()` would not see.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::registry::{Counter, Gauge, Histogram, SpanContext};
@@ -48,6 +49,8 @@ impl Timed {
 #[derive(Debug)]
 pub(super) struct Metrics {
     queries: [Timed; Operation::ALL.len()],
+    unattributed: [Arc<Counter>; Operation::ALL.len()],
+    told_unattributed: Arc<AtomicBool>,
     query_errors: [[Arc<Counter>; ErrorKind::ALL.len()]; Operation::ALL.len()],
     transactions: [Timed; Outcome::ALL.len()],
 }
@@ -79,6 +82,10 @@ impl Metrics {
                 count: families.queries.series(values),
                 seconds: families.query_seconds.series(values),
             }),
+            unattributed: Operation::ALL
+                .map(operation)
+                .map(|values| families.unattributed.series(values)),
+            told_unattributed: Arc::clone(&families.told_unattributed),
             query_errors: Operation::ALL.map(operation).map(|[system, operation]| {
                 ErrorKind::ALL
                     .map(|kind| (families.query_errors).series([system, operation, kind.label()]))
@@ -93,6 +100,21 @@ impl Metrics {
     /// A query came to its end, well or not.
     pub(super) fn query(&self, operation: Operation, took: Duration, span: Option<&SpanContext>) {
         self.queries[operation.index()].record(took, span);
+    }
+
+    /// A query ran outside of any request and job. The log names the remedy, once.
+    #[cold]
+    pub(super) fn unattributed(&self, operation: Operation) {
+        self.unattributed[operation.index()].inc();
+        // Without the middleware no query can belong to a request.
+        if cfg!(feature = "http") && !self.told_unattributed.swap(true, Relaxed) {
+            tracing::warn!(
+                operation = operation.label(),
+                "a query ran outside of any request or job: use actix_vitals::block in place of web::block, \
+                 wrap threads and tasks with carry or carry_future, and background work with Vitals::job \
+                 (logged once; db_queries_unattributed_total counts them)"
+            );
+        }
     }
 
     /// A statement failed.

@@ -41,7 +41,7 @@ use super::metrics::{Metrics, Outcome};
 use super::statements::{Known, Place, Statements};
 use super::verb::{BINDS, Operation};
 use crate::vitals::clock::{self, Moment};
-use crate::vitals::context;
+use crate::vitals::context::{self, Attribution};
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;
@@ -56,6 +56,8 @@ pub struct Recorder {
     metrics: Arc<Metrics>,
     /// What happens now is not to be recorded: the pool looks whether the connection is alive.
     muted: bool,
+    /// The pool's customizer sets the connection up: its queries belong to the pool, not to a request or job.
+    setting_up: bool,
     running: Running,
     /// The query that came to its end last, if no error was reported of it: the one that an error belongs to which the
     /// events left out.
@@ -190,6 +192,7 @@ impl Recorder {
         Self {
             metrics,
             muted: false,
+            setting_up: false,
             running: Running::default(),
             last: None,
             just_failed: false,
@@ -200,6 +203,13 @@ impl Recorder {
             announced: None,
             transaction: None,
         }
+    }
+
+    /// A recorder for a connection that a pool opens: what its customizer runs is nobody's.
+    pub(super) fn of_pool(metrics: Arc<Metrics>, statements: Statements) -> Self {
+        let mut recorder = Self::new(metrics, statements);
+        recorder.setting_up = true;
+        recorder
     }
 
     /// The recorder of a connection, if it still has the one it was given.
@@ -215,6 +225,7 @@ impl Recorder {
     /// Forgets what was left unfinished: the connection passes from one user to the next. A transaction that is still
     /// open here was rolled back without Diesel, or is about to be, with its connection.
     pub(super) fn turn_over(&mut self) {
+        self.setting_up = false;
         self.running = Running::default();
         self.last = None;
         self.just_failed = false;
@@ -288,8 +299,13 @@ impl Recorder {
         match query.kind {
             QueryKind::Counted(operation, place) => {
                 let shape = self.known.ran(place, took, now);
-                let span = context::add_query(own, shape);
-                self.metrics.query(operation, took, span.as_ref());
+                let attribution = context::add_query(own, shape);
+                self.metrics
+                    .query(operation, took, attribution.span().as_ref());
+                if attribution == Attribution::Unattributed && !self.setting_up {
+                    self.metrics.unattributed(operation);
+                    self.known.unattributed(place);
+                }
                 self.last = error.is_none().then_some((operation, place));
             }
             QueryKind::Announced(control) => {

@@ -23,6 +23,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use super::{answer::Answer, record::Record};
+use crate::vitals::context;
 
 /// Counts the bytes of the request's body, if it has one, into the record.
 #[inline]
@@ -165,6 +166,7 @@ fn poll_within<B: MessageBody>(
 ) -> thread::Result<Polled<B::Error>> {
     catch_unwind(AssertUnwindSafe(|| match answer {
         Some(answer) => answer.within(|| body.poll_next(cx)),
-        None => body.poll_next(cx),
+        // Of an excluded request: its queries go to a context that nobody reads.
+        None => context::within(&mut None, || body.poll_next(cx)),
     }))
 }

@@ -29,7 +29,7 @@ use super::{
     recorder::Recorder,
     worker::Worker,
 };
-use crate::vitals::{problem::Problem, runtime::Runtime};
+use crate::vitals::{context, problem::Problem, runtime::Runtime};
 
 /// Marks a response as an unbounded stream: `response.extensions_mut().insert(Stream)`.
 ///
@@ -95,17 +95,29 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let record = (!self.places.worker.excludes(&request)).then(|| {
+        let mut record = (!self.places.worker.excludes(&request)).then(|| {
             let mut record = Record::open(&self.places, &request);
             count_payload(&mut request, &mut record);
             record
         });
         // The synchronous part of a call runs routing, guards and the start of inner middlewares.
-        let called = catch_unwind(AssertUnwindSafe(|| self.service.call(request)));
+        let called = catch_unwind(AssertUnwindSafe(|| {
+            within(&mut record, || self.service.call(request))
+        }));
         MonitorFuture {
             future: called.map_err(|panic| tell(record.as_ref(), &*panic)).ok(),
             record,
         }
+    }
+}
+
+/// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they
+/// go to a context that nobody reads.
+#[inline]
+fn within<T>(record: &mut Option<Record>, f: impl FnOnce() -> T) -> T {
+    match record {
+        Some(record) => record.within(f),
+        None => context::within(&mut None, f),
     }
 }
 
@@ -145,10 +157,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let polled = match this.future.as_mut().as_pin_mut() {
-            Some(future) => catch_unwind(AssertUnwindSafe(|| match this.record {
-                Some(record) => record.within(|| future.poll(cx)),
-                None => future.poll(cx),
-            })),
+            Some(future) => {
+                catch_unwind(AssertUnwindSafe(|| within(this.record, || future.poll(cx))))
+            }
             None => Ok(Poll::Ready(Err(fault()))),
         };
         let error = match polled {

@@ -36,6 +36,8 @@ struct Entry {
     operation: &'static str,
     calls: u64,
     errors: u64,
+    /// Calls outside of any request and job.
+    unattributed_calls: u64,
     total_seconds: f64,
     mean_seconds: f64,
     p95_seconds: f64,
@@ -53,6 +55,7 @@ impl From<StatementReport> for Entry {
             operation: report.operation.label(),
             calls: report.calls,
             errors: report.errors,
+            unattributed_calls: report.unattributed_calls,
             total_seconds: report.total_seconds,
             mean_seconds: report.mean_seconds,
             p95_seconds: report.p95_seconds,

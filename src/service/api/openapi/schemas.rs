@@ -234,6 +234,10 @@ fn statement() -> ObjectBuilder {
         ),
         ("calls", count()),
         ("errors", count()),
+        (
+            "unattributed_calls",
+            count().description(Some("Calls outside of any request and job.")),
+        ),
         ("total_seconds", seconds()),
         ("mean_seconds", seconds()),
         ("p95_seconds", seconds()),

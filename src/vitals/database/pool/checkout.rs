@@ -88,11 +88,12 @@ where
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
-        let Ok(connection) = shared.pool.get() else {
+        let Ok(mut connection) = shared.pool.get() else {
             wait.timed_out();
             return Err(failure(&shared.health));
         };
         wait.served();
+        turn_over(&mut *connection);
         Ok(connection)
     }
 
@@ -208,16 +209,20 @@ where
         if !wait.served() {
             return Err(RunError::Cancelled);
         }
-        // What was done to the connection until now, such as setting it up, is not this caller's.
-        if let Some(recorder) = Recorder::of(&mut *connection) {
-            recorder.turn_over();
-        }
+        turn_over(&mut *connection);
         work(&mut connection).map_err(|error| {
             if let Some(error) = error.database_error() {
                 record_error(&mut *connection, error);
             }
             RunError::Query(error)
         })
+    }
+}
+
+/// What was done to the connection until now, such as setting it up, is not this caller's.
+fn turn_over<C: diesel::Connection>(connection: &mut C) {
+    if let Some(recorder) = Recorder::of(connection) {
+        recorder.turn_over();
     }
 }
 

@@ -120,6 +120,14 @@ impl Known {
         Some(statement.shape())
     }
 
+    /// The statement at a place was run outside of any request and job.
+    #[cold]
+    pub(crate) fn unattributed(&mut self, place: Place) {
+        if let Some(statement) = self.at(place) {
+            statement.unattributed();
+        }
+    }
+
     /// The statement at a place failed.
     pub(crate) fn failed(&mut self, place: Place) {
         if let Some(statement) = self.at(place) {

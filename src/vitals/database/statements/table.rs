@@ -28,6 +28,7 @@ pub(super) struct Statement {
     retired: AtomicBool,
     seconds: Distribution,
     errors: Counter,
+    unattributed: Counter,
     first_seen: SystemTime,
     /// Seconds since the table was made.
     last_seen_seconds: AtomicU64,
@@ -57,6 +58,11 @@ impl Statement {
     /// It failed.
     pub(super) fn failed(&self) {
         self.errors.inc();
+    }
+
+    /// It ran outside of any request and job.
+    pub(super) fn unattributed(&self) {
+        self.unattributed.inc();
     }
 
     fn lock_endpoints(&self) -> MutexGuard<'_, Vec<String>> {
@@ -109,6 +115,8 @@ pub struct StatementReport {
     pub calls: u64,
     /// How often it failed.
     pub errors: u64,
+    /// How often it ran outside of any request and job.
+    pub unattributed_calls: u64,
     /// The time of all calls, in seconds.
     pub total_seconds: f64,
     /// The mean time of a call, in seconds.
@@ -194,6 +202,7 @@ impl Statements {
             retired: AtomicBool::new(false),
             seconds: Distribution::default(),
             errors: Counter::new(1),
+            unattributed: Counter::new(1),
             first_seen: SystemTime::now(),
             last_seen_seconds: AtomicU64::new(age.as_secs()),
             endpoints: Mutex::default(),
@@ -241,6 +250,7 @@ impl Statements {
             operation: statement.operation,
             calls: seconds.count,
             errors: statement.errors.value(),
+            unattributed_calls: statement.unattributed.value(),
             total_seconds: seconds.sum,
             mean_seconds: seconds.mean().unwrap_or_default(),
             p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
