@@ -1,5 +1,7 @@
 //! Counters: totals that only rise, in whole numbers or in floats. How they are exposed is the encoders' concern.
 
+use std::sync::Arc;
+
 use super::cell::{Cells, Shared, Sole};
 use super::shard::{Claim, Shards};
 
@@ -39,21 +41,50 @@ impl Counter {
         cells.fold(0, u64::wrapping_add)
     }
 
-    /// A writer of one thread at a time, which counts for less than [`inc`](Self::inc) does.
-    pub fn writer(&self) -> CounterWriter {
-        CounterWriter(self.shards.claim(cells))
+    /// A writer for one thread at a time, which counts at a lower cost than [`inc`](Self::inc). It claims a shard of the
+    /// counter for as long as it lives, so it is for a thread that keeps it.
+    pub fn writer(self: &Arc<Self>) -> CounterWriter {
+        CounterWriter {
+            counter: Arc::clone(self),
+            claim: Some(self.shards.claim(cells)),
+        }
+    }
+
+    /// A writer that counts as [`inc`](Self::inc) does, and claims nothing: there can be any number of these.
+    pub fn shared_writer(self: &Arc<Self>) -> CounterWriter {
+        CounterWriter {
+            counter: Arc::clone(self),
+            claim: None,
+        }
+    }
+
+    /// The shards that have been allocated.
+    #[cfg(test)]
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.iter().count()
     }
 }
 
-/// Counts into a [`Counter`] by plain stores. What it has counted stays when it is dropped.
+/// Counts into a [`Counter`], by plain stores where it has claimed a shard. Its counts stay when it is dropped.
 #[derive(Debug)]
-pub struct CounterWriter(Claim<Cells>);
+pub struct CounterWriter {
+    counter: Arc<Counter>,
+    claim: Option<Claim<Cells>>,
+}
 
 impl CounterWriter {
     /// Adds one.
     #[inline]
     pub fn inc(&self) {
-        self.0.add::<Sole>(0, 1);
+        match &self.claim {
+            Some(cells) => cells.add::<Sole>(0, 1),
+            None => self.counter.inc(),
+        }
+    }
+
+    /// The counter.
+    pub fn counter(&self) -> &Arc<Counter> {
+        &self.counter
     }
 }
 
@@ -93,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_counter_counts_exactly_over_threads() {
-        let counter = Counter::new(2);
+        let counter = Arc::new(Counter::new(2));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..10_000).for_each(|_| counter.inc()));
@@ -105,6 +136,14 @@ mod tests {
         });
         counter.add(5);
         assert_eq!(counter.value(), 80_005);
+    }
+
+    #[test]
+    fn a_shared_writer_counts_exactly_and_claims_nothing() {
+        let counter = Arc::new(Counter::new(2));
+        let writers: Vec<_> = (0..10_000).map(|_| counter.shared_writer()).collect();
+        writers.iter().for_each(CounterWriter::inc);
+        assert_eq!((counter.value(), counter.shard_count()), (10_000, 1));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Gauges that go up and down by events. Levels that are read at scrape time come from collectors instead.
 
+use std::sync::Arc;
+
 use super::cell::{Access, Cells, Shared, Sole};
 use super::shard::{Claim, Shards};
 
@@ -49,27 +51,51 @@ impl Gauge {
         cells.fold(0, u64::wrapping_add).cast_signed()
     }
 
-    /// A writer of one thread at a time, which counts for less than [`inc`](Self::inc) and [`dec`](Self::dec) do.
-    pub fn writer(&self) -> GaugeWriter {
-        GaugeWriter(self.shards.claim(cells))
+    /// A writer for one thread at a time, which counts at a lower cost than [`inc`](Self::inc) and [`dec`](Self::dec). It
+    /// claims a shard of the gauge for as long as it lives, so it is for a thread that keeps it.
+    pub fn writer(self: &Arc<Self>) -> GaugeWriter {
+        GaugeWriter {
+            gauge: Arc::clone(self),
+            claim: Some(self.shards.claim(cells)),
+        }
+    }
+
+    /// A writer that counts as [`inc`](Self::inc) and [`dec`](Self::dec) do, and claims nothing: there can be any number
+    /// of these.
+    pub fn shared_writer(self: &Arc<Self>) -> GaugeWriter {
+        GaugeWriter {
+            gauge: Arc::clone(self),
+            claim: None,
+        }
     }
 }
 
-/// Counts into and out of a [`Gauge`] by plain stores. What it has counted stays when it is dropped.
+/// Counts into and out of a [`Gauge`], by plain stores where it has claimed a shard. Its counts stay when it is dropped.
 #[derive(Debug)]
-pub struct GaugeWriter(Claim<Cells>);
+pub struct GaugeWriter {
+    gauge: Arc<Gauge>,
+    claim: Option<Claim<Cells>>,
+}
 
 impl GaugeWriter {
     /// Adds one.
     #[inline]
     pub fn inc(&self) {
-        add::<Sole>(&self.0, 1);
+        self.add(1);
     }
 
     /// Takes one away.
     #[inline]
     pub fn dec(&self) {
-        add::<Sole>(&self.0, -1);
+        self.add(-1);
+    }
+
+    #[inline]
+    fn add(&self, amount: i64) {
+        match &self.claim {
+            Some(cells) => add::<Sole>(cells, amount),
+            None => self.gauge.add(amount),
+        }
     }
 }
 
@@ -93,7 +119,7 @@ mod tests {
 
     #[test]
     fn writers_count_in_and_out_beside_all_others() {
-        let gauge = Gauge::new(2);
+        let gauge = Arc::new(Gauge::new(2));
         let (one, other) = (gauge.writer(), gauge.writer());
         (0..5).for_each(|_| one.inc());
         (0..3).for_each(|_| other.dec());
@@ -101,6 +127,8 @@ mod tests {
         assert_eq!(gauge.value(), 3);
         drop(other);
         gauge.writer().inc();
+        gauge.shared_writer().inc();
+        gauge.shared_writer().dec();
         assert_eq!(gauge.value(), 4);
     }
 }

@@ -95,12 +95,27 @@ impl Histogram {
         self.keep(bucket, value, span);
     }
 
-    /// A writer of one thread at a time, for which an observation costs less than for the histogram itself.
+    /// A writer for one thread at a time, whose observations cost less than those of the histogram itself. It claims a
+    /// shard of the histogram for as long as it lives, so it is for a thread that keeps it.
     pub fn writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
-            shard: self.shards.claim(|| Shard::new(&self.shape)),
             histogram: Arc::clone(self),
+            claim: Some(self.shards.claim(|| Shard::new(&self.shape))),
         }
+    }
+
+    /// A writer that observes as the histogram itself does, and claims nothing: there can be any number of these.
+    pub fn shared_writer(self: &Arc<Self>) -> HistogramWriter {
+        HistogramWriter {
+            histogram: Arc::clone(self),
+            claim: None,
+        }
+    }
+
+    /// The shards that have been allocated.
+    #[cfg(test)]
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.iter().count()
     }
 
     /// Keeps an exemplar, if there is a span to point at.
@@ -218,11 +233,11 @@ impl Histogram {
     }
 }
 
-/// Observes into a [`Histogram`] by plain stores. What it has observed stays when it is dropped.
+/// Observes into a [`Histogram`], by plain stores where it has claimed a shard. Its observations stay when it is dropped.
 #[derive(Debug)]
 pub struct HistogramWriter {
     histogram: Arc<Histogram>,
-    shard: Claim<Shard>,
+    claim: Option<Claim<Shard>>,
 }
 
 impl HistogramWriter {
@@ -235,8 +250,13 @@ impl HistogramWriter {
     /// The same as [`Histogram::observe_with`].
     #[inline]
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
-        let bucket = self.shard.record::<Sole>(value, &self.histogram.shape);
-        self.histogram.keep(bucket, value, span);
+        match &self.claim {
+            Some(shard) => {
+                let bucket = shard.record::<Sole>(value, &self.histogram.shape);
+                self.histogram.keep(bucket, value, span);
+            }
+            None => self.histogram.observe_with(value, span),
+        }
     }
 
     /// The histogram.

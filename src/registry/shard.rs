@@ -1,19 +1,19 @@
 //! Shards: the storage that lets threads record into one series without contending.
 //!
-//! A series has shards of two kinds. Those that are *shared* are there for every thread: each keeps to one of them, given
-//! out in turn at its first recording, but several may have the same, so that they add by read-modify-write. A shard that
-//! is *claimed* belongs to whoever holds the claim, which only one thread can use at a time; adding to it is a load and a
-//! store. A reader adds all of them up. A shard takes memory when it is first needed, and what was counted in a claimed
-//! one stays when its claim is given up, for the next claim to go on with.
+//! A series has two kinds of shards. *Shared* shards are for every thread: a thread gets its number at its first
+//! recording and always uses the same shard of a series, but several threads may use one shard, so they add by
+//! read-modify-write. A *claimed* shard belongs to the holder of its claim, which only one thread can use at a time; that
+//! thread adds by a load and a store. A reader sums over all shards. A shard is allocated when it is first needed. The
+//! counts in a claimed shard stay when the claim is dropped, and the next claim adds to them.
+//!
+//! Each claim that is held at the same time needs a shard, and every reader visits all shards. So a claim is for a
+//! holder that keeps it: there are about as many of those as there are threads.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use once_cell::race::OnceBox;
 
@@ -52,25 +52,41 @@ fn current() -> usize {
 pub(crate) struct Shards<T> {
     /// A power of two of them.
     shared: Box<[OnceBox<T>]>,
+    /// The list of all claimed shards, for readers: it only grows.
     claimed: Link<T>,
+    claims: Claims<T>,
 }
 
 type Link<T> = OnceLock<Arc<Claimed<T>>>;
 
-/// A shard that can be claimed, and the next one.
+type Claims<T> = Arc<Mutex<Ends<T>>>;
+
+/// A shard that can be claimed, and the next one in the list.
 #[derive(Debug)]
 struct Claimed<T> {
     shard: T,
-    is_taken: AtomicBool,
     next: Link<T>,
+}
+
+/// The shards that no one holds, and the end of the list: with these, a claim takes the same few steps however many
+/// claims there are.
+#[derive(Debug)]
+struct Ends<T> {
+    free: Vec<Arc<Claimed<T>>>,
+    last: Option<Arc<Claimed<T>>>,
 }
 
 impl<T> Shards<T> {
     /// None yet; there will be at most `count` shared ones, a power of two.
     pub(crate) fn new(count: usize) -> Self {
+        let ends = Ends {
+            free: Vec::new(),
+            last: None,
+        };
         Self {
             shared: (0..count).map(|_| OnceBox::new()).collect(),
             claimed: OnceLock::new(),
+            claims: Arc::new(Mutex::new(ends)),
         }
     }
 
@@ -81,27 +97,24 @@ impl<T> Shards<T> {
         shard.get_or_init(|| Box::new(make()))
     }
 
-    /// Claims a shard: one that was given up, or a new one.
+    /// Claims a shard: a free one, or a new one. Takes a lock.
     pub(crate) fn claim(&self, make: impl Fn() -> T) -> Claim<T> {
-        let mut link = &self.claimed;
-        loop {
-            let mut is_new = false;
-            let claimed = link.get_or_init(|| {
-                is_new = true;
-                Arc::new(Claimed {
-                    shard: make(),
-                    is_taken: AtomicBool::new(true),
-                    next: OnceLock::new(),
-                })
+        let mut ends = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = ends.free.pop().unwrap_or_else(|| {
+            let new = Arc::new(Claimed {
+                shard: make(),
+                next: OnceLock::new(),
             });
-            // Acquires what the last holder has stored.
-            if is_new || !claimed.is_taken.swap(true, Acquire) {
-                return Claim {
-                    claimed: Arc::clone(claimed),
-                    not_sync: PhantomData,
-                };
-            }
-            link = &claimed.next;
+            let last = ends.last.replace(Arc::clone(&new));
+            let link = last.as_ref().map_or(&self.claimed, |last| &last.next);
+            // The end of the list is empty, and only the holder of the lock fills it.
+            link.get_or_init(|| Arc::clone(&new));
+            new
+        });
+        Claim {
+            claimed,
+            claims: Arc::clone(&self.claims),
+            not_sync: PhantomData,
         }
     }
 
@@ -115,10 +128,11 @@ impl<T> Shards<T> {
     }
 }
 
-/// The right to add to a shard alone, from one thread at a time. Given up when dropped.
+/// The right to add to a shard alone, from one thread at a time. Dropping it frees the shard for another claim.
 #[derive(Debug)]
 pub(crate) struct Claim<T> {
     claimed: Arc<Claimed<T>>,
+    claims: Claims<T>,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -133,7 +147,8 @@ impl<T> Deref for Claim<T> {
 
 impl<T> Drop for Claim<T> {
     fn drop(&mut self) {
-        self.claimed.is_taken.store(false, Release);
+        let mut ends = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.free.push(Arc::clone(&self.claimed));
     }
 }
 
@@ -210,5 +225,36 @@ mod tests {
         let address = &raw const *one;
         drop(one);
         assert!(std::ptr::eq(&raw const *shards.claim(cells), address));
+    }
+
+    #[test]
+    fn a_freed_shard_is_claimed_again_whichever_claim_held_it() {
+        let shards = Shards::new(1);
+        let mut claims: Vec<_> = (0..10_000).map(|_| shards.claim(cells)).collect();
+        assert_eq!(shards.iter().count(), 10_000, "each has a shard of its own");
+        let freed = claims.swap_remove(7_000);
+        freed.add::<Sole>(17, 1);
+        let address = &raw const *freed;
+        drop(freed);
+        let claim = shards.claim(cells);
+        assert!(std::ptr::eq(&raw const *claim, address));
+        claim.add::<Sole>(17, 1);
+        assert_eq!(sum(&shards), 2);
+        assert_eq!(shards.iter().count(), 10_000);
+    }
+
+    #[test]
+    fn a_claim_allocates_the_same_however_many_there_are() {
+        let shards = Shards::new(1);
+        let taken = |claims: &mut Vec<Claim<Cells>>| {
+            allocation_counter::measure(|| claims.push(shards.claim(cells))).count_total
+        };
+        let mut claims = Vec::with_capacity(10_001);
+        let first = taken(&mut claims);
+        for _ in 0..9_999 {
+            assert_eq!(taken(&mut claims), first);
+        }
+        drop(claims.pop());
+        assert_eq!(taken(&mut claims), 0, "a free shard is used again");
     }
 }

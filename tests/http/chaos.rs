@@ -110,8 +110,9 @@ const EXCHANGES: [Exchange; 14] = [
     ("BREW", "/ok", "", "/ok", 405),
 ];
 
-fn method_label(method: &str) -> &str {
-    if method == "BREW" { "other" } else { method }
+/// A method that its route does not have is `other`, whatever it is.
+fn method_label(method: &str, status: u16) -> &str {
+    if status == 405 { "other" } else { method }
 }
 
 impl Client {
@@ -154,7 +155,8 @@ impl Client {
             status,
             "{method} {target}"
         );
-        self.ledger.request(method_label(method), endpoint, status);
+        self.ledger
+            .request(method_label(method, status), endpoint, status);
     }
 
     fn post(&mut self) {
@@ -188,7 +190,8 @@ impl Client {
                 status,
                 "{method} {target}"
             );
-            self.ledger.request(method_label(method), endpoint, status);
+            self.ledger
+                .request(method_label(method, status), endpoint, status);
         }
     }
 

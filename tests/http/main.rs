@@ -10,6 +10,7 @@
 )]
 
 mod app;
+mod bounds;
 mod chaos;
 mod cost;
 mod count;

@@ -9,7 +9,7 @@
 //! - a body that is cut off: counted as if it were whole
 //! - a response stream: in the latency histogram, with the stream's whole life
 //! - a path that matches nothing: a series for each path, unless `mask_unmatched_patterns` is set
-//! - a method that nobody registered: a series for each
+//! - a method that a route does not have: a series for each
 //!
 //! Its clock starts once the inner service has made its future: work before the first poll is in our times only.
 
@@ -53,7 +53,7 @@ async fn ours_and_actix_web_prom_agree_series_by_series_where_it_is_right() {
     let exchanges = [
         (Method::GET, "/ok"),
         (Method::HEAD, "/ok"),
-        (Method::POST, "/ok"),
+        (Method::POST, "/echo"),
         (Method::GET, "/items/5"),
         (Method::GET, "/items/five"),
         (Method::DELETE, "/empty"),

@@ -47,7 +47,7 @@ const LABELS: [(&str, &str); 15] = [
     ),
     (
         "method",
-        "a registered method of HTTP; `other` for any other",
+        "`GET`, `HEAD`, `POST`, `PUT`, `DELETE`, `CONNECT`, `OPTIONS`, `TRACE`, `PATCH` or `QUERY`; `other` for any other, and for a method that the route does not have (405, or 404 where a guard refuses it)",
     ),
     (
         "operation",

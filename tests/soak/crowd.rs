@@ -141,7 +141,12 @@ impl Member {
         let answer = client.execute(request).await.expect("an answer");
         let answered = answer.status().as_u16();
         let body = answer.bytes().await.expect("a whole answer");
-        self.books.enter(method.as_str(), endpoint, answered);
+        let label = if answered == 405 {
+            "other"
+        } else {
+            method.as_str()
+        };
+        self.books.enter(label, endpoint, answered);
         if answered == 503 {
             return None;
         }

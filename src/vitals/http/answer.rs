@@ -47,7 +47,7 @@ impl Answer {
             series.requests.inc();
             active.inc();
         }
-        progress.delivery.whole_at = whole_at(head, series.route.method);
+        progress.delivery.whole_at = whole_at(head, progress.method);
         // Nothing may follow the head.
         settle_if_whole(&mut progress, &series);
         Self {
@@ -59,8 +59,9 @@ impl Answer {
     /// Counts a request whose client left before the head of an answer was sent.
     #[cold]
     pub(super) fn abandon(progress: Box<Progress>) {
+        let outcome = Outcome::abandoned(progress.method);
         let pattern = progress.pattern_by_path();
-        abandon(progress, &pattern);
+        abandon(progress, &pattern, outcome);
     }
 
     /// What of the body is handed on next: `chunk`, or the first part of it where it is large. Settles the record if that
@@ -143,7 +144,8 @@ impl Answer {
             self.fail();
         } else if let Some(progress) = self.progress.take() {
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
-            abandon(progress, &self.series.route.pattern);
+            let outcome = Outcome::abandoned(self.series.route.method);
+            abandon(progress, &self.series.route.pattern, outcome);
         }
     }
 }
@@ -183,8 +185,7 @@ fn whole_at(head: Head, method: &str) -> u64 {
     }
 }
 
-fn abandon(mut progress: Box<Progress>, pattern: &str) {
-    let outcome = Outcome::abandoned(progress.method);
+fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
     let series = progress.worker.series(pattern, outcome);
     settle(&mut progress, &series);
     count_abort(&progress, &series, "before_head");

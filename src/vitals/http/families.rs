@@ -1,10 +1,10 @@
 //! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
 
-use std::sync::Arc;
-
 use super::renaming::Renaming;
 use crate::{
-    registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit},
+    registry::{
+        Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
+    },
     vitals::naming::Naming,
 };
 
@@ -172,10 +172,13 @@ impl Families {
         }
     }
 
-    /// The gauge of the requests of one method, or of all where they are not told apart.
-    pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> Arc<Gauge> {
+    /// Writes the gauge of the requests of one method, or of all where they are not told apart.
+    pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> GaugeWriter {
         let method = self.naming.only(self.naming.method(method));
-        self.in_progress.series([method, self.naming.only(scheme)])
+        match (self.in_progress).try_series([method, self.naming.only(scheme)]) {
+            Resolved::Series(gauge) => gauge.writer(),
+            Resolved::Overflow(gauge) => gauge.shared_writer(),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a request is called in a label: its method, its endpoint, its status. Every value here comes from a closed
-//! set (registered methods, the application's own route patterns, status codes), so that no client can invent one.
+//! set (ten methods, the application's own route patterns, status codes), so that no client can invent one.
 
 use actix_web::{
     dev::{Path, Url},
@@ -9,7 +9,7 @@ use actix_web::{
 /// The `endpoint` of a request that no route, and no default service, answered.
 pub const UNMATCHED: &str = "unmatched";
 
-/// The `method` of a request whose method is in no registry.
+/// The `method` of a request whose method is not one of the ten that have a label value, or not one of its route's.
 pub const OTHER_METHOD: &str = "other";
 
 /// The `http_status` of a request whose client left before the head of an answer was sent: 499, as nginx has it.
@@ -18,30 +18,43 @@ pub(super) fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// The label of a method: its name if it stands in the
-/// [IANA HTTP method registry](https://www.iana.org/assignments/http-methods), `other` if not.
+/// The label of a method: its name if it is a method of [RFC 9110, section 9.3](https://www.rfc-editor.org/rfc/rfc9110#section-9.3),
+/// `PATCH` or `QUERY`; `other` if not.
 ///
-/// Methods are case-sensitive (RFC 9110, section 9.1): `get` is `other`.
+/// The list is short on purpose: each route can have a series for each of these names. Methods are case-sensitive
+/// (section 9.1): `get` is `other`.
 pub(super) fn method_label(method: &Method) -> &'static str {
-    /// Matches a name against itself, so that each stands here once.
-    macro_rules! registered {
-        ($name:expr; $($method:literal)*) => { match $name { $($method => $method,)* _ => OTHER_METHOD } };
-    }
-    // What most requests are, no name need be compared for.
     match *method {
-        Method::GET => return "GET",
-        Method::POST => return "POST",
-        Method::PUT => return "PUT",
-        Method::DELETE => return "DELETE",
-        _ => {}
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ if method.as_str() == "QUERY" => "QUERY",
+        _ => OTHER_METHOD,
     }
-    registered!(method.as_str();
-        "PATCH" "HEAD" "OPTIONS" "CONNECT" "TRACE" "QUERY"
-        "ACL" "BASELINE-CONTROL" "BIND" "CHECKIN" "CHECKOUT" "COPY" "LABEL" "LINK" "LOCK" "MERGE"
-        "MKACTIVITY" "MKCALENDAR" "MKCOL" "MKREDIRECTREF" "MKWORKSPACE" "MOVE" "ORDERPATCH" "PRI"
-        "PROPFIND" "PROPPATCH" "REBIND" "REPORT" "SEARCH" "UNBIND" "UNCHECKOUT" "UNLINK" "UNLOCK"
-        "UPDATE" "UPDATEREDIRECTREF" "VERSION-CONTROL"
-    )
+}
+
+/// The method's label once the answer's status is known: `other` for a method that the route does not have.
+///
+/// No handler answers such a request, so any client can send it to any route. With one label value for all these
+/// methods, a route has one more series, and not one for each method. `is_routed` tells whether a resource took the
+/// request. Actix answers 405 where a resource has no route for the method, and 404 where the guards of all resources of
+/// the path refuse it, as those of `App::route` do.
+pub(super) fn answered_method(
+    method: &'static str,
+    status: StatusCode,
+    is_routed: bool,
+) -> &'static str {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => OTHER_METHOD,
+        StatusCode::NOT_FOUND if !is_routed => OTHER_METHOD,
+        _ => method,
+    }
 }
 
 /// The endpoint of a route pattern: the application's root has an empty one.
@@ -114,20 +127,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registered_methods_keep_their_name_and_all_others_share_one() {
-        for (method, label, why) in [
-            ("GET", "GET", "registered"),
-            (
-                "VERSION-CONTROL",
-                "VERSION-CONTROL",
-                "registered, by WebDAV",
-            ),
-            ("get", OTHER_METHOD, "methods are case-sensitive"),
-            ("BREW", OTHER_METHOD, "registered nowhere"),
-            ("GETT", OTHER_METHOD, "one letter more"),
+    fn ten_methods_keep_their_name_and_all_others_share_one() {
+        const NAMED: [&str; 10] = [
+            "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+        ];
+        let label = |method: &str| method_label(&Method::from_bytes(method.as_bytes()).unwrap());
+        for method in NAMED {
+            assert_eq!(label(method), method);
+        }
+        for (method, why) in [
+            ("get", "methods are case-sensitive"),
+            ("query", "methods are case-sensitive"),
+            ("BREW", "registered nowhere"),
+            ("GETT", "one letter more"),
+            ("PROPFIND", "registered by WebDAV"),
+            ("VERSION-CONTROL", "registered by WebDAV"),
+            ("PRI", "registered by HTTP/2"),
         ] {
-            let method = Method::from_bytes(method.as_bytes()).unwrap();
-            assert_eq!(method_label(&method), label, "{why}");
+            assert_eq!(label(method), OTHER_METHOD, "{why}: {method}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_its_route_does_not_have_is_other() {
+        for (status, is_routed, label, why) in [
+            (405, true, OTHER_METHOD, "the resource has no such route"),
+            (405, false, OTHER_METHOD, "an inner middleware says so"),
+            (404, false, OTHER_METHOD, "the guards refused it"),
+            (404, true, "PUT", "a handler did not find the thing"),
+            (401, false, "PUT", "a middleware refused the caller"),
+            (200, true, "PUT", "a handler answered"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(answered_method("PUT", status, is_routed), label, "{why}");
         }
     }
 }

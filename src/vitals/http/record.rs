@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use super::{
     answer::{Answer, Head},
+    labels::answered_method,
     progress::{Places, Progress},
     series::Outcome,
 };
@@ -78,7 +79,7 @@ impl Record {
     pub(super) fn answer(mut self, request: Option<&HttpRequest>, head: Head) -> Option<Answer> {
         let progress = self.progress.take()?;
         let outcome = Outcome {
-            method: progress.method,
+            method: answered_method(progress.method, head.status, true),
             status: head.status,
             is_stream: head.is_stream,
         };

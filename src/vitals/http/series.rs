@@ -8,7 +8,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
     families::Families,
-    labels::{client_closed_request, pattern_label, unrouted_endpoint},
+    labels::{answered_method, client_closed_request, pattern_label, unrouted_endpoint},
     shape::{OwnedShape, Shape},
 };
 use crate::{
@@ -173,7 +173,8 @@ const MOST_SHAPES: usize = 8192;
 /// One worker's cache of [`Series`].
 ///
 /// It is bounded by the families' series budgets: a label set that overflowed is not remembered, since each of its
-/// requests must count as an overflow anew.
+/// requests must count as an overflow anew. So an answer past the budget makes its own [`Series`], whose writers are
+/// shared ones.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
     hasher: DefaultHashBuilder,
@@ -198,7 +199,7 @@ impl SeriesCache {
         &self,
         origin: Origin<'_>,
         request: &HttpRequest,
-        outcome: Outcome,
+        mut outcome: Outcome,
     ) -> Rc<Series> {
         let shape = Shape::of(request);
         if let Some(shape) = shape
@@ -210,6 +211,7 @@ impl SeriesCache {
             let pattern = unrouted_endpoint(request.match_info(), outcome.status);
             return self.resolve(origin, &pattern, outcome);
         };
+        outcome.method = answered_method(outcome.method, outcome.status, shape.is_some());
         let (series, is_own) = self.find_or_make(origin, pattern_label(&pattern), outcome);
         if let Some(shape) = shape.filter(|shape| is_own && shape.is_told_by(&pattern)) {
             self.remember(shape, &series);
@@ -275,9 +277,9 @@ impl SeriesCache {
         if let Some(known) = known {
             return (Rc::clone(known), true);
         }
-        let mut is_own = true;
-        let route = self.route(origin, pattern, outcome, &mut is_own);
-        let series = Rc::new(Series::new(origin, route, outcome, &mut is_own));
+        let (route, is_route_own) = self.route(origin, pattern, outcome);
+        let (series, is_own) = Series::new(origin, route, is_route_own, outcome);
+        let series = Rc::new(series);
         if is_own {
             table.insert_unique(wanted, Rc::clone(&series), |series| {
                 hash(&series.route.pattern, series.outcome())
@@ -286,13 +288,8 @@ impl SeriesCache {
         (series, is_own)
     }
 
-    fn route(
-        &self,
-        origin: Origin<'_>,
-        pattern: &str,
-        outcome: Outcome,
-        is_own: &mut bool,
-    ) -> Rc<Route> {
+    /// A route, and whether its series are those of exactly these labels.
+    fn route(&self, origin: Origin<'_>, pattern: &str, outcome: Outcome) -> (Rc<Route>, bool) {
         let tells_status = !(origin.families.naming.only(outcome.status.as_str())).is_empty();
         let status = tells_status.then_some(outcome.status);
         let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
@@ -302,29 +299,43 @@ impl SeriesCache {
             route.method == outcome.method && *route.pattern == *pattern && route.status == status
         });
         if let Some(known) = known {
-            return Rc::clone(known);
+            return (Rc::clone(known), true);
         }
-        let mut is_route_own = true;
-        let route = Route::new(origin, pattern, outcome.method, status, &mut is_route_own);
+        let (route, is_own) = Route::new(origin, pattern, outcome.method, status);
         let route = Rc::new(route);
-        if is_route_own {
+        if is_own {
             table.insert_unique(wanted, Rc::clone(&route), |route| {
                 hash(route.method, &route.pattern)
             });
         }
-        *is_own &= is_route_own;
-        route
+        (route, is_own)
     }
 }
 
-/// The instrument that label values resolved to; whether it is their own goes to `is_own`.
+/// The instrument that label values resolved to; clears `is_own` where it is that of the overflow.
 fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
     *is_own &= resolved.is_own();
     resolved.into_series()
 }
 
+/// A writer of a histogram. Only a cache keeps its writers, and it keeps nothing where an instrument is that of the
+/// overflow: those writers live as long as one answer, so they claim no shards.
+fn writer(histogram: &Arc<Histogram>, is_kept: bool) -> HistogramWriter {
+    if is_kept {
+        histogram.writer()
+    } else {
+        histogram.shared_writer()
+    }
+}
+
 impl Series {
-    fn new(origin: Origin<'_>, route: Rc<Route>, outcome: Outcome, is_own: &mut bool) -> Self {
+    /// The series, and whether all its instruments are its own.
+    fn new(
+        origin: Origin<'_>,
+        route: Rc<Route>,
+        is_route_own: bool,
+        outcome: Outcome,
+    ) -> (Self, bool) {
         let Origin { families, scheme } = origin;
         let naming = families.naming;
         let (method, endpoint) = (
@@ -337,33 +348,41 @@ impl Series {
             outcome.status.as_str(),
             naming.only(scheme),
         ];
+        let mut is_own = is_route_own;
+        let requests = take(families.requests.try_series(labels), &mut is_own);
         let timing = if outcome.is_stream {
             Timing::Stream {
-                active: take(families.streams_active.try_series([endpoint]), is_own),
-                duration: take(families.stream_duration.try_series([endpoint]), is_own),
+                active: take(families.streams_active.try_series([endpoint]), &mut is_own),
+                duration: take(families.stream_duration.try_series([endpoint]), &mut is_own),
             }
         } else {
+            let latency = take(families.duration.try_series(labels), &mut is_own);
             Timing::Answer {
-                latency: take(families.duration.try_series(labels), is_own).writer(),
+                latency: writer(&latency, is_own),
             }
         };
-        Self {
-            requests: take(families.requests.try_series(labels), is_own).writer(),
+        let series = Self {
+            requests: if is_own {
+                requests.writer()
+            } else {
+                requests.shared_writer()
+            },
             status: outcome.status,
             timing,
             route,
-        }
+        };
+        (series, is_own)
     }
 }
 
 impl Route {
+    /// The route, and whether all its instruments are its own.
     fn new(
         origin: Origin<'_>,
         pattern: &str,
         method: &'static str,
         status: Option<StatusCode>,
-        is_own: &mut bool,
-    ) -> Self {
+    ) -> (Self, bool) {
         let Origin { families, scheme } = origin;
         let (naming, name) = (families.naming, families.renaming.name(pattern));
         let route = [naming.method(method), naming.endpoint(&name)];
@@ -373,20 +392,34 @@ impl Route {
             status.as_ref().map_or("", StatusCode::as_str),
             naming.only(scheme),
         ];
-        Self {
+        let mut is_own = true;
+        let sizes = families.sizes.as_ref().map(|families| {
+            [&families.request, &families.response]
+                .map(|family| take(family.try_series(size), &mut is_own))
+        });
+        let database = families.database.as_ref().map(|families| {
+            [&families.queries, &families.seconds]
+                .map(|family| take(family.try_series(route), &mut is_own))
+        });
+        let writers = |histograms: [Arc<Histogram>; 2]| {
+            histograms.map(|histogram| writer(&histogram, is_own))
+        };
+        let route = Self {
             method,
             pattern: pattern.into(),
-            sizes: (families.sizes.as_ref()).map(|families| Sizes {
-                request: take(families.request.try_series(size), is_own).writer(),
-                response: take(families.response.try_series(size), is_own).writer(),
-            }),
-            database: (families.database.as_ref()).map(|families| DatabaseUse {
-                queries: take(families.queries.try_series(route), is_own).writer(),
-                seconds: take(families.seconds.try_series(route), is_own).writer(),
-            }),
+            sizes: sizes
+                .map(writers)
+                .map(|[request, response]| Sizes { request, response }),
+            database: database
+                .map(writers)
+                .map(|[queries, seconds]| DatabaseUse { queries, seconds }),
             status,
             endpoint: name,
             statements: Seen::default(),
-        }
+        };
+        (route, is_own)
     }
 }
+
+#[cfg(test)]
+mod tests;

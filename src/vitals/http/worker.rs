@@ -47,7 +47,7 @@ enum InProgress {
 impl InProgress {
     fn new(families: &Families) -> Self {
         match families.naming {
-            Naming::Vitals => Self::All(families.in_progress("", "").writer()),
+            Naming::Vitals => Self::All(families.in_progress("", "")),
             Naming::OpenTelemetry => Self::ByMethod(RefCell::default()),
         }
     }
@@ -98,7 +98,6 @@ impl Worker {
                     return change(gauge);
                 }
                 let gauge = self.recorder.families.in_progress(method, self.scheme());
-                let gauge = gauge.writer();
                 change(&gauge);
                 gauges.push((method, gauge));
             }
