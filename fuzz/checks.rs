@@ -4,7 +4,7 @@
 
 use actix_vitals::{
     registry::{Descriptor, Format, Registry, negotiate_encoding, negotiate_format},
-    vitals::{database::verb, http::TraceParent},
+    vitals::{database::sql, http::TraceParent},
 };
 
 /// Negotiation always has an answer, and a header that is repeated means what one with commas means.
@@ -32,10 +32,10 @@ pub(crate) fn traceparent(input: &[u8]) {
 /// The verb of a statement does not change with what stands before it.
 pub(crate) fn verb(input: &[u8]) {
     let sql = String::from_utf8_lossy(input);
-    let plain = verb::verb(&sql);
+    let plain = sql::verb(&sql);
     for before in ["  \t\r\n", "-- a comment\n", "/* a /* nested */ comment */"] {
         assert_eq!(
-            verb::verb(&format!("{before}{sql}")),
+            sql::verb(&format!("{before}{sql}")),
             plain,
             "{before:?} {sql:?}"
         );

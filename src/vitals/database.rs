@@ -14,9 +14,9 @@ mod manager;
 mod metrics;
 mod pool;
 mod recorder;
+pub mod sql;
 mod statements;
 mod system;
-pub mod verb;
 
 use std::sync::Arc;
 
@@ -78,8 +78,10 @@ impl Database {
 
     /// A recorder for a connection outside of any pool, of the type `C`.
     pub(crate) fn recorder<C: diesel::Connection>(&self) -> Recorder {
-        let metrics = metrics::Metrics::new(&self.families, system_of::<C>());
-        Recorder::new(Arc::new(metrics), self.statements.clone())
+        let system = system_of::<C>();
+        let metrics = metrics::Metrics::new(&self.families, system);
+        let dialect = sql::Dialect::of_system(system);
+        Recorder::new(Arc::new(metrics), self.statements.clone(), dialect)
     }
 
     /// What is counted of queries.

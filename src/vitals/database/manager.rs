@@ -14,6 +14,7 @@ use diesel::{ConnectionError, ConnectionResult};
 
 use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
+use super::sql::Dialect;
 use super::statements::Statements;
 
 /// What opens a connection in place of `C::establish`.
@@ -28,6 +29,7 @@ pub struct Manager<C> {
     metrics: Arc<Metrics>,
     pool_metrics: Arc<PoolMetrics>,
     statements: Statements,
+    dialect: Dialect,
     health: Arc<Health>,
 }
 
@@ -39,6 +41,7 @@ impl<C> Manager<C> {
         metrics: Arc<Metrics>,
         pool_metrics: Arc<PoolMetrics>,
         statements: Statements,
+        dialect: Dialect,
         health: Arc<Health>,
     ) -> Self {
         Self {
@@ -47,6 +50,7 @@ impl<C> Manager<C> {
             metrics,
             pool_metrics,
             statements,
+            dialect,
             health,
         }
     }
@@ -85,7 +89,11 @@ where
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let metrics = Arc::clone(&self.metrics);
-                connection.set_instrumentation(Recorder::of_pool(metrics, self.statements.clone()));
+                connection.set_instrumentation(Recorder::of_pool(
+                    metrics,
+                    self.statements.clone(),
+                    self.dialect,
+                ));
                 Ok(connection)
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use crate::registry::{Counter, Gauge, Histogram, SpanContext};
 
 use super::error::ErrorKind;
 use super::families::Families;
-use super::verb::Operation;
+use super::sql::Operation;
 
 /// How a transaction ended: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What Diesel reports of a connection, made into counts and times.
 //!
 //! Here: the [`Recorder`], which is the `Instrumentation` of one connection. How a statement's verb is told is in
-//! [`verb`](super::verb), what is kept of its text in [`statements`](super::statements). No bind and no URL is kept.
+//! [`sql`](super::sql), what is kept of its text in [`statements`](super::statements). No bind and no URL is kept.
 //!
 //! What Diesel 2.3 reports, and what is made of it:
 //!
@@ -38,8 +38,9 @@ use diesel::result::Error;
 
 use super::error::ErrorKind;
 use super::metrics::{Metrics, Outcome};
+use super::sql::Dialect;
+use super::sql::verb::{BINDS, Operation};
 use super::statements::{Known, Place, Statements};
-use super::verb::{BINDS, Operation};
 use crate::vitals::clock::{self, Moment};
 use crate::vitals::context::{self, Attribution};
 
@@ -188,7 +189,7 @@ impl Running {
 
 impl Recorder {
     /// A recorder for one connection.
-    pub(super) fn new(metrics: Arc<Metrics>, statements: Statements) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
         Self {
             metrics,
             muted: false,
@@ -197,7 +198,7 @@ impl Recorder {
             last: None,
             just_failed: false,
             counted_error: None,
-            known: Known::new(statements),
+            known: Known::new(statements, dialect),
             cached: HashMap::default(),
             text: String::new(),
             announced: None,
@@ -206,8 +207,8 @@ impl Recorder {
     }
 
     /// A recorder for a connection that a pool opens: what its customizer runs is nobody's.
-    pub(super) fn of_pool(metrics: Arc<Metrics>, statements: Statements) -> Self {
-        let mut recorder = Self::new(metrics, statements);
+    pub(super) fn of_pool(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
+        let mut recorder = Self::new(metrics, statements, dialect);
         recorder.setting_up = true;
         recorder
     }

@@ -1,6 +1,5 @@
 //! What each statement costs, by its shape: calls, errors, time, and the endpoints that ran it.
 //!
-//! - `lexer`, `shape`: how a text becomes a shape
 //! - `table`: the bounded table that all recorders of a service share, and a statement in it
 //! - `known`: how a connection finds the statement of a query
 //!
@@ -11,8 +10,6 @@
 //! No bind gets here, and no literal stays in a shape.
 
 mod known;
-mod lexer;
-mod shape;
 mod table;
 
 pub(super) use known::{Known, Place};

@@ -10,7 +10,9 @@ const OTHER: &str = "other_sql";
 /// would have to be linked. A `MultiConnection` may lead anywhere.
 pub(super) fn system_of<C: Connection>() -> &'static str {
     let backend = std::any::type_name::<C::Backend>();
-    match backend.rsplit("::").next() {
+    let name = backend.rsplit("::").next();
+    // Another crate's type of the same name may be anything.
+    match name.filter(|_| backend.starts_with("diesel::")) {
         Some("Pg") => "postgresql",
         Some("Sqlite") => "sqlite",
         Some("Mysql") => "mysql",

@@ -7,7 +7,7 @@ use utoipa::openapi::{
 };
 
 use crate::service::api::{email, item};
-use crate::vitals::database::verb::Operation;
+use crate::vitals::database::sql::Operation;
 
 pub(super) const FIELD_ERROR: &str = "FieldError";
 pub(super) const GREETING: &str = "Greeting";

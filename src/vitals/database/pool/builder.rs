@@ -8,6 +8,7 @@ use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use super::super::families::Families;
 use super::super::manager::{Health, Manager, Opener, OutageLog};
 use super::super::metrics::{Metrics, PoolMetrics};
+use super::super::sql::Dialect;
 use super::super::statements::Statements;
 use super::super::system::system_of;
 use super::checkout::Pool;
@@ -91,8 +92,11 @@ where
         self
     }
 
-    /// Which database it is where the naming tells them apart, as OpenTelemetry's does: by Diesel's backend unless set, and
-    /// `other_sql` where that does not tell.
+    /// Which database it is: by Diesel's backend unless set, and `other_sql` where that does not tell, as for an enum of
+    /// Diesel's `MultiConnection`.
+    ///
+    /// The reader of statements takes the [`Dialect`](super::super::sql::Dialect) from this name. Of a database that it does
+    /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has the name as a label.
     #[must_use]
     pub fn system(mut self, name: &'static str) -> Self {
         self.system = name;
@@ -154,6 +158,7 @@ where
             Arc::new(Metrics::new(&self.families, self.system)),
             Arc::clone(&metrics),
             self.statements,
+            Dialect::of_system(self.system),
             Arc::clone(health),
         );
         let pool = open(builder, manager)?;

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 
 use super::table::{Statement, Statements};
 use crate::vitals::clock::Moment;
-use crate::vitals::database::verb::{Operation, Verb, verb};
+use crate::vitals::database::sql::{self, Dialect, Operation, Verb};
 
 /// Texts whose statements are remembered; statements put together by hand may have a text for each call.
 const TEXTS: usize = 512;
@@ -30,6 +30,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Known {
     table: Statements,
+    dialect: Dialect,
     statements: Vec<Arc<Statement>>,
     texts: HashMap<u64, Kind>,
     hasher: DefaultHashBuilder,
@@ -40,9 +41,10 @@ pub(crate) struct Known {
 type Kind = Option<(Operation, Place)>;
 
 impl Known {
-    pub(crate) fn new(table: Statements) -> Self {
+    pub(crate) fn new(table: Statements, dialect: Dialect) -> Self {
         Self {
             table,
+            dialect,
             statements: Vec::new(),
             texts: HashMap::default(),
             hasher: DefaultHashBuilder::default(),
@@ -64,16 +66,17 @@ impl Known {
         if self.texts.len() >= TEXTS {
             self.texts.clear();
         }
-        let kind = match verb(sql) {
-            Verb::Query(operation) => Some((operation, self.learn(sql, operation))),
+        let reading = sql::read(sql, self.dialect);
+        let kind = match reading.verb {
+            Verb::Query(operation) => Some((operation, self.learn(&reading.shape, operation))),
             Verb::Transaction => None,
         };
         self.texts.insert(hash, kind);
         kind
     }
 
-    fn learn(&mut self, sql: &str, operation: Operation) -> Place {
-        let statement = self.table.of_text(sql, operation);
+    fn learn(&mut self, shape: &str, operation: Operation) -> Place {
+        let statement = self.table.of_shape(shape, operation);
         let known = self
             .statements
             .iter()

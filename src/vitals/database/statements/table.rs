@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::registry::{Counter, Distribution, HistogramSnapshot};
 
-use super::shape::shape;
 use crate::vitals::clock::{self, Moment};
 use crate::vitals::context::Shapes;
-use crate::vitals::database::verb::Operation;
+use crate::vitals::database::sql::Operation;
 
 /// Shapes that the table holds at most, unless set otherwise.
 const DEFAULT_CAPACITY: usize = 200;
@@ -173,17 +172,13 @@ impl Statements {
         now.since(self.table.made)
     }
 
-    /// The statement that a text is a call of; it must have no binds behind it.
-    pub(super) fn of_text(&self, sql: &str, operation: Operation) -> Arc<Statement> {
-        self.of_shape(&shape(sql), operation)
-    }
-
     /// The statement that takes the place of a retired one.
     pub(super) fn renew(&self, retired: &Statement) -> Arc<Statement> {
         self.of_shape(&retired.text, retired.operation)
     }
 
-    fn of_shape(&self, text: &str, operation: Operation) -> Arc<Statement> {
+    /// The statement of a shape.
+    pub(super) fn of_shape(&self, text: &str, operation: Operation) -> Arc<Statement> {
         let mut entries = self.lock();
         let is_it = |entry: &&Arc<Statement>| *entry.text == *text && entry.operation == operation;
         if let Some(known) = entries.iter().find(is_it) {

@@ -7,10 +7,10 @@ use super::table::{ENDPOINTS, Statement};
 use super::{Known, Order, Statements};
 use crate::vitals::clock;
 use crate::vitals::context::Shapes as _;
-use crate::vitals::database::verb::Operation;
+use crate::vitals::database::sql::{self, Dialect, Operation};
 
 fn run(statements: &Statements, sql: &str, seconds: f64) -> Arc<Statement> {
-    let statement = statements.of_text(sql, Operation::Select);
+    let statement = statements.of_shape(&sql::read(sql, Dialect::Unknown).shape, Operation::Select);
     statement.ran(Duration::from_secs_f64(seconds), Duration::ZERO);
     statement
 }
@@ -76,7 +76,7 @@ fn the_least_costly_give_way() {
 #[test]
 fn a_retired_statement_is_renewed_when_it_is_run() {
     let statements = Statements::new(10);
-    let mut known = Known::new(statements.clone());
+    let mut known = Known::new(statements.clone(), Dialect::Unknown);
     let (_, place) = known.of_text("SELECT 1").unwrap();
     let took = Duration::from_millis(1);
     let before = known.ran(place, took, clock::now()).unwrap();
@@ -90,7 +90,7 @@ fn a_retired_statement_is_renewed_when_it_is_run() {
 
 #[test]
 fn a_connection_remembers_a_bounded_number_of_texts_and_statements() {
-    let mut known = Known::new(Statements::new(10));
+    let mut known = Known::new(Statements::new(10), Dialect::Unknown);
     let first = known.of_text("SELECT first").unwrap().1;
     for number in 0..2_000 {
         known.of_text(&format!("SELECT c{number}"));
@@ -104,7 +104,7 @@ fn a_connection_remembers_a_bounded_number_of_texts_and_statements() {
 #[test]
 fn control_of_a_transaction_is_no_statement() {
     let statements = Statements::new(10);
-    let mut known = Known::new(statements.clone());
+    let mut known = Known::new(statements.clone(), Dialect::Unknown);
     assert_eq!(known.of_text("BEGIN IMMEDIATE"), None);
     assert_eq!(known.of_text("BEGIN IMMEDIATE"), None);
     assert!(statements.is_empty());

@@ -108,7 +108,7 @@ pub struct Reader {
 }
 
 /// How Diesel's `Display` of a query separates the statement from its binds.
-pub(super) const BINDS: &str = " -- binds: ";
+pub(in crate::vitals::database) const BINDS: &str = " -- binds: ";
 
 /// Where in the statement the reader is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,28 @@
+//! The dialects of SQL that the reader knows, and how a connection's dialect is found.
+
+/// Which rules decide where a value begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// PostgreSQL's: double quotes are names, `E''` and dollar quotes are strings, comments nest.
+    PostgreSql,
+    /// That of MySQL and MariaDB: double quotes are strings, a backslash escapes, `#` starts a comment.
+    MySql,
+    /// SQLite's: a token in double quotes is a string where no column has its name, `[a]` is a name.
+    Sqlite,
+    /// Any of them. Where they differ, the reader shows nothing that is a value in one of them.
+    #[default]
+    Unknown,
+}
+
+impl Dialect {
+    /// The dialect of a database system, by the name that OpenTelemetry's conventions have for it.
+    pub fn of_system(system: &str) -> Self {
+        match system {
+            "postgresql" | "cockroachdb" => Self::PostgreSql,
+            "mysql" | "mariadb" => Self::MySql,
+            "sqlite" => Self::Sqlite,
+            _ => Self::Unknown,
+        }
+    }
+}
