@@ -5,6 +5,8 @@
 //! thread or task by itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and
 //! `actix_vitals::block` do so. A request that nobody asks about has no context: it is made when first asked for.
 
+mod shapes;
+
 use std::{
     cell::Cell,
     fmt,
@@ -21,10 +23,9 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use crate::registry::SpanContext;
+use shapes::ShapeCounts;
 
-/// Statement shapes that a request's repetitions are counted of; it may run more, and those are not looked at.
-const SHAPES: usize = 32;
+use crate::registry::SpanContext;
 
 /// What is known of one request, shared by all that works for it, on whichever thread.
 #[derive(Default)]
@@ -33,7 +34,7 @@ pub struct RequestContext {
     queries: AtomicU64,
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
-    shapes: [ShapeCount; SHAPES],
+    shapes: ShapeCounts,
     at_the_end: OnceLock<AtTheEnd>,
 }
 
@@ -56,31 +57,6 @@ impl Drop for RequestContext {
         if let Some(at_the_end) = self.at_the_end.take() {
             at_the_end(self);
         }
-    }
-}
-
-/// A statement shape's number in the upper half, how often it was run in the lower. Zero where there is none yet.
-#[derive(Debug, Default)]
-struct ShapeCount(AtomicU64);
-
-impl ShapeCount {
-    /// Counts a run of `shape`, if this is its place or may become it.
-    fn count(&self, shape: NonZeroU32) -> bool {
-        let number = u64::from(shape.get()) << 32;
-        self.0
-            .fetch_update(Relaxed, Relaxed, |seen| match seen {
-                0 => Some(number + 1),
-                _ if seen >> 32 != number >> 32 => None,
-                _ if seen & u64::from(u32::MAX) == u64::from(u32::MAX) => Some(seen),
-                _ => Some(seen + 1),
-            })
-            .is_ok()
-    }
-
-    fn read(&self) -> Option<(NonZeroU32, u32)> {
-        let packed = self.0.load(Relaxed);
-        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        Some((NonZeroU32::new(half(packed >> 32))?, half(packed)))
     }
 }
 
@@ -108,7 +84,7 @@ impl RequestContext {
     pub(crate) fn add_query(&self, elapsed: Duration, shape: Option<NonZeroU32>) {
         self.queries.fetch_add(1, Relaxed);
         if let Some(shape) = shape {
-            let _ = self.shapes.iter().any(|place| place.count(shape));
+            self.shapes.count(shape);
         }
         self.add_database_time(elapsed);
     }
@@ -138,7 +114,7 @@ impl RequestContext {
 
     /// The shapes of the request's statements, each with how often it was run.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
-        self.shapes.iter().map_while(ShapeCount::read)
+        self.shapes.iter()
     }
 
     /// Time that the request waited for connections, its callers' waits added up.
@@ -354,20 +330,6 @@ mod tests {
     use std::{panic, thread};
 
     use super::*;
-
-    #[test]
-    fn each_shape_is_counted_by_itself_as_far_as_there_is_room() {
-        let context = RequestContext::default();
-        let shapes: Vec<NonZeroU32> = (1..=40).filter_map(NonZeroU32::new).collect();
-        for (runs, shape) in (1..).zip(&shapes) {
-            for _ in 0..runs {
-                context.add_query(Duration::ZERO, Some(*shape));
-            }
-        }
-        let expected: Vec<_> = shapes.into_iter().zip(1..).take(SHAPES).collect();
-        assert_eq!(context.shapes().collect::<Vec<_>>(), expected);
-        assert_eq!(context.queries(), 820, "the tally has room for all");
-    }
 
     #[test]
     fn outside_of_a_request_there_is_no_context() {

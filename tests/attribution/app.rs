@@ -218,6 +218,18 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
         )
         .route("/loop", route(|connection: &mut C| names(connection, 50)))
         .route("/few", route(|connection: &mut C| names(connection, 9)))
+        .route(
+            "/after_31",
+            route(|connection: &mut C| names_after(connection, 31)),
+        )
+        .route(
+            "/after_32",
+            route(|connection: &mut C| names_after(connection, 32)),
+        )
+        .route(
+            "/after_700",
+            route(|connection: &mut C| names_after(connection, 700)),
+        )
         .route("/nested", route(nested::<C>))
         .route("/late", web::get().to(late::<C>))
         .route("/block", web::get().to(block::<C>))
@@ -321,6 +333,14 @@ fn answer<T>(result: Result<T, RunError<diesel::result::Error>>) -> HttpResponse
 
 fn names<C: Engine>(connection: &mut C, count: i32) -> QueryResult<()> {
     (0..count).try_for_each(|id| connection.name_of(id).map(drop))
+}
+
+/// So many different statements, and then one 12 times.
+fn names_after<C: Engine>(connection: &mut C, others: i32) -> QueryResult<()> {
+    for number in 0..others {
+        connection.raw(&format!("SELECT id AS c{number} FROM items"))?;
+    }
+    names(connection, 12)
 }
 
 /// Three inserts in transactions one within the other, and all for nothing.

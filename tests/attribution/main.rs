@@ -92,6 +92,7 @@ on_each_database! {
     a_request_that_waits_for_the_pool_is_told_so
     no_answer_bears_server_timing_unless_asked_for
     the_threshold_of_suspicion_can_be_set_and_turned_off
+    a_loop_after_many_other_statements_is_suspected
     a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape
     statements_are_told_by_their_shape_with_those_who_ran_them
     wrong_parameters_and_methods_are_refused
@@ -434,6 +435,25 @@ async fn the_threshold_of_suspicion_can_be_set_and_turned_off<C: Backed>() {
     let before = app.scrape();
     app.get("/loop").await;
     assert!(moved(&before, &app.scrape(), &suspected).is_empty());
+}
+
+async fn a_loop_after_many_other_statements_is_suspected<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(1, defaults).await else {
+        return;
+    };
+    for (path, others) in [
+        ("/after_31", 31.0),
+        ("/after_32", 32.0),
+        ("/after_700", 700.0),
+    ] {
+        let selects = others + 12.0;
+        let suspected = format!("http_n_plus_one_suspected_total {path} GET");
+        let expected = [
+            ("db_queries_total select", selects),
+            (suspected.as_str(), 1.0),
+        ];
+        moves_exactly(&app, path, selects, &expected).await;
+    }
 }
 
 /// A log in memory.

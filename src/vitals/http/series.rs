@@ -4,7 +4,7 @@
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
 use actix_web::{HttpRequest, http::StatusCode};
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
 use super::{
     families::Families,
@@ -147,23 +147,19 @@ impl DatabaseUse {
 
 /// Statements that were seen already, by the numbers of their shapes, so that each is told of once.
 #[derive(Debug, Default)]
-pub(super) struct Seen(RefCell<Vec<NonZeroU32>>);
+pub(super) struct Seen(RefCell<HashSet<NonZeroU32>>);
 
 impl Seen {
     /// Most numbers that are kept: after more, each is seen for the first time again.
-    const MOST: usize = 256;
+    const MOST: usize = 4096;
 
     /// Whether it is the first time.
     pub(super) fn is_first(&self, shape: NonZeroU32) -> bool {
         let mut seen = self.0.borrow_mut();
-        if seen.contains(&shape) {
-            return false;
-        }
-        if seen.len() >= Self::MOST {
+        if seen.len() >= Self::MOST && !seen.contains(&shape) {
             seen.clear();
         }
-        seen.push(shape);
-        true
+        seen.insert(shape)
     }
 }
 
