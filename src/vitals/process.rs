@@ -108,8 +108,10 @@ impl Collector for Process {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use procfs::ProcResult;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
     use procfs::process::{LimitValue, Limits, Process, Stat, Status};
+    use rustix::time::{ClockId, clock_gettime};
 
     use super::{
         CPU, Error, HEAP, MAX_FDS, MetricFamily, OPEN_FDS, OnceLock, RESIDENT, START, THREADS,
@@ -138,17 +140,10 @@ mod linux {
         if let Ok(limits) = &limits {
             from_limits(limits, rows);
         }
-        let first_start = match (started.get(), &stat) {
-            (None, Ok(stat)) => start_time(stat).map(|at| _ = started.set(at)),
-            _ => Ok(()),
-        };
-        if let Some(&at) = started.get() {
-            rows.push(START.single(at));
+        if let Ok(stat) = &stat {
+            rows.push(START.single(*started.get_or_init(|| start_time(stat))));
         }
-        stat.map(drop)
-            .and(status.map(drop))
-            .and(limits.map(drop))
-            .and(first_start)?;
+        stat.map(drop).and(status.map(drop)).and(limits.map(drop))?;
         open?;
         Ok(())
     }
@@ -190,9 +185,24 @@ mod linux {
         Ok(usize::saturating_sub(open, 1))
     }
 
-    fn start_time(stat: &Stat) -> ProcResult<f64> {
-        let booted = procfs::boot_time_secs()?;
-        Ok(booted as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64)
+    /// The start by the wall clock of now.
+    ///
+    /// Not by `btime` of `/proc/stat`: containers bind-mount a file there that has the boot of the container, while the
+    /// kernel counts `starttime` from the boot of the machine. CLOCK_BOOTTIME counts from the same boot as `starttime`,
+    /// also within a time namespace.
+    fn start_time(stat: &Stat) -> f64 {
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
+        let started = stat.starttime as f64 / procfs::ticks_per_second() as f64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        wall_start(now.unwrap_or_default(), since_boot, started)
+    }
+
+    /// When a process started, as the wall clock has it: never later than `now`. `since_boot` and `started` are seconds
+    /// since the boot.
+    pub(super) fn wall_start(now: Duration, since_boot: f64, started: f64) -> f64 {
+        let age = (since_boot - started).max(0.0);
+        (now.as_secs_f64() - age).max(0.0)
     }
 }
 
@@ -248,11 +258,38 @@ mod tests {
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs_f64();
-        assert!(
-            first <= now + 1.0 && first > now - 86_400.0,
-            "{first} {now}"
-        );
+        assert!(first <= now && first > now - 86_400.0, "{first} {now}");
         assert!((samples(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_start_is_never_later_than_now() {
+        let now = Duration::from_secs(1_700_000_000);
+        for (since_boot, started, expected, why) in [
+            (
+                5000.0,
+                4990.5,
+                1_699_999_990.5,
+                "nine seconds and a half ago",
+            ),
+            (5000.0, 0.0, 1_699_995_000.0, "at the boot"),
+            (
+                5000.0,
+                5000.01,
+                1_700_000_000.0,
+                "a tick that is rounded up",
+            ),
+            (
+                60.0,
+                90_000.0,
+                1_700_000_000.0,
+                "a clock that counts from another boot",
+            ),
+            (3e9, 0.0, 0.0, "a wall clock that is not set yet"),
+        ] {
+            let start = linux::wall_start(now, since_boot, started);
+            assert!((start - expected).abs() < 1e-6, "{why}: {start}");
+        }
     }
 
     #[test]

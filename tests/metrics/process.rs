@@ -1,10 +1,11 @@
 //! The levels of the process, its runtime and its allocator, held against what the kernel says of the same process.
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::server::Server;
 use crate::settled::expect_count;
-use crate::wait;
+use crate::{tools, wait};
 
 /// What `/proc/PID/NAME` says.
 fn proc_file(server: &Server, name: &str) -> String {
@@ -112,12 +113,38 @@ async fn the_process_metrics_are_what_the_kernel_says() {
         ),
     }
 
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64();
-    let age = now - value("process_start_time_seconds");
-    assert!((-1.0..120.0).contains(&age), "started {age} s ago");
+    let age = now() - value("process_start_time_seconds");
+    assert!((0.0..120.0).contains(&age), "started {age} s ago");
+}
+
+fn now() -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("after 1970").as_secs_f64()
+}
+
+#[tokio::test]
+async fn the_start_is_right_where_proc_stat_has_the_boot_of_a_container() {
+    let test = "the_start_is_right_where_proc_stat_has_the_boot_of_a_container";
+    let Some(unshare) = tools::mount_namespaces(test) else {
+        return;
+    };
+    let stat = std::fs::read_to_string("/proc/stat").expect("Linux");
+    let mut of_container = tempfile::NamedTempFile::new().expect("a temporary file");
+    for line in stat.lines() {
+        match line.strip_prefix("btime ") {
+            // As if the container had been started a minute ago, on a machine that has been up for longer.
+            Some(_) => writeln!(of_container, "btime {}", now() as u64 - 60),
+            None => writeln!(of_container, "{line}"),
+        }
+        .expect("memory");
+    }
+    let server = Server::start_behind(&unshare, of_container.path(), "/proc/stat");
+    let started = server
+        .scrape()
+        .await
+        .value("process_start_time_seconds", &[]);
+    let age = now() - started;
+    assert!((0.0..50.0).contains(&age), "started {age} s ago");
 }
 
 #[tokio::test]

@@ -21,7 +21,11 @@ const START_BOUND: Duration = Duration::from_secs(60);
 
 /// The binary under test with a clean environment, in this directory, all output captured.
 pub(crate) fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_actix-vitals"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_actix-vitals")), directory)
+}
+
+fn command_of(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .current_dir(directory)
         .stdin(Stdio::null())
@@ -160,6 +164,20 @@ impl Server {
             .env("DATABASE_URL", data.url())
             .envs(environment.iter().cloned())
             .args(flags);
+        Self::run(command, directory, data)
+    }
+
+    /// Starts a server with a fresh database in a mount namespace where `file` is in the place of `target`.
+    pub(crate) fn start_behind(unshare: &Path, file: &Path, target: &str) -> Self {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        let data = Arc::new(SqliteData(Arc::clone(&directory)));
+        let mut command = command_of(unshare, directory.path());
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg("mount --bind \"$1\" \"$2\" && exec \"$3\" --listen 127.0.0.1:0")
+            .args([Path::new("sh"), file, Path::new(target)])
+            .arg(env!("CARGO_BIN_EXE_actix-vitals"))
+            .env("DATABASE_URL", data.url());
         Self::run(command, directory, data)
     }
 

@@ -66,6 +66,23 @@ pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
     require(test, name, on_path(name))
 }
 
+/// `unshare`, where it may make a mount namespace, or `None` once the skip of `test` is recorded.
+pub(crate) fn mount_namespaces(test: &str) -> Option<PathBuf> {
+    let may = |unshare: &PathBuf| {
+        let tried = Command::new(unshare)
+            .args(["--mount", "true"])
+            .stderr(Stdio::null())
+            .status();
+        tried.is_ok_and(|status| status.success())
+    };
+    let unshare = on_path("unshare").filter(may);
+    require(
+        test,
+        "root's right to mount namespaces (unshare --mount)",
+        unshare,
+    )
+}
+
 /// Runs a tool in a directory; panics with what it said unless it succeeds.
 pub(crate) fn run(tool: &Path, arguments: &[&str], directory: &Path) {
     let output = Command::new(tool)
