@@ -57,7 +57,22 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The same, in seconds.
+    /// The moment that much later.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "of a request"))]
+    #[inline]
+    pub(crate) fn after(self, time: Duration) -> Self {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanoseconds))
+    }
+
+    /// The nanoseconds of this clock, to be kept where a moment has no room.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "of a request"))]
+    #[inline]
+    pub(crate) fn nanoseconds(self) -> u64 {
+        self.0
+    }
+
+    /// The time from an earlier moment to this one, in seconds.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "of a request"))]
     #[inline]
     pub(crate) fn seconds_since(self, earlier: Self) -> f64 {

@@ -12,7 +12,7 @@ use super::{
     progress::{Delivery, Progress},
     series::{DatabaseUse, Outcome, Series, Timing},
 };
-use crate::vitals::context::RequestContext;
+use crate::vitals::{clock, context::RequestContext};
 
 /// Most bytes that are handed on at once.
 ///
@@ -204,7 +204,8 @@ fn settle(progress: &mut Progress, series: &Series) {
     if mem::replace(&mut progress.delivery.is_settled, true) {
         return;
     }
-    let seconds = progress.elapsed_seconds();
+    let ended = clock::now();
+    let seconds = progress.seconds_until(ended);
     let span = progress.span();
     let route = &series.route;
     match &series.timing {
@@ -214,7 +215,7 @@ fn settle(progress: &mut Progress, series: &Series) {
             if let (None, Some(database)) = (&progress.context, &route.database) {
                 database.observe_none(span.as_ref());
             }
-            if (progress.worker.recorder.notable).wants(series.status, seconds) {
+            if (progress.worker.recorder.notable).wants(series.status, seconds, ended) {
                 keep_notable(progress, series, seconds);
             }
         }

@@ -1,8 +1,8 @@
 //! The requests that are worth a look one by one: the slowest of the last hour, and the last that failed.
 //!
 //! A request that is neither costs one load and one comparison. For one that is, a lock is taken and nothing is
-//! allocated. Of the slowest, so many are kept for each span of some minutes, and those of the last hour's spans make up
-//! the answer: what was slow an hour ago gives way to what is slow now.
+//! allocated. Of the slowest, 50 are kept for each span of five minutes. Spans end by time, whoever reads or writes; the
+//! answer has the requests of the last hour's spans.
 //!
 //! A request stands here by its labels: never by its path, its query string, a header or a body.
 
@@ -12,10 +12,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use actix_web::http::StatusCode;
+
+use crate::vitals::clock::{self, Moment};
 
 /// Requests of either kind that are told of.
 const MOST: usize = 50;
@@ -23,6 +25,8 @@ const MOST: usize = 50;
 const SPAN: Duration = Duration::from_secs(300);
 /// Spans in an hour.
 const SPANS: usize = 12;
+/// How long a request is remembered at most.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// One request that was slow or failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +62,8 @@ struct Inner {
     /// What a request must have taken longer than to be among the slowest of the span, in seconds, as bits: those of
     /// floats that are not negative are in the order of the floats.
     floor: AtomicU64,
+    /// When the newest span ends, in the nanoseconds of a [`Moment`]: from then on the floor is none.
+    span_end: AtomicU64,
     kept: Mutex<Kept>,
 }
 
@@ -71,13 +77,13 @@ struct Kept {
 /// The slowest requests of some minutes.
 #[derive(Debug)]
 struct Span {
-    began: Instant,
+    began: Moment,
     /// In no order; at most [`MOST`].
     slowest: Vec<NotableRequest>,
 }
 
 impl Span {
-    fn new(began: Instant) -> Self {
+    fn new(began: Moment) -> Self {
         Self {
             began,
             slowest: Vec::with_capacity(MOST),
@@ -109,31 +115,40 @@ impl Span {
 impl NotableRequests {
     /// None yet. Requests of endpoints that `leaves_out` are not taken.
     pub(crate) fn new(leaves_out: fn(endpoint: &str) -> bool) -> Self {
+        let began = clock::now();
         let mut spans = VecDeque::with_capacity(SPANS + 1);
-        spans.push_back(Span::new(Instant::now()));
+        spans.push_back(Span::new(began));
         let failed = VecDeque::with_capacity(MOST);
         Self {
             inner: Arc::new(Inner {
                 leaves_out,
                 floor: AtomicU64::new(0),
+                span_end: AtomicU64::new(began.after(SPAN).nanoseconds()),
                 kept: Mutex::new(Kept { spans, failed }),
             }),
         }
     }
 
-    /// Whether a request may be one to [keep](Self::keep).
+    /// Whether a request, which has just ended, may be one to [keep](Self::keep).
     #[inline]
-    pub(super) fn wants(&self, status: StatusCode, seconds: f64) -> bool {
-        seconds.to_bits() > self.inner.floor.load(Relaxed) || status.as_u16() >= 500
+    pub(super) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
+        seconds.to_bits() > self.inner.floor.load(Relaxed)
+            || status.as_u16() >= 500
+            || ended.nanoseconds() >= self.inner.span_end.load(Relaxed)
     }
 
     /// Takes a request in where it belongs.
     #[cold]
     pub(super) fn keep(&self, request: NotableRequest) {
+        self.keep_at(request, clock::now());
+    }
+
+    fn keep_at(&self, request: NotableRequest, now: Moment) {
         if (self.inner.leaves_out)(&request.endpoint) {
             return;
         }
         let mut kept = self.lock();
+        self.advance(&mut kept, now);
         if request.status >= 500 {
             if kept.failed.len() == MOST {
                 kept.failed.pop_front();
@@ -146,24 +161,28 @@ impl NotableRequests {
         }
     }
 
-    /// Begins a new span where the last is over: to be called now and then by whoever reads.
-    pub(crate) fn turn(&self, now: Instant) {
-        let mut kept = self.lock();
-        let is_over = (kept.spans.back())
-            .is_none_or(|span| now.saturating_duration_since(span.began) >= SPAN);
-        if is_over {
-            if kept.spans.len() == SPANS {
-                kept.spans.pop_front();
-            }
+    /// Forgets the spans that began an hour ago, and begins a new one where the last is over.
+    fn advance(&self, kept: &mut Kept, now: Moment) {
+        let age = |span: &Span| now.since(span.began);
+        while kept.spans.front().is_some_and(|span| age(span) >= HOUR) {
+            kept.spans.pop_front();
+        }
+        if kept.spans.back().is_none_or(|span| age(span) >= SPAN) {
             kept.spans.push_back(Span::new(now));
             self.inner.floor.store(0, Relaxed);
+            let end = now.after(SPAN).nanoseconds();
+            self.inner.span_end.store(end, Relaxed);
         }
     }
 
     /// The slowest requests of about the last hour, the slowest first; at most 50.
     pub fn slowest(&self) -> Vec<NotableRequest> {
-        self.turn(Instant::now());
-        let kept = self.lock();
+        self.slowest_at(clock::now())
+    }
+
+    fn slowest_at(&self, now: Moment) -> Vec<NotableRequest> {
+        let mut kept = self.lock();
+        self.advance(&mut kept, now);
         let spans = kept.spans.iter();
         let mut slowest: Vec<NotableRequest> =
             spans.flat_map(|span| span.slowest.clone()).collect();
@@ -209,10 +228,14 @@ mod tests {
 
     /// Does what the recorder does; whether the request was looked at more closely.
     fn record(requests: &NotableRequests, status: u16, seconds: f64) -> bool {
+        record_at(requests, status, seconds, clock::now())
+    }
+
+    fn record_at(requests: &NotableRequests, status: u16, seconds: f64, now: Moment) -> bool {
         let code = StatusCode::from_u16(status).expect("a status");
-        let wanted = requests.wants(code, seconds);
+        let wanted = requests.wants(code, seconds, now);
         if wanted {
-            requests.keep(request("/data", status, seconds));
+            requests.keep_at(request("/data", status, seconds), now);
         }
         wanted
     }
@@ -256,29 +279,62 @@ mod tests {
     #[test]
     fn what_was_slow_an_hour_ago_gives_way() {
         let requests = requests();
-        let start = Instant::now();
-        record(&requests, 200, 9.0);
+        let start = clock::now();
+        record_at(&requests, 200, 9.0, start);
         for span in 1..=11 {
-            requests.turn(start + SPAN * span + Duration::from_secs(1));
-            record(&requests, 200, 1.0);
+            let now = start.after(SPAN * span + Duration::from_secs(1));
+            assert!(record_at(&requests, 200, 1.0, now), "span {span}");
         }
-        assert_eq!(requests.slowest().len(), 12);
-        assert_eq!(times(&requests.slowest())[..2], [9.0, 1.0]);
-        requests.turn(start + SPAN * 12 + Duration::from_secs(2));
-        assert_eq!(times(&requests.slowest()), [1.0; 11]);
+        let slowest = times(&requests.slowest_at(start.after(SPAN * 11 + Duration::from_secs(2))));
+        assert_eq!(slowest.len(), 12);
+        assert_eq!(slowest[..2], [9.0, 1.0]);
+        let slowest = requests.slowest_at(start.after(SPAN * 12 + Duration::from_secs(2)));
+        assert_eq!(times(&slowest), [1.0; 11]);
+    }
+
+    #[test]
+    fn the_slowest_of_a_full_span_are_forgotten_although_nobody_reads() {
+        let requests = requests();
+        let start = clock::now();
+        for _ in 0..MOST {
+            record_at(&requests, 200, 9.0, start);
+        }
+        assert!(!record_at(&requests, 200, 1.0, start.after(SPAN / 2)));
+        // Nobody has read: the requests themselves end the span.
+        let two_hours_later = start.after(2 * HOUR);
+        assert!(record_at(&requests, 200, 1.0, two_hours_later));
+        assert_eq!(times(&requests.slowest_at(two_hours_later)), [1.0]);
+        assert_eq!(requests.slowest_at(start.after(4 * HOUR)), []);
+    }
+
+    #[test]
+    fn a_span_that_comes_late_takes_the_place_of_all_that_are_old() {
+        let requests = requests();
+        let start = clock::now();
+        for span in 0..12 {
+            record_at(&requests, 200, 9.0, start.after(SPAN * span));
+        }
+        let later = start.after(HOUR + SPAN * 6);
+        record_at(&requests, 200, 1.0, later);
+        let slowest = times(&requests.slowest_at(later));
+        assert_eq!(slowest, [vec![9.0; 5], vec![1.0]].concat());
     }
 
     #[test]
     fn a_span_is_as_long_as_it_is() {
         let requests = requests();
-        let start = Instant::now();
+        let start = clock::now();
         for millisecond in 1..=100 {
-            record(&requests, 200, f64::from(millisecond));
+            record_at(&requests, 200, f64::from(millisecond), start);
         }
-        requests.turn(start + SPAN / 2);
-        assert!(!record(&requests, 200, 1.0), "the span goes on");
-        requests.turn(start + SPAN + Duration::from_secs(1));
-        assert!(record(&requests, 200, 1.0), "each span has its own");
+        requests.slowest_at(start.after(SPAN / 2));
+        let within = start.after(SPAN / 2);
+        assert!(!record_at(&requests, 200, 1.0, within), "the span goes on");
+        let next = start.after(SPAN + Duration::from_secs(1));
+        assert!(
+            record_at(&requests, 200, 1.0, next),
+            "each span has its own"
+        );
     }
 
     #[test]

@@ -161,10 +161,10 @@ impl Progress {
         clock::now().since(self.started)
     }
 
-    /// The same, in seconds.
+    /// The seconds from its start to this moment.
     #[inline]
-    pub(super) fn elapsed_seconds(&self) -> f64 {
-        clock::now().seconds_since(self.started)
+    pub(super) fn seconds_until(&self, ended: Moment) -> f64 {
+        ended.seconds_since(self.started)
     }
 
     /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.

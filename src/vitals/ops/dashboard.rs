@@ -165,7 +165,6 @@ impl Sampling {
         let tick = self.sampler.sample(time, width, span.as_secs_f64());
         self.sampled += span;
         self.time = time;
-        self.details.turn();
         if time.is_multiple_of(DETAILS_EVERY) && self.hub.streams() > 0 {
             self.hub.publish_details(&self.details.read());
         }

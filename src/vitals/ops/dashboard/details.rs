@@ -1,7 +1,7 @@
 //! What the page shows beside its charts: single statements and single requests, as their recorders know them, in the
 //! shape of the page's tables. Nothing is measured here.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -32,11 +32,6 @@ impl Details {
             statements,
             requests,
         }
-    }
-
-    /// Lets the slowest requests of the last hour move on.
-    pub(super) fn turn(&self) {
-        self.requests.turn(Instant::now());
     }
 
     /// The rows as they are now.
