@@ -67,7 +67,7 @@
 //! use actix_vitals::{Vitals, vitals::ops::{OpsSettings, ProbeError}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let ops = OpsSettings::new().without_statements().scrapes_in_flight(2);
+//! let ops = OpsSettings::new().without_statements().scrapes_waiting(16);
 //! let vitals = Vitals::builder().ops(ops).build()?;
 //! // In place of a ping to each pool. What a probe says is public.
 //! vitals.check_health(async || Err(ProbeError("the warehouse does not answer".to_owned())));

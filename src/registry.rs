@@ -372,6 +372,55 @@ impl Registered {
     }
 }
 
+/// A registered collector, to be read on whichever thread suits.
+#[derive(Clone)]
+pub(crate) struct Source(Registered);
+
+impl Source {
+    /// The name of the collector; unique in its registry.
+    #[cfg(feature = "ops")]
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.collector.name()
+    }
+
+    /// Reads the collector. A panic of the collector is caught.
+    pub(crate) fn read(&self) -> Collected {
+        let mut rows = Vec::new();
+        let is_complete = collector::read(&*self.0.collector, &mut rows);
+        Collected {
+            source: self.clone(),
+            rows,
+            is_complete,
+        }
+    }
+
+    /// No rows, in place of those of a collector that does not return. Counts as an error of the collector.
+    #[cfg(feature = "ops")]
+    pub(crate) fn skip(&self) -> Collected {
+        Collected {
+            source: self.clone(),
+            rows: Vec::new(),
+            is_complete: false,
+        }
+    }
+}
+
+/// The rows that one collector returned.
+pub(crate) struct Collected {
+    source: Source,
+    rows: Vec<prometheus::proto::MetricFamily>,
+    /// Whether the collector neither failed nor panicked nor was skipped.
+    is_complete: bool,
+}
+
+impl Collected {
+    /// The name of the collector.
+    #[cfg(feature = "ops")]
+    pub(crate) fn name(&self) -> &'static str {
+        self.source.name()
+    }
+}
+
 impl Registry {
     /// A registry to be, which stamps by `clock`.
     pub fn builder(clock: Clock) -> RegistryBuilder {
@@ -478,15 +527,36 @@ impl Registry {
 
     /// Reads the collectors, and begins an exposition of the families that `names` shows.
     pub fn scrape(&self, format: Format, names: &NameFilter) -> Scrape {
+        let collected: Vec<Collected> = self.sources().iter().map(Source::read).collect();
+        self.scrape_collected(format, names, &collected)
+    }
+
+    /// The collectors to read for an exposition, in their order.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        self.collectors().into_iter().map(Source).collect()
+    }
+
+    /// Begins an exposition of the families that `names` shows, with rows that were read before. Several expositions
+    /// may share them.
+    pub(crate) fn scrape_collected(
+        &self,
+        format: Format,
+        names: &NameFilter,
+        collected: &[Collected],
+    ) -> Scrape {
         let mut claimed = self.inner.claimed.clone();
         let mut bridged: Vec<Arc<dyn Exposed>> = Vec::new();
-        for Registered { collector, errors } in self.collectors() {
-            let gathered =
-                collector::gather(&*collector, &self.inner.constant_labels, &mut claimed);
-            if gathered.faulty {
-                errors.inc();
+        for Collected {
+            source,
+            rows,
+            is_complete,
+        } in collected
+        {
+            let converted = collector::bridge(rows, &self.inner.constant_labels, &mut claimed);
+            if converted.faulty || !is_complete {
+                source.0.errors.inc();
             }
-            for family in gathered.families {
+            for family in converted.families {
                 bridged.push(Arc::new(family));
             }
         }

@@ -8,10 +8,10 @@ use std::{
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_vitals::{
@@ -22,7 +22,7 @@ use actix_vitals::{
     },
 };
 use actix_web::{
-    App,
+    App, HttpServer,
     body::MessageBody,
     dev::{Service, ServiceResponse},
     test::{TestRequest, call_service, init_service, read_body},
@@ -34,8 +34,10 @@ use prometheus::proto::MetricFamily;
 struct Unusual {
     name: &'static str,
     gatherings: Arc<AtomicUsize>,
-    behave: fn() -> Result<(), Box<dyn Error + Send + Sync>>,
+    behave: Box<dyn Fn() -> Outcome + Send + Sync>,
 }
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 impl Collector for Unusual {
     fn name(&self) -> &'static str {
@@ -65,13 +67,13 @@ fn vitals_with(settings: OpsSettings) -> Vitals {
 fn register(
     vitals: &Vitals,
     name: &'static str,
-    behave: fn() -> Result<(), Box<dyn Error + Send + Sync>>,
+    behave: impl Fn() -> Outcome + Send + Sync + 'static,
 ) -> Arc<AtomicUsize> {
     let gatherings = Arc::new(AtomicUsize::new(0));
     let collector = Unusual {
         name,
         gatherings: Arc::clone(&gatherings),
-        behave,
+        behave: Box::new(behave),
     };
     vitals
         .registry()
@@ -253,16 +255,68 @@ async fn methods_that_a_client_invents_make_no_series() {
     assert_eq!(rows(), before);
 }
 
+/// Scrapes of every format, encoding and filter in turn.
+fn forms() -> impl Iterator<Item = actix_http::Request> {
+    const ACCEPT: [&str; 3] = [
+        "text/plain",
+        "application/openmetrics-text",
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+    ];
+    const ENCODINGS: [&str; 3] = ["identity", "gzip", "zstd"];
+    (0..).map(|client: usize| {
+        let uri = match client % 4 {
+            3 => format!("/metrics?name[]=vitals_series&name[]=of_client_{client}"),
+            _ => "/metrics".to_owned(),
+        };
+        TestRequest::with_uri(&uri)
+            .insert_header(("accept", ACCEPT[client % 3]))
+            .insert_header(("accept-encoding", ENCODINGS[client / 3 % 3]))
+            .to_request()
+    })
+}
+
 #[actix_web::test]
-async fn scrapes_beyond_the_limit_are_told_to_come_back() {
+async fn clients_of_different_forms_that_coincide_are_all_answered_by_one_gathering() {
+    for clients in [10, 60, 64] {
+        let vitals = vitals();
+        let gatherings = register(&vitals, "slow", a_while);
+        let app = app(&vitals).await;
+        let scrapes = forms().take(clients).map(|it| call_service(&app, it));
+        let statuses: Vec<_> = (join_all(scrapes).await.iter())
+            .map(|response| response.status().as_u16())
+            .collect();
+        assert_eq!(statuses, vec![200; clients]);
+        assert_eq!(gatherings.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[actix_web::test]
+async fn clients_that_come_one_after_the_other_share_the_next_gathering() {
+    let vitals = vitals();
+    let gatherings = register(&vitals, "slow", a_while);
+    let app = app(&vitals).await;
+    let late = async {
+        while gatherings.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        join_all(forms().take(50).map(|it| call_service(&app, it))).await
+    };
+    let (first, late) = futures_util::future::join(call_service(&app, scrape("*/*")), late).await;
+    assert_eq!(first.status(), 200);
+    assert!(late.iter().all(|response| response.status() == 200));
+    assert_eq!(gatherings.load(Ordering::SeqCst), 2);
+}
+
+#[actix_web::test]
+async fn only_the_scrapes_past_64_waiting_ones_are_told_to_come_back() {
     let vitals = vitals();
     register(&vitals, "slow", a_while);
     let app = app(&vitals).await;
-    let responses = join_all((0..6).map(|_| call_service(&app, scrape("*/*")))).await;
+    let responses = join_all(forms().take(100).map(|it| call_service(&app, it))).await;
     let (served, refused): (Vec<_>, Vec<_>) = responses
         .iter()
         .partition(|response| response.status() == 200);
-    assert_eq!((served.len(), refused.len()), (4, 2));
+    assert_eq!((served.len(), refused.len()), (64, 36));
     for response in refused {
         assert_eq!(response.status(), 503);
         assert_eq!(header(response, "retry-after"), "1");
@@ -276,32 +330,102 @@ async fn scrapes_beyond_the_limit_are_told_to_come_back() {
 }
 
 #[actix_web::test]
-async fn a_scrape_that_takes_too_long_is_given_up() {
-    let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::from_millis(20)));
-    register(&vitals, "slow", a_while);
+async fn a_scrape_waits_as_long_as_prometheus_and_no_longer() {
+    let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::from_millis(100)));
+    let is_open = Arc::new(AtomicBool::new(false));
+    hang_until(&vitals, &is_open);
     let app = app(&vitals).await;
-    assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
+    let request = TestRequest::with_uri("/metrics")
+        .insert_header(("x-prometheus-scrape-timeout-seconds", "0.02"))
+        .to_request();
+    let began = Instant::now();
+    let response = call_service(&app, request).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(header(&response, "retry-after"), "1");
+    let least = Duration::from_millis(18);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    is_open.store(true, Ordering::SeqCst);
+}
+
+/// Registers a collector that returns once `is_open`.
+fn hang_until(vitals: &Vitals, is_open: &Arc<AtomicBool>) -> Arc<AtomicUsize> {
+    let is_open = Arc::clone(is_open);
+    register(vitals, "hanging", move || {
+        while !is_open.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    })
 }
 
 #[actix_web::test]
-async fn a_collector_that_hangs_keeps_its_place_and_takes_no_more_threads() {
-    let settings = OpsSettings::new()
-        .scrape_timeout(Duration::from_millis(50))
-        .scrapes_in_flight(2);
-    let vitals = vitals_with(settings);
-    let gatherings = register(&vitals, "hanging", || {
-        thread::sleep(Duration::from_secs(2));
-        Ok(())
-    });
+async fn a_collector_that_hangs_costs_its_own_rows_and_one_thread() {
+    let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::from_millis(400)));
+    let is_open = Arc::new(AtomicBool::new(false));
+    let gatherings = hang_until(&vitals, &is_open);
+    let behind = register(&vitals, "behind", || Ok(()));
     let app = app(&vitals).await;
-    for _ in 0..6 {
-        assert_eq!(call_service(&app, scrape("*/*")).await.status(), 503);
+    let errors = async || {
+        let response = call_service(&app, scrape("*/*")).await;
+        assert_eq!(response.status(), 200);
+        let text = String::from_utf8(read_body(response).await.to_vec()).expect("UTF-8");
+        assert!(text.contains("\nprocess_start_time_seconds "), "{text}");
+        let line = "vitals_collector_errors_total{collector=\"hanging\"} ";
+        let count = text.lines().find_map(|it| it.strip_prefix(line));
+        count.expect("the collector is counted").to_owned()
+    };
+    for scrape in 1..=6 {
+        assert_eq!(errors().await, scrape.to_string());
+        assert_eq!(behind.load(Ordering::SeqCst), scrape);
     }
     assert_eq!(
         gatherings.load(Ordering::SeqCst),
-        2,
-        "no more gatherings than places"
+        1,
+        "it was not read again"
     );
+
+    is_open.store(true, Ordering::SeqCst);
+    let mut scrapes = 0;
+    while gatherings.load(Ordering::SeqCst) < 2 {
+        assert!(scrapes < 500, "it has returned, and is read again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        errors().await;
+        scrapes += 1;
+    }
+}
+
+#[actix_web::test]
+async fn a_worker_serves_others_while_scrapes_wait() {
+    let vitals = vitals();
+    let is_open = Arc::new(AtomicBool::new(false));
+    let gatherings = hang_until(&vitals, &is_open);
+    let ops = vitals.ops();
+    let server = HttpServer::new(move || App::new().configure(ops.clone()))
+        .workers(1)
+        .bind("127.0.0.1:0")
+        .expect("a port");
+    let url = format!("http://{}", server.addrs()[0]);
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    let client = reqwest::Client::new();
+    let scrape = |accept: &'static str| {
+        let request = client.get(format!("{url}/metrics"));
+        tokio::spawn(request.header("accept", accept).send())
+    };
+    let scrapes = ["text/plain", "application/openmetrics-text"].map(scrape);
+    while gatherings.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let alive = client.get(format!("{url}/livez")).send().await;
+    assert_eq!(alive.expect("an answer").status(), 200);
+    assert!(!is_open.load(Ordering::SeqCst));
+    is_open.store(true, Ordering::SeqCst);
+    for scrape in scrapes {
+        let response = scrape.await.expect("it ends").expect("an answer");
+        assert_eq!(response.status(), 200);
+    }
+    handle.stop(false).await;
 }
 
 #[actix_web::test]

@@ -28,7 +28,10 @@ pub trait Collector: Send + Sync + 'static {
     /// The families that rows may come in, for documentation.
     fn describe(&self) -> Vec<FamilyDescription>;
 
-    /// Reads the rows of this moment, on the thread that scrapes.
+    /// Reads the rows of this moment, on a thread that may block.
+    ///
+    /// A scrape that gets tired of waiting goes on without these rows, and later ones skip this collector until it has
+    /// returned; each time counts as one error.
     ///
     /// Where this errs, the rows pushed before are exposed nevertheless; where it panics, they are not. Either counts
     /// as one error.
@@ -130,10 +133,10 @@ fn describe_row(row: &proto::MetricFamily) -> FamilyDescription {
     family
 }
 
-/// What one collector gave to a scrape.
+/// The rows of one collector, as an exposition shows them.
 pub(crate) struct Gathered {
     pub(crate) families: Vec<Bridged>,
-    /// Whether the collector erred, panicked, or returned what cannot be exposed.
+    /// Whether the collector returned rows that cannot be exposed.
     pub(crate) faulty: bool,
 }
 
@@ -161,15 +164,14 @@ pub(crate) fn sum(row: &proto::MetricFamily) -> Option<f64> {
     }
 }
 
-/// Reads a collector, and takes what is valid and does not write samples of a name in `claimed`. Each series gets the
-/// labels in `constant` that it does not have.
-pub(crate) fn gather(
-    collector: &dyn Collector,
+/// Takes the rows that are valid and do not write samples of a name in `claimed`. Each series gets the labels in
+/// `constant` that it does not have.
+pub(crate) fn bridge(
+    rows: &[proto::MetricFamily],
     constant: &[(String, String)],
     claimed: &mut HashSet<String>,
 ) -> Gathered {
-    let mut rows = Vec::new();
-    let mut faulty = !read(collector, &mut rows);
+    let mut faulty = false;
     let mut families = Vec::new();
     for row in rows.iter().filter(|row| !row.get_metric().is_empty()) {
         let description = describe_row(row);

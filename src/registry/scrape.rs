@@ -18,7 +18,7 @@ const CHUNK: usize = 64 * 1024;
 const PIECE: usize = 3 * CHUNK;
 
 /// Which families a scrape is to show, as the `name[]` parameters of a request name them; all by default.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameFilter {
     names: HashSet<String>,
 }

@@ -99,14 +99,19 @@ impl OpsSettings {
         Self::default()
     }
 
-    /// Most scrapes in flight at once; more are answered 503 with `Retry-After`. Default 4.
+    /// Most scrapes that wait at once; more are answered 503 with `Retry-After`. Scrapes that coincide share the work of
+    /// one. Default 64.
     #[must_use]
-    pub fn scrapes_in_flight(mut self, most: usize) -> Self {
-        self.scrape.max_in_flight = most;
+    pub fn scrapes_waiting(mut self, most: usize) -> Self {
+        self.scrape.max_waiting = most;
         self
     }
 
-    /// Longest a scrape may take; past it the answer is 503. Default 10 seconds.
+    /// How long a scrape waits for its answer, where the client does not say how long it waits; past that the answer
+    /// is 503. Prometheus says so (`X-Prometheus-Scrape-Timeout-Seconds`) and gets its answer within its own time.
+    /// Default 10 seconds.
+    ///
+    /// Collectors together have half of this time: the exposition leaves out the rows of one that does not return.
     #[must_use]
     pub fn scrape_timeout(mut self, timeout: Duration) -> Self {
         self.scrape.timeout = timeout;

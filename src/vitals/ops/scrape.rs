@@ -1,205 +1,112 @@
-//! `GET /metrics`: negotiates a format and an encoding, and writes the registry out on a blocking thread, so that no
-//! event loop waits for it. Concurrent scrapes of one kind share one gathering; the number in flight is bounded.
+//! `GET /metrics`: negotiates a format and an encoding, and waits for the exposition. The registry is read and written
+//! out on threads of its own, so that no event loop waits for it. Callers that coincide share the work; how many may
+//! wait, and for how long, is bounded.
 
+mod collection;
 mod exposition;
+mod room;
+mod round;
 
 use std::{
-    collections::HashMap,
-    io::{self, Write},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
-use exposition::{Body, Exposition};
-use flate2::{Compression, write::GzEncoder};
-use tokio::sync::OnceCell;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    web,
+};
+use exposition::Body;
+use round::{Failure, Form, Rounds};
 
 use crate::{
-    registry::{
-        Encoding, Format, NameFilter, Registry, Scrape, negotiate_encoding, negotiate_format,
-    },
+    registry::{NameFilter, Registry, negotiate_encoding, negotiate_format},
     vitals::problem::Problem,
 };
+
+/// The header by which Prometheus says how long it waits for this scrape.
+const PROMETHEUS_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// The longest wait that a client may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// How much earlier than the client a scrape gives up, so that the answer still arrives: this, or a tenth of a shorter
+/// wait.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// How the scrape is offered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScrapeSettings {
-    /// Most scrapes in flight at once.
-    pub(super) max_in_flight: usize,
-    /// Longest a scrape may take.
+    /// Most scrapes that wait at once.
+    pub(super) max_waiting: usize,
+    /// Longest wait of a client that does not say how long it waits.
     pub(super) timeout: Duration,
 }
 
 impl Default for ScrapeSettings {
     fn default() -> Self {
         Self {
-            max_in_flight: 4,
+            max_waiting: 64,
             timeout: Duration::from_secs(10),
         }
     }
 }
 
-/// What a shared gathering is told apart by. A scrape with a name filter is never shared.
-type Kind = (Format, Encoding);
-
 /// The scrape's shared state: one for each registry.
 pub(super) struct Scraper {
-    registry: Registry,
     settings: ScrapeSettings,
-    in_flight: Arc<AtomicUsize>,
-    lines: Mutex<HashMap<Kind, Arc<Line>>>,
+    waiting: AtomicUsize,
+    rounds: Rounds,
 }
 
 impl Scraper {
     pub(super) fn new(registry: Registry, settings: ScrapeSettings) -> Self {
+        // A hanging collector leaves each caller half of its time.
+        let patience = settings.timeout / 2;
         Self {
-            registry,
             settings,
-            in_flight: Arc::default(),
-            lines: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            rounds: Rounds::new(registry, patience, settings.timeout),
         }
     }
 
     /// What is scraped.
     #[cfg(feature = "dashboard")]
     pub(super) fn registry(&self) -> &Registry {
-        &self.registry
+        self.rounds.registry()
     }
 
-    /// A place among the scrapes in flight, given back when the scrape and what it had begun are over.
-    fn admit(&self) -> Option<Arc<Admission>> {
-        let admitted = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let admission = Arc::new(Admission(Arc::clone(&self.in_flight)));
-        (admitted < self.settings.max_in_flight).then_some(admission)
-    }
-
-    /// The exposition: gathered for this scrape and those of the same kind that wait together with it.
-    async fn expose(
-        &self,
-        kind: Kind,
-        names: Vec<String>,
-        admission: Arc<Admission>,
-    ) -> Result<Arc<Exposition>, Problem> {
-        if !names.is_empty() {
-            return self.gather(kind, NameFilter::new(names), admission).await;
-        }
-        let line = Arc::clone(
-            self.lines
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(kind)
-                .or_default(),
-        );
-        let shared = Arc::clone(line.lock_next().get_or_insert_default());
-        // Where the scrape that gathers is given up, one of those that wait for it takes over.
-        let exposition = shared
-            .get_or_try_init(async || {
-                // Those that arrive at the same moment join.
-                tokio::task::yield_now().await;
-                let _turn = line.turn.lock().await;
-                // Whoever arrives from now on may have seen more than this gathering will.
-                line.lock_next().take_if(|next| Arc::ptr_eq(next, &shared));
-                self.gather(kind, NameFilter::all(), Arc::clone(&admission))
-                    .await
-            })
-            .await;
-        exposition.cloned()
-    }
-
-    async fn gather(
-        &self,
-        (format, encoding): Kind,
-        names: NameFilter,
-        admission: Arc<Admission>,
-    ) -> Result<Arc<Exposition>, Problem> {
-        let registry = self.registry.clone();
-        let work = move || {
-            // A collector that hangs keeps its scrape's place, also when nobody waits for it any more.
-            let _admission = admission;
-            encode(&registry, format, encoding, &names).map(Arc::new)
-        };
-        web::block(work)
-            .await
-            .map_err(|_| {
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "The server is shutting down.",
-                )
-            })?
-            .map_err(|error| {
-                tracing::error!(%error, "an exposition could not be compressed");
-                Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "The exposition could not be compressed.",
-                )
-            })
+    /// A place among the scrapes that wait, unless all are taken.
+    fn admit(&self) -> Option<Waiting<'_>> {
+        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
+        (others < self.settings.max_waiting).then_some(waiting)
     }
 }
 
-/// The scrapes of one kind: while one gathering is under way, all that arrive wait for the next, and share it.
-///
-/// None shares a gathering that began before it arrived: what a client has seen answered is in what it scrapes next.
-#[derive(Default)]
-struct Line {
-    turn: tokio::sync::Mutex<()>,
-    next: Mutex<Option<Arc<OnceCell<Arc<Exposition>>>>>,
-}
+/// A place among the scrapes that wait.
+struct Waiting<'a>(&'a AtomicUsize);
 
-impl Line {
-    fn lock_next(&self) -> MutexGuard<'_, Option<Arc<OnceCell<Arc<Exposition>>>>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A place among the scrapes in flight.
-struct Admission(Arc<AtomicUsize>);
-
-impl Drop for Admission {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Writes the registry out, chunk by chunk through the compressor.
-fn encode(
-    registry: &Registry,
-    format: Format,
-    encoding: Encoding,
-    names: &NameFilter,
-) -> io::Result<Exposition> {
-    let mut scrape = registry.scrape(format, names);
-    let mut exposition = Exposition::default();
-    match encoding {
-        Encoding::Identity => pump(&mut scrape, &mut exposition)?,
-        Encoding::Gzip => {
-            let mut gzip = GzEncoder::new(&mut exposition, Compression::fast());
-            pump(&mut scrape, &mut gzip)?;
-            gzip.finish()?;
-        }
-        Encoding::Zstd => {
-            let mut zstd = zstd::Encoder::new(&mut exposition, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-            pump(&mut scrape, &mut zstd)?;
-            zstd.finish()?;
-        }
-    }
-    Ok(exposition)
-}
-
-/// Moves a scrape on, a chunk at a time.
-fn pump(scrape: &mut Scrape, to: &mut impl Write) -> io::Result<()> {
-    let mut chunk = Vec::new();
-    loop {
-        let more = scrape.next_chunk(&mut chunk);
-        to.write_all(&chunk)?;
-        chunk.clear();
-        if !more {
-            return Ok(());
-        }
-    }
+/// How long a scrape waits: a little less than the client does where it says so.
+fn wait_of(headers: &HeaderMap, otherwise: Duration) -> Duration {
+    let said = headers.get(PROMETHEUS_TIMEOUT);
+    let seconds = said.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+    let asked = seconds.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+    let Some(asked) = asked else {
+        return otherwise;
+    };
+    let asked = Duration::from_secs_f64(asked.min(LONGEST_WAIT.as_secs_f64()));
+    asked - MARGIN.min(asked / 10)
 }
 
 /// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
@@ -213,26 +120,30 @@ pub(super) async fn get_metrics(
     let format = negotiate_format(&accept);
     let encoding = negotiate_encoding(&accept_encoding);
     let names = form_urlencoded::parse(request.query_string().as_bytes())
-        .filter_map(|(key, name)| (key == "name[]").then(|| name.into_owned()))
-        .collect();
-
-    let Some(admission) = scraper.admit() else {
-        let detail = format!(
-            "{} scrapes are in flight already.",
-            scraper.settings.max_in_flight
-        );
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1));
+        .filter_map(|(key, name)| (key == "name[]").then(|| name.into_owned()));
+    let form = Form {
+        format,
+        encoding,
+        names: NameFilter::new(names),
     };
-    let exposition = tokio::time::timeout(
-        scraper.settings.timeout,
-        scraper.expose((format, encoding), names, admission),
-    )
-    .await
-    .map_err(|_| {
-        let timeout_seconds = scraper.settings.timeout.as_secs_f64();
-        let detail = format!("The scrape took longer than {timeout_seconds} seconds.");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
-    })??;
+    let Some(_waiting) = scraper.admit() else {
+        let most = scraper.settings.max_waiting;
+        return Err(unavailable(format!("{most} scrapes are waiting already.")));
+    };
+    let wait = wait_of(request.headers(), scraper.settings.timeout);
+    let exposition = tokio::time::timeout(wait, scraper.rounds.expose(form))
+        .await
+        .map_err(|_| {
+            let seconds = wait.as_secs_f64();
+            unavailable(format!("The scrape took longer than {seconds} seconds."))
+        })?
+        .map_err(|failure| match failure {
+            Failure::NoThread => unavailable("No thread can be started.".to_owned()),
+            Failure::Broken => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The exposition could not be written.",
+            ),
+        })?;
 
     let mut response = HttpResponse::Ok();
     response
@@ -244,6 +155,10 @@ pub(super) async fn get_metrics(
     Ok(response.body(Body::new(exposition)))
 }
 
+fn unavailable(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
+}
+
 /// All values of a header that may be repeated.
 fn header_values(request: &HttpRequest, name: header::HeaderName) -> Vec<&[u8]> {
     request
@@ -251,4 +166,36 @@ fn header_values(request: &HttpRequest, name: header::HeaderName) -> Vec<&[u8]> 
         .get_all(name)
         .map(header::HeaderValue::as_bytes)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_waits_a_little_less_than_prometheus_does() {
+        let otherwise = Duration::from_secs(7);
+        for (said, seconds, why) in [
+            ("10", 9.5, "the default of Prometheus"),
+            ("2.5", 2.25, "a short wait keeps nine tenths"),
+            ("0.1", 0.09, "a very short one too"),
+            (" 60 ", 59.5, "spaces"),
+            ("1e9", 119.5, "nobody waits for ever"),
+            ("", 7.0, "nothing"),
+            ("soon", 7.0, "no number"),
+            ("0", 7.0, "no time at all"),
+            ("-1", 7.0, "negative"),
+            ("NaN", 7.0, "not a number"),
+            ("inf", 7.0, "not finite"),
+        ] {
+            let mut headers = HeaderMap::new();
+            let name = HeaderName::from_static(PROMETHEUS_TIMEOUT);
+            headers.insert(name, HeaderValue::from_str(said).expect("a value"));
+            let wait = wait_of(&headers, otherwise).as_secs_f64();
+            assert!((wait - seconds).abs() < 1e-9, "{why}: {wait}");
+        }
+        assert_eq!(wait_of(&HeaderMap::new(), otherwise), otherwise);
+    }
 }

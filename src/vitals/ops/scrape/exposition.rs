@@ -2,11 +2,10 @@
 //! bytes; and sent little by little, so that the event loop has time for others.
 
 use std::{
-    convert::Infallible,
     io::{self, Write},
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -26,14 +25,43 @@ const TURN: usize = 2 * SLICE;
 /// What was gathered.
 #[derive(Debug, Default)]
 pub(super) struct Exposition {
-    pieces: Vec<Bytes>,
+    /// Empty once the exposition is given up.
+    pieces: Mutex<Vec<Bytes>>,
     length: usize,
 }
+
+impl Exposition {
+    fn lock(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its size in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Frees the memory at once. Bodies that are not sent by now fail, so that no client takes a part for the whole.
+    pub(super) fn give_up(&self) {
+        let pieces = mem::take(&mut *self.lock());
+        drop(pieces);
+    }
+
+    /// Whether its memory was freed before it was sent.
+    #[cfg(test)]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.length > 0 && self.lock().is_empty()
+    }
+}
+
+/// The exposition was given up before the client had taken it.
+#[derive(Debug, thiserror::Error)]
+#[error("the client took too long, and others needed the memory")]
+pub(super) struct GivenUp;
 
 impl Write for Exposition {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if !piece.is_empty() {
-            self.pieces.push(Bytes::copy_from_slice(piece));
+            self.lock().push(Bytes::copy_from_slice(piece));
             self.length += piece.len();
         }
         Ok(piece.len())
@@ -50,7 +78,7 @@ impl Drop for Exposition {
         if self.length > TURN
             && let Ok(runtime) = Handle::try_current()
         {
-            let pieces = mem::take(&mut self.pieces);
+            let pieces = mem::take(&mut *self.lock());
             runtime.spawn_blocking(move || drop(pieces));
         }
     }
@@ -64,6 +92,8 @@ pub(super) struct Body {
     offset: usize,
     /// What has been sent in this turn.
     sent: usize,
+    /// What has not been sent.
+    left: usize,
     /// The others' turn. Waking oneself would not do: the event loop serves all that are awake before it looks for others.
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
@@ -72,6 +102,7 @@ impl Body {
     /// The body of an answer.
     pub(super) fn new(exposition: Arc<Exposition>) -> Self {
         Self {
+            left: exposition.length,
             exposition,
             piece: 0,
             offset: 0,
@@ -80,8 +111,14 @@ impl Body {
         }
     }
 
-    fn next_slice(&mut self) -> Option<Bytes> {
-        let piece = self.exposition.pieces.get(self.piece)?;
+    fn next_slice(&mut self) -> Option<Result<Bytes, GivenUp>> {
+        if self.left == 0 {
+            return None;
+        }
+        let piece = self.exposition.lock().get(self.piece).cloned();
+        let Some(piece) = piece else {
+            return Some(Err(GivenUp));
+        };
         let end = piece.len().min(self.offset + SLICE);
         let slice = piece.slice(self.offset..end);
         if end == piece.len() {
@@ -89,12 +126,14 @@ impl Body {
         } else {
             self.offset = end;
         }
-        Some(slice)
+        self.left -= slice.len();
+        self.sent += slice.len();
+        Some(Ok(slice))
     }
 }
 
 impl MessageBody for Body {
-    type Error = Infallible;
+    type Error = GivenUp;
 
     fn size(&self) -> BodySize {
         BodySize::Sized(self.exposition.length as u64)
@@ -103,7 +142,7 @@ impl MessageBody for Body {
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+    ) -> Poll<Option<Result<Bytes, GivenUp>>> {
         if self.sent >= TURN {
             self.sent = 0;
             self.pause = Some(Box::pin(tokio::task::yield_now()));
@@ -112,9 +151,7 @@ impl MessageBody for Body {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        let slice = self.next_slice();
-        self.sent += slice.as_ref().map_or(0, Bytes::len);
-        Poll::Ready(slice.map(Ok))
+        Poll::Ready(self.next_slice())
     }
 }
 
@@ -143,6 +180,18 @@ mod tests {
                 assert!(piece.iter().all(|sent| *sent == byte));
             }
         }
+    }
+
+    #[actix_web::test]
+    async fn a_client_that_takes_too_long_gets_an_error_and_no_part_for_the_whole() {
+        let exposition = of_pieces(2, 100_000);
+        let mut body = pin!(Body::new(Arc::clone(&exposition)));
+        let first = poll_fn(|context| body.as_mut().poll_next(context)).await;
+        assert_eq!(first.unwrap().unwrap().len(), SLICE);
+        exposition.give_up();
+        assert!(exposition.is_given_up());
+        let rest = poll_fn(|context| body.as_mut().poll_next(context)).await;
+        assert!(rest.unwrap().is_err());
     }
 
     #[actix_web::test]

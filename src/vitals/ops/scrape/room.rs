@@ -1,0 +1,111 @@
+//! The bound on the memory of expositions, those on their way to a client included.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::exposition::Exposition;
+
+/// No further exposition is made while those in memory have this many bytes.
+const ENOUGH: usize = 64 << 20;
+
+/// How often a scrape that waits for room looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The expositions in memory.
+pub(super) struct Room {
+    /// The oldest is the first.
+    held: Mutex<VecDeque<Held>>,
+    /// A client may take an exposition this long, however many others want room.
+    lifetime: Duration,
+}
+
+struct Held {
+    since: Instant,
+    bytes: usize,
+    exposition: Weak<Exposition>,
+}
+
+impl Room {
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self {
+            held: Mutex::default(),
+            lifetime,
+        }
+    }
+
+    /// Waits until there is room for one more exposition, or until `is_over`. Blocks.
+    ///
+    /// Where there is none, the oldest exposition is given up if its client has not taken it within the lifetime.
+    pub(super) fn wait(&self, is_over: impl Fn() -> bool) {
+        while !self.make(Instant::now()) && !is_over() {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn make(&self, now: Instant) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|held| held.exposition.strong_count() > 0);
+        while held.iter().map(|held| held.bytes).sum::<usize>() >= ENOUGH {
+            let is_old =
+                |oldest: &Held| now.saturating_duration_since(oldest.since) >= self.lifetime;
+            if !held.front().is_some_and(is_old) {
+                return false;
+            }
+            let oldest = held.pop_front();
+            if let Some(exposition) = oldest.and_then(|oldest| oldest.exposition.upgrade()) {
+                exposition.give_up();
+            }
+        }
+        true
+    }
+
+    /// Counts an exposition until nobody holds it any more.
+    pub(super) fn enter(&self, exposition: &Arc<Exposition>) {
+        let held = Held {
+            since: Instant::now(),
+            bytes: exposition.length(),
+            exposition: Arc::downgrade(exposition),
+        };
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push_back(held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const LIFETIME: Duration = Duration::from_secs(10);
+
+    fn exposition() -> Arc<Exposition> {
+        let mut exposition = Exposition::default();
+        exposition.write_all(&vec![0; ENOUGH / 4]).expect("memory");
+        Arc::new(exposition)
+    }
+
+    #[test]
+    fn one_exposition_more_than_fits_waits_for_an_old_or_a_sent_one() {
+        let room = Room::new(LIFETIME);
+        let now = Instant::now();
+        let mut held: Vec<_> = (0..4).map(|_| exposition()).collect();
+        for exposition in &held {
+            assert!(room.make(now));
+            room.enter(exposition);
+        }
+        assert!(!room.make(now), "all are held, and none is old");
+        held.pop();
+        assert!(room.make(now), "one was sent");
+        held.push(exposition());
+        room.enter(&held[3]);
+        assert!(!room.make(now));
+        assert!(room.make(now + LIFETIME + Duration::from_secs(1)));
+        let given_up: Vec<_> = held.iter().map(|held| held.is_given_up()).collect();
+        assert_eq!(given_up, [true, false, false, false]);
+    }
+}
