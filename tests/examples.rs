@@ -127,7 +127,10 @@ async fn adopt_tells_of_requests_queries_pool_and_orders() {
         scrape.value("db_queries_total", &[("operation", "insert")]),
         3.0
     );
-    assert_eq!(scrape.value("db_pool_max_connections", &[]), 1.0);
+    assert_eq!(
+        scrape.value("db_pool_max_connections", &[("pool", "default")]),
+        1.0
+    );
     assert_eq!(scrape.value("shop_orders_total", &[]), 3.0);
     let ready = example.get(&format!("{}/readyz", example.url)).await;
     assert_eq!(ready.status(), 200, "the pool answers a ping");

@@ -49,9 +49,8 @@ impl Database {
     /// Recorders that fill `families`.
     pub(crate) fn new(families: Families) -> Self {
         if families.naming == Naming::Vitals {
-            // By these names all databases and pools share their series, which exist from the start.
+            // By these names all databases share their series, which exist from the start.
             metrics::Metrics::new(&families, "");
-            metrics::PoolMetrics::new(&families, "");
         }
         Self {
             statements: Statements::default(),

@@ -81,12 +81,13 @@ const FAMILIES: [Pair; 13] = [
     ("db_pool_idle_connections", "db_client_connection_count"),
 ];
 
-const LABELS: [Pair; 5] = [
+const LABELS: [Pair; 6] = [
     ("method", "http_request_method"),
     ("endpoint", "http_route"),
     ("http_status", "http_response_status_code"),
     ("operation", "db_operation_name"),
     ("kind", "error_type"),
+    ("pool", "db_client_connection_pool_name"),
 ];
 
 const OPERATIONS: [Pair; 5] = [

@@ -270,7 +270,10 @@ async fn a_service_written_from_nothing_tells_what_it_does() {
         6.0,
         "each query is told to the request that made it"
     );
-    assert_eq!(scrape.value("db_pool_max_connections", &[]), 10.0);
+    assert_eq!(
+        scrape.value("db_pool_max_connections", &[("pool", "default")]),
+        10.0
+    );
     assert_eq!(server.get("/readyz").await.status, 200, "the pool answers");
     let statements = server.get("/ops/statements").await.text;
     assert!(statements.contains("DELETE FROM"), "{statements}");

@@ -170,7 +170,7 @@ async fn moves_exactly<C: Engine>(
     expected.insert(format!("http_request_db_seconds_count {route}"), 1.0);
     if queries > 0.0 {
         expected.insert(format!("http_request_db_queries_sum {route}"), queries);
-        expected.insert("db_pool_wait_seconds_count ".to_owned(), 1.0);
+        expected.insert("db_pool_wait_seconds_count default".to_owned(), 1.0);
     }
     let after = app.scrape();
     assert_eq!(
@@ -233,7 +233,7 @@ async fn queries_on_other_threads_and_tasks_belong_to_their_request<C: Backed>()
                 (format!("http_request_db_queries_sum {route}"), queries),
                 (format!("http_request_db_seconds_count {route}"), 1.0),
                 ("db_queries_total select".to_owned(), queries),
-                ("db_pool_wait_seconds_count ".to_owned(), waits),
+                ("db_pool_wait_seconds_count default".to_owned(), waits),
             ]),
             "{endpoint}"
         );
@@ -316,7 +316,7 @@ async fn queries_of_an_excluded_request_are_not_unattributed<C: Backed>() {
         moved(&before, &app.scrape(), &COUNTS),
         BTreeMap::from([
             ("db_queries_total select".to_owned(), 1.0),
-            ("db_pool_wait_seconds_count ".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
         ])
     );
 }
@@ -363,7 +363,7 @@ async fn a_request_that_waits_for_the_pool_is_told_so<C: Backed>() {
     let before = app.scrape();
     let held = app.pool.get().unwrap();
     let release = async {
-        while app.scrape().get("db_pool_waiters", &[]) != Some(1.0) {
+        while app.scrape().get("db_pool_waiters", &[("pool", "default")]) != Some(1.0) {
             actix_web::rt::time::sleep(Duration::from_millis(1)).await;
         }
         actix_web::rt::time::sleep(Duration::from_millis(60)).await;
@@ -402,7 +402,7 @@ async fn a_request_that_waits_for_the_pool_is_told_so<C: Backed>() {
             &["db_pool_wait_seconds_count", "http_request_db_queries_sum"]
         ),
         BTreeMap::from([
-            ("db_pool_wait_seconds_count ".to_owned(), 2.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 2.0),
             ("http_request_db_queries_sum /one GET".to_owned(), 1.0),
         ])
     );

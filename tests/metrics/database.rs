@@ -107,20 +107,21 @@ async fn a_pool_at_rest_holds_only_idle_connections() {
     let server = Server::start_with(&["--pool-size", "3"]);
     server.create("Ada").await;
     let scrape = settled(&server).await;
-    expect_count(
-        scrape.value("db_pool_checked_out_connections", &[]),
-        0,
-        "checked out",
-    );
-    expect_count(scrape.value("db_pool_waiters", &[]), 0, "waiters");
-    expect_count(
-        scrape.value("db_pool_max_connections", &[]),
-        3,
-        "the maximum",
-    );
-    let idle = scrape.value("db_pool_idle_connections", &[]);
+    let pools =
+        |name: &str| ["readers", "writers"].map(|pool| scrape.value(name, &[("pool", pool)]));
+    let none = [0.0, 0.0];
+    assert_eq!(pools("db_pool_checked_out_connections"), none);
+    assert_eq!(pools("db_pool_waiters"), none);
+    assert_eq!(pools("db_pool_max_connections"), [2.0, 1.0]);
+    let idle: f64 = pools("db_pool_idle_connections").iter().sum();
     assert!((1.0..=3.0).contains(&idle), "{idle} idle");
-    expect_count(scrape.value("db_pool_timeouts_total", &[]), 0, "timeouts");
+    assert_eq!(pools("db_pool_timeouts_total"), none);
+    for reason in ["saturated", "timeout", "cancelled"] {
+        for pool in ["readers", "writers"] {
+            let labels = [("pool", pool), ("reason", reason)];
+            expect_count(scrape.value("db_pool_rejected_total", &labels), 0, reason);
+        }
+    }
     expect_count(
         scrape.value("db_connection_open_errors_total", &[]),
         0,
@@ -145,9 +146,14 @@ async fn each_checkout_is_waited_for_once_and_held_once() {
     }
     let after = settled(&server).await;
     for name in ["db_pool_wait_seconds", "db_pool_hold_seconds"] {
-        expect_count(after.rise(&before, &format!("{name}_count"), &[]), 5, name);
+        let count = format!("{name}_count");
+        let [readers, writers] =
+            ["readers", "writers"].map(|pool| after.rise(&before, &count, &[("pool", pool)]));
+        expect_count(readers, 5, name);
+        expect_count(writers, 0, name);
     }
-    assert!(after.rise(&before, "db_pool_hold_seconds_sum", &[]) > 0.0);
+    let readers = [("pool", "readers")];
+    assert!(after.rise(&before, "db_pool_hold_seconds_sum", &readers) > 0.0);
 }
 
 /// Waits until this many connections are checked out, callers waiting, and connections idle.
@@ -159,7 +165,7 @@ async fn pool_comes_to(server: &Server, levels: [f64; 3]) -> Exposition {
             "db_pool_waiters",
             "db_pool_idle_connections",
         ]
-        .map(|name| scrape.value(name, &[]));
+        .map(|name| scrape.value(name, &[("pool", "default")]));
         if seen == levels {
             Ok(scrape)
         } else {
@@ -198,18 +204,27 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
     tokio::join!(holder, others);
 
     let after = settled(&server).await;
+    let pool = [("pool", "default")];
     expect_count(
-        after.rise(&before, "db_pool_timeouts_total", &[]),
+        after.rise(&before, "db_pool_timeouts_total", &pool),
         1,
         "timeouts",
     );
-    expect_count(after.value("db_pool_waiters", &[]), 0, "waiters");
+    expect_count(after.value("db_pool_waiters", &pool), 0, "waiters");
     expect_count(
-        after.value("db_pool_checked_out_connections", &[]),
+        after.value("db_pool_checked_out_connections", &pool),
         0,
         "checked out",
     );
-    let held = after.rise(&before, "db_pool_hold_seconds_sum", &[]);
+    let rejected = ["saturated", "timeout", "cancelled"].map(|reason| {
+        after.rise(
+            &before,
+            "db_pool_rejected_total",
+            &[pool[0], ("reason", reason)],
+        )
+    });
+    assert_eq!(rejected, [0.0, 1.0, 0.0]);
+    let held = after.rise(&before, "db_pool_hold_seconds_sum", &pool);
     assert!(held > 1.0, "the holder held for {held} s");
     assert_eq!(
         rises(&after, &before, "db_queries_total")[..2],

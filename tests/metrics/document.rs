@@ -27,7 +27,7 @@ as `--max-series` allows, further label sets are counted in one series whose lab
 ";
 
 /// What each label says; the page cannot be written while one is missing here.
-const LABELS: [(&str, &str); 15] = [
+const LABELS: [(&str, &str); 17] = [
     (
         "collector",
         "what is read at the scrape: `process`, `runtime`, … or `prometheus` for your own collectors",
@@ -61,7 +61,15 @@ const LABELS: [(&str, &str); 15] = [
         "phase",
         "when the request ended: `before_head` or in the `body` of the answer",
     ),
+    (
+        "pool",
+        "the name of the pool: `readers` and `writers` of SQLite, `default` of PostgreSQL, or the one that `PoolBuilder::name` gave",
+    ),
     ("profile", "how it was built: `debug` or `release`"),
+    (
+        "reason",
+        "why a caller got no connection: `saturated`, `timeout` or `cancelled`",
+    ),
     ("revision", "the commit it was built from, or `unknown`"),
     ("rustc", "the compiler that built it"),
     ("status", "the status that was sent"),

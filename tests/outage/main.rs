@@ -171,7 +171,7 @@ impl Scene {
         );
         let scrape = self.server.scrape().await;
         for level in ["db_pool_waiters", "db_pool_checked_out_connections"] {
-            let value = scrape.value(level, &[]);
+            let value = scrape.value(level, &[("pool", "default")]);
             assert!(value.abs() < f64::EPSILON, "{level} is {value} at rest");
         }
         let log = self.server.stderr();

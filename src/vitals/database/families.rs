@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 use crate::vitals::naming::Naming;
 
-/// The label of a pool's name, where the naming has one.
+/// The label of a pool's name by OpenTelemetry's conventions.
 pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
 
 /// The families that the recorders of the database fill.
@@ -37,9 +37,11 @@ pub(crate) struct Families {
     pub(super) pool_hold_seconds: Family<Histogram, 1>,
     /// By pool.
     pub(super) pool_timeouts: Family<Counter, 1>,
+    /// By pool and reason.
+    pub(super) pool_rejected: Family<Counter, 2>,
     pub(super) connections_opened: Family<Counter, 0>,
     pub(super) connection_open_errors: Family<Counter, 0>,
-    /// By pool.
+    /// By pool, where the naming has it.
     pub(super) connection_open_seconds: Family<Histogram, 1>,
 }
 
@@ -52,7 +54,7 @@ impl Families {
     ) -> Self {
         let [operation, kind] = naming.labels(["operation", "kind"]);
         let operation = [naming.only("db_system_name"), operation];
-        let pool = [naming.only(POOL_NAME)];
+        let [pool] = naming.labels(["pool"]);
         Self {
             naming,
             queries: registry.counter(Descriptor::new(
@@ -95,13 +97,13 @@ impl Families {
             pool_waiters: registry.gauge(Descriptor::new(
                 naming.family("db_pool_waiters"),
                 "Callers waiting for a connection of the pool at this moment; above 0 for long, the pool is too small or the database too slow.",
-                pool,
+                [pool],
             )),
             pool_wait_seconds: registry.histogram(
                 seconds(
                     naming.family("db_pool_wait_seconds"),
-                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one or gave up at the timeout.",
-                    pool,
+                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one, gave up or met the timeout.",
+                    [pool],
                 ),
                 latency_buckets,
             ),
@@ -109,14 +111,19 @@ impl Families {
                 seconds(
                     naming.family("db_pool_hold_seconds"),
                     "Time that connections were out of the pool, from checkout to return: what bounds the pool's throughput.",
-                    pool,
+                    [pool],
                 ),
                 latency_buckets,
             ),
             pool_timeouts: registry.counter(Descriptor::new(
                 naming.family("db_pool_timeouts_total"),
                 "Callers that got no connection within the pool's timeout.",
-                pool,
+                [pool],
+            )),
+            pool_rejected: registry.counter(Descriptor::new(
+                "db_pool_rejected_total",
+                "Callers that got no connection of the pool: saturated when the queue was full, timeout when none was free in time, cancelled when the caller left while it waited.",
+                [pool, "reason"],
             )),
             connections_opened: registry.counter(Descriptor::new(
                 "db_connections_opened_total",
@@ -132,7 +139,7 @@ impl Families {
                 seconds(
                     naming.family("db_connection_open_seconds"),
                     "Time to open a connection, of the attempts that succeeded.",
-                    pool,
+                    [naming.only(POOL_NAME)],
                 ),
                 latency_buckets,
             ),

@@ -31,6 +31,29 @@ impl Outcome {
     }
 }
 
+/// Why a caller got no connection: the values of the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// The queue was full.
+    Saturated,
+    /// No connection was free in time.
+    Timeout,
+    /// The caller left while it waited.
+    Cancelled,
+}
+
+impl Rejection {
+    const ALL: [Self; 3] = [Self::Saturated, Self::Timeout, Self::Cancelled];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Saturated => "saturated",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// A counter and the histogram of how long each of what it counts took.
 #[derive(Debug)]
 struct Timed {
@@ -64,8 +87,8 @@ pub(super) struct PoolMetrics {
     pub(super) wait_seconds: Arc<Histogram>,
     /// How long connections were out.
     pub(super) hold_seconds: Arc<Histogram>,
-    /// Callers that gave up.
-    pub(super) timeouts: Arc<Counter>,
+    timeouts: Arc<Counter>,
+    rejected: [Arc<Counter>; Rejection::ALL.len()],
     opened: Timed,
     /// Connections that could not be opened.
     pub(super) open_errors: Arc<Counter>,
@@ -131,17 +154,27 @@ impl Metrics {
 impl PoolMetrics {
     /// Resolves the series of `families` that are of the pool called `name`.
     pub(super) fn new(families: &Families, name: &str) -> Self {
-        let pool = [families.naming.only(name)];
+        let pool = [name];
         Self {
             waiters: families.pool_waiters.series(pool),
             wait_seconds: families.pool_wait_seconds.series(pool),
             hold_seconds: families.pool_hold_seconds.series(pool),
             timeouts: families.pool_timeouts.series(pool),
+            rejected: Rejection::ALL
+                .map(|reason| families.pool_rejected.series([name, reason.label()])),
             opened: Timed {
                 count: families.connections_opened.get(),
-                seconds: families.connection_open_seconds.series(pool),
+                seconds: (families.connection_open_seconds).series([families.naming.only(name)]),
             },
             open_errors: families.connection_open_errors.get(),
+        }
+    }
+
+    /// A caller got no connection.
+    pub(super) fn rejected(&self, reason: Rejection) {
+        self.rejected[reason as usize].inc();
+        if reason == Rejection::Timeout {
+            self.timeouts.inc();
         }
     }
 

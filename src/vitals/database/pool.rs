@@ -15,9 +15,9 @@
 //!
 //! Every wait is measured once, as its caller feels it: from the call until the connection is there, however much of that
 //! was in line, before a thread was free, or in r2d2. It also goes to the tally of the request that it was for. A wait that
-//! ended at the timeout is observed as well, for the worst waits must not be missing from the histogram. A caller who was
-//! turned away did not wait; one who left (its future was dropped) does not count as a waiter from that moment on, and its
-//! wait is not observed.
+//! ended at the timeout is observed as well, for the worst waits must not be missing from the histogram; and so is that of a
+//! caller that left (its future was dropped), which is no waiter from that moment on. A caller that was turned away did not
+//! wait. `db_pool_rejected_total` counts all three by their reason.
 //!
 //! Of r2d2's events only the check-in is used: its checkout and timeout know of a part of the wait.
 

@@ -84,8 +84,10 @@ where
         self
     }
 
-    /// What the pool is called where the naming tells pools apart, as OpenTelemetry's does: `default` unless set. Pools
-    /// of one name are counted together.
+    /// What the pool is called in the label `pool` of its metrics: `default` unless set.
+    ///
+    /// The name of an open pool is unique: a second pool of the same name gets a number behind it, as in `default-2`.
+    /// Past 64 open pools, further ones share the name `overflow`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -141,7 +143,8 @@ where
         health: &Arc<Health>,
         open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
     ) -> Result<Pool<C>, E> {
-        let metrics = Arc::new(PoolMetrics::new(&self.families, &self.name));
+        let name = self.levels.claim(&self.name);
+        let metrics = Arc::new(PoolMetrics::new(&self.families, &name));
         let holds = Holds {
             metrics: Arc::clone(&metrics),
         };
@@ -162,8 +165,8 @@ where
             Arc::clone(health),
         );
         let pool = open(builder, manager)?;
-        let pool = Pool::new(pool, metrics, Arc::clone(health), self.max_waiters);
-        self.levels.add(self.name, pool.watched());
+        let pool = Pool::new(pool, metrics, Arc::clone(health), self.max_waiters, name);
+        self.levels.add(pool.watched());
         Ok(pool)
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[cfg(feature = "ops")]
 use super::super::manager::mute;
 use super::super::manager::{Health, Manager};
-use super::super::metrics::PoolMetrics;
+use super::super::metrics::{PoolMetrics, Rejection};
 use super::super::recorder::{Recorder, record_error};
 use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
 use super::levels::{AnyPool, Level};
@@ -63,9 +63,11 @@ where
         metrics: Arc<PoolMetrics>,
         health: Arc<Health>,
         max_waiters: usize,
+        name: Arc<str>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                name,
                 admission: Arc::new(Semaphore::new(pool.max_size() as usize)),
                 line: Line::new(max_waiters),
                 pool,
@@ -135,6 +137,12 @@ where
         }
     }
 
+    /// What the pool is called in its metrics: the name that the builder gave it, with a number behind it where another
+    /// pool has that name already.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// How many connections the pool opens at most.
     pub fn max_size(&self) -> u32 {
         self.shared.pool.max_size()
@@ -150,6 +158,7 @@ struct Shared<C>
 where
     C: R2D2Connection + Send + 'static,
 {
+    name: Arc<str>,
     pool: r2d2::Pool<Manager<C>>,
     /// A permit for each connection.
     admission: Arc<Semaphore>,
@@ -167,7 +176,10 @@ where
         if let Ok(permit) = Arc::clone(&self.admission).try_acquire_owned() {
             return Ok((permit, Caller::new(&self.metrics)));
         }
-        let _place = Line::step_in(&self.line).ok_or(AdmissionError::Saturated)?;
+        let Some(_place) = Line::step_in(&self.line) else {
+            self.metrics.rejected(Rejection::Saturated);
+            return Err(AdmissionError::Saturated);
+        };
         let caller = Caller::new(&self.metrics);
         let deadline = self.deadline(&caller.wait).into();
         let admission = Arc::clone(&self.admission).acquire_owned();
@@ -242,6 +254,10 @@ where
             });
             answer.await.map_err(|_| Unanswered)
         })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn level(&self) -> Level {

@@ -38,6 +38,9 @@ impl Add for Level {
 
 /// What can be asked of a pool of whatever connections.
 pub(super) trait AnyPool: Send + Sync {
+    /// What it is called in its metrics.
+    fn name(&self) -> &str;
+
     fn level(&self) -> Level;
 
     /// Whether the database answers on a connection of the pool.
@@ -59,17 +62,20 @@ const CHECKED_OUT: Reading = Reading::gauge(
     "db_pool_checked_out_connections",
     Unit::None,
     "Connections of the pool that are in use; at the maximum for long, callers wait.",
-);
+)
+.labels(&["pool"]);
 const IDLE: Reading = Reading::gauge(
     "db_pool_idle_connections",
     Unit::None,
     "Connections of the pool that are open and free.",
-);
+)
+.labels(&["pool"]);
 const MAX: Reading = Reading::gauge(
     "db_pool_max_connections",
     Unit::None,
     "Connections that the pool opens at most.",
-);
+)
+.labels(&["pool"]);
 
 /// In use and free, together.
 const COUNT: Reading = Reading::gauge(
@@ -84,18 +90,19 @@ const MAX_OF_POOL: Reading = Reading {
 }
 .labels(&[POOL_NAME]);
 
-/// Reads how full the pools are, when somebody looks. Pools of one name are added up, and all of them where the naming
-/// does not tell pools apart; without any, there are no rows.
+/// Most pools that have a name of their own; further ones share [`OVERFLOW`].
+const MOST_POOLS: usize = 64;
+
+/// The name of all pools past [`MOST_POOLS`].
+const OVERFLOW: &str = "overflow";
+
+/// Reads how full the pools are, when somebody looks; without any, there are no rows.
 #[derive(Clone)]
 pub(crate) struct Levels {
     naming: Naming,
-    pools: Arc<Mutex<Vec<Named>>>,
-}
-
-/// A pool, as long as there is one.
-struct Named {
-    name: String,
-    pool: Weak<dyn AnyPool>,
+    pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
+    /// The names of open pools, as long as there are such.
+    names: Arc<Mutex<Vec<Weak<str>>>>,
 }
 
 impl Levels {
@@ -104,27 +111,44 @@ impl Levels {
         Self {
             naming,
             pools: Arc::default(),
+            names: Arc::default(),
         }
     }
 
+    /// A name that no open pool has: the wanted one, or one with a number behind it. It is free again once dropped.
+    pub(super) fn claim(&self, wanted: &str) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|name| name.strong_count() > 0);
+        if names.len() >= MOST_POOLS {
+            return OVERFLOW.into();
+        }
+        let taken: Vec<Arc<str>> = names.iter().filter_map(Weak::upgrade).collect();
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let free = std::iter::once(wanted.to_owned())
+            .chain(numbered)
+            .find(|name| taken.iter().all(|taken| **taken != **name));
+        let name: Arc<str> = free.unwrap_or_default().into();
+        names.push(Arc::downgrade(&name));
+        name
+    }
+
     /// One more pool, as long as there is one.
-    pub(super) fn add(&self, name: String, pool: Weak<dyn AnyPool>) {
-        self.lock().push(Named { name, pool });
+    pub(super) fn add(&self, pool: Weak<dyn AnyPool>) {
+        self.lock().push(pool);
+    }
+
+    /// The pools that there are.
+    fn open(&self) -> Vec<Arc<dyn AnyPool>> {
+        let mut pools = self.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The levels now, by name.
     fn read(&self) -> BTreeMap<String, Level> {
-        let pools: Vec<_> = {
-            let mut pools = self.lock();
-            pools.retain(|named| named.pool.strong_count() > 0);
-            let living = pools
-                .iter()
-                .map(|named| Some((named.name.clone(), named.pool.upgrade()?)));
-            living.flatten().collect()
-        };
         let mut levels = BTreeMap::<_, Level>::new();
-        for (name, pool) in pools {
-            let sum = levels.entry(name).or_default();
+        for pool in self.open() {
+            let sum = levels.entry(pool.name().to_owned()).or_default();
             *sum = *sum + pool.level();
         }
         levels
@@ -139,16 +163,13 @@ impl Levels {
     /// Whether the database of every pool answers, on a connection of it.
     #[cfg(feature = "ops")]
     pub(crate) async fn ping(&self) -> Result<(), Unanswered> {
-        let pools: Vec<_> = (self.lock().iter())
-            .filter_map(|named| named.pool.upgrade())
-            .collect();
-        for pool in pools {
+        for pool in self.open() {
             pool.ping().await?;
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Named>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn AnyPool>>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,28 +198,28 @@ impl Collector for Levels {
         if pools.is_empty() {
             return Ok(());
         }
+        let series = |reading: &Reading, value: fn(&Level) -> u64| {
+            let values: Vec<_> = (pools.iter())
+                .map(|(name, level)| ([name.as_str()], value(level) as f64))
+                .collect();
+            reading.series(values.iter().map(|(name, value)| (&name[..], *value)))
+        };
         match self.naming {
             Naming::Vitals => {
-                let level = pools.into_values().fold(Level::default(), Add::add);
-                rows.push(CHECKED_OUT.single(level.checked_out as f64));
-                rows.push(IDLE.single(level.idle as f64));
-                rows.push(MAX.single(level.max as f64));
+                rows.push(series(&CHECKED_OUT, |level| level.checked_out));
+                rows.push(series(&IDLE, |level| level.idle));
+                rows.push(series(&MAX, |level| level.max));
             }
             Naming::OpenTelemetry => {
-                let states = pools.iter().flat_map(|(name, level)| {
-                    [("used", level.checked_out), ("idle", level.idle)]
-                        .map(|(state, count)| ([name.as_str(), state], count))
-                });
-                let states: Vec<_> = states.collect();
-                let states = states
-                    .iter()
-                    .map(|(values, count)| (&values[..], *count as f64));
-                rows.push(COUNT.series(states));
-                let most: Vec<_> = (pools.iter())
-                    .map(|(name, level)| ([name.as_str()], level.max))
+                let states: Vec<_> = (pools.iter())
+                    .flat_map(|(name, level)| {
+                        [("used", level.checked_out), ("idle", level.idle)]
+                            .map(|(state, count)| ([name.as_str(), state], count as f64))
+                    })
                     .collect();
-                let most = most.iter().map(|(values, max)| (&values[..], *max as f64));
-                rows.push(MAX_OF_POOL.series(most));
+                let states = states.iter().map(|(values, count)| (&values[..], *count));
+                rows.push(COUNT.series(states));
+                rows.push(series(&MAX_OF_POOL, |level| level.max));
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The pool at work: waits, the line, time-outs, holds, panics and levels.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -69,14 +70,18 @@ fn impatient(size: u32) -> impl FnOnce(Builder) -> Builder {
 
 impl Pooled {
     fn waiters(&self) -> i64 {
-        self.fixture.families.pool_waiters.series([""]).value()
+        self.fixture
+            .families
+            .pool_waiters
+            .series(["default"])
+            .value()
     }
 
     fn waits(&self) -> u64 {
         self.fixture
             .families
             .pool_wait_seconds
-            .series([""])
+            .series(["default"])
             .snapshot()
             .count
     }
@@ -85,7 +90,7 @@ impl Pooled {
         self.fixture
             .families
             .pool_wait_seconds
-            .series([""])
+            .series(["default"])
             .snapshot()
             .sum
     }
@@ -94,13 +99,24 @@ impl Pooled {
         self.fixture
             .families
             .pool_hold_seconds
-            .series([""])
+            .series(["default"])
             .snapshot()
             .count
     }
 
+    /// Callers turned away: saturated, timeout, cancelled.
+    fn rejected(&self) -> [u64; 3] {
+        let family = &self.fixture.families.pool_rejected;
+        ["saturated", "timeout", "cancelled"]
+            .map(|reason| family.series(["default", reason]).value())
+    }
+
     fn timeouts(&self) -> u64 {
-        self.fixture.families.pool_timeouts.series([""]).value()
+        self.fixture
+            .families
+            .pool_timeouts
+            .series(["default"])
+            .value()
     }
 
     /// Checked out, idle, maximum.
@@ -110,8 +126,12 @@ impl Pooled {
 }
 
 fn levels(fixture: &Fixture) -> Option<[f64; 3]> {
+    levels_of(fixture, "default")
+}
+
+fn levels_of(fixture: &Fixture, pool: &str) -> Option<[f64; 3]> {
     let read = samples(fixture.database.levels());
-    let level = |name: &str| read.get(name).copied();
+    let level = |name: &str| read.get(&format!("{name}{{pool=\"{pool}\"}}")).copied();
     Some([
         level("db_pool_checked_out_connections")?,
         level("db_pool_idle_connections")?,
@@ -180,24 +200,69 @@ fn levels_holds_and_waits_are_those_of_the_pool() {
 }
 
 #[test]
-fn several_pools_are_added_up_and_a_closed_one_is_gone() {
+fn each_open_pool_has_a_name_of_its_own_and_a_closed_one_is_gone() {
     let fixture = Fixture::new();
-    let open = |size| {
+    let open = |name: &str, size| {
         fixture
             .database
             .instrument(r2d2::Pool::builder().max_size(size))
+            .name(name)
             .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
             .unwrap()
     };
     assert_eq!(levels(&fixture), None);
-    let (one, three) = (open(1), open(3));
-    assert_eq!(levels(&fixture), Some([0.0, 4.0, 4.0]));
-    drop(three);
-    until("the pool is closed", || {
-        levels(&fixture) == Some([0.0, 1.0, 1.0])
-    });
+    let (one, three, readers) = (open("default", 1), open("default", 3), open("readers", 2));
+    assert_eq!(
+        [one.name(), three.name(), readers.name()],
+        ["default", "default-2", "readers"]
+    );
+    assert_eq!(levels(&fixture), Some([0.0, 1.0, 1.0]));
+    assert_eq!(levels_of(&fixture, "default-2"), Some([0.0, 3.0, 3.0]));
+    assert_eq!(levels_of(&fixture, "readers"), Some([0.0, 2.0, 2.0]));
+    drop(three.get().unwrap());
+    let waits = |pool| {
+        let waits = fixture.families.pool_wait_seconds.series([pool]);
+        waits.snapshot().count
+    };
+    assert_eq!((waits("default"), waits("default-2")), (0, 1));
     drop(one);
-    until("both are closed", || levels(&fixture).is_none());
+    until("the pool is closed", || levels(&fixture).is_none());
+    assert_eq!(levels_of(&fixture, "default-2"), Some([0.0, 3.0, 3.0]));
+    until("its name is free", || {
+        open("default", 1).name() == "default"
+    });
+}
+
+#[test]
+fn past_a_bound_further_pools_share_one_name() {
+    let fixture = Fixture::new();
+    let pools: Vec<_> = (0..70)
+        .map(|_| {
+            let builder = r2d2::Pool::builder().max_size(1).min_idle(Some(0));
+            fixture
+                .database
+                .instrument(builder)
+                .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+                .unwrap()
+        })
+        .collect();
+    let names: BTreeSet<&str> = pools.iter().map(Pool::name).collect();
+    assert_eq!(names.len(), 65);
+    assert_eq!(levels_of(&fixture, "overflow"), Some([0.0, 0.0, 6.0]));
+}
+
+#[test]
+fn the_counts_of_a_pool_exist_from_the_start() {
+    let pooled = pooled(of_size(1));
+    let text = pooled.fixture.open_metrics();
+    for reason in ["saturated", "timeout", "cancelled"] {
+        let line = format!("db_pool_rejected_total{{pool=\"default\",reason=\"{reason}\"}} 0");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(
+        text.contains("db_pool_timeouts_total{pool=\"default\"} 0"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -261,7 +326,10 @@ fn a_pool_without_a_database_says_so_and_recovers() {
         pool.get().map(drop).unwrap_err(),
         CheckoutError::Unavailable
     );
-    assert_eq!(fixture.families.pool_timeouts.series([""]).value(), 1);
+    assert_eq!(
+        fixture.families.pool_timeouts.series(["default"]).value(),
+        1
+    );
     std::fs::create_dir(&home).unwrap();
     until("the database is there", || pool.get().is_ok());
     let _all = pool.get().unwrap();
@@ -465,6 +533,7 @@ async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
         (pooled.waiters(), pooled.waits(), pooled.timeouts()),
         (0, 2, 1)
     );
+    assert_eq!(pooled.rejected(), [0, 1, 0]);
     gate.go_on.send(()).unwrap();
     assert_eq!(holder.await.unwrap().unwrap(), 7);
     assert_eq!(pooled.fixture.queries(), []);
@@ -536,6 +605,7 @@ async fn the_line_has_an_end() {
         (pooled.waiters(), pooled.waits(), pooled.timeouts()),
         (2, 1, 0)
     );
+    assert_eq!(pooled.rejected(), [1, 0, 0]);
     gate.go_on.send(()).unwrap();
     assert_eq!(holder.await.unwrap().unwrap(), 7);
     for (waiter, answer) in waiters.into_iter().zip([1, 2]) {
@@ -572,7 +642,8 @@ async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
         pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
         assert_eq!(ran.load(Ordering::SeqCst), 0);
     }
-    assert_eq!((pooled.waits(), pooled.timeouts()), (2, 0));
+    assert_eq!((pooled.waits(), pooled.timeouts()), (3, 0), "its wait, too");
+    assert_eq!(pooled.rejected(), [0, 0, 1]);
 }
 
 #[actix_web::test]
@@ -592,7 +663,8 @@ async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
     drop(held);
     assert!(gate.begun.await.is_err(), "the work did not begin");
     pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
-    assert_eq!((pooled.waits(), pooled.timeouts()), (2, 0));
+    assert_eq!((pooled.waits(), pooled.timeouts()), (3, 0), "its wait, too");
+    assert_eq!(pooled.rejected(), [0, 0, 1]);
 }
 
 #[actix_web::test]
@@ -618,6 +690,7 @@ async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
         .unwrap();
     assert_eq!(count, 1);
     assert_eq!((pooled.waiters(), pooled.waits()), (0, 2));
+    assert_eq!(pooled.rejected(), [0, 0, 0], "it had its connection");
 }
 
 #[actix_web::test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use diesel::r2d2::{HandleEvent, event::CheckinEvent};
 
-use super::super::metrics::PoolMetrics;
+use super::super::metrics::{PoolMetrics, Rejection};
 use crate::vitals::context;
 
 /// Somebody waiting for a connection. It ends once: by getting one, by the timeout, or by leaving.
@@ -50,7 +50,15 @@ impl Wait {
 
     pub(super) fn timed_out(&self) {
         if self.end() {
-            self.metrics.timeouts.inc();
+            self.metrics.rejected(Rejection::Timeout);
+            self.observe();
+        }
+    }
+
+    /// The caller has left.
+    fn cancelled(&self) {
+        if self.end() {
+            self.metrics.rejected(Rejection::Cancelled);
             self.observe();
         }
     }
@@ -66,7 +74,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.end();
+        self.cancelled();
     }
 }
 
@@ -85,7 +93,7 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.wait.end();
+        self.wait.cancelled();
     }
 }
 
