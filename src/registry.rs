@@ -237,7 +237,9 @@ impl RegistryBuilder {
     pub fn build(mut self) -> Result<Registry, RegistryError> {
         let own = self.own();
         for exposed in own.exposed() {
-            self.claim(&exposed.header().description);
+            let description = &exposed.header().description;
+            self.check_constant_labels(description);
+            self.claim(description);
             self.families.push(exposed);
         }
         if let Some(error) = self.error {

@@ -301,6 +301,13 @@ fn what_cannot_be_declared_is_told_in_a_sentence() {
     builder.gauge(Descriptor::new("a", "Help.", []));
     let error = builder.max_series(1).build().unwrap_err();
     assert_eq!(error, RegistryError::LateSetting("max_series"));
+    for own in ["family", "collector"] {
+        let registry = Registry::builder(clock).constant_label(own, "1").build();
+        assert!(
+            matches!(registry, Err(RegistryError::DuplicateLabel { ref label, .. }) if label == own),
+            "{own}"
+        );
+    }
     let mut builder = Registry::builder(clock).constant_label("x", "1");
     builder.gauge(Descriptor::new("a", "Help.", ["x"]));
     assert!(builder.build().is_err());

@@ -119,8 +119,9 @@ impl Builder {
         self
     }
 
-    /// A label that every series of the service has: its region, its tier. Where a metric of your own has a label of this
-    /// name already, that stands. At most 16, with values of at most 256 bytes.
+    /// A label that every series of the service has: its region, its tier. A metric of your own that has a label of this
+    /// name keeps its own value; a name that one of our families uses is an error. At most 16, with values of at most 256
+    /// bytes.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), value.into()));
@@ -228,6 +229,7 @@ impl Builder {
                 runtime: requests.runtime.clone(),
             },
         )?;
+        check_labels(&self.labels, &registry)?;
         Ok(Vitals {
             inner: Arc::new(Inner {
                 registry,
@@ -268,6 +270,26 @@ impl Builder {
         }
         Ok(registry)
     }
+}
+
+/// Refuses labels of the service that a family has, whether the family is declared, read at the scrape, or appears later.
+///
+/// The registry itself refuses those of declared families alone: to an adopter's collector, its own labels are left.
+fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), RegistryError> {
+    let described = registry.describe().into_iter();
+    let described = described.map(|family| (family.name, family.labels));
+    #[cfg(feature = "ops")]
+    let described = described.chain([(
+        "ops_http_requests_total".to_owned(),
+        ops::WATCHER_LABELS.map(str::to_owned).to_vec(),
+    )]);
+    for (family, names) in described {
+        if let Some((label, _)) = labels.iter().find(|(name, _)| names.contains(name)) {
+            let label = label.clone();
+            return Err(RegistryError::DuplicateLabel { family, label });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(feature = "http")]

@@ -38,6 +38,9 @@ const OPS_BUCKETS: [f64; 10] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
 ];
 
+/// The labels of the families that the ops endpoints are watched by; they appear with the first request.
+pub(super) const WATCHER_LABELS: [&str; 3] = ["endpoint", "method", "status"];
+
 /// Whether an endpoint is one of these, or of the pages about the API: its requests are the operator's, not the
 /// service's.
 pub(crate) fn is_ops(endpoint: &str) -> bool {

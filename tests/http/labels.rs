@@ -203,6 +203,55 @@ fn labels_of_a_service_that_cannot_be_are_refused() {
     }
 }
 
+/// The names of all labels in an exposition.
+fn label_names(exposition: &str) -> BTreeSet<String> {
+    let samples = exposition.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .filter_map(|line| line.split_once('{')?.1.rsplit_once('}'))
+        .flat_map(|(labels, _)| labels.split("\",").map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|label| Some(label.split_once("=\"")?.0.to_owned()))
+        .collect()
+}
+
+#[actix_web::test]
+async fn a_label_of_a_service_that_any_family_has_is_refused() {
+    for naming in [Naming::Vitals, Naming::OpenTelemetry] {
+        let builder = || Vitals::builder().naming(naming);
+        let vitals = builder().build().expect("defaults build");
+        let app = App::new()
+            .configure(app::routes)
+            .configure(vitals.ops())
+            .wrap(vitals.http());
+        let service = actix_test::init_service(app).await;
+        // The families of the ops endpoints appear with their first request.
+        for path in ["/ok", "/none", "/endless", "/metrics", "/livez"] {
+            let request = actix_test::TestRequest::with_uri(path).to_request();
+            drop(actix_test::call_service(&service, request).await);
+        }
+        let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
+        let mut names = label_names(&text);
+        let described = vitals.registry().describe().into_iter();
+        names.extend(described.flat_map(|family| family.labels));
+        for expected in ["family", "collector", "worker", "version", "le", "status"] {
+            assert!(names.contains(expected), "{expected} is not in {names:?}");
+        }
+        for name in &names {
+            let refused = builder().label(name, "x").build();
+            assert!(
+                matches!(
+                    refused,
+                    Err(BuildError::Registry(
+                        RegistryError::DuplicateLabel { .. } | RegistryError::InvalidLabel { .. }
+                    ))
+                ),
+                "{naming:?} {name}: {refused:?}"
+            );
+        }
+        let twice = builder().label("region", "eu").label("region", "us");
+        assert!(twice.build().is_err(), "one name twice");
+    }
+}
+
 #[actix_web::test]
 async fn two_of_them_in_one_process_do_not_meet() {
     let [one, other] = [(); 2].map(|()| Vitals::builder().build().expect("defaults build"));

@@ -12,12 +12,15 @@ use tokio::sync::watch;
 
 use super::{
     details::Rows,
-    ring::{MAX_BYTES, Ring, merge},
+    ring::{MAX_BYTES, OVERHEAD, Ring, merge},
     tick::Tick,
 };
 
-/// Ticks that are kept as events, for streams that fall behind or resume.
+/// The most ticks that are kept as events, for streams that fall behind or resume.
 const RECENT: usize = 120;
+
+/// The most bytes of these events. A busy second with a thousand routes takes half a megabyte.
+const RECENT_BYTES: usize = 2_000_000;
 
 /// How long a page waits before it connects again, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n";
@@ -66,16 +69,59 @@ struct Event {
     text: Bytes,
 }
 
+impl Event {
+    fn bytes(&self) -> usize {
+        self.text.len() + OVERHEAD
+    }
+}
+
+/// The last ticks as events: at most [`RECENT`], and the newest of them whatever it takes.
+#[derive(Debug)]
+struct Recent {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn new() -> Self {
+        let events = VecDeque::with_capacity(RECENT + 1);
+        Self {
+            bytes: events.capacity() * size_of::<Event>(),
+            events,
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        while self.events.len() > RECENT || (self.bytes > RECENT_BYTES && self.events.len() > 1) {
+            let oldest = self.events.pop_front();
+            self.bytes -= oldest.as_ref().map_or(0, Event::bytes);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     ring: Ring,
     routes: Vec<String>,
-    recent: VecDeque<Event>,
+    /// What the names of the routes take.
+    routes_bytes: usize,
+    recent: Recent,
     /// As JSON, and as the event that tells of them.
     details: String,
     details_event: Bytes,
     /// Rises with each change of the details.
     details_version: u64,
+}
+
+impl State {
+    /// Leaves to the ring what nothing else takes of [`MAX_BYTES`].
+    fn fit_ring(&mut self) {
+        let details = self.details.capacity() + self.details_event.len() + 2 * OVERHEAD;
+        let taken = self.recent.bytes + self.routes_bytes + details;
+        self.ring.limit(MAX_BYTES.saturating_sub(taken));
+    }
 }
 
 /// What is sent to streams; how many those are.
@@ -108,7 +154,8 @@ impl Hub {
             state: Mutex::new(State {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),
-                recent: VecDeque::new(),
+                routes_bytes: 0,
+                recent: Recent::new(),
                 details: "null".to_owned(),
                 details_event: Bytes::new(),
                 details_version: 0,
@@ -123,15 +170,17 @@ impl Hub {
         {
             let mut state = self.lock();
             let known = state.routes.len();
-            state.routes.extend_from_slice(&routes[known..]);
-            state.ring.push(tick);
-            if state.recent.len() == RECENT {
-                state.recent.pop_front();
+            for route in &routes[known..] {
+                // The list doubles as it grows.
+                state.routes_bytes += route.len() + OVERHEAD + 2 * size_of::<String>();
+                state.routes.push(route.clone());
             }
-            state.recent.push_back(Event {
+            state.recent.push(Event {
                 time: tick.time,
                 text,
             });
+            state.ring.push(tick);
+            state.fit_ring();
         }
         self.news.send_if_modified(|news| {
             let open = news.is_some();
@@ -150,6 +199,7 @@ impl Hub {
             state.details_event = event("details", None, &text);
             state.details = text;
             state.details_version += 1;
+            state.fit_ring();
         }
     }
 
@@ -178,7 +228,7 @@ impl Hub {
     pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> String {
         let (records, routes, details, last) = {
             let state = self.lock();
-            let last = state.recent.back().map(|event| event.time);
+            let last = state.recent.events.back().map(|event| event.time);
             let last = last.or(*self.news.borrow()).unwrap_or_default();
             let since = if since < 0 {
                 last.saturating_sub(since.unsigned_abs())
@@ -219,7 +269,8 @@ impl Hub {
             cursor.details = state.details_version;
             return Some(state.details_event.clone());
         }
-        let (first, last) = state.recent.front().zip(state.recent.back())?;
+        let recent = &state.recent.events;
+        let (first, last) = recent.front().zip(recent.back())?;
         // A time from the future is that of another run of the server, or made up.
         cursor.time = cursor.time.min(last.time);
         let older = state.ring.oldest().is_some_and(|time| time < first.time);
@@ -227,8 +278,8 @@ impl Hub {
             cursor.time = last.time;
             return Some(event("reset", Some(last.time), "{}"));
         }
-        let next = (state.recent).partition_point(|event| event.time <= cursor.time);
-        let event = state.recent.get(next)?;
+        let next = recent.partition_point(|event| event.time <= cursor.time);
+        let event = recent.get(next)?;
         cursor.time = event.time;
         Some(event.text.clone())
     }
@@ -247,7 +298,10 @@ fn json(value: &impl Serialize) -> String {
 /// <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>
 fn event(kind: &str, id: Option<u64>, data: &str) -> Bytes {
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
-    format!("event: {kind}\n{id}data: {data}\n\n").into()
+    // In an allocation of just this length: some events are large, and kept.
+    ["event: ", kind, "\n", &id, "data: ", data, "\n\n"]
+        .concat()
+        .into()
 }
 
 #[cfg(test)]

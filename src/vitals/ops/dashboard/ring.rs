@@ -13,14 +13,14 @@ use super::{
 /// How far back the ring goes, in seconds.
 pub(super) const HOUR: u64 = 3600;
 
-/// What the ring may take, its own table included.
+/// The limit of the ring, its own table included, and of all that is kept beside it for the page.
 pub(super) const MAX_BYTES: usize = 8_000_000;
 
 /// The spans that the oldest ticks are merged into, in seconds.
 const COARSE: u64 = 15;
 
 /// What an allocation takes beside its content: the counts of an `Arc`, and rounding.
-const OVERHEAD: usize = 64;
+pub(super) const OVERHEAD: usize = 64;
 
 /// A packed tick.
 #[derive(Clone, Debug)]
@@ -71,6 +71,16 @@ impl Ring {
         while (self.records.front()).is_some_and(|record| record.time + HOUR <= tick.time) {
             self.remove_oldest();
         }
+        self.shrink();
+    }
+
+    /// Sets the bytes that the ring may take from now on.
+    pub(super) fn limit(&mut self, max_bytes: usize) {
+        self.max_bytes = max_bytes;
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
         while self.bytes > self.max_bytes && self.records.len() > 1 {
             if !self.coarsen() {
                 self.remove_oldest();

@@ -1,6 +1,7 @@
-//! What streams and history calls are told, in what order, and that nobody is told anything twice.
+//! What streams and history calls are told, in what order, and that nobody is told anything twice; and what the hub keeps.
 
 use super::*;
+use crate::vitals::ops::dashboard::tick::{Distribution, RouteTick};
 
 const START: u64 = 1_700_000_000;
 
@@ -179,4 +180,74 @@ fn what_is_closed_stays_closed() {
     hub.close();
     publish(&hub, 1..=1);
     assert!(hub.is_closed());
+}
+
+/// A second in which so many routes have a latency in each of 80 buckets.
+fn busy(second: u64, routes: u32) -> Tick {
+    let latency = Distribution {
+        zeros: 0,
+        buckets: (0..80).map(|at| (at * 2 - 300, 7 + second % 50)).collect(),
+    };
+    let routes = (0..routes).map(|route| RouteTick {
+        route,
+        counts: [500, 0, 20, 3, 0],
+        latency: latency.clone(),
+        ..RouteTick::default()
+    });
+    Tick {
+        routes: routes.collect(),
+        ..tick(second)
+    }
+}
+
+/// Bytes that a hub holds after so many of those seconds, and the hub.
+fn held_after(seconds: u64, routes: u32) -> (usize, Hub) {
+    let names: Vec<String> = (0..routes).map(|at| route(&format!("/{at}"))).collect();
+    let ticks: Vec<Tick> = (1..=seconds).map(|second| busy(second, routes)).collect();
+    let mut hub = None;
+    let taken = allocation_counter::measure(|| {
+        let busy = self::hub();
+        for tick in &ticks {
+            busy.publish(tick, &names);
+        }
+        hub = Some(busy);
+    });
+    let bytes = usize::try_from(taken.bytes_current).expect("it holds something");
+    (bytes, hub.expect("a hub"))
+}
+
+#[test]
+fn all_that_the_hub_keeps_is_within_its_limit() {
+    for (seconds, routes) in [(900, 40), (40, 1000), (9, 4000)] {
+        let (bytes, _hub) = held_after(seconds, routes);
+        assert!(
+            bytes <= MAX_BYTES,
+            "{bytes} bytes after {seconds} seconds of {routes} routes"
+        );
+    }
+}
+
+#[test]
+fn events_give_way_by_their_size_and_the_newest_stays() {
+    for (routes, kept) in [(1, 120), (500, 8)] {
+        let (_, hub) = held_after(130, routes);
+        let state = hub.lock();
+        let events = &state.recent.events;
+        assert_eq!(events.len(), kept, "{routes} routes");
+        assert_eq!(events.back().map(|event| event.time), Some(START + 130));
+        let bytes: usize = events.iter().map(Event::bytes).sum();
+        assert_eq!(
+            state.recent.bytes - bytes,
+            events.capacity() * size_of::<Event>()
+        );
+    }
+    let (_, hub) = held_after(3, 6000);
+    assert_eq!(
+        hub.lock().recent.events.len(),
+        1,
+        "one is larger than all may be"
+    );
+    // Streams that fall behind ask for the history, and go on with the newest.
+    let mut cursor = Cursor::new(Some(START));
+    assert_eq!(kinds(&events(&hub, &mut cursor)), ["hello", "reset 3"]);
 }
