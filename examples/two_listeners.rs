@@ -1,5 +1,5 @@
-//! The service for everyone on one listener, the operator's endpoints on another: the first answers nothing about itself.
-//! Prints where it listens, the operator's address last.
+//! The service for everyone on one listener, all ops endpoints on another: the first answers nothing about itself.
+//! Prints where it listens, the address for operators last.
 
 use actix_vitals::{Vitals, vitals::ops::OpsSettings};
 use actix_web::{App, HttpServer, web};
@@ -10,8 +10,7 @@ use actix_web::{App, HttpServer, web};
     reason = "a reader of the output finds the ports"
 )]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let ops = OpsSettings::new().without_statements();
-    let vitals = Vitals::builder().ops(ops).build()?;
+    let vitals = Vitals::builder().ops(OpsSettings::everything()).build()?;
     let monitor = vitals.http();
     let service = HttpServer::new(move || {
         App::new()

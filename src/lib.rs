@@ -63,11 +63,14 @@
 //!
 //! # Which endpoints of the operator, and what health is
 //!
+//! The scrape and the health checks are always there. The statements, their reset and the live page are choices of
+//! [`OpsSettings`](vitals::ops::OpsSettings), for a listener that operators alone can reach:
+//!
 //! ```
 //! use actix_vitals::{Vitals, vitals::ops::{OpsSettings, ProbeError}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let ops = OpsSettings::new().without_statements().scrapes_waiting(16);
+//! let ops = OpsSettings::new().with_statements().scrapes_waiting(16);
 //! let vitals = Vitals::builder().ops(ops).build()?;
 //! // In place of a ping to each pool. What a probe says is public.
 //! vitals.check_health(async || Err(ProbeError("the warehouse does not answer".to_owned())));

@@ -161,10 +161,12 @@ async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
     let operations = example.next_address();
     let hello = example.get(&format!("{}/hello/Ada", example.url)).await;
     assert_eq!(hello.status(), 200);
-    let public = example.get(&format!("{}/metrics", example.url)).await;
-    assert_eq!(public.status(), 404);
-    let statements = example.get(&format!("{operations}/ops/statements")).await;
-    assert_eq!(statements.status(), 404, "they are left out");
+    for path in ["/metrics", "/livez", "/ops/statements", "/dashboard"] {
+        let public = example.get(&format!("{}{path}", example.url)).await;
+        assert_eq!(public.status(), 404, "{path}");
+        let operator = example.get(&format!("{operations}{path}")).await;
+        assert_eq!(operator.status(), 200, "{path}");
+    }
     let scrape = example.scrape(&operations).await;
     let hello = [
         ("method", "GET"),

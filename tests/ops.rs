@@ -59,7 +59,7 @@ fn vitals() -> Vitals {
 }
 
 fn vitals_with(settings: OpsSettings) -> Vitals {
-    let vitals = Vitals::builder().ops(settings.without_dashboard()).build();
+    let vitals = Vitals::builder().ops(settings).build();
     vitals.expect("these settings build")
 }
 
@@ -485,6 +485,53 @@ async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
     let response = call_service(&app, TestRequest::post().uri("/metrics").to_request()).await;
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "GET, HEAD, OPTIONS");
+}
+
+#[actix_web::test]
+async fn what_shows_more_than_numbers_is_a_choice() {
+    const ALWAYS: [&str; 4] = ["/metrics", "/livez", "/readyz", "/health"];
+    let settings = OpsSettings::new;
+    for (settings, chosen) in [
+        (settings(), &[][..]),
+        (settings().with_statements(), &["/ops/statements"]),
+        (
+            settings().with_reset(),
+            &["/ops/statements", "/ops/statements/reset"],
+        ),
+        (
+            settings().with_dashboard(),
+            &["/dashboard", "/dashboard/app.js"],
+        ),
+        (
+            OpsSettings::everything(),
+            &["/ops/statements", "/ops/statements/reset", "/dashboard"],
+        ),
+    ] {
+        let vitals = vitals_with(settings.clone());
+        let app = init_service(App::new().configure(vitals.ops())).await;
+        for path in ["/ops/statements", "/ops/statements/reset", "/dashboard"]
+            .iter()
+            .chain(chosen)
+            .chain(&ALWAYS)
+        {
+            let request = match *path {
+                "/ops/statements/reset" => TestRequest::post(),
+                _ => TestRequest::get(),
+            };
+            let response = call_service(&app, request.uri(path).to_request()).await;
+            let is_there = ALWAYS.contains(path) || chosen.contains(path);
+            assert_eq!(
+                response.status().is_success(),
+                is_there,
+                "{path} with {settings:?}: {}",
+                response.status()
+            );
+        }
+    }
+    let with_default = Vitals::builder().build().expect("the default builds");
+    let app = init_service(App::new().configure(with_default.ops())).await;
+    let request = TestRequest::with_uri("/ops/statements").to_request();
+    assert_eq!(call_service(&app, request).await.status(), 404);
 }
 
 #[actix_web::test]

@@ -224,7 +224,7 @@ pub struct MetricsSettings {
 impl MetricsSettings {
     /// The monitoring that these settings ask for, to be built.
     pub fn to_builder(&self) -> vitals::Builder {
-        let ops = OpsSettings::new()
+        let ops = OpsSettings::everything()
             .service(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
             .documentation("docs");
         let builder = Vitals::builder()

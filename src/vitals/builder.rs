@@ -128,7 +128,7 @@ impl Builder {
         self
     }
 
-    /// Which of the operator's endpoints there are, and how they are served. By default all, as the features have them.
+    /// Which ops endpoints there are, and how they are served. By default the scrape and the health checks.
     #[cfg(feature = "ops")]
     #[must_use]
     pub fn ops(mut self, settings: ops::OpsSettings) -> Self {

@@ -133,7 +133,8 @@ impl Vitals {
 
 #[cfg(feature = "ops")]
 impl Vitals {
-    /// The operator's endpoints, as the [settings](super::Builder::ops) have them: `App::new().configure(vitals.ops())`.
+    /// The ops endpoints, as the [settings](super::Builder::ops) have them: `App::new().configure(vitals.ops())`. By
+    /// default these are the scrape and the health checks.
     ///
     /// The state behind them is shared by all applications of the process, and by all listeners.
     pub fn ops(

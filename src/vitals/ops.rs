@@ -62,44 +62,83 @@ fn first_segment(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
 }
 
-/// Which of the operator's endpoints there are, and how they are served.
+/// Which ops endpoints there are, and how they are served.
 ///
-/// `/metrics`, `/livez`, `/readyz` and `/health` always are. `/ops/statements` and `/ops/statements/reset` are where
-/// queries are recorded (feature `database`), and `/dashboard` where the live page is built in (feature `dashboard`), unless
-/// they are left out here.
-#[derive(Clone, Debug)]
+/// `/metrics`, `/livez`, `/readyz` and `/health` are always there. The others show more of the service than its numbers,
+/// or change something, so each is a choice: [`with_statements`](Self::with_statements),
+/// [`with_reset`](Self::with_reset), [`with_dashboard`](Self::with_dashboard), or all of them by
+/// [`everything`](Self::everything). Mount them where operators alone can reach them, on a second listener for example:
+///
+/// ```no_run
+/// use actix_vitals::{Vitals, vitals::ops::OpsSettings};
+/// use actix_web::{App, HttpServer, rt, web};
+///
+/// # #[actix_web::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let vitals = Vitals::builder().ops(OpsSettings::everything()).build()?;
+/// let monitor = vitals.http();
+/// let service = HttpServer::new(move || {
+///     App::new()
+///         .route("/hello", web::get().to(async || "hello"))
+///         .wrap(monitor.clone())
+/// });
+/// let operations = HttpServer::new(move || App::new().configure(vitals.ops())).workers(1);
+/// rt::spawn(operations.bind("127.0.0.1:9100")?.run());
+/// service.bind("0.0.0.0:8080")?.run().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
 pub struct OpsSettings {
     scrape: ScrapeSettings,
     #[cfg(feature = "database")]
     statements: bool,
+    #[cfg(feature = "database")]
+    reset: bool,
     #[cfg(feature = "dashboard")]
     dashboard: bool,
     #[cfg(feature = "dashboard")]
     page: DashboardSettings,
 }
 
-#[cfg_attr(
-    not(any(feature = "database", feature = "dashboard")),
-    allow(clippy::derivable_impls, reason = "with more features it is not")
-)]
-impl Default for OpsSettings {
-    fn default() -> Self {
-        Self {
-            scrape: ScrapeSettings::default(),
-            #[cfg(feature = "database")]
-            statements: true,
-            #[cfg(feature = "dashboard")]
-            dashboard: true,
-            #[cfg(feature = "dashboard")]
-            page: DashboardSettings::default(),
-        }
-    }
-}
-
 impl OpsSettings {
-    /// Everything that the features have, with the default limits.
+    /// The scrape and the health checks, with the default limits.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All endpoints that the features have, with the default limits.
+    pub fn everything() -> Self {
+        let settings = Self::new();
+        #[cfg(feature = "database")]
+        let settings = settings.with_reset();
+        #[cfg(feature = "dashboard")]
+        let settings = settings.with_dashboard();
+        settings
+    }
+
+    /// Adds `GET /ops/statements`, and the statements on the live page: shapes, which name tables and columns.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn with_statements(mut self) -> Self {
+        self.statements = true;
+        self
+    }
+
+    /// Adds `POST /ops/statements/reset`, which forgets all statements, and `GET /ops/statements` with it.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn with_reset(mut self) -> Self {
+        self.reset = true;
+        self.with_statements()
+    }
+
+    /// Adds `/dashboard`: the live page, its assets and its stream.
+    #[cfg(feature = "dashboard")]
+    #[must_use]
+    pub fn with_dashboard(mut self) -> Self {
+        self.dashboard = true;
+        self
     }
 
     /// Most scrapes that wait at once; more are answered 503 with `Retry-After`. Scrapes that coincide share the work of
@@ -118,22 +157,6 @@ impl OpsSettings {
     #[must_use]
     pub fn scrape_timeout(mut self, timeout: Duration) -> Self {
         self.scrape.timeout = timeout;
-        self
-    }
-
-    /// Leaves out `/ops/statements`, and the statements on the live page.
-    #[cfg(feature = "database")]
-    #[must_use]
-    pub fn without_statements(mut self) -> Self {
-        self.statements = false;
-        self
-    }
-
-    /// Leaves out `/dashboard`.
-    #[cfg(feature = "dashboard")]
-    #[must_use]
-    pub fn without_dashboard(mut self) -> Self {
-        self.dashboard = false;
         self
     }
 
@@ -333,15 +356,17 @@ impl Shared {
     #[cfg(feature = "database")]
     fn configure_statements(&self, config: &mut web::ServiceConfig) {
         let table = self.watched.database.statements().clone();
-        let reset = self.watched(web::post().to(statements::reset_statements));
         config
             .app_data(web::Data::new(table))
-            .service(self.get("/ops/statements", statements::get_statements))
-            .service(
+            .service(self.get("/ops/statements", statements::get_statements));
+        if self.settings.reset {
+            let reset = self.watched(web::post().to(statements::reset_statements));
+            config.service(
                 web::resource("/ops/statements/reset")
                     .route(reset)
                     .default_service(other_methods("POST, OPTIONS")),
             );
+        }
     }
 
     #[cfg(feature = "dashboard")]

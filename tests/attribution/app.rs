@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_http::Request;
 use actix_vitals::registry::Format;
 use actix_vitals::vitals::database::{Manager, Pool, RunError};
+use actix_vitals::vitals::ops::OpsSettings;
 use actix_vitals::vitals::problem::Problem;
 use actix_vitals::vitals::{Builder, Vitals};
 use actix_vitals::{carry, carry_future};
@@ -109,7 +110,9 @@ pub(crate) async fn start<C: Engine>(
     size: u32,
     settings: impl FnOnce(Builder) -> Builder,
 ) -> TestApp<C> {
-    let vitals = settings(Vitals::builder()).build().unwrap();
+    let vitals = settings(Vitals::builder().ops(OpsSettings::everything()))
+        .build()
+        .unwrap();
     let builder: r2d2::Builder<Manager<C>> = r2d2::Pool::builder()
         .max_size(size)
         .test_on_check_out(false)

@@ -16,7 +16,7 @@ use crate::service::api::{Api, BodyLimits, Documentation, item, page};
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::service::store::Store;
 use crate::vitals::Vitals;
-use crate::vitals::ops::statements;
+use crate::vitals::ops::{OpsSettings, statements};
 
 const LIMITS: BodyLimits = BodyLimits {
     bytes: 1024,
@@ -107,7 +107,8 @@ fn patterns(request: &HttpRequest) -> BTreeSet<String> {
 #[actix_web::test]
 async fn every_route_is_described_and_every_described_route_is_there() {
     for listener in listeners() {
-        let vitals = Vitals::builder().build().unwrap();
+        let ops = OpsSettings::everything();
+        let vitals = Vitals::builder().ops(ops).build().unwrap();
         let app = init_service(App::new().configure(routes(listener, &vitals)).route(
             "/test/patterns",
             web::get().to(async |request: HttpRequest| HttpResponse::Ok().json(patterns(&request))),
