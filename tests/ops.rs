@@ -27,6 +27,10 @@ use actix_web::{
     dev::{Service, ServiceResponse},
     test::{TestRequest, call_service, init_service, read_body},
 };
+use diesel::{
+    SqliteConnection,
+    r2d2::{self, ConnectionManager},
+};
 use futures_util::future::join_all;
 use prometheus::proto::MetricFamily;
 
@@ -485,6 +489,58 @@ async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
     let response = call_service(&app, TestRequest::post().uri("/metrics").to_request()).await;
     assert_eq!(response.status(), 405);
     assert_eq!(header(&response, "allow"), "GET, HEAD, OPTIONS");
+}
+
+/// What the application answers at `path`.
+async fn health(vitals: &Vitals, path: &str) -> (u16, serde_json::Value) {
+    let app = init_service(App::new().configure(vitals.ops())).await;
+    let response = call_service(&app, TestRequest::with_uri(path).to_request()).await;
+    let status = response.status().as_u16();
+    let body = read_body(response).await;
+    (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+#[actix_web::test]
+async fn without_a_pool_nothing_is_said_of_a_database() {
+    let vitals = vitals();
+    for path in ["/readyz", "/health"] {
+        let ok = (200, serde_json::json!({"status": "ok"}));
+        assert_eq!(health(&vitals, path).await, ok, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn a_probe_that_hangs_is_named_as_what_it_is() {
+    let vitals = vitals();
+    vitals.check_health(async || std::future::pending().await);
+    let detail = "the health probe did not answer within 1.5 s";
+    let hangs = serde_json::json!({"status": "error", "detail": detail});
+    assert_eq!(health(&vitals, "/readyz").await, (503, hangs));
+}
+
+#[actix_web::test]
+async fn a_pool_that_is_busy_is_ready_and_one_whose_database_is_gone_is_not() {
+    let vitals = vitals();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("busy.db");
+    let builder = r2d2::Pool::builder().max_size(2);
+    let manager = ConnectionManager::<SqliteConnection>::new(path.to_str().expect("UTF-8"));
+    let pool = (vitals.instrument(builder).build(manager)).expect("it opens");
+    let held = [
+        pool.get().expect("a connection"),
+        pool.get().expect("a connection"),
+    ];
+    let busy_since = Instant::now();
+    let reachable = serde_json::json!({"status": "ok", "database": "reachable"});
+    while busy_since.elapsed() < Duration::from_secs(3) {
+        assert_eq!(health(&vitals, "/readyz").await, (200, reachable.clone()));
+        actix_web::rt::time::sleep(Duration::from_millis(100)).await;
+    }
+    directory.close().expect("the file goes away");
+    let detail = "the database did not answer";
+    let gone = serde_json::json!({"status": "error", "database": "unreachable", "detail": detail});
+    assert_eq!(health(&vitals, "/readyz").await, (503, gone));
+    drop(held);
 }
 
 #[actix_web::test]

@@ -25,7 +25,7 @@ use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings}
 use super::shutdown::{Serving, Shutdown, Signals};
 use super::store::{OpenError, Store};
 use super::supervisor;
-use crate::vitals::ops::{self, ProbeError};
+use crate::vitals::ops;
 use crate::vitals::{BuildError, Vitals};
 
 /// Connections that may wait to be accepted, of each listener.
@@ -125,7 +125,6 @@ impl Server {
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let store = Store::open(&settings.database, &vitals)?;
-        check_health(&vitals, &store);
         // Last: where the start fails, its sentence stands alone.
         descriptors::provide(&settings);
         Ok(Self {
@@ -313,21 +312,6 @@ fn workers(settings: &ServerSettings, count: Option<usize>) -> ServerBuilder {
         Some(count) => server.workers(count),
         None => server,
     }
-}
-
-/// Has the store say whether it is healthy: what keeps it from reading from its database is told without any detail of
-/// that.
-fn check_health(vitals: &Vitals, store: &Store) {
-    let store = store.clone();
-    vitals.check_health(move || {
-        let store = store.clone();
-        async move {
-            store.probe().await.map_err(|error| {
-                tracing::warn!(cause = %error, "the database cannot be reached");
-                ProbeError("the database did not answer".to_owned())
-            })
-        }
-    });
 }
 
 impl Listener {

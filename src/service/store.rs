@@ -90,11 +90,6 @@ impl Store {
             .write(move |connection| queries::delete(connection, id))
             .await
     }
-
-    /// Reads from the database, to find out whether it can be reached.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        self.connections.read(queries::probe).await
-    }
 }
 
 /// The first connection, opened by hand.

@@ -147,6 +147,10 @@ impl Vitals {
 
     /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that
     /// are [instrumented](Self::instrument). It is called for each check, and given up after 1.5 seconds.
+    ///
+    /// A probe that runs queries with a pool waits for a connection like any other caller: a busy service is then not
+    /// ready. [`PoolBuilder::health_check`](super::database::PoolBuilder::health_check) has none of that. Without a probe
+    /// and without a pool, nothing is asked, and nothing is said of a database.
     pub fn check_health<F, Fut>(&self, probe: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,

@@ -29,8 +29,8 @@ use crate::{
 };
 #[cfg(feature = "dashboard")]
 use dashboard::{Dashboard, DashboardSettings, Details, Own, Sources};
-use health::Health;
 pub use health::ProbeError;
+use health::{Finding, Health};
 use scrape::{ScrapeSettings, Scraper};
 
 /// Latency buckets of the ops endpoints, in seconds: a scrape takes from a fraction of a millisecond to its timeout.
@@ -272,13 +272,16 @@ impl Ops {
             Health::new(move || {
                 let levels = levels.clone();
                 async move {
-                    let answered = levels.ping().await;
-                    answered.map_err(|_| ProbeError("the database did not answer".to_owned()))
+                    match levels.ping().await {
+                        None => Finding::Nothing,
+                        Some(Ok(())) => Finding::Reachable,
+                        Some(Err(error)) => Finding::Unreachable(ProbeError(error.to_string())),
+                    }
                 }
             })
         };
         #[cfg(not(feature = "database"))]
-        let health = Health::new(async || Ok(()));
+        let health = Health::new(async || Finding::Nothing);
         Ok(Self {
             shared: Arc::new(Shared {
                 scraper: Arc::new(Scraper::new(registry.clone(), settings.scrape)),

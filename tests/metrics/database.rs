@@ -195,6 +195,8 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
             let full = pool_comes_to(&server, [1.0, 1.0, 0.0]).await;
             let in_progress = full.value("inprogress_requests", &[]);
             expect_count(in_progress, 3, "holder, waiter and scrape");
+            let ready = server.get("/readyz").await;
+            assert_eq!(ready.status, 200, "busy is not gone: {}", ready.text);
         };
         let (refused, ()) = tokio::join!(server.get("/data"), watch);
         assert_eq!(refused.status, 503, "{}", refused.text);

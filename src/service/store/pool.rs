@@ -11,6 +11,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::connection::{self, BUSY_TIMEOUT, Connection};
 use super::error::{StoreError, WorkError};
+use super::queries;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
@@ -159,6 +160,7 @@ fn open_pool_of_file(
         .instrument(builder)
         .name(name)
         .system("sqlite")
+        .health_check(queries::probe)
         .opener(connection::opener(settings))
         .build(no_url())
 }
@@ -175,6 +177,7 @@ fn open_pool_of_server(settings: &DatabaseSettings, vitals: &Vitals) -> Pool<Con
     vitals
         .instrument(builder)
         .system("postgresql")
+        .health_check(queries::probe)
         .opener(connection::opener(settings))
         .build_unchecked(no_url())
 }

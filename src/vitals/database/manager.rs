@@ -6,8 +6,8 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, ConnectionResult};
@@ -20,12 +20,37 @@ use super::statements::Statements;
 /// What opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
 
+/// Opens connections: with the opener, or with Diesel's manager where there is none.
+pub(super) struct Connector<C> {
+    inner: ConnectionManager<C>,
+    opener: Option<Opener<C>>,
+}
+
+impl<C: R2D2Connection + Send + 'static> Connector<C> {
+    pub(super) fn new(inner: ConnectionManager<C>, opener: Option<Opener<C>>) -> Self {
+        Self { inner, opener }
+    }
+
+    /// Opens a connection. A panic is an error: r2d2 would wait for the connection for good, and have one less.
+    pub(super) fn open(&self) -> Result<C, Error> {
+        catch_unwind(AssertUnwindSafe(|| match &self.opener {
+            Some(open) => open().map_err(Error::ConnectionError),
+            None => self.inner.connect(),
+        }))
+        .unwrap_or_else(|_| {
+            let panicked = "the opening of a connection panicked".to_owned();
+            Err(Error::ConnectionError(ConnectionError::BadConnection(
+                panicked,
+            )))
+        })
+    }
+}
+
 /// Diesel's connection manager, timed and counted.
 ///
 /// The ping with which r2d2 looks whether a connection is alive is no query of anybody's: it is not recorded, well or not.
 pub struct Manager<C> {
-    inner: ConnectionManager<C>,
-    opener: Option<Opener<C>>,
+    connector: Arc<Connector<C>>,
     metrics: Arc<Metrics>,
     pool_metrics: Arc<PoolMetrics>,
     statements: Statements,
@@ -34,10 +59,9 @@ pub struct Manager<C> {
 }
 
 impl<C> Manager<C> {
-    /// Wraps `inner`, which is not asked for connections where there is an `opener`.
+    /// A manager of the connections that `connector` opens.
     pub(super) fn new(
-        inner: ConnectionManager<C>,
-        opener: Option<Opener<C>>,
+        connector: Arc<Connector<C>>,
         metrics: Arc<Metrics>,
         pool_metrics: Arc<PoolMetrics>,
         statements: Statements,
@@ -45,8 +69,7 @@ impl<C> Manager<C> {
         health: Arc<Health>,
     ) -> Self {
         Self {
-            inner,
-            opener,
+            connector,
             metrics,
             pool_metrics,
             statements,
@@ -59,7 +82,7 @@ impl<C> Manager<C> {
 impl<C> fmt::Debug for Manager<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manager")
-            .field("inner", &self.inner)
+            .field("inner", &self.connector.inner)
             .finish_non_exhaustive()
     }
 }
@@ -73,18 +96,7 @@ where
 
     fn connect(&self) -> Result<C, Error> {
         let started = Instant::now();
-        // Or the pool would wait for this connection for good, and have one less.
-        let opened = catch_unwind(AssertUnwindSafe(|| match &self.opener {
-            Some(open) => open().map_err(Error::ConnectionError),
-            None => self.inner.connect(),
-        }))
-        .unwrap_or_else(|_| {
-            let panicked = "the opening of a connection panicked".to_owned();
-            Err(Error::ConnectionError(ConnectionError::BadConnection(
-                panicked,
-            )))
-        });
-        match opened {
+        match self.connector.open() {
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
@@ -105,7 +117,7 @@ where
 
     fn is_valid(&self, connection: &mut C) -> Result<(), Error> {
         mute(connection, true);
-        let alive = self.inner.is_valid(connection);
+        let alive = self.connector.inner.is_valid(connection);
         mute(connection, false);
         if alive.is_ok() {
             self.health.recovered();
@@ -115,9 +127,12 @@ where
 
     fn has_broken(&self, connection: &mut C) -> bool {
         if let Some(recorder) = Recorder::of(connection) {
+            if recorder.was_answered() {
+                self.health.answered();
+            }
             recorder.turn_over();
         }
-        self.inner.has_broken(connection)
+        self.connector.inner.has_broken(connection)
     }
 }
 
@@ -128,19 +143,47 @@ pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
     }
 }
 
-/// Whether the database answers, as far as the last attempt to open a connection, or to use one again, can tell.
-#[derive(Debug, Default)]
+/// Whether the database answers, as far as openings, checkouts and returned connections can tell.
+#[derive(Debug)]
 pub(super) struct Health {
     failing: AtomicBool,
+    made: Instant,
+    /// When the database last answered, in milliseconds since `made`; none is `u64::MAX`.
+    answered: AtomicU64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            failing: AtomicBool::new(false),
+            made: Instant::now(),
+            answered: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl Health {
+    /// The database has answered just now.
+    fn answered(&self) {
+        let milliseconds = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.answered.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Whether the database has answered within this time.
+    #[cfg(feature = "ops")]
+    pub(super) fn answered_within(&self, period: Duration) -> bool {
+        let answered = self.answered.load(Ordering::Relaxed);
+        let age = (self.made.elapsed()).checked_sub(Duration::from_millis(answered));
+        answered != u64::MAX && age.unwrap_or_default() <= period
+    }
+
     /// Whether the last attempt failed.
     pub(super) fn failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
     }
 
     fn recovered(&self) {
+        self.answered();
         if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
             tracing::info!("the database accepts connections again");
         }

@@ -3,6 +3,7 @@
 //! - `builder`: what there is to set
 //! - `checkout`: the [`Pool`], and the two ways to a connection
 //! - `line`, `wait`: who stands where, and what is observed of it
+//! - `probe`: whether the database answers, without a place in the line
 //! - `levels`: how full the pools are when somebody looks
 //! - `error`: what there is in place of a connection
 //!
@@ -26,6 +27,8 @@ mod checkout;
 mod error;
 mod levels;
 mod line;
+#[cfg(feature = "ops")]
+mod probe;
 mod wait;
 
 pub use builder::PoolBuilder;

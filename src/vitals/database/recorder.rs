@@ -59,6 +59,8 @@ pub struct Recorder {
     muted: bool,
     /// The pool's customizer sets the connection up: its queries belong to the pool, not to a request or job.
     setting_up: bool,
+    /// The database has answered a query since the connection changed hands.
+    answered: bool,
     running: Running,
     /// The query that came to its end last, if no error was reported of it: the one that an error belongs to which the
     /// events left out.
@@ -194,6 +196,7 @@ impl Recorder {
             metrics,
             muted: false,
             setting_up: false,
+            answered: false,
             running: Running::default(),
             last: None,
             just_failed: false,
@@ -223,10 +226,16 @@ impl Recorder {
         self.muted = muted;
     }
 
+    /// Whether the database has answered a query since the connection changed hands.
+    pub(super) fn was_answered(&self) -> bool {
+        self.answered
+    }
+
     /// Forgets what was left unfinished: the connection passes from one user to the next. A transaction that is still
     /// open here was rolled back without Diesel, or is about to be, with its connection.
     pub(super) fn turn_over(&mut self) {
         self.setting_up = false;
+        self.answered = false;
         self.running = Running::default();
         self.last = None;
         self.just_failed = false;
@@ -315,9 +324,12 @@ impl Recorder {
             }
             QueryKind::Uncounted => context::add_database_time(own),
         }
-        if let Some(error) = error {
-            self.just_failed = true;
-            self.failed(query.kind, error);
+        match error {
+            Some(error) => {
+                self.just_failed = true;
+                self.failed(query.kind, error);
+            }
+            None => self.answered = true,
         }
     }
 

@@ -16,14 +16,34 @@ use serde::Serialize;
 /// How long a probe may take before its dependency counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-type ProbeFuture = Pin<Box<dyn Future<Output = Result<(), ProbeError>>>>;
+/// What a check found.
+#[derive(Clone, Debug)]
+pub(super) enum Finding {
+    /// There is nothing to ask.
+    Nothing,
+    /// The database answers.
+    Reachable,
+    /// It does not.
+    Unreachable(ProbeError),
+    /// The probe of the service itself did not come to an end.
+    ProbeHangs,
+}
+
+type ProbeFuture = Pin<Box<dyn Future<Output = Finding>>>;
 
 /// Why a probe failed, as one sentence that the public may read: it names no address, no credential and no statement.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
-type Probe = Arc<dyn Fn() -> ProbeFuture + Send + Sync>;
+/// Whom a check asks.
+#[derive(Clone)]
+enum Probe {
+    /// The pools that are instrumented.
+    Pools(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
+    /// What the service has set in their place.
+    Custom(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
+}
 
 /// The state behind `/livez`, `/readyz` and `/health`: a probe of the database, and whether the server is draining.
 #[derive(Clone)]
@@ -33,14 +53,15 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Health that depends on what `probe` finds: it is called for each check, and given up after 1.5 seconds.
-    pub(super) fn new<F, Fut>(probe: F) -> Self
+    /// Health that depends on what `pools` finds: it is called for each check, and given up after 1.5 seconds.
+    pub(super) fn new<F, Fut>(pools: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), ProbeError>> + 'static,
+        Fut: Future<Output = Finding> + 'static,
     {
+        let probe = Probe::Pools(Arc::new(move || Box::pin(pools())));
         Self {
-            probe: Arc::new(RwLock::new(boxed(probe))),
+            probe: Arc::new(RwLock::new(probe)),
             draining: Arc::default(),
         }
     }
@@ -51,7 +72,16 @@ impl Health {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), ProbeError>> + 'static,
     {
-        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = boxed(probe);
+        let probe = Probe::Custom(Arc::new(move || {
+            let answer = probe();
+            Box::pin(async move {
+                match answer.await {
+                    Ok(()) => Finding::Reachable,
+                    Err(error) => Finding::Unreachable(error),
+                }
+            })
+        }));
+        *self.probe.write().unwrap_or_else(PoisonError::into_inner) = probe;
     }
 
     /// From now on `/readyz` answers 503: the server is about to stop, and wants no new traffic.
@@ -59,24 +89,19 @@ impl Health {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    async fn check_database(&self) -> Result<(), ProbeError> {
-        let probe = Arc::clone(&*self.probe.read().unwrap_or_else(PoisonError::into_inner));
-        match tokio::time::timeout(PROBE_TIMEOUT, probe()).await {
-            Ok(result) => result,
-            Err(_) => Err(ProbeError(format!(
-                "the database did not answer within {} seconds",
-                PROBE_TIMEOUT.as_secs_f64()
-            ))),
+    async fn check_database(&self) -> Finding {
+        let probe = (self.probe.read().unwrap_or_else(PoisonError::into_inner)).clone();
+        let (Probe::Pools(ask) | Probe::Custom(ask)) = &probe;
+        match (tokio::time::timeout(PROBE_TIMEOUT, ask()).await, &probe) {
+            (Ok(finding), _) => finding,
+            (Err(_), Probe::Custom(_)) => Finding::ProbeHangs,
+            (Err(_), Probe::Pools(_)) => {
+                let seconds = PROBE_TIMEOUT.as_secs_f64();
+                let detail = format!("the database did not answer within {seconds} s");
+                Finding::Unreachable(ProbeError(detail))
+            }
         }
     }
-}
-
-fn boxed<F, Fut>(probe: F) -> Probe
-where
-    F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), ProbeError>> + 'static,
-{
-    Arc::new(move || Box::pin(probe()))
 }
 
 impl std::fmt::Debug for Health {
@@ -103,16 +128,25 @@ impl Report {
         detail: None,
     };
 
-    fn of_database(result: Result<(), ProbeError>) -> Self {
-        match result {
-            Ok(()) => Self {
+    fn of(finding: Finding) -> Self {
+        match finding {
+            Finding::Nothing => Self::OK,
+            Finding::Reachable => Self {
                 database: Some("reachable"),
                 ..Self::OK
             },
-            Err(error) => Self {
+            Finding::Unreachable(error) => Self {
                 status: "error",
                 database: Some("unreachable"),
                 detail: Some(error.to_string()),
+            },
+            Finding::ProbeHangs => Self {
+                status: "error",
+                database: None,
+                detail: Some(format!(
+                    "the health probe did not answer within {} s",
+                    PROBE_TIMEOUT.as_secs_f64()
+                )),
             },
         }
     }
@@ -144,10 +178,10 @@ pub(super) async fn get_readyz(health: web::Data<Health>) -> HttpResponse {
         }
         .respond();
     }
-    Report::of_database(health.check_database().await).respond()
+    Report::of(health.check_database().await).respond()
 }
 
 /// `GET /health`: the same for people, without the shutdown.
 pub(super) async fn get_health(health: web::Data<Health>) -> HttpResponse {
-    Report::of_database(health.check_database().await).respond()
+    Report::of(health.check_database().await).respond()
 }

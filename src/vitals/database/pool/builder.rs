@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 
 use super::super::families::Families;
-use super::super::manager::{Health, Manager, Opener, OutageLog};
+use super::super::manager::{Connector, Health, Manager, Opener, OutageLog};
 use super::super::metrics::{Metrics, PoolMetrics};
 use super::super::sql::Dialect;
 use super::super::statements::Statements;
@@ -14,6 +14,8 @@ use super::super::system::system_of;
 use super::checkout::Pool;
 use super::error::{CheckoutError, failure};
 use super::levels::Levels;
+#[cfg(feature = "ops")]
+use super::probe::{HealthCheck, Probe};
 use super::wait::Holds;
 
 /// How many callers may stand in line, unless set otherwise.
@@ -35,6 +37,8 @@ where
     system: &'static str,
     max_waiters: usize,
     opener: Option<Opener<C>>,
+    #[cfg(feature = "ops")]
+    health_check: HealthCheck<C>,
 }
 
 impl<C> fmt::Debug for PoolBuilder<C>
@@ -68,6 +72,8 @@ where
             system: system_of::<C>(),
             max_waiters: DEFAULT_MAX_WAITERS,
             opener: None,
+            #[cfg(feature = "ops")]
+            health_check: Box::new(C::ping),
         }
     }
 
@@ -102,6 +108,20 @@ where
     #[must_use]
     pub fn system(mut self, name: &'static str) -> Self {
         self.system = name;
+        self
+    }
+
+    /// What `/readyz` and `/health` run on an idle connection of the pool: Diesel's ping unless set. It is not recorded.
+    ///
+    /// Where all connections are busy, it is not run: the pool is ready if the database has answered lately or accepts a
+    /// further connection.
+    #[cfg(feature = "ops")]
+    #[must_use]
+    pub fn health_check(
+        mut self,
+        check: impl Fn(&mut C) -> diesel::QueryResult<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.health_check = Box::new(check);
         self
     }
 
@@ -155,9 +175,11 @@ where
             .builder
             .event_handler(Box::new(holds))
             .error_handler(Box::new(log));
+        let connector = Arc::new(Connector::new(manager, self.opener));
+        #[cfg(feature = "ops")]
+        let probe = Probe::new(Arc::clone(&connector), self.health_check);
         let manager = Manager::new(
-            manager,
-            self.opener,
+            connector,
             Arc::new(Metrics::new(&self.families, self.system)),
             Arc::clone(&metrics),
             self.statements,
@@ -165,7 +187,15 @@ where
             Arc::clone(health),
         );
         let pool = open(builder, manager)?;
-        let pool = Pool::new(pool, metrics, Arc::clone(health), self.max_waiters, name);
+        let pool = Pool::new(
+            pool,
+            metrics,
+            Arc::clone(health),
+            self.max_waiters,
+            name,
+            #[cfg(feature = "ops")]
+            probe,
+        );
         self.levels.add(pool.watched());
         Ok(pool)
     }

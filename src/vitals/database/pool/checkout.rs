@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{self, PooledConnection, R2D2Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-#[cfg(feature = "ops")]
-use super::super::manager::mute;
 use super::super::manager::{Health, Manager};
 use super::super::metrics::{PoolMetrics, Rejection};
 use super::super::recorder::{Recorder, record_error};
@@ -17,6 +15,8 @@ use super::levels::{AnyPool, Level};
 #[cfg(feature = "ops")]
 use super::levels::{Pinging, Unanswered};
 use super::line::Line;
+#[cfg(feature = "ops")]
+use super::probe::Probe;
 use super::wait::{Caller, Wait};
 use crate::vitals::context;
 
@@ -64,6 +64,7 @@ where
         health: Arc<Health>,
         max_waiters: usize,
         name: Arc<str>,
+        #[cfg(feature = "ops")] probe: Probe<C>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -73,6 +74,8 @@ where
                 pool,
                 metrics,
                 health,
+                #[cfg(feature = "ops")]
+                probe,
             }),
         }
     }
@@ -165,6 +168,8 @@ where
     line: Arc<Line>,
     metrics: Arc<PoolMetrics>,
     health: Arc<Health>,
+    #[cfg(feature = "ops")]
+    probe: Probe<C>,
 }
 
 impl<C> Shared<C>
@@ -244,15 +249,16 @@ where
 {
     #[cfg(feature = "ops")]
     fn ping(self: Arc<Self>) -> Pinging {
-        let pool = Pool { shared: self };
         Box::pin(async move {
-            let answer = pool.run(|connection| {
-                mute(connection, true);
-                let answer = connection.ping();
-                mute(connection, false);
-                answer.map_err(|_| Unanswered)
+            let turn = self.probe.turn().await;
+            let asked = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                self.probe.ask(&self.pool, &self.health)
             });
-            answer.await.map_err(|_| Unanswered)
+            match asked.await {
+                Ok(true) => Ok(()),
+                _ => Err(Unanswered),
+            }
         })
     }
 
@@ -262,10 +268,13 @@ where
 
     fn level(&self) -> Level {
         let state = self.pool.state();
-        let (connections, idle) = (state.connections, state.idle_connections);
+        let taken = state.connections.saturating_sub(state.idle_connections);
+        // What a probe has is idle to everybody else.
+        #[cfg(feature = "ops")]
+        let taken = taken.saturating_sub(self.probe.taken());
         Level {
-            checked_out: u64::from(connections.saturating_sub(idle)),
-            idle: u64::from(idle),
+            checked_out: u64::from(taken),
+            idle: u64::from(state.connections.saturating_sub(taken)),
             max: u64::from(self.pool.max_size()),
         }
     }

@@ -772,3 +772,123 @@ async fn a_wait_in_line_that_times_out_belongs_to_its_request() {
     assert_eq!(context.queries(), 0);
     assert!(context.pool_wait() >= Duration::from_millis(50));
 }
+
+/// What `/readyz` asks, with a bound: it must not wait for anybody.
+async fn ping(fixture: &Fixture) -> Option<bool> {
+    let asked = fixture.database.levels().ping();
+    let answer = tokio::time::timeout(Duration::from_secs(4), asked).await;
+    answer
+        .expect("a probe waits for nobody")
+        .map(|answer| answer.is_ok())
+}
+
+#[actix_web::test]
+async fn without_a_pool_nothing_is_asked() {
+    let fixture = Fixture::new();
+    assert_eq!(ping(&fixture).await, None);
+    let pooled = pooled_with(fixture, 0, of_size(1));
+    assert_eq!(ping(&pooled.fixture).await, Some(true));
+    let Pooled { fixture, pool, .. } = pooled;
+    drop(pool);
+    until("the pool is closed", || levels(&fixture).is_none());
+    assert_eq!(ping(&fixture).await, None);
+}
+
+#[actix_web::test]
+async fn a_busy_pool_is_ready_and_a_probe_is_in_none_of_its_families() {
+    let pooled = pooled_with(Fixture::new(), 0, of_size(2));
+    let held = [pooled.pool.get().unwrap(), pooled.pool.get().unwrap()];
+    let before = pooled.fixture.open_metrics();
+    // Past the time for which an answer counts as recent.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for _ in 0..3 {
+        assert_eq!(ping(&pooled.fixture).await, Some(true));
+    }
+    assert_eq!(pooled.fixture.open_metrics(), before);
+    drop(held);
+    let before = pooled.fixture.open_metrics();
+    assert_eq!(ping(&pooled.fixture).await, Some(true));
+    assert_eq!(pooled.fixture.open_metrics(), before);
+}
+
+#[actix_web::test]
+async fn a_pool_without_connections_at_rest_is_ready() {
+    let pooled = pooled(|builder| of_size(2)(builder).min_idle(Some(0)));
+    assert_eq!(pooled.levels(), Some([0.0, 0.0, 2.0]));
+    assert_eq!(ping(&pooled.fixture).await, Some(true));
+    assert_eq!(pooled.levels(), Some([0.0, 0.0, 2.0]));
+}
+
+#[actix_web::test]
+async fn a_busy_pool_whose_database_is_gone_is_not_ready() {
+    let fixture = Fixture::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pool.db");
+    let pool = fixture
+        .database
+        .instrument(of_size(1)(r2d2::Pool::builder()))
+        .build(ConnectionManager::<SqliteConnection>::new(
+            path.to_str().unwrap(),
+        ))
+        .unwrap();
+    let _held = pool.get().unwrap();
+    directory.close().unwrap();
+    soon_not_ready(&fixture).await;
+}
+
+async fn soon_not_ready(fixture: &Fixture) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ping(fixture).await == Some(true) {
+        assert!(Instant::now() < deadline, "never: not ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[actix_web::test]
+async fn the_health_check_of_the_pool_decides_where_a_connection_is_idle() {
+    let fixture = Fixture::new();
+    let pool = fixture
+        .database
+        .instrument(of_size(1)(r2d2::Pool::builder()))
+        .health_check(|connection| items::table.count().get_result::<i64>(connection).map(drop))
+        .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+        .unwrap();
+    assert_eq!(ping(&fixture).await, Some(false), "there is no table");
+    create_table(&mut pool.get().unwrap());
+    let before = fixture.open_metrics();
+    assert_eq!(ping(&fixture).await, Some(true));
+    assert_eq!(fixture.open_metrics(), before, "it is not recorded");
+}
+
+#[actix_web::test]
+async fn a_health_check_that_hangs_keeps_one_connection_however_often_it_is_asked() {
+    let fixture = Fixture::new();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let pool = fixture
+        .database
+        .instrument(of_size(3)(r2d2::Pool::builder()))
+        .health_check(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            wait.lock().unwrap().recv().ok();
+            Ok(())
+        })
+        .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+        .unwrap();
+    for _ in 0..5 {
+        let asked = fixture.database.levels().ping();
+        let answer = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        assert!(answer.is_err(), "it hangs");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        levels(&fixture),
+        Some([0.0, 3.0, 3.0]),
+        "idle to everybody else"
+    );
+    let _two = [pool.get().unwrap(), pool.get().unwrap()];
+    drop(go_on);
+    assert_eq!(ping(&fixture).await, Some(true));
+}

@@ -105,6 +105,10 @@ pub(super) struct Holds {
 
 impl HandleEvent for Holds {
     fn handle_checkin(&self, event: CheckinEvent) {
+        #[cfg(feature = "ops")]
+        if super::probe::is_probing() {
+            return;
+        }
         let span = context::current_span();
         self.metrics
             .hold_seconds

@@ -1,0 +1,109 @@
+//! Whether the database of a pool answers, asked for `/readyz`. A probe never waits for a connection, and it is in none of
+//! the pool's families.
+//!
+//! A probe asks on an idle connection where one can be taken at once. Where all are busy, the pool is ready if the database
+//! has answered one of them lately. Otherwise a connection that is opened on the side, and closed again, decides: so a busy
+//! pool is ready and one whose database is gone is not, however long either lasts.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::r2d2::{self, R2D2Connection};
+use tokio::sync::Mutex;
+
+use super::super::manager::{Connector, Health, Manager, mute, without_quotations};
+
+/// For so long after an answer of the database a busy pool is ready without being asked.
+const LATELY: Duration = Duration::from_millis(500);
+
+/// What a probe runs on an idle connection.
+pub(super) type HealthCheck<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync>;
+
+thread_local! {
+    static PROBING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is a probe's: the connection that it gives back was held for nobody.
+pub(super) fn is_probing() -> bool {
+    PROBING.get()
+}
+
+/// Asks the database of one pool.
+pub(super) struct Probe<C> {
+    connector: Arc<Connector<C>>,
+    health_check: HealthCheck<C>,
+    /// Held by the probe that runs. A database that does not answer keeps at most one connection of the pool, and one
+    /// thread, however often it is asked.
+    turn: Arc<Mutex<()>>,
+    /// Connections of the pool that a probe has.
+    taken: AtomicU32,
+}
+
+impl<C: R2D2Connection + Send + 'static> Probe<C> {
+    pub(super) fn new(connector: Arc<Connector<C>>, health_check: HealthCheck<C>) -> Self {
+        Self {
+            connector,
+            health_check,
+            turn: Arc::default(),
+            taken: AtomicU32::new(0),
+        }
+    }
+
+    /// Waits until no other probe runs; the next one runs when what is returned is dropped.
+    pub(super) async fn turn(&self) -> impl Send + use<C> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Connections of the pool that a probe has.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Asks the database. Blocks.
+    pub(super) fn ask(&self, pool: &r2d2::Pool<Manager<C>>, health: &Health) -> bool {
+        let answer = {
+            let _taking = Taking::begin(&self.taken);
+            // Dropped before the guard.
+            pool.try_get().map(|mut connection| {
+                mute(&mut *connection, true);
+                let answer = (self.health_check)(&mut connection);
+                mute(&mut *connection, false);
+                answer
+            })
+        };
+        let answer = match answer {
+            Some(answer) => answer.map_err(|error| error.to_string()),
+            None if pool.state().connections > 0 && health.answered_within(LATELY) => Ok(()),
+            None => (self.connector.open())
+                .map_err(|error| error.to_string())
+                .and_then(|mut connection| connection.ping().map_err(|error| error.to_string())),
+        };
+        answer
+            .inspect_err(|error| {
+                let error = without_quotations(error);
+                tracing::warn!(error, "the database does not answer a health check");
+            })
+            .is_ok()
+    }
+}
+
+/// A probe that may have a connection of the pool.
+struct Taking<'a>(&'a AtomicU32);
+
+impl<'a> Taking<'a> {
+    fn begin(taken: &'a AtomicU32) -> Self {
+        taken.fetch_add(1, Ordering::Relaxed);
+        PROBING.set(true);
+        Self(taken)
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        PROBING.set(false);
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
