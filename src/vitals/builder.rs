@@ -137,7 +137,7 @@ impl Builder {
     }
 
     /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
-    /// Without them a request costs less, and one with a body allocates less.
+    /// Without them a request costs less.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn body_sizes(mut self, wanted: bool) -> Self {
@@ -316,9 +316,8 @@ impl Builder {
     /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
     /// to those given before.
     ///
-    /// The pattern is looked up ahead of routing, in Actix' own map of resources, which looks into the first scope that a
-    /// path may begin with and no further: behind a scope without a path (`web::scope("")`), another's endpoints are
-    /// `unmatched` to it. Register such a scope last.
+    /// The endpoint that answers decides, not the path. Until it has answered, a request is left out of the in-progress
+    /// gauge by its path alone.
     #[must_use]
     pub fn exclude<I>(mut self, endpoints: I) -> Self
     where

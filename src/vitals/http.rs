@@ -12,6 +12,7 @@
 //! - `block`: blocking work for the current request
 //! - `connections`: how many connections there are, and what becomes of each
 //! - `labels`, `renaming`, `shape`, `series`, `families`: what a request is called, and where that is counted
+//! - `routes`, `resources`: what a request is called that is gone before it can tell
 
 mod answer;
 mod block;
@@ -27,6 +28,8 @@ mod record;
 mod recorder;
 mod renaming;
 mod repetition;
+mod resources;
+mod routes;
 mod series;
 mod server_timing;
 mod shape;

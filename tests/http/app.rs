@@ -18,7 +18,7 @@ use std::{
 use actix_vitals::vitals::{Vitals, http::Stream};
 use actix_web::{
     App, HttpResponse, HttpServer,
-    body::{BodySize, BodyStream, MessageBody},
+    body::{BodySize, BodyStream, MessageBody, SizedStream},
     dev::{ServerHandle, Service, ServiceRequest, ServiceResponse},
     error, guard, web,
 };
@@ -36,13 +36,22 @@ pub(crate) struct TestApp {
 
 impl TestApp {
     pub(crate) fn start(vitals: Vitals) -> Self {
+        Self::start_with(vitals, false)
+    }
+
+    /// One with Actix' own default: a client may close its half of the connection, and still get its answer.
+    pub(crate) fn start_with_half_closed(vitals: Vitals) -> Self {
+        Self::start_with(vitals, true)
+    }
+
+    fn start_with(vitals: Vitals, allows_half_closed: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
         let heads = Arc::new(AtomicU64::new(0));
         let (sender, receiver) = mpsc::channel();
         let thread = {
             let (vitals, heads) = (vitals.clone(), Arc::clone(&heads));
-            thread::spawn(move || serve(listener, &vitals, &heads, &sender))
+            thread::spawn(move || serve(listener, allows_half_closed, &vitals, &heads, &sender))
         };
         let server = receiver.recv().expect("a started server");
         Self {
@@ -75,6 +84,7 @@ impl Drop for TestApp {
 
 fn serve(
     listener: TcpListener,
+    allows_half_closed: bool,
     vitals: &Vitals,
     heads: &Arc<AtomicU64>,
     started: &mpsc::Sender<ServerHandle>,
@@ -92,7 +102,7 @@ fn serve(
                 })
         })
         .workers(2)
-        .h1_allow_half_closed(false)
+        .h1_allow_half_closed(allows_half_closed)
         .shutdown_timeout(1)
         .disable_signals()
         .listen_auto_h2c(listener)
@@ -149,6 +159,22 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
             "/broken",
             web::get().to(async || HttpResponse::Ok().streaming(broken())),
         )
+        .route(
+            "/short",
+            web::get().to(async || HttpResponse::Ok().body(SizedStream::new(100, half()))),
+        )
+        .route(
+            "/stream",
+            web::to(async || HttpResponse::Ok().streaming(endless())),
+        )
+        .route(
+            "/loud",
+            web::get().to(async || {
+                HttpResponse::Ok()
+                    .content_type("Text/Event-Stream; charset=UTF-8")
+                    .body(BodyStream::new(one_event()))
+            }),
+        )
         .route("/events", web::get().to(events))
         .route("/marked", web::get().to(marked))
         .service(
@@ -184,6 +210,11 @@ async fn large() -> HttpResponse {
 
 fn endless() -> impl futures_util::Stream<Item = Result<web::Bytes, Infallible>> {
     stream::repeat(web::Bytes::from_static(&[b'.'; 16 * 1024])).map(Ok)
+}
+
+/// Half of the hundred bytes that are promised.
+fn half() -> impl futures_util::Stream<Item = Result<web::Bytes, Infallible>> {
+    stream::iter([Ok(web::Bytes::from_static(&[b'.'; 50]))])
 }
 
 fn broken() -> impl futures_util::Stream<Item = Result<web::Bytes, error::Error>> {

@@ -15,6 +15,8 @@ mod chaos;
 mod cost;
 mod count;
 mod labels;
+mod left;
+mod names;
 mod oracle;
 mod outcomes;
 mod traces;

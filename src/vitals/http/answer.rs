@@ -24,9 +24,32 @@ const SLICE_BYTES: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
+    /// The size of what is sent.
     pub(super) size: BodySize,
     /// Whether the body has no end of its own.
     pub(super) is_stream: bool,
+}
+
+impl Head {
+    /// What the head of an answer to a request with this method says, if its body is of this size.
+    #[inline]
+    pub(super) fn new(status: StatusCode, size: BodySize, is_head: bool) -> Self {
+        Self {
+            status,
+            size: if is_head || has_no_body(status) {
+                BodySize::None
+            } else {
+                size
+            },
+            is_stream: false,
+        }
+    }
+}
+
+/// Whether answers with this status have no body (RFC 9110, section 6.4.1).
+#[inline]
+pub(super) fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// A request whose answer is on its way.
@@ -47,21 +70,20 @@ impl Answer {
             series.requests.inc();
             active.inc();
         }
-        progress.delivery.whole_at = whole_at(head, progress.method);
+        let delivery = &mut progress.delivery;
+        (delivery.promised, delivery.whole_at) = match head.size {
+            BodySize::None => (0, 0),
+            // HTTP/2 ends an answer apart from its last byte, when the client has made room for that.
+            BodySize::Sized(size) if size > 0 && progress.is_http_2 => (size, u64::MAX),
+            BodySize::Sized(size) => (size, size),
+            BodySize::Stream => (0, u64::MAX),
+        };
         // Nothing may follow the head.
         settle_if_whole(&mut progress, &series);
         Self {
             progress: Some(progress),
             series,
         }
-    }
-
-    /// Counts a request whose client left before the head of an answer was sent.
-    #[cold]
-    pub(super) fn abandon(progress: Box<Progress>) {
-        let outcome = Outcome::abandoned(progress.method);
-        let pattern = progress.pattern_by_path();
-        abandon(progress, &pattern, outcome);
     }
 
     /// What of the body is handed on next: `chunk`, or the first part of it where it is large. Settles the record if that
@@ -97,11 +119,15 @@ impl Answer {
         }
     }
 
-    /// The answer is whole.
+    /// The body has ended: the answer is whole, unless its head has promised more.
     #[inline]
     pub(super) fn complete(&mut self) {
         if let Some(progress) = &mut self.progress {
-            settle(progress, &self.series);
+            if progress.delivery.bytes < progress.delivery.promised {
+                self.fail();
+            } else {
+                settle(progress, &self.series);
+            }
         }
     }
 
@@ -129,7 +155,7 @@ impl Answer {
     #[cold]
     pub(super) fn panicked(&mut self, payload: &(dyn Any + Send)) {
         if let Some(progress) = &self.progress {
-            progress.panicked(&self.series.route.endpoint, payload);
+            progress.panicked(&self.series.route.pattern, payload);
         }
         self.fail();
     }
@@ -167,28 +193,13 @@ impl Drop for Answer {
     }
 }
 
-/// The bytes with which an answer is whole. Of some the protocol sends none: of an answer to HEAD, and of a status that
-/// has no body (RFC 9110, section 6.4.1).
-fn whole_at(head: Head, method: &str) -> u64 {
-    match head.size {
-        BodySize::None => 0,
-        _ if method == "HEAD" => 0,
-        _ if matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        ) =>
-        {
-            0
-        }
-        BodySize::Sized(size) => size,
-        BodySize::Stream => u64::MAX,
+/// Counts a request whose client left before the head of an answer was sent, under the endpoint with this pattern.
+#[cold]
+pub(super) fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
+    if let Some(series) = progress.worker.series(pattern, outcome) {
+        settle(&mut progress, &series);
+        count_abort(&progress, &series, "before_head");
     }
-}
-
-fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
-    let series = progress.worker.series(pattern, outcome);
-    settle(&mut progress, &series);
-    count_abort(&progress, &series, "before_head");
     progress.end();
 }
 
@@ -225,10 +236,7 @@ fn settle(progress: &mut Progress, series: &Series) {
         }
     }
     if let Some(sizes) = &route.sizes {
-        let request_bytes = progress
-            .request_bytes
-            .as_ref()
-            .map_or(0, |bytes| bytes.get());
+        let request_bytes = progress.request_body.bytes.get();
         sizes.observe(request_bytes, progress.delivery.bytes);
     }
     if let Some(context) = progress.context.take() {

@@ -1,4 +1,4 @@
-//! The two bodies of a request, counted as they pass: the request's payload, and the response's body, which carries
+//! The two bodies of a request, watched as they pass: the request's payload, and the response's body, which carries
 //! the record to its end.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     thread,
 };
 
@@ -25,34 +25,62 @@ use pin_project_lite::pin_project;
 use super::{answer::Answer, record::Record};
 use crate::vitals::context;
 
-/// Counts the bytes of the request's body, if it has one, into the record.
+/// What is known of a request's body.
+#[derive(Debug, Default)]
+pub(super) struct RequestBody {
+    /// The bytes that the service has read.
+    pub(super) bytes: Cell<u64>,
+    /// Whether the service has found that the client left before the body was whole.
+    pub(super) is_cut: Cell<bool>,
+}
+
+/// Watches the request's body, if it has one.
 #[inline]
-pub(super) fn count_payload(request: &mut ServiceRequest, record: &mut Record) {
+pub(super) fn watch_payload(request: &mut ServiceRequest, record: &Record) {
     if !matches!(request.parts().1, Payload::None)
-        && let Some(bytes) = record.count_request_bytes()
+        && let Some(body) = record.request_body()
     {
         let payload = request.take_payload();
         request.set_payload(Payload::Stream {
-            payload: Box::pin(CountedPayload { payload, bytes }),
+            payload: Box::pin(WatchedPayload { payload, body }),
         });
     }
 }
 
-/// A request's payload that adds up what is read of it.
-struct CountedPayload {
+/// A request's payload that notes what is read of it, and whether it is cut off.
+struct WatchedPayload {
     payload: Payload,
-    bytes: Rc<Cell<u64>>,
+    body: Rc<RequestBody>,
 }
 
-impl Stream for CountedPayload {
+impl Stream for WatchedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let chunk = ready!(Pin::new(&mut self.payload).poll_next(cx));
-        if let Some(Ok(chunk)) = &chunk {
-            self.bytes.set(self.bytes.get() + chunk.len() as u64);
+        match &chunk {
+            Some(Ok(chunk)) => {
+                let bytes = &self.body.bytes;
+                bytes.set(bytes.get() + chunk.len() as u64);
+            }
+            Some(Err(error)) if is_cut(error, &mut self.payload) => self.body.is_cut.set(true),
+            Some(Err(_)) | None => {}
         }
         Poll::Ready(chunk)
+    }
+}
+
+/// Whether a payload failed since its client is gone, and not for what it holds.
+#[cold]
+fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
+    match (error, payload) {
+        (PayloadError::EncodingCorrupted, _) => false,
+        // HTTP/1 calls a malformed chunk incomplete, too. Only after the client's end does the payload have an end.
+        (PayloadError::Incomplete(None), Payload::H1 { payload }) => {
+            let mut nobody = Context::from_waker(Waker::noop());
+            matches!(Pin::new(payload).poll_next(&mut nobody), Poll::Ready(None))
+        }
+        _ => true,
     }
 }
 
@@ -75,10 +103,31 @@ pin_project! {
         // As a whole, as most bodies are: nothing runs, and nothing can fail.
         Whole { bytes: Bytes },
         Open { #[pin] body: B },
+        // Not to be sent: the body itself is gone, the head still gives its size.
+        Omitted { size: BodySize },
+        // Another layer of the same monitoring watches it.
+        Passed { #[pin] body: B },
     }
 }
 
 impl<B: MessageBody> MonitoredBody<B> {
+    /// The body of an answer to HEAD, or of a status without a body: it ends at once, whatever the handler meant to send.
+    /// A server would poll it to its end, and an endless one for ever.
+    pub(super) fn omitted(size: BodySize, answer: Option<Answer>) -> Self {
+        Self {
+            content: Content::Omitted { size },
+            answer,
+        }
+    }
+
+    /// A body that another layer of the same monitoring watches.
+    pub(super) fn passed(body: B) -> Self {
+        Self {
+            content: Content::Passed { body },
+            answer: None,
+        }
+    }
+
     #[inline]
     pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
         let content = match body.size() {
@@ -103,7 +152,8 @@ where
     fn size(&self) -> BodySize {
         match &self.content {
             Content::Whole { bytes } => bytes.size(),
-            Content::Open { body } => body.size(),
+            Content::Open { body } | Content::Passed { body } => body.size(),
+            Content::Omitted { size } => *size,
         }
     }
 
@@ -118,6 +168,10 @@ where
             None => match this.content.as_mut().project() {
                 ContentProjection::Whole { bytes } if bytes.is_empty() => Poll::Ready(None),
                 ContentProjection::Whole { bytes } => Poll::Ready(Some(Ok(mem::take(bytes)))),
+                ContentProjection::Omitted { .. } => Poll::Ready(None),
+                ContentProjection::Passed { body } => {
+                    return body.poll_next(cx).map_err(Into::into);
+                }
                 ContentProjection::Open { body } => match poll_within(body, this.answer, cx) {
                     Ok(polled) => polled.map_err(Into::into),
                     Err(panic) => {

@@ -34,19 +34,14 @@ impl ResponseError for Failure {
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let mut response = self.error.as_response_error().error_response();
+        let mut response = self.error.error_response();
         let Some(record) = self.record.take() else {
             return response;
         };
         record.complete_head(|| response.headers_mut());
-        let answer = record.answer(
-            None,
-            Head {
-                status: response.status(),
-                size: response.body().size(),
-                is_stream: false,
-            },
-        );
+        let size = response.body().size();
+        let head = Head::new(response.status(), size, record.is_head());
+        let answer = record.answer(None, head);
         response.map_body(|_, body| MonitoredBody::new(body, answer).boxed())
     }
 }
@@ -55,11 +50,7 @@ impl Drop for Failure {
     /// Another middleware made its own answer of the error: the error's status is the best that is known.
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
-            let head = Head {
-                status: self.status_code(),
-                size: BodySize::None,
-                is_stream: false,
-            };
+            let head = Head::new(self.status_code(), BodySize::None, false);
             drop(record.answer(None, head));
         }
     }

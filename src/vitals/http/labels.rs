@@ -64,13 +64,13 @@ pub(super) fn pattern_label(pattern: &str) -> &str {
 
 /// The endpoint of an answered request whose path matched no resource.
 ///
-/// Paths that nothing answered (404, 405) are all [`UNMATCHED`]. Any other status means that a default service
-/// answered: it is named after the scope that it stands in, `/files/*`, or `/*` for the application's own.
-pub(super) fn unrouted_endpoint(path: &Path<Url>, status: StatusCode) -> String {
-    if matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-    ) {
+/// A default service's answer is named after the scope that it stands in: `/files/*`, or `/*` for the application's own.
+/// Actix does not tell its answer from that of a middleware, so only what a middleware hardly ever answers is taken for
+/// one: success, or a page that the client has already. All else is [`UNMATCHED`], as are answers to OPTIONS, which a
+/// middleware for CORS gives to any path.
+pub(super) fn unrouted_endpoint(path: &Path<Url>, method: &str, status: StatusCode) -> String {
+    let is_content = status.is_success() || status == StatusCode::NOT_MODIFIED;
+    if method == "OPTIONS" || !is_content {
         return UNMATCHED.to_owned();
     }
     format!("{}/*", scope_pattern(path).trim_end_matches('/'))

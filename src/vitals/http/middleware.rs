@@ -2,7 +2,8 @@
 //! hands the record on to the response's body or to the error.
 
 use std::{
-    any::Any,
+    any::{Any, type_name},
+    cell::Cell,
     error::Error as StdError,
     future::{Future, Ready, ready},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,13 +17,13 @@ use actix_web::{
     Error,
     body::{BodySize, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
 };
 use pin_project_lite::pin_project;
 
 use super::{
-    answer::Head,
-    body::{MonitoredBody, count_payload},
+    answer::{Head, has_no_body},
+    body::{MonitoredBody, watch_payload},
     failure::Failure,
     progress::Places,
     record::Record,
@@ -43,6 +44,8 @@ pub struct Stream;
 ///
 /// Wrap it last, so that it stands outermost: what another middleware answers, or fails with, is then recorded too.
 /// A panic in a handler or in a middleware within becomes a 500 with a problem document, and the connection lives on.
+///
+/// Wrap the application once. A second one within, on a scope or a resource, passes its requests on unrecorded.
 #[derive(Clone, Debug)]
 pub struct Monitor {
     recorder: Arc<Recorder>,
@@ -69,7 +72,9 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         self.runtime.register_worker();
-        let worker = Worker::new(Arc::clone(&self.recorder));
+        // Actix' own middleware for that is the common one. Others are noticed when they have changed a path.
+        let rewrites_paths = type_name::<S>().contains("NormalizePath");
+        let worker = Worker::new(Arc::clone(&self.recorder), rewrites_paths);
         let places = Rc::new(Places::new(worker));
         ready(Ok(MonitorService { service, places }))
     }
@@ -95,20 +100,48 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let mut record = (!self.places.worker.excludes(&request)).then(|| {
-            let mut record = Record::open(&self.places, &request);
-            count_payload(&mut request, &mut record);
+        let recorder = &self.places.worker.recorder;
+        let recorder_id = id(recorder);
+        let outer_id = SERVED_FOR.replace(recorder_id);
+        if outer_id == recorder_id {
+            recorder.warn_of_nesting();
+            return MonitorFuture {
+                future: Some(self.service.call(request)),
+                record: None,
+                recorder_id: NOBODY,
+            };
+        }
+        let mut record = (!recorder.excludes_all()).then(|| {
+            let record = Record::open(&self.places, &request);
+            watch_payload(&mut request, &record);
             record
         });
         // The synchronous part of a call runs routing, guards and the start of inner middlewares.
         let called = catch_unwind(AssertUnwindSafe(|| {
             within(&mut record, || self.service.call(request))
         }));
+        SERVED_FOR.set(outer_id);
         MonitorFuture {
             future: called.map_err(|panic| tell(record.as_ref(), &*panic)).ok(),
             record,
+            recorder_id,
         }
     }
+}
+
+thread_local! {
+    /// The recorder for which the thread serves a request now: by this a middleware within another of the same
+    /// monitoring knows that the request is recorded already.
+    static SERVED_FOR: Cell<usize> = const { Cell::new(NOBODY) };
+}
+
+/// The id of no recorder.
+const NOBODY: usize = 0;
+
+/// What tells a recorder from others.
+#[inline]
+fn id(recorder: &Arc<Recorder>) -> usize {
+    Arc::as_ptr(recorder).addr()
 }
 
 /// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they
@@ -136,6 +169,8 @@ pin_project! {
         #[pin]
         future: Option<F>,
         record: Option<Record>,
+        // Of nobody where the request is recorded by another middleware, which this one is within.
+        recorder_id: usize,
     }
 }
 
@@ -156,12 +191,17 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let polled = match this.future.as_mut().as_pin_mut() {
-            Some(future) => {
-                catch_unwind(AssertUnwindSafe(|| within(this.record, || future.poll(cx))))
-            }
-            None => Ok(Poll::Ready(Err(fault()))),
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            return Poll::Ready(Err(fail(this.record.take(), fault())));
         };
+        if *this.recorder_id == NOBODY {
+            let polled = future.poll(cx);
+            return polled
+                .map_ok(|response| response.map_body(|_, body| MonitoredBody::passed(body)));
+        }
+        let outer_id = SERVED_FOR.replace(*this.recorder_id);
+        let polled = catch_unwind(AssertUnwindSafe(|| within(this.record, || future.poll(cx))));
+        SERVED_FOR.set(outer_id);
         let error = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(Ok(response))) => {
@@ -174,10 +214,16 @@ where
                 fault()
             }
         };
-        Poll::Ready(Err(match this.record.take() {
-            Some(record) => Failure::new(error, record).into(),
-            None => error,
-        }))
+        Poll::Ready(Err(fail(this.record.take(), error)))
+    }
+}
+
+/// The error with its request's record.
+#[cold]
+fn fail(record: Option<Record>, error: Error) -> Error {
+    match record {
+        Some(record) => Failure::new(error, record).into(),
+        None => error,
     }
 }
 
@@ -196,17 +242,23 @@ fn answer<B: MessageBody>(
     record: Option<Record>,
     mut response: ServiceResponse<B>,
 ) -> ServiceResponse<MonitoredBody<B>> {
+    let status = response.status();
+    let is_head = response.request().method() == Method::HEAD;
     let answer = record.and_then(|record| {
         record.complete_head(|| response.headers_mut());
-        let size = response.response().body().size();
-        let head = Head {
-            status: response.status(),
-            size,
-            is_stream: matches!(size, BodySize::Stream) && is_stream(&response),
-        };
+        let mut head = Head::new(status, response.response().body().size(), is_head);
+        head.is_stream = matches!(head.size, BodySize::Stream) && is_stream(&response);
         record.answer(Some(response.request()), head)
     });
-    response.map_body(|_, body| MonitoredBody::new(body, answer))
+    response.map_body(|_, body| {
+        if has_no_body(status) {
+            MonitoredBody::omitted(BodySize::None, answer)
+        } else if is_head {
+            MonitoredBody::omitted(body.size(), answer)
+        } else {
+            MonitoredBody::new(body, answer)
+        }
+    })
 }
 
 /// Whether the response has no end of its own.
@@ -216,5 +268,34 @@ fn is_stream<B>(response: &ServiceResponse<B>) -> bool {
         || response
             .headers()
             .get(header::CONTENT_TYPE)
-            .is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/event-stream"))
+            .is_some_and(|content_type| is_event_stream(content_type.as_bytes()))
+}
+
+/// Whether a content type is that of server-sent events: a media type's case does not matter, nor do its parameters
+/// (RFC 9110, section 8.3.1).
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next();
+    media_type.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_known_in_any_case_and_with_any_parameters() {
+        for (content_type, expected) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream", true),
+            ("TEXT/EVENT-STREAM; charset=utf-8", true),
+            ("text/event-stream ;charset=utf-8", true),
+            ("text/event-streams", false),
+            ("text/event-stream-of-mine", false),
+            ("application/json; of=text/event-stream", false),
+            ("", false),
+        ] {
+            let found = is_event_stream(content_type.as_bytes());
+            assert_eq!(found, expected, "{content_type}");
+        }
+    }
 }

@@ -4,17 +4,16 @@
 //! connection. So that little moves with it, all that is known of it lies in a place of its own, which is used again: in
 //! the steady state no request allocates one.
 
-use std::{
-    any::Any,
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
+use std::{any::Any, cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use actix_web::{
+    dev::ServiceRequest,
+    http::{Version, header::HeaderMap},
+    web::Bytes,
 };
 
-use actix_web::{dev::ServiceRequest, http::header::HeaderMap, web::Bytes};
-
 use super::{
+    body::RequestBody,
     labels::method_label,
     server_timing,
     trace::{Trace, TraceParent},
@@ -46,9 +45,13 @@ pub(super) struct Progress {
     pub(super) context: Option<Arc<RequestContext>>,
     /// Boxed, since few requests are traced.
     pub(super) trace: Option<Box<Trace>>,
-    pub(super) request_bytes: Option<Rc<Cell<u64>>>,
-    /// The path as routing sees it: the endpoint of a request whose client or handler is gone is found by it.
-    path: String,
+    /// Shared with the payload that the service reads.
+    pub(super) request_body: Rc<RequestBody>,
+    /// The path as it came: the endpoint of a request whose client or handler is gone is found by it.
+    pub(super) path: String,
+    pub(super) is_http_2: bool,
+    /// Whether the request is counted by the in-progress gauge.
+    is_shown: bool,
     pub(super) delivery: Delivery,
 }
 
@@ -59,6 +62,8 @@ pub(super) struct Delivery {
     pub(super) bytes: u64,
     /// The answer is whole with so many.
     pub(super) whole_at: u64,
+    /// The size that the head gives; 0 where it gives none.
+    pub(super) promised: u64,
     /// What of a large chunk is still to be handed on.
     pub(super) rest: Option<Bytes>,
     /// Whether the body was ever asked for.
@@ -108,23 +113,32 @@ impl Progress {
             started: clock::now(),
             context: None,
             trace: None,
-            request_bytes: None,
+            request_body: Rc::default(),
             path: String::new(),
+            is_http_2: false,
+            is_shown: false,
             delivery: Delivery::default(),
         }
     }
 
-    /// A request that has just been parsed.
+    /// A request that has just been parsed. The in-progress gauge counts it from now on if it `is_shown`.
     #[inline]
-    pub(super) fn begin(places: &Rc<Places>, request: &ServiceRequest) -> Box<Self> {
+    pub(super) fn begin(
+        places: &Rc<Places>,
+        request: &ServiceRequest,
+        is_shown: bool,
+    ) -> Box<Self> {
         let started = clock::now();
         let mut progress = places.take();
         progress.started = started;
         progress.method = method_label(request.method());
         progress.path.push_str(request.match_info().as_str());
+        progress.is_http_2 = request.version() == Version::HTTP_2;
         progress.worker.meet(request);
-        progress.worker.enter(progress.method);
         progress.places = Some(Rc::clone(places));
+        if is_shown {
+            progress.show();
+        }
         if let Some(parent) = TraceParent::of(request.headers()) {
             let trace = Trace::boxed(parent);
             let span = trace.sampled_span();
@@ -139,7 +153,7 @@ impl Progress {
     pub(super) fn end(mut self: Box<Self>) {
         self.context = None;
         self.trace = None;
-        self.request_bytes = None;
+        self.clear_request_body();
         self.path.clear();
         self.path.shrink_to(KEPT_PATH);
         self.delivery = Delivery::default();
@@ -152,8 +166,29 @@ impl Progress {
     #[inline]
     fn leave(&mut self) -> Option<Rc<Places>> {
         let places = self.places.take()?;
-        self.worker.leave(self.method);
+        if self.is_shown {
+            self.is_shown = false;
+            self.worker.leave(self.method);
+        }
         Some(places)
+    }
+
+    /// Counts the request in the in-progress gauge, if that does not yet.
+    #[inline]
+    pub(super) fn show(&mut self) {
+        if !self.is_shown {
+            self.is_shown = true;
+            self.worker.enter(self.method);
+        }
+    }
+
+    /// Prepares the request's body for the next request. Whoever reads it beyond the end of this one keeps it.
+    #[inline]
+    fn clear_request_body(&mut self) {
+        match Rc::get_mut(&mut self.request_body) {
+            Some(body) => *body = RequestBody::default(),
+            None => self.request_body = Rc::default(),
+        }
     }
 
     /// How long the request has been in progress.
@@ -178,9 +213,10 @@ impl Progress {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
-    /// The pattern of the endpoint that the request's path leads to.
+    /// The pattern of the endpoint that the request's path and method lead to: where the request itself is gone.
+    #[cold]
     pub(super) fn pattern_by_path(&self) -> String {
-        self.worker.pattern_of(&self.path)
+        self.worker.pattern_of(&self.path, self.method)
     }
 
     /// Says in the head of the answer which trace its request belongs to and, if wanted, where its time went.
@@ -194,11 +230,15 @@ impl Progress {
         }
     }
 
-    /// Counts a caught panic, and says in the log what it was.
+    /// Counts a caught panic, unless the endpoint with this pattern is excluded, and says in the log what it was.
     #[cold]
-    pub(super) fn panicked(&self, endpoint: &str, payload: &(dyn Any + Send)) {
+    pub(super) fn panicked(&self, pattern: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
-        self.worker.recorder.families.count_panic(endpoint);
+        let recorder = &self.worker.recorder;
+        let endpoint = &*recorder.families.renaming.name(pattern);
+        if !recorder.excludes(pattern) {
+            recorder.families.count_panic(endpoint);
+        }
         let method = self.method;
         let message = panics::message(payload);
         tracing::error!(endpoint, method, "panic while serving a request: {message}");

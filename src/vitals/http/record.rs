@@ -4,12 +4,13 @@
 //! A record moves with the request: in the middleware's future, or within the error that the future ended with. One that
 //! is dropped tells that its client left before there was an answer, so that no path out of a request can forget it.
 
-use std::{any::Any, cell::Cell, rc::Rc};
+use std::{any::Any, rc::Rc};
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use super::{
-    answer::{Answer, Head},
+    answer::{Answer, Head, abandon},
+    body::RequestBody,
     labels::answered_method,
     progress::{Places, Progress},
     series::Outcome,
@@ -23,21 +24,20 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Opens the record of a request that has just been parsed.
+    /// Opens the record of a request that has just been parsed. One whose path leads to an excluded endpoint is not shown
+    /// in progress, unless another endpoint turns out to answer it.
     #[inline]
     pub(super) fn open(places: &Rc<Places>, request: &ServiceRequest) -> Self {
+        let is_shown = !places.worker.expects_to_exclude(request);
         Self {
-            progress: Some(Progress::begin(places, request)),
+            progress: Some(Progress::begin(places, request, is_shown)),
         }
     }
 
-    /// Counts the bytes of the request's body through a cell that its payload adds to; none where nobody wants to know.
-    pub(super) fn count_request_bytes(&mut self) -> Option<Rc<Cell<u64>>> {
-        let progress = self.progress.as_mut()?;
-        if progress.worker.recorder.families.sizes.is_some() {
-            progress.request_bytes = Some(Rc::default());
-        }
-        progress.request_bytes.clone()
+    /// What the request's payload notes.
+    pub(super) fn request_body(&self) -> Option<Rc<RequestBody>> {
+        let progress = self.progress.as_ref()?;
+        Some(Rc::clone(&progress.request_body))
     }
 
     /// The same as [`Progress::within`].
@@ -53,9 +53,7 @@ impl Record {
     #[cold]
     pub(super) fn panicked(&self, payload: &(dyn Any + Send)) {
         if let Some(progress) = &self.progress {
-            let renaming = &progress.worker.recorder.families.renaming;
-            let endpoint = renaming.name(&progress.pattern_by_path());
-            progress.panicked(&endpoint, payload);
+            progress.panicked(&progress.pattern_by_path(), payload);
         }
     }
 
@@ -71,13 +69,23 @@ impl Record {
         }
     }
 
+    /// Whether the request's method is HEAD.
+    pub(super) fn is_head(&self) -> bool {
+        matches!(&self.progress, Some(progress) if progress.method == "HEAD")
+    }
+
     /// The head of the answer is known. The request tells its route; where there is none any more, that is found from
     /// the path.
     ///
-    /// None for a record that has been answered before.
+    /// None where nothing is left to record: the endpoint is excluded, the client has left before its request was whole,
+    /// or the record has been answered before.
     #[inline]
     pub(super) fn answer(mut self, request: Option<&HttpRequest>, head: Head) -> Option<Answer> {
-        let progress = self.progress.take()?;
+        let mut progress = self.progress.take()?;
+        if progress.request_body.is_cut.get() {
+            cut_off(progress, request);
+            return None;
+        }
         let outcome = Outcome {
             method: answered_method(progress.method, head.status, true),
             status: head.status,
@@ -85,11 +93,28 @@ impl Record {
         };
         let worker = &progress.worker;
         let series = match request {
-            Some(request) => worker.series_of(request, outcome),
+            Some(request) => worker.series_of(request, &progress, outcome),
             None => worker.series(&progress.pattern_by_path(), outcome),
         };
+        let Some(series) = series else {
+            progress.end();
+            return None;
+        };
+        progress.show();
         Some(Answer::new(progress, series, head))
     }
+}
+
+/// Counts a request whose client left before the request was whole. Whatever the service answers to the rest of it, for
+/// instance 400, nobody has asked for.
+#[cold]
+fn cut_off(progress: Box<Progress>, request: Option<&HttpRequest>) {
+    let pattern = match request {
+        Some(request) => progress.worker.pattern_of_request(request, progress.method),
+        None => progress.pattern_by_path(),
+    };
+    let outcome = Outcome::abandoned(progress.method);
+    abandon(progress, &pattern, outcome);
 }
 
 impl Drop for Record {
@@ -97,7 +122,9 @@ impl Drop for Record {
     #[inline]
     fn drop(&mut self) {
         if let Some(progress) = self.progress.take() {
-            Answer::abandon(progress);
+            let pattern = progress.pattern_by_path();
+            let outcome = Outcome::abandoned(progress.method);
+            abandon(progress, &pattern, outcome);
         }
     }
 }

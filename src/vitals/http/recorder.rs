@@ -1,7 +1,14 @@
 //! The recorder: what all workers record requests into, how they are to do it, and what is said of a request's queries.
 //! What a worker has for itself is in `worker`, what happens to one request in `record` and `answer`.
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc};
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use super::{families::Families, notable::NotableRequests, repetition::Repetition};
 use crate::vitals::context::{RequestContext, Shapes};
@@ -23,7 +30,10 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(super) families: Families,
-    pub(super) exclude: HashSet<String>,
+    exclude: HashSet<String>,
+    excludes_all: bool,
+    /// Whether the log has been warned of a middleware within another.
+    is_nesting_known: AtomicBool,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
     statements: Option<Arc<dyn Shapes>>,
@@ -39,11 +49,41 @@ impl Recorder {
     ) -> Self {
         Self {
             families,
+            excludes_all: settings.exclude.iter().any(|endpoint| endpoint == "*"),
             exclude: settings.exclude.into_iter().collect(),
+            is_nesting_known: AtomicBool::new(false),
             server_timing: settings.server_timing,
             notable: settings.notable,
             statements,
             repetition: Repetition::new(settings.n_plus_one),
+        }
+    }
+
+    /// Whether no requests are recorded at all.
+    #[inline]
+    pub(super) fn excludes_all(&self) -> bool {
+        self.excludes_all
+    }
+
+    /// Whether there are endpoints whose requests are left out.
+    #[inline]
+    pub(super) fn excludes_any(&self) -> bool {
+        !self.exclude.is_empty()
+    }
+
+    /// Whether requests of the endpoint with this pattern are left out.
+    pub(crate) fn excludes(&self, pattern: &str) -> bool {
+        self.excludes_all || self.exclude.contains(pattern)
+    }
+
+    /// Says in the log, once, that the middleware is within another of the same monitoring.
+    #[cold]
+    pub(super) fn warn_of_nesting(&self) {
+        if !self.is_nesting_known.swap(true, Relaxed) {
+            tracing::warn!(
+                "the monitoring middleware is wrapped around a part of an application that it is wrapped around already: \
+                 each request is recorded once, by the outer one; remove the inner one"
+            );
         }
     }
 

@@ -3,12 +3,12 @@
 
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
-use actix_web::{HttpRequest, http::StatusCode};
+use actix_web::http::StatusCode;
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
 use super::{
     families::Families,
-    labels::{answered_method, client_closed_request, pattern_label, unrouted_endpoint},
+    labels::{client_closed_request, pattern_label},
     shape::{OwnedShape, Shape},
 };
 use crate::{
@@ -190,29 +190,21 @@ struct Known {
 }
 
 impl SeriesCache {
-    /// The series of an answered request, which knows its route.
-    pub(super) fn resolve_routed(
+    /// The series of an answered request whose route has this pattern, and whether the shape of its path is remembered from
+    /// now on.
+    pub(super) fn resolve_shape(
         &self,
         origin: Origin<'_>,
-        request: &HttpRequest,
-        mut outcome: Outcome,
-    ) -> Rc<Series> {
-        let shape = Shape::of(request);
-        if let Some(shape) = shape
-            && let Some(series) = self.remembered(shape, outcome)
-        {
-            return series;
-        }
-        let Some(pattern) = request.match_pattern() else {
-            let pattern = unrouted_endpoint(request.match_info(), outcome.status);
-            return self.resolve(origin, &pattern, outcome);
-        };
-        outcome.method = answered_method(outcome.method, outcome.status, shape.is_some());
-        let (series, is_own) = self.find_or_make(origin, pattern_label(&pattern), outcome);
-        if let Some(shape) = shape.filter(|shape| is_own && shape.is_told_by(&pattern)) {
+        shape: Option<Shape<'_>>,
+        pattern: &str,
+        outcome: Outcome,
+    ) -> (Rc<Series>, bool) {
+        let (series, is_own) = self.find_or_make(origin, pattern_label(pattern), outcome);
+        let shape = shape.filter(|shape| is_own && shape.is_told_by(pattern));
+        if let Some(shape) = shape {
             self.remember(shape, &series);
         }
-        series
+        (series, shape.is_some())
     }
 
     /// The series of a request whose endpoint's pattern is known: from the cache, or from the families.
@@ -233,7 +225,7 @@ impl SeriesCache {
     }
 
     #[inline]
-    fn remembered(&self, shape: Shape<'_>, outcome: Outcome) -> Option<Rc<Series>> {
+    pub(super) fn remembered(&self, shape: Shape<'_>, outcome: Outcome) -> Option<Rc<Series>> {
         let shapes = self.shapes.borrow();
         let known = shapes.find(self.hash(shape, outcome), |known| {
             known.shape.as_shape() == shape && known.series.outcome() == outcome

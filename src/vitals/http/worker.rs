@@ -6,16 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{
-    HttpRequest,
-    dev::{ResourceMap, ServiceRequest},
-};
+use actix_web::{HttpRequest, dev::ServiceRequest};
 
 use super::{
     families::Families,
-    labels::{UNMATCHED, pattern_label},
+    labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
+    progress::Progress,
     recorder::Recorder,
+    routes::Routes,
     series::{Origin, Outcome, Series, SeriesCache},
+    shape::Shape,
 };
 use crate::{registry::GaugeWriter, vitals::naming::Naming};
 
@@ -25,13 +25,15 @@ pub(super) struct Worker {
     pub(super) recorder: Arc<Recorder>,
     in_progress: InProgress,
     series: SeriesCache,
+    /// Whether a middleware within is known to rewrite paths.
+    rewrites_paths: bool,
     application: OnceCell<Application>,
 }
 
 /// What the first request tells of the application.
 #[derive(Debug)]
 struct Application {
-    resources: ResourceMap,
+    routes: Routes,
     /// An application serves one listener: all its requests come by one scheme.
     scheme: &'static str,
 }
@@ -54,11 +56,12 @@ impl InProgress {
 }
 
 impl Worker {
-    pub(super) fn new(recorder: Arc<Recorder>) -> Self {
+    pub(super) fn new(recorder: Arc<Recorder>, rewrites_paths: bool) -> Self {
         Self {
             in_progress: InProgress::new(&recorder.families),
             recorder,
             series: SeriesCache::default(),
+            rewrites_paths,
             application: OnceCell::new(),
         }
     }
@@ -67,7 +70,7 @@ impl Worker {
     #[inline]
     pub(super) fn meet(&self, request: &ServiceRequest) {
         self.application.get_or_init(|| Application {
-            resources: request.resource_map().clone(),
+            routes: Routes::new(request.resource_map(), self.rewrites_paths),
             scheme: if request.app_config().secure() {
                 "https"
             } else {
@@ -108,37 +111,100 @@ impl Worker {
         self.application.get().map_or("http", |known| known.scheme)
     }
 
-    /// Whether the request's endpoint is left out. Only then is the route looked up ahead of routing.
-    pub(super) fn excludes(&self, request: &ServiceRequest) -> bool {
-        let exclude = &self.recorder.exclude;
-        !exclude.is_empty()
-            && (exclude.contains("*")
-                || match request.match_pattern() {
-                    Some(pattern) => exclude.contains(pattern_label(&pattern)),
-                    None => exclude.contains(UNMATCHED),
-                })
-    }
-
-    /// The pattern of the endpoint that a path leads to, found without the request: its client or its handler is gone.
-    pub(super) fn pattern_of(&self, path: &str) -> String {
-        self.application
-            .get()
-            .and_then(|application| application.resources.match_pattern(path))
-            .map_or_else(
-                || UNMATCHED.to_owned(),
-                |pattern| pattern_label(&pattern).to_owned(),
-            )
-    }
-
-    /// The series of a request whose endpoint's pattern is known.
-    pub(super) fn series(&self, pattern: &str, outcome: Outcome) -> Rc<Series> {
-        self.series.resolve(self.origin(), pattern, outcome)
-    }
-
-    /// The series of an answered request, which knows its route.
+    /// Whether a request that has just come will most likely be left out, as far as its path tells. Only where endpoints
+    /// are excluded is the route looked up ahead of routing.
     #[inline]
-    pub(super) fn series_of(&self, request: &HttpRequest, outcome: Outcome) -> Rc<Series> {
-        self.series.resolve_routed(self.origin(), request, outcome)
+    pub(super) fn expects_to_exclude(&self, request: &ServiceRequest) -> bool {
+        self.recorder.excludes_any()
+            && (self.recorder).excludes(match &request.match_pattern() {
+                Some(pattern) => pattern_label(pattern),
+                None => UNMATCHED,
+            })
+    }
+
+    /// The pattern of the endpoint that a path, as it came, leads to: the request itself is gone.
+    pub(super) fn pattern_of(&self, path: &str, method: &str) -> String {
+        let application = self.application.get();
+        let found = application.and_then(|application| application.routes.find(path, method));
+        found.map_or_else(
+            || UNMATCHED.to_owned(),
+            |pattern| pattern_label(&pattern).to_owned(),
+        )
+    }
+
+    /// The pattern of the endpoint of a request that was left before its answer.
+    pub(super) fn pattern_of_request(&self, request: &HttpRequest, method: &str) -> String {
+        self.routed_pattern(request, method).map_or_else(
+            || UNMATCHED.to_owned(),
+            |pattern| pattern_label(&pattern).to_owned(),
+        )
+    }
+
+    /// The pattern of the resource that routing has come to; or that the path leads to, where a middleware answered before
+    /// or the guards refused the request.
+    fn routed_pattern(&self, request: &HttpRequest, method: &str) -> Option<String> {
+        let pattern = request.match_pattern()?;
+        // Of a request that was not routed to its end, Actix tells what its path leads to first.
+        let path = request.match_info();
+        if path.unprocessed().is_empty()
+            || request
+                .resource_map()
+                .match_pattern(request.path())
+                .as_ref()
+                != Some(&pattern)
+        {
+            return Some(pattern);
+        }
+        let application = self.application.get()?;
+        application.routes.find_exactly(path.as_str(), method)
+    }
+
+    /// The series of a request whose endpoint's pattern is known; none where that is excluded.
+    pub(super) fn series(&self, pattern: &str, outcome: Outcome) -> Option<Rc<Series>> {
+        (!self.recorder.excludes(pattern))
+            .then(|| self.series.resolve(self.origin(), pattern, outcome))
+    }
+
+    /// The series of an answered request, which knows its route; none where its endpoint is excluded.
+    #[inline]
+    pub(super) fn series_of(
+        &self,
+        request: &HttpRequest,
+        progress: &Progress,
+        outcome: Outcome,
+    ) -> Option<Rc<Series>> {
+        let shape = Shape::of(request);
+        if let Some(shape) = shape
+            && let Some(series) = self.series.remembered(shape, outcome)
+        {
+            return Some(series);
+        }
+        self.find_series(request, shape, progress, outcome)
+    }
+
+    #[cold]
+    fn find_series(
+        &self,
+        request: &HttpRequest,
+        shape: Option<Shape<'_>>,
+        progress: &Progress,
+        mut outcome: Outcome,
+    ) -> Option<Rc<Series>> {
+        let method = progress.method;
+        let Some(pattern) = self.routed_pattern(request, method) else {
+            let endpoint = unrouted_endpoint(request.match_info(), method, outcome.status);
+            return self.series(&endpoint, outcome);
+        };
+        if self.recorder.excludes(pattern_label(&pattern)) {
+            return None;
+        }
+        outcome.method = answered_method(outcome.method, outcome.status, shape.is_some());
+        let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
+        if is_new && let Some(application) = self.application.get() {
+            let routed = request.match_info().as_str();
+            (application.routes).learn(&progress.path, routed, method, &pattern);
+        }
+        Some(series)
     }
 
     fn origin(&self) -> Origin<'_> {

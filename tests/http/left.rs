@@ -1,0 +1,214 @@
+//! Requests and answers that are cut off, on raw sockets: what is whole counts as served, and nothing else.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_vitals::vitals::Vitals;
+
+use crate::{app::TestApp, count::Count};
+
+fn vitals() -> Vitals {
+    Vitals::builder().build().expect("defaults build")
+}
+
+fn labels(values: [&str; 3]) -> [String; 3] {
+    values.map(str::to_owned)
+}
+
+/// Waits, within bounds, for what must come to be.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within ten seconds");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn connect(app: &TestApp) -> TcpStream {
+    let stream = TcpStream::connect(app.address).expect("the server listens");
+    let timeout = Some(Duration::from_secs(10));
+    stream.set_read_timeout(timeout).expect("a timeout");
+    stream
+}
+
+fn send(app: &TestApp, bytes: &[u8]) -> TcpStream {
+    let mut stream = connect(app);
+    stream.write_all(bytes).expect("the server reads");
+    stream
+}
+
+/// What comes until the connection ends, however it does.
+fn read_all(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn an_answer_shorter_than_promised_is_cut_off() {
+    let app = TestApp::start(vitals());
+    read_all(send(&app, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let count = Count::of(&app.vitals);
+    eventually("it is settled", || count.in_progress() == 0);
+    let short = labels(["GET", "/short", "200"]);
+    assert_eq!(count.requests(), [(short, 1)].into());
+    let aborted = labels(["GET", "/short", "body"]);
+    assert_eq!(count.aborted(), [(aborted, 1)].into());
+}
+
+#[test]
+fn a_client_that_leaves_within_its_request_is_not_answered() {
+    let length = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n.";
+    let chunked = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel";
+    let vitals_of = |sizes| Vitals::builder().body_sizes(sizes).build();
+    for allows_half_closed in [false, true] {
+        let vitals = vitals_of(allows_half_closed).expect("these settings build");
+        let app = if allows_half_closed {
+            TestApp::start_with_half_closed(vitals)
+        } else {
+            TestApp::start(vitals)
+        };
+        let count = Count::of(&app.vitals);
+        for (number, bytes) in (1..).zip([&length[..], &chunked[..], &length[..], &chunked[..]]) {
+            let stream = send(&app, bytes);
+            eventually("the head is read", || app.heads() == number);
+            if number <= 2 {
+                drop(stream);
+            } else {
+                stream.shutdown(Shutdown::Write).expect("half a connection");
+                read_all(stream);
+            }
+            eventually("it is settled", || {
+                count.requests().into_values().sum::<u64>() == number && count.in_progress() == 0
+            });
+            let left = labels(["POST", "/echo", "499"]);
+            assert_eq!(count.requests(), [(left, number)].into());
+            let aborted = labels(["POST", "/echo", "before_head"]);
+            assert_eq!(count.aborted(), [(aborted, number)].into());
+        }
+    }
+}
+
+#[test]
+fn a_whole_request_over_half_a_connection_is_answered() {
+    let app = TestApp::start_with_half_closed(vitals());
+    let request = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let stream = send(&app, request);
+    stream.shutdown(Shutdown::Write).expect("half a connection");
+    assert!(read_all(stream).ends_with("hello"));
+    let count = Count::of(&app.vitals);
+    let echo = labels(["POST", "/echo", "201"]);
+    assert_eq!(count.requests(), [(echo, 1)].into());
+    assert_eq!(count.aborted().len(), 0);
+}
+
+#[test]
+fn a_chunk_that_is_no_chunk_is_the_clients_mistake() {
+    let app = TestApp::start(vitals());
+    let request = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    assert!(read_all(send(&app, request)).starts_with("HTTP/1.1 400"));
+    let count = Count::of(&app.vitals);
+    eventually("it is settled", || count.in_progress() == 0);
+    let echo = labels(["POST", "/echo", "400"]);
+    assert_eq!(count.requests(), [(echo, 1)].into());
+    assert_eq!(count.aborted().len(), 0);
+}
+
+#[test]
+fn the_answer_to_head_ends_at_once() {
+    let app = TestApp::start(vitals());
+    let count = Count::of(&app.vitals);
+    for _ in 0..3 {
+        let request = b"HEAD /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = read_all(send(&app, request));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    // The connection lives on, in step with its client.
+    let mut stream = send(
+        &app,
+        b"HEAD /stream HTTP/1.1\r\nHost: a\r\n\r\nHEAD /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("two answers");
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert!(answers.contains("content-length: 5"), "{answers}");
+    assert_eq!(count.in_progress(), 0);
+    let heads = [
+        (labels(["HEAD", "/ok", "200"]), 1),
+        (labels(["HEAD", "/stream", "200"]), 4),
+    ];
+    assert_eq!(count.requests(), heads.clone().into());
+    assert_eq!(count.durations(), heads.into_iter().collect());
+    assert_eq!(count.aborted().len(), 0);
+}
+
+#[test]
+fn a_media_type_in_capitals_is_a_stream_too() {
+    let app = TestApp::start(vitals());
+    let count = Count::of(&app.vitals);
+    let mut stream = send(&app, b"GET /loud HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut byte = [0];
+    stream.read_exact(&mut byte).expect("an answer");
+    assert_eq!(count.streams_active(), [("/loud".to_owned(), 1)].into());
+    drop(stream);
+    eventually("it is over", || count.in_progress() == 0);
+    assert_eq!(count.streams_ended(), [("/loud".to_owned(), 1)].into());
+    assert_eq!(count.durations().len(), 0);
+}
+
+/// Sends requests over HTTP/2 by a client that makes no room for their answers, and takes their heads alone.
+async fn take_heads(app: &TestApp, requests: &[(&str, &str)]) {
+    let stream = tokio::net::TcpStream::connect(app.address).await;
+    let (client, connection) = h2::client::Builder::new()
+        .initial_window_size(0)
+        .handshake::<_, actix_web::web::Bytes>(stream.expect("the server listens"))
+        .await
+        .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.expect("room for a request");
+    for (method, path) in requests {
+        let request = http::Request::builder()
+            .method(*method)
+            .uri(format!("http://{}{path}", app.address))
+            .body(())
+            .expect("a request");
+        let (answer, _) = client.send_request(request, true).expect("a stream");
+        let answer = answer.await.expect("a head");
+        assert_eq!(answer.status(), 200);
+        // Dropping the answer resets its stream.
+        drop(answer);
+    }
+    drop(client);
+    drop(tokio::time::timeout(Duration::from_secs(5), connection).await);
+}
+
+#[test]
+fn an_answer_over_http_2_that_its_client_makes_no_room_for_is_cut_off() {
+    let app = TestApp::start(vitals());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(take_heads(
+        &app,
+        &[("GET", "/items/5"), ("GET", "/large"), ("HEAD", "/ok")],
+    ));
+    let count = Count::of(&app.vitals);
+    eventually("all are settled", || count.in_progress() == 0);
+    let requests = [
+        (labels(["GET", "/items/{id}", "200"]), 1),
+        (labels(["GET", "/large", "200"]), 1),
+        (labels(["HEAD", "/ok", "200"]), 1),
+    ];
+    assert_eq!(count.requests(), requests.into());
+    let aborted = [
+        (labels(["GET", "/items/{id}", "body"]), 1),
+        (labels(["GET", "/large", "body"]), 1),
+    ];
+    assert_eq!(count.aborted(), aborted.into());
+}

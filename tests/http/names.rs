@@ -1,0 +1,360 @@
+//! The names of requests that middlewares, guards and rewritten paths make hard to tell, whatever their order.
+
+use std::future::ready;
+
+use actix_vitals::vitals::Vitals;
+use actix_web::{
+    App, HttpRequest, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse},
+    error, guard,
+    http::Method,
+    middleware::{DefaultHeaders, Logger, NormalizePath, from_fn},
+    test::{TestRequest, init_service, read_body, try_call_service},
+    web,
+};
+
+use crate::count::Count;
+
+fn vitals() -> Vitals {
+    Vitals::builder().build().expect("defaults build")
+}
+
+fn labels(values: [&str; 3]) -> [String; 3] {
+    values.map(str::to_owned)
+}
+
+/// Calls a service as a connection does: an error is answered, and each body is read.
+async fn call<S, B>(service: &S, method: &str, path: &str)
+where
+    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody,
+{
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let request = TestRequest::with_uri(path).method(method).to_request();
+    match try_call_service(service, request).await {
+        Ok(response) => drop(read_body(response).await),
+        Err(error) => {
+            let body = error.error_response().into_body();
+            drop(actix_web::body::to_bytes(body).await);
+        }
+    }
+}
+
+async fn ok() -> HttpResponse {
+    HttpResponse::Ok().body("hello")
+}
+
+async fn boom() -> HttpResponse {
+    panic!("the handler panics as it should")
+}
+
+/// Two resources on one path, of which the first would hide the other if it were not for guards.
+fn rivals(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/w/{id}").guard(guard::Get()).to(ok))
+        .service(web::resource("/w/boom").guard(guard::Post()).to(boom))
+        .service(web::resource("/w/fine").guard(guard::Post()).to(ok));
+}
+
+#[actix_web::test]
+async fn a_panic_is_that_of_the_resource_that_the_guards_chose() {
+    let vitals = vitals();
+    let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
+    call(&service, "POST", "/w/boom").await;
+    call(&service, "GET", "/w/boom").await;
+    call(&service, "POST", "/w/boom").await;
+    let count = Count::of(&vitals);
+    let expected = [
+        (labels(["GET", "/w/{id}", "200"]), 1),
+        (labels(["POST", "/w/boom", "500"]), 2),
+    ];
+    assert_eq!(count.requests(), expected.into());
+    assert_eq!(count.panics(), [("/w/boom".to_owned(), 2)].into());
+}
+
+#[actix_web::test]
+async fn what_is_excluded_is_decided_by_the_resource_that_answered() {
+    let vitals = Vitals::builder().exclude(["/w/{id}"]).build();
+    let vitals = vitals.expect("these settings build");
+    let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
+    for (method, path) in [
+        ("POST", "/w/boom"),
+        ("POST", "/w/fine"),
+        ("GET", "/w/boom"),
+        ("GET", "/w/7"),
+        ("POST", "/w/7"),
+    ] {
+        call(&service, method, path).await;
+    }
+    let count = Count::of(&vitals);
+    let expected = [
+        (labels(["POST", "/w/boom", "500"]), 1),
+        (labels(["POST", "/w/fine", "200"]), 1),
+    ];
+    assert_eq!(count.requests(), expected.into());
+    assert_eq!(count.panics(), [("/w/boom".to_owned(), 1)].into());
+    assert_eq!(count.in_progress(), 0);
+}
+
+#[actix_web::test]
+async fn an_excluded_request_is_in_no_gauge_and_its_rival_is_in_progress_from_its_head_on() {
+    let vitals = Vitals::builder().exclude(["/w/{id}"]).build();
+    let vitals = vitals.expect("these settings build");
+    let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
+    let count = Count::of(&vitals);
+    let get = TestRequest::with_uri("/w/7").to_request();
+    let get = try_call_service(&service, get).await.expect("an answer");
+    assert_eq!(count.in_progress(), 0);
+    let post = TestRequest::post().uri("/w/fine").to_request();
+    let post = try_call_service(&service, post).await.expect("an answer");
+    assert_eq!(count.in_progress(), 1);
+    drop((get, post));
+    assert_eq!(count.in_progress(), 0);
+}
+
+/// Refuses a path that begins so, by an error.
+async fn refuse(
+    request: ServiceRequest,
+    next: actix_web::middleware::Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if request.path().starts_with("/mw") {
+        return Err(error::ErrorUnauthorized("who are you?"));
+    }
+    next.call(request).await
+}
+
+fn slashes(config: &mut web::ServiceConfig) {
+    config
+        .route("/boom", web::to(boom))
+        .route("/boom/with/", web::to(boom))
+        .route("/mw/a/{x}", web::get().to(ok))
+        .service(
+            web::scope("/scope/{name}")
+                .wrap(from_fn(refuse))
+                .route("/boom", web::to(boom))
+                .route("/mw", web::to(ok)),
+        );
+}
+
+#[actix_web::test]
+async fn a_rewritten_path_leads_to_the_resource_that_it_was_rewritten_for() {
+    let expected = [
+        (labels(["GET", "/boom", "500"]), 2),
+        (labels(["GET", "/mw/a/{x}", "401"]), 1),
+        (labels(["GET", "/scope/{name}/boom", "500"]), 1),
+        (labels(["GET", "unmatched", "401"]), 1),
+        (labels(["GET", "unmatched", "404"]), 1),
+    ];
+    let paths = [
+        "/boom/",
+        "//boom",
+        "/mw/a/1/",
+        "/mw/none/",
+        "/scope/ada//boom/",
+        "/none/",
+    ];
+    macro_rules! check {
+        ($why:literal, $app:expr) => {
+            let vitals = vitals();
+            let service = init_service($app.wrap(vitals.http())).await;
+            for path in paths {
+                call(&service, "GET", path).await;
+            }
+            assert_eq!(Count::of(&vitals).requests(), expected.clone().into(), $why);
+        };
+    }
+    let app = || App::new().configure(slashes);
+    check!(
+        "authentication within",
+        app().wrap(from_fn(refuse)).wrap(NormalizePath::trim())
+    );
+    check!(
+        "others around",
+        app()
+            .wrap(from_fn(refuse))
+            .wrap(NormalizePath::trim())
+            .wrap(DefaultHeaders::new())
+            .wrap(Logger::default())
+    );
+    check!(
+        "merged only, where nothing is cut",
+        app()
+            .wrap(from_fn(refuse))
+            .wrap(NormalizePath::trim())
+            .wrap_fn(|request, service| service.call(request))
+    );
+}
+
+#[actix_web::test]
+async fn slashes_that_are_added_or_merged_are_seen_through_too() {
+    let vitals = vitals();
+    let app = App::new().configure(slashes).wrap(NormalizePath::new(
+        actix_web::middleware::TrailingSlash::Always,
+    ));
+    let service = init_service(app.wrap(vitals.http())).await;
+    call(&service, "GET", "/boom//with").await;
+    let panics = Count::of(&vitals).panics();
+    assert_eq!(panics, [("/boom/with/".to_owned(), 1)].into());
+}
+
+#[actix_web::test]
+async fn a_path_is_taken_as_it_is_where_nothing_rewrites_it() {
+    let vitals = vitals();
+    let app = App::new().configure(slashes).wrap(from_fn(refuse));
+    let service = init_service(app.wrap(vitals.http())).await;
+    call(&service, "GET", "/mw/a/1/").await;
+    call(&service, "GET", "/mw/a/1").await;
+    let expected = [
+        (labels(["GET", "/mw/a/{x}", "401"]), 1),
+        (labels(["GET", "unmatched", "401"]), 1),
+    ];
+    assert_eq!(Count::of(&vitals).requests(), expected.into());
+}
+
+/// Answers everything below `/private` by itself.
+async fn gate(
+    request: ServiceRequest,
+    next: actix_web::middleware::Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if request.path().contains("/private") {
+        return Ok(request.into_response(HttpResponse::Unauthorized().finish()));
+    }
+    if request.method() == Method::OPTIONS {
+        return Ok(request.into_response(HttpResponse::NoContent().finish()));
+    }
+    next.call(request).await
+}
+
+#[actix_web::test]
+async fn only_a_default_service_that_answers_is_named_after_its_scope() {
+    let vitals = vitals();
+    let app = App::new()
+        .route("/private/{id}", web::get().to(ok))
+        .service(
+            web::scope("/files")
+                .wrap(from_fn(gate))
+                .route("/private", web::get().to(ok))
+                .default_service(web::to(ok)),
+        )
+        .default_service(web::to(async |request: HttpRequest| {
+            if request.path().contains("missing") {
+                HttpResponse::NotFound().finish()
+            } else {
+                HttpResponse::Ok().body("the page")
+            }
+        }))
+        .wrap(from_fn(gate));
+    let service = init_service(app.wrap(vitals.http())).await;
+    for (method, path) in [
+        ("GET", "/private/1"),
+        ("GET", "/private/1/2"),
+        ("GET", "/files/private"),
+        ("GET", "/files/private/1"),
+        ("GET", "/files/a/b"),
+        ("GET", "/page"),
+        ("GET", "/missing"),
+        ("OPTIONS", "/page"),
+        ("OPTIONS", "/files/a"),
+    ] {
+        call(&service, method, path).await;
+    }
+    let expected = [
+        (labels(["GET", "/*", "200"]), 1),
+        (labels(["GET", "/files/*", "200"]), 1),
+        (labels(["GET", "/files/private", "401"]), 1),
+        (labels(["GET", "/private/{id}", "401"]), 1),
+        (labels(["GET", "unmatched", "401"]), 2),
+        (labels(["GET", "unmatched", "404"]), 1),
+        (labels(["OPTIONS", "unmatched", "204"]), 2),
+    ];
+    assert_eq!(Count::of(&vitals).requests(), expected.into());
+}
+
+#[actix_web::test]
+async fn a_request_is_counted_once_however_often_the_middleware_is_wrapped() {
+    let vitals = vitals();
+    let app = App::new()
+        .service(
+            web::scope("/inner")
+                .wrap(vitals.http())
+                .service(web::resource("/{id}").wrap(vitals.http()).to(ok))
+                .route("/boom/now", web::to(boom)),
+        )
+        .route("/outer", web::to(ok))
+        .wrap(vitals.http())
+        .wrap_fn(|request, service| service.call(request))
+        .wrap(vitals.http());
+    let service = init_service(app).await;
+    for path in [
+        "/inner/1",
+        "/inner/1",
+        "/inner/boom/now",
+        "/outer",
+        "/inner/none/at/all",
+    ] {
+        call(&service, "GET", path).await;
+    }
+    let expected = [
+        (labels(["GET", "/inner/boom/now", "500"]), 1),
+        (labels(["GET", "/inner/{id}", "200"]), 2),
+        (labels(["GET", "/outer", "200"]), 1),
+        (labels(["GET", "unmatched", "404"]), 1),
+    ];
+    let count = Count::of(&vitals);
+    assert_eq!(count.requests(), expected.clone().into());
+    assert_eq!(count.durations(), expected.into());
+    assert_eq!(count.panics(), [("/inner/boom/now".to_owned(), 1)].into());
+    assert_eq!(count.in_progress(), 0);
+}
+
+#[actix_web::test]
+async fn a_scope_alone_may_be_monitored_and_two_monitorings_may_meet() {
+    let (one, other) = (vitals(), vitals());
+    let app = App::new()
+        .service(
+            web::scope("/a")
+                .wrap(one.http())
+                .route("/{id}", web::to(ok)),
+        )
+        .service(
+            web::scope("/b")
+                .wrap(one.http())
+                .route("/{id}", web::to(ok)),
+        )
+        .wrap(other.http());
+    let service = init_service(app).await;
+    for path in ["/a/1", "/b/1", "/b/2"] {
+        call(&service, "GET", path).await;
+    }
+    let expected = [
+        (labels(["GET", "/a/{id}", "200"]), 1),
+        (labels(["GET", "/b/{id}", "200"]), 2),
+    ];
+    assert_eq!(Count::of(&one).requests(), expected.clone().into());
+    assert_eq!(Count::of(&other).requests(), expected.into());
+}
+
+#[actix_web::test]
+async fn what_a_middleware_within_adds_to_an_error_is_sent() {
+    let vitals = vitals();
+    let app = App::new()
+        .wrap_fn(|_: ServiceRequest, _| {
+            let mut error = error::ErrorForbidden("not you");
+            error.add_response_mapper(|mut response| {
+                let value = actix_web::http::header::HeaderValue::from_static("yes");
+                let name = actix_web::http::header::HeaderName::from_static("x-mapped");
+                response.headers_mut().insert(name, value);
+                response
+            });
+            ready(Err::<ServiceResponse, _>(error))
+        })
+        .wrap(vitals.http());
+    let service = init_service(app).await;
+    let request = TestRequest::with_uri("/").to_request();
+    let error = try_call_service(&service, request)
+        .await
+        .expect_err("an error");
+    let response = error.error_response();
+    assert_eq!(response.headers().get("x-mapped").expect("a header"), "yes");
+}
