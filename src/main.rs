@@ -40,6 +40,8 @@ fn leave(status: i32) -> ! {
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
     let vitals = settings.metrics.to_builder().jemalloc().build()?;
+    // A panic is one line of the log, not also the several that the standard library writes to stderr.
+    std::panic::set_hook(Box::new(|_| {}));
     vitals.watch_panics();
     let server = Server::bind(settings, vitals)?;
     server.announce(&mut io::stdout())?;

@@ -35,7 +35,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use collector::Collector;
+pub use collector::{Collector, Fault, FaultKind};
 pub use counter::{Counter, CounterWriter, FloatCounter};
 pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
 pub use distribution::Distribution;
@@ -48,7 +48,7 @@ pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
 pub use scrape::{NameFilter, Scrape};
 pub use time::Clock;
 
-use collector::{Embedded, Foreign};
+use collector::{Claimed, Embedded, Foreign, Reported};
 use exposition::{Bounds, Header};
 use family::{Exposed, Meters, Settings};
 use histogram::Shape;
@@ -65,9 +65,14 @@ pub struct RegistryBuilder {
     families: Vec<Arc<dyn Exposed>>,
     /// The sample names that the families write.
     claimed: HashSet<String>,
+    created: bool,
+    on_fault: Option<OnFault>,
     /// The first thing that was wrong.
     error: Option<RegistryError>,
 }
+
+/// What is called with the name of a collector and what is wrong with it.
+type OnFault = fn(collector: &str, fault: &Fault);
 
 /// The registry's own families.
 #[derive(Clone)]
@@ -121,7 +126,7 @@ impl Own {
             )),
             collector_errors: counter(Descriptor::new(
                 "vitals_collector_errors_total",
-                "Scrapes in which a collector failed, or returned rows that had to be left out.",
+                "Times that a collector failed, or returned rows that no format can hold.",
                 ["collector"],
             )),
         }
@@ -177,6 +182,22 @@ impl RegistryBuilder {
     pub fn on_overflow(mut self, on_overflow: fn(family: &str)) -> Self {
         self.setting("on_overflow");
         self.settings.on_overflow = Some(on_overflow);
+        self
+    }
+
+    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began. By default it has
+    /// not: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a series of its own.
+    /// Protobuf always carries these times, in a field.
+    #[must_use]
+    pub fn created(mut self, created: bool) -> Self {
+        self.created = created;
+        self
+    }
+
+    /// What is called with the name of a collector and what is wrong with it, once for each family and kind of fault.
+    #[must_use]
+    pub fn on_fault(mut self, on_fault: fn(collector: &str, fault: &Fault)) -> Self {
+        self.on_fault = Some(on_fault);
         self
     }
 
@@ -246,11 +267,18 @@ impl RegistryBuilder {
             return Err(error);
         }
         let embedded = prometheus::Registry::new();
+        let mut claimed = Claimed::default();
+        for family in &self.families {
+            claimed.take(&family.header().description);
+        }
+        let last = Arc::new(Embedded::new(embedded.clone()));
         let inner = Inner {
             families: self.families,
-            claimed: self.claimed,
+            claimed,
+            created: self.created,
             collectors: RwLock::default(),
-            last: Registered::new(Arc::new(Embedded(embedded.clone())), &own.collector_errors),
+            last: Registered::new(last, &own.collector_errors, self.on_fault),
+            on_fault: self.on_fault,
             embedded,
             errors: own.collector_errors,
             constant_labels: self.settings.constant_labels,
@@ -351,7 +379,9 @@ pub struct Registry {
 
 struct Inner {
     families: Vec<Arc<dyn Exposed>>,
-    claimed: HashSet<String>,
+    claimed: Claimed,
+    created: bool,
+    on_fault: Option<OnFault>,
     collectors: RwLock<Vec<Registered>>,
     embedded: prometheus::Registry,
     /// The embedded registry as a collector, the last of all.
@@ -361,16 +391,60 @@ struct Inner {
     constant_labels: Vec<(String, String)>,
 }
 
+/// A collector as it was registered. Cheap to clone.
 #[derive(Clone)]
 struct Registered {
     collector: Arc<dyn Collector>,
+    name: &'static str,
+    /// The families that [`Registry::read_levels`] may ask for, as the collector described them when it was registered.
+    levels: Arc<[String]>,
     errors: Arc<Counter>,
+    reported: Arc<Reported>,
+    on_fault: Option<OnFault>,
 }
 
 impl Registered {
-    fn new(collector: Arc<dyn Collector>, errors: &Family<Counter, 1>) -> Self {
-        let errors = errors.series([collector.name()]);
-        Self { collector, errors }
+    /// Asks the collector about itself, and isolates that.
+    fn new(
+        collector: Arc<dyn Collector>,
+        errors: &Family<Counter, 1>,
+        on_fault: Option<OnFault>,
+    ) -> Self {
+        let name = collector.name();
+        let mut registered = Self {
+            errors: errors.series([name]),
+            collector,
+            name,
+            levels: Arc::default(),
+            reported: Arc::default(),
+            on_fault,
+        };
+        match collector::describe(&*registered.collector) {
+            Ok(families) if registered.collector.is_cheap() => {
+                registered.levels = families.into_iter().map(|family| family.name).collect();
+            }
+            Ok(_) => {}
+            Err(fault) => registered.report(vec![fault]),
+        }
+        registered
+    }
+
+    /// Counts a reading that is faulty, and tells what is new of that. To be called after each reading.
+    fn report(&self, faults: Vec<Fault>) {
+        if faults.iter().any(|fault| fault.kind().is_error()) {
+            self.errors.inc();
+        }
+        let new = self.reported.only_new(faults);
+        if let Some(on_fault) = self.on_fault {
+            for fault in &new {
+                on_fault(self.name, fault);
+            }
+        }
+    }
+
+    /// The families as the collector describes them now; none where it panics.
+    fn describe(&self) -> Vec<FamilyDescription> {
+        collector::describe(&*self.collector).unwrap_or_default()
     }
 }
 
@@ -382,17 +456,17 @@ impl Source {
     /// The name of the collector; unique in its registry.
     #[cfg(feature = "ops")]
     pub(crate) fn name(&self) -> &'static str {
-        self.0.collector.name()
+        self.0.name
     }
 
     /// Reads the collector. A panic of the collector is caught.
     pub(crate) fn read(&self) -> Collected {
         let mut rows = Vec::new();
-        let is_complete = collector::read(&*self.0.collector, &mut rows);
+        let fault = collector::read(&*self.0.collector, &mut rows).err();
         Collected {
             source: self.clone(),
             rows,
-            is_complete,
+            fault,
         }
     }
 
@@ -402,7 +476,7 @@ impl Source {
         Collected {
             source: self.clone(),
             rows: Vec::new(),
-            is_complete: false,
+            fault: Some(Fault::of_collector(FaultKind::Hanging)),
         }
     }
 }
@@ -411,8 +485,8 @@ impl Source {
 pub(crate) struct Collected {
     source: Source,
     rows: Vec<prometheus::proto::MetricFamily>,
-    /// Whether the collector neither failed nor panicked nor was skipped.
-    is_complete: bool,
+    /// Why the rows are not all that the collector has: it failed, panicked, or was skipped.
+    fault: Option<Fault>,
 }
 
 impl Collected {
@@ -438,6 +512,8 @@ impl Registry {
             own: None,
             families: Vec::new(),
             claimed: HashSet::new(),
+            created: false,
+            on_fault: None,
             error: None,
         }
     }
@@ -464,17 +540,23 @@ impl Registry {
     }
 
     fn add(&self, collector: Arc<dyn Collector>) -> Result<(), RegistryError> {
+        let name = collector.name();
+        let is_known = |known: &[Registered]| {
+            let mut known = known.iter().chain([&self.inner.last]);
+            known.any(|known| known.name == name)
+        };
+        let duplicate = || Err(RegistryError::DuplicateCollector(name.to_owned()));
+        if is_known(&self.collectors()) {
+            return duplicate();
+        }
+        // Before the lock is taken: this runs the collector's code.
+        let registered = Registered::new(collector, &self.inner.errors, self.inner.on_fault);
         let mut collectors =
             (self.inner.collectors.write()).unwrap_or_else(PoisonError::into_inner);
-        let name = collector.name();
-        let known = collectors.iter().chain([&self.inner.last]);
-        if known
-            .into_iter()
-            .any(|known| known.collector.name() == name)
-        {
-            return Err(RegistryError::DuplicateCollector(name.to_owned()));
+        if is_known(&collectors) {
+            return duplicate();
         }
-        collectors.push(Registered::new(collector, &self.inner.errors));
+        collectors.push(registered);
         Ok(())
     }
 
@@ -487,15 +569,13 @@ impl Registry {
             .collect()
     }
 
-    /// All families, those of collectors as these describe them, in the order of an exposition.
+    /// All families, those of collectors as these describe them, in the order of an exposition. No collector is read for
+    /// it: the type of a family of the `prometheus` crate is known from the first scrape on, and so are all families of
+    /// the embedded registry.
     pub fn describe(&self) -> Vec<FamilyDescription> {
         let own = self.inner.families.iter();
         own.map(|family| family.header().description.clone())
-            .chain(
-                self.collectors()
-                    .iter()
-                    .flat_map(|registered| registered.collector.describe()),
-            )
+            .chain(self.collectors().iter().flat_map(Registered::describe))
             .collect()
     }
 
@@ -508,17 +588,20 @@ impl Registry {
     }
 
     /// The counters and gauges of these names that collectors tell of at this moment, each as the sum of its series;
-    /// `None` for what none tells of. Only the collectors that describe one of the names are read, and never the
-    /// embedded registry. One that errs or panics is counted, as in a scrape.
+    /// `None` for what none tells of. Only [cheap](Collector::is_cheap) collectors that described one of the names when they
+    /// were registered are read. One that errs or panics is counted, as in a scrape.
     pub fn read_levels<const N: usize>(&self, names: [&str; N]) -> [Option<f64>; N] {
         let collectors = (self.inner.collectors.read())
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut rows = Vec::new();
-        for Registered { collector, errors } in collectors {
-            let wanted = |family: &FamilyDescription| names.contains(&family.name.as_str());
-            if collector.describe().iter().any(wanted) && !collector::read(&*collector, &mut rows) {
-                errors.inc();
+        for registered in collectors {
+            let wanted = |family: &String| names.contains(&family.as_str());
+            if registered.levels.iter().any(wanted) {
+                let read = collector::read(&*registered.collector, &mut rows);
+                if let Err(fault) = read {
+                    registered.report(vec![fault]);
+                }
             }
         }
         names.map(|name| {
@@ -548,23 +631,24 @@ impl Registry {
     ) -> Scrape {
         let mut claimed = self.inner.claimed.clone();
         let mut bridged: Vec<Arc<dyn Exposed>> = Vec::new();
+        let constant = &self.inner.constant_labels;
         for Collected {
             source,
             rows,
-            is_complete,
+            fault,
         } in collected
         {
-            let converted = collector::bridge(rows, &self.inner.constant_labels, &mut claimed);
-            if converted.faulty || !is_complete {
-                source.0.errors.inc();
-            }
-            for family in converted.families {
+            let gathered = collector::bridge(rows, constant, format, &mut claimed);
+            source
+                .0
+                .report(fault.iter().cloned().chain(gathered.faults).collect());
+            for family in gathered.families {
                 bridged.push(Arc::new(family));
             }
         }
         let families = self.inner.families.iter().cloned().chain(bridged);
         let shown = families.filter(|family| names.shows(family.header()));
-        Scrape::new(format, shown.collect())
+        Scrape::new(format, self.inner.created, shown.collect())
     }
 
     /// A whole exposition of everything.

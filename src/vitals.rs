@@ -1,5 +1,6 @@
 //! The recorders: what any Actix-web and Diesel service adopts to be monitored. [`Vitals`] is the one handle that
-//! owns the registry and every recorder; nothing here is global but the processor's clock, and nothing knows a particular service.
+//! owns the registry and every recorder; nothing here is global but the processor's clock and which panic hook logs, and
+//! nothing knows a particular service.
 //!
 //! `handle` is what a service does with it, `builder` how it comes to be; the recorders stand beside them.
 

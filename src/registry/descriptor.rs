@@ -143,18 +143,38 @@ impl FamilyDescription {
         }
     }
 
-    /// Every sample name that a family of this name and type may write in either text format.
-    pub(crate) fn sample_names(&self) -> Vec<String> {
-        let suffixes: &[&str] = match self.kind {
+    /// What a sample's name may have behind the [base](Self::base) of its family, in any format.
+    fn suffixes(&self) -> &'static [&'static str] {
+        match self.kind {
             Kind::Counter => &["", "_total", "_created"],
             Kind::Gauge | Kind::Unknown => &[""],
             Kind::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
             Kind::Summary => &["", "_count", "_sum", "_created"],
-        };
-        suffixes
-            .iter()
-            .map(|suffix| format!("{}{suffix}", self.base()))
-            .collect()
+        }
+    }
+
+    /// The names that this family takes up in OpenMetrics: its own, and those of its samples.
+    pub(crate) fn sample_names(&self) -> Vec<String> {
+        let base = self.base();
+        let suffixes = self.suffixes().iter();
+        suffixes.map(|suffix| format!("{base}{suffix}")).collect()
+    }
+
+    /// The names that this family takes up in text 0.0.4 and protobuf: a counter has one, and nothing has a time of
+    /// creation.
+    pub(crate) fn plain_sample_names(&self) -> Vec<String> {
+        if self.kind == Kind::Counter {
+            return vec![self.name.clone()];
+        }
+        let mut names = self.sample_names();
+        names.retain(|name| !name.ends_with("_created") || *name == self.name);
+        names
+    }
+
+    /// Whether a sample of this name is one of this family, in any format.
+    pub(crate) fn has_sample(&self, name: &str) -> bool {
+        let suffix = name.strip_prefix(self.base());
+        suffix.is_some_and(|suffix| self.suffixes().contains(&suffix)) || name == self.name
     }
 
     /// What is wrong with the names and the unit, if anything.

@@ -10,13 +10,16 @@ use super::{openmetrics, protobuf, text};
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
+    /// Whether OpenMetrics shows when series were created. Protobuf always does, text cannot.
+    created: bool,
     scratch: protobuf::Scratch,
 }
 
 impl Encoder {
-    pub(crate) fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format, created: bool) -> Self {
         Self {
             format,
+            created,
             scratch: protobuf::Scratch::default(),
         }
     }
@@ -48,6 +51,7 @@ impl Encoder {
         match self.format {
             Format::Text => text::push_series(out, header, labels, value, timestamp),
             Format::OpenMetrics => {
+                let created = created.filter(|_| self.created);
                 openmetrics::push_series(out, header, labels, value, created, timestamp);
             }
             Format::Protobuf => {

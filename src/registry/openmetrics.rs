@@ -1,11 +1,11 @@
-//! The OpenMetrics 1.0 exposition, with units, times of creation and exemplars.
+//! The OpenMetrics 1.0 exposition, with units, exemplars and, where they are asked for, times of creation.
 //!
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
 
 use std::time::Duration;
 
 use super::exemplar::Exemplar;
-use super::exposition::{Header, HistogramValue, Labels, Value};
+use super::exposition::{Bounds, Header, HistogramValue, Labels, Value};
 use super::line::{push_name, push_number, push_open};
 use super::number::{LabelStyle, label_float, push_f64, push_u64};
 use super::time::push_seconds;
@@ -62,9 +62,11 @@ pub(crate) fn push_series(
             push_name(out, name, "_count", labels.text);
             push_u64(out, count);
             end(out);
-            push_name(out, name, "_sum", labels.text);
-            push_f64(out, sum);
-            end(out);
+            if is_total(sum) {
+                push_name(out, name, "_sum", labels.text);
+                push_f64(out, sum);
+                end(out);
+            }
         }
     }
     let since = matches!(value, Value::Counter(_) | Value::Histogram(_));
@@ -73,6 +75,17 @@ pub(crate) fn push_series(
         push_seconds(out, created);
         out.push(b'\n');
     }
+}
+
+/// Whether a value may be that of a counter or a sum: these only rise.
+pub(crate) fn is_total(value: f64) -> bool {
+    value >= 0.0
+}
+
+/// Whether a histogram is written with its sum: not where the sum may fall. `_count` is there if and only if `_sum` is.
+/// <https://prometheus.io/docs/specs/om/open_metrics_spec/#histogram-1>
+pub(crate) fn has_sum(bounds: &Bounds, sum: f64) -> bool {
+    is_total(sum) && bounds.values.first().is_none_or(|lowest| *lowest >= 0.0)
 }
 
 fn push_histogram(
@@ -100,6 +113,9 @@ fn push_histogram(
             }
             _ => end(out),
         }
+    }
+    if !has_sum(histogram.bounds, reading.sum) {
+        return;
     }
     push_name(out, name, "_count", labels);
     push_u64(out, reading.classic.last().copied().unwrap_or(0));

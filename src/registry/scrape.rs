@@ -29,8 +29,8 @@ impl NameFilter {
         Self::default()
     }
 
-    /// The families of these names; every family where there are none. A counter goes by its full name
-    /// (`http_requests_total`) or by its name in OpenMetrics (`http_requests`).
+    /// The families of these names; every family where there are none. A family goes by its name, with or without a
+    /// counter's `_total`, or by that of any of its samples (`http_request_duration_seconds_bucket`): it is shown whole.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             names: names.into_iter().map(Into::into).collect(),
@@ -44,9 +44,7 @@ impl NameFilter {
 
     /// Whether this family is shown.
     pub(crate) fn shows(&self, header: &Header) -> bool {
-        self.is_all()
-            || self.names.contains(header.name())
-            || self.names.contains(header.description.base())
+        self.is_all() || (self.names.iter()).any(|name| header.description.has_sample(name))
     }
 }
 
@@ -65,10 +63,10 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    pub(crate) fn new(format: Format, families: Vec<Arc<dyn Exposed>>) -> Self {
+    pub(crate) fn new(format: Format, created: bool, families: Vec<Arc<dyn Exposed>>) -> Self {
         Self {
             families,
-            encoder: Encoder::new(format),
+            encoder: Encoder::new(format, created),
             reading: Reading::default(),
             family: 0,
             series: 0,

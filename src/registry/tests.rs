@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod foreign;
 mod schema;
 
 fn clock() -> Duration {
@@ -370,6 +371,100 @@ fn family(name: &str, kind: proto::MetricType, metrics: Vec<proto::Metric>) -> p
     family
 }
 
+fn counter(value: f64) -> proto::Metric {
+    let mut counter = proto::Counter::default();
+    counter.set_value(value);
+    let mut metric = proto::Metric::default();
+    metric.set_counter(counter);
+    metric
+}
+
+fn histogram(buckets: &[(f64, u64)], count: u64, sum: f64) -> proto::Metric {
+    let buckets = buckets.iter().map(|(bound, cumulative)| {
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(*cumulative);
+        bucket
+    });
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(count);
+    histogram.set_sample_sum(sum);
+    let mut metric = proto::Metric::default();
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn summary(quantiles: &[(f64, f64)], count: u64, sum: f64) -> proto::Metric {
+    let quantiles = quantiles.iter().map(|(share, value)| {
+        let mut quantile = proto::Quantile::default();
+        quantile.set_quantile(*share);
+        quantile.set_value(*value);
+        quantile
+    });
+    let mut summary = proto::Summary::default();
+    summary.set_quantile(quantiles.collect());
+    summary.set_sample_count(count);
+    summary.set_sample_sum(sum);
+    let mut metric = proto::Metric::default();
+    metric.set_summary(summary);
+    metric
+}
+
+#[test]
+fn openmetrics_shows_times_of_creation_where_they_are_wanted_and_protobuf_always() {
+    for wanted in [None, Some(false), Some(true)] {
+        let mut builder = Registry::builder(clock);
+        if let Some(wanted) = wanted {
+            builder = builder.created(wanted);
+        }
+        builder
+            .counter(Descriptor::new("things_total", "Help.", []))
+            .get();
+        builder
+            .histogram(Descriptor::new("sizes", "Help.", []), &[1.0])
+            .get();
+        let registry = builder.build().unwrap();
+        let openmetrics = text(&registry, Format::OpenMetrics);
+        let created: Vec<_> = openmetrics
+            .lines()
+            .filter(|line| line.contains("_created") && !line.contains("vitals_"))
+            .collect();
+        let expected: &[&str] = if wanted == Some(true) {
+            &[
+                "things_created 1700000000.25",
+                "sizes_created 1700000000.25",
+            ]
+        } else {
+            &[]
+        };
+        assert_eq!(created, expected, "{wanted:?}");
+        assert_eq!(
+            openmetrics.contains("vitals_collector_errors_created"),
+            wanted == Some(true)
+        );
+        let families = schema::decode(&registry.encode(Format::Protobuf));
+        let of_counter = &families[0].metric[0]
+            .counter
+            .as_ref()
+            .unwrap()
+            .created_timestamp;
+        let of_histogram = &families[1].metric[0]
+            .histogram
+            .as_ref()
+            .unwrap()
+            .created_timestamp;
+        for created in [of_counter, of_histogram] {
+            assert_eq!(
+                created.as_ref().unwrap().seconds,
+                1_700_000_000,
+                "{wanted:?}"
+            );
+        }
+        assert_formats_agree(&registry);
+    }
+}
+
 #[test]
 fn a_failing_collector_costs_its_own_rows_and_is_counted() {
     let registry = Registry::builder(clock).build().unwrap();
@@ -416,55 +511,46 @@ fn a_failing_collector_costs_its_own_rows_and_is_counted() {
 
 #[test]
 fn rows_that_would_break_the_exposition_are_left_out() {
-    let counter = |value: f64| {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        let mut metric = proto::Metric::default();
-        metric.set_counter(counter);
-        metric
-    };
-    let histogram = |buckets: &[(f64, u64)], count: u64| {
-        let buckets = buckets.iter().map(|(bound, cumulative)| {
-            let mut bucket = proto::Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(*cumulative);
-            bucket
-        });
-        let mut histogram = proto::Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(count);
-        histogram.set_sample_sum(1.0);
-        let mut metric = proto::Metric::default();
-        metric.set_histogram(histogram);
-        metric
-    };
     let wrong = [
         gauges("own", &[(&[], 1.0)]),
         gauges("seconds_bucket", &[(&[], 1.0)]),
         gauges("not a name", &[(&[], 1.0)]),
         gauges("ok", &[(&[("bad-label", "")], 1.0)]),
         gauges("ok", &[(&[("a", ""), ("a", "")], 1.0)]),
-        family("ok", proto::MetricType::COUNTER, vec![counter(-1.0)]),
-        family("ok", proto::MetricType::COUNTER, vec![counter(f64::NAN)]),
+        gauges("a.b", &[(&[], 1.0)]),
+        gauges("größe", &[(&[], 1.0)]),
+        gauges("", &[(&[], 1.0)]),
+        gauges("ok", &[(&[("", "x")], 1.0)]),
+        gauges("ok", &[(&[("__x", "")], 1.0)]),
         family(
             "ok",
             proto::MetricType::HISTOGRAM,
-            vec![histogram(&[(1.0, 2), (0.5, 3)], 3)],
+            vec![histogram(&[(1.0, 2), (0.5, 3)], 3, 1.0)],
         ),
         family(
             "ok",
             proto::MetricType::HISTOGRAM,
-            vec![histogram(&[(1.0, 4)], 3)],
+            vec![histogram(&[(1.0, 4)], 3, 1.0)],
         ),
         family(
             "ok",
             proto::MetricType::HISTOGRAM,
-            vec![histogram(&[(f64::INFINITY, 4)], 3)],
+            vec![histogram(&[(f64::INFINITY, 4)], 3, 1.0)],
         ),
         family(
             "ok",
             proto::MetricType::HISTOGRAM,
-            vec![histogram(&[(f64::NAN, 1)], 3)],
+            vec![histogram(&[(f64::NAN, 1)], 3, 1.0)],
+        ),
+        family(
+            "ok",
+            proto::MetricType::HISTOGRAM,
+            vec![histogram(&[(f64::NEG_INFINITY, 0)], 3, 1.0)],
+        ),
+        family(
+            "ok",
+            proto::MetricType::HISTOGRAM,
+            vec![histogram(&[(1.0, 1), (1.0, 2)], 3, 1.0)],
         ),
     ];
     for row in wrong {
@@ -664,6 +750,10 @@ fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
                 .collect()
         }
 
+        fn is_cheap(&self) -> bool {
+            true
+        }
+
         fn collect(
             &self,
             rows: &mut Vec<proto::MetricFamily>,
@@ -705,8 +795,38 @@ fn a_filter_shows_only_what_it_names() {
     let mut builder = Registry::builder(clock);
     builder.counter(Descriptor::new("a_total", "Help.", []));
     builder.gauge(Descriptor::new("b", "Help.", []));
+    builder.histogram(Descriptor::new("c", "Help.", []), &[]);
     let registry = builder.build().unwrap();
+    let sizes = summary(&[(0.5, 1.0)], 1, 1.0);
+    let rows = vec![
+        family("d", proto::MetricType::SUMMARY, vec![sizes]),
+        family("e", proto::MetricType::COUNTER, vec![counter(1.0)]),
+        gauges("f_info", &[(&[("version", "1")], 1.0)]),
+        gauges("f", &[(&[], 1.0)]),
+    ];
+    let collect = move |read: &mut Vec<_>| {
+        read.extend(rows.clone());
+        Ok(())
+    };
+    registry.register(Rows("rows", collect)).unwrap();
+    let of_c = vec!["c_bucket{le=\"+Inf\"}", "c_count", "c_sum"];
+    let of_d = vec!["d_count", "d_sum", "d{quantile=\"0.5\"}"];
     for (names, expected) in [
+        (vec!["a_created"], vec!["a_total"]),
+        (vec!["c_bucket"], of_c.clone()),
+        (vec!["c_sum", "c"], of_c.clone()),
+        (vec!["c_count"], of_c.clone()),
+        (vec!["c_created"], of_c),
+        (vec!["d_count"], of_d.clone()),
+        (vec!["d_sum"], of_d.clone()),
+        (vec!["d"], of_d),
+        (vec!["e_total"], vec!["e"]),
+        (vec!["f_info"], vec!["f_info{version=\"1\"}"]),
+        (vec!["f"], vec!["f"]),
+        (
+            vec!["a_bucket", "b_total", "c_total", "d_bucket", "_bucket", ""],
+            vec![],
+        ),
         (vec!["a_total"], vec!["a_total"]),
         (vec!["a"], vec!["a_total"]),
         (vec!["b", "nothing"], vec!["b"]),

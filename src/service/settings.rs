@@ -208,6 +208,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_LATENCY_BUCKETS", value_name = "SECONDS", allow_hyphen_values = true, value_parser = values::latency_buckets)]
     pub latency_buckets: Option<LatencyBuckets>,
 
+    /// Show in OpenMetrics when each counter and histogram began (_created); without Prometheus' feature flag created-timestamp-zero-ingestion each is stored as a series
+    #[arg(long, env = "VITALS_CREATED", value_parser = values::switch)]
+    pub created: bool,
+
     /// Endpoints that are not recorded, by route pattern (/data/{item_id}), or `unmatched`, or `*` for all; separated by commas
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
@@ -231,6 +235,7 @@ impl MetricsSettings {
             .naming(self.naming)
             .max_series(self.max_series)
             .native_buckets(self.native_buckets)
+            .created(self.created)
             .exclude(&self.exclude)
             .n_plus_one(self.n_plus_one)
             .server_timing(self.server_timing)

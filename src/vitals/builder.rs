@@ -23,7 +23,7 @@ use super::ops;
 #[cfg(feature = "http")]
 use super::{handle::Requests, http, runtime};
 use super::{panics, process};
-use crate::registry::{Registry, RegistryBuilder, RegistryError};
+use crate::registry::{Fault, Registry, RegistryBuilder, RegistryError};
 
 /// Most labels that a whole service may have.
 const MOST_LABELS: usize = 16;
@@ -49,6 +49,7 @@ pub struct Builder {
     max_series: Option<usize>,
     native_buckets: Option<usize>,
     labels: Vec<(String, String)>,
+    created: bool,
     #[cfg(feature = "http")]
     requests: RequestSettings,
     #[cfg(feature = "ops")]
@@ -116,6 +117,15 @@ impl Builder {
     #[must_use]
     pub fn native_buckets(mut self, buckets: usize) -> Self {
         self.native_buckets = Some(buckets);
+        self
+    }
+
+    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began, in seconds since
+    /// the Unix epoch. Default false: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as
+    /// a series of its own. Protobuf always carries these times, in a field.
+    #[must_use]
+    pub fn created(mut self, wanted: bool) -> Self {
+        self.created = wanted;
         self
     }
 
@@ -252,7 +262,10 @@ impl Builder {
 
     /// The registry with its settings, before any family is declared.
     fn registry(&self) -> Result<RegistryBuilder, BuildError> {
-        let mut registry = Registry::builder(since_epoch).on_overflow(warn_of_overflow);
+        let mut registry = Registry::builder(since_epoch)
+            .on_overflow(warn_of_overflow)
+            .on_fault(warn_of_fault)
+            .created(self.created);
         if let Some(series) = self.max_series {
             registry = registry.max_series(series);
         }
@@ -399,6 +412,18 @@ fn warn_of_overflow(family: &str) {
         family,
         "series budget used up: further label sets are counted in the `overflow` series, and in vitals_series_overflow_total"
     );
+}
+
+fn warn_of_fault(collector: &str, fault: &Fault) {
+    let kind = fault.kind();
+    if let Some(family) = fault.family() {
+        tracing::warn!(collector, family, "a family of metrics {kind}");
+    } else {
+        // The text of an error is the collector's: it is shown as that of a panic is.
+        let detail = fault.detail().map(str::to_owned);
+        let detail = detail.map(|detail| panics::message(&detail));
+        tracing::warn!(collector, detail, "a collector of metrics {kind}");
+    }
 }
 
 #[cfg(test)]

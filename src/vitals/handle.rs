@@ -42,9 +42,12 @@ pub(super) struct Requests {
 
 impl Vitals {
     /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
-    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. For the program itself to call,
-    /// once: it takes the place of the process' panic hook, whose several lines on stderr no log collector understands.
-    /// Where nobody subscribes to the log, that hook still has its say.
+    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. Calling it again changes
+    /// nothing.
+    ///
+    /// The panic hook that was set before is called afterwards, such as that of an error reporter. The standard library's
+    /// own writes several lines to stderr; a program whose log goes there may want an empty one in its place first:
+    /// `std::panic::set_hook(Box::new(|_| {}))`.
     ///
     /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
     /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use tracing::dispatcher;
@@ -18,6 +19,7 @@ const LONGEST_MESSAGE: usize = 300;
 #[derive(Clone, Debug)]
 pub(super) struct Panics {
     counted: Family<Counter, 0>,
+    watching: Arc<Token>,
 }
 
 impl Panics {
@@ -29,22 +31,62 @@ impl Panics {
             [],
         ));
         counted.get();
-        Self { counted }
+        Self {
+            counted,
+            watching: Arc::default(),
+        }
     }
 
-    /// Puts itself in the place of the process' panic hook, which is left what nobody would hear otherwise.
+    /// Counts the panics of the process from now on, in a hook that then calls the one there was. Does nothing while this
+    /// hook is in place; where several monitorings have theirs, each counts, and one logs.
     pub(super) fn watch(&self) {
-        let panics = self.counted.get();
-        let unheard = panic::take_hook();
+        let Some(counting) = begin(&self.watching) else {
+            return;
+        };
+        let counting = Counting {
+            panics: self.counted.get(),
+            _in_place: counting,
+        };
+        let logging = begin(&LOGGING);
+        let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            panics.inc();
-            if dispatcher::has_been_set() {
+            counting.count();
+            if logging.is_some() && dispatcher::has_been_set() {
                 log(panic);
-            } else {
-                unheard(panic);
             }
+            previous(panic);
         }));
     }
+}
+
+/// What a hook counts by, for as long as it is in place.
+struct Counting {
+    panics: Arc<Counter>,
+    _in_place: Arc<()>,
+}
+
+impl Counting {
+    /// A method, so that the hook holds the whole and not the counter alone.
+    fn count(&self) {
+        self.panics.inc();
+    }
+}
+
+/// A token that a hook owns: gone when the hook is. It is locked while a hook is installed, and never in one.
+type Token = Mutex<Weak<()>>;
+
+/// That of the hook that logs.
+static LOGGING: Token = Mutex::new(Weak::new());
+
+/// The token for a new hook; none while a hook has it.
+fn begin(token: &Token) -> Option<Arc<()>> {
+    let mut owned = token.lock().unwrap_or_else(PoisonError::into_inner);
+    if owned.strong_count() > 0 {
+        return None;
+    }
+    let new = Arc::new(());
+    *owned = Arc::downgrade(&new);
+    Some(new)
 }
 
 fn log(panic: &PanicHookInfo<'_>) {

@@ -94,6 +94,11 @@ impl Collector for Process {
         .collect()
     }
 
+    /// The live page shows some of it every second.
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     #[cfg(target_os = "linux")]
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
         linux::collect(&self.started, rows)

@@ -1,6 +1,8 @@
 //! After hostile traffic, and with hostile label values: foreign readers accept each format, and all three formats of one
 //! gathering carry the same values, series by series.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use actix_vitals::registry::{
@@ -106,9 +108,11 @@ impl Collector for Sizes {
 
 /// A registry with every kind of metric, its own and bridged, a series for each hostile value, and what was observed by
 /// each histogram of its own. Nothing moves any more.
-fn frozen() -> (Registry, Vec<(String, Vec<f64>)>) {
+fn frozen(created: bool) -> (Registry, Vec<(String, Vec<f64>)>) {
     let mut random = StdRng::seed_from_u64(3);
-    let mut builder = Registry::builder(clock).constant_label("service", "a \"b\" \\ c");
+    let mut builder = Registry::builder(clock)
+        .constant_label("service", "a \"b\" \\ c")
+        .created(created);
     let counter = builder.counter(Descriptor::new("hostile_total", HELP, ["value"]));
     let gauge = builder.gauge(Descriptor::new("hostile_level", HELP, ["value"]));
     let wait = Descriptor::new("hostile_wait_seconds", HELP, ["value"]).unit(Unit::Seconds);
@@ -184,7 +188,13 @@ fn three_formats_of_one_gathering_carry_the_same_values_series_by_series() {
     else {
         return;
     };
-    let (registry, observed) = frozen();
+    for created in [false, true] {
+        three_formats_carry_the_same(&python, created);
+    }
+}
+
+fn three_formats_carry_the_same(python: &Path, created: bool) {
+    let (registry, observed) = frozen(created);
     // A counter whose name lacks `_total` gets it in OpenMetrics.
     let jobs =
         prometheus::IntCounterVec::new(prometheus::Opts::new("jobs", HELP), &["value"]).unwrap();
@@ -197,9 +207,11 @@ fn three_formats_of_one_gathering_carry_the_same_values_series_by_series() {
 
     let text = Reading::of_text(&registry.encode(Format::Text));
     let openmetrics =
-        Reading::of_openmetrics(&python, &registry.encode(Format::OpenMetrics)).unwrap();
-    let protobuf = Reading::of_protobuf(&python, &registry.encode(Format::Protobuf)).unwrap();
+        Reading::of_openmetrics(python, &registry.encode(Format::OpenMetrics)).unwrap();
+    let protobuf = Reading::of_protobuf(python, &registry.encode(Format::Protobuf)).unwrap();
     assert_same(&text, &openmetrics, &protobuf);
+    let of_creation = openmetrics.samples.len() - openmetrics.uncreated().len();
+    assert_eq!(of_creation > 0, created);
 
     // They are what was put in, and none is missing.
     let help = &openmetrics.families["hostile"].help;
@@ -242,13 +254,82 @@ fn three_formats_of_one_gathering_carry_the_same_values_series_by_series() {
     );
 }
 
+/// A histogram of the `prometheus` crate with these buckets, which has observed these values.
+fn observed(name: &str, buckets: &[f64], values: &[f64]) -> Box<dyn Foreign> {
+    let options = prometheus::HistogramOpts::new(name, HELP).buckets(buckets.to_vec());
+    let histogram = prometheus::Histogram::with_opts(options).expect("a histogram");
+    for value in values {
+        histogram.observe(*value);
+    }
+    Box::new(histogram)
+}
+
+#[test]
+fn foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids() {
+    let name = "foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids";
+    let (Some(python), Some(promtool)) = (tools::python(name), tools::promtool(name)) else {
+        return;
+    };
+    let registry = Registry::builder(clock).created(true).build().unwrap();
+    for metric in [
+        observed("below_zero", &[-1.0, 1.0], &[-3.0, -1.0, 0.5]),
+        observed("falling", &[1.0], &[-3.0]),
+        observed("no_number", &[1.0], &[f64::NAN]),
+    ] {
+        registry.prometheus().register(metric).unwrap();
+    }
+    let text = registry.encode(Format::Text);
+    tools::feed(&promtool, &["check", "metrics"], &text).unwrap();
+    let text = Reading::of_text(&text);
+    let openmetrics = registry.encode(Format::OpenMetrics);
+    let openmetrics = Reading::of_openmetrics(&python, &openmetrics).unwrap();
+    let protobuf = Reading::of_protobuf(&python, &registry.encode(Format::Protobuf)).unwrap();
+    assert_eq!(protobuf.uncreated(), text.samples);
+    let foreign = |reading: &Reading| -> BTreeSet<String> {
+        let names = reading.samples.keys().map(|(name, _)| name.clone());
+        names.filter(|name| !name.starts_with("vitals_")).collect()
+    };
+    let missing: Vec<_> = (foreign(&text).difference(&foreign(&openmetrics)).cloned()).collect();
+    assert_eq!(
+        missing,
+        [
+            "below_zero_count",
+            "below_zero_sum",
+            "falling_count",
+            "falling_sum",
+            "no_number_count",
+            "no_number_sum",
+        ]
+    );
+}
+
+#[test]
+fn foreign_readers_accept_families_that_clash_in_openmetrics_alone() {
+    let name = "foreign_readers_accept_families_that_clash_in_openmetrics_alone";
+    let (Some(python), Some(promtool)) = (tools::python(name), tools::promtool(name)) else {
+        return;
+    };
+    let registry = Registry::builder(clock).created(true).build().unwrap();
+    let gauge = prometheus::IntGauge::new("jobs", HELP).unwrap();
+    let counter = prometheus::IntCounter::new("jobs_total", HELP).unwrap();
+    registry.prometheus().register(Box::new(gauge)).unwrap();
+    registry.prometheus().register(Box::new(counter)).unwrap();
+    let text = registry.encode(Format::Text);
+    tools::feed(&promtool, &["check", "metrics"], &text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("\njobs 0\n") && text.contains("\njobs_total 0\n"));
+    let openmetrics = registry.encode(Format::OpenMetrics);
+    let openmetrics = Reading::of_openmetrics(&python, &openmetrics).unwrap();
+    assert_eq!(openmetrics.families["jobs"].kind, "gauge");
+}
+
 #[test]
 fn promtool_finds_no_fault_with_hostile_label_values() {
     let Some(promtool) = tools::promtool("promtool_finds_no_fault_with_hostile_label_values")
     else {
         return;
     };
-    let (registry, _) = frozen();
+    let (registry, _) = frozen(false);
     tools::feed(
         &promtool,
         &["check", "metrics"],
@@ -263,7 +344,7 @@ fn the_foreign_readers_refuse_what_is_broken() {
     let (Some(python), Some(promtool)) = (tools::python(test), tools::promtool(test)) else {
         return;
     };
-    let registry = frozen().0;
+    let registry = frozen(false).0;
     for (exposition, why) in [
         (
             "# TYPE a counter\na 1\n# EOF\n",
@@ -328,8 +409,10 @@ async fn after_hostile_traffic_foreign_readers_find_the_same_in_all_formats() {
     let Some(python) = tools::python(test) else {
         return;
     };
-    let server = Server::start();
-    foreign_readers_find_the_same(&python, &server, ITEMS, OUR_UNITS).await;
+    for flags in [&[][..], &["--created"]] {
+        let server = Server::start_with(flags);
+        foreign_readers_find_the_same(&python, &server, ITEMS, OUR_UNITS).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

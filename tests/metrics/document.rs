@@ -24,6 +24,10 @@ Every family that the service exposes at `/metrics`, as its registry describes i
 A histogram's samples are `NAME_bucket` (with the label `le`), `NAME_sum` and `NAME_count`; a Prometheus with native
 histograms keeps one series `NAME` in their place. Times are seconds, sizes are bytes. Once a family has as many series
 as `--max-series` allows, further label sets are counted in one series whose label values are all `overflow`.
+
+When a counter or histogram began is told in protobuf, in a field. In OpenMetrics it is a sample `NAME_created`, which is
+written with `--created` alone: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a
+series of its own.
 ";
 
 /// What each label says; the page cannot be written while one is missing here.

@@ -5,18 +5,23 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// The lines of level error. Cheap to clone; all clones are one.
+/// The lines that were logged. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes down what this process logs from now on. Once in a process.
+    /// Takes down the errors that this process logs from now on. Once in a process.
     pub(crate) fn take_down() -> Self {
+        Self::take_down_from(tracing::Level::ERROR)
+    }
+
+    /// Takes down what this process logs from now on, from this level up. Once in a process.
+    pub(crate) fn take_down_from(level: tracing::Level) -> Self {
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::ERROR)
+            .with_max_level(level)
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::set_global_default(subscriber).expect("the only one");

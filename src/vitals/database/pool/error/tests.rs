@@ -145,12 +145,12 @@ mod answers {
         }
     }
 
-    #[actix_web::test]
-    async fn a_handler_returns_it_with_a_question_mark() {
-        async fn handler() -> actix_web::Result<&'static str> {
+    #[test]
+    fn a_handler_returns_it_with_a_question_mark() {
+        fn handler() -> actix_web::Result<&'static str> {
             Err(RunError::Query(Taken))?
         }
-        let error = handler().await.unwrap_err();
+        let error = handler().unwrap_err();
         assert_eq!(
             error.as_response_error().status_code(),
             StatusCode::CONFLICT

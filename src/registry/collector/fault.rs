@@ -1,0 +1,149 @@
+//! What is wrong with the rows of a collector, and what of it has been reported already.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// The most faults of one collector that are remembered, and so reported.
+const MOST: usize = 64;
+
+/// The longest name of a family in a fault, in characters.
+const LONGEST_NAME: usize = 120;
+
+/// What a collector did wrong, or returned that a format cannot hold. It holds no label and no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    family: Option<String>,
+    kind: FaultKind,
+    detail: Option<String>,
+}
+
+/// The kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// It panicked while it described its families.
+    #[error("panicked while it described its families")]
+    PanickedDescribing,
+    /// It panicked while it was read.
+    #[error("panicked while it was read")]
+    Panicked,
+    /// It returned an error.
+    #[error("returned an error")]
+    Failed,
+    /// It did not return in time, or still has not.
+    #[error("does not return in time")]
+    Hanging,
+    /// The family's name is outside the grammar of metric names.
+    #[error("has a name that is not of the form [a-zA-Z_:][a-zA-Z0-9_:]*")]
+    InvalidName,
+    /// An earlier family writes samples of the same name.
+    #[error("would write a sample that another family writes")]
+    NameTaken,
+    /// A label's name is invalid, reserved, or there twice.
+    #[error("has a series with a label whose name is invalid, reserved, or there twice")]
+    InvalidLabels,
+    /// Two series have the same labels.
+    #[error("has two series with the same labels")]
+    DuplicateSeries,
+    /// The buckets of a histogram contradict each other or its count.
+    #[error("has a histogram whose buckets contradict each other or its count")]
+    InvalidBuckets,
+    /// A quantile is not between 0 and 1, or there twice.
+    #[error("has a quantile that is not between 0 and 1, or there twice")]
+    InvalidQuantile,
+    /// A value cannot be read.
+    #[error("has a value that cannot be read")]
+    Unreadable,
+    /// Only in OpenMetrics: an earlier family has the name, without the suffix of its samples.
+    #[error("is left out of OpenMetrics, where another family has its name")]
+    NameTakenInOpenMetrics,
+    /// Only in OpenMetrics: a counter is negative or not a number.
+    #[error(
+        "has a series that OpenMetrics cannot hold: a counter that is negative or not a number"
+    )]
+    NegativeCounter,
+    /// Only in OpenMetrics: there is no sum of values that may be negative.
+    #[error("is without its sum in OpenMetrics, which has none that is negative or not a number")]
+    NegativeSum,
+    /// Only in OpenMetrics: a quantile's value is negative.
+    #[error("has a quantile that OpenMetrics cannot hold: its value is negative")]
+    NegativeQuantile,
+}
+
+impl FaultKind {
+    /// Whether the collector is at fault, and not the format.
+    pub fn is_error(self) -> bool {
+        !matches!(
+            self,
+            Self::NameTakenInOpenMetrics
+                | Self::NegativeCounter
+                | Self::NegativeSum
+                | Self::NegativeQuantile
+        )
+    }
+
+    /// Whether it is over once the collector has been read without it.
+    fn is_passing(self) -> bool {
+        matches!(self, Self::Panicked | Self::Failed | Self::Hanging)
+    }
+}
+
+impl Fault {
+    /// A fault of the collector as a whole.
+    pub(crate) fn of_collector(kind: FaultKind) -> Self {
+        Self {
+            family: None,
+            kind,
+            detail: None,
+        }
+    }
+
+    /// The error that the collector returned.
+    pub(super) fn failed(error: &dyn fmt::Display) -> Self {
+        Self {
+            detail: Some(error.to_string()),
+            ..Self::of_collector(FaultKind::Failed)
+        }
+    }
+
+    /// A fault of one family.
+    pub(super) fn of_family(family: &str, kind: FaultKind) -> Self {
+        Self {
+            family: Some(family.chars().take(LONGEST_NAME).collect()),
+            ..Self::of_collector(kind)
+        }
+    }
+
+    /// The family that it is about; none where it is the collector as a whole.
+    pub fn family(&self) -> Option<&str> {
+        self.family.as_deref()
+    }
+
+    /// What kind of fault it is.
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
+    /// What the error says that the collector returned. It is the collector's text, and may hold anything.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+}
+
+/// Which faults of one collector have been reported.
+#[derive(Debug, Default)]
+pub(crate) struct Reported(Mutex<HashSet<(Option<String>, FaultKind)>>);
+
+impl Reported {
+    /// Keeps those of `faults` that are new. What ends by itself, such as an error, is new again after a reading without it.
+    pub(crate) fn only_new(&self, mut faults: Vec<Fault>) -> Vec<Fault> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, kind)| {
+            !kind.is_passing() || faults.iter().any(|fault| fault.kind == *kind)
+        });
+        faults
+            .retain(|fault| known.len() < MOST && known.insert((fault.family.clone(), fault.kind)));
+        faults
+    }
+}

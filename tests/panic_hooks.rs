@@ -1,0 +1,91 @@
+//! Several monitorings and an error reporter share the panic hook of a process: each counts once, and none is left out.
+
+#![allow(clippy::expect_used, reason = "a test may panic")]
+
+#[path = "support/all.rs"]
+mod support;
+
+use std::{
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use actix_vitals::{registry::Format, vitals::Vitals};
+use support::log::Log;
+use tracing::Level;
+
+fn vitals() -> Vitals {
+    Vitals::builder().build().expect("defaults build")
+}
+
+fn counted(vitals: &Vitals) -> u64 {
+    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("vitals_panics_total "));
+    line.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+/// A hook as an error reporter sets it, which counts what it is told.
+fn report_to(reported: &Arc<AtomicUsize>) {
+    let reported = Arc::clone(reported);
+    panic::set_hook(Box::new(move |_| {
+        reported.fetch_add(1, Ordering::SeqCst);
+    }));
+}
+
+fn panic_once() {
+    let panicked = thread::spawn(|| panic!("as it must")).join();
+    assert!(panicked.is_err());
+}
+
+#[test]
+fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
+    let log = Log::take_down_from(Level::ERROR);
+    let told = |reported: &Arc<AtomicUsize>| reported.load(Ordering::SeqCst);
+    let logged = || {
+        let lines = log.lines();
+        lines
+            .iter()
+            .filter(|line| line.contains("as it must"))
+            .count()
+    };
+    let reported = Arc::new(AtomicUsize::new(0));
+    report_to(&reported);
+    let (first, second, idle) = (vitals(), vitals(), vitals());
+    first.watch_panics();
+    first.clone().watch_panics();
+    second.watch_panics();
+    first.watch_panics();
+    panic_once();
+    let counts = || [&first, &second, &idle].map(counted);
+    assert_eq!((counts(), logged(), told(&reported)), ([1, 1, 0], 1, 1));
+
+    // A reporter that comes later and calls whom it found.
+    let found = panic::take_hook();
+    let later = Arc::new(AtomicUsize::new(0));
+    let of_later = Arc::clone(&later);
+    panic::set_hook(Box::new(move |panic| {
+        of_later.fetch_add(1, Ordering::SeqCst);
+        found(panic);
+    }));
+    first.watch_panics();
+    panic_once();
+    assert_eq!((counts(), logged(), told(&reported)), ([2, 2, 0], 2, 2));
+    assert_eq!(told(&later), 1);
+
+    // One that forgets whom it found: watching again begins anew.
+    let alone = Arc::new(AtomicUsize::new(0));
+    report_to(&alone);
+    panic_once();
+    assert_eq!((counts(), logged(), told(&alone)), ([2, 2, 0], 2, 1));
+    second.watch_panics();
+    panic_once();
+    assert_eq!((counts(), logged(), told(&alone)), ([2, 3, 0], 3, 2));
+    assert_eq!((told(&reported), told(&later)), (2, 1));
+    drop(panic::take_hook());
+}
