@@ -54,6 +54,8 @@ pub struct Builder {
     requests: RequestSettings,
     #[cfg(feature = "ops")]
     ops: ops::OpsSettings,
+    #[cfg(feature = "database")]
+    statements: Option<usize>,
     #[cfg(feature = "jemalloc")]
     jemalloc: bool,
 }
@@ -164,6 +166,16 @@ impl Builder {
         self
     }
 
+    /// How many statements are kept by shape. Default 1000, at least 1. Queries of further statements are counted in the
+    /// row `(other)` of the statements, and are not suspected of N+1. A connection remembers up to four times as many texts,
+    /// of 25 bytes each.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn statements(mut self, capacity: usize) -> Self {
+        self.statements = Some(capacity);
+        self
+    }
+
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
     #[cfg(feature = "jemalloc")]
     #[must_use]
@@ -193,11 +205,13 @@ impl Builder {
         #[cfg(feature = "http")]
         let connections = http::ConnectionFamilies::declare(&mut registry);
         #[cfg(feature = "database")]
-        let database = database::Database::new(database::Families::declare(
+        let families = database::Families::declare(
             &mut registry,
             self.naming,
             self.buckets_or(self.naming.database_buckets()),
-        ));
+        );
+        #[cfg(feature = "database")]
+        let database = database::Database::new(families, self.statements);
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
@@ -205,6 +219,8 @@ impl Builder {
 
         #[cfg(feature = "database")]
         registry.register(database.levels().clone())?;
+        #[cfg(feature = "database")]
+        registry.register(database.fullness())?;
         registry.register(process::Process::new())?;
         #[cfg(feature = "http")]
         registry.register(runtime.clone())?;

@@ -35,6 +35,7 @@ pub use statements::{Order, StatementReport, Statements};
 pub(crate) use families::Families;
 pub(crate) use pool::Levels;
 
+use statements::{Counted, DEFAULT_CAPACITY, Fullness};
 use system::system_of;
 
 /// The recorders of everything about the database; cheap to clone.
@@ -46,14 +47,17 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Recorders that fill `families`.
-    pub(crate) fn new(families: Families) -> Self {
+    /// Recorders that fill `families`, and keep at most so many statements; by default 1,000.
+    pub(crate) fn new(families: Families, statements: Option<usize>) -> Self {
         if families.naming == Naming::Vitals {
             // By these names all databases share their series, which exist from the start.
             metrics::Metrics::new(&families, "");
         }
         Self {
-            statements: Statements::default(),
+            statements: Statements::new(
+                statements.unwrap_or(DEFAULT_CAPACITY),
+                Counted::new(&families),
+            ),
             levels: Levels::new(families.naming),
             families,
         }
@@ -92,6 +96,11 @@ impl Database {
     /// The statements that cost most.
     pub(crate) fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    /// The collector of how full the table of statements is, to be registered once.
+    pub(crate) fn fullness(&self) -> Fullness {
+        Fullness(self.statements.clone())
     }
 
     /// The collector of the pools' levels, to be registered once.

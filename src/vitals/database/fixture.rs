@@ -26,11 +26,17 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn new() -> Self {
+        Self::keeping(None)
+    }
+
+    /// With room for so many statements.
+    pub(super) fn keeping(statements: Option<usize>) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = Families::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(families.clone());
+        let database = Database::new(families.clone(), statements);
         registry.register(database.levels().clone()).unwrap();
+        registry.register(database.fullness()).unwrap();
         Self {
             families,
             database,

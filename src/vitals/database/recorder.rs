@@ -6,8 +6,8 @@
 //! What Diesel 2.3 reports, and what is made of it:
 //!
 //! * A query starts and finishes. Its duration is the time between the two: with a result that is read row by row, it ends
-//!   when the last row was read or the result was dropped. A query that Diesel starts but that never gets to the database
-//!   (a bind that cannot be serialized) has no end, and is none.
+//!   when the last row was read or the result was dropped. A query that Diesel starts but never sends (a bind that cannot be
+//!   serialized, an update without a change) has no end, or ends with an error of Diesel's own. It is not counted.
 //! * PostgreSQL's connection looks up the types it does not know yet by queries of its own, between the start and the end
 //!   of the query that needs them. Both count.
 //! * PostgreSQL's row-by-row mode finishes a query twice if it failed in between. It counts once.
@@ -18,17 +18,13 @@
 //!   announcement says what the next query is for; the end of that query says whether it came to be. A transaction that
 //!   was neither committed nor rolled back when its connection closed was rolled back by the database. Transactions made
 //!   by hand (`sql_query("BEGIN")`) are not announced, and not counted.
-//! * Diesel keeps most statements prepared, and announces each when it begins to. It never does so for `sql_query`, `sql`
-//!   and the like. What it keeps was put together from types, so that the type of a query says which statement it is, and
-//!   the text, which Diesel would put together for us anew each time, binds and all, need not be looked at. The exception
-//!   are types whose text depends on their values (boxed queries, changesets with options): they are known by a second
-//!   statement of theirs, either when Diesel announces that one or when, now and then, the text is looked at to be sure.
-//!   From then on it always is. Until then, calls of such a type may be counted under its first statement.
+//! * Diesel keeps most statements prepared, and announces each when it begins to, between the start and the end of the
+//!   query. It never does so for `sql_query`, `sql` and the like. Which query needs its text read is in [`types`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
+mod failures;
+mod types;
+
 use std::fmt::{self, Write as _};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,16 +36,15 @@ use super::error::ErrorKind;
 use super::metrics::{Metrics, Outcome};
 use super::sql::Dialect;
 use super::sql::verb::{BINDS, Operation};
-use super::statements::{Known, Place, Statements};
+use super::statements::{Kind, Known, Place, Statements};
 use crate::vitals::clock::{self, Moment};
 use crate::vitals::context::{self, Attribution};
 
+use failures::{ErrorIdentity, Failures};
+use types::{TypeIdentity, Types};
+
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;
-
-/// Of so many uses of a query's type, one looks at the text; and so do the first few.
-const USES_BETWEEN_LOOKS: u32 = 256;
-const FIRST_LOOKS: u32 = 4;
 
 /// Records what one connection does.
 #[derive(Debug)]
@@ -62,16 +57,14 @@ pub struct Recorder {
     /// The database has answered a query since the connection changed hands.
     answered: bool,
     running: Running,
-    /// The query that came to its end last, if no error was reported of it: the one that an error belongs to which the
-    /// events left out.
-    last: Option<(Operation, Place)>,
+    /// Queries that have started so far.
+    started: u64,
+    /// What an error may belong to that the events left out.
+    failures: Failures,
     /// A statement failed and none has started since: when it finishes once more, that is the same end.
     just_failed: bool,
-    /// The message of the error that was counted last, hashed, so that it is not counted again.
-    counted_error: Option<u64>,
     known: Known,
-    /// The statements that Diesel has in its cache, by the type of their query.
-    cached: HashMap<usize, Learnt, BuildHasherDefault<AddressHasher>>,
+    types: Types,
     /// The text that is being looked at; empty in between.
     text: String,
     /// What the next query does to a transaction, as announced.
@@ -82,8 +75,10 @@ pub struct Recorder {
 /// A query that has started.
 #[derive(Clone, Copy, Debug)]
 struct Query {
+    /// Its place in the order in which the queries started.
+    number: u64,
     kind: QueryKind,
-    identity: Option<usize>,
+    identity: Option<TypeIdentity>,
     started: Moment,
     /// The time of queries within this one.
     nested: Duration,
@@ -108,35 +103,11 @@ enum Control {
     Nested,
 }
 
-/// What a query's type says.
-#[derive(Clone, Copy, Debug)]
-enum Learnt {
-    /// It is always this.
-    One { kind: QueryKind, uses: u32 },
-    /// It may be this or that.
-    Many,
-}
-
-impl Learnt {
-    /// What a query of this type is; nothing where its text is to be looked at.
-    #[inline]
-    fn kind(&mut self, known: &Known) -> Option<QueryKind> {
-        let Self::One { kind, uses } = self else {
-            return None;
-        };
-        *uses = uses.wrapping_add(1);
-        let is_sure = *uses > FIRST_LOOKS && *uses % USES_BETWEEN_LOOKS != 0;
-        (is_sure && kind.is_valid(known)).then_some(*kind)
-    }
-
-    /// A query of this type was this.
-    fn saw(&mut self, seen: QueryKind, known: &Known) {
-        if let Self::One { kind, .. } = self {
-            if kind.is_valid(known) && *kind != seen {
-                *self = Self::Many;
-            } else {
-                *kind = seen;
-            }
+impl From<Kind> for QueryKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Some((operation, place)) => Self::Counted(operation, place),
+            None => Self::Uncounted,
         }
     }
 }
@@ -177,13 +148,13 @@ impl Running {
         self.queries[self.length].take()
     }
 
-    fn latest(&self) -> Option<&Query> {
-        self.queries[..self.length].last()?.as_ref()
+    fn latest(&mut self) -> Option<&mut Query> {
+        self.queries[..self.length].last_mut()?.as_mut()
     }
 
     /// Adds the time of a query within the latest.
     fn add_nested(&mut self, took: Duration) {
-        if let Some(Some(outer)) = self.queries[..self.length].last_mut() {
+        if let Some(outer) = self.latest() {
             outer.nested += took;
         }
     }
@@ -198,11 +169,11 @@ impl Recorder {
             setting_up: false,
             answered: false,
             running: Running::default(),
-            last: None,
+            started: 0,
+            failures: Failures::default(),
             just_failed: false,
-            counted_error: None,
             known: Known::new(statements, dialect),
-            cached: HashMap::default(),
+            types: Types::default(),
             text: String::new(),
             announced: None,
             transaction: None,
@@ -237,24 +208,22 @@ impl Recorder {
         self.setting_up = false;
         self.answered = false;
         self.running = Running::default();
-        self.last = None;
+        self.failures = Failures::default();
         self.just_failed = false;
-        self.counted_error = None;
         self.announced = None;
         self.settle(Outcome::RolledBack, clock::now());
     }
 
     fn start(&mut self, query: &dyn DebugQuery) {
-        let identity = identity(query);
+        let identity = TypeIdentity::of(query);
         let kind = match self.announced.take() {
             Some(control) => QueryKind::Announced(control),
-            None => self.kind(query, identity),
+            None => self.kind(query, identity).into(),
         };
-        if let QueryKind::Counted(..) = kind {
-            self.last = None;
-        }
         self.just_failed = false;
+        self.started += 1;
         self.running.push(Query {
+            number: self.started,
             kind,
             identity,
             // After the statement is known: finding it is our time, not the database's.
@@ -263,35 +232,44 @@ impl Recorder {
         });
     }
 
-    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<usize>) -> QueryKind {
-        let learnt = identity.and_then(|identity| self.cached.get_mut(&identity));
-        let Some(learnt) = learnt else {
-            return read(&mut self.text, &mut self.known, query);
-        };
-        learnt.kind(&self.known).unwrap_or_else(|| {
-            let kind = read(&mut self.text, &mut self.known, query);
-            learnt.saw(kind, &self.known);
-            kind
-        })
+    #[inline]
+    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> Kind {
+        let known = &self.known;
+        let trusted = identity.and_then(|identity| self.types.kind(identity, known));
+        trusted.unwrap_or_else(|| self.read(query, identity))
     }
 
-    /// Diesel keeps the statement that is running now.
-    fn cache(&mut self) {
-        let Some(&Query {
-            kind,
-            identity: Some(identity),
-            ..
-        }) = self.running.latest()
-        else {
+    /// What a query is by its text, up to its binds. The buffer is left empty: it held literals.
+    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> Kind {
+        // An error is the writer's way of saying that it has all it wants.
+        let _ = write!(Text(&mut self.text), "{query}");
+        let sql = without_binds(&self.text);
+        let hash = self.known.hash(sql);
+        let kind = self.known.of_text(hash, sql);
+        if let Some(identity) = identity {
+            self.types.saw(identity, hash, kind);
+        }
+        self.text.clear();
+        self.text.shrink_to(KEPT_TEXT);
+        kind
+    }
+
+    /// Diesel begins to keep the statement of the query that is running now. Its text is the one that runs, whatever was
+    /// thought of the query when it started.
+    fn cache(&mut self, sql: &str) {
+        let Some(query) = self.running.latest() else {
             return;
         };
-        if let QueryKind::Announced(_) = kind {
+        if let QueryKind::Announced(_) = query.kind {
             return;
         }
-        self.cached
-            .entry(identity)
-            .and_modify(|learnt| learnt.saw(kind, &self.known))
-            .or_insert(Learnt::One { kind, uses: 0 });
+        let sql = without_binds(sql);
+        let hash = self.known.hash(sql);
+        let kind = self.known.of_text(hash, sql);
+        query.kind = kind.into();
+        if let Some(identity) = query.identity {
+            self.types.announced(identity, hash, kind);
+        }
     }
 
     fn finish(&mut self, error: Option<&Error>) {
@@ -302,6 +280,10 @@ impl Recorder {
         let Some(query) = self.running.pop() else {
             return;
         };
+        if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
+            // It was never sent: it could not be put together.
+            return;
+        }
         let took = now.since(query.started);
         self.running.add_nested(took);
         // What is within a query is in the request's tally already.
@@ -316,7 +298,8 @@ impl Recorder {
                     self.metrics.unattributed(operation);
                     self.known.unattributed(place);
                 }
-                self.last = error.is_none().then_some((operation, place));
+                self.failures
+                    .finished(query.number, (operation, place), error.is_some());
             }
             QueryKind::Announced(control) => {
                 context::add_database_time(own);
@@ -327,24 +310,29 @@ impl Recorder {
         match error {
             Some(error) => {
                 self.just_failed = true;
-                self.failed(query.kind, error);
+                self.reported(&query, error);
             }
             None => self.answered = true,
         }
     }
 
-    fn failed(&mut self, query: QueryKind, error: &Error) {
+    /// A query finished with an error.
+    #[cold]
+    fn reported(&mut self, query: &Query, error: &Error) {
         let Some(kind) = ErrorKind::of(error) else {
             return;
         };
-        self.counted_error = hash_of_message(error);
-        let operation = match query {
-            QueryKind::Counted(operation, place) => {
-                self.known.failed(place);
-                operation
-            }
-            QueryKind::Announced(_) | QueryKind::Uncounted => Operation::Other,
-        };
+        self.failures.reported(error);
+        if let QueryKind::Counted(operation, place) = query.kind {
+            self.failed(operation, place, kind);
+        } else {
+            self.failures.control_failed(query.number);
+            self.metrics.error(Operation::Other, kind);
+        }
+    }
+
+    fn failed(&mut self, operation: Operation, place: Place, kind: ErrorKind) {
+        self.known.failed(place);
         self.metrics.error(operation, kind);
     }
 
@@ -376,42 +364,26 @@ impl Recorder {
 
     /// Counts an error, unless an event has reported it.
     fn left_out(&mut self, error: &Error) {
-        let message = hash_of_message(error);
-        if message.is_none() || message == self.counted_error {
+        let (Some(identity), Some(kind)) = (ErrorIdentity::of(error), ErrorKind::of(error)) else {
+            return;
+        };
+        if self.failures.take_reported(identity) {
             return;
         }
-        if self.running.latest().is_some() {
+        let running = self.running.latest().map(|query| query.number);
+        if running.is_some_and(|number| self.failures.is_newest(number)) {
             // It started, failed before it ran, and was never finished.
             self.finish(Some(error));
-        } else if let Some((operation, place)) = self.last.take() {
-            self.failed(QueryKind::Counted(operation, place), error);
+            self.failures.take_reported(identity);
+        } else if let Some((operation, place)) = self.failures.fail(kind) {
+            self.failed(operation, place, kind);
         }
     }
 }
 
-impl QueryKind {
-    /// Whether its statement is still where it was.
-    #[inline]
-    fn is_valid(self, known: &Known) -> bool {
-        match self {
-            Self::Counted(_, place) => known.is_valid(place),
-            Self::Announced(_) | Self::Uncounted => true,
-        }
-    }
-}
-
-/// What a query is by its text, up to its binds. The buffer is left empty: it held literals.
-fn read(text: &mut String, known: &mut Known, query: &dyn DebugQuery) -> QueryKind {
-    // An error is the writer's way of saying that it has all it wants.
-    let _ = write!(Text(text), "{query}");
-    let sql = text.split(BINDS).next().unwrap_or_default();
-    let kind = match known.of_text(sql) {
-        Some((operation, place)) => QueryKind::Counted(operation, place),
-        None => QueryKind::Uncounted,
-    };
-    text.clear();
-    text.shrink_to(KEPT_TEXT);
-    kind
+/// The text of a query without what `Display` writes of its binds.
+fn without_binds(sql: &str) -> &str {
+    sql.split(BINDS).next().unwrap_or_default()
 }
 
 /// Counts an error of the database under the statement that ran last on this connection, if Diesel's events left it out.
@@ -419,73 +391,12 @@ fn read(text: &mut String, known: &mut Known, query: &dyn DebugQuery) -> QueryKi
 /// Diesel does so for SQLite, where a statement with `RETURNING` or a `SELECT` fails (see the head of this module's file).
 /// [`Pool::run`](crate::vitals::database::Pool::run) calls this with the error that its work returns. It remains to be
 /// called by whoever has a connection from [`Pool::get`](crate::vitals::database::Pool::get), or handles such an error
-/// within the work. Called for an error that is counted already, or that is not the database's, or on a connection without
-/// a recorder, it does nothing.
+/// within the work. Call it once for each error, before the connection runs the next statement: the error is counted under
+/// the last statement that could have failed so, unless that has failed already. Called for an error that Diesel has
+/// reported, or that is not the database's, or on a connection without a recorder, it does nothing.
 pub fn record_error<C: Connection>(connection: &mut C, error: &Error) {
     if let Some(recorder) = Recorder::of(connection) {
         recorder.left_out(error);
-    }
-}
-
-/// The hash of what the database said; nothing for errors that are not the database's.
-fn hash_of_message(error: &Error) -> Option<u64> {
-    let Error::DatabaseError(_, information) = error else {
-        return None;
-    };
-    let mut hasher = DefaultHasher::new();
-    information.message().hash(&mut hasher);
-    Some(hasher.finish())
-}
-
-/// What tells the type of a query from that of others: the address of its methods' table, which is the second half of the
-/// reference. Hashing the pointer is the way to see it without `unsafe`; should it come to be hashed in another way, there
-/// is no identity, and the statement is read each time.
-fn identity(query: &dyn DebugQuery) -> Option<usize> {
-    let mut halves = PointerHalves::default();
-    std::ptr::from_ref(query).hash(&mut halves);
-    (halves.seen == 2).then_some(halves.last)
-}
-
-#[derive(Default)]
-struct PointerHalves {
-    seen: u32,
-    last: usize,
-}
-
-impl Hasher for PointerHalves {
-    fn write_usize(&mut self, half: usize) {
-        self.seen += 1;
-        self.last = half;
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        self.seen = u32::MAX / 2;
-    }
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
-/// Spreads addresses, which are unlike each other in the middle, over the table. Nobody from outside chooses them.
-#[derive(Debug, Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn write_usize(&mut self, address: usize) {
-        self.0 = (address as u64 >> 3)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(26);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -496,7 +407,7 @@ impl Instrumentation for Recorder {
         }
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(query),
-            InstrumentationEvent::CacheQuery { .. } => self.cache(),
+            InstrumentationEvent::CacheQuery { sql, .. } => self.cache(sql),
             InstrumentationEvent::FinishQuery { error, .. } => self.finish(error),
             InstrumentationEvent::BeginTransaction { depth, .. } => {
                 self.announce(depth.get(), Control::Begin);

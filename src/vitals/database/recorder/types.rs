@@ -1,0 +1,165 @@
+//! What the Rust type of a query says of its text, so that most texts need not be put together to be known.
+//!
+//! Diesel announces a text when it begins to keep it prepared, once for each text on a connection. So a type with a second
+//! announced text has many texts, and each of its runs is read from then on. A type that was never announced is read each
+//! time, too: `sql_query`, every `UPDATE`, or all queries where the application turned Diesel's cache off.
+//!
+//! A type with one announced text has that text in all its runs, with one exception: a boxed query may be announced with
+//! one text and then run with a text that Diesel never keeps prepared, such as an `IN` list on SQLite. No event tells.
+//! Therefore the first 1,000 runs of a type on a connection are read as well, and every 32nd run after these. Only a type
+//! that had one text in all 1,000 runs, and such an unannounced text afterwards, can have calls under the wrong statement:
+//! at most 31, once on a connection.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use diesel::connection::DebugQuery;
+
+use super::super::statements::{Kind, Known};
+
+/// Runs of a type that are read before its text is taken for the only one.
+const FIRST_READS: u32 = 1_000;
+
+/// Of so many further runs, one is read.
+const RUNS_BETWEEN_READS: u32 = 32;
+
+/// What tells a type of query from others: the address of its methods' table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TypeIdentity(usize);
+
+impl TypeIdentity {
+    /// The address is the second half of the reference. Hashing the pointer is the way to see it without `unsafe`; should
+    /// it come to be hashed in another way, there is no identity, and the text is read each time.
+    pub(super) fn of(query: &dyn DebugQuery) -> Option<Self> {
+        let mut halves = PointerHalves::default();
+        std::ptr::from_ref(query).hash(&mut halves);
+        (halves.seen == 2).then_some(Self(halves.last))
+    }
+}
+
+/// The types of queries that Diesel has announced a text of. There are no more than the program has.
+#[derive(Debug, Default)]
+pub(super) struct Types(HashMap<TypeIdentity, Learnt, BuildHasherDefault<AddressHasher>>);
+
+/// What is known of a type.
+#[derive(Clone, Copy, Debug)]
+enum Learnt {
+    /// It has had one text so far.
+    One { text: u64, kind: Kind, runs: u32 },
+    /// It has several.
+    Many,
+}
+
+impl Types {
+    /// What a query of this type is, for one run; none where its text has to be read.
+    #[inline]
+    pub(super) fn kind(&mut self, identity: TypeIdentity, known: &Known) -> Option<Kind> {
+        let Learnt::One { kind, runs, .. } = self.0.get_mut(&identity)? else {
+            return None;
+        };
+        // So that the count never wraps around to the first reads.
+        *runs = runs.checked_add(1).unwrap_or(FIRST_READS);
+        let is_trusted = *runs > FIRST_READS && *runs % RUNS_BETWEEN_READS != 0;
+        let is_valid = kind.is_none_or(|(_, place)| known.is_valid(place));
+        (is_trusted && is_valid).then_some(*kind)
+    }
+
+    /// A query of this type was read. Says nothing of a type that was never announced.
+    pub(super) fn saw(&mut self, identity: TypeIdentity, text: u64, kind: Kind) {
+        if let Some(learnt) = self.0.get_mut(&identity) {
+            learnt.saw(text, kind);
+        }
+    }
+
+    /// Diesel has announced the text of a query of this type.
+    pub(super) fn announced(&mut self, identity: TypeIdentity, text: u64, kind: Kind) {
+        self.0
+            .entry(identity)
+            .and_modify(|learnt| learnt.saw(text, kind))
+            .or_insert(Learnt::One {
+                text,
+                kind,
+                runs: 0,
+            });
+    }
+}
+
+impl Learnt {
+    fn saw(&mut self, seen: u64, kind_seen: Kind) {
+        if let Self::One { text, kind, .. } = self {
+            if *text == seen {
+                *kind = kind_seen;
+            } else {
+                *self = Self::Many;
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct PointerHalves {
+    seen: u32,
+    last: usize,
+}
+
+impl Hasher for PointerHalves {
+    fn write_usize(&mut self, half: usize) {
+        self.seen += 1;
+        self.last = half;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        self.seen = u32::MAX / 2;
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// Spreads addresses, which are unlike each other in the middle, over the table. Nobody from outside chooses them.
+#[derive(Debug, Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64 >> 3)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(26);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+    use diesel::sqlite::Sqlite;
+
+    use super::super::super::fixture::items;
+    use super::TypeIdentity;
+
+    #[test]
+    fn the_types_of_queries_are_told_apart() {
+        fn of(id: i32) -> (Option<TypeIdentity>, Option<TypeIdentity>) {
+            let select = items::table.filter(items::id.eq(id));
+            let delete = diesel::delete(items::table.filter(items::id.eq(id)));
+            (
+                TypeIdentity::of(&diesel::debug_query::<Sqlite, _>(&select)),
+                TypeIdentity::of(&diesel::debug_query::<Sqlite, _>(&delete)),
+            )
+        }
+        let (select, delete) = of(1);
+        assert!(select.is_some() && delete.is_some());
+        assert_ne!(select, delete);
+        assert_eq!(of(2), (select, delete));
+    }
+}
