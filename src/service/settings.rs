@@ -220,6 +220,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::n_plus_one)]
     pub n_plus_one: u32,
 
+    /// Statements that are kept by shape for /ops/statements; further ones are counted together, as (other)
+    #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::statements)]
+    pub statements: usize,
+
     /// Tell clients where the time of their requests went, in the header Server-Timing
     #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
     pub server_timing: bool,
@@ -238,6 +242,7 @@ impl MetricsSettings {
             .created(self.created)
             .exclude(&self.exclude)
             .n_plus_one(self.n_plus_one)
+            .statements(self.statements)
             .server_timing(self.server_timing)
             .ops(ops);
         match &self.latency_buckets {

@@ -59,6 +59,8 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("db_transactions_total", Counter, &["outcome"]),
     promise("db_transaction_duration_seconds", Histogram, &["outcome"]),
     promise("db_queries_unattributed_total", Counter, &["operation"]),
+    promise("db_statements", Gauge, &[]),
+    promise("db_statements_evicted_total", Counter, &[]),
     promise("db_pool_checked_out_connections", Gauge, &["pool"]),
     promise("db_pool_idle_connections", Gauge, &["pool"]),
     promise("db_pool_waiters", Gauge, &["pool"]),

@@ -48,6 +48,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("db_queries_total", "counter", &["operation"]),
     ("db_queries_unattributed_total", "counter", &["operation"]),
     ("db_query_duration_seconds", "histogram", &["operation"]),
+    ("db_statements", "gauge", &[]),
+    ("db_statements_evicted_total", "counter", &[]),
     ("db_pool_checked_out_connections", "gauge", &["pool"]),
     ("db_pool_idle_connections", "gauge", &["pool"]),
     ("db_pool_waiters", "gauge", &["pool"]),

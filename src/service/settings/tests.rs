@@ -43,6 +43,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.metrics.naming, vitals::Naming::Vitals);
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
     assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
+    assert_eq!(settings.metrics.statements, 1000);
     assert!(!settings.metrics.server_timing);
     assert_eq!(settings.log.filter.to_string(), "info,actix_http=off");
     assert_eq!(settings.log.format, LogFormat::Text);
@@ -71,6 +72,7 @@ fn every_flag_is_taken() {
         "--exclude=/livez,/data/{item_id}",
         "--exclude=unmatched",
         "--n-plus-one=0",
+        "--statements=5000",
         "--server-timing",
         "--log=warn,actix_vitals=debug",
         "--log-format=json",
@@ -105,6 +107,7 @@ fn every_flag_is_taken() {
         ["/livez", "/data/{item_id}", "unmatched"]
     );
     assert_eq!(settings.metrics.n_plus_one, 0);
+    assert_eq!(settings.metrics.statements, 5000);
     assert!(settings.metrics.server_timing);
     assert_eq!(settings.log.filter.to_string(), "warn,actix_vitals=debug");
     assert_eq!(settings.log.format, LogFormat::Json);
@@ -147,6 +150,9 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
         ("--exclude", "livez", "no pattern"),
         ("--n-plus-one", "-1", "negative"),
         ("--n-plus-one", "often", "no number"),
+        ("--statements", "0", "no statement at all"),
+        ("--statements", "100001", "too many"),
+        ("--statements", "all", "no number"),
         ("--log", "loud", "no level"),
         ("--log", "info,actix=loud", "no level for a target"),
         ("--log", "", "empty"),

@@ -198,6 +198,14 @@ pub(super) fn n_plus_one(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("must be a whole number from 0 to 1000000, not `{text}`"))
 }
 
+/// Statements that are kept: a number, and at least one.
+pub(super) fn statements(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=100_000).contains(count))
+        .ok_or_else(|| format!("must be a whole number from 1 to 100000, not `{text}`"))
+}
+
 /// Whether a flag without a value is on. Only its variable has a value.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {

@@ -61,8 +61,6 @@ pub struct Recorder {
     started: u64,
     /// What an error may belong to that the events left out.
     failures: Failures,
-    /// A statement failed and none has started since: when it finishes once more, that is the same end.
-    just_failed: bool,
     known: Known,
     types: Types,
     /// The text that is being looked at; empty in between.
@@ -171,7 +169,6 @@ impl Recorder {
             running: Running::default(),
             started: 0,
             failures: Failures::default(),
-            just_failed: false,
             known: Known::new(statements, dialect),
             types: Types::default(),
             text: String::new(),
@@ -209,7 +206,6 @@ impl Recorder {
         self.answered = false;
         self.running = Running::default();
         self.failures = Failures::default();
-        self.just_failed = false;
         self.announced = None;
         self.settle(Outcome::RolledBack, clock::now());
     }
@@ -220,7 +216,7 @@ impl Recorder {
             Some(control) => QueryKind::Announced(control),
             None => self.kind(query, identity).into(),
         };
-        self.just_failed = false;
+        self.failures.just_failed = false;
         self.started += 1;
         self.running.push(Query {
             number: self.started,
@@ -274,7 +270,7 @@ impl Recorder {
 
     fn finish(&mut self, error: Option<&Error>) {
         let now = clock::now();
-        if error.is_none() && self.just_failed {
+        if error.is_none() && self.failures.just_failed {
             return;
         }
         let Some(query) = self.running.pop() else {
@@ -309,7 +305,7 @@ impl Recorder {
         }
         match error {
             Some(error) => {
-                self.just_failed = true;
+                self.failures.just_failed = true;
                 self.reported(&query, error);
             }
             None => self.answered = true,

@@ -224,7 +224,7 @@ fn listed_statements() -> ObjectBuilder {
 }
 
 fn statement() -> ObjectBuilder {
-    let text = "The text without literals, binds, comments and the length of its lists.";
+    let text = "The text without literals, binds, comments and the length of its lists; (other) for all statements that are not kept.";
     let rows = "Always null: the driver does not tell how many there were.";
     record([
         ("statement", string().description(Some(text))),

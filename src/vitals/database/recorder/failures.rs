@@ -23,6 +23,8 @@ const MOST_REPORTED: usize = 32;
 /// The queries and errors of one user of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
+    /// A query failed and none has started since: when it finishes once more, that is the same end.
+    pub(super) just_failed: bool,
     /// The query that finished last.
     last: Option<Finished>,
     /// The query that finished last, of those that may write.

@@ -236,7 +236,10 @@ fn none_gives_way_where_none_is_refused() {
         table.run(sql, 1.0);
     }
     table.read_later();
-    assert_eq!((table.statements.kept(), table.statements.evicted()), (2, 0));
+    assert_eq!(
+        (table.statements.kept(), table.statements.evicted()),
+        (2, 0)
+    );
 }
 
 #[test]

@@ -116,18 +116,14 @@ fn an_error_counts_once_whoever_reports_it() {
                 record_error(connection, error);
             }
         }),
-        (
-            "in transactions that were rolled back",
-            4,
-            |connection| {
-                for fail in [reported, left_out, reported, left_out] {
-                    let error = connection
-                        .transaction(|connection| Err::<(), _>(fail(connection)))
-                        .unwrap_err();
-                    record_error(connection, &error);
-                }
-            },
-        ),
+        ("in transactions that were rolled back", 4, |connection| {
+            for fail in [reported, left_out, reported, left_out] {
+                let error = connection
+                    .transaction(|connection| Err::<(), _>(fail(connection)))
+                    .unwrap_err();
+                record_error(connection, &error);
+            }
+        }),
     ];
     for (how, expected, work) in cases {
         let fixture = Fixture::new();
