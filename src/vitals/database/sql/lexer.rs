@@ -1,19 +1,30 @@
-//! The tokens of a statement, as far as its shape needs them: what is a value, and what stands around values.
+//! The tokens of a statement: what is a value, and what stands around values.
 //!
-//! It understands the SQL of SQLite and of PostgreSQL, takes any text without complaint, and errs on the side of taking
-//! something for a value. Nothing here keeps a value's text.
+//! The lexer takes any text without complaint and keeps no value's text. What it skips is in `space`, what stands between
+//! quotes is in `quoted`.
+//!
+//! A text of an unknown dialect may be read in more than one way. The lexer is *unsure* from there on: it goes on by the
+//! most common rule, and nothing of the rest may be shown. So it is where a setting of the server changes what a backslash
+//! does, if the text can be read to its end either way.
+//!
+//! A text that ends within quotes, or contains what no SQL has outside of them, was *misread*: strings and what stands
+//! between them may be the other way round.
+
+mod quoted;
+mod space;
+
+use super::dialect::Dialect;
+use super::keyword::Keyword;
 
 /// A piece of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// A literal, or the place of a bind.
     Value,
-    /// A keyword, a name or a function.
-    Word(&'a str),
-    /// A name in quotes, with them.
-    Name(&'a str),
-    /// What stands in quotes, and is unlike any name.
-    Redacted,
+    /// A keyword, a name, a function or a type.
+    Word(&'a str, Keyword),
+    /// What stands in quotes that are not single, with its quotes. It may still be a string: see `names`.
+    Quoted(&'a str),
     /// `(` or `[`.
     Open(u8),
     /// `)` or `]`.
@@ -23,7 +34,7 @@ pub(super) enum Token<'a> {
     Dot,
     /// `::`
     Cast,
-    /// `...`: there were more of what stands before.
+    /// `...`: there was more of what stands before.
     Ellipsis,
     Operator(&'a str),
 }
@@ -33,8 +44,7 @@ impl Token<'_> {
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Value => "?",
-            Self::Word(text) | Self::Name(text) | Self::Operator(text) => text,
-            Self::Redacted => "\"?\"",
+            Self::Word(text, _) | Self::Quoted(text) | Self::Operator(text) => text,
             Self::Open(b'(') => "(",
             Self::Open(_) => "[",
             Self::Close(b')') => ")",
@@ -47,92 +57,102 @@ impl Token<'_> {
         }
     }
 
-    /// Whether it is this keyword, in whatever case.
-    pub(super) fn is_word(&self, keyword: &str) -> bool {
-        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
-    }
-
     /// Whether an operand can end with it, so that a sign behind it is an operator between two.
-    fn ends_operand(&self) -> bool {
+    pub(super) fn ends_operand(&self) -> bool {
         match self {
-            Self::Value | Self::Name(_) | Self::Redacted | Self::Close(_) => true,
-            Self::Word(word) => !BEFORE_OPERAND
-                .iter()
-                .any(|keyword| word.eq_ignore_ascii_case(keyword)),
+            Self::Value | Self::Quoted(_) | Self::Close(_) => true,
+            Self::Word(_, keyword) => !keyword.is_before_operand(),
             _ => false,
         }
     }
 }
 
-/// Keywords that an operand follows.
-const BEFORE_OPERAND: [&str; 29] = [
-    "SELECT",
-    "DISTINCT",
-    "ALL",
-    "WHERE",
-    "AND",
-    "OR",
-    "NOT",
-    "BETWEEN",
-    "LIMIT",
-    "OFFSET",
-    "THEN",
-    "ELSE",
-    "WHEN",
-    "CASE",
-    "IN",
-    "IS",
-    "LIKE",
-    "ILIKE",
-    "GLOB",
-    "VALUES",
-    "RETURNING",
-    "BY",
-    "ON",
-    "SET",
-    "DEFAULT",
-    "HAVING",
-    "FROM",
-    "AS",
-    "ESCAPE",
-];
-
-/// The longest name that is taken for one, in bytes: PostgreSQL has no longer ones.
-const LONGEST_NAME: usize = 63;
-
 /// Reads a text token by token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
-    last: Option<Token<'a>>,
-    /// A string has just been read in which a backslash escapes: so it does where the string goes on behind white space.
-    escapes: bool,
-    cut_off: bool,
+    dialect: Dialect,
+    /// A backslash in a string escapes what follows it.
+    backslash_escapes: bool,
+    /// A setting of the server may have it the other way.
+    may_differ: bool,
+    /// The last token ends an operand.
+    after_operand: bool,
+    /// The last token is a word before a name.
+    before_name: bool,
+    /// Brackets that are open.
+    brackets: u32,
+    /// In a comment whose content MySQL executes.
+    in_executed_comment: bool,
+    /// The last token was a string in which a backslash escapes: so it does where the string goes on behind white space.
+    string_goes_on: bool,
+    is_unsure: bool,
+    is_misread: bool,
 }
 
-/// A token, and whether white space or a comment stood before it.
-pub(super) type Spaced<'a> = (bool, Token<'a>);
-
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str, dialect: Dialect) -> Self {
+        // To SQLite the text ends there.
+        let text = match dialect {
+            Dialect::Sqlite | Dialect::Unknown => text.split('\0').next().unwrap_or_default(),
+            Dialect::PostgreSql | Dialect::MySql => text,
+        };
         Self {
             text,
             at: 0,
-            last: None,
-            escapes: false,
-            cut_off: false,
+            dialect,
+            backslash_escapes: dialect == Dialect::MySql,
+            // `standard_conforming_strings` may be off, or `NO_BACKSLASH_ESCAPES` on.
+            may_differ: matches!(dialect, Dialect::PostgreSql | Dialect::MySql),
+            after_operand: false,
+            before_name: false,
+            brackets: 0,
+            in_executed_comment: false,
+            string_goes_on: false,
+            is_unsure: false,
+            is_misread: false,
         }
     }
 
-    /// Whether the text has ended within a string: then what was read as strings and as what stands between them may be
-    /// the other way round.
-    pub(super) fn is_cut_off(&self) -> bool {
-        self.cut_off
+    /// Whether the last token, and all that follow, may be something else in another dialect.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
+    /// Whether strings and what stands between them may be the other way round.
+    pub(super) fn is_misread(&self) -> bool {
+        self.is_misread
+    }
+
+    /// The next byte that is not white space; a dot only where a name can follow it.
+    pub(super) fn next_byte(&self) -> Option<u8> {
+        let bytes_from = |at| {
+            let rest = self.text.as_bytes().get(at..).unwrap_or_default();
+            rest.iter().copied().filter(|byte| !is_space(*byte))
+        };
+        let mut bytes = bytes_from(self.at);
+        let mut next = bytes.next()?;
+        if matches!(next, b'-' | b'/' | b'#') {
+            // Perhaps a comment.
+            let mut ahead = self.clone();
+            ahead.skip_space();
+            bytes = bytes_from(ahead.at);
+            next = bytes.next()?;
+        }
+        let mut is_before_name = || {
+            let behind = bytes.next();
+            behind.is_some_and(|behind| begins_word(behind) || b"\"`[*".contains(&behind))
+        };
+        (next != b'.' || is_before_name()).then_some(next)
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.text.as_bytes().get(self.at + ahead).copied()
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
     }
 
     /// Goes on past all bytes that `f` takes.
@@ -142,77 +162,52 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Goes on behind the next `end`, or to the end of the text.
-    fn skip_past(&mut self, end: &str) {
-        self.at = self.text[self.at..]
-            .find(end)
-            .map_or(self.text.len(), |found| self.at + found + end.len());
+    /// The text ends within something that should have an end of its own.
+    fn end(&mut self) {
+        self.at = self.text.len();
     }
 
-    /// Skips white space and comments. The answer is whether there were any.
-    fn skip_space(&mut self) -> bool {
-        let begun = self.at;
-        loop {
-            match (self.peek(0), self.peek(1)) {
-                (Some(byte), _) if byte.is_ascii_whitespace() || byte.is_ascii_control() => {
-                    self.at += 1;
-                }
-                (Some(b'-'), Some(b'-')) => self.skip_while(|byte| byte != b'\n' && byte != b'\r'),
-                (Some(b'/'), Some(b'*')) => self.skip_comment(),
-                _ => return self.at > begun,
-            }
-        }
-    }
-
-    /// Skips a block comment, and those within.
-    fn skip_comment(&mut self) {
-        let mut depth = 0_u32;
-        while let Some(byte) = self.peek(0) {
-            match (byte, self.peek(1)) {
-                (b'/', Some(b'*')) => {
-                    depth += 1;
-                    self.at += 2;
-                }
-                (b'*', Some(b'/')) => {
-                    depth -= 1;
-                    self.at += 2;
-                    if depth == 0 {
-                        return;
-                    }
-                }
-                _ => self.at += 1,
-            }
-        }
+    /// Whether the text from `begin` on can be read to its end with the other meaning of a backslash.
+    fn other_is_possible(&self, begin: usize) -> bool {
+        let mut other = self.clone();
+        other.at = begin;
+        other.backslash_escapes = !self.backslash_escapes;
+        other.may_differ = false;
+        while !other.is_misread && other.next().is_some() {}
+        !other.is_misread
     }
 
     fn token(&mut self, byte: u8) -> Token<'a> {
-        let goes_on = std::mem::take(&mut self.escapes);
+        let goes_on = std::mem::take(&mut self.string_goes_on);
         match byte {
             b'\'' => {
-                self.escapes = goes_on;
+                self.string_goes_on = goes_on;
                 self.string(goes_on)
             }
-            b'"' | b'`' => self.quoted_name(byte),
+            b'"' => self.quoted_name(b'"'),
+            b'`' if self.dialect != Dialect::PostgreSql => self.quoted_name(b'`'),
             b'0'..=b'9' => self.number(),
             b'.' => self.dot(),
+            b'$' if self.dialect == Dialect::MySql => self.word(),
             b'$' => self.dollar(),
             b'?' => {
                 self.at += 1;
                 self.skip_while(|byte| byte.is_ascii_digit());
                 Token::Value
             }
-            b':' | b'@' | b'#' if self.peek(1).is_some_and(begins_word) && self.may_bind() => {
+            b':' | b'@' if self.peek(1).is_some_and(begins_word) && self.may_bind() => {
                 self.at += 1;
                 self.skip_while(in_word);
                 Token::Value
             }
             b':' if self.peek(1) == Some(b':') => self.sign(2, Token::Cast),
-            b'[' if self.is_quoting_bracket() => {
-                self.skip_past("]");
-                Token::Redacted
+            b'[' => self.bracket(),
+            b'(' => self.sign(1, Token::Open(byte)),
+            b')' => self.sign(1, Token::Close(byte)),
+            b']' => {
+                self.brackets = self.brackets.saturating_sub(1);
+                self.sign(1, Token::Close(byte))
             }
-            b'(' | b'[' => self.sign(1, Token::Open(byte)),
-            b')' | b']' => self.sign(1, Token::Close(byte)),
             b',' => self.sign(1, Token::Comma),
             b';' => self.sign(1, Token::Semicolon),
             _ if begins_word(byte) => self.word(),
@@ -220,83 +215,23 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether a sign here may begin the name of a bind, rather than be, or end, an operator: `@@`, `#`.
+    /// Whether a sign here begins the name of a bind, rather than be, or end, an operator: `@@`, `@>`.
     fn may_bind(&self) -> bool {
-        let before = self
-            .at
-            .checked_sub(1)
-            .and_then(|before| self.text.as_bytes().get(before));
-        !before.is_some_and(|byte| b"@#:<>=~!&|*/%^+-".contains(byte))
-            && !self.last.is_some_and(|last| last.ends_operand())
-    }
-
-    /// Whether a bracket here quotes a name, as SQLite lets it, and one with a quote in it.
-    fn is_quoting_bracket(&self) -> bool {
-        let inside = self.text[self.at..]
-            .split_once(']')
-            .map(|(inside, _)| inside);
-        inside.is_some_and(|inside| inside.contains('\''))
-            && !self.last.is_some_and(|last| last.ends_operand())
+        let before = self.at.checked_sub(1).and_then(|before| {
+            let bytes = self.text.as_bytes();
+            bytes.get(before)
+        });
+        // PostgreSQL makes one operator of several signs; elsewhere `=@a` is a comparison with a variable.
+        let signs: &[u8] = match self.dialect {
+            Dialect::PostgreSql | Dialect::Unknown => b"@#:<>=~!&|*/%^+-",
+            Dialect::MySql | Dialect::Sqlite => b"@:",
+        };
+        !before.is_some_and(|byte| signs.contains(byte)) && !self.after_operand
     }
 
     fn sign(&mut self, length: usize, token: Token<'a>) -> Token<'a> {
         self.at += length;
         token
-    }
-
-    /// Reads a string from its opening quote on.
-    fn string(&mut self, backslash_escapes: bool) -> Token<'a> {
-        self.at += 1;
-        while let Some(byte) = self.peek(0) {
-            match byte {
-                b'\\' if backslash_escapes => self.at += 2,
-                b'\'' if self.peek(1) == Some(b'\'') => self.at += 2,
-                b'\'' => {
-                    self.at += 1;
-                    return Token::Value;
-                }
-                _ => self.at += 1,
-            }
-        }
-        self.cut_off = true;
-        self.end();
-        Token::Value
-    }
-
-    /// The text ends within something that should have an end of its own.
-    fn end(&mut self) {
-        self.at = self.text.len();
-    }
-
-    /// SQLite takes what stands in double quotes for a string where it knows no such name. So only what could be a name
-    /// is kept.
-    fn quoted_name(&mut self, quote: u8) -> Token<'a> {
-        let begun = self.at;
-        self.at += 1;
-        let mut doubled = false;
-        while let Some(byte) = self.peek(0) {
-            if byte != quote {
-                self.at += 1;
-            } else if self.peek(1) == Some(quote) {
-                doubled = true;
-                self.at += 2;
-            } else {
-                self.at += 1;
-                let text = &self.text[begun..self.at];
-                let name = &text[1..text.len() - 1];
-                let is_name = !doubled
-                    && name.len() <= LONGEST_NAME
-                    && name.bytes().next().is_some_and(begins_word)
-                    && name.bytes().all(in_word);
-                return if is_name {
-                    Token::Name(text)
-                } else {
-                    Token::Redacted
-                };
-            }
-        }
-        self.end();
-        Token::Redacted
     }
 
     fn number(&mut self) -> Token<'a> {
@@ -315,84 +250,74 @@ impl<'a> Lexer<'a> {
     }
 
     fn dot(&mut self) -> Token<'a> {
-        if self.text[self.at..].starts_with("...") {
+        if self.rest().starts_with("...") {
             return self.sign(3, Token::Ellipsis);
         }
-        let begins_number = self.peek(1).is_some_and(|byte| byte.is_ascii_digit())
-            && !self.last.is_some_and(|last| last.ends_operand());
-        if begins_number {
+        let begins_number = self.peek(1).is_some_and(|byte| byte.is_ascii_digit());
+        if begins_number && !self.after_operand {
             return self.number();
         }
         self.sign(1, Token::Dot)
     }
 
-    /// A bind (`$1`, `$name`) or a string between two equal tags (`$$…$$`, `$tag$…$tag$`).
-    fn dollar(&mut self) -> Token<'a> {
-        let rest = &self.text[self.at..];
-        let tag_length = rest[1..]
-            .bytes()
-            .take_while(|&byte| in_word(byte) && byte != b'$')
-            .count();
-        let numbered = rest[1..].starts_with(|first: char| first.is_ascii_digit());
-        if rest.as_bytes().get(1 + tag_length) == Some(&b'$') && !numbered {
-            let tag = &rest[..tag_length + 2];
-            self.at += tag.len();
-            self.skip_past(tag);
-        } else {
-            self.at += 1;
-            self.skip_while(in_word);
-        }
-        Token::Value
-    }
-
     fn word(&mut self) -> Token<'a> {
-        let begun = self.at;
+        let begin = self.at;
         self.skip_while(in_word);
-        let word = &self.text[begun..self.at];
-        if self.peek(0) == Some(b'\'') {
-            match word {
-                "E" | "e" => {
-                    self.escapes = true;
-                    return self.string(true);
-                }
-                "B" | "b" | "X" | "x" | "N" | "n" => return self.string(false),
-                _ => {}
-            }
+        let word = &self.text[begin..self.at];
+        if let Some(token) = self.prefixed(word) {
+            return token;
         }
-        Token::Word(word)
+        Token::Word(word, Keyword::of(word))
     }
 
     fn operator(&mut self, byte: u8) -> Token<'a> {
-        let begun = self.at;
-        let signs = matches!(byte, b'+' | b'-');
-        let before_number = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_digit());
-        if signs
-            && !self.last.is_some_and(|last| last.ends_operand())
-            && (before_number(self.peek(1))
-                || (self.peek(1) == Some(b'.') && before_number(self.peek(2))))
-        {
-            self.at += 1;
-            return self.number();
-        }
+        let begin = self.at;
         self.at += 1;
-        if in_long_operator(byte) || (byte == b'-' && self.peek(0) == Some(b'>')) {
-            self.skip_while(in_long_operator);
+        match byte {
+            // No SQL has these outside of quotes and comments.
+            b'\\' => self.is_misread = true,
+            b'*' if self.peek(0) == Some(b'/') => self.is_misread = true,
+            // In MySQL a comment begins here.
+            b'#' if self.dialect == Dialect::Unknown => self.is_unsure = true,
+            _ => {}
         }
-        Token::Operator(&self.text[begun..self.at])
+        let is_long = in_long_operator(byte)
+            || (byte == b'-' && self.peek(0) == Some(b'>'))
+            || (self.dialect == Dialect::PostgreSql && matches!(byte, b'@' | b'#'));
+        if is_long {
+            let joins = |byte| {
+                in_long_operator(byte)
+                    || (self.dialect == Dialect::PostgreSql && matches!(byte, b'@' | b'#'))
+            };
+            while self.peek(0).is_some_and(joins) {
+                self.at += 1;
+            }
+        }
+        Token::Operator(&self.text[begin..self.at])
     }
 }
 
 impl<'a> Iterator for Lexer<'a> {
-    type Item = Spaced<'a>;
+    type Item = Token<'a>;
 
-    fn next(&mut self) -> Option<Spaced<'a>> {
-        let spaced = self.skip_space();
+    fn next(&mut self) -> Option<Token<'a>> {
+        self.skip_space();
         let byte = self.peek(0)?;
+        let begin = self.at;
         let token = self.token(byte);
         self.at = self.at.min(self.text.len());
-        self.last = Some(token);
-        Some((spaced, token))
+        if self.in_executed_comment && self.text[begin..self.at].contains("*/") {
+            // A server that skips this comment sees its end here.
+            self.is_unsure = true;
+        }
+        self.after_operand = token.ends_operand();
+        self.before_name = matches!(token, Token::Word(_, keyword) if keyword.is_before_name());
+        Some(token)
     }
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte.is_ascii_control()
 }
 
 fn begins_word(byte: u8) -> bool {

@@ -1,194 +1,136 @@
 //! The shape of a statement: its text without what differs from one call to the next.
 //!
-//! * literals and binds become `?`, a sign before a number with it;
+//! * literals and binds become `?`, a sign before them is left out;
 //! * comments are left out, white space is one space, and the same space stands around the same tokens;
-//! * a list of values behind `IN`, `VALUES` or `ARRAY` becomes `(?, ...)`, and equal rows behind `VALUES` become one;
-//! * names in quotes are kept where they could be names;
-//! * of a text that ends within a string only the first word is kept: its quotes were read wrongly, or are wrong;
-//! * a shape has at most [`LONGEST`] bytes, and ends in `...` where more was to follow.
+//! * in a list behind `IN`, `VALUES` or `ARRAY`, constants become `?, ...`, and equal rows behind `VALUES` become one;
+//! * names in quotes are kept where they can only be names;
+//! * a bare word that is the value of a setting becomes `?`;
+//! * of a text that was misread only the first word is kept, and nothing from where dialects differ;
+//! * a shape has at most [`LONGEST`] bytes, and ends in `...` where something is missing.
 //!
-//! The shape of a shape is that shape.
+//! The shape of a shape is that shape. It is written while the text is read, so that the memory it takes is bounded by its
+//! own length: `output` has the text, `lists` folds lists in it as they end.
 
-use super::lexer::{Lexer, Token};
+mod lists;
+mod output;
+
+use super::dialect::Dialect;
+use super::lexer::Token;
+use super::names::Names;
+
+use lists::Lists;
+use output::{Mark, Output};
 
 /// Bytes of the longest shape.
 pub(super) const LONGEST: usize = 4096;
 
-/// The shape of a statement.
-pub(super) fn shape(sql: &str) -> String {
-    let mut fold = Fold::default();
-    let mut lexer = Lexer::new(sql);
-    for (spaced, token) in lexer.by_ref() {
-        fold.push(spaced, token);
-    }
-    let mut tokens = fold.finish();
-    if lexer.is_cut_off() {
-        tokens.truncate(1);
-        tokens.retain(|(_, token)| matches!(token, Token::Word(_)));
-        tokens.push((true, Token::Ellipsis));
-    }
-    render(&tokens)
+/// Makes a shape, token by token.
+#[derive(Debug)]
+pub(super) struct Shaper<'a> {
+    output: Output,
+    lists: Lists,
+    names: Names,
+    /// The first token.
+    first: Option<Token<'a>>,
+    /// The last token ends an operand.
+    after_operand: bool,
+    /// Where the signs before an operand begin.
+    signs: Option<Mark>,
+    /// A semicolon has been read that is written only if something follows.
+    semicolon: bool,
+    /// The rest is not shown.
+    is_cut: bool,
 }
 
-/// A token, and whether white space stood before it.
-type Spaced<'a> = (bool, Token<'a>);
-
-/// Puts tokens together, and folds lists as they end.
-#[derive(Debug, Default)]
-struct Fold<'a> {
-    tokens: Vec<Spaced<'a>>,
-    open: Vec<List>,
-    /// Where the row behind `VALUES` that ended last begins and ends.
-    row: Option<(usize, usize)>,
-}
-
-/// A list that is open.
-#[derive(Clone, Copy, Debug)]
-struct List {
-    begun: usize,
-    kind: ListKind,
-    /// Nothing but values is in it, so far.
-    constant: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ListKind {
-    /// Behind `IN` or `ARRAY`.
-    Values,
-    /// Behind `VALUES`, or behind another such row.
-    Row,
-    Other,
-}
-
-impl<'a> Fold<'a> {
-    fn push(&mut self, spaced: bool, token: Token<'a>) {
-        match token {
-            Token::Open(_) => self.open(spaced, token),
-            Token::Close(_) => self.close(token),
-            Token::Value | Token::Comma | Token::Ellipsis => self.tokens.push((spaced, token)),
-            _ => {
-                let is_constant = ["NULL", "TRUE", "FALSE", "DEFAULT"]
-                    .iter()
-                    .any(|keyword| token.is_word(keyword));
-                if let (false, Some(list)) = (is_constant, self.open.last_mut()) {
-                    list.constant = false;
-                }
-                self.tokens.push((spaced, token));
-            }
+impl<'a> Shaper<'a> {
+    /// For a text of that many bytes.
+    pub(super) fn new(dialect: Dialect, bytes: usize) -> Self {
+        Self {
+            output: Output::with_room_for(bytes),
+            lists: Lists::default(),
+            names: Names::new(dialect),
+            first: None,
+            after_operand: false,
+            signs: None,
+            semicolon: false,
+            is_cut: false,
         }
     }
 
-    fn open(&mut self, spaced: bool, token: Token<'a>) {
-        let begun = self.tokens.len();
-        let before = self.tokens.last().map(|(_, token)| token);
-        let is_next_row = || {
-            matches!(before, Some(Token::Comma))
-                && self.row.is_some_and(|(_, end)| end + 1 == begun)
-        };
-        let kind = if before.is_some_and(|before| before.is_word("VALUES")) || is_next_row() {
-            ListKind::Row
-        } else if before.is_some_and(|before| before.is_word("IN") || before.is_word("ARRAY")) {
-            ListKind::Values
-        } else {
-            ListKind::Other
-        };
-        self.tokens.push((spaced, token));
-        self.open.push(List {
-            begun,
-            kind,
-            constant: true,
-        });
+    /// Leaves out what follows.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
     }
 
-    fn close(&mut self, token: Token<'a>) {
-        self.tokens.push((false, token));
-        let Some(list) = self.open.pop() else {
+    /// Takes the next token. `next` is the byte behind it, `is_name` is whether it can only be a common table expression's.
+    pub(super) fn push(&mut self, token: Token<'a>, next: Option<u8>, is_name: bool) {
+        if self.is_cut {
             return;
-        };
-        let holds_something = self.tokens.len() > list.begun + 2;
-        if list.constant && list.kind != ListKind::Other && holds_something {
-            self.tokens.truncate(list.begun + 1);
-            if list.kind != ListKind::Row {
-                self.row = None;
+        }
+        if is_name {
+            self.names.expect_table();
+        }
+        let scope = self.lists.scope();
+        let token = match token {
+            Token::Quoted(text) if text.starts_with('"') && !is_name => {
+                if self.names.is_name(scope, next) {
+                    token
+                } else {
+                    Token::Value
+                }
             }
-            self.tokens.extend([
-                (false, Token::Value),
-                (false, Token::Comma),
-                (true, Token::Ellipsis),
-                (false, token),
-            ]);
-        }
-        if let (false, Some(outer)) = (list.constant, self.open.last_mut()) {
-            outer.constant = false;
-        }
-        if list.kind == ListKind::Row {
-            self.end_row(list.begun);
-        }
-    }
-
-    /// Leaves a row out that is like the one before it.
-    fn end_row(&mut self, begun: usize) {
-        let without_space = |tokens: &[Spaced<'a>]| -> Vec<Token<'a>> {
-            tokens.iter().map(|(_, token)| *token).collect()
+            Token::Word(_, keyword)
+                if self.names.is_bare_value(keyword, self.lists.depth(), next) =>
+            {
+                Token::Value
+            }
+            _ => token,
         };
-        if let Some((first, end)) = self.row.filter(|(_, end)| end + 1 == begun)
-            && without_space(&self.tokens[first..end]) == without_space(&self.tokens[begun..])
-        {
-            self.tokens.truncate(end);
-        } else {
-            self.row = Some((begun, self.tokens.len()));
+        if token == Token::Semicolon {
+            self.semicolon = !self.output.is_empty();
+            self.names.push(&token, self.lists.scope_mut());
+            self.after_operand = false;
+            self.signs = None;
+            return;
+        }
+        self.first.get_or_insert(token);
+        if std::mem::take(&mut self.semicolon) {
+            self.output.push(&Token::Semicolon, false);
+            self.lists.separate();
+        }
+        self.fold_signs(&token);
+        let columns = self.names.columns_follow();
+        self.lists.push(&token, columns, &mut self.output);
+        self.names.push(&token, self.lists.scope_mut());
+        self.after_operand = token.ends_operand();
+    }
+
+    /// Leaves the signs out that belong to a value.
+    fn fold_signs(&mut self, token: &Token<'_>) {
+        match token {
+            Token::Operator("+" | "-") if !self.after_operand => {
+                self.signs.get_or_insert_with(|| self.output.mark());
+            }
+            Token::Value => {
+                if let Some(mark) = self.signs.take() {
+                    self.output.rewind(mark);
+                }
+            }
+            _ => self.signs = None,
         }
     }
 
-    fn finish(mut self) -> Vec<Spaced<'a>> {
-        while let Some((_, Token::Semicolon)) = self.tokens.last() {
-            self.tokens.pop();
+    /// The shape of a text that was `misread`, or not.
+    pub(super) fn finish(mut self, is_misread: bool) -> String {
+        if !is_misread {
+            self.lists.finish(&mut self.output);
+            return self.output.finish(self.is_cut);
         }
-        self.tokens
-    }
-}
-
-/// How the end of a shape that is too long is written, and its length.
-const CUT: &str = " ...";
-
-fn render(tokens: &[Spaced<'_>]) -> String {
-    let mut shape = String::new();
-    let mut before: Option<Token<'_>> = None;
-    for (index, &(spaced, token)) in tokens.iter().enumerate() {
-        let space = before.is_some_and(|before| is_spaced(before, token, spaced));
-        let text = token.text();
-        let is_cut = index + 1 == tokens.len() && token == Token::Ellipsis;
-        let room = if is_cut { LONGEST } else { LONGEST - CUT.len() };
-        if shape.len() + usize::from(space) + text.len() > room {
-            shape.push_str(if shape.is_empty() {
-                CUT.trim_start()
-            } else {
-                CUT
-            });
-            break;
+        let mut output = Output::default();
+        if let Some(first @ Token::Word(..)) = self.first {
+            output.push(&first, false);
         }
-        if space {
-            shape.push(' ');
-        }
-        shape.push_str(text);
-        before = Some(token);
-    }
-    shape
-}
-
-/// Whether a space stands between two tokens. What follows from the tokens alone does not depend on how they were written.
-fn is_spaced(before: Token<'_>, token: Token<'_>, spaced: bool) -> bool {
-    match (before, token) {
-        // Together they would be other tokens.
-        (Token::Dot | Token::Ellipsis, Token::Dot | Token::Ellipsis)
-        | (Token::Operator(_), Token::Cast)
-        | (Token::Cast, Token::Operator(_)) => true,
-        (Token::Open(_) | Token::Dot | Token::Cast, _)
-        | (_, Token::Close(_) | Token::Comma | Token::Semicolon | Token::Dot | Token::Cast)
-        | (Token::Close(_) | Token::Value, Token::Open(b'[')) => false,
-        // A function's arguments, or a parenthesis behind a keyword.
-        (Token::Word(_) | Token::Name(_) | Token::Redacted, Token::Open(_)) => spaced,
-        _ => true,
+        output.finish(true)
     }
 }
 

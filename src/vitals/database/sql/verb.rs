@@ -1,11 +1,8 @@
-//! Which kind of statement a piece of SQL is, told from its leading words.
+//! What a statement does, by its leading words.
 //!
-//! Here: the [`Verb`] of a statement, the [`Operation`] it is counted under, and the [`Reader`] that finds them. Not here:
-//! the normalised text of a statement, or anything that understands more of SQL than where a statement begins.
-//!
-//! The reader takes the text byte by byte, in as many pieces as it comes in, keeps no text, allocates nothing, and asks
-//! for no more once it knows. For most statements that is the byte behind the first word. `WITH` takes it past the common
-//! table expressions; `BEGIN` and its like take it to the next statement of the batch, if there is one.
+//! Contains the [`Verb`] of a statement, the [`Operation`] it is counted under, and the finder that takes tokens until the
+//! verb is known. For most statements that is the first token. `WITH` takes it past the common table expressions; `BEGIN`
+//! and its like take it to the next statement of the batch, if there is one.
 //!
 //! The rules, where the first word does not say it all:
 //!
@@ -16,7 +13,9 @@
 //!   statement's time. So are `MERGE`, `COPY`, `PRAGMA`, `SET`, `CALL` and everything that defines the schema;
 //! * transaction control is no query. A batch that opens with it (`BEGIN; INSERT …`) is what its first other statement is.
 
-use std::fmt;
+use super::dialect::Dialect;
+use super::keyword::Keyword;
+use super::lexer::{Lexer, Token};
 
 /// What a statement does, as `db_queries_total` tells it apart: the values of the label `operation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,9 +71,13 @@ pub enum Verb {
 
 /// The verb of a statement, or of the first statement of a batch that is not transaction control.
 pub fn verb(sql: &str) -> Verb {
-    let mut reader = Reader::default();
-    reader.read(sql);
-    reader.finish()
+    let mut finder = Finder::default();
+    for token in Lexer::new(sql, Dialect::Unknown) {
+        if finder.push(&token) {
+            break;
+        }
+    }
+    finder.finish()
 }
 
 /// The operation of a statement; `other` for transaction control.
@@ -85,32 +88,21 @@ pub fn operation(sql: &str) -> Operation {
     }
 }
 
-/// The longest word that can mean anything here, and then some: longer words are cut, and match nothing.
-const WORD_CAPACITY: usize = 14;
-/// PostgreSQL cuts identifiers at 63 bytes; a dollar quote's tag is one.
-const TAG_CAPACITY: usize = 63;
-
-/// Reads a statement piece by piece until its verb is known.
-///
-/// As a [`fmt::Write`] it stops whoever writes by an error as soon as it needs no more. It also stops at the binds that
-/// Diesel writes behind a statement, which it never looks at.
-#[derive(Debug, Default)]
-pub struct Reader {
-    known: Option<Verb>,
-    /// A transaction was controlled by a statement before this one.
-    transaction: bool,
-    place: Place,
-    lexeme: Lexeme,
-    word: Word,
-    tag: Tag,
-    /// Parentheses open since the place began to count them.
-    depth: u32,
-}
-
 /// How Diesel's `Display` of a query separates the statement from its binds.
 pub(in crate::vitals::database) const BINDS: &str = " -- binds: ";
 
-/// Where in the statement the reader is.
+/// Finds the verb of a statement, token by token.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    known: Option<Verb>,
+    /// A statement before this one controls a transaction.
+    transaction: bool,
+    place: Place,
+    /// Parentheses that have opened since the place began to count them.
+    depth: u32,
+}
+
+/// Where in the statement the finder is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     /// Before the leading word.
@@ -118,154 +110,60 @@ enum Place {
     Start,
     /// Behind `START` or `PREPARE`, which control a transaction only if the word `TRANSACTION` follows.
     Transaction,
-    /// In a statement that controls a transaction, looking for its end.
+    /// In a statement that controls a transaction, before its end.
     Control,
-    /// Behind `WITH`, where `RECURSIVE` or the first name stands.
+    /// Behind `WITH`, before `RECURSIVE` or the first name.
     With,
-    /// Behind `WITH RECURSIVE` or a comma, where a name stands.
+    /// Behind `WITH RECURSIVE` or a comma, before a name.
     Name,
-    /// Behind the name of an expression, looking for `AS`.
+    /// Behind the name of an expression, before `AS`.
     As,
-    /// Behind `AS`, looking for the parenthesis that opens the body.
+    /// Behind `AS`, before the parenthesis that opens the body.
     Body,
     /// In a body.
     Inside,
-    /// Behind a body: a comma, a `SEARCH` or `CYCLE` clause, or the statement itself.
+    /// Behind a body: before a comma, a `SEARCH` or `CYCLE` clause, or the statement itself.
     Tail,
-    /// In a `SEARCH` or `CYCLE` clause, looking for the statement.
+    /// In a `SEARCH` or `CYCLE` clause, before the statement.
     Clause,
 }
 
-/// What the reader is in the middle of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Lexeme {
-    #[default]
-    Between,
-    Word,
-    /// One `-`: a comment, if another follows.
-    Dash,
-    LineComment,
-    /// One `/`: a comment, if a `*` follows.
-    Slash,
-    /// So many block comments deep; the byte before this one opens or closes another together with this one.
-    Comment(u32, Edge),
-    /// In quotes that close with this byte. A doubled one closes them and opens them again, which comes to the same.
-    Quoted(u8),
-    /// In `E'…'`, where a backslash escapes.
-    Escaped,
-    EscapedByte,
-    /// Behind `$`, reading what may be the tag of a dollar quote.
-    DollarTag,
-    /// In a dollar quote.
-    Dollar,
-    /// In a dollar quote, so many bytes into what may be its closing tag.
-    DollarEnd(usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Edge {
-    None,
-    Slash,
-    Star,
-}
-
-/// A word in upper case, cut at its capacity.
-#[derive(Debug, Default)]
-struct Word {
-    bytes: [u8; WORD_CAPACITY],
-    length: usize,
-}
-
-impl Word {
-    fn push(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.length) {
-            *slot = byte.to_ascii_uppercase();
-            self.length += 1;
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+/// The operation that a word begins.
+fn operation_of(keyword: Keyword) -> Option<Operation> {
+    match keyword {
+        Keyword::Select | Keyword::Values | Keyword::Table => Some(Operation::Select),
+        Keyword::Insert | Keyword::Replace | Keyword::Upsert => Some(Operation::Insert),
+        Keyword::Update => Some(Operation::Update),
+        Keyword::Delete => Some(Operation::Delete),
+        Keyword::Merge => Some(Operation::Other),
+        _ => None,
     }
 }
 
-#[derive(Debug)]
-struct Tag {
-    bytes: [u8; TAG_CAPACITY],
-    length: usize,
-}
-
-impl Default for Tag {
-    fn default() -> Self {
-        Self {
-            bytes: [0; TAG_CAPACITY],
-            length: 0,
-        }
-    }
-}
-
-impl Tag {
-    /// Whether there was room for the byte.
-    fn push(&mut self, byte: u8) -> bool {
-        match self.bytes.get_mut(self.length) {
-            Some(slot) => {
-                *slot = byte;
-                self.length += 1;
-                true
+impl Finder {
+    /// Takes the next token. Returns true once the verb is known.
+    pub(super) fn push(&mut self, token: &Token<'_>) -> bool {
+        if self.known.is_none() {
+            match token {
+                Token::Word(_, keyword) => self.word(*keyword),
+                Token::Quoted(_) | Token::Value => self.quotation(),
+                Token::Open(b'(') => self.open(),
+                Token::Close(b')') => self.close(),
+                Token::Comma if self.place == Place::Tail => self.place = Place::Name,
+                Token::Semicolon => self.semicolon(),
+                _ => self.symbol(),
             }
-            None => false,
-        }
-    }
-}
-
-fn in_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
-}
-
-/// What a word says where a statement begins.
-enum Leading {
-    Verb(Operation),
-    With,
-    /// Controls a transaction.
-    Control,
-    /// Controls a transaction if the word `TRANSACTION` follows.
-    Perhaps,
-    Unknown,
-}
-
-fn leading(word: &[u8]) -> Leading {
-    match word {
-        b"SELECT" | b"VALUES" | b"TABLE" => Leading::Verb(Operation::Select),
-        b"INSERT" | b"REPLACE" | b"UPSERT" => Leading::Verb(Operation::Insert),
-        b"UPDATE" => Leading::Verb(Operation::Update),
-        b"DELETE" => Leading::Verb(Operation::Delete),
-        b"MERGE" => Leading::Verb(Operation::Other),
-        b"WITH" => Leading::With,
-        b"BEGIN" | b"COMMIT" | b"END" | b"ROLLBACK" | b"ABORT" | b"SAVEPOINT" | b"RELEASE" => {
-            Leading::Control
-        }
-        b"START" | b"PREPARE" => Leading::Perhaps,
-        _ => Leading::Unknown,
-    }
-}
-
-impl Reader {
-    /// Reads another piece of the statement. The answer is true once the verb is known and the rest need not be read.
-    pub fn read(&mut self, sql: &str) -> bool {
-        for &byte in sql.as_bytes() {
-            if self.known.is_some() {
-                break;
-            }
-            self.byte(byte);
         }
         self.known.is_some()
     }
 
+    /// Whether the next token is the name of a common table expression.
+    pub(super) fn expects_name(&self) -> bool {
+        self.known.is_none() && matches!(self.place, Place::With | Place::Name)
+    }
+
     /// The verb, now that there is no more to read.
-    pub fn finish(mut self) -> Verb {
-        if self.known.is_none() && self.lexeme == Lexeme::Word {
-            self.end_word();
-        }
+    pub(super) fn finish(&self) -> Verb {
         match self.known {
             Some(verb) => verb,
             None if self.transaction && matches!(self.place, Place::Start | Place::Control) => {
@@ -279,138 +177,28 @@ impl Reader {
         self.known = Some(Verb::Query(operation));
     }
 
-    fn byte(&mut self, byte: u8) {
-        match self.lexeme {
-            Lexeme::Between => self.begin(byte),
-            Lexeme::Word => self.in_word(byte),
-            Lexeme::Dash if byte == b'-' => self.lexeme = Lexeme::LineComment,
-            Lexeme::Slash if byte == b'*' => self.lexeme = Lexeme::Comment(1, Edge::None),
-            Lexeme::Dash | Lexeme::Slash => {
-                self.lexeme = Lexeme::Between;
-                self.symbol();
-                self.again(byte);
-            }
-            Lexeme::LineComment => {
-                if byte == b'\n' || byte == b'\r' {
-                    self.lexeme = Lexeme::Between;
-                }
-            }
-            Lexeme::Comment(depth, edge) => self.lexeme = in_comment(depth, edge, byte),
-            Lexeme::Quoted(quote) => {
-                if byte == quote {
-                    self.lexeme = Lexeme::Between;
-                }
-            }
-            Lexeme::Escaped => match byte {
-                b'\'' => self.lexeme = Lexeme::Between,
-                b'\\' => self.lexeme = Lexeme::EscapedByte,
-                _ => {}
-            },
-            Lexeme::EscapedByte => self.lexeme = Lexeme::Escaped,
-            Lexeme::DollarTag => self.in_dollar_tag(byte),
-            Lexeme::Dollar => {
-                if byte == b'$' {
-                    self.lexeme = Lexeme::DollarEnd(0);
-                }
-            }
-            Lexeme::DollarEnd(matched) => self.in_dollar_end(matched, byte),
-        }
-    }
-
-    /// Takes a byte that ended what came before it.
-    fn again(&mut self, byte: u8) {
-        if self.known.is_none() {
-            self.byte(byte);
-        }
-    }
-
-    fn begin(&mut self, byte: u8) {
-        match byte {
-            b'-' => self.lexeme = Lexeme::Dash,
-            b'/' => self.lexeme = Lexeme::Slash,
-            b'\'' | b'"' | b'`' => {
-                self.lexeme = Lexeme::Quoted(byte);
-                self.quotation();
-            }
-            b'$' => {
-                self.tag.length = 0;
-                self.lexeme = Lexeme::DollarTag;
-                self.symbol();
-            }
-            b'(' => self.open(),
-            b')' => self.close(),
-            b',' => self.comma(),
-            b';' => self.semicolon(),
-            _ if in_word(byte) => {
-                self.word.length = 0;
-                self.word.push(byte);
-                self.lexeme = Lexeme::Word;
-            }
-            _ if byte.is_ascii_whitespace() || byte == 0x0b => {}
-            _ => self.symbol(),
-        }
-    }
-
-    fn in_word(&mut self, byte: u8) {
-        if in_word(byte) {
-            self.word.push(byte);
-            return;
-        }
-        self.lexeme = Lexeme::Between;
-        if byte == b'\'' && self.word.bytes() == b"E" {
-            self.symbol();
-            self.lexeme = Lexeme::Escaped;
-            return;
-        }
-        self.end_word();
-        self.again(byte);
-    }
-
-    fn in_dollar_tag(&mut self, byte: u8) {
-        let first = self.tag.length == 0;
-        if byte == b'$' {
-            self.lexeme = Lexeme::Dollar;
-        } else if !in_word(byte) || (first && byte.is_ascii_digit()) || !self.tag.push(byte) {
-            // A parameter such as `$1` or `$name`.
-            self.lexeme = Lexeme::Between;
-            self.again(byte);
-        }
-    }
-
-    fn in_dollar_end(&mut self, matched: usize, byte: u8) {
-        let tag = &self.tag.bytes[..self.tag.length];
-        self.lexeme = match (tag.get(matched), byte) {
-            (None, b'$') => Lexeme::Between,
-            (Some(&expected), _) if expected == byte => Lexeme::DollarEnd(matched + 1),
-            (_, b'$') => Lexeme::DollarEnd(0),
-            _ => Lexeme::Dollar,
-        };
-    }
-
-    fn end_word(&mut self) {
+    fn word(&mut self, keyword: Keyword) {
         match self.place {
-            Place::Start => match leading(self.word.bytes()) {
-                Leading::Verb(operation) => self.decide(operation),
-                Leading::With => self.place = Place::With,
-                Leading::Control => self.control(),
-                Leading::Perhaps => self.place = Place::Transaction,
-                Leading::Unknown => self.decide(Operation::Other),
-            },
-            Place::Transaction => match self.word.bytes() {
-                b"TRANSACTION" => self.control(),
+            Place::Start => match (keyword, operation_of(keyword)) {
+                (_, Some(operation)) => self.decide(operation),
+                (Keyword::With, _) => self.place = Place::With,
+                (Keyword::Control | Keyword::Savepoint | Keyword::Release, _) => self.control(),
+                (Keyword::Perhaps, _) => self.place = Place::Transaction,
                 _ => self.decide(Operation::Other),
             },
-            Place::With if self.word.bytes() == b"RECURSIVE" => self.place = Place::Name,
-            // `WITH RECURSIVE AS (…)`: an expression of the name `recursive`.
-            Place::Name | Place::As if self.word.bytes() == b"AS" => self.body(),
+            Place::Transaction if keyword == Keyword::Transaction => self.control(),
+            Place::Transaction => self.decide(Operation::Other),
+            Place::With if keyword == Keyword::Recursive => self.place = Place::Name,
+            // `WITH RECURSIVE AS (…)`: an expression with the name `recursive`.
+            Place::Name | Place::As if keyword == Keyword::As => self.body(),
             Place::With | Place::Name => self.place = Place::As,
-            Place::Tail => match (leading(self.word.bytes()), self.word.bytes()) {
-                (Leading::Verb(operation), _) => self.decide(operation),
-                (_, b"SEARCH" | b"CYCLE") => self.place = Place::Clause,
-                _ => self.decide(Operation::Other),
+            Place::Tail => match operation_of(keyword) {
+                Some(operation) => self.decide(operation),
+                None if keyword == Keyword::Search => self.place = Place::Clause,
+                None => self.decide(Operation::Other),
             },
             Place::Clause if self.depth == 0 => {
-                if let Leading::Verb(operation) = leading(self.word.bytes()) {
+                if let Some(operation) = operation_of(keyword) {
                     self.decide(operation);
                 }
             }
@@ -451,13 +239,6 @@ impl Reader {
         }
     }
 
-    fn comma(&mut self) {
-        match self.place {
-            Place::Tail => self.place = Place::Name,
-            _ => self.symbol(),
-        }
-    }
-
     fn semicolon(&mut self) {
         match self.place {
             Place::Start | Place::Inside => {}
@@ -466,7 +247,7 @@ impl Reader {
         }
     }
 
-    /// A quotation opens: a name, where one is due.
+    /// A token in quotes: a name, where one is due.
     fn quotation(&mut self) {
         match self.place {
             Place::With | Place::Name => self.place = Place::As,
@@ -474,34 +255,13 @@ impl Reader {
         }
     }
 
-    /// Anything else: no statement that this reader knows begins like that.
+    /// Anything else: no statement that this finder knows begins like that.
     fn symbol(&mut self) {
         if matches!(
             self.place,
             Place::Start | Place::Transaction | Place::With | Place::Name | Place::Tail
         ) {
             self.decide(Operation::Other);
-        }
-    }
-}
-
-fn in_comment(depth: u32, edge: Edge, byte: u8) -> Lexeme {
-    match (edge, byte) {
-        (Edge::Slash, b'*') => Lexeme::Comment(depth.saturating_add(1), Edge::None),
-        (Edge::Star, b'/') if depth <= 1 => Lexeme::Between,
-        (Edge::Star, b'/') => Lexeme::Comment(depth - 1, Edge::None),
-        (_, b'/') => Lexeme::Comment(depth, Edge::Slash),
-        (_, b'*') => Lexeme::Comment(depth, Edge::Star),
-        _ => Lexeme::Comment(depth, Edge::None),
-    }
-}
-
-impl fmt::Write for Reader {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if piece.starts_with(BINDS) || self.read(piece) {
-            Err(fmt::Error)
-        } else {
-            Ok(())
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Verbs: of statements as they are written, of those that are written to mislead, and of anything at all.
 
-use std::fmt::Write as _;
-
 use proptest::prelude::*;
 
-use super::{BINDS, Operation, Reader, Verb, operation, verb};
+use super::{Operation, Verb, operation, verb};
+use crate::vitals::database::sql::{Dialect, read};
 
 fn query(operation: Operation) -> Verb {
     Verb::Query(operation)
@@ -384,49 +383,56 @@ fn what_cannot_be_read_is_other() {
 }
 
 #[test]
-fn a_long_dollar_tag_is_no_tag() {
-    let long = "x".repeat(64);
-    let sql = format!("WITH a AS (SELECT ${long}$ 1) UPDATE t");
-    assert_eq!(verb(&sql), query(Operation::Update));
-    let longest = "x".repeat(63);
-    let sql = format!("WITH a AS (SELECT ${longest}$ ) ${longest}$) UPDATE t");
-    assert_eq!(verb(&sql), query(Operation::Update));
-}
-
-#[test]
-fn no_more_is_read_than_needed() {
-    for (sql, read) in [
-        ("SELECT 1", "SELECT "),
-        ("(insert(", "(insert("),
-        ("EXPLAIN ANALYZE DELETE FROM t", "EXPLAIN "),
+fn a_byte_order_mark_and_names_in_brackets_are_read() {
+    for (sql, expected) in [
+        ("\u{feff}SELECT 1", Operation::Select),
+        ("\u{feff}\u{feff} DELETE FROM t", Operation::Delete),
+        ("-- why\n\u{feff}UPDATE t SET a = 1", Operation::Update),
         (
-            "WITH a AS (SELECT 1) DELETE FROM t",
-            "WITH a AS (SELECT 1) DELETE ",
+            "WITH [a] AS (SELECT 1) SELECT * FROM [a]",
+            Operation::Select,
+        ),
+        (
+            "WITH [a b] AS (SELECT 1), [it's] AS (SELECT 2) DELETE FROM t",
+            Operation::Delete,
+        ),
+        (
+            "WITH RECURSIVE [a]([n]) AS (SELECT 1) UPDATE t SET b = 1",
+            Operation::Update,
+        ),
+        (
+            "WITH a AS (SELECT x[1], ARRAY[[1], [y]] FROM t) SELECT 1",
+            Operation::Select,
         ),
     ] {
-        let mut reader = Reader::default();
-        let needed = sql
-            .char_indices()
-            .position(|(at, byte)| reader.read(&sql[at..at + byte.len_utf8()]))
-            .map(|last| last + 1);
-        assert_eq!(needed, Some(read.len()), "{sql}");
+        assert_eq!(verb(sql), query(expected), "{sql}");
+    }
+    for dialect in [Dialect::Sqlite, Dialect::Unknown] {
+        let reading = read("\u{feff}WITH [a] AS (SELECT 1) SELECT * FROM [a]", dialect);
+        assert_eq!(reading.verb, query(Operation::Select));
+        assert_eq!(reading.shape, "WITH [a] AS (SELECT ?) SELECT * FROM [a]");
     }
 }
 
 #[test]
-fn the_writer_is_stopped_once_the_verb_is_known() {
-    let mut reader = Reader::default();
-    assert!(reader.write_str("WITH a AS (SELECT 1) ").is_ok());
-    assert!(reader.write_str("SELECT 2").is_err());
-    assert_eq!(reader.finish(), query(Operation::Select));
+fn mysql_executes_some_comments() {
+    for (sql, expected) in [
+        ("/*!50001 SELECT */ 1", Operation::Select),
+        ("/*!50001 CREATE VIEW v AS */ SELECT 1", Operation::Other),
+        ("/*M!100100 DELETE FROM t */", Operation::Delete),
+        ("# why\nINSERT INTO t VALUES (1)", Operation::Insert),
+        ("/* a /* b */ UPDATE t SET a = 1", Operation::Update),
+        ("--1", Operation::Other),
+    ] {
+        assert_eq!(read(sql, Dialect::MySql).verb, query(expected), "{sql}");
+    }
 }
 
 #[test]
-fn the_binds_are_never_read() {
-    let mut reader = Reader::default();
-    assert!(reader.write_str("COMMIT").is_ok());
-    assert!(reader.write_str(BINDS).is_err());
-    assert_eq!(reader.finish(), Verb::Transaction);
+fn a_dollar_tag_may_be_long() {
+    let tag = "x".repeat(200);
+    let sql = format!("WITH a AS (SELECT ${tag}$ ) ${tag}$) UPDATE t");
+    assert_eq!(verb(&sql), query(Operation::Update));
 }
 
 #[test]
@@ -474,17 +480,6 @@ fn sql_like() -> impl Strategy<Value = String> {
     prop::collection::vec(token, 0..60).prop_map(|tokens| tokens.concat())
 }
 
-fn in_pieces(sql: &str, cut: usize) -> Verb {
-    let mut cut = cut % (sql.len() + 1);
-    while !sql.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    let mut reader = Reader::default();
-    reader.read(&sql[..cut]);
-    reader.read(&sql[cut..]);
-    reader.finish()
-}
-
 proptest! {
     #[test]
     fn any_text_has_a_verb(sql in "\\PC*") {
@@ -492,8 +487,8 @@ proptest! {
     }
 
     #[test]
-    fn pieces_say_the_same_as_the_whole(sql in sql_like(), cut in 0usize..500) {
-        prop_assert_eq!(in_pieces(&sql, cut), verb(&sql));
+    fn the_verb_alone_is_the_verb_of_a_reading(sql in sql_like()) {
+        prop_assert_eq!(read(&sql, Dialect::Unknown).verb, verb(&sql));
     }
 
     #[test]

@@ -1,0 +1,206 @@
+//! What stands between quotes of all kinds: strings, names, dollar quotes, brackets.
+
+use super::{Dialect, Keyword, Lexer, Token, begins_word, in_word};
+
+/// The longest name that is taken for one, in bytes: PostgreSQL has no longer ones.
+const LONGEST_NAME: usize = 63;
+
+/// Bytes of a name in brackets, where a bracket may be something else.
+const LONGEST_BRACKET: usize = 128;
+
+/// What a backslash does between quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backslash {
+    Literal,
+    Escapes,
+    /// What the server's dialect and settings say.
+    Rule,
+}
+
+impl<'a> Lexer<'a> {
+    /// Reads a string from its opening quote on.
+    pub(super) fn string(&mut self, backslash_escapes: bool) -> Token<'a> {
+        let backslash = if backslash_escapes {
+            Backslash::Escapes
+        } else {
+            Backslash::Rule
+        };
+        self.skip_quoted(b'\'', backslash);
+        self.is_misread |= self.is_before_word();
+        Token::Value
+    }
+
+    /// Whether a word that is no keyword begins right here, as none does behind a string: `'it's'`.
+    fn is_before_word(&self) -> bool {
+        let bytes = self.rest().bytes();
+        let length = bytes.take_while(|byte| in_word(*byte)).count();
+        length > 0 && Keyword::of(&self.rest()[..length]) == Keyword::None
+    }
+
+    /// What a word becomes together with the quote behind it: `E'…'`, `U&"…"`.
+    pub(super) fn prefixed(&mut self, word: &str) -> Option<Token<'a>> {
+        let is = |prefix: &str| word.eq_ignore_ascii_case(prefix);
+        match (self.peek(0), self.peek(1)) {
+            (Some(b'\''), _)
+                if is("E") && matches!(self.dialect, Dialect::PostgreSql | Dialect::Unknown) =>
+            {
+                self.string_goes_on = true;
+                Some(self.string(true))
+            }
+            (Some(b'\''), _) if is("B") || is("X") || is("N") => Some(self.string(false)),
+            // Oracle's strings in quotes of one's choice.
+            (Some(b'\''), _) if (is("Q") || is("NQ")) && self.dialect == Dialect::Unknown => {
+                self.is_unsure = true;
+                Some(self.string(false))
+            }
+            (Some(b'&'), Some(quote @ (b'\'' | b'"')))
+                if is("U") && matches!(self.dialect, Dialect::PostgreSql | Dialect::Unknown) =>
+            {
+                self.at += 1;
+                if quote == b'"' {
+                    self.skip_quoted(quote, Backslash::Literal);
+                    return Some(Token::Quoted("\"?\""));
+                }
+                let backslash = match self.dialect {
+                    Dialect::PostgreSql => Backslash::Literal,
+                    _ => Backslash::Rule,
+                };
+                self.skip_quoted(quote, backslash);
+                Some(Token::Value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads what stands in double quotes or backticks.
+    pub(super) fn quoted_name(&mut self, quote: u8) -> Token<'a> {
+        let begin = self.at;
+        let may_be_string =
+            quote == b'"' && matches!(self.dialect, Dialect::MySql | Dialect::Unknown);
+        let backslash = if may_be_string {
+            Backslash::Rule
+        } else {
+            Backslash::Literal
+        };
+        self.skip_quoted(quote, backslash);
+        self.name(begin)
+    }
+
+    /// The token for what stands in quotes from `begin` to here: without its text, where that is unlike a name.
+    fn name(&self, begin: usize) -> Token<'a> {
+        let text = self.text.get(begin..self.at).unwrap_or_default();
+        let inside = text
+            .get(1..text.len().saturating_sub(1))
+            .unwrap_or_default();
+        let is_name = inside.len() <= LONGEST_NAME
+            && inside.bytes().next().is_some_and(begins_word)
+            && inside.bytes().all(in_word);
+        Token::Quoted(match text.as_bytes().first() {
+            _ if is_name => text,
+            Some(b'`') => "`?`",
+            Some(b'[') => "[?]",
+            _ => "\"?\"",
+        })
+    }
+
+    /// Goes on behind the closing quote. A doubled quote does not close.
+    fn skip_quoted(&mut self, quote: u8, backslash: Backslash) {
+        let begin = self.at;
+        self.at += 1;
+        while let Some(byte) = self.peek(0) {
+            if byte == b'\\' && backslash != Backslash::Literal {
+                let before = self.at;
+                self.skip_while(|byte| byte == b'\\');
+                let is_odd = (self.at - before) % 2 == 1;
+                if self.peek(0) != Some(quote) || !is_odd {
+                    continue;
+                }
+                let is_open = backslash == Backslash::Rule && std::mem::take(&mut self.may_differ);
+                self.is_unsure |=
+                    self.dialect == Dialect::Unknown || is_open && self.other_is_possible(begin);
+                if backslash == Backslash::Escapes || self.backslash_escapes {
+                    self.at += 1;
+                }
+            } else if byte != quote {
+                self.at += 1;
+            } else if self.peek(1) == Some(quote) {
+                self.at += 2;
+            } else {
+                self.at += 1;
+                return;
+            }
+        }
+        self.is_misread = true;
+        self.end();
+    }
+
+    /// A bind (`$1`, `$name`) or a string between two equal tags (`$$…$$`, `$tag$…$tag$`).
+    pub(super) fn dollar(&mut self) -> Token<'a> {
+        let rest = self.rest();
+        let tag_length = rest[1..]
+            .bytes()
+            .take_while(|&byte| in_word(byte) && byte != b'$')
+            .count();
+        let is_numbered = rest[1..].starts_with(|first: char| first.is_ascii_digit());
+        let is_closed = rest.as_bytes().get(1 + tag_length) == Some(&b'$');
+        if self.dialect != Dialect::Sqlite && is_closed && !is_numbered {
+            let (tag, body) = rest.split_at(tag_length + 2);
+            let length = body.find(tag);
+            let body = length.map_or(body, |length| &body[..length]);
+            // SQLite reads on between the two.
+            self.is_unsure |=
+                self.dialect == Dialect::Unknown && body.contains(['\'', '"', '`', '[']);
+            self.at += tag.len() + body.len() + length.map_or(0, |_| tag.len());
+        } else {
+            self.at += 1;
+            self.skip_while(in_word);
+        }
+        Token::Value
+    }
+
+    /// A bracket: it quotes a name in SQLite, and opens a subscript or an array in PostgreSQL.
+    pub(super) fn bracket(&mut self) -> Token<'a> {
+        let begin = self.at;
+        let end = match self.dialect {
+            Dialect::PostgreSql | Dialect::MySql => None,
+            Dialect::Sqlite => Some(self.rest().find(']')),
+            Dialect::Unknown => self.name_in_brackets().map(Some),
+        };
+        match end {
+            None => {
+                self.brackets = self.brackets.saturating_add(1);
+                self.at += 1;
+                Token::Open(b'[')
+            }
+            Some(Some(length)) => {
+                self.at += length + 1;
+                self.name(begin)
+            }
+            Some(None) => {
+                self.is_misread = true;
+                self.end();
+                Token::Quoted("[?]")
+            }
+        }
+    }
+
+    /// Where the bracket here, of an unknown dialect, quotes a name: that name's length with the bracket.
+    fn name_in_brackets(&mut self) -> Option<usize> {
+        let rest = self.rest().as_bytes();
+        let window = &rest[..rest.len().min(LONGEST_BRACKET)];
+        let close = window.iter().position(|byte| *byte == b']');
+        // PostgreSQL has a bracket only behind an operand, and within another bracket.
+        let quotes = (!self.after_operand || self.before_name) && self.brackets == 0;
+        if quotes && close.is_some() {
+            return close;
+        }
+        let inside = close.map_or(window, |close| &window[..close]);
+        let is_even = |quote| inside.iter().filter(|byte| **byte == quote).count() % 2 == 0;
+        // One dialect reads past the closing bracket what another ends there.
+        let is_clear = b"'\"`".iter().all(|quote| is_even(*quote))
+            && !inside.contains(&b'\\')
+            && !inside.windows(2).any(|two| two == b"--" || two == b"/*");
+        self.is_unsure |= !is_clear;
+        None
+    }
+}

@@ -1,0 +1,243 @@
+//! Where a token in double quotes is a name, and where a bare word is a value.
+//!
+//! PostgreSQL has names in double quotes alone. MySQL has strings in them, and SQLite takes such a token for a string where
+//! no column has that name. There it counts as a name only where no value can stand: behind `FROM`, beside a dot, in a list
+//! of columns. Everywhere else it counts as a value.
+
+use super::dialect::Dialect;
+use super::keyword::Keyword;
+use super::lexer::Token;
+
+/// What the parentheses around the present place contain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scope {
+    /// A `SELECT` or `DELETE`, so that `FROM` stands before a table, and not in `trim('a' FROM 'b')`.
+    query: bool,
+    /// Assignments behind `SET`.
+    assignments: bool,
+    /// The names of columns, or their definitions.
+    columns: bool,
+}
+
+/// Follows a statement token by token.
+#[derive(Debug)]
+pub(super) struct Names {
+    dialect: Dialect,
+    /// The statement's first word.
+    first: Option<Keyword>,
+    before: Before,
+    /// A table follows, and behind its name perhaps a list of columns.
+    table_follows: bool,
+    /// A list of columns follows, if a parenthesis does.
+    columns_follow: bool,
+    /// The last words were `DISTINCT FROM`: a value follows.
+    is_distinct: bool,
+    /// An `ALTER` that has come to its `SET`.
+    alters_setting: bool,
+    /// A setting's value follows, which may be a bare word.
+    setting: bool,
+    /// Nothing in double quotes is a name from here on.
+    no_names: bool,
+}
+
+/// The last token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Keyword(Keyword),
+    Open,
+    Comma,
+    Dot,
+    Other,
+}
+
+impl Names {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            first: None,
+            before: Before::Other,
+            table_follows: false,
+            columns_follow: false,
+            is_distinct: false,
+            alters_setting: false,
+            setting: false,
+            no_names: false,
+        }
+    }
+
+    /// Whether a token in double quotes is a name here; `next` is the byte behind it.
+    pub(super) fn is_name(&self, scope: Scope, next: Option<u8>) -> bool {
+        if self.dialect == Dialect::PostgreSql {
+            return true;
+        }
+        if self.no_names {
+            return false;
+        }
+        let is_assigned = scope.assignments && next == Some(b'=');
+        next == Some(b'.')
+            || match self.before {
+                Before::Dot => true,
+                Before::Comma => scope.columns || is_assigned,
+                Before::Open => scope.columns,
+                Before::Keyword(keyword) => match keyword {
+                    Keyword::From => scope.query && !self.is_distinct,
+                    Keyword::Set => is_assigned,
+                    Keyword::On | Keyword::To | Keyword::Exists => {
+                        self.is_definition() && !scope.query
+                    }
+                    Keyword::Update => !scope.assignments || is_assigned,
+                    _ => keyword.is_before_name(),
+                },
+                Before::Other => false,
+            }
+    }
+
+    /// Whether a word is the value of a setting; `next` is the byte behind it.
+    pub(super) fn is_bare_value(&self, keyword: Keyword, depth: usize, next: Option<u8>) -> bool {
+        let is_pragma = self.first == Some(Keyword::Pragma);
+        self.setting
+            && depth <= usize::from(is_pragma)
+            && self.before != Before::Dot
+            && !matches!(keyword, Keyword::Literal | Keyword::Default | Keyword::To)
+            && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
+    }
+
+    /// The next token is the name of a common table expression.
+    pub(super) fn expect_table(&mut self) {
+        self.table_follows = true;
+    }
+
+    /// Whether a parenthesis here opens a list of columns.
+    pub(super) fn columns_follow(&self) -> bool {
+        self.columns_follow
+    }
+
+    fn is_definition(&self) -> bool {
+        matches!(
+            self.first,
+            Some(Keyword::Create | Keyword::Alter | Keyword::Drop)
+        )
+    }
+
+    /// Takes a token that stands in `scope`; a parenthesis that opens stands in the scope that it opens.
+    pub(super) fn push(&mut self, token: &Token<'_>, scope: &mut Scope) {
+        let before = match token {
+            Token::Word(_, keyword) => {
+                self.word(*keyword, scope);
+                match keyword {
+                    Keyword::None => Before::Other,
+                    keyword => Before::Keyword(*keyword),
+                }
+            }
+            Token::Open(_) => {
+                scope.columns = std::mem::take(&mut self.columns_follow)
+                    || matches!(
+                        self.before,
+                        Before::Keyword(Keyword::Key | Keyword::Listed | Keyword::Using)
+                    );
+                self.setting |= self.first == Some(Keyword::Pragma);
+                Before::Open
+            }
+            Token::Comma => Before::Comma,
+            Token::Dot => Before::Dot,
+            Token::Semicolon => {
+                *self = Self::new(self.dialect);
+                *scope = Scope::default();
+                Before::Other
+            }
+            Token::Operator(sign) => {
+                let sets = matches!(*sign, "=" | ":=");
+                self.setting |= sets && self.is_setting();
+                Before::Other
+            }
+            _ => Before::Other,
+        };
+        match token {
+            Token::Quoted(_) | Token::Word(_, Keyword::None) => {
+                self.columns_follow |= self.table_follows;
+            }
+            Token::Word(..) | Token::Dot => {}
+            _ => {
+                self.table_follows = false;
+                self.columns_follow = false;
+            }
+        }
+        self.before = before;
+    }
+
+    fn word(&mut self, keyword: Keyword, scope: &mut Scope) {
+        if self.first.is_none() {
+            self.first = Some(keyword);
+            self.no_names = !begins_with_names(keyword);
+        }
+        self.is_distinct =
+            keyword == Keyword::From && self.before == Before::Keyword(Keyword::Distinct);
+        match keyword {
+            Keyword::None | Keyword::Recursive | Keyword::Operator => {}
+            _ => {
+                self.columns_follow = false;
+                self.table_follows = match keyword {
+                    Keyword::Into | Keyword::References | Keyword::Table | Keyword::With => true,
+                    Keyword::On | Keyword::Exists => self.is_definition() && !scope.query,
+                    _ => false,
+                };
+            }
+        }
+        match keyword {
+            Keyword::Select | Keyword::Delete => {
+                scope.query = true;
+                scope.columns = false;
+                scope.assignments = false;
+            }
+            Keyword::Values | Keyword::Value | Keyword::With | Keyword::Table => {
+                scope.columns = false;
+            }
+            Keyword::Set => {
+                scope.assignments = !self.is_definition();
+                self.alters_setting = self.first == Some(Keyword::Alter);
+            }
+            // `ON DUPLICATE KEY UPDATE`
+            Keyword::Update if self.before == Before::Keyword(Keyword::Key) => {
+                scope.assignments = true;
+            }
+            Keyword::Clause | Keyword::From => scope.assignments = false,
+            Keyword::To => self.setting |= self.is_setting(),
+            Keyword::Secret => self.no_names = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the statement changes settings.
+    fn is_setting(&self) -> bool {
+        match self.first {
+            Some(Keyword::Set | Keyword::Pragma) => true,
+            _ => self.alters_setting,
+        }
+    }
+}
+
+/// Whether names may stand in double quotes in a statement that begins with this word. In all others, such as `ATTACH`
+/// and `GRANT`, what stands there may be anything.
+fn begins_with_names(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::Select
+            | Keyword::Insert
+            | Keyword::Replace
+            | Keyword::Upsert
+            | Keyword::Update
+            | Keyword::Delete
+            | Keyword::Merge
+            | Keyword::With
+            | Keyword::Values
+            | Keyword::Table
+            | Keyword::Explain
+            | Keyword::Truncate
+            | Keyword::Create
+            | Keyword::Alter
+            | Keyword::Drop
+            | Keyword::Savepoint
+            | Keyword::Release
+            | Keyword::Control
+    )
+}
