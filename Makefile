@@ -52,6 +52,7 @@ tests: ## The tests alone, with the foreign tools they use.
 	@rm -f "$(SKIPPED)"
 	$(CARGO) test --quiet --lib --bins --tests --examples $(OPENSSL)
 	$(CARGO) test --quiet --doc $(OPENSSL)
+	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/mysql.sh "$(SKIPPED)"
 
 instructions: ## Count the instructions of the hot paths, and compare them with the baseline.
 	@scripts/test-tools.sh

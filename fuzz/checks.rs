@@ -42,6 +42,20 @@ pub(crate) fn verb(input: &[u8]) {
     }
 }
 
+/// The shape of a statement is bounded, and is its own shape, in every dialect; the verb alone is the same.
+pub(crate) fn shape(input: &[u8]) {
+    use sql::Dialect::{MySql, PostgreSql, Sqlite, Unknown};
+
+    let text = String::from_utf8_lossy(input);
+    for dialect in [PostgreSql, MySql, Sqlite, Unknown] {
+        let reading = sql::read(&text, dialect);
+        assert!(reading.shape.len() <= 4096, "{dialect:?} {text:?}");
+        let again = sql::read(&reading.shape, dialect);
+        assert_eq!(again.shape, reading.shape, "{dialect:?} {text:?}");
+    }
+    assert_eq!(sql::read(&text, Unknown).verb, sql::verb(&text), "{text:?}");
+}
+
 /// A label's value is read back as it was, from both texts.
 pub(crate) fn label(input: &[u8]) {
     let value = String::from_utf8_lossy(input);

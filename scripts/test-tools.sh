@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares the foreign tools that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
-# systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages that drive it, and a Python environment
-# with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
+# MariaDB with the headers of its client, systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages
+# that drive it, and a Python environment with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -43,6 +43,13 @@ need slowhttptest slowhttptest
 # Debian keeps PostgreSQL's programs off the search path.
 if missing initdb postgres && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     install postgresql || echo "test tools: postgresql is missing and cannot be installed" >&2
+fi
+
+# The server without the service that Debian would start, and what makes its directory.
+need mariadb-server-core mariadb-install-db
+need mariadb-client-core my_print_defaults
+if missing pkg-config || ! pkg-config --exists libmariadb; then
+    install libmariadb-dev pkg-config || echo "test tools: libmariadb-dev is missing and cannot be installed" >&2
 fi
 
 need chromium chromium

@@ -78,6 +78,11 @@ fn a_verb_does_not_depend_on_what_stands_before_the_statement() {
 }
 
 #[test]
+fn a_statement_has_a_bounded_shape_that_is_its_own_shape() {
+    run("shape", checks::shape);
+}
+
+#[test]
 fn a_label_value_survives_escaping() {
     run("label", checks::label);
 }

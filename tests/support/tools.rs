@@ -44,6 +44,20 @@ pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
     require(test, "PostgreSQL (initdb, postgres)", found)
 }
 
+/// The server of MariaDB and the program that makes its directory, or `None` once the skip of `test` is recorded.
+///
+/// Debian keeps the server off the search path of most users.
+pub(crate) fn mariadb(test: &str) -> Option<[PathBuf; 2]> {
+    let aside = Path::new("/usr/sbin/mariadbd");
+    let server = on_path("mariadbd").or_else(|| aside.is_file().then(|| aside.to_owned()));
+    let found = server.zip(on_path("mariadb-install-db"));
+    let missing = "MariaDB (mariadbd, mariadb-install-db)";
+    if found.is_none() {
+        require(test, missing, None);
+    }
+    found.map(|(server, install)| [server, install])
+}
+
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
 ///
 /// `VITALS_PYTHON` names it; without that it is the virtual environment that `make test` prepares.

@@ -1,0 +1,7 @@
+//! Runs the check of the same name on whatever libFuzzer comes up with: `cargo +nightly fuzz run shape`.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::shape(input));

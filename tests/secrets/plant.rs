@@ -1,0 +1,141 @@
+//! Runs statements with a secret in them on a monitored application, and searches all it shows for the secret.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_vitals::vitals::Vitals;
+use actix_vitals::vitals::database::{Manager, Pool};
+use actix_vitals::vitals::ops::OpsSettings;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::{App, HttpResponse, web};
+use diesel::connection::SimpleConnection;
+use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What must be seen nowhere: a word in strings, names and comments, and digits in numbers.
+const SECRETS: [&str; 2] = ["hunter2", "31337"];
+
+/// A statement and its shape.
+pub(crate) type Planted = (&'static str, &'static str);
+
+/// Runs each statement on one connection, 12 times in a request, and looks at the log, the statements and the live page.
+///
+/// Each of `statements` must be carried out, and each of `failing` must not. All must be shown by their shapes.
+pub(crate) async fn look_for_secrets<C>(url: &str, statements: &[Planted], failing: &[Planted])
+where
+    C: R2D2Connection + SimpleConnection + Send + 'static,
+{
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    // The middleware tells of a suspicion on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let vitals = Vitals::builder()
+        .ops(OpsSettings::everything())
+        .build()
+        .unwrap();
+    let builder: r2d2::Builder<Manager<C>> = r2d2::Pool::builder().max_size(1);
+    let pool: Pool<C> = vitals
+        .instrument(builder)
+        .build(ConnectionManager::new(url))
+        .unwrap();
+    let app = App::new()
+        .app_data(web::Data::new(pool))
+        .route("/run/{number}", web::post().to(run::<C>))
+        .configure(vitals.ops())
+        .wrap(vitals.http());
+    let app = init_service(app).await;
+    for (number, (sql, _)) in statements.iter().chain(failing).enumerate() {
+        let request = TestRequest::post()
+            .uri(&format!("/run/{number}"))
+            .set_payload(*sql);
+        let response = call_service(&app, request.to_request()).await;
+        let succeeded = response.status().is_success();
+        let body = read_body(response).await;
+        let said = String::from_utf8_lossy(&body);
+        assert_eq!(succeeded, number < statements.len(), "{sql}: {said}");
+    }
+
+    let mut shown = vec![("the log", log.text())];
+    for path in [
+        "/ops/statements?limit=1000",
+        "/metrics",
+        "/dashboard/history",
+        "/health",
+    ] {
+        // A tick of the page.
+        actix_web::rt::time::sleep(Duration::from_millis(600)).await;
+        let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let body = read_body(response).await;
+        shown.push((path, String::from_utf8_lossy(&body).into_owned()));
+    }
+    for (place, text) in &shown {
+        for secret in SECRETS {
+            let found = text
+                .find(secret)
+                .map(|at| &text[at.saturating_sub(200)..at]);
+            assert_eq!(found, None, "{place} shows {secret}");
+        }
+    }
+    let listing: serde_json::Value = serde_json::from_str(&shown[1].1).unwrap();
+    let listed: Vec<&str> = (listing["statements"].as_array().unwrap().iter())
+        .map(|statement| statement["statement"].as_str().unwrap())
+        .collect();
+    for (sql, shape) in statements.iter().chain(failing) {
+        assert!(listed.contains(shape), "{sql}: {shape}: {listed:#?}");
+        assert!(shown[0].1.contains("ran one statement many times"));
+    }
+}
+
+/// Carries out the body as SQL, 12 times. Errors are the database's own words, which are for the caller to handle.
+async fn run<C>(pool: web::Data<Pool<C>>, sql: String) -> HttpResponse
+where
+    C: R2D2Connection + SimpleConnection + Send + 'static,
+{
+    for _ in 0..12 {
+        let sql = sql.clone();
+        let ran = pool
+            .run(move |connection| connection.batch_execute(&sql))
+            .await;
+        if let Err(error) = ran {
+            return HttpResponse::InternalServerError().body(error.to_string());
+        }
+    }
+    HttpResponse::Ok().finish()
+}
+
+/// All lines that are logged. Cheap to clone; all clones are one.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
