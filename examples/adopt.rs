@@ -37,7 +37,9 @@ async fn main() -> Result<(), Failure> {
             .route("/orders", web::post().to(create_order))
             .configure(vitals.ops())
             .wrap(vitals.http())
-    });
+    })
+    // A client that leaves is noticed at once.
+    .h1_allow_half_closed(false);
     let address = std::env::args().nth(1);
     let server = server.bind(address.as_deref().unwrap_or("127.0.0.1:8080"))?;
     println!("listening on http://{}", server.addrs()[0]);

@@ -16,7 +16,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         App::new()
             .route("/hello/{name}", web::get().to(async || "hello"))
             .wrap(monitor.clone())
-    });
+    })
+    .h1_allow_half_closed(false);
     let operations = HttpServer::new(move || App::new().configure(vitals.ops())).workers(1);
 
     let mut addresses = std::env::args().skip(1);

@@ -35,6 +35,8 @@
 //!         // Last, so that it stands outermost and sees what every other middleware answers.
 //!         .wrap(vitals.http())
 //! })
+//! // A client that leaves is noticed at once, and counted as 499.
+//! .h1_allow_half_closed(false)
 //! .bind("127.0.0.1:8000")?
 //! .run()
 //! .await?;

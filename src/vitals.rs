@@ -33,6 +33,8 @@ pub mod methods;
 mod naming;
 #[cfg(feature = "ops")]
 pub mod ops;
+#[cfg(feature = "http")]
+mod ops_endpoints;
 mod panics;
 #[cfg(feature = "http")]
 pub mod problem;

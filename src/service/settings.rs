@@ -241,6 +241,7 @@ impl MetricsSettings {
             .native_buckets(self.native_buckets)
             .created(self.created)
             .exclude(&self.exclude)
+            .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])
             .n_plus_one(self.n_plus_one)
             .statements(self.statements)
             .server_timing(self.server_timing)

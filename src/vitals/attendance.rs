@@ -19,8 +19,6 @@ use actix_web::{
 };
 use pin_project_lite::pin_project;
 
-use crate::vitals::context;
-
 /// Counts requests from their handler's start to the end of their body. Cheap to clone; a clone is the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance(Arc<AtomicU64>);
@@ -31,13 +29,14 @@ impl Attendance {
         self.0.load(Relaxed)
     }
 
-    /// Serves a request, and counts it for as long as that takes; one that is not recorded is in no gauge either.
+    /// Serves a request, and counts it for as long as that takes, if it `is_shown` by the gauge.
     pub(crate) async fn attend<B: MessageBody>(
         self,
+        is_shown: bool,
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<AttendedBody<B>>, Error> {
-        let present = context::current().map(|_| self.enter());
+        let present = is_shown.then(|| self.enter());
         let response = next.call(request).await?;
         Ok(response.map_body(|_, body| AttendedBody {
             body,
@@ -98,7 +97,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::vitals::Vitals;
+    use crate::vitals::{Vitals, context};
 
     /// How many are counted once the head of an answer is there, and once its body has been read.
     async fn counts(monitored: bool) -> [u64; 2] {
@@ -107,7 +106,8 @@ mod tests {
         let route = web::get()
             .to(|| async { "own" })
             .wrap(from_fn(move |request, next| {
-                shared.clone().attend(request, next)
+                let is_shown = context::current().is_some();
+                shared.clone().attend(is_shown, request, next)
             }));
         let app = App::new()
             .route("/own", route)

@@ -21,7 +21,7 @@ use super::naming::Naming;
 #[cfg(feature = "ops")]
 use super::ops;
 #[cfg(feature = "http")]
-use super::{handle::Requests, http, runtime};
+use super::{handle::Requests, http, ops_endpoints::OpsEndpoints, runtime};
 use super::{panics, process};
 use crate::registry::{Fault, Registry, RegistryBuilder, RegistryError};
 
@@ -66,6 +66,7 @@ pub struct Builder {
 struct RequestSettings {
     rename: Option<http::Rename>,
     exclude: Vec<String>,
+    ops_endpoints: Vec<String>,
     n_plus_one: Option<u32>,
     server_timing: bool,
     families: http::Wanted,
@@ -73,12 +74,12 @@ struct RequestSettings {
 
 #[cfg(feature = "http")]
 impl RequestSettings {
-    fn to_settings(&self) -> http::Settings {
+    fn to_settings(&self, ops_endpoints: &OpsEndpoints) -> http::Settings {
         http::Settings {
             exclude: self.exclude.clone(),
             n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
             server_timing: self.server_timing,
-            notable: http::NotableRequests::new(is_ops),
+            notable: http::NotableRequests::new(ops_endpoints.clone()),
         }
     }
 }
@@ -195,10 +196,13 @@ impl Builder {
         #[cfg(any(feature = "http", feature = "database"))]
         clock::prepare();
         #[cfg(feature = "http")]
+        let ops_endpoints =
+            OpsEndpoints::new(self.requests.ops_endpoints.iter().map(String::as_str));
+        #[cfg(feature = "http")]
         let http = http::Families::declare(
             &mut registry,
             self.naming,
-            http::Renaming::new(self.requests.rename.clone()),
+            http::Renaming::new(self.requests.rename.clone(), ops_endpoints.clone()),
             self.requests.families,
             self.buckets_or(self.naming.http_buckets()),
         );
@@ -237,7 +241,7 @@ impl Builder {
             let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
             #[cfg(not(feature = "database"))]
             let shapes = None;
-            let settings = self.requests.to_settings();
+            let settings = self.requests.to_settings(&ops_endpoints);
             Requests {
                 recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
                 connections,
@@ -250,6 +254,7 @@ impl Builder {
             self.ops,
             ops::Watched {
                 http: Arc::clone(&requests.recorder),
+                endpoints: ops_endpoints,
                 #[cfg(feature = "database")]
                 database: database.clone(),
                 runtime: requests.runtime.clone(),
@@ -332,13 +337,21 @@ impl Builder {
         F: Fn(&str) -> N + Send + Sync + 'static,
         N: Into<String>,
     {
-        self.requests.rename = Some(Arc::new(move |pattern| {
-            if is_ops(pattern) {
-                String::new()
-            } else {
-                rename(pattern).into()
-            }
-        }));
+        self.requests.rename = Some(Arc::new(move |pattern| rename(pattern).into()));
+        self
+    }
+
+    /// Endpoints of the service that are for operators as well, by their patterns: pages about its API, for instance. The
+    /// live page leaves them out, as it does the ops endpoints themselves, which need not be named. Adds to those given
+    /// before.
+    #[must_use]
+    pub fn ops_endpoints<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let endpoints = endpoints.into_iter().map(Into::into);
+        self.requests.ops_endpoints.extend(endpoints);
         self
     }
 
@@ -376,15 +389,6 @@ impl Builder {
         self.requests.server_timing = wanted;
         self
     }
-}
-
-/// Whether requests of an endpoint are the operator's, and not the service's.
-#[cfg(feature = "http")]
-fn is_ops(endpoint: &str) -> bool {
-    #[cfg(feature = "ops")]
-    return ops::is_ops(endpoint);
-    #[cfg(not(feature = "ops"))]
-    return endpoint == "/metrics";
 }
 
 /// Monitoring could not be set up.

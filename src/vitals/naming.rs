@@ -16,7 +16,7 @@ pub enum Naming {
     #[default]
     Vitals,
     /// Those of OpenTelemetry's semantic conventions, where they have one:
-    /// `http_server_request_duration_seconds{http_request_method,http_route,http_response_status_code,url_scheme}`.
+    /// `http_server_request_duration_seconds{http_request_method,http_route,http_response_status_code,url_scheme,error_type}`.
     OpenTelemetry,
 }
 

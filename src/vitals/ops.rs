@@ -16,7 +16,13 @@ pub mod statements;
 use std::sync::OnceLock;
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{Resource, Route, web};
+use actix_web::{
+    Resource, Route,
+    dev::{HttpServiceFactory, Service},
+    web,
+};
+#[cfg(feature = "dashboard")]
+use actix_web::{dev::ServiceRequest, middleware::from_fn};
 use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
 #[cfg(feature = "dashboard")]
@@ -25,7 +31,9 @@ use crate::vitals::attendance::Attendance;
 use crate::vitals::database::Database;
 use crate::{
     registry::Registry,
-    vitals::{http::Recorder, methods::other_methods, runtime::Runtime},
+    vitals::{
+        http::Recorder, methods::other_methods, ops_endpoints::OpsEndpoints, runtime::Runtime,
+    },
 };
 #[cfg(feature = "dashboard")]
 use dashboard::{Dashboard, DashboardSettings, Details, Own, Sources};
@@ -40,12 +48,6 @@ const OPS_BUCKETS: [f64; 10] = [
 
 /// The labels of the families that the ops endpoints are watched by; they appear with the first request.
 pub(super) const WATCHER_LABELS: [&str; 3] = ["endpoint", "method", "status"];
-
-/// Whether an endpoint is one of these, or of the pages about the API: its requests are the operator's, not the
-/// service's.
-pub(crate) fn is_ops(endpoint: &str) -> bool {
-    serves(endpoint) || matches!(first_segment(endpoint), "docs" | "openapi.json")
-}
 
 /// Whether a path is one of these endpoints, or stands below one: whatever is mounted, and nothing else, is there.
 ///
@@ -188,6 +190,8 @@ pub(crate) struct Watched {
         allow(dead_code, reason = "for the live page")
     )]
     pub(crate) http: Arc<Recorder>,
+    /// Where the endpoints tell what they were mounted as.
+    pub(crate) endpoints: OpsEndpoints,
     /// Of queries and pools.
     #[cfg(feature = "database")]
     pub(crate) database: Database,
@@ -364,11 +368,10 @@ impl Shared {
             .service(self.get("/ops/statements", statements::get_statements));
         if self.settings.reset {
             let reset = self.watched(web::post().to(statements::reset_statements));
-            config.service(
-                web::resource("/ops/statements/reset")
-                    .route(reset)
-                    .default_service(other_methods("POST, OPTIONS")),
-            );
+            let resource = web::resource("/ops/statements/reset")
+                .route(reset)
+                .default_service(other_methods("POST, OPTIONS"));
+            config.service(self.mounted(resource));
         }
     }
 
@@ -383,7 +386,7 @@ impl Shared {
         #[cfg(not(feature = "database"))]
         let details = Details::new(requests);
         let own = Own {
-            is_own: is_ops,
+            endpoints: self.watched.endpoints.clone(),
             in_progress: self.attendance.clone(),
         };
         let page = self.settings.page.clone();
@@ -398,24 +401,42 @@ impl Shared {
     /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
     ///
     /// Only its own methods are watched: actix-web-prom would make a series of every method that a client invents.
-    fn get<F, Args>(&self, path: &str, handler: F) -> Resource
+    fn get<F, Args>(&self, path: &str, handler: F) -> impl HttpServiceFactory + use<F, Args>
     where
         F: actix_web::Handler<Args> + Clone,
         Args: actix_web::FromRequest + 'static,
         F::Output: actix_web::Responder + 'static,
     {
-        web::resource(path)
+        let resource = web::resource(path)
             .route(self.watched(web::get().to(handler.clone())))
             .route(self.watched(web::head().to(handler)))
-            .default_service(other_methods("GET, HEAD, OPTIONS"))
+            .default_service(other_methods("GET, HEAD, OPTIONS"));
+        self.mounted(resource)
     }
 
     /// The page's stream, for GET only: it has no head to tell but its content type.
     #[cfg(feature = "dashboard")]
-    fn stream(&self, path: &str) -> Resource {
-        web::resource(path)
+    fn stream(&self, path: &str) -> impl HttpServiceFactory + use<> {
+        let resource = web::resource(path)
             .route(self.attended(web::get().to(dashboard::get_stream)))
-            .default_service(other_methods("GET, OPTIONS"))
+            .default_service(other_methods("GET, OPTIONS"));
+        self.mounted(resource)
+    }
+
+    /// A resource that tells what it was mounted as by the requests that are recorded: in a scope, it does not know before.
+    fn mounted(&self, resource: Resource) -> impl HttpServiceFactory + use<> {
+        let (recorder, endpoints) = (
+            Arc::clone(&self.watched.http),
+            self.watched.endpoints.clone(),
+        );
+        resource.wrap_fn(move |request, service| {
+            if recorder.is_recording()
+                && let Some(pattern) = request.match_pattern()
+            {
+                endpoints.add(&pattern);
+            }
+            service.call(request)
+        })
     }
 
     fn watched(&self, route: Route) -> Route {
@@ -429,8 +450,13 @@ impl Shared {
     #[cfg(feature = "dashboard")]
     fn attended(&self, route: Route) -> Route {
         let attendance = self.attendance.clone();
-        route.wrap(actix_web::middleware::from_fn(move |request, next| {
-            attendance.clone().attend(request, next)
+        let recorder = Arc::clone(&self.watched.http);
+        route.wrap(from_fn(move |request: ServiceRequest, next| {
+            // A request that is not recorded is in no gauge either.
+            let pattern = request.match_pattern();
+            let is_shown = recorder.is_recording()
+                && !pattern.is_some_and(|pattern| recorder.excludes(&pattern));
+            attendance.clone().attend(is_shown, request, next)
         }))
     }
 }

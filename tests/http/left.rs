@@ -1,13 +1,14 @@
 //! Requests and answers that are cut off, on raw sockets: what is whole counts as served, and nothing else.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::vitals::{Naming, Vitals};
 
 use crate::{app::TestApp, count::Count};
 
@@ -211,4 +212,58 @@ fn an_answer_over_http_2_that_its_client_makes_no_room_for_is_cut_off() {
         (labels(["GET", "/large", "body"]), 1),
     ];
     assert_eq!(count.aborted(), aborted.into());
+}
+
+#[test]
+fn by_the_names_of_opentelemetry_each_error_has_its_type_and_only_a_status_that_was_sent_is_one() {
+    let vitals = Vitals::builder().naming(Naming::OpenTelemetry).build();
+    let app = TestApp::start(vitals.expect("these settings build"));
+    let count = Count::of(&app.vitals);
+    let labels = ["http_route", "http_response_status_code", "error_type"];
+    // Until its body broke off, an answer was to count as whole: that series stands at zero.
+    let counted = |name: &str| {
+        let mut samples = count.samples(name, labels);
+        samples.retain(|_, value| *value > 0.0);
+        samples
+    };
+    let durations = || counted("http_server_request_duration_seconds_count");
+    let mut expected: Vec<[&str; 3]> = Vec::new();
+    for (path, status, error) in [
+        ("/ok", "200", ""),
+        ("/error", "409", ""),
+        ("/panic", "500", "500"),
+        ("/short", "200", "response_failed"),
+        ("/broken", "200", "response_failed"),
+    ] {
+        read_all(send(
+            &app,
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes(),
+        ));
+        expected.push([path, status, error]);
+        eventually(path, || durations().len() == expected.len());
+    }
+    for (path, status) in [("/slow", ""), ("/endless", "200")] {
+        let heads = app.heads();
+        let mut stream = send(
+            &app,
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(),
+        );
+        eventually("the head is read", || app.heads() > heads);
+        if status == "200" {
+            stream.read_exact(&mut [0]).expect("a head");
+        }
+        drop(stream);
+        expected.push([path, status, "client_disconnected"]);
+        eventually(path, || durations().len() == expected.len());
+    }
+    let expected = expected
+        .into_iter()
+        .map(|values| (values.map(str::to_owned), 1.0));
+    let expected: BTreeMap<[String; 3], f64> = expected.collect();
+    assert_eq!(durations(), expected);
+    assert_eq!(counted("http_requests_total"), expected);
+    for name in ["request", "response"] {
+        let name = format!("http_server_{name}_body_size_bytes_count");
+        assert_eq!(counted(&name), expected, "{name}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::future::ready;
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::vitals::{Vitals, http::NotableRequest};
 use actix_web::{
     App, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
@@ -178,7 +178,7 @@ async fn a_rewritten_path_leads_to_the_resource_that_it_was_rewritten_for() {
             .wrap(Logger::default())
     );
     check!(
-        "merged only, where nothing is cut",
+        "a function around",
         app()
             .wrap(from_fn(refuse))
             .wrap(NormalizePath::trim())
@@ -357,4 +357,60 @@ async fn what_a_middleware_within_adds_to_an_error_is_sent() {
         .expect_err("an error");
     let response = error.error_response();
     assert_eq!(response.headers().get("x-mapped").expect("a header"), "yes");
+}
+
+#[actix_web::test]
+async fn ops_endpoints_are_known_by_what_was_mounted() {
+    let vitals = Vitals::builder()
+        .rename_endpoints(|pattern| format!("my {pattern}"))
+        .ops_endpoints(["/pages/{page}"])
+        .build()
+        .expect("these settings build");
+    let failing = async || HttpResponse::InternalServerError().finish();
+    let app = App::new()
+        .route("/docs/{id}", web::to(failing))
+        .route("/health/records/{id}", web::to(failing))
+        .route("/pages/{page}", web::to(failing))
+        .service(web::scope("/internal").configure(vitals.ops()))
+        .wrap(vitals.http());
+    let service = init_service(app).await;
+    for path in [
+        "/docs/1",
+        "/health/records/2",
+        "/pages/3",
+        "/internal/metrics",
+        "/internal/livez",
+        "/metrics",
+    ] {
+        call(&service, "GET", path).await;
+    }
+    call(&service, "PUT", "/internal/readyz").await;
+    let expected = [
+        (labels(["GET", "/internal/livez", "200"]), 1),
+        (labels(["GET", "/internal/metrics", "200"]), 1),
+        (labels(["GET", "/pages/{page}", "500"]), 1),
+        (labels(["GET", "my /docs/{id}", "500"]), 1),
+        (labels(["GET", "my /health/records/{id}", "500"]), 1),
+        (labels(["GET", "my unmatched", "404"]), 1),
+        (labels(["other", "/internal/readyz", "405"]), 1),
+    ];
+    assert_eq!(Count::of(&vitals).requests(), expected.into());
+    let endpoints = |requests: Vec<NotableRequest>| {
+        let mut endpoints: Vec<_> = requests
+            .into_iter()
+            .map(|request| request.endpoint)
+            .collect();
+        endpoints.sort();
+        endpoints
+    };
+    let own = ["my /docs/{id}", "my /health/records/{id}"];
+    assert_eq!(
+        endpoints(vitals.notable_requests().failed()),
+        own.map(Into::into)
+    );
+    let own = ["my /docs/{id}", "my /health/records/{id}", "my unmatched"];
+    assert_eq!(
+        endpoints(vitals.notable_requests().slowest()),
+        own.map(Into::into)
+    );
 }

@@ -20,6 +20,7 @@ const RENAMED: &[(&str, &str, &str, &[&str])] = &[
         "http_server_request_duration_seconds",
         "histogram",
         &[
+            "error_type",
             "http_request_method",
             "http_response_status_code",
             "http_route",
@@ -31,6 +32,7 @@ const RENAMED: &[(&str, &str, &str, &[&str])] = &[
         "http_server_request_body_size_bytes",
         "histogram",
         &[
+            "error_type",
             "http_request_method",
             "http_response_status_code",
             "http_route",
@@ -42,6 +44,7 @@ const RENAMED: &[(&str, &str, &str, &[&str])] = &[
         "http_server_response_body_size_bytes",
         "histogram",
         &[
+            "error_type",
             "http_request_method",
             "http_response_status_code",
             "http_route",
@@ -121,6 +124,7 @@ const KEPT: &[(&str, &[&str])] = &[
     (
         "http_requests_total",
         &[
+            "error_type",
             "http_request_method",
             "http_response_status_code",
             "http_route",

@@ -10,7 +10,7 @@ use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 use super::{
     notable::NotableRequest,
     progress::{Delivery, Progress},
-    series::{DatabaseUse, Outcome, Series, Timing},
+    series::{DatabaseUse, Ending, Outcome, Series, Timing},
 };
 use crate::vitals::{clock, context::RequestContext};
 
@@ -134,9 +134,17 @@ impl Answer {
     /// The body failed: the status stands, the answer is not whole.
     #[cold]
     pub(super) fn fail(&mut self) {
+        self.end_early(Ending::BodyFailed);
+    }
+
+    #[cold]
+    fn end_early(&mut self, ending: Ending) {
         if let Some(progress) = &mut self.progress
             && !progress.delivery.is_settled
         {
+            if let Some(series) = progress.worker.series_of_ending(&self.series, ending) {
+                self.series = series;
+            }
             settle(progress, &self.series);
             count_abort(progress, &self.series, "body");
         }
@@ -167,7 +175,7 @@ impl Answer {
             // It has no end of its own: its client's leaving is one.
             self.complete();
         } else if is_polled {
-            self.fail();
+            self.end_early(Ending::ClientLeft);
         } else if let Some(progress) = self.progress.take() {
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
             let outcome = Outcome::abandoned(self.series.route.method);

@@ -57,10 +57,10 @@ pub(crate) struct Families {
     pub(super) renaming: Renaming,
     /// By method and scheme.
     pub(crate) in_progress: Family<Gauge, 2>,
-    /// By method, endpoint, status and scheme.
-    pub(crate) requests: Family<Counter, 4>,
+    /// By method, endpoint, status, scheme and error.
+    pub(crate) requests: Family<Counter, 5>,
     /// By the same.
-    pub(crate) duration: Family<Histogram, 4>,
+    pub(crate) duration: Family<Histogram, 5>,
     /// None where they are not wanted.
     pub(super) sizes: Option<SizeFamilies>,
     pub(crate) aborted: Family<Counter, 3>,
@@ -85,7 +85,13 @@ impl Families {
         let scheme = naming.only("url_scheme");
         let [method, endpoint, http_status] = naming.labels(["method", "endpoint", "http_status"]);
         let route = [method, endpoint];
-        let outcome = [method, endpoint, http_status, scheme];
+        let outcome = [
+            method,
+            endpoint,
+            http_status,
+            scheme,
+            naming.only("error_type"),
+        ];
         let named = |name: &'static str, help: &str, labels| {
             Descriptor::new(naming.family(name), help, labels)
         };
@@ -182,18 +188,19 @@ impl Families {
     }
 }
 
-/// How large the bodies are, by method, endpoint, status and scheme.
+/// How large the bodies are, by method, endpoint, status, scheme and error.
 #[derive(Clone, Debug)]
 pub(super) struct SizeFamilies {
-    pub(super) request: Family<Histogram, 4>,
-    pub(super) response: Family<Histogram, 4>,
+    pub(super) request: Family<Histogram, 5>,
+    pub(super) response: Family<Histogram, 5>,
 }
 
 impl SizeFamilies {
     fn declare(registry: &mut RegistryBuilder, naming: Naming) -> Self {
         let [method, endpoint] = naming.labels(["method", "endpoint"]);
         let status = naming.only("http_response_status_code");
-        let labels = [method, endpoint, status, naming.only("url_scheme")];
+        let [scheme, error] = ["url_scheme", "error_type"].map(|label| naming.only(label));
+        let labels = [method, endpoint, status, scheme, error];
         let mut family = |name: &'static str, help: &str| {
             let descriptor = Descriptor::new(naming.family(name), help, labels);
             registry.histogram(descriptor.unit(Unit::Bytes), &SIZE_BUCKETS)

@@ -8,6 +8,7 @@ use std::{
     future::{Future, Ready, ready},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    ptr,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -140,8 +141,14 @@ const NOBODY: usize = 0;
 
 /// What tells a recorder from others.
 #[inline]
-fn id(recorder: &Arc<Recorder>) -> usize {
-    Arc::as_ptr(recorder).addr()
+fn id(recorder: &Recorder) -> usize {
+    ptr::from_ref(recorder).addr()
+}
+
+/// Whether the thread serves a request for this recorder now.
+#[cfg(feature = "ops")]
+pub(super) fn is_serving_for(recorder: &Recorder) -> bool {
+    SERVED_FOR.get() == id(recorder)
 }
 
 /// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they

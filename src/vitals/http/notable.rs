@@ -17,7 +17,10 @@ use std::{
 
 use actix_web::http::StatusCode;
 
-use crate::vitals::clock::{self, Moment};
+use crate::vitals::{
+    clock::{self, Moment},
+    ops_endpoints::OpsEndpoints,
+};
 
 /// Requests of either kind that are told of.
 const MOST: usize = 50;
@@ -58,7 +61,7 @@ pub struct NotableRequests {
 #[derive(Debug)]
 struct Inner {
     /// Endpoints whose requests are not worth a look: those of whoever looks.
-    leaves_out: fn(endpoint: &str) -> bool,
+    left_out: OpsEndpoints,
     /// What a request must have taken longer than to be among the slowest of the span, in seconds, as bits: those of
     /// floats that are not negative are in the order of the floats.
     floor: AtomicU64,
@@ -113,15 +116,15 @@ impl Span {
 }
 
 impl NotableRequests {
-    /// None yet. Requests of endpoints that `leaves_out` are not taken.
-    pub(crate) fn new(leaves_out: fn(endpoint: &str) -> bool) -> Self {
+    /// None yet. Requests of endpoints that are `left_out` are not taken.
+    pub(crate) fn new(left_out: OpsEndpoints) -> Self {
         let began = clock::now();
         let mut spans = VecDeque::with_capacity(SPANS + 1);
         spans.push_back(Span::new(began));
         let failed = VecDeque::with_capacity(MOST);
         Self {
             inner: Arc::new(Inner {
-                leaves_out,
+                left_out,
                 floor: AtomicU64::new(0),
                 span_end: AtomicU64::new(began.after(SPAN).nanoseconds()),
                 kept: Mutex::new(Kept { spans, failed }),
@@ -144,7 +147,7 @@ impl NotableRequests {
     }
 
     fn keep_at(&self, request: NotableRequest, now: Moment) {
-        if (self.inner.leaves_out)(&request.endpoint) {
+        if self.inner.left_out.contains(&request.endpoint) {
             return;
         }
         let mut kept = self.lock();
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
 
     fn requests() -> NotableRequests {
-        NotableRequests::new(|endpoint| endpoint == "/metrics")
+        NotableRequests::new(OpsEndpoints::new(["/metrics"]))
     }
 
     fn request(endpoint: &str, status: u16, seconds: f64) -> NotableRequest {

@@ -13,7 +13,7 @@ use super::{
     body::RequestBody,
     labels::answered_method,
     progress::{Places, Progress},
-    series::Outcome,
+    series::{Ending, Outcome},
 };
 
 /// A request without an answer.
@@ -90,6 +90,7 @@ impl Record {
             method: answered_method(progress.method, head.status, true),
             status: head.status,
             is_stream: head.is_stream,
+            ending: Ending::Whole,
         };
         let worker = &progress.worker;
         let series = match request {

@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+#[cfg(feature = "ops")]
+use super::middleware;
 use super::{families::Families, notable::NotableRequests, repetition::Repetition};
 use crate::vitals::context::{RequestContext, Shapes};
 
@@ -69,6 +71,12 @@ impl Recorder {
     #[inline]
     pub(super) fn excludes_any(&self) -> bool {
         !self.exclude.is_empty()
+    }
+
+    /// Whether the thread serves a request that this records now.
+    #[cfg(feature = "ops")]
+    pub(crate) fn is_recording(&self) -> bool {
+        !self.excludes_all && middleware::is_serving_for(self)
     }
 
     /// Whether requests of the endpoint with this pattern are left out.

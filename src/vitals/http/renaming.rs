@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::vitals::ops_endpoints::OpsEndpoints;
+
 /// From a pattern to a name.
 pub(crate) type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
@@ -21,15 +23,18 @@ pub(crate) struct Renaming {
 
 struct Asked {
     rename: Rename,
+    /// These are not asked about.
+    ops_endpoints: OpsEndpoints,
     names: Mutex<HashMap<Box<str>, Arc<str>>>,
 }
 
 impl Renaming {
-    /// Asks `rename`, if there is one.
-    pub(crate) fn new(rename: Option<Rename>) -> Self {
+    /// Asks `rename`, if there is one, but for the ops endpoints.
+    pub(crate) fn new(rename: Option<Rename>, ops_endpoints: OpsEndpoints) -> Self {
         let asked = rename.map(|rename| {
             Arc::new(Asked {
                 rename,
+                ops_endpoints,
                 names: Mutex::default(),
             })
         });
@@ -41,6 +46,9 @@ impl Renaming {
         let Some(asked) = &self.asked else {
             return pattern.into();
         };
+        if asked.ops_endpoints.contains(pattern) {
+            return pattern.into();
+        }
         let mut names = asked.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = names.get(pattern) {
             return Arc::clone(name);
@@ -72,18 +80,22 @@ mod tests {
     #[test]
     fn a_pattern_is_asked_about_once_and_keeps_its_own_where_there_is_no_answer() {
         static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let renaming = Renaming::new(Some(Arc::new(|pattern: &str| {
-            ASKED.fetch_add(1, Relaxed);
-            match pattern {
-                "/orders/{id}" => "order".to_owned(),
-                "/broken" => panic!("no name"),
-                _ => String::new(),
-            }
-        })));
+        let renaming = Renaming::new(
+            Some(Arc::new(|pattern: &str| {
+                ASKED.fetch_add(1, Relaxed);
+                match pattern {
+                    "/orders/{id}" => "order".to_owned(),
+                    "/broken" => panic!("no name"),
+                    _ => String::new(),
+                }
+            })),
+            OpsEndpoints::new(["/metrics"]),
+        );
         for _ in 0..3 {
             assert_eq!(&*renaming.name("/orders/{id}"), "order");
             assert_eq!(&*renaming.name("/broken"), "/broken");
             assert_eq!(&*renaming.name("/carts"), "/carts");
+            assert_eq!(&*renaming.name("/metrics"), "/metrics");
         }
         assert_eq!(ASKED.load(Relaxed), 3);
         assert_eq!(&*Renaming::default().name("/orders/{id}"), "/orders/{id}");

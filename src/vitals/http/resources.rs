@@ -4,6 +4,8 @@
 //! Actix finds only the first of them by a path, and which one routing takes depends on guards. The map shows its tree in
 //! no other way than by its `Debug` output, which is read here. Where that cannot be read, there is no tree.
 
+use std::cell::OnceCell;
+
 use actix_web::dev::{ResourceDef, ResourceMap};
 
 /// The tree of an application's scopes and resources.
@@ -13,9 +15,11 @@ pub(super) struct Resources(Node);
 /// A scope, or a resource.
 #[derive(Debug)]
 struct Node {
-    definition: ResourceDef,
-    /// What it adds to the pattern of the scope that it stands in.
-    pattern: String,
+    /// What it adds to the patterns of the scope that it stands in. The first of several names it.
+    patterns: Vec<String>,
+    is_prefix: bool,
+    /// Made when a path begins as one of the patterns does: an expression is large, and most are never asked.
+    definition: OnceCell<ResourceDef>,
     /// None for a resource.
     children: Option<Vec<Node>>,
 }
@@ -48,7 +52,7 @@ impl Node {
             (_, Value::Group("", list)) => list.iter().map(|(_, value)| value.text()).collect(),
             (_, single) => Some(vec![single.text()?]),
         }?;
-        let pattern = patterns.first()?.clone();
+        patterns.first()?;
         let is_prefix = definition.field("is_prefix")?.is_atom("true");
         let children = match shown.field("nodes")? {
             Value::Group("Some", nodes) => {
@@ -65,22 +69,39 @@ impl Node {
             nodes => nodes.is_atom("None").then_some(None)?,
         };
         Some(Self {
-            definition: if is_prefix {
-                ResourceDef::prefix(patterns)
-            } else {
-                ResourceDef::new(patterns)
-            },
-            pattern,
+            patterns,
+            is_prefix,
+            definition: OnceCell::new(),
             children,
         })
     }
 
+    /// How much of a path this matches.
+    fn find_match(&self, path: &str) -> Option<usize> {
+        let may_match = |pattern: &String| {
+            let literal = pattern.split(['{', '*']).next();
+            literal.is_some_and(|literal| path.starts_with(literal))
+        };
+        if !self.patterns.iter().any(may_match) {
+            return None;
+        }
+        let definition = self.definition.get_or_init(|| {
+            let patterns = self.patterns.clone();
+            if self.is_prefix {
+                ResourceDef::prefix(patterns)
+            } else {
+                ResourceDef::new(patterns)
+            }
+        });
+        definition.find_match(path)
+    }
+
     fn collect(&self, path: &str, scope: &str, found: &mut Vec<String>) {
-        let Some(rest) = (self.definition.find_match(path)).and_then(|length| path.get(length..))
-        else {
+        let Some(rest) = self.find_match(path).and_then(|length| path.get(length..)) else {
             return;
         };
-        let pattern = format!("{scope}{}", self.pattern);
+        let own = self.patterns.first().map_or("", String::as_str);
+        let pattern = format!("{scope}{own}");
         match &self.children {
             Some(children) => {
                 for child in children {

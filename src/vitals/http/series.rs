@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext},
-    vitals::context::RequestContext,
+    vitals::{context::RequestContext, naming::Naming},
 };
 
 /// What tells a series from others of its endpoint.
@@ -22,6 +22,20 @@ pub(super) struct Outcome {
     pub(super) method: &'static str,
     pub(super) status: StatusCode,
     pub(super) is_stream: bool,
+    pub(super) ending: Ending,
+}
+
+/// How an answer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It is whole, or on its way to be.
+    Whole,
+    /// Its client left before the head.
+    NoHead,
+    /// Its client left within the body.
+    ClientLeft,
+    /// Its body failed, or was shorter than the head had promised.
+    BodyFailed,
 }
 
 impl Outcome {
@@ -31,7 +45,29 @@ impl Outcome {
             method,
             status: client_closed_request(),
             is_stream: false,
+            ending: Ending::NoHead,
         }
+    }
+
+    /// The label of the status. OpenTelemetry's conventions have none where none was sent.
+    fn status_label(&self, naming: Naming) -> &str {
+        match (naming, self.ending) {
+            (Naming::OpenTelemetry, Ending::NoHead) => "",
+            _ => self.status.as_str(),
+        }
+    }
+
+    /// What OpenTelemetry's conventions call the error that a request has ended with: a status of the server's errors, or a
+    /// name of few.
+    ///
+    /// <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>
+    fn error_type(&self, naming: Naming) -> &str {
+        naming.only(match self.ending {
+            _ if self.status.is_server_error() => self.status.as_str(),
+            Ending::Whole => "",
+            Ending::NoHead | Ending::ClientLeft => "client_disconnected",
+            Ending::BodyFailed => "response_failed",
+        })
     }
 }
 
@@ -48,6 +84,7 @@ pub(super) struct Origin<'a> {
 pub(super) struct Series {
     pub(super) route: Rc<Route>,
     pub(super) status: StatusCode,
+    ending: Ending,
     pub(super) requests: CounterWriter,
     pub(super) timing: Timing,
 }
@@ -69,11 +106,12 @@ impl Series {
         matches!(self.timing, Timing::Stream { .. })
     }
 
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             method: self.route.method,
             status: self.status,
             is_stream: self.is_stream(),
+            ending: self.ending,
         }
     }
 }
@@ -85,8 +123,8 @@ pub(super) struct Route {
     pub(super) pattern: Box<str>,
     /// What the endpoint of this pattern is called.
     pub(super) endpoint: Arc<str>,
-    /// Where the naming tells sizes apart by it.
-    status: Option<StatusCode>,
+    /// Where the naming tells sizes apart by these.
+    outcome: Option<(StatusCode, Ending)>,
     /// None where they are not wanted.
     pub(super) sizes: Option<Sizes>,
     /// None where it is not wanted.
@@ -278,18 +316,18 @@ impl SeriesCache {
 
     /// A route, and whether its series are those of exactly these labels.
     fn route(&self, origin: Origin<'_>, pattern: &str, outcome: Outcome) -> (Rc<Route>, bool) {
-        let tells_status = !(origin.families.naming.only(outcome.status.as_str())).is_empty();
-        let status = tells_status.then_some(outcome.status);
+        let tells_outcome = origin.families.naming == Naming::OpenTelemetry;
+        let told = tells_outcome.then_some((outcome.status, outcome.ending));
         let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
         let wanted = hash(outcome.method, pattern);
         let mut table = self.routes.borrow_mut();
         let known = table.find(wanted, |route| {
-            route.method == outcome.method && *route.pattern == *pattern && route.status == status
+            route.method == outcome.method && *route.pattern == *pattern && route.outcome == told
         });
         if let Some(known) = known {
             return (Rc::clone(known), true);
         }
-        let (route, is_own) = Route::new(origin, pattern, outcome.method, status);
+        let (route, is_own) = Route::new(origin, pattern, outcome, told);
         let route = Rc::new(route);
         if is_own {
             table.insert_unique(wanted, Rc::clone(&route), |route| {
@@ -333,8 +371,9 @@ impl Series {
         let labels = [
             method,
             endpoint,
-            outcome.status.as_str(),
+            outcome.status_label(naming),
             naming.only(scheme),
+            outcome.error_type(naming),
         ];
         let mut is_own = is_route_own;
         let requests = take(families.requests.try_series(labels), &mut is_own);
@@ -356,6 +395,7 @@ impl Series {
                 requests.shared_writer()
             },
             status: outcome.status,
+            ending: outcome.ending,
             timing,
             route,
         };
@@ -368,17 +408,19 @@ impl Route {
     fn new(
         origin: Origin<'_>,
         pattern: &str,
-        method: &'static str,
-        status: Option<StatusCode>,
+        outcome: Outcome,
+        told: Option<(StatusCode, Ending)>,
     ) -> (Self, bool) {
         let Origin { families, scheme } = origin;
         let (naming, name) = (families.naming, families.renaming.name(pattern));
+        let method = outcome.method;
         let route = [naming.method(method), naming.endpoint(&name)];
         let size = [
             route[0],
             route[1],
-            status.as_ref().map_or("", StatusCode::as_str),
+            naming.only(outcome.status_label(naming)),
             naming.only(scheme),
+            outcome.error_type(naming),
         ];
         let mut is_own = true;
         let sizes = families.sizes.as_ref().map(|families| {
@@ -401,7 +443,7 @@ impl Route {
             database: database
                 .map(writers)
                 .map(|[queries, seconds]| DatabaseUse { queries, seconds }),
-            status,
+            outcome: told,
             endpoint: name,
             statements: Seen::default(),
         };

@@ -14,7 +14,7 @@ use super::{
     progress::Progress,
     recorder::Recorder,
     routes::Routes,
-    series::{Origin, Outcome, Series, SeriesCache},
+    series::{Ending, Origin, Outcome, Series, SeriesCache},
     shape::Shape,
 };
 use crate::{registry::GaugeWriter, vitals::naming::Naming};
@@ -163,6 +163,20 @@ impl Worker {
     pub(super) fn series(&self, pattern: &str, outcome: Outcome) -> Option<Rc<Series>> {
         (!self.recorder.excludes(pattern))
             .then(|| self.series.resolve(self.origin(), pattern, outcome))
+    }
+
+    /// The series of an answer that ends so, if that is another than the one that it was to have.
+    #[cold]
+    pub(super) fn series_of_ending(&self, series: &Series, ending: Ending) -> Option<Rc<Series>> {
+        let is_told = self.recorder.families.naming == Naming::OpenTelemetry;
+        if !is_told || series.is_stream() {
+            return None;
+        }
+        let outcome = Outcome {
+            ending,
+            ..series.outcome()
+        };
+        self.series(&series.route.pattern, outcome)
     }
 
     /// The series of an answered request, which knows its route; none where its endpoint is excluded.

@@ -18,6 +18,7 @@ const OK: Outcome = Outcome {
     method: "GET",
     status: StatusCode::OK,
     is_stream: false,
+    ending: Ending::Whole,
 };
 
 fn registry(budget: usize) -> RegistryBuilder {
@@ -97,7 +98,7 @@ fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others
     for full in 0..2 {
         families
             .duration
-            .series(["GET", &format!("/full/{full}"), "200", ""]);
+            .series(["GET", &format!("/full/{full}"), "200", "", ""]);
     }
     let origin = Origin {
         families: &families,
@@ -120,7 +121,7 @@ fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others
     assert_eq!(
         families
             .requests
-            .series(["GET", "/late", "200", ""])
+            .series(["GET", "/late", "200", "", ""])
             .value(),
         ANSWERS as u64
     );

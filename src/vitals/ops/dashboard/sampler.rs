@@ -12,7 +12,7 @@ use super::tick::{
 use crate::vitals::database;
 use crate::{
     registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry},
-    vitals::{attendance::Attendance, http::UNMATCHED},
+    vitals::{attendance::Attendance, http::UNMATCHED, ops_endpoints::OpsEndpoints},
 };
 
 /// The levels of the process, as the page calls them.
@@ -29,8 +29,8 @@ const READ_FAMILIES: [&str; 4] = [
 /// What is the operator's and not the service's: the page's own traffic, scrapes, probes.
 #[derive(Clone, Debug)]
 pub(crate) struct Own {
-    /// Whether requests of an endpoint are.
-    pub(crate) is_own: fn(endpoint: &str) -> bool,
+    /// The endpoints of such requests.
+    pub(crate) endpoints: OpsEndpoints,
     /// How many of them are in progress.
     pub(crate) in_progress: Attendance,
 }
@@ -47,7 +47,7 @@ struct Routes {
 impl Routes {
     /// The number of a route, a new one where it is new; `None` for what is not the service's own traffic.
     fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
-        if (self.own.is_own)(endpoint) {
+        if self.own.endpoints.contains(endpoint) {
             return None;
         }
         // By some names, what no route matched has none.
@@ -66,7 +66,9 @@ impl Routes {
         Some(number)
     }
 
-    fn by_status(&mut self, [method, endpoint, status, _]: [&str; 4]) -> (Option<u32>, usize) {
+    fn by_status(&mut self, [method, endpoint, status, _, _]: [&str; 5]) -> (Option<u32>, usize) {
+        // By some names, an answer that was never sent has no status.
+        let status = if status.is_empty() { "499" } else { status };
         (self.number(method, endpoint), class(status))
     }
 
@@ -131,10 +133,10 @@ impl<M, T: Default, const N: usize> Followed<M, T, N> {
 /// What there is to sample: the families and levels that a service has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
-    /// By method, endpoint, status and scheme.
-    pub(crate) requests: Option<Family<Counter, 4>>,
+    /// By method, endpoint, status, scheme and error.
+    pub(crate) requests: Option<Family<Counter, 5>>,
     /// By the same.
-    pub(crate) durations: Option<Family<Histogram, 4>>,
+    pub(crate) durations: Option<Family<Histogram, 5>>,
     /// The queries of requests, by method and endpoint.
     pub(crate) route_queries: Option<Family<Histogram, 2>>,
     /// The time of those, by the same.
@@ -161,8 +163,8 @@ pub(crate) struct Sources {
 pub(super) struct Sampler {
     registry: Registry,
     routes: Routes,
-    requests: Followed<Counter, u64, 4>,
-    durations: Followed<Histogram, HistogramSnapshot, 4>,
+    requests: Followed<Counter, u64, 5>,
+    durations: Followed<Histogram, HistogramSnapshot, 5>,
     route_queries: Followed<Histogram, f64, 2>,
     route_database: Followed<Histogram, f64, 2>,
     n_plus_one: Followed<Counter, u64, 2>,

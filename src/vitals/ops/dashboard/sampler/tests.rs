@@ -13,15 +13,15 @@ fn builder() -> RegistryBuilder {
 
 fn own() -> Own {
     Own {
-        is_own: |endpoint| endpoint.starts_with("/dashboard") || endpoint == "/metrics",
+        endpoints: OpsEndpoints::new(["/dashboard/history", "/metrics"]),
         in_progress: Attendance::default(),
     }
 }
 
 struct Service {
     sampler: Sampler,
-    requests: Family<Counter, 4>,
-    durations: Family<Histogram, 4>,
+    requests: Family<Counter, 5>,
+    durations: Family<Histogram, 5>,
     in_progress: Family<Gauge, 2>,
     queries: Family<Counter, 2>,
     route_queries: Family<Histogram, 2>,
@@ -31,7 +31,7 @@ struct Service {
 impl Service {
     fn new() -> Self {
         const ROUTE: [&str; 2] = ["method", "endpoint"];
-        const OUTCOME: [&str; 4] = ["method", "endpoint", "http_status", ""];
+        const OUTCOME: [&str; 5] = ["method", "endpoint", "http_status", "", ""];
         let mut builder = builder();
         let described = Descriptor::new("requests_total", "x", OUTCOME);
         let requests = builder.counter(described);
@@ -65,7 +65,7 @@ impl Service {
     }
 
     fn request(&self, method: &str, endpoint: &str, status: &str, seconds: f64) {
-        let values = [method, endpoint, status, "https"];
+        let values = [method, endpoint, status, "https", ""];
         self.requests.series(values).inc();
         self.durations.series(values).observe(seconds);
     }
