@@ -1,10 +1,11 @@
 //! Who may connect and enter, and over what: TLS of the listeners, credentials and headers of the operators' endpoints,
 //! and the files that tell of them, read again when they change.
 //!
-//! - `files`, `document`, `refusal`: how files are read, and what is wrong with them told
+//! - `files`, `document`, `scalar`, `refusal`: how files are read, and what is wrong with them told
 //! - `web_config`, `cipher`: the web configuration file of the Prometheus exporters
 //! - `tls`, `client_names`, `encryption`: what rustls makes of it, and the handshake of a connection
 //! - `users`, `credentials`: who may use the operators' endpoints
+//! - `rate_limit`: how often they may be used
 //! - `origin`, `headers`, `gate`: what each request and each answer of them must pass
 //! - `terms`: all of that as it is in force
 
@@ -17,7 +18,9 @@ mod files;
 mod gate;
 mod headers;
 mod origin;
+mod rate_limit;
 mod refusal;
+mod scalar;
 mod terms;
 mod tls;
 mod users;
@@ -114,7 +117,7 @@ impl Access {
 
     /// Warns of operators' endpoints at this address that are open to more than this machine.
     pub(super) fn warn_of_open_doors(&self, address: SocketAddr) {
-        if address.ip().is_loopback() {
+        if is_of_this_machine(address) {
             return;
         }
         let terms = self.terms.get();
@@ -185,6 +188,12 @@ impl Access {
         self.terms.replace(terms);
         Ok(())
     }
+}
+
+/// Whether only this machine can reach an address: also one of IPv4 in the clothes of IPv6 (`::ffff:127.0.0.1`). The
+/// wildcards `0.0.0.0` and `::` are reached from everywhere.
+fn is_of_this_machine(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 #[cfg(test)]

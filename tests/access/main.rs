@@ -17,6 +17,8 @@ mod flood;
 mod headers;
 mod operators;
 mod origin;
+mod promtool;
+mod rate_limit;
 mod reload;
 mod scrape;
 #[path = "../support/all.rs"]

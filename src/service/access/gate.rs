@@ -1,7 +1,8 @@
-//! The gate before the operators' endpoints: it asks where a request comes from and who sends it, and gives each answer
-//! the headers that were configured.
+//! The gate before the operators' endpoints: it limits how often requests come, asks where a request comes from and who
+//! sends it, and gives each answer the headers that were configured.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -11,6 +12,7 @@ use actix_web::{Error, HttpResponse};
 
 use super::credentials::Hashers;
 use super::origin;
+use super::rate_limit::{Bucket, RateLimit};
 use super::terms::{InForce, Terms};
 use crate::vitals::problem::Problem;
 
@@ -22,6 +24,8 @@ const LIVENESS: &str = "/livez";
 pub(super) struct Gate {
     terms: Arc<InForce>,
     hashers: Hashers,
+    /// The tokens of the rate limit, whichever terms are in force.
+    bucket: Arc<Bucket>,
     is_liveness_open: bool,
 }
 
@@ -31,6 +35,7 @@ impl Gate {
         Self {
             terms,
             hashers: Hashers::new(),
+            bucket: Arc::default(),
             is_liveness_open,
         }
     }
@@ -53,11 +58,20 @@ impl Gate {
     }
 
     async fn refusal(&self, request: &ServiceRequest, terms: &Terms) -> Option<HttpResponse> {
+        // A supervisor must not take a busy service for a dead one.
+        let is_open = self.is_liveness_open && request.path() == LIVENESS;
+        // Before anything that costs, as in the exporters.
+        if let Some(limit) = terms.rate_limit
+            && !is_open
+            && !self.bucket.admits(limit, Instant::now())
+        {
+            return Some(too_often(&limit).to_response());
+        }
         if origin::is_foreign(request.head()) {
             return Some(foreign_origin().to_response());
         }
         let credentials = terms.credentials.as_ref()?;
-        if self.is_liveness_open && request.path() == LIVENESS {
+        if is_open {
             return None;
         }
         if credentials.admit(request.headers(), &self.hashers).await {
@@ -75,6 +89,12 @@ impl Gate {
 pub(crate) fn not_operator() -> Problem {
     let detail = "The operators' endpoints are open to operators only.";
     Problem::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+/// The answer to requests that come more often than the rate limit allows.
+fn too_often(limit: &RateLimit) -> Problem {
+    let detail = "Requests to the operators' endpoints come too often.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(limit.retry_after())
 }
 
 /// The answer to a page of another origin.

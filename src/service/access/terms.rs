@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 
 use super::credentials::{Credentials, Token};
 use super::files::Files;
+use super::rate_limit::RateLimit;
 use super::refusal::{Field, Refusal};
 use super::tls::{Pem, TlsTerms};
 use super::users::User;
@@ -37,6 +38,7 @@ pub(super) struct Draft {
     ops_tls: Option<TlsTerms>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Vec<User>,
+    rate_limit: Option<RateLimit>,
     token: Option<Token>,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Terms {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Who may use the operators' endpoints; everybody where there are none.
     pub(super) credentials: Option<Arc<Credentials>>,
+    /// How often requests to the ops endpoints may come.
+    pub(super) rate_limit: Option<RateLimit>,
     /// Whether the operators' listener admits only clients with a certificate.
     pub(super) demands_certificates: bool,
 }
@@ -69,6 +73,7 @@ impl Sources {
             ops_tls: None,
             headers: web.headers,
             users: web.users,
+            rate_limit: web.rate_limit,
             token,
         };
         if self.is_ops_apart {
@@ -138,6 +143,7 @@ impl Draft {
             ops_tls: self.ops_tls.as_ref().map(config).transpose()?,
             headers: self.headers,
             credentials: credentials.map(Arc::new),
+            rate_limit: self.rate_limit,
             demands_certificates: self.ops_tls.is_some_and(|tls| tls.demands_certificates()),
         })
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair};
 use tempfile::TempDir;
 
+use super::rate_limit::RateLimit;
 use super::*;
 
 /// `secret`, at the least cost.
@@ -47,7 +48,11 @@ impl Place {
     }
 
     fn settings(&self, web_config: &str) -> AccessSettings {
-        self.write("web.yml", web_config);
+        self.settings_of(web_config.as_bytes())
+    }
+
+    fn settings_of(&self, web_config: &[u8]) -> AccessSettings {
+        fs::write(self.path("web.yml"), web_config).unwrap();
         AccessSettings {
             web_config: Some(self.path("web.yml")),
             ops_token_file: None,
@@ -122,7 +127,14 @@ fn what_can_be_meant_is_taken() {
             "http_server_config:\n  headers:\n    Content-Security-Policy: default-src 'self'\n    X-Frame-Options: deny\n    X-Content-Type-Options: nosniff\n    X-XSS-Protection: '0'\n    Strict-Transport-Security: max-age=1\n".to_owned(),
             "all headers",
         ),
-        ("http_server_config:\n  headers:\n    X-Frame-Options: ''\n".to_owned(), "unset"),
+        ("http_server_config:\n  headers:\n    X-XSS-Protection: ''\n".to_owned(), "unset"),
+        ("http_server_config:\n  headers:\n    X-XSS-Protection: 0\n".to_owned(), "a number"),
+        (
+            "http_server_config:\n  headers:\n    X-XSS-Protection: \"0\\r\\nSet-Cookie: a\"\n".to_owned(),
+            "two lines, which become one",
+        ),
+        (format!("basic_auth_users:\n  7: {HASH}\n  true: {HASH}\n"), "names that are no texts"),
+        ("rate_limit:\n  interval: 1s\n  burst: 20\n".to_owned(), "a rate limit"),
         (format!("basic_auth_users:\n  alice: {HASH}\n  bob: {HASH}\n"), "two users"),
         (format!("basic_auth_users:\n  alice: {}\n", HASH.replace("$2b", "$2y")), "htpasswd's prefix"),
     ] {
@@ -144,7 +156,8 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("- a list".to_owned(), "", "no mapping"),
         ("a: [".to_owned(), "", "no YAML"),
         ("a: 1\n---\nb: 2\n".to_owned(), "", "two documents"),
-        ("1: 2".to_owned(), "", "a field that is no text"),
+        ("1: 2".to_owned(), "1", "an unknown field that is a number"),
+        ("[a]: 2".to_owned(), "", "a field that is no text"),
         (
             "basic_auth_users: {}\nbasic_auth_users: {}\n".to_owned(),
             "",
@@ -156,9 +169,19 @@ fn what_cannot_be_meant_is_refused_by_name() {
             "an unknown field",
         ),
         (
-            "rate_limit:\n  interval: 1s\n".to_owned(),
-            "rate_limit",
-            "not supported",
+            "rate_limit:\n  interval: 1d\n".to_owned(),
+            "rate_limit.interval",
+            "no unit of Go's",
+        ),
+        (
+            "rate_limit:\n  burst: '5'\n".to_owned(),
+            "rate_limit.burst",
+            "a text for a number",
+        ),
+        (
+            "rate_limit:\n  intervall: 1s\n".to_owned(),
+            "rate_limit.intervall",
+            "an unknown field",
         ),
         (
             "tls_server_config: yes please".to_owned(),
@@ -399,10 +422,14 @@ fn what_cannot_be_meant_is_refused_by_name() {
             "a value that it cannot have",
         ),
         (
-            "http_server_config:\n  headers:\n    X-XSS-Protection: \"0\\r\\nSet-Cookie: a\"\n"
-                .to_owned(),
+            "http_server_config:\n  headers:\n    X-Frame-Options: ''\n".to_owned(),
+            "http_server_config.headers.X-Frame-Options",
+            "no value",
+        ),
+        (
+            "http_server_config:\n  headers:\n    X-XSS-Protection: \"0\\x01\"\n".to_owned(),
             "http_server_config.headers.X-XSS-Protection",
-            "two lines",
+            "a control character",
         ),
         (
             "basic_auth_users: [alice]".to_owned(),
@@ -457,11 +484,6 @@ fn what_cannot_be_meant_is_refused_by_name() {
             format!("basic_auth_users:\n  'a:b': {HASH}\n"),
             "basic_auth_users",
             "a name that cannot be sent",
-        ),
-        (
-            format!("basic_auth_users:\n  7: {HASH}\n"),
-            "basic_auth_users",
-            "a name that is a number",
         ),
     ] {
         let Err(refusal) = place.open(&text) else {
@@ -669,6 +691,120 @@ fn a_relative_path_is_relative_to_its_file() {
     let text = fs::read_to_string(place.settings(&tls(&[])).web_config.unwrap()).unwrap();
     assert!(text.contains("cert_file: cert.pem") && !Path::new("cert.pem").exists());
     place.open(&text).unwrap();
+}
+
+#[test]
+fn scalars_mean_what_they_are_written_as() {
+    let place = Place::new();
+    let read = |text: &[u8]| {
+        let access = Access::open(&place.settings_of(text), true).unwrap();
+        access.terms.get()
+    };
+    let header = |value: &str| {
+        let text = format!("http_server_config:\n  headers:\n    X-XSS-Protection: {value}\n");
+        let terms = read(text.as_bytes());
+        terms.headers.first().map(|(_, value)| value.clone())
+    };
+    for (written, sent) in [
+        ("0", "0"),
+        ("1.50", "1.50"),
+        ("0x1F", "0x1F"),
+        ("010", "010"),
+        ("Yes", "Yes"),
+        ("'0'", "0"),
+        ("2001-12-14", "2001-12-14"),
+        ("!!binary aGVsbG8=", "hello"),
+        ("|\n      1;\n      mode=block", "1; mode=block"),
+        ("\"0\\r\\nSet-Cookie: a\"", "0  Set-Cookie: a"),
+    ] {
+        assert_eq!(header(written).unwrap(), sent, "{written}");
+    }
+    for unset in ["", "''", "~", "null"] {
+        assert_eq!(header(unset), None, "{unset}");
+    }
+    for (interval, burst, expected) in [
+        ("1s", "5", Some((Duration::from_secs(1), 5))),
+        (
+            "1h2m3.5s",
+            "0x10",
+            Some((Duration::from_millis(3_723_500), 16)),
+        ),
+        ("1000000", "1.9", Some((Duration::from_millis(1), 1))),
+        ("10µs", "010", Some((Duration::from_micros(10), 8))),
+        ("1s", "-1", Some((Duration::from_secs(1), 0))),
+        ("-1s", "5", None),
+        ("0", "5", None),
+        ("", "5", None),
+    ] {
+        let text = format!("rate_limit:\n  interval: {interval}\n  burst: {burst}\n");
+        let expected = expected.and_then(|(interval, burst)| RateLimit::new(interval, burst));
+        assert_eq!(read(text.as_bytes()).rate_limit, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_document() {
+    let place = Place::new();
+    let text = format!("basic_auth_users:\n  alice: {HASH}\n");
+    let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for (contents, why) in [
+        ([&b"\xef\xbb\xbf"[..], text.as_bytes()].concat(), "UTF-8"),
+        (
+            [&b"\xff\xfe"[..], &little].concat(),
+            "UTF-16, little end first",
+        ),
+        ([&b"\xfe\xff"[..], &big].concat(), "UTF-16, big end first"),
+    ] {
+        let access = Access::open(&place.settings_of(&contents), true).unwrap();
+        assert!(access.terms.get().credentials.is_some(), "{why}");
+    }
+    for (contents, why) in [
+        (
+            [&b"\xff\xfe"[..], &little, b"\0"].concat(),
+            "half a character",
+        ),
+        (little, "UTF-16 without a mark"),
+        (b"# caf\xe9\n".to_vec(), "Latin-1"),
+    ] {
+        assert!(
+            Access::open(&place.settings_of(&contents), true).is_err(),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn aliases_cannot_make_much_of_little() {
+    let mut text = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..7 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        text += &format!("b{level}: &a{level} [{aliases}]\n");
+    }
+    let sentence = Place::new().open(&text).unwrap_err().to_string();
+    assert!(
+        sentence.ends_with("is larger than any configuration"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn only_addresses_of_this_machine_need_no_credentials() {
+    for (address, expected) in [
+        ("127.0.0.1:1", true),
+        ("127.8.0.1:1", true),
+        ("[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+        ("0.0.0.0:1", false),
+        ("[::]:1", false),
+        ("[::ffff:0.0.0.0]:1", false),
+        ("[::ffff:10.0.0.1]:1", false),
+        ("10.0.0.1:1", false),
+        ("[fe80::1]:1", false),
+    ] {
+        let found = is_of_this_machine(address.parse().unwrap());
+        assert_eq!(found, expected, "{address}");
+    }
 }
 
 #[test]

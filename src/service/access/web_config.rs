@@ -11,6 +11,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use super::cipher;
 use super::document::Section;
 use super::files::Files;
+use super::rate_limit::RateLimit;
 use super::refusal::{Field, Refusal};
 use super::tls::{ClientAuth, Pem, TlsTerms};
 use super::users::User;
@@ -33,6 +34,8 @@ pub(super) struct WebConfig {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Who may enter by basic authentication; nobody is asked where there is none.
     pub(super) users: Vec<User>,
+    /// How often requests may come; `None` where that is not limited.
+    pub(super) rate_limit: Option<RateLimit>,
 }
 
 impl WebConfig {
@@ -42,8 +45,7 @@ impl WebConfig {
         let contents = files
             .read(path)
             .map_err(|error| at.refuse(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(contents).map_err(|_| at.refuse("must be UTF-8"))?;
-        let mut document = Section::parse(&text, path)?;
+        let mut document = Section::parse(&contents, path)?;
         let (http2, headers) = read_http(document.section("http_server_config")?)?;
         let tls = document.section("tls_server_config")?;
         let mut pems = Pems {
@@ -53,15 +55,13 @@ impl WebConfig {
         let tls = read_tls(tls, &mut pems, http2)?;
         let users = document.section("basic_auth_users")?.into_texts()?;
         let users = read_users(&document.field("basic_auth_users"), users)?;
-        if !document.section("rate_limit")?.is_empty() {
-            let reason = "is not supported: the settings of the server limit what clients may do";
-            return Err(document.field("rate_limit").refuse(reason));
-        }
+        let rate_limit = read_rate_limit(document.section("rate_limit")?)?;
         document.finish()?;
         Ok(Self {
             tls,
             headers,
             users,
+            rate_limit,
         })
     }
 }
@@ -98,21 +98,40 @@ fn read_http(mut section: Section<'_>) -> Result<(bool, Vec<(HeaderName, HeaderV
     let mut fields = section.section("headers")?;
     let mut headers = Vec::new();
     for (name, allowed) in HEADERS {
-        let Some(value) = fields.text(name)? else {
+        if !fields.has(name) {
             continue;
-        };
+        }
+        let value = fields.text(name)?.unwrap_or_default();
         let field = fields.field(name);
-        if !allowed.is_empty() && !allowed.iter().any(|it| it.eq_ignore_ascii_case(&value)) {
+        if !allowed.is_empty() && !allowed.contains(&value.as_str()) {
             return Err(field.refuse(format!("must be {}", allowed.join(" or "))));
         }
-        let value = HeaderValue::from_str(&value)
-            .map_err(|_| field.refuse("must be one line of visible ASCII"))?;
+        // As exporters send it, and so no header can begin in it.
+        let value = value.replace(['\r', '\n'], " ");
+        let value = value.trim();
+        if value.is_empty() {
+            continue;
+        }
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| field.refuse("must be a text without control characters"))?;
         // A name of the table is the name of a header.
         headers.extend(HeaderName::try_from(name).ok().map(|name| (name, value)));
     }
     fields.finish()?;
     section.finish()?;
     Ok((http2, headers))
+}
+
+fn read_rate_limit(mut section: Section<'_>) -> Result<Option<RateLimit>, Refusal> {
+    let interval = section.duration("interval")?;
+    let burst = u64::try_from(section.whole("burst")?).unwrap_or(0);
+    let at_burst = section.field("burst");
+    section.finish()?;
+    let limit = RateLimit::new(interval, burst);
+    if limit.is_some() && burst == 0 {
+        tracing::warn!("{at_burst} is 0: every request to the ops endpoints is answered 429");
+    }
+    Ok(limit)
 }
 
 fn read_users(at: &Field<'_>, entries: Vec<(String, String)>) -> Result<Vec<User>, Refusal> {
