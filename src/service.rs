@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 mod connection;
 mod descriptors;
+mod exclusions;
 mod intake;
 pub mod server;
 pub mod settings;

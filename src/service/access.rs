@@ -41,7 +41,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub(super) use self::encryption::Encryption;
 use self::files::{Digest, Files};
 use self::gate::Gate;
-pub(super) use self::gate::{foreign_origin, not_operator};
+pub(super) use self::gate::{foreign_origin, not_operator, too_often};
 pub use self::refusal::Refusal;
 use self::terms::{Draft, InForce, Sources, Terms};
 use super::settings::AccessSettings;

@@ -22,6 +22,7 @@ use crate::service::store::Store;
 pub use self::body::BodyLimits;
 pub use self::docs::Documentation;
 pub use self::openapi::Listener;
+pub(super) use self::openapi::patterns;
 pub(super) use self::problem::no_route;
 
 /// What the API needs to know of the service around it.

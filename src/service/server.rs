@@ -20,6 +20,7 @@ use super::access::{Access, Refusal};
 use super::api::{self, Api, BodyLimits, Documentation};
 use super::connection::{self, Drain, Reception};
 use super::descriptors;
+use super::exclusions;
 use super::intake::Intake;
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::shutdown::{Serving, Shutdown, Signals};
@@ -127,6 +128,8 @@ impl Server {
         let store = Store::open(&settings.database, &vitals)?;
         // Last: where the start fails, its sentence stands alone.
         descriptors::provide(&settings);
+        let known = api::patterns(scope(&settings.server), body_limits(&settings.limits));
+        exclusions::warn_of_unknown(&settings.metrics.exclude, &known);
         Ok(Self {
             settings: settings.server,
             limits: settings.limits,
@@ -192,14 +195,8 @@ impl Server {
         let watched = vitals.clone();
         // Where the operators have no listener of their own, they are served on this one.
         let shared_ops = self.ops_listener.is_none().then(|| vitals.ops());
-        let scope = match &self.ops_listener {
-            Some(_) => api::Listener::Public,
-            None => api::Listener::Shared,
-        };
-        let body_limits = BodyLimits {
-            bytes: self.limits.body_limit,
-            depth: self.limits.json_depth,
-        };
+        let scope = scope(&settings);
+        let body_limits = body_limits(&self.limits);
         let api = Api {
             store: self.store,
             body_limits,
@@ -301,6 +298,21 @@ where
         .guard(fn_guard(|request| ops::serves(request.head().uri.path())))
         .wrap(access.gate())
         .configure(ops)
+}
+
+/// What is served on the public listener.
+fn scope(settings: &ServerSettings) -> api::Listener {
+    match settings.ops_listen {
+        Some(_) => api::Listener::Public,
+        None => api::Listener::Shared,
+    }
+}
+
+fn body_limits(limits: &LimitSettings) -> BodyLimits {
+    BodyLimits {
+        bytes: limits.body_limit,
+        depth: limits.json_depth,
+    }
 }
 
 /// Threads to serve a listener: that many, or one for each core.

@@ -1,5 +1,7 @@
 //! The command line: help, version, and one sentence for a setting that is not valid.
 
+use std::time::{Duration, Instant};
+
 use crate::server::{Server, run_to_end};
 
 #[test]
@@ -155,4 +157,40 @@ async fn a_flag_wins_over_its_variable_and_a_variable_over_the_default() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "the flag was not read");
+}
+
+#[test]
+fn an_excluded_endpoint_that_no_route_has_is_warned_of_with_the_nearest() {
+    for (excluded, expected) in [
+        ("/data/{id}", Some("did you mean /data/{item_id}?")),
+        ("/metric", Some("did you mean /metrics?")),
+        (
+            "/orders",
+            Some("use a route's pattern, such as /data/{item_id}, or unmatched, or *"),
+        ),
+        ("/data/{item_id},/metrics,/dashboard/{part}", None),
+        ("unmatched,*", None),
+    ] {
+        let server = Server::start_with(&["--exclude", excluded]);
+        let warnings = || -> Vec<String> {
+            let stderr = server.stderr();
+            let lines = stderr.lines().filter(|line| line.contains("--exclude"));
+            lines.map(str::to_owned).collect()
+        };
+        let Some(expected) = expected else {
+            assert_eq!(warnings(), [""; 0], "{excluded}");
+            continue;
+        };
+        // The line was written before the address; it may be read after that.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while warnings().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let [warning] = &*warnings() else {
+            panic!("{excluded}: {:?}", warnings());
+        };
+        for part in ["WARN", excluded, expected] {
+            assert!(warning.contains(part), "{part} is not in {warning}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use actix_web::{Error, HttpResponse};
 
 use super::credentials::Hashers;
 use super::origin;
-use super::rate_limit::{Bucket, RateLimit};
+use super::rate_limit::Bucket;
 use super::terms::{InForce, Terms};
 use crate::vitals::problem::Problem;
 
@@ -65,7 +65,7 @@ impl Gate {
             && !is_open
             && !self.bucket.admits(limit, Instant::now())
         {
-            return Some(too_often(&limit).to_response());
+            return Some(too_often(limit.retry_after()).to_response());
         }
         if origin::is_foreign(request.head()) {
             return Some(foreign_origin().to_response());
@@ -92,9 +92,9 @@ pub(crate) fn not_operator() -> Problem {
 }
 
 /// The answer to requests that come more often than the rate limit allows.
-fn too_often(limit: &RateLimit) -> Problem {
+pub(crate) fn too_often(retry_after_seconds: u32) -> Problem {
     let detail = "Requests to the operators' endpoints come too often.";
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(limit.retry_after())
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after_seconds)
 }
 
 /// The answer to a page of another origin.

@@ -28,7 +28,16 @@ Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc
 answered with 404. Every path answers `OPTIONS`; every one with `GET` answers `HEAD`, too; any other method is answered \
 with 405. Both 405 and `OPTIONS` list the methods in `Allow`. A request may also be refused before it reaches its path: \
 with 408 or 431 where its head is too slow or too large, with 503 where there are too many connections. Where operators \
-have to say who they are, their endpoints answer others with 401, and pages of other origins with 403.";
+have to say who they are, their endpoints answer others with 401, pages of other origins with 403, and requests past a \
+rate limit with 429.";
+
+/// What a page loads and asks for itself: routes, but no part of the API.
+const PARTS_OF_PAGES: [&str; 4] = [
+    "/dashboard/history",
+    "/dashboard/stream",
+    "/dashboard/{part}",
+    "/docs/{part}",
+];
 
 /// A listener, by what is served on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,16 @@ pub enum Listener {
         /// Where the API is served.
         api_address: SocketAddr,
     },
+}
+
+/// The patterns of all routes that are recorded where the API is served.
+pub(crate) fn patterns(listener: Listener, limits: BodyLimits) -> Vec<String> {
+    let described = describe(listener, limits).paths.paths;
+    let mut patterns: Vec<String> = described.into_keys().collect();
+    if listener != Listener::Public {
+        patterns.extend(PARTS_OF_PAGES.map(str::to_owned));
+    }
+    patterns
 }
 
 /// Describes what this listener offers, with these limits on bodies.

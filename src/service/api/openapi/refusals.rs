@@ -25,10 +25,11 @@ pub(super) enum Refusal {
     Unavailable,
     NotOperator,
     ForeignOrigin,
+    TooOften,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Malformed,
         Self::NoItem,
         Self::TooSlow,
@@ -39,6 +40,7 @@ impl Refusal {
         Self::Unavailable,
         Self::NotOperator,
         Self::ForeignOrigin,
+        Self::TooOften,
     ];
 
     /// Those of a request that has a body.
@@ -53,7 +55,8 @@ impl Refusal {
     pub(super) const OF_DATABASE: [Self; 2] = [Self::Failed, Self::Unavailable];
 
     /// Those of a request to the operators' endpoints.
-    pub(super) const OF_OPERATORS: [Self; 2] = [Self::NotOperator, Self::ForeignOrigin];
+    pub(super) const OF_OPERATORS: [Self; 3] =
+        [Self::NotOperator, Self::ForeignOrigin, Self::TooOften];
 
     /// The name of its response.
     pub(super) fn name(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Refusal {
             Self::Unavailable => "Unavailable",
             Self::NotOperator => "NotOperator",
             Self::ForeignOrigin => "ForeignOrigin",
+            Self::TooOften => "TooOften",
         }
     }
 
@@ -89,6 +93,7 @@ impl Refusal {
                 "Operators have to say who they are here, and the request did not, or not truly."
             }
             Self::ForeignOrigin => "A page of another origin sent the request.",
+            Self::TooOften => "Requests come more often than the rate limit of operators allows.",
         }
     }
 
@@ -108,6 +113,7 @@ impl Refusal {
             Self::Unavailable => problem::busy(),
             Self::NotOperator => access::not_operator(),
             Self::ForeignOrigin => access::foreign_origin(),
+            Self::TooOften => access::too_often(1),
         }
     }
 
@@ -124,7 +130,9 @@ impl Refusal {
             .description(self.description())
             .content(CONTENT_TYPE, content.build());
         match self {
-            Self::Unavailable => response.header("Retry-After", retry_after().build()),
+            Self::Unavailable | Self::TooOften => {
+                response.header("Retry-After", retry_after().build())
+            }
             Self::NotOperator => response.header("WWW-Authenticate", challenge().build()),
             _ => response,
         }
@@ -143,6 +151,7 @@ impl Refusal {
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotOperator => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }
