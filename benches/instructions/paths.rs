@@ -1,26 +1,30 @@
 //! The paths that are counted: with our monitoring, with the peer's, and bare, for what each adds to be told.
+//!
+//! Each path is warmed up until nothing happens for the first time any more, and what a duration decides is decided the
+//! same way each time. The warm-up has requests and queries of all durations up to some seconds, and many long ones. So
+//! every histogram has its memory for any duration, and no request that follows is among the slowest.
 
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     hint::black_box,
     pin::pin,
     sync::{Mutex, PoisonError},
-    thread,
-    time::Duration,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use actix_http::Request;
 use actix_vitals::{
     registry::{Descriptor, Format, Registry, Unit},
-    vitals::{BuildError, Builder, LATENCY_BUCKETS, Vitals},
+    vitals::{Builder, LATENCY_BUCKETS, Vitals},
 };
 use actix_web::{
-    App, Error, HttpResponse,
+    App, Error, HttpRequest, HttpResponse,
     body::MessageBody,
     dev::{Service, ServiceFactory, ServiceRequest, ServiceResponse},
     error::ErrorInternalServerError,
     http::Uri,
-    rt::System,
+    rt::{System, time::sleep},
     test::init_service,
     web,
 };
@@ -30,6 +34,7 @@ use diesel::{
     prelude::*,
     r2d2::{ConnectionManager, Pool, PooledConnection},
 };
+use futures_util::future::join_all;
 
 use super::Failure;
 
@@ -50,61 +55,123 @@ mod schema {
 }
 use schema::items;
 
-/// Runs one path so many times.
-pub(crate) fn run(path: &str, times: usize) -> Result<(), Failure> {
-    match path {
-        "bare-request" => serve_bare("/", times),
-        "request" => serve_monitored(Vitals::builder(), "/", times),
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// Takes so many microseconds.
+    fn spin_for(micros: diesel::sql_types::BigInt) -> diesel::sql_types::BigInt;
+}
+
+/// Times that requests and queries are counted, after as many that are not.
+const TIMES: usize = 2_000;
+
+/// Times that a scrape is counted.
+const SCRAPES: usize = 20;
+
+/// Requests of the warm-up that take longer than any that follow: more of them than are kept as the slowest.
+const SLOW_REQUESTS: usize = 64;
+
+/// How long those take, all at once.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Runs one path, and prints how many times it was counted.
+#[allow(clippy::print_stdout, reason = "that is the answer")]
+pub(crate) fn run(path: &str) -> Result<(), Failure> {
+    let times = match path {
+        "bare-request" => serve_bare("/"),
+        "request" => serve_monitored(builder(), "/"),
         "core-request" => {
-            let core = Vitals::builder().body_sizes(false).database_tally(false);
-            serve_monitored(core, "/", times)
+            let core = builder().body_sizes(false).database_tally(false);
+            serve_monitored(core, "/")
         }
-        "peer-request" => serve_peered("/", times),
-        "bare-nested-request" => serve_bare(NESTED, times),
-        "nested-request" => serve_monitored(Vitals::builder(), NESTED, times),
-        "peer-nested-request" => serve_peered(NESTED, times),
-        "bare-request-that-queries" => query_bare(1, times),
-        "request-that-queries" => query(1, times),
-        "bare-query" => query_bare(times, 1),
-        "query" => query(times, 1),
-        "text" => scrape(Format::Text, times),
-        "openmetrics" => scrape(Format::OpenMetrics, times),
-        "protobuf" => scrape(Format::Protobuf, times),
+        "peer-request" => serve_peered("/"),
+        "bare-nested-request" => serve_bare(NESTED),
+        "nested-request" => serve_monitored(builder(), NESTED),
+        "peer-nested-request" => serve_peered(NESTED),
+        "bare-request-that-queries" => query_bare(Counted::Requests),
+        "request-that-queries" => query(Counted::Requests),
+        "bare-query" => query_bare(Counted::Queries),
+        "query" => query(Counted::Queries),
+        "text" => scrape(Format::Text),
+        "openmetrics" => scrape(Format::OpenMetrics),
+        "protobuf" => scrape(Format::Protobuf),
         _ => Err(format!("no path is called {path}").into()),
-    }
+    }?;
+    println!("{times}");
+    Ok(())
 }
 
-/// Monitoring as it is after a start: by then it is known whether time can be read from the processor.
-fn settled(builder: Builder) -> Result<Vitals, BuildError> {
-    let vitals = builder.build();
-    thread::sleep(Duration::from_millis(500));
-    vitals
+/// Runs what is counted. `callgrind` knows this function by its name.
+#[inline(never)]
+fn counted<T>(work: impl FnOnce() -> T) -> T {
+    // Not in tail position: the function must still be there when the work is done.
+    black_box(work())
 }
 
-fn serve_bare(path: &'static str, times: usize) -> Result<(), Failure> {
-    serve(App::new().configure(greet), path, times)
+/// Monitoring with as many buckets of latencies as by default. The first is below every duration: what ends in the first
+/// bucket costs less, and nothing may depend on how long a request takes.
+fn builder() -> Builder {
+    let mut bounds = LATENCY_BUCKETS;
+    bounds[0] = 1e-9;
+    Vitals::builder().latency_buckets(bounds)
 }
 
-fn serve_monitored(builder: Builder, path: &'static str, times: usize) -> Result<(), Failure> {
-    let vitals = settled(builder)?;
-    serve(App::new().configure(greet).wrap(vitals.http()), path, times)
+fn serve_bare(path: &'static str) -> Result<usize, Failure> {
+    serve(App::new().configure(greet), path, Counted::Requests)
 }
 
-fn serve_peered(path: &'static str, times: usize) -> Result<(), Failure> {
+fn serve_monitored(builder: Builder, path: &'static str) -> Result<usize, Failure> {
+    let vitals = builder.build()?;
+    let app = App::new().configure(greet).wrap(vitals.http());
+    serve(app, path, Counted::Requests)
+}
+
+fn serve_peered(path: &'static str) -> Result<usize, Failure> {
     let prom = PrometheusMetricsBuilder::new("peer").build()?;
-    serve(App::new().configure(greet).wrap(prom), path, times)
+    serve(
+        App::new().configure(greet).wrap(prom),
+        path,
+        Counted::Requests,
+    )
 }
 
 fn greet(routes: &mut web::ServiceConfig) {
-    let ok = async || HttpResponse::Ok().body("hello");
+    let ok = async |request: HttpRequest| {
+        match nap(&request) {
+            Some(SLOW) => sleep(SLOW).await,
+            Some(nap) => spin(nap),
+            None => {}
+        }
+        HttpResponse::Ok().body("hello")
+    };
     let posts = web::scope("/users/{user}").route("/posts/{post}", web::get().to(ok));
     routes
         .route("/", web::get().to(ok))
         .service(web::scope("/api").service(web::scope("/v1").service(posts)));
 }
 
-/// Serves so many requests, each to the last byte of its answer.
-fn serve<T, B>(app: App<T>, path: &'static str, times: usize) -> Result<(), Failure>
+/// How long a request of the warm-up is to take: its query, in microseconds.
+fn nap(request: &HttpRequest) -> Option<Duration> {
+    let nap = request.query_string();
+    nap.parse().ok().map(Duration::from_micros)
+}
+
+/// Passes the time to the microsecond, which no sleep does.
+fn spin(nap: Duration) {
+    if !nap.is_zero() {
+        let started = Instant::now();
+        while started.elapsed() < nap {}
+    }
+}
+
+/// What is counted of a path: whole requests, or the queries of one.
+#[derive(Clone, Copy, PartialEq)]
+enum Counted {
+    Requests,
+    Queries,
+}
+
+/// Serves requests, each to the last byte of its answer; the number of times that were counted.
+fn serve<T, B>(app: App<T>, path: &'static str, part: Counted) -> Result<usize, Failure>
 where
     T: ServiceFactory<
             ServiceRequest,
@@ -117,21 +184,56 @@ where
 {
     System::new().block_on(async {
         let service = init_service(app).await;
-        for _ in 0..times {
-            let mut request = Request::new();
-            request.head_mut().uri = Uri::from_static(path);
-            let response = service.call(request).await;
-            let response = response.map_err(|error| Failure::from(error.to_string()))?;
-            if !response.status().is_success() {
-                return Err(format!("the answer is {}", response.status()).into());
-            }
-            let mut body = pin!(response.into_body());
-            while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-                black_box(chunk.is_ok());
-            }
+        let napping = |nap: Duration| Uri::try_from(format!("{path}?{}", nap.as_micros()));
+        for power in 0..21 {
+            exchange(&service, napping(Duration::from_micros(1 << power))?).await?;
         }
-        Ok(())
+        let slow = napping(SLOW)?;
+        let slow = (0..SLOW_REQUESTS).map(|_| exchange(&service, slow.clone()));
+        join_all(slow)
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
+        let uri = Uri::from_static(path);
+        for _ in 0..TIMES {
+            exchange(&service, uri.clone()).await?;
+        }
+        match part {
+            Counted::Requests => counted(|| {
+                // Nothing that is served here waits.
+                (0..TIMES).try_for_each(|_| ready(exchange(&service, uri.clone())))
+            })?,
+            Counted::Queries => exchange(&service, Uri::from_static("/?count")).await?,
+        }
+        Ok(TIMES)
     })
+}
+
+async fn exchange<S, B>(service: &S, uri: Uri) -> Result<(), Failure>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let mut request = Request::new();
+    request.head_mut().uri = uri;
+    let response = service.call(request).await;
+    let response = response.map_err(|error| Failure::from(error.to_string()))?;
+    if !response.status().is_success() {
+        return Err(format!("the answer is {}", response.status()).into());
+    }
+    let mut body = pin!(response.into_body());
+    while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        black_box(chunk.is_ok());
+    }
+    Ok(())
+}
+
+/// What a future comes to that does not wait: without a runtime, whose timers may be due.
+fn ready(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Err("what is counted must not wait".into()),
+    }
 }
 
 type Connection = PooledConnection<ConnectionManager<SqliteConnection>>;
@@ -139,53 +241,69 @@ type Connection = PooledConnection<ConnectionManager<SqliteConnection>>;
 /// A connection from a pool, whose threads make every allocation and every lock dearer.
 fn connect() -> Result<Connection, Failure> {
     let pool = Pool::builder().max_size(1).test_on_check_out(false);
-    Ok(pool.build(ConnectionManager::new(":memory:"))?.get()?)
-}
-
-/// Serves requests that query so many times each, under no monitoring.
-fn query_bare(queries: usize, requests: usize) -> Result<(), Failure> {
-    let app = App::new().configure(querying(connect()?, queries)?);
-    serve(app, "/", requests)
-}
-
-/// Serves requests that query so many times each, with all that is recorded of that.
-fn query(queries: usize, requests: usize) -> Result<(), Failure> {
-    let vitals = settled(Vitals::builder())?;
-    let mut connection = connect()?;
-    vitals.instrument_connection(&mut *connection);
-    let app = App::new().configure(querying(connection, queries)?);
-    serve(app.wrap(vitals.http()), "/", requests)
-}
-
-/// A route that selects so many times by the primary key.
-fn querying(
-    mut connection: Connection,
-    queries: usize,
-) -> Result<impl FnOnce(&mut web::ServiceConfig), Failure> {
+    let pool = pool.build(ConnectionManager::<SqliteConnection>::new(":memory:"))?;
+    let mut connection = pool.get()?;
     connection.batch_execute(
         "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
          INSERT INTO items VALUES (1, 'one');",
     )?;
+    spin_for_utils::register_impl(&mut *connection, |micros: i64| {
+        spin(Duration::from_micros(micros.unsigned_abs()));
+        micros
+    })?;
+    Ok(connection)
+}
+
+/// Serves requests with a query, under no monitoring.
+fn query_bare(part: Counted) -> Result<usize, Failure> {
+    serve(App::new().configure(querying(connect()?)), "/", part)
+}
+
+/// Serves requests with a query, with all that is recorded of that.
+fn query(part: Counted) -> Result<usize, Failure> {
+    let vitals = builder().build()?;
+    let mut connection = connect()?;
+    vitals.instrument_connection(&mut *connection);
+    let app = App::new().configure(querying(connection));
+    serve(app.wrap(vitals.http()), "/", part)
+}
+
+/// A route that selects by the primary key: once, or `?count` many times.
+fn querying(connection: Connection) -> impl FnOnce(&mut web::ServiceConfig) {
     let connection = web::Data::new(Mutex::new(connection));
-    let select = move |connection: web::Data<Mutex<Connection>>| async move {
-        let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..queries {
-            let item = items::table.find(black_box(1));
-            let item: (i32, String) =
-                (item.first(&mut **connection)).map_err(ErrorInternalServerError)?;
-            black_box(item);
+    let select = async |request: HttpRequest, connection: web::Data<Mutex<Connection>>| {
+        let select = |micros: i64| {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            // One statement for long and short queries. Without a limit: SQLite prepares a statement anew for each value
+            // that is bound to one.
+            let found = items::table
+                .find(black_box(1))
+                .filter(spin_for(micros).ge(0));
+            let found: QueryResult<Vec<(i32, String)>> = found.load(&mut **connection);
+            found
+                .map(|found| drop(black_box(found)))
+                .map_err(ErrorInternalServerError)
+        };
+        match nap(&request) {
+            Some(SLOW) => sleep(SLOW).await,
+            Some(nap) => select(i64::try_from(nap.as_micros()).unwrap_or_default())?,
+            None if request.query_string() == "count" => {
+                (0..TIMES).try_for_each(|_| select(0))?;
+                counted(|| (0..TIMES).try_for_each(|_| select(0)))?;
+            }
+            None => select(0)?,
         }
         Ok::<_, Error>(HttpResponse::Ok().body("hello"))
     };
-    Ok(move |routes: &mut web::ServiceConfig| {
+    move |routes| {
         routes
             .app_data(connection)
             .route("/", web::get().to(select));
-    })
+    }
 }
 
-/// Writes a registry of latency series out, so many times.
-fn scrape(format: Format, times: usize) -> Result<(), Failure> {
+/// Writes a registry of latency series out; the number of times that were counted.
+fn scrape(format: Format) -> Result<usize, Failure> {
     let mut builder = Registry::builder(|| Duration::from_secs(1));
     let descriptor =
         Descriptor::new("latency_seconds", "A latency.", ["endpoint"]).unit(Unit::Seconds);
@@ -197,8 +315,12 @@ fn scrape(format: Format, times: usize) -> Result<(), Failure> {
             series.observe(f64::from(observation) * 0.001);
         }
     }
-    for _ in 0..times {
-        black_box(registry.encode(format));
-    }
-    Ok(())
+    let scrapes = || {
+        for _ in 0..SCRAPES {
+            black_box(registry.encode(format));
+        }
+    };
+    scrapes();
+    counted(scrapes);
+    Ok(SCRAPES)
 }

@@ -4,7 +4,8 @@
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
 use actix_web::http::StatusCode;
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use foldhash::fast::FixedState;
+use hashbrown::{HashSet, HashTable};
 
 use super::{
     families::Families,
@@ -185,7 +186,7 @@ impl DatabaseUse {
 
 /// Statements that were seen already, by the numbers of their shapes, so that each is told of once.
 #[derive(Debug, Default)]
-pub(super) struct Seen(RefCell<HashSet<NonZeroU32>>);
+pub(super) struct Seen(RefCell<HashSet<NonZeroU32, FixedState>>);
 
 impl Seen {
     /// Most numbers that are kept: after more, each is seen for the first time again.
@@ -211,7 +212,9 @@ const MOST_SHAPES: usize = 8192;
 /// shared ones.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {
-    hasher: DefaultHashBuilder,
+    /// Without a random seed, so that a request costs the same in every process: no client chooses the keys, which are
+    /// the application's own patterns.
+    hasher: FixedState,
     /// By endpoint and outcome.
     series: RefCell<HashTable<Rc<Series>>>,
     /// By method and endpoint.
