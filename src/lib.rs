@@ -44,6 +44,26 @@
 //! # }
 //! ```
 //!
+//! # Queries on other threads and tasks
+//!
+//! A query counts for the request whose handler runs it. Work on another thread or task takes the request along with
+//! [`block`], [`carry`] and [`carry_future`]; a background job has a name of its own with [`Vitals::job`]. What runs outside
+//! of any request and job is counted in `db_queries_unattributed_total`.
+//!
+//! ```
+//! use actix_vitals::{Vitals, block, carry, carry_future};
+//! use actix_web::{HttpResponse, rt, web};
+//!
+//! async fn handler(vitals: web::Data<Vitals>) -> actix_web::Result<HttpResponse> {
+//!     // In place of `web::block`.
+//!     let answer = block(|| 6 * 7).await?;
+//!     rt::spawn(carry_future(async { /* for this request */ }));
+//!     std::thread::spawn(carry(|| { /* for this request */ }));
+//!     rt::spawn(vitals.job("nightly-export", async { /* for the job */ }));
+//!     Ok(HttpResponse::Ok().body(answer.to_string()))
+//! }
+//! ```
+//!
 //! # Metrics of your own
 //!
 //! Those of the `prometheus` crate stand beside ours, in every format:

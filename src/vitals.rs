@@ -24,6 +24,7 @@ pub mod database;
 mod handle;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod jobs;
 #[cfg(feature = "http")]
 pub mod methods;
 #[cfg_attr(
@@ -40,6 +41,7 @@ mod panics;
 pub mod problem;
 pub mod process;
 mod reading;
+mod repetition;
 #[cfg(feature = "http")]
 pub mod runtime;
 

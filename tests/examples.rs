@@ -20,7 +20,13 @@ use reqwest::{Client, Response};
 
 use support::{exposition, wait};
 
-const EXAMPLES: [&str; 4] = ["adopt", "custom_metrics", "two_listeners", "streaming"];
+const EXAMPLES: [&str; 5] = [
+    "adopt",
+    "custom_metrics",
+    "two_listeners",
+    "streaming",
+    "attribution",
+];
 
 /// A running example, stopped when dropped.
 struct Example {
@@ -174,6 +180,43 @@ async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
         ("http_status", "200"),
     ];
     assert_eq!(scrape.value("http_requests_total", &hello), 1.0);
+}
+
+#[tokio::test]
+async fn attribution_has_each_query_in_its_request_or_job() {
+    let example = Example::start("attribution", 1);
+    for path in ["/block", "/tasks", "/thread", "/job"] {
+        example.post(path).await;
+    }
+    let runs = [("job_name", "export"), ("outcome", "ok")];
+    let scrape = wait::until("the end of the job", Duration::from_secs(20), async || {
+        let scrape = example.scrape(&example.url).await;
+        let ended = scrape.get("job_runs_total", &runs) == Some(1.0);
+        ended.then_some(scrape).ok_or("it runs".to_owned())
+    })
+    .await;
+    for (path, queries) in [
+        ("/block", 1.0),
+        ("/tasks", 2.0),
+        ("/thread", 1.0),
+        ("/job", 0.0),
+    ] {
+        let route = [("method", "POST"), ("endpoint", path)];
+        assert_eq!(
+            scrape.value("http_request_db_queries_sum", &route),
+            queries,
+            "{path}"
+        );
+    }
+    for name in ["export", "migrations"] {
+        assert_eq!(
+            scrape.value("job_db_queries_sum", &[("job_name", name)]),
+            1.0,
+            "{name}"
+        );
+    }
+    assert_eq!(scrape.sum("db_queries_unattributed_total", &[]), 0.0);
+    assert_eq!(scrape.sum("db_queries_total", &[]), 6.0);
 }
 
 #[tokio::test]

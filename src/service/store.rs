@@ -23,6 +23,9 @@ use crate::vitals::database::{CheckoutError, without_quotations};
 pub use self::error::{OpenError, StoreError};
 pub use self::models::{Item, ItemFields};
 
+/// The job in which the tables are brought up to date.
+const MIGRATIONS: &str = "migrations";
+
 /// The items, in the database that the settings name. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -45,13 +48,17 @@ impl Store {
         let in_memory = settings.url == DatabaseUrl::Sqlite(SqliteLocation::Memory);
         if !in_memory {
             // A connection outside the pool says what is wrong with it; the pool would say that it waited in vain.
-            migrate(&mut open_first(&settings.url)?, &settings.url)?;
+            vitals.job_blocking(MIGRATIONS, || {
+                migrate(&mut open_first(&settings.url)?, &settings.url)
+            })?;
         }
         let connections = Connections::open(settings, vitals).map_err(unreachable)?;
         if in_memory {
-            connections
-                .run_here(|connection| migrate(connection, &settings.url))
-                .map_err(unreachable)??;
+            vitals.job_blocking(MIGRATIONS, || {
+                let migrated =
+                    connections.run_here(|connection| migrate(connection, &settings.url));
+                migrated.map_err(unreachable)?
+            })?;
         }
         Ok(Self { connections })
     }

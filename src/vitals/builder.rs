@@ -10,7 +10,7 @@ use std::{
 use super::allocator;
 #[cfg(any(feature = "http", feature = "database"))]
 use super::clock;
-#[cfg(all(feature = "http", feature = "database"))]
+#[cfg(feature = "database")]
 use super::context;
 #[cfg(feature = "database")]
 use super::database;
@@ -22,7 +22,7 @@ use super::naming::Naming;
 use super::ops;
 #[cfg(feature = "http")]
 use super::{handle::Requests, http, ops_endpoints::OpsEndpoints, runtime};
-use super::{panics, process};
+use super::{jobs, panics, process};
 use crate::registry::{Fault, Registry, RegistryBuilder, RegistryError};
 
 /// Most labels that a whole service may have.
@@ -50,6 +50,7 @@ pub struct Builder {
     native_buckets: Option<usize>,
     labels: Vec<(String, String)>,
     created: bool,
+    n_plus_one: Option<u32>,
     #[cfg(feature = "http")]
     requests: RequestSettings,
     #[cfg(feature = "ops")]
@@ -67,17 +68,16 @@ struct RequestSettings {
     rename: Option<http::Rename>,
     exclude: Vec<String>,
     ops_endpoints: Vec<String>,
-    n_plus_one: Option<u32>,
     server_timing: bool,
     families: http::Wanted,
 }
 
 #[cfg(feature = "http")]
 impl RequestSettings {
-    fn to_settings(&self, ops_endpoints: &OpsEndpoints) -> http::Settings {
+    fn to_settings(&self, ops_endpoints: &OpsEndpoints, n_plus_one: u32) -> http::Settings {
         http::Settings {
             exclude: self.exclude.clone(),
-            n_plus_one: self.n_plus_one.unwrap_or(N_PLUS_ONE),
+            n_plus_one,
             server_timing: self.server_timing,
             notable: http::NotableRequests::new(ops_endpoints.clone()),
         }
@@ -177,6 +177,15 @@ impl Builder {
         self
     }
 
+    /// How often a request or job must run one and the same statement, but for its values, to be suspected of doing so in a
+    /// loop. Default 10; with 0 none is suspected.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn n_plus_one(mut self, threshold: u32) -> Self {
+        self.n_plus_one = Some(threshold);
+        self
+    }
+
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
     #[cfg(feature = "jemalloc")]
     #[must_use]
@@ -219,6 +228,7 @@ impl Builder {
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
+        let jobs = jobs::Families::declare(&mut registry);
         let registry = registry.build()?;
 
         #[cfg(feature = "database")]
@@ -235,13 +245,15 @@ impl Builder {
             registry.register(allocator)?;
         }
 
+        #[cfg(feature = "database")]
+        let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
+        #[cfg(not(feature = "database"))]
+        let shapes = None;
+        let n_plus_one = self.n_plus_one.unwrap_or(N_PLUS_ONE);
+        let jobs = Arc::new(jobs::Jobs::new(jobs, shapes.clone(), n_plus_one));
         #[cfg(feature = "http")]
         let requests = {
-            #[cfg(feature = "database")]
-            let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
-            #[cfg(not(feature = "database"))]
-            let shapes = None;
-            let settings = self.requests.to_settings(&ops_endpoints);
+            let settings = self.requests.to_settings(&ops_endpoints, n_plus_one);
             Requests {
                 recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
                 connections,
@@ -265,6 +277,7 @@ impl Builder {
             inner: Arc::new(Inner {
                 registry,
                 panics,
+                jobs,
                 #[cfg(feature = "http")]
                 requests,
                 #[cfg(feature = "database")]
@@ -369,15 +382,6 @@ impl Builder {
         self.requests
             .exclude
             .extend(endpoints.into_iter().map(Into::into));
-        self
-    }
-
-    /// How often a request must run one and the same statement, but for its values, to be suspected of doing so in a
-    /// loop. Default 10; with 0 none is suspected.
-    #[cfg(feature = "database")]
-    #[must_use]
-    pub fn n_plus_one(mut self, threshold: u32) -> Self {
-        self.requests.n_plus_one = Some(threshold);
         self
     }
 

@@ -10,6 +10,7 @@ mod error;
 mod families;
 #[cfg(test)]
 mod fixture;
+mod instrumentation;
 mod manager;
 mod metrics;
 mod pool;
@@ -25,6 +26,7 @@ use diesel::r2d2::{self, R2D2Connection};
 use crate::vitals::naming::Naming;
 
 pub use error::ErrorKind;
+pub use instrumentation::set_instrumentation;
 pub use manager::{Manager, without_quotations};
 pub use pool::{
     CheckoutError, Connection, Opaque, Pool, PoolBuilder, QueryError, RunError, Typed, Wrapped,
@@ -79,8 +81,13 @@ impl Database {
         )
     }
 
+    /// Has a connection outside of any pool recorded.
+    pub(crate) fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
+        instrumentation::install(connection, self.recorder::<C>());
+    }
+
     /// A recorder for a connection outside of any pool, of the type `C`.
-    pub(crate) fn recorder<C: diesel::Connection>(&self) -> Recorder {
+    fn recorder<C: diesel::Connection>(&self) -> Recorder {
         let system = system_of::<C>();
         let metrics = metrics::Metrics::new(&self.families, system);
         let dialect = sql::Dialect::of_system(system);

@@ -8,9 +8,12 @@ use std::time::Duration;
 use super::database;
 #[cfg(feature = "ops")]
 use super::ops;
-use super::panics::Panics;
 #[cfg(feature = "http")]
 use super::{http, runtime};
+use super::{
+    jobs::{Job, JobOutput, Jobs},
+    panics::Panics,
+};
 use crate::registry::Registry;
 
 /// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
@@ -23,6 +26,7 @@ pub struct Vitals {
 pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) panics: Panics,
+    pub(super) jobs: Arc<Jobs>,
     #[cfg(feature = "http")]
     pub(super) requests: Requests,
     #[cfg(feature = "database")]
@@ -53,6 +57,45 @@ impl Vitals {
     /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.
     pub fn watch_panics(&self) {
         self.inner.panics.watch();
+    }
+
+    /// Records `future` as a run of the background job of this name, from its first poll to its end.
+    ///
+    /// `job_runs_total` counts it once, by outcome: `ok`, `error` (the future returned an `Err`), `panicked` or `cancelled`
+    /// (it was dropped). Its queries are attributed to the job, in `job_db_queries` and in the statements. Give each run its
+    /// own job, not the loop around them: what a run has asked of the database is observed at its end.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let vitals = Vitals::builder().build().expect("the defaults are valid");
+    /// let exported = vitals.job("nightly-export", async { Ok::<_, std::fmt::Error>(3) });
+    /// assert_eq!(actix_web::rt::spawn(exported).await.ok(), Some(Ok(3)));
+    /// # });
+    /// ```
+    pub fn job<F>(&self, name: &'static str, future: F) -> Job<F>
+    where
+        F: Future,
+        F::Output: JobOutput,
+    {
+        Job::new(&self.inner.jobs, name, future)
+    }
+
+    /// Runs `f` on this thread as a run of the background job of this name: [`job`](Self::job) for code that blocks.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let thread = std::thread::spawn(move || vitals.job_blocking("clean-up", || 6 * 7));
+    /// assert_eq!(thread.join().ok(), Some(42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn job_blocking<T: JobOutput>(&self, name: &'static str, f: impl FnOnce() -> T) -> T {
+        self.inner.jobs.run(name, f)
     }
 
     /// Where all metrics are: for exposing them, and for adding your own.
@@ -112,7 +155,8 @@ impl Vitals {
     /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
     ///
     /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
-    /// runs on a new connection is counted like any other query.
+    /// runs on a new connection is counted like any other query. Diesel's default instrumentation goes on seeing every event; a
+    /// customizer that sets one of its own does so with [`set_instrumentation`](database::set_instrumentation).
     pub fn instrument<C>(
         &self,
         builder: diesel::r2d2::Builder<database::Manager<C>>,
@@ -123,9 +167,14 @@ impl Vitals {
         self.inner.database.instrument(builder)
     }
 
-    /// Records the queries and transactions of a connection that is in no pool.
+    /// Records the queries and transactions of a connection that is in no pool, or in one that is not
+    /// [instrumented](Self::instrument): call it in the pool's customizer.
+    ///
+    /// Diesel's default instrumentation goes on seeing every event. An instrumentation that the application has set on the
+    /// connection cannot be taken from it and is replaced: set it afterwards, with
+    /// [`set_instrumentation`](database::set_instrumentation).
     pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
-        connection.set_instrumentation(self.inner.database.recorder::<C>());
+        self.inner.database.instrument_connection(connection);
     }
 
     /// The statements that cost most.

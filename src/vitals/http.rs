@@ -6,7 +6,6 @@
 //! - `body`, `failure`: how these travel with a response, or with an error
 //! - `recorder`, `worker`: what is recorded into, by all workers and by one
 //! - `notable`: the slowest requests, and the failed ones
-//! - `repetition`: when a request's queries look like a loop
 //! - `server_timing`: the header that tells a browser where the time went
 //! - `trace`: which trace a request belongs to
 //! - `block`: blocking work for the current request
@@ -27,7 +26,6 @@ mod progress;
 mod record;
 mod recorder;
 mod renaming;
-mod repetition;
 mod resources;
 mod routes;
 mod series;

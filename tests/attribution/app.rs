@@ -132,6 +132,7 @@ pub(crate) async fn start<C: Engine>(
     let monitor = vitals.http();
     let app = App::new()
         .app_data(web::Data::new(pool.clone()))
+        .app_data(web::Data::new(vitals.clone()))
         .configure(vitals.ops())
         .configure(routes::<C>)
         .wrap(monitor);
@@ -239,6 +240,7 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
         .route("/web_block", web::get().to(web_block::<C>))
         .route("/tasks", web::get().to(tasks::<C>))
         .route("/thread", web::get().to(thread::<C>))
+        .route("/job", web::get().to(job::<C>))
         .route("/excluded", route(C::count))
         .service(
             web::scope("/auth")
@@ -308,6 +310,12 @@ async fn thread<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
         Ok(count) => HttpResponse::Ok().body(count.to_string()),
         Err(_) => HttpResponse::InternalServerError().finish(),
     }
+}
+
+/// A job within a request: its queries are the job's.
+async fn job<C: Engine>(pool: web::Data<Pool<C>>, vitals: web::Data<Vitals>) -> HttpResponse {
+    let work = async move { pool.run(|connection| names(connection, 12)).await };
+    answer(vitals.job("in-a-request", work).await)
 }
 
 /// Gives up waiting for a query before it is run.

@@ -86,6 +86,7 @@ on_each_database! {
     known_traffic_moves_every_family_by_exactly_the_right_amount
     queries_on_other_threads_and_tasks_belong_to_their_request
     a_query_in_the_synchronous_part_of_a_middleware_belongs_to_its_request
+    a_background_job_shows_up_like_an_endpoint
     queries_outside_of_any_request_are_counted_as_such
     queries_of_an_excluded_request_are_not_unattributed
     a_query_that_outlives_its_request_is_attributed_when_it_is_done
@@ -262,6 +263,84 @@ async fn a_query_in_the_synchronous_part_of_a_middleware_belongs_to_its_request<
                 386.0
             ),
         ])
+    );
+}
+
+const OF_JOBS: [&str; 6] = [
+    "job_runs_total",
+    "job_duration_seconds_count",
+    "job_db_queries_sum",
+    "job_db_queries_count",
+    "job_db_seconds_count",
+    "job_n_plus_one_suspected_total",
+];
+
+async fn a_background_job_shows_up_like_an_endpoint<C: Backed>() {
+    let Some((app, _database)) = app_on::<C>(2, defaults).await else {
+        return;
+    };
+    app.vitals.statements().reset();
+    let before = app.scrape();
+    assert_eq!(app.get("/job").await.status, 200);
+    let pool = app.pool.clone();
+    let spawned = app.vitals.job("nightly", async move {
+        pool.run(|connection| connection.insert(7, "seven")).await?;
+        pool.run(|connection| connection.insert(8, "seven")).await
+    });
+    assert!(actix_web::rt::spawn(spawned).await.unwrap().is_err());
+    let pool = app.pool.clone();
+    app.vitals
+        .job_blocking("by-hand", || pool.get().unwrap().count().unwrap());
+    let after = app.scrape();
+    let of_job = |name: &str, outcome: &str, queries: f64| {
+        [
+            (format!("job_runs_total {name} {outcome}"), 1.0),
+            (format!("job_duration_seconds_count {name}"), 1.0),
+            (format!("job_db_queries_sum {name}"), queries),
+            (format!("job_db_queries_count {name}"), 1.0),
+            (format!("job_db_seconds_count {name}"), 1.0),
+        ]
+    };
+    let mut expected: BTreeMap<String, f64> = [
+        of_job("in-a-request", "ok", 12.0),
+        of_job("nightly", "error", 2.0),
+        of_job("by-hand", "ok", 1.0),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    expected.insert(
+        "job_n_plus_one_suspected_total in-a-request".to_owned(),
+        1.0,
+    );
+    assert_eq!(moved(&before, &after, &OF_JOBS), expected);
+    let requests = [
+        "http_request_db_queries_sum",
+        "db_queries_unattributed_total",
+    ];
+    assert_eq!(
+        moved(&before, &after, &requests),
+        BTreeMap::new(),
+        "they are the jobs'"
+    );
+    for name in ["in-a-request", "nightly", "by-hand"] {
+        assert_eq!(after.value("jobs_in_progress", &[("job_name", name)]), 0.0);
+        let failed = [("job_name", name), ("outcome", "panicked")];
+        assert_eq!(
+            after.value("job_runs_total", &failed),
+            0.0,
+            "from the start"
+        );
+    }
+    let statements = app.statements("sort=calls").await;
+    let endpoints: Vec<_> = statements
+        .iter()
+        .map(|row| row["endpoints"].clone())
+        .collect();
+    let ran_by = |name: &str| serde_json::json!([format!("JOB {name}")]);
+    assert_eq!(
+        endpoints,
+        [ran_by("in-a-request"), ran_by("nightly"), ran_by("by-hand")]
     );
 }
 

@@ -31,7 +31,7 @@ series of its own.
 ";
 
 /// What each label says; the page cannot be written while one is missing here.
-const LABELS: [(&str, &str); 17] = [
+const LABELS: [(&str, &str); 18] = [
     (
         "collector",
         "what is read at the scrape: `process`, `runtime`, … or `prometheus` for your own collectors",
@@ -44,6 +44,10 @@ const LABELS: [(&str, &str); 17] = [
     (
         "http_status",
         "the status that was sent; `499` where the client left before the head of the answer",
+    ),
+    (
+        "job_name",
+        "the name that the code gives the background job",
     ),
     (
         "kind",
@@ -59,7 +63,7 @@ const LABELS: [(&str, &str); 17] = [
     ),
     (
         "outcome",
-        "how a transaction ended: `committed` or `rolled_back`; or a connection: `closed`, `idle`, `head_timeout`, … (see [LIMITS.md](LIMITS.md))",
+        "how a transaction ended: `committed` or `rolled_back`; a job: `ok`, `error`, `panicked` or `cancelled`; or a connection: `closed`, `idle`, `head_timeout`, … (see [LIMITS.md](LIMITS.md))",
     ),
     (
         "phase",
@@ -82,9 +86,10 @@ const LABELS: [(&str, &str); 17] = [
 ];
 
 /// The tables of the page: a heading, and how the names in it begin.
-const SECTIONS: [(&str, &[&str]); 6] = [
+const SECTIONS: [(&str, &[&str]); 7] = [
     ("Requests", &["http_", "inprogress_"]),
     ("Database", &["db_"]),
+    ("Background jobs", &["job_", "jobs_"]),
     ("Process", &["process_"]),
     ("Runtime and allocator", &["runtime_", "allocator_"]),
     ("The monitoring itself", &["vitals_", "ops_"]),

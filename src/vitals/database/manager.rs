@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, ConnectionResult};
 
+use super::instrumentation::install;
 use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
 use super::sql::Dialect;
@@ -101,11 +102,8 @@ where
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let metrics = Arc::clone(&self.metrics);
-                connection.set_instrumentation(Recorder::of_pool(
-                    metrics,
-                    self.statements.clone(),
-                    self.dialect,
-                ));
+                let recorder = Recorder::of_pool(metrics, self.statements.clone(), self.dialect);
+                install(&mut connection, recorder);
                 Ok(connection)
             }
             Err(error) => {
@@ -147,6 +145,8 @@ pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
 #[derive(Debug)]
 pub(super) struct Health {
     failing: AtomicBool,
+    /// Whether the log has told that a recorder was replaced.
+    replaced: AtomicBool,
     made: Instant,
     /// When the database last answered, in milliseconds since `made`; none is `u64::MAX`.
     answered: AtomicU64,
@@ -156,6 +156,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             failing: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             made: Instant::now(),
             answered: AtomicU64::new(u64::MAX),
         }
@@ -180,6 +181,17 @@ impl Health {
     /// Whether the last attempt failed.
     pub(super) fn failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
+    }
+
+    /// A connection has lost its recorder. The log tells it, once for each pool.
+    #[cold]
+    pub(super) fn recorder_is_replaced(&self) {
+        if !self.replaced.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the recorder of a pooled connection was replaced, and its queries are not recorded: \
+                 use actix_vitals::vitals::database::set_instrumentation in place of Connection::set_instrumentation"
+            );
+        }
     }
 
     fn recovered(&self) {

@@ -20,6 +20,9 @@
 //!   by hand (`sql_query("BEGIN")`) are not announced, and not counted.
 //! * Diesel keeps most statements prepared, and announces each when it begins to, between the start and the end of the
 //!   query. It never does so for `sql_query`, `sql` and the like. Which query needs its text read is in [`types`].
+//! * `R2D2Connection::ping` runs `SELECT 1` by a type of its own, which Diesel keeps prepared and so announces. An
+//!   application's `SELECT 1` is not announced, being `sql_query` or `sql`, and counts. Where the application has turned
+//!   Diesel's cache of statements off, nothing is announced, and the pings of a pool that is not ours count as well.
 
 mod failures;
 mod types;
@@ -33,6 +36,7 @@ use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
 
 use super::error::ErrorKind;
+use super::instrumentation::Forward;
 use super::metrics::{Metrics, Outcome};
 use super::sql::Dialect;
 use super::sql::verb::{BINDS, Operation};
@@ -45,6 +49,9 @@ use types::{TypeIdentity, Types};
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;
+
+/// The text of `R2D2Connection::ping`, by which a pool looks whether a connection is alive.
+const PING: &str = "SELECT 1";
 
 /// Records what one connection does.
 #[derive(Debug)]
@@ -68,6 +75,10 @@ pub struct Recorder {
     /// What the next query does to a transaction, as announced.
     announced: Option<Control>,
     transaction: Option<Moment>,
+    /// The application's instrumentation.
+    forward: Forward,
+    /// The type of Diesel's ping, once it was met.
+    ping: Option<TypeIdentity>,
 }
 
 /// A query that has started.
@@ -90,6 +101,8 @@ enum QueryKind {
     Announced(Control),
     /// Controls a transaction by hand.
     Uncounted,
+    /// Diesel's own look whether the connection is alive.
+    Ping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +163,13 @@ impl Running {
         self.queries[..self.length].last_mut()?.as_mut()
     }
 
+    /// The latest starts only now.
+    fn restart(&mut self) {
+        if let Some(latest) = self.latest() {
+            latest.started = clock::now();
+        }
+    }
+
     /// Adds the time of a query within the latest.
     fn add_nested(&mut self, took: Duration) {
         if let Some(outer) = self.latest() {
@@ -174,6 +194,8 @@ impl Recorder {
             text: String::new(),
             announced: None,
             transaction: None,
+            forward: Forward::default(),
+            ping: None,
         }
     }
 
@@ -187,6 +209,16 @@ impl Recorder {
     /// The recorder of a connection, if it still has the one it was given.
     pub(super) fn of<C: Connection>(connection: &mut C) -> Option<&mut Self> {
         connection.instrumentation().downcast_mut::<Self>()
+    }
+
+    /// Hands every event on to this instrumentation, and to no other.
+    pub(super) fn forward(&mut self, forward: Forward) {
+        self.forward = forward;
+    }
+
+    /// The instrumentation that events are handed on to, for another recorder.
+    pub(super) fn take_forward(&mut self) -> Forward {
+        std::mem::take(&mut self.forward)
     }
 
     /// Records nothing until told otherwise.
@@ -214,6 +246,7 @@ impl Recorder {
         let identity = TypeIdentity::of(query);
         let kind = match self.announced.take() {
             Some(control) => QueryKind::Announced(control),
+            None if identity.is_some() && identity == self.ping => QueryKind::Ping,
             None => self.kind(query, identity).into(),
         };
         self.failures.just_failed = false;
@@ -256,6 +289,11 @@ impl Recorder {
         let Some(query) = self.running.latest() else {
             return;
         };
+        if sql == PING {
+            query.kind = QueryKind::Ping;
+            self.ping = query.identity;
+            return;
+        }
         if let QueryKind::Announced(_) = query.kind {
             return;
         }
@@ -302,8 +340,10 @@ impl Recorder {
                 self.control(control, &query, now, error.is_none());
             }
             QueryKind::Uncounted => context::add_database_time(own),
+            QueryKind::Ping => {}
         }
         match error {
+            Some(_) if query.kind == QueryKind::Ping => {}
             Some(error) => {
                 self.failures.just_failed = true;
                 self.reported(&query, error);
@@ -398,13 +438,26 @@ pub fn record_error<C: Connection>(connection: &mut C, error: &Error) {
 
 impl Instrumentation for Recorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        if self.muted {
-            return;
+        if !self.muted {
+            self.record(&event);
         }
+        if self.forward.is_set() {
+            let starts = matches!(event, InstrumentationEvent::StartQuery { .. });
+            self.forward.hand_on(event);
+            if starts {
+                // The time of the application's instrumentation is not the database's.
+                self.running.restart();
+            }
+        }
+    }
+}
+
+impl Recorder {
+    fn record(&mut self, event: &InstrumentationEvent<'_>) {
         match event {
-            InstrumentationEvent::StartQuery { query, .. } => self.start(query),
+            InstrumentationEvent::StartQuery { query, .. } => self.start(*query),
             InstrumentationEvent::CacheQuery { sql, .. } => self.cache(sql),
-            InstrumentationEvent::FinishQuery { error, .. } => self.finish(error),
+            InstrumentationEvent::FinishQuery { error, .. } => self.finish(*error),
             InstrumentationEvent::BeginTransaction { depth, .. } => {
                 self.announce(depth.get(), Control::Begin);
             }

@@ -12,8 +12,11 @@ use std::{
 
 #[cfg(feature = "ops")]
 use super::middleware;
-use super::{families::Families, notable::NotableRequests, repetition::Repetition};
-use crate::vitals::context::{RequestContext, Shapes};
+use super::{families::Families, notable::NotableRequests};
+use crate::vitals::{
+    context::{RequestContext, Shapes},
+    repetition::Repetition,
+};
 
 /// How requests are recorded.
 #[derive(Debug)]
@@ -120,18 +123,8 @@ impl Recorder {
             return;
         };
         let _entered = log_span.map(tracing::Span::enter);
-        let mut suspected = false;
-        for (shape, runs) in context.shapes() {
-            if is_new(shape) {
-                statements.ran_by(shape, method, endpoint);
-            }
-            if self.repetition.is_suspicious(runs) {
-                suspected = true;
-                if let Some(statement) = statements.text(shape) {
-                    self.repetition.tell(method, endpoint, &statement, runs);
-                }
-            }
-        }
+        let suspected =
+            (self.repetition).attribute(&**statements, context, method, endpoint, is_new);
         if suspected {
             self.families.count_n_plus_one(method, endpoint);
         }

@@ -98,7 +98,7 @@ where
             return Err(failure(&shared.health));
         };
         wait.served();
-        turn_over(&mut *connection);
+        shared.turn_over(&mut connection);
         Ok(connection)
     }
 
@@ -205,6 +205,14 @@ where
             .unwrap_or_else(|| wait.started + far)
     }
 
+    /// What was done to the connection until now, such as setting it up, is not its next user's.
+    fn turn_over(&self, connection: &mut C) {
+        match Recorder::of(connection) {
+            Some(recorder) => recorder.turn_over(),
+            None => self.health.recorder_is_replaced(),
+        }
+    }
+
     fn perform<T, E, Kind>(
         &self,
         work: impl FnOnce(&mut C) -> Result<T, E>,
@@ -226,20 +234,13 @@ where
         if !wait.served() {
             return Err(RunError::Cancelled);
         }
-        turn_over(&mut *connection);
+        self.turn_over(&mut connection);
         work(&mut connection).map_err(|error| {
             if let Some(error) = error.database_error() {
                 record_error(&mut *connection, error);
             }
             RunError::Query(error)
         })
-    }
-}
-
-/// What was done to the connection until now, such as setting it up, is not this caller's.
-fn turn_over<C: diesel::Connection>(connection: &mut C) {
-    if let Some(recorder) = Recorder::of(connection) {
-        recorder.turn_over();
     }
 }
 

@@ -611,3 +611,38 @@ fn no_bind_is_in_what_is_exposed() {
     let recorder = format!("{:?}", recorder(connection));
     assert!(!recorder.contains("s3cret") && !recorder.contains("31337"));
 }
+
+/// Instruments the connections of a pool that is not ours.
+#[derive(Debug)]
+struct Instrumenting(crate::vitals::database::Database);
+
+impl diesel::r2d2::CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Instrumenting {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
+        self.0.instrument_connection(connection);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_pings_of_a_pool_that_is_not_ours_are_no_queries() {
+    let fixture = Fixture::new();
+    let pool = diesel::r2d2::Pool::builder()
+        .max_size(1)
+        .test_on_check_out(true)
+        .connection_customizer(Box::new(Instrumenting(fixture.database.clone())))
+        .build(diesel::r2d2::ConnectionManager::<SqliteConnection>::new(
+            ":memory:",
+        ))
+        .unwrap();
+    for _ in 0..3 {
+        diesel::sql_query("SELECT 1")
+            .execute(&mut pool.get().unwrap())
+            .unwrap();
+    }
+    assert_eq!(fixture.queries(), [("select".to_owned(), 3)]);
+    let statements = fixture.database.statements();
+    let reports = statements.report(crate::vitals::database::Order::Calls, 10);
+    let calls: Vec<u64> = reports.iter().map(|report| report.calls).collect();
+    assert_eq!(calls, [3]);
+    assert_eq!(fixture.errors(), []);
+}

@@ -1,20 +1,23 @@
-//! The suspicion that a request runs a query in a loop: one statement, but for its values, over and over.
+//! The statements of a request or job are attributed to it, and one that it runs over and over raises the suspicion of a
+//! loop (N+1).
 //!
-//! Whether it does is decided here, and told to the log once for each endpoint and statement; where it is counted, in
-//! `record`.
+//! The suspicion is decided here and told to the log, once for each endpoint and statement. It is counted elsewhere.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
     hash::BuildHasher,
+    num::NonZeroU32,
     sync::{Mutex, PoisonError},
 };
+
+use super::context::{RequestContext, Shapes};
 
 /// Pairs of an endpoint and a statement that are remembered as told to the log; of more than these it is not told.
 const MOST_TOLD: usize = 1024;
 
 /// When to suspect, and who was suspected.
 #[derive(Debug)]
-pub(super) struct Repetition {
+pub(crate) struct Repetition {
     threshold: u32,
     told: Mutex<HashSet<u64>>,
     hasher: RandomState,
@@ -22,7 +25,7 @@ pub(super) struct Repetition {
 
 impl Repetition {
     /// Suspects a request that runs a statement at least `threshold` times; none, with 0.
-    pub(super) fn new(threshold: u32) -> Self {
+    pub(crate) fn new(threshold: u32) -> Self {
         Self {
             threshold,
             told: Mutex::default(),
@@ -30,21 +33,46 @@ impl Repetition {
         }
     }
 
+    /// Attributes the statements of a context to whoever ran them, if that `is_new`. Returns whether one of them was run
+    /// suspiciously often.
+    pub(crate) fn attribute(
+        &self,
+        statements: &dyn Shapes,
+        context: &RequestContext,
+        method: &str,
+        endpoint: &str,
+        is_new: impl Fn(NonZeroU32) -> bool,
+    ) -> bool {
+        let mut suspected = false;
+        for (shape, runs) in context.shapes() {
+            if is_new(shape) {
+                statements.ran_by(shape, method, endpoint);
+            }
+            if self.is_suspicious(runs) {
+                suspected = true;
+                if let Some(statement) = statements.text(shape) {
+                    self.tell(method, endpoint, &statement, runs);
+                }
+            }
+        }
+        suspected
+    }
+
     /// Whether so many runs of one statement are suspicious.
     #[inline]
-    pub(super) fn is_suspicious(&self, runs: u32) -> bool {
+    fn is_suspicious(&self, runs: u32) -> bool {
         self.threshold > 0 && runs >= self.threshold
     }
 
     /// Tells the log, unless it was told before.
-    pub(super) fn tell(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
+    fn tell(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
         if self.is_news(endpoint, statement) {
             tracing::warn!(
                 method,
                 endpoint,
                 statement,
                 runs,
-                "a request ran one statement many times: is it in a loop? (N+1; told once for each endpoint and statement)"
+                "a request or job ran one statement many times: is it in a loop? (N+1; told once for each endpoint and statement)"
             );
         }
     }
