@@ -193,7 +193,7 @@ mod linux {
     /// The start by the wall clock of now.
     ///
     /// Not by `btime` of `/proc/stat`: containers bind-mount a file there that has the boot of the container, while the
-    /// kernel counts `starttime` from the boot of the machine. CLOCK_BOOTTIME counts from the same boot as `starttime`,
+    /// kernel counts `starttime` from the boot of the machine. `CLOCK_BOOTTIME` counts from the same boot as `starttime`,
     /// also within a time namespace.
     fn start_time(stat: &Stat) -> f64 {
         let since_boot = clock_gettime(ClockId::Boottime);

@@ -48,6 +48,7 @@ fn rate_limit(interval: &str, burst: &str) -> String {
     format!("rate_limit:\n  interval: {interval}\n  burst: {burst}\n")
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn documents() -> Vec<(Vec<u8>, Verdict, &'static str)> {
     let alice = user("alice");
     let utf_16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
@@ -382,8 +383,8 @@ fn the_server_takes_what_promtool_takes() {
                         let expected = (*verdict == Taken, *verdict != Refused);
                         let is_right =
                             ours == expected.0 && theirs.is_none_or(|it| it == expected.1);
-                        let text = String::from_utf8_lossy(contents);
-                        (!is_right).then(|| format!("{why}: {ours}, promtool {theirs:?}:\n{text}"))
+                        let shown = String::from_utf8_lossy(contents);
+                        (!is_right).then(|| format!("{why}: {ours}, promtool {theirs:?}:\n{shown}"))
                     })
                 })
                 .collect();

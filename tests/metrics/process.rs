@@ -133,7 +133,7 @@ async fn the_start_is_right_where_proc_stat_has_the_boot_of_a_container() {
     for line in stat.lines() {
         match line.strip_prefix("btime ") {
             // As if the container had been started a minute ago, on a machine that has been up for longer.
-            Some(_) => writeln!(of_container, "btime {}", now() as u64 - 60),
+            Some(_) => writeln!(of_container, "btime {:.0}", now() - 60.0),
             None => writeln!(of_container, "{line}"),
         }
         .expect("memory");

@@ -350,8 +350,7 @@ fn resolve(text: String, style: TScalarStyle, tag: Option<&Tag>) -> Option<Scala
     let core = tag.filter(|tag| tag.handle == "tag:yaml.org,2002:");
     let kind = match core.map(|tag| tag.suffix.as_str()) {
         None if style == TScalarStyle::Plain => scalar::kind_of(&text),
-        None => Kind::Text,
-        Some("str") => Kind::Text,
+        None | Some("str") => Kind::Text,
         Some("binary") => {
             let compact: String = text.split_ascii_whitespace().collect();
             let text = String::from_utf8(BASE64_STANDARD.decode(compact).ok()?).ok()?;

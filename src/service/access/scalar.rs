@@ -129,6 +129,18 @@ fn unsigned(text: &str) -> (bool, &str) {
     }
 }
 
+/// The units of Go's durations, in nanoseconds. Of two that begin alike the longer comes first.
+const GO_UNITS: [(&str, f64); 8] = [
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("µs", 1e3),
+    ("μs", 1e3),
+    ("ms", 1e6),
+    ("s", 1e9),
+    ("m", 6e10),
+    ("h", 3.6e12),
+];
+
 /// The nanoseconds of a duration as Go writes it (`time.ParseDuration`): `1h2m3.5s`, `-10us`, `0`.
 pub(super) fn go_duration(text: &str) -> Option<i64> {
     let (is_negative, mut rest) = unsigned(text);
@@ -145,18 +157,7 @@ pub(super) fn go_duration(text: &str) -> Option<i64> {
             .unwrap_or(rest.len());
         let (number, behind) = rest.split_at(end);
         let number: f64 = number.parse().ok()?;
-        // The longer of two units that begin alike comes first.
-        const UNITS: [(&str, f64); 8] = [
-            ("ns", 1.0),
-            ("us", 1e3),
-            ("µs", 1e3),
-            ("μs", 1e3),
-            ("ms", 1e6),
-            ("s", 1e9),
-            ("m", 6e10),
-            ("h", 3.6e12),
-        ];
-        let (unit, nanoseconds) = UNITS.iter().find(|(unit, _)| behind.starts_with(unit))?;
+        let (unit, nanoseconds) = GO_UNITS.iter().find(|(unit, _)| behind.starts_with(unit))?;
         total += number * nanoseconds;
         rest = &behind[unit.len()..];
     }

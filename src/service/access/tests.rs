@@ -779,7 +779,8 @@ fn aliases_cannot_make_much_of_little() {
     let mut text = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..7 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        text += &format!("b{level}: &a{level} [{aliases}]\n");
+        text.extend(["b", &level.to_string(), ": &a", &level.to_string(), " ["]);
+        text.extend([&*aliases, "]\n"]);
     }
     let sentence = Place::new().open(&text).unwrap_err().to_string();
     assert!(

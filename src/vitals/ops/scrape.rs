@@ -106,7 +106,7 @@ fn wait_of(headers: &HeaderMap, otherwise: Duration) -> Duration {
         return otherwise;
     };
     let asked = Duration::from_secs_f64(asked.min(LONGEST_WAIT.as_secs_f64()));
-    asked - MARGIN.min(asked / 10)
+    asked.saturating_sub(MARGIN.min(asked / 10))
 }
 
 /// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
