@@ -133,6 +133,25 @@
 //! # }
 //! ```
 //!
+//! # Tests of your own
+//!
+//! Nothing is global: each test has a monitoring of its own.
+//!
+//! ```
+//! use actix_vitals::Vitals;
+//! use actix_web::{App, test::{TestRequest, call_service, init_service}};
+//!
+//! # #[actix_web::main]
+//! # async fn main() -> std::io::Result<()> {
+//! let vitals = Vitals::builder().build()?;
+//! let app = App::new().configure(vitals.ops()).wrap(vitals.http());
+//! let app = init_service(app).await;
+//! let answer = call_service(&app, TestRequest::with_uri("/livez").to_request()).await;
+//! assert_eq!(answer.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What a label may hold
 //!
 //! A series is for ever, so no client may make one. Endpoints are patterns of routes, and `unmatched` where none answers;

@@ -20,12 +20,13 @@ use reqwest::{Client, Response};
 
 use support::{exposition, wait};
 
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 6] = [
     "adopt",
     "custom_metrics",
     "two_listeners",
     "streaming",
     "attribution",
+    "existing",
 ];
 
 /// A running example, stopped when dropped.
@@ -244,4 +245,73 @@ async fn streaming_counts_a_stream_when_it_starts_and_times_it_when_it_ends() {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn existing_keeps_the_ops_endpoints_out_of_what_the_application_had() {
+    let example = Example::start("existing", 1);
+    let url = |path: &str| format!("{}{path}", example.url);
+    let send = async |method: reqwest::Method, path: &str, headers: &[(&str, &str)]| {
+        let mut request = example.client.request(method, url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
+    let known = ("authorization", "Bearer of something");
+    let stranger = ("origin", "https://elsewhere.example");
+    for path in ["/metrics", "/livez", "/readyz", "/health", "/dashboard"] {
+        assert_eq!(send(get.clone(), path, &[]).await, 200, "{path}");
+        assert_eq!(send(get.clone(), path, &[stranger]).await, 200, "{path}");
+    }
+    assert_eq!(send(get.clone(), "/orders", &[]).await, 401);
+    assert_eq!(send(get.clone(), "/orders", &[known, stranger]).await, 400);
+    assert_eq!(send(get.clone(), "/orders", &[known]).await, 200);
+    assert_eq!(send(get.clone(), "/adopt.rs", &[known]).await, 200);
+    assert_eq!(send(get.clone(), "/none.rs", &[known]).await, 404);
+    assert_eq!(send(post.clone(), "/orders/7", &[known]).await, 200);
+    assert_eq!(send(post, "/orders/7", &[known]).await, 409, "no 503");
+
+    let scrape = example.scrape(&example.url).await;
+    let requests = |method: &str, endpoint: &str, status: &str| {
+        let labels = [
+            ("method", method),
+            ("endpoint", endpoint),
+            ("http_status", status),
+        ];
+        scrape.value("http_requests_total", &labels)
+    };
+    for (status, count) in [("200", 1.0), ("400", 1.0), ("401", 1.0)] {
+        assert_eq!(requests("GET", "/orders", status), count, "{status}");
+    }
+    assert_eq!(requests("POST", "/orders/{id}", "409"), 1.0);
+    let reads = [("method", "GET"), ("endpoint", "/orders")];
+    assert_eq!(scrape.value("http_request_db_queries_sum", &reads), 1.0);
+    let unattributed = scrape.sum("db_queries_unattributed_total", &[("operation", "select")]);
+    assert_eq!(unattributed, 0.0);
+}
+
+/// The section of the README for applications that have everything already.
+#[test]
+fn the_lines_for_an_existing_application_are_those_of_the_example() {
+    let readme = include_str!("../README.md");
+    let section = readme
+        .split("\n### ")
+        .find(|section| section.starts_with("When your app already has"))
+        .expect("the section");
+    let example: Vec<&str> = include_str!("../examples/existing.rs")
+        .lines()
+        .map(str::trim)
+        .collect();
+    let blocks = section.split("```").skip(1).step_by(2);
+    let lines = blocks
+        .flat_map(|block| block.lines().skip(1))
+        .map(str::trim);
+    let mut count = 0;
+    for line in lines.filter(|line| !line.is_empty() && *line != "…") {
+        assert!(example.contains(&line), "not in the example: {line}");
+        count += 1;
+    }
+    assert!(count > 20, "{count} lines");
 }

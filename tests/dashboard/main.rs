@@ -15,10 +15,24 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+
+use actix_cors::Cors;
+use actix_vitals::{Vitals, vitals::ops::OpsSettings};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, HttpResponse, HttpServer};
 
 use support::tools;
 
 fn run(theme: &str) {
+    run_with(theme, None);
+}
+
+/// Runs a theme whose server is one of this process, at this address.
+fn run_with(theme: &str, url: Option<&str>) {
     let test = format!("the browser test of {theme}");
     let (Some(node), Some(python)) = (tools::browser(&test), tools::python(&test)) else {
         return;
@@ -32,6 +46,7 @@ fn run(theme: &str) {
         .arg(file)
         .env("VITALS_PYTHON", python)
         .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
+        .envs(url.map(|url| ("VITALS_URL", url)))
         .output()
         .expect("node starts");
     println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -40,6 +55,48 @@ fn run(theme: &str) {
         "{theme}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Serves the ops endpoints behind the middlewares of a whole application: credentials, and CORS for one other origin.
+/// Returns where, and serves until the process ends.
+fn serve_behind_middlewares() -> String {
+    let (send, address) = mpsc::channel();
+    thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let vitals = Vitals::builder().ops(OpsSettings::everything()).build();
+            let vitals = vitals.expect("these settings build");
+            let server = HttpServer::new(move || {
+                let cors = Cors::default().allowed_origin("https://shop.example");
+                App::new()
+                    .configure(vitals.ops())
+                    .wrap(cors.block_on_origin_mismatch(true))
+                    .wrap(from_fn(authenticate))
+            });
+            let server = server.workers(1).bind("127.0.0.1:0").expect("a port");
+            send.send(server.addrs()[0]).expect("a reader");
+            server.run().await.expect("it serves");
+        });
+    });
+    format!("http://{}", address.recv().expect("an address"))
+}
+
+/// Lets in `ada` with the password `s3cret`.
+async fn authenticate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let given = request.headers().get("authorization");
+    if given.is_some_and(|given| given == "Basic YWRhOnMzY3JldA==") {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    let mut answer = HttpResponse::Unauthorized();
+    answer.insert_header(("www-authenticate", "Basic realm=\"shop\""));
+    Ok(request.into_response(answer.finish()))
+}
+
+#[test]
+fn the_page_works_behind_an_applications_middlewares_or_says_what_is_wrong() {
+    run_with("middlewares", Some(&serve_behind_middlewares()));
 }
 
 #[test]

@@ -280,7 +280,7 @@ async fn slow_readers() {
             let options = "-X -w 512 -y 1024 -n 1 -z 32 -k 10";
             Attack::begin(
                 &program,
-                &format!("http://{authority}/dashboard/chart.js"),
+                &format!("http://{authority}/dashboard/app.js"),
                 options,
             )
         },

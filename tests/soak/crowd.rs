@@ -226,7 +226,7 @@ impl Member {
     /// A tab with the live page: its parts, its history, and its stream for a while.
     async fn open_tab(&mut self, leaving: &AtomicBool) {
         self.gets("/dashboard", "/dashboard").await;
-        self.gets("/dashboard/chart.js", "/dashboard/{part}").await;
+        self.gets("/dashboard/app.js", "/dashboard/{part}").await;
         self.gets("/dashboard/history?since=-60", "/dashboard/history")
             .await;
         let request = self.request(Method::GET, "/dashboard/stream");
@@ -311,7 +311,7 @@ impl Member {
             5 => {
                 // In time, if only just.
                 let request =
-                    "GET /dashboard/chart.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                    "GET /dashboard/app.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
                 for byte in request.as_bytes().chunks(40) {
                     connection
                         .send(std::str::from_utf8(byte).expect("ASCII"))

@@ -5,11 +5,12 @@
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
 //! - `hub`: what all open pages share; `stream`: what each of them is sent
 //! - `details`: rows that other recorders contribute
-//! - `assets`: the files of the page
+//! - `assets`: the files of the page; `bundle`: its modules as one script
 //!
 //! One thread samples, however many pages are open, and none of them waits for it.
 
 mod assets;
+mod bundle;
 mod details;
 mod hub;
 mod pack;

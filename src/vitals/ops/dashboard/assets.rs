@@ -6,17 +6,15 @@ use std::{
     sync::LazyLock,
 };
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{self, HeaderValue},
-    web::Bytes,
-};
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes};
+
+use super::bundle::{Module, bundle};
 
 /// What a browser may do with the page: nothing but load its own parts and talk to its own server.
 /// <https://www.w3.org/TR/CSP3/>
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const MODULE: &str = "text/javascript; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file as it is sent.
 #[derive(Debug)]
@@ -27,50 +25,49 @@ pub(super) struct Asset {
     pub(super) body: Bytes,
 }
 
-macro_rules! assets {
-    ($($name:literal: $content_type:expr,)*) => {
-        [$(Asset::new($name, $content_type, include_str!(concat!("assets/", $name))),)*]
+macro_rules! source {
+    ($name:literal) => {
+        include_str!(concat!("assets/", $name))
     };
 }
 
-/// The page itself is the first.
-static ASSETS: LazyLock<[Asset; 13]> = LazyLock::new(|| {
-    assets! {
-        "index.html": "text/html; charset=utf-8",
-        "style.css": "text/css; charset=utf-8",
-        "app.js": MODULE,
-        "chart.js": MODULE,
-        "dom.js": MODULE,
-        "format.js": MODULE,
-        "histogram.js": MODULE,
-        "store.js": MODULE,
-        "paint.js": MODULE,
-        "stream.js": MODULE,
-        "table.js": MODULE,
-        "worker.js": MODULE,
-        "icon.svg": "image/svg+xml",
-    }
-});
+macro_rules! modules {
+    ($($name:literal,)*) => {
+        [$(($name, source!($name)),)*]
+    };
+}
 
-/// What the page is made of, for a browser to ask for all of it at once: it would find the modules one behind the other. The
-/// style is the first, since nothing is painted without it.
-/// <https://html.spec.whatwg.org/multipage/links.html#link-type-modulepreload>
-static PRELOADS: LazyLock<String> = LazyLock::new(|| {
-    let modules = ASSETS.iter().filter(|asset| asset.is_module());
-    let links = modules.map(|module| format!("<dashboard/{}>; rel=modulepreload", module.name));
-    std::iter::once("<dashboard/style.css>; rel=preload; as=style".to_owned())
-        .chain(links)
-        .collect::<Vec<_>>()
-        .join(", ")
+/// What `app.js` is made of, each behind what it imports.
+const MODULES: [Module; 9] = modules! {
+    "dom.js",
+    "format.js",
+    "histogram.js",
+    "paint.js",
+    "store.js",
+    "stream.js",
+    "table.js",
+    "chart.js",
+    "app.js",
+};
+
+/// The page itself is the first.
+static ASSETS: LazyLock<[Asset; 5]> = LazyLock::new(|| {
+    [
+        Asset::new(
+            "index.html",
+            "text/html; charset=utf-8",
+            source!("index.html"),
+        ),
+        Asset::new("style.css", "text/css; charset=utf-8", source!("style.css")),
+        Asset::new("app.js", SCRIPT, &bundle(&MODULES)),
+        Asset::new("worker.js", SCRIPT, source!("worker.js")),
+        Asset::new("icon.svg", "image/svg+xml", source!("icon.svg")),
+    ]
 });
 
 /// `GET /dashboard`: the page.
 pub(super) fn page(request: &HttpRequest) -> HttpResponse {
-    let mut response = ASSETS[0].respond(request);
-    if let Ok(preloads) = HeaderValue::from_str(&PRELOADS) {
-        response.headers_mut().insert(header::LINK, preloads);
-    }
-    response
+    ASSETS[0].respond(request)
 }
 
 /// The file of this name, beside the page.
@@ -89,10 +86,6 @@ impl Asset {
             etag: format!("\"{:016x}\"", hasher.finish()),
             body: body.into(),
         }
-    }
-
-    fn is_module(&self) -> bool {
-        self.content_type == MODULE && self.name != "worker.js"
     }
 
     /// The file, or 304 where the client has it already.
@@ -142,6 +135,20 @@ fn slim(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_script_is_one_that_needs_no_module() {
+        let script = find("app.js").expect("the script");
+        let text = std::str::from_utf8(&script.body).expect("text");
+        for word in ["import ", "export "] {
+            assert!(
+                !text.lines().any(|line| line.starts_with(word)),
+                "{word} is left over"
+            );
+        }
+        let page = std::str::from_utf8(&ASSETS[0].body).expect("text");
+        assert!(!page.contains("module") && !page.contains("crossorigin"));
+    }
 
     #[test]
     fn the_page_weighs_at_most_60_kilobytes() {

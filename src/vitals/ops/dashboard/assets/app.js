@@ -26,6 +26,8 @@ let connected = false;
 let loading = 0;
 let stale = false;
 let following = false;
+/** Why there is no stream, where that is known. */
+let trouble = "";
 
 // ---- state, and the address that keeps it
 
@@ -100,8 +102,9 @@ async function load() {
     // A little is asked for again: the last seconds, one by one.
     if (!following) follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
     following = true;
-  } catch {
+  } catch (error) {
     stale = token === loading;
+    if (!instance) set($("instance"), error.message);
     if (!following) setTimeout(load, 1000);
   }
   if (token === loading) $("charts").setAttribute("aria-busy", "false");
@@ -141,6 +144,10 @@ const events = {
     schedule();
   },
   reset: () => load(),
+  failed(why) {
+    trouble = why;
+    showControls();
+  },
 };
 
 function setConnected(yes) {
@@ -159,7 +166,7 @@ function showControls() {
         ? ["held", "Paused"]
         : ["live", "Live"];
   document.body.dataset.state = kind;
-  set($("status"), text);
+  set($("status"), (!connected && trouble) || text);
   $("pause").textContent = isLive() ? "Pause" : "Go live";
   $("unzoom").hidden = !state.zoom;
   for (const radio of document.querySelectorAll("[name=window]")) radio.checked = Number(radio.value) === state.window;
@@ -438,5 +445,6 @@ document.addEventListener("visibilitychange", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", schedule);
 setInterval(() => performance.now() - lastTickAt > 2500 && isLive() && schedule(), 1000);
 
+$("unloaded").remove();
 showControls();
 load();

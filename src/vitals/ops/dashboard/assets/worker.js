@@ -24,11 +24,11 @@ function close() {
   source = null;
 }
 
-/** Connects, and asks for what came after the tick `last`. */
+/** Connects without credentials that may be in the address of this script, and asks for what came after the tick `last`. */
 function open() {
   close();
   heard = performance.now();
-  const mine = (source = new EventSource(`stream?since=${last}`));
+  const mine = (source = new EventSource(new URL(`stream?since=${last}`, self.location.origin + self.location.pathname)));
   source.onopen = () => tell("up");
   source.onerror = () => {
     tell("down");

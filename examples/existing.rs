@@ -1,0 +1,134 @@
+//! An application that had everything before it was monitored: CORS, authentication, files at `/`, a pool, work in
+//! `web::block`. Its own middlewares stand around its own routes, and not around the ops endpoints. Prints where it listens.
+
+use actix_cors::Cors;
+use actix_files::Files;
+use actix_vitals::{
+    Vitals,
+    vitals::{
+        database::{Pool, RunError},
+        ops::OpsSettings,
+    },
+};
+use actix_web::{
+    App, Error, HttpServer, ResponseError,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    error::{ErrorInternalServerError, ErrorUnauthorized},
+    http::StatusCode,
+    middleware::{Next, from_fn},
+    web,
+};
+use diesel::{
+    RunQueryDsl, SqliteConnection,
+    dsl::sql,
+    r2d2::{self, ConnectionManager},
+    result::{DatabaseErrorKind, Error as DieselError},
+    sql_query,
+    sql_types::Integer,
+};
+
+type Db = web::Data<Pool<SqliteConnection>>;
+
+/// What the application answers for what the database says.
+#[derive(Debug, thiserror::Error)]
+enum ShopError {
+    #[error("there is such an order already")]
+    Exists,
+    #[error("the database failed")]
+    Database(#[source] DieselError),
+}
+
+impl From<DieselError> for ShopError {
+    fn from(error: DieselError) -> Self {
+        match error {
+            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Self::Exists,
+            error => Self::Database(error),
+        }
+    }
+}
+
+impl ResponseError for ShopError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Exists => StatusCode::CONFLICT,
+            Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// Off the event loop by the pool: a full pool is 503, and an order that exists is 409.
+async fn create_order(pool: Db, id: web::Path<i32>) -> Result<String, RunError<ShopError>> {
+    let insert = sql_query("INSERT INTO orders (id) VALUES (?)").bind::<Integer, _>(*id);
+    let rows = pool.run(move |connection| Ok::<_, ShopError>(insert.execute(connection)?));
+    Ok(rows.await?.to_string())
+}
+
+/// Off the event loop by `block`, which takes the place of `web::block`.
+async fn count_orders(pool: Db) -> Result<String, Error> {
+    let count = actix_vitals::block(move || -> anyhow::Result<_> {
+        let mut connection = pool.get()?;
+        let count = sql::<Integer>("(SELECT count(*) FROM orders)");
+        Ok(diesel::select(count).get_result::<i32>(&mut connection)?)
+    });
+    let count = count.await?.map_err(ErrorInternalServerError)?;
+    Ok(count.to_string())
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/orders/{id}", web::post().to(create_order))
+        .route("/orders", web::get().to(count_orders));
+}
+
+async fn authenticate(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if request.headers().get("authorization").is_none() {
+        return Err(ErrorUnauthorized("who are you?"));
+    }
+    next.call(request).await
+}
+
+/// Other sites that may use the application from a browser: requests of any other are refused.
+fn cors() -> Cors {
+    Cors::default()
+        .allowed_origin("https://shop.example")
+        .block_on_origin_mismatch(true)
+}
+
+#[actix_web::main]
+#[allow(clippy::print_stdout, reason = "a reader of the output finds the port")]
+async fn main() -> std::io::Result<()> {
+    let ops = OpsSettings::new().with_dashboard();
+    let vitals = Vitals::builder().ops(ops).build()?;
+    // The settings that the pool had.
+    let existing = r2d2::Pool::builder().max_size(1);
+    let pool = vitals
+        .instrument(existing)
+        .build(ConnectionManager::<SqliteConnection>::new(":memory:"))?;
+    let tables = sql_query("CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+    pool.run(move |connection| tables.execute(connection))
+        .await?;
+
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::new(pool.clone()))
+            // First: files at `/` answer whatever nothing before them does.
+            .configure(vitals.ops())
+            .service(
+                web::scope("")
+                    .configure(routes)
+                    .service(Files::new("/", "examples").index_file("README.md"))
+                    .wrap(from_fn(authenticate))
+                    .wrap(cors()),
+            )
+            // Last: outermost, so that it sees what every other middleware answers.
+            .wrap(vitals.http())
+    });
+    let address = std::env::args().nth(1);
+    let server = server.bind(address.as_deref().unwrap_or("127.0.0.1:8080"))?;
+    println!("listening on http://{}", server.addrs()[0]);
+    server.run().await
+}
