@@ -17,6 +17,7 @@ async fn main() -> ExitCode {
         Err(stop) => return stop.report(),
     };
     start_log(&settings.log);
+    give_memory_back();
     let status = match serve(settings).await {
         Ok(()) => 0,
         Err(error) => {
@@ -38,8 +39,21 @@ fn leave(status: i32) -> ! {
     signal_hook::low_level::exit(status)
 }
 
+/// Has freed memory go back to the system within seconds, also while the process is idle: by itself, jemalloc looks after
+/// that only when it is asked for more.
+fn give_memory_back() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "freed memory goes back to the system only while memory is asked for");
+    }
+}
+
 async fn serve(settings: Settings) -> Result<(), ServerError> {
-    let vitals = settings.metrics.to_builder().jemalloc().build()?;
+    let vitals = settings
+        .metrics
+        .to_builder()
+        .answer_memory(settings.limits.answer_memory)
+        .jemalloc()
+        .build()?;
     // A panic is one line of the log, not also the several that the standard library writes to stderr.
     std::panic::set_hook(Box::new(|_| {}));
     vitals.watch_panics();

@@ -26,6 +26,8 @@ mod handle;
 pub mod http;
 pub mod jobs;
 #[cfg(feature = "http")]
+pub mod memory;
+#[cfg(feature = "http")]
 pub mod methods;
 #[cfg_attr(
     not(all(feature = "http", feature = "database")),

@@ -1,9 +1,10 @@
 //! The public REST API: its routes, and what they have in common.
 //!
-//! The items' handlers are in `data`; how requests are read in `body`, `page` and `item_id`; what makes an item valid
+//! The items' handlers are in `data`; how requests are read in `body`, `page` and `item_id`; how answers are kept within their memory in `answers`; what makes an item valid
 //! in `item` and `email`; which error is told how in `problem`; the description of it all in `openapi`, and the page that
 //! shows that in `docs`. It knows no SQL.
 
+mod answers;
 mod body;
 mod data;
 mod docs;
@@ -18,6 +19,7 @@ mod problem;
 use actix_web::web::{self, ServiceConfig};
 
 use crate::service::store::Store;
+use crate::vitals::memory::AnswerMemory;
 
 pub use self::body::BodyLimits;
 pub use self::docs::Documentation;
@@ -32,6 +34,8 @@ pub struct Api {
     pub store: Store,
     /// How much the body of a request may hold.
     pub body_limits: BodyLimits,
+    /// The memory for answers that wait for their clients.
+    pub answer_memory: AnswerMemory,
     /// What is told of the API.
     pub documentation: Documentation,
     /// The operators' endpoints on the same listener, for the greeting to link to.
@@ -44,6 +48,7 @@ impl Api {
         routes
             .app_data(web::Data::new(self.store.clone()))
             .app_data(self.body_limits)
+            .app_data(self.answer_memory.clone())
             .app_data(greeting::Links::new(self.operations))
             .configure(greeting::configure)
             .configure(data::configure)

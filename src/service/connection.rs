@@ -3,6 +3,7 @@
 //!
 //! - `places`: how many connections there may be
 //! - `handshake`: where an encryption plugs in
+//! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bound on its heads as they come in
 //! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
 //! - `state`: what that amounts to, and what is due when
 //! - `served`: the protocol at work, until it ends or something is due
@@ -12,6 +13,8 @@
 mod drain;
 mod farewell;
 mod handshake;
+mod header_blocks;
+mod http_2;
 mod payload;
 mod places;
 mod served;
@@ -22,13 +25,14 @@ mod watch;
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_http::body::MessageBody;
+use actix_http::body::{BoxBody, MessageBody};
 use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
 use actix_server::ServerBuilder;
@@ -45,13 +49,14 @@ pub(super) use self::drain::Drain;
 use self::farewell::CLOSE_TIMEOUT;
 pub(super) use self::handshake::Handshake;
 use self::handshake::Plain;
-use self::places::Places;
+use self::places::{Client, Places};
 use self::served::{End, Served};
 use self::state::State;
 use self::stream::{FirstBytes, Stream};
 use self::watch::Watch;
 use super::settings::LimitSettings;
 use crate::vitals::http::{ConnectionOutcome, Connections};
+use crate::vitals::memory::AnswerMemory;
 
 /// Connections that each worker is telling at a time that there is no place for them; further ones are told nothing.
 const MAX_REFUSALS: usize = 128;
@@ -67,6 +72,8 @@ pub(super) struct Reception<H, C> {
     pub(super) handshake: H,
     /// What its connections must keep to.
     pub(super) limits: LimitSettings,
+    /// The memory for bodies that wait for their clients.
+    pub(super) memory: AnswerMemory,
     /// Where they are counted, if they are.
     pub(super) connections: Option<Connections>,
     /// How they are told to end.
@@ -102,7 +109,11 @@ where
     // this way, which is public for theirs: requests are told apart by it.
     let is_secure = !reception.handshake.is_plain();
     let config = AppConfig::__priv_test_new(is_secure, address.to_string(), address);
-    let places = Places::new(limits.max_connections, limits.max_connections_per_address);
+    let places = Places::new(
+        limits.max_connections,
+        limits.max_connections_per_address,
+        reception.memory.clone(),
+    );
     server
         .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
         .listen(format!("http-{address}"), socket, move || {
@@ -115,74 +126,90 @@ where
                 let app = app().into_factory();
                 let app = app.map_err(|error| error.into().error_response());
                 let app = Watch::new(map_config(app, move |()| config.clone()));
-                let on_connect = reception.on_connect.clone();
-                let drain = reception.drain.clone();
-                let http = HttpService::build()
-                    // How long anything may take is told by `state`.
-                    .keep_alive(KeepAlive::Os)
-                    .client_request_timeout(Duration::ZERO)
-                    .client_disconnect_timeout(CLOSE_TIMEOUT)
-                    // A client that closes its side has left, and should be noticed.
-                    .h1_allow_half_closed(false)
-                    .local_addr(address)
-                    .graceful_shutdown_signal(move || drain.closing())
-                    .on_connect_ext(move |stream: &Stream<H::Stream>, data| {
-                        data.insert(Rc::clone(stream.state()));
-                        on_connect(stream, data);
-                    })
-                    .finish(app)
-                    .new_service(());
-                let acceptor = Acceptor {
-                    handshake: reception.handshake.clone(),
-                    limits,
-                    connections: reception.connections.clone(),
-                    places: places.clone(),
-                    refusals: Cell::new(0),
-                    drain: reception.drain.clone(),
-                    http: (),
-                };
-                async move { Ok::<_, ()>(Worker(Rc::new(acceptor.with(http.await?)))) }
+                let app = app.new_service(());
+                let (reception, places) = (reception.clone(), places.clone());
+                async move {
+                    let app = app.await.map_err(|error| {
+                        tracing::error!(?error, "an application cannot be started");
+                    })?;
+                    let app = Rc::new(app);
+                    let http_1 = http_1(&reception, address, Rc::clone(&app));
+                    Ok::<_, ()>(Worker(Rc::new(Acceptor {
+                        http_1: http_1.new_service(()).await?,
+                        app,
+                        reception,
+                        places,
+                        refusals: Cell::new(0),
+                    })))
+                }
             })
         })
 }
 
-/// What a worker does with the connections that it is given.
-struct Acceptor<H, P> {
-    handshake: H,
-    limits: LimitSettings,
-    connections: Option<Connections>,
-    places: Places,
-    refusals: Cell<usize>,
-    drain: Drain,
-    http: P,
-}
-
-impl<H> Acceptor<H, ()> {
-    /// Completes it with the protocols.
-    fn with<P>(self, http: P) -> Acceptor<H, P> {
-        Acceptor {
-            handshake: self.handshake,
-            limits: self.limits,
-            connections: self.connections,
-            places: self.places,
-            refusals: self.refusals,
-            drain: self.drain,
-            http,
-        }
-    }
-}
-
-/// What the protocols need to know of a connection.
-type Connection<H> = (
-    Stream<<H as Handshake>::Stream>,
-    Protocol,
-    Option<SocketAddr>,
-);
-
-impl<H, P> Acceptor<H, P>
+/// HTTP/1, as Actix speaks it.
+fn http_1<H, C, S, B>(
+    reception: &Reception<H, C>,
+    address: SocketAddr,
+    app: Rc<Watch<S, B>>,
+) -> impl ServiceFactory<
+    Http1Connection<H>,
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+    Service: 'static,
+> + use<H, C, S, B>
 where
     H: Handshake,
-    P: Service<Connection<H>, Response = (), Error = DispatchError>,
+    C: Fn(&dyn Any, &mut Extensions) + Clone + 'static,
+    S: Service<Request> + 'static,
+    S::Future: 'static,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody + 'static,
+{
+    let on_connect = reception.on_connect.clone();
+    let drain = reception.drain.clone();
+    HttpService::build()
+        // How long anything may take is told by `state`.
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(Duration::ZERO)
+        .client_disconnect_timeout(CLOSE_TIMEOUT)
+        // A client that closes its side has left, and should be noticed.
+        .h1_allow_half_closed(false)
+        .local_addr(address)
+        .graceful_shutdown_signal(move || drain.closing())
+        .on_connect_ext(move |stream: &Stream<H::Stream>, data| {
+            data.insert(Rc::clone(stream.state()));
+            on_connect(stream, data);
+        })
+        .h1(fn_factory(move || ready(Ok::<_, ()>(Rc::clone(&app)))))
+}
+
+/// What Actix' HTTP/1 is given of a connection.
+type Http1Connection<H> = (Stream<<H as Handshake>::Stream>, Option<SocketAddr>);
+
+/// What a worker does with the connections that it is given.
+struct Acceptor<H, C, P, S, B> {
+    reception: Reception<H, C>,
+    places: Places,
+    /// Connections that are being told that there is no place for them.
+    refusals: Cell<usize>,
+    http_1: P,
+    /// What both protocols serve.
+    app: Rc<Watch<S, B>>,
+}
+
+impl<H, C, P, S, B> Acceptor<H, C, P, S, B>
+where
+    H: Handshake,
+    C: Fn(&dyn Any, &mut Extensions),
+    P: Service<Http1Connection<H>, Response = (), Error = DispatchError>,
+    S: Service<Request>,
+    S::Future: 'static,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody + 'static,
 {
     /// Gives the connection a place and serves it, or turns it away.
     async fn receive(&self, socket: TcpStream) {
@@ -194,8 +221,8 @@ where
             Ok(place) => place,
             Err(outcome) => return self.turn_away(socket, outcome).await,
         };
-        let open = self.connections.as_ref().map(Connections::open);
-        let outcome = self.serve(socket, peer).await;
+        let open = self.reception.connections.as_ref().map(Connections::open);
+        let outcome = self.serve(socket, peer, place.client()).await;
         drop(place);
         if let Some(open) = open {
             open.end(outcome);
@@ -203,10 +230,10 @@ where
     }
 
     async fn turn_away(&self, socket: TcpStream, outcome: ConnectionOutcome) {
-        if let Some(connections) = &self.connections {
+        if let Some(connections) = &self.reception.connections {
             connections.refused(outcome);
         }
-        if self.handshake.is_plain() && self.refusals.get() < MAX_REFUSALS {
+        if self.reception.handshake.is_plain() && self.refusals.get() < MAX_REFUSALS {
             self.refusals.set(self.refusals.get() + 1);
             farewell::part::<Plain>(socket, &farewell::last_words(outcome, false)).await;
             self.refusals.set(self.refusals.get() - 1);
@@ -214,13 +241,18 @@ where
     }
 
     /// Serves the connection to its end, and says what became of it.
-    async fn serve(&self, socket: TcpStream, peer: SocketAddr) -> ConnectionOutcome {
+    async fn serve(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        client: Client,
+    ) -> ConnectionOutcome {
         let accepted = Instant::now();
-        let deadline = accepted + self.limits.head_timeout;
-        tune(&socket, self.limits.response_timeout);
+        let deadline = accepted + self.reception.limits.head_timeout;
+        tune(&socket, self.reception.limits.response_timeout);
         let shaken = tokio::select! {
-            shaken = timeout_at(deadline, self.handshake.shake(socket)) => shaken,
-            () = self.drain.closing() => return ConnectionOutcome::Closed,
+            shaken = timeout_at(deadline, self.reception.handshake.shake(socket)) => shaken,
+            () = self.reception.drain.closing() => return ConnectionOutcome::Closed,
         };
         let Ok(Ok((mut stream, agreed))) = shaken else {
             return ConnectionOutcome::TlsError;
@@ -234,7 +266,7 @@ where
         };
         let detected = tokio::select! {
             detected = timeout_at(deadline, detected) => detected,
-            () = self.drain.closing() => return ConnectionOutcome::Closed,
+            () = self.reception.drain.closing() => return ConnectionOutcome::Closed,
         };
         let protocol = match detected {
             Ok(Ok(protocol)) => protocol,
@@ -246,15 +278,23 @@ where
 
         let is_multiplexed = protocol == Protocol::Http2;
         let state = Rc::new(State::new(
-            self.limits,
+            self.reception.limits,
             is_multiplexed,
             accepted,
-            self.drain.clone(),
+            client,
+            self.reception.drain.clone(),
         ));
         let stream = Stream::new(stream, first, Rc::clone(&state));
         let returned = stream.returned();
-        let http = self.http.call((stream, protocol, Some(peer)));
-        let end = Served::new(http, state).await;
+        let end = if is_multiplexed {
+            let mut data = Extensions::new();
+            (self.reception.on_connect)(&stream, &mut data);
+            let http_2 = http_2::serve(stream, Rc::clone(&self.app), Rc::clone(&state), peer);
+            Served::new(http_2, state).await
+        } else {
+            let http_1 = self.http_1.call((stream, Some(peer)));
+            Served::new(http_1, state).await
+        };
         if let Some(stream) = returned.take() {
             close::<H>(stream, end, is_multiplexed).await;
         }
@@ -267,6 +307,10 @@ async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) 
     match end {
         End::Limit(ConnectionOutcome::ResponseTimeout) => farewell::cut::<H>(&stream),
         End::Limit(outcome) => {
+            let words = farewell::last_words(outcome, is_multiplexed);
+            farewell::part::<H>(stream, &words).await;
+        }
+        End::Protocol(outcome @ ConnectionOutcome::HeadersTooLarge) if is_multiplexed => {
             let words = farewell::last_words(outcome, is_multiplexed);
             farewell::part::<H>(stream, &words).await;
         }
@@ -292,19 +336,25 @@ fn tune(socket: &TcpStream, response_timeout: Duration) {
 }
 
 /// What Actix gives the connections of a worker to.
-struct Worker<H, P>(Rc<Acceptor<H, P>>);
+struct Worker<H, C, P, S, B>(Rc<Acceptor<H, C, P, S, B>>);
 
-impl<H, P> Service<TcpStream> for Worker<H, P>
+impl<H, C, P, S, B> Service<TcpStream> for Worker<H, C, P, S, B>
 where
     H: Handshake,
-    P: Service<Connection<H>, Response = (), Error = DispatchError> + 'static,
+    C: Fn(&dyn Any, &mut Extensions) + 'static,
+    P: Service<Http1Connection<H>, Response = (), Error = DispatchError> + 'static,
+    S: Service<Request> + 'static,
+    S::Future: 'static,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody + 'static,
 {
     type Response = ();
     type Error = DispatchError;
     type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), DispatchError>> {
-        self.0.http.poll_ready(context)
+        self.0.http_1.poll_ready(context)
     }
 
     fn call(&self, socket: TcpStream) -> Self::Future {

@@ -200,6 +200,7 @@ impl Server {
         let api = Api {
             store: self.store,
             body_limits,
+            answer_memory: vitals.answer_memory().clone(),
             documentation: Documentation::of(scope, body_limits),
             operations: shared_ops.as_ref().map_or(&[], |_| OPERATIONS),
         };
@@ -225,6 +226,7 @@ impl Server {
         let reception = Reception {
             handshake: self.access.public_encryption(),
             limits: self.limits,
+            memory: vitals.answer_memory().clone(),
             connections: Some(connections),
             drain: drain.clone(),
             on_connect,
@@ -262,6 +264,7 @@ impl Server {
         };
         let documentation = Documentation::of(beside, body_limits);
         let encryption = access.ops_encryption();
+        let memory = vitals.answer_memory().clone();
         let app = move || {
             App::new()
                 .configure(vitals.ops())
@@ -274,6 +277,7 @@ impl Server {
         let reception = Reception {
             handshake: encryption,
             limits: self.limits,
+            memory,
             // Those are the operators', not the service's.
             connections: None,
             drain: ops_drain.clone(),

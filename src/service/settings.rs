@@ -144,6 +144,10 @@ pub struct LimitSettings {
     /// How deep the arrays and objects of a request's JSON may be nested; deeper, it is told 400
     #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::json_depth)]
     pub json_depth: usize,
+
+    /// Most memory for bodies that wait for their clients, all together, in bytes, or with a unit: MiB, GiB; one client gets half of it at most, and what finds no room is told 503
+    #[arg(long, env = "VITALS_ANSWER_MEMORY", value_name = "SIZE", default_value = "256MiB", allow_hyphen_values = true, value_parser = values::answer_memory)]
+    pub answer_memory: usize,
 }
 
 /// Who may connect and enter, and over what. The files are read again when they change, and at SIGHUP.

@@ -21,7 +21,7 @@ use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, without_quotations};
 
 pub use self::error::{OpenError, StoreError};
-pub use self::models::{Item, ItemFields};
+pub use self::models::{Item, ItemFields, Page, PageRequest, Position};
 
 /// The job in which the tables are brought up to date.
 const MIGRATIONS: &str = "migrations";
@@ -70,10 +70,15 @@ impl Store {
             .await
     }
 
-    /// At most `limit` items after the first `skip`, newest first; of the same instant, the highest id first.
-    pub async fn list(&self, skip: i64, limit: i64) -> Result<Vec<Item>, StoreError> {
+    /// Reads a part of the list, newest first; of the same instant, the highest id first. `encode` runs on the blocking
+    /// thread that has read it, so that no event loop waits for a long list to be written out.
+    pub async fn list<T, F>(&self, wanted: PageRequest, encode: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Page) -> T + Send + 'static,
+    {
         self.connections
-            .read(move |connection| queries::list(connection, skip, limit))
+            .read(move |connection| queries::list(connection, &wanted).map(encode))
             .await
     }
 

@@ -21,7 +21,7 @@ use super::naming::Naming;
 #[cfg(feature = "ops")]
 use super::ops;
 #[cfg(feature = "http")]
-use super::{handle::Requests, http, ops_endpoints::OpsEndpoints, runtime};
+use super::{handle::Requests, http, memory, ops_endpoints::OpsEndpoints, runtime};
 use super::{jobs, panics, process};
 use crate::registry::{Fault, Registry, RegistryBuilder, RegistryError};
 
@@ -70,6 +70,7 @@ struct RequestSettings {
     ops_endpoints: Vec<String>,
     server_timing: bool,
     families: http::Wanted,
+    answer_memory: Option<usize>,
 }
 
 #[cfg(feature = "http")]
@@ -158,6 +159,15 @@ impl Builder {
         self
     }
 
+    /// Most bytes that bodies that wait for their clients may take, all together: see
+    /// [`AnswerMemory`](memory::AnswerMemory). Default 256 MiB.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn answer_memory(mut self, bytes: usize) -> Self {
+        self.requests.answer_memory = Some(bytes);
+        self
+    }
+
     /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
     /// `http_request_db_seconds`. Default true. Without it a request costs less.
     #[cfg(all(feature = "http", feature = "database"))]
@@ -238,6 +248,12 @@ impl Builder {
         registry.register(process::Process::new())?;
         #[cfg(feature = "http")]
         registry.register(runtime.clone())?;
+        #[cfg(feature = "http")]
+        let memory = memory::AnswerMemory::new(
+            (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
+        );
+        #[cfg(feature = "http")]
+        registry.register(memory.clone())?;
         #[cfg(feature = "jemalloc")]
         if self.jemalloc {
             let allocator = allocator::Allocator::new()
@@ -258,6 +274,7 @@ impl Builder {
                 recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
                 connections,
                 runtime,
+                memory,
             }
         };
         #[cfg(feature = "ops")]
@@ -270,6 +287,7 @@ impl Builder {
                 #[cfg(feature = "database")]
                 database: database.clone(),
                 runtime: requests.runtime.clone(),
+                memory: requests.memory.clone(),
             },
         )?;
         check_labels(&self.labels, &registry)?;

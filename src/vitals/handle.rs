@@ -9,7 +9,7 @@ use super::database;
 #[cfg(feature = "ops")]
 use super::ops;
 #[cfg(feature = "http")]
-use super::{http, runtime};
+use super::{http, memory, runtime};
 use super::{
     jobs::{Job, JobOutput, Jobs},
     panics::Panics,
@@ -42,6 +42,7 @@ pub(super) struct Requests {
     pub(super) recorder: Arc<http::Recorder>,
     pub(super) connections: http::ConnectionFamilies,
     pub(super) runtime: runtime::Runtime,
+    pub(super) memory: memory::AnswerMemory,
 }
 
 impl Vitals {
@@ -125,6 +126,12 @@ impl Vitals {
     /// exposed once somebody has asked for them.
     pub fn connections(&self) -> &http::Connections {
         self.inner.requests.connections.counts()
+    }
+
+    /// The budget of memory for bodies that wait for their clients. The ops endpoints keep to it; handlers with large
+    /// answers may, too.
+    pub fn answer_memory(&self) -> &memory::AnswerMemory {
+        &self.inner.requests.memory
     }
 
     /// Counts the connections that each worker serves among its tasks:

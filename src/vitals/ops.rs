@@ -7,6 +7,8 @@
 
 #[cfg(feature = "dashboard")]
 mod dashboard;
+#[cfg(any(feature = "database", feature = "dashboard"))]
+mod gatherings;
 mod health;
 mod scrape;
 #[cfg(feature = "database")]
@@ -32,11 +34,14 @@ use crate::vitals::database::Database;
 use crate::{
     registry::Registry,
     vitals::{
-        http::Recorder, methods::other_methods, ops_endpoints::OpsEndpoints, runtime::Runtime,
+        http::Recorder, memory::AnswerMemory, methods::other_methods, ops_endpoints::OpsEndpoints,
+        runtime::Runtime,
     },
 };
 #[cfg(feature = "dashboard")]
 use dashboard::{Dashboard, DashboardSettings, Details, Own, Sources};
+#[cfg(any(feature = "database", feature = "dashboard"))]
+use gatherings::Gatherings;
 pub use health::ProbeError;
 use health::{Finding, Health};
 use scrape::{ScrapeSettings, Scraper};
@@ -201,6 +206,8 @@ pub(crate) struct Watched {
         allow(dead_code, reason = "for the live page")
     )]
     pub(crate) runtime: Runtime,
+    /// Of bodies that wait for their clients.
+    pub(crate) memory: AnswerMemory,
 }
 
 #[cfg(feature = "dashboard")]
@@ -251,6 +258,8 @@ struct Shared {
     health: Health,
     watched: Watched,
     watcher: PrometheusMetrics,
+    #[cfg(any(feature = "database", feature = "dashboard"))]
+    gatherings: Gatherings,
     #[cfg(feature = "dashboard")]
     attendance: Attendance,
     /// Started when the endpoints are first mounted; none where no thread could be.
@@ -288,7 +297,13 @@ impl Ops {
         let health = Health::new(async || Finding::Nothing);
         Ok(Self {
             shared: Arc::new(Shared {
-                scraper: Arc::new(Scraper::new(registry.clone(), settings.scrape)),
+                scraper: Arc::new(Scraper::new(
+                    registry.clone(),
+                    settings.scrape,
+                    watched.memory.clone(),
+                )),
+                #[cfg(any(feature = "database", feature = "dashboard"))]
+                gatherings: Gatherings::new(watched.memory.clone()),
                 settings,
                 health,
                 watched,
@@ -365,6 +380,7 @@ impl Shared {
         let table = self.watched.database.statements().clone();
         config
             .app_data(web::Data::new(table))
+            .app_data(web::Data::new(self.gatherings.clone()))
             .service(self.get("/ops/statements", statements::get_statements));
         if self.settings.reset {
             let reset = self.watched(web::post().to(statements::reset_statements));
@@ -391,11 +407,19 @@ impl Shared {
         };
         let page = self.settings.page.clone();
         let sources = self.watched.sources();
-        Dashboard::start(self.scraper.registry(), sources, page, own, details)
-            .inspect_err(
-                |error| tracing::error!(%error, "there is no live page: no thread can be started"),
-            )
-            .ok()
+        let gatherings = self.gatherings.clone();
+        Dashboard::start(
+            self.scraper.registry(),
+            sources,
+            page,
+            own,
+            details,
+            gatherings,
+        )
+        .inspect_err(
+            |error| tracing::error!(%error, "there is no live page: no thread can be started"),
+        )
+        .ok()
     }
 
     /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.

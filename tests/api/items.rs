@@ -233,3 +233,51 @@ async fn head_is_get_without_the_body() {
         );
     }
 }
+
+/// The path that the `next` link of an answer leads to.
+fn next(answer: &Answer) -> Option<String> {
+    let link = answer.header("link");
+    let path = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
+    Some(path.to_owned())
+}
+
+#[tokio::test]
+async fn next_links_lead_to_every_item_once_also_where_a_page_ends_early() {
+    let server = start();
+    // Together three times what a page may have; in JSON each of the control characters takes six bytes.
+    for number in 0..60 {
+        let message = match number % 3 {
+            0 => "x".repeat(60_000),
+            1 => "\u{1}".repeat(10_000),
+            _ => "short".to_owned(),
+        };
+        let item =
+            json!({"name": number.to_string(), "email": "a@example.com", "message": message});
+        let answer = server.send(Method::POST, "/data", &item).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+    let (mut path, mut ids) = (Some("/data?limit=1000".to_owned()), Vec::new());
+    let mut pages = 0;
+    while let Some(asked) = path {
+        let answer = server.get(&asked).await;
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.text);
+        assert!(answer.text.len() <= 1024 * 1024, "{}", answer.text.len());
+        let items = answer.json();
+        let items = items.as_array().expect("an array");
+        assert!(!items.is_empty(), "{asked}");
+        ids.extend(items.iter().map(|item| item["id"].as_i64().unwrap()));
+        path = next(&answer);
+        pages += 1;
+    }
+    let mut expected = ids.clone();
+    expected.sort_unstable_by(|a, b| b.cmp(a));
+    expected.dedup();
+    assert_eq!(ids, expected);
+    assert_eq!(ids.len(), 60);
+    assert_eq!(pages, 3);
+
+    let whole = server.get("/data?limit=1&skip=59").await;
+    assert_eq!(next(&whole), None, "nothing follows the last item");
+    let first = server.get("/data?limit=1").await;
+    assert!(next(&first).is_some(), "more follows the first");
+}

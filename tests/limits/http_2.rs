@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use actix_web::web::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use h2::client::{Builder, SendRequest};
 use http::{Request, StatusCode};
 use reqwest::Method;
@@ -12,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::GRACE;
 use crate::guarded::{BOUND, Guarded};
+use crate::wait::until;
 
 /// Starts to speak HTTP/2; each answer gets room for so many bytes, and for more when they are read.
 async fn speak(authority: &str, window: u32) -> (SendRequest<Bytes>, JoinHandle<Instant>) {
@@ -124,7 +127,7 @@ async fn an_answer_that_is_read_bit_by_bit_is_not_given_up() {
 }
 
 #[tokio::test]
-async fn a_large_head_is_refused_and_so_are_too_many_requests() {
+async fn a_large_head_is_refused_and_the_connection_goes_on() {
     let guarded = Guarded::start(&[]);
     let authority = guarded.server.authority();
     let (mut requests, connection) = speak(authority, 65_535).await;
@@ -134,24 +137,116 @@ async fn a_large_head_is_refused_and_so_are_too_many_requests() {
     let (answer, _) = requests.send_request(large, true).unwrap();
     let answer = timeout(BOUND, answer).await.expect("an answer").unwrap();
     assert_eq!(answer.status(), 431);
+    let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
 
-    let mut waiting = Vec::new();
-    for _ in 0..257 {
-        let post = Request::post(format!("http://{authority}/data"))
-            .header("content-type", "application/json")
-            .body(())
-            .unwrap();
-        requests = requests.ready().await.unwrap();
-        waiting.push(requests.send_request(post, false).unwrap());
-    }
-    let (last, _body) = waiting.pop().unwrap();
-    let last = timeout(BOUND, last).await.expect("an answer").unwrap();
-    assert_eq!(last.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(last.headers()["retry-after"], "1");
-
-    drop((waiting, requests));
+    drop(requests);
     connection.abort();
     guarded.wait_for_quiet().await;
     // One outcome for each connection: the first thing that went wrong.
     assert_eq!(guarded.ended("headers_too_large").await, 1);
+}
+
+#[tokio::test]
+async fn an_honest_client_with_300_requests_at_once_has_all_of_them_answered() {
+    let guarded = Guarded::start(&[]);
+    let authority = guarded.server.authority();
+    let (requests, _connection) = speak(authority, 65_535).await;
+    let asked = (0..300).map(|_| {
+        let (requests, request) = (requests.clone(), get(authority, "/data"));
+        tokio::spawn(async move {
+            let mut requests = requests.ready().await.expect("room for a request");
+            let (answer, _) = requests.send_request(request, true).expect("it is sent");
+            answer.await.expect("an answer").status()
+        })
+    });
+    let asked: Vec<JoinHandle<StatusCode>> = asked.collect();
+    for answer in asked {
+        let status = timeout(BOUND, answer).await.expect("an answer in time");
+        assert_eq!(status.expect("no panic"), StatusCode::OK);
+    }
+    let counted = guarded.scrape().await;
+    let labels = [
+        ("endpoint", "/data"),
+        ("http_status", "200"),
+        ("method", "GET"),
+    ];
+    assert_eq!(counted.value("http_requests_total", &labels), 300.0);
+}
+
+#[tokio::test]
+async fn an_address_has_as_many_requests_as_it_may_have_connections() {
+    let guarded = Guarded::start(&["--max-connections-per-address=600"]);
+    let authority = guarded.server.authority();
+    let mut waiting = Vec::new();
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let (mut requests, connection) = speak(authority, 65_535).await;
+        for _ in 0..301 {
+            let post = Request::post(format!("http://{authority}/data"))
+                .header("content-type", "application/json")
+                .body(())
+                .unwrap();
+            requests = requests.ready().await.unwrap();
+            waiting.push(requests.send_request(post, false).unwrap());
+        }
+        connections.push((requests, connection));
+    }
+    // The others wait for their bodies.
+    let (answers, bodies): (FuturesUnordered<_>, Vec<_>) = waiting.into_iter().unzip();
+    let refused: Vec<_> = timeout(BOUND, answers.take(2).collect())
+        .await
+        .expect("answers");
+    for refused in refused {
+        let refused = refused.unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()["retry-after"], "1");
+    }
+    let (requests, _) = &mut connections[0];
+    let (refused, _) = requests.send_request(get(authority, "/"), true).unwrap();
+    assert_eq!(
+        refused.await.unwrap().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    drop((bodies, connections));
+    until("the requests that were given up to end", BOUND, || async {
+        let (mut requests, _connection) = speak(authority, 65_535).await;
+        let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
+        match answer.await.unwrap().status() {
+            StatusCode::OK => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused_as_it_comes_in() {
+    let guarded = Guarded::start(&[]);
+    for (frames, size, why) in [(12, 16 * 1024, "large frames"), (20, 0, "empty frames")] {
+        let mut raw = guarded.connect().await;
+        raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        raw.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+        raw.send(frame(1, &[])).await;
+        for number in 0..frames {
+            // Literal headers that are not indexed, each with a name of its own.
+            let headers = (0..size / 8).flat_map(|header| {
+                let name = format!("{number:02x}{header:03x}");
+                [&[0, 5], name.as_bytes(), &[0]].concat()
+            });
+            let headers: Vec<u8> = headers.collect();
+            raw.send(frame(9, &headers)).await;
+        }
+        let ended = raw.end().await;
+        assert!(ended.after < GRACE, "{why}: {ended:?}");
+        assert!(!guarded.server.stderr().contains("panic"), "{why}");
+    }
+    guarded.wait_for(&["headers_too_large"], 2).await;
+    assert_eq!(guarded.ended_in(&["malformed", "reset", "error"]).await, 0);
+}
+
+/// A frame of the first stream.
+fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, middle, low] = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&[high, middle, low, kind, 0, 0, 0, 0, 1], content].concat()
 }

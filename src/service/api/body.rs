@@ -14,6 +14,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use serde_json::{Map, Value};
 
 use super::problem::invalid;
+use crate::vitals::memory::AnswerMemoryExhausted;
 use crate::vitals::problem::{FieldError, Problem};
 
 /// How large a request's body may be, in bytes, and how deep its arrays and objects may be nested.
@@ -50,6 +51,9 @@ impl FromRequest for JsonObject {
                     Some(PayloadError::Overflow) => too_large(limits.bytes),
                     Some(PayloadError::Io(cause)) if cause.kind() == ErrorKind::TimedOut => {
                         too_slow()
+                    }
+                    Some(PayloadError::Io(cause)) if cause.kind() == ErrorKind::OutOfMemory => {
+                        AnswerMemoryExhausted.into()
                     }
                     _ => unreadable(),
                 })?;

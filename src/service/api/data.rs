@@ -4,12 +4,13 @@ use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, Data, ServiceConfig};
 
+use super::answers::{Answers, json, respond};
 use super::body::JsonObject;
 use super::item;
 use super::item_id::ItemId;
-use super::page::Page;
+use super::page::{PAGE_BYTES, Page};
 use super::problem::no_item;
-use crate::service::store::{Item, Store};
+use crate::service::store::{self, Position, Store};
 use crate::vitals::methods::other_methods;
 use crate::vitals::problem::Problem;
 
@@ -32,35 +33,92 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
         );
 }
 
-async fn list_items(store: Data<Store>, page: Page) -> Result<HttpResponse, Problem> {
-    let items = store.list(page.skip, page.limit).await?;
-    Ok(HttpResponse::Ok().json(items))
+/// Answers with a page of the list. Where there is more, a `Link` leads to the next page.
+async fn list_items(
+    store: Data<Store>,
+    answers: Answers,
+    page: Page,
+) -> Result<HttpResponse, Problem> {
+    let (body, next) = store
+        .list(page.request(), move |items| {
+            let (json, next) = write_page(items);
+            answers.hold(json).map(|body| (body, next))
+        })
+        .await??;
+    let mut answer = HttpResponse::Ok();
+    if let Some(next) = next {
+        answer.insert_header((header::LINK, page.next_link(next)));
+    }
+    Ok(respond(&mut answer, body))
 }
 
-async fn create_item(store: Data<Store>, body: JsonObject) -> Result<HttpResponse, Problem> {
-    let item = store.create(item::fields(body.0)?).await?;
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, format!("/data/{}", item.id)))
-        .json(item))
+/// The items as a JSON array of at most [`PAGE_BYTES`], and where to go on: escapes may take more than the texts.
+fn write_page(page: store::Page) -> (Vec<u8>, Option<Position>) {
+    let mut written = vec![b'['];
+    let mut last = None;
+    for item in page.items {
+        let json = json(&item);
+        if last.is_some() {
+            // A comma before it and a bracket behind it.
+            if written.len() + json.len() + 2 > PAGE_BYTES {
+                written.push(b']');
+                return (written, last);
+            }
+            written.push(b',');
+        }
+        written.extend(json);
+        last = Some(Position {
+            created_at: item.created_at,
+            id: item.id,
+        });
+    }
+    written.push(b']');
+    (written, page.next)
 }
 
-async fn read_item(store: Data<Store>, id: ItemId) -> Result<HttpResponse, Problem> {
-    found(store.find(id.0).await?)
+async fn create_item(
+    store: Data<Store>,
+    answers: Answers,
+    body: JsonObject,
+) -> Result<HttpResponse, Problem> {
+    let fields = item::fields(body.0)?;
+    // Before it is written: a 503 must mean that nothing was.
+    let room = answers.reserve_for(&fields)?;
+    let item = store.create(fields).await?;
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((header::LOCATION, format!("/data/{}", item.id)));
+    Ok(respond(&mut answer, room.hold(json(&item))))
+}
+
+async fn read_item(
+    store: Data<Store>,
+    answers: Answers,
+    id: ItemId,
+) -> Result<HttpResponse, Problem> {
+    let item = store.find(id.0).await?.ok_or_else(no_item)?;
+    let body = answers.hold(json(&item))?;
+    Ok(respond(&mut HttpResponse::Ok(), body))
 }
 
 async fn replace_item(
     store: Data<Store>,
+    answers: Answers,
     id: ItemId,
     body: JsonObject,
 ) -> Result<HttpResponse, Problem> {
-    found(store.replace(id.0, item::fields(body.0)?).await?)
+    let fields = item::fields(body.0)?;
+    let room = answers.reserve_for(&fields)?;
+    let item = store.replace(id.0, fields).await?.ok_or_else(no_item)?;
+    Ok(respond(&mut HttpResponse::Ok(), room.hold(json(&item))))
 }
 
-async fn delete_item(store: Data<Store>, id: ItemId) -> Result<HttpResponse, Problem> {
-    found(store.delete(id.0).await?)
-}
-
-fn found(item: Option<Item>) -> Result<HttpResponse, Problem> {
-    let item = item.ok_or_else(no_item)?;
-    Ok(HttpResponse::Ok().json(item))
+async fn delete_item(
+    store: Data<Store>,
+    answers: Answers,
+    id: ItemId,
+) -> Result<HttpResponse, Problem> {
+    let item = store.delete(id.0).await?.ok_or_else(no_item)?;
+    // It is gone: no 503 any more.
+    let body = answers.charge(json(&item));
+    Ok(respond(&mut HttpResponse::Ok(), body))
 }

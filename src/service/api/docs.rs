@@ -12,10 +12,12 @@ use actix_web::http::header::{self, AcceptEncoding, ContentEncoding, Encoding, H
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Resource};
 use flate2::read::GzDecoder;
+use tokio::sync::OnceCell;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::body::BodyLimits;
 use super::openapi::{self, Listener};
+use super::problem::failed;
 use crate::vitals::methods::other_methods;
 use crate::vitals::problem::Problem;
 
@@ -39,6 +41,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub struct Documentation {
     description: Bytes,
     has_page: bool,
+    /// The parts of the page for clients that take nothing compressed, in the order of [`PARTS`]: each is unpacked once,
+    /// when it is first asked for.
+    unpacked: Arc<[OnceCell<Bytes>; PARTS.len()]>,
 }
 
 impl Documentation {
@@ -49,6 +54,7 @@ impl Documentation {
             // Text, numbers and lists always serialise.
             description: serde_json::to_vec(&description).unwrap_or_default().into(),
             has_page: listener != Listener::Public,
+            unpacked: Arc::default(),
         }
     }
 
@@ -89,9 +95,17 @@ async fn read_page() -> HttpResponse {
         .body(PAGE)
 }
 
-async fn read_part(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, Problem> {
-    let part = part(&name)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The page has no such part."))?;
+async fn read_part(
+    request: HttpRequest,
+    documentation: Data<Documentation>,
+    name: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let no_part = || Problem::new(StatusCode::NOT_FOUND, "The page has no such part.");
+    let number = PARTS
+        .iter()
+        .position(|part| *part == *name)
+        .ok_or_else(no_part)?;
+    let part = part(PARTS[number]).ok_or_else(no_part)?;
     let mut response = guarded("max-age=3600");
     response
         .content_type(part.content_type)
@@ -106,16 +120,21 @@ async fn read_part(request: HttpRequest, name: Path<String>) -> Result<HttpRespo
     if accepts_gzip(&request) {
         return Ok(response.insert_header(ContentEncoding::Gzip).body(body));
     }
-    unpack(&body).map(|body| response.body(body))
+    let unpacked = documentation.unpacked[number]
+        .get_or_try_init(|| async {
+            let unpacked = web::block(move || unpack(&body)).await;
+            unpacked.ok().flatten().ok_or_else(failed)
+        })
+        .await?;
+    Ok(response.body(unpacked.clone()))
 }
 
 /// A file of Swagger UI, with what it needs to know of this service.
-fn part(name: &str) -> Option<SwaggerFile<'static>> {
+fn part(name: &'static str) -> Option<SwaggerFile<'static>> {
     // The URL is relative to the page. A validator, and the bar on top that asks for URLs, would lead to other hosts.
     let config = Config::from("openapi.json")
         .validator_url("none")
         .use_base_layout();
-    let name = PARTS.iter().find(|part| **part == name)?;
     utoipa_swagger_ui::serve(name, Arc::new(config)).ok()?
 }
 
@@ -125,17 +144,11 @@ fn accepts_gzip(request: &HttpRequest) -> bool {
     })
 }
 
-fn unpack(packed: &[u8]) -> Result<Vec<u8>, Problem> {
+fn unpack(packed: &[u8]) -> Option<Bytes> {
     let mut unpacked = Vec::new();
-    GzDecoder::new(packed)
-        .read_to_end(&mut unpacked)
-        .map_err(|_| {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "The part could not be unpacked.",
-            )
-        })?;
-    Ok(unpacked)
+    GzDecoder::new(packed).read_to_end(&mut unpacked).ok()?;
+    unpacked.shrink_to_fit();
+    Some(unpacked.into())
 }
 
 /// An answer that may be kept for as long as this, and is taken for nothing but what it says it is.

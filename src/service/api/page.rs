@@ -1,4 +1,4 @@
-//! `?skip=&limit=`: which part of a list is wanted.
+//! `?skip=&limit=&after=`: which part of a list is wanted, and where a list goes on.
 
 use std::future::{Ready, ready};
 use std::ops::RangeInclusive;
@@ -7,7 +7,10 @@ use actix_web::dev::Payload;
 use actix_web::web::Query;
 use actix_web::{FromRequest, HttpRequest};
 
+use chrono::DateTime;
+
 use super::problem::invalid;
+use crate::service::store::{PageRequest, Position};
 use crate::vitals::problem::{FieldError, Problem};
 
 /// Items that may be left out at the start.
@@ -19,6 +22,11 @@ pub(super) const DEFAULT_SKIP: i64 = 0;
 /// Most items that are given unless told otherwise.
 pub(super) const DEFAULT_LIMIT: i64 = 100;
 
+/// Most bytes of a page, in JSON; a page of one item may have more.
+pub(super) const PAGE_BYTES: usize = 1024 * 1024;
+/// A place in the list, as a regular expression: microseconds since the Unix epoch, and an id.
+pub(super) const AFTER: &str = "^[0-9]{1,16},[0-9]{1,18}$";
+
 /// The part of a list that a request asks for. Parameters of other names are ignored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Page {
@@ -26,6 +34,27 @@ pub(super) struct Page {
     pub(super) skip: i64,
     /// Most items to give: 1 to 1000; 100 by default.
     pub(super) limit: i64,
+    /// Where to begin; at the newest item by default.
+    pub(super) after: Option<Position>,
+}
+
+impl Page {
+    /// What the store is asked for.
+    pub(super) fn request(&self) -> PageRequest {
+        PageRequest {
+            after: self.after,
+            skip: self.skip,
+            limit: self.limit,
+            bytes: PAGE_BYTES,
+        }
+    }
+
+    /// The link to the page that begins there (RFC 8288).
+    pub(super) fn next_link(&self, next: Position) -> String {
+        let created_at = next.created_at.and_utc().timestamp_micros();
+        let (id, limit) = (next.id, self.limit);
+        format!("</data?after={created_at},{id}&limit={limit}>; rel=\"next\"")
+    }
 }
 
 impl FromRequest for Page {
@@ -49,10 +78,12 @@ pub(super) fn parse(query: &str) -> Result<Page, Problem> {
     let mut errors = Vec::new();
     let skip = number(&parameters, "skip", &SKIP, &mut errors);
     let limit = number(&parameters, "limit", &LIMIT, &mut errors);
+    let after = position(&parameters, &mut errors);
     if errors.is_empty() {
         Ok(Page {
             skip: skip.unwrap_or(DEFAULT_SKIP),
             limit: limit.unwrap_or(DEFAULT_LIMIT),
+            after,
         })
     } else {
         Err(invalid(errors))
@@ -66,15 +97,7 @@ fn number(
     range: &RangeInclusive<i64>,
     errors: &mut Vec<FieldError>,
 ) -> Option<i64> {
-    let mut values = parameters
-        .iter()
-        .filter(|(given, _)| given == name)
-        .map(|(_, value)| value);
-    let value = values.next()?;
-    if values.next().is_some() {
-        errors.push(FieldError::new(name, "must be given once"));
-        return None;
-    }
+    let value = only(parameters, name, errors)?;
     let number = Some(value)
         .filter(|value| !value.starts_with('+'))
         .and_then(|value| value.parse().ok())
@@ -92,6 +115,49 @@ fn number(
     number
 }
 
+/// The value of `after`, if it is given.
+fn position(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Option<Position> {
+    let value = only(parameters, "after", errors)?;
+    let position = parse_position(value.trim_end());
+    if position.is_none() {
+        errors.push(FieldError::new(
+            "after",
+            "must be a place in the list, as a `next` link has it",
+        ));
+    }
+    position
+}
+
+fn parse_position(value: &str) -> Option<Position> {
+    let (created_at, id) = value.split_once(',')?;
+    let number = |digits: &str, most: usize| {
+        let is_number = digits.len() <= most && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_: &i64| is_number)
+    };
+    Some(Position {
+        created_at: DateTime::from_timestamp_micros(number(created_at, 16)?)?.naive_utc(),
+        id: number(id, 18)?,
+    })
+}
+
+/// The value of a parameter, if it is given; to give it twice is an error.
+fn only<'a>(
+    parameters: &'a [(String, String)],
+    name: &'static str,
+    errors: &mut Vec<FieldError>,
+) -> Option<&'a str> {
+    let mut values = parameters
+        .iter()
+        .filter(|(given, _)| given == name)
+        .map(|(_, value)| value.as_str());
+    let value = values.next()?;
+    if values.next().is_some() {
+        errors.push(FieldError::new(name, "must be given once"));
+        return None;
+    }
+    Some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +173,37 @@ mod tests {
             ("sort=name&limit=7&&x", 0, 7),
             ("%6cimit=%31", 0, 1),
         ] {
-            assert_eq!(parse(query), Ok(Page { skip, limit }), "{query}");
+            let page = Page {
+                skip,
+                limit,
+                after: None,
+            };
+            assert_eq!(parse(query), Ok(page), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_next_link_leads_to_the_place_where_the_page_ended() {
+        for (time, id, limit) in [
+            ("2026-01-31T12:00:00.000001", 17, 100),
+            ("1970-01-01T00:00:00", 999_999_999_999_999_999, 1),
+            ("2286-11-20T17:46:39.999999", 1, 1000),
+        ] {
+            let next = Position {
+                created_at: time.parse().unwrap(),
+                id,
+            };
+            let page = parse(&format!("limit={limit}&skip=3")).unwrap();
+            let link = page.next_link(next);
+            let (url, relation) = link.split_once(">; ").unwrap();
+            assert_eq!(relation, "rel=\"next\"");
+            let query = url.strip_prefix("</data?").unwrap();
+            let expected = Page {
+                skip: 0,
+                limit,
+                after: Some(next),
+            };
+            assert_eq!(parse(query), Ok(expected), "{link}");
         }
     }
 
@@ -129,6 +225,15 @@ mod tests {
             ("skip=-1", &["skip"]),
             ("skip=9223372036854775808", &["skip"]),
             ("skip=x&limit=0", &["skip", "limit"]),
+            ("after=", &["after"]),
+            ("after=1", &["after"]),
+            ("after=1,", &["after"]),
+            ("after=,1", &["after"]),
+            ("after=-1,1", &["after"]),
+            ("after=+1,1", &["after"]),
+            ("after=10000000000000000,1", &["after"]),
+            ("after=1,1000000000000000000", &["after"]),
+            ("after=1,1&after=1,1", &["after"]),
         ] {
             let problem = parse(query).unwrap_err();
             assert_eq!(problem.status(), 422, "{query}");

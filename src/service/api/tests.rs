@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
+use crate::vitals::memory::AnswerMemory;
 use crate::vitals::{Vitals, problem};
 
 const LIMITS: BodyLimits = BodyLimits {
@@ -48,6 +49,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer>
         )
         .unwrap(),
         body_limits: LIMITS,
+        answer_memory: AnswerMemory::default(),
         documentation: Documentation::of(Listener::Shared, LIMITS),
         operations: &["/metrics"],
     };

@@ -30,9 +30,9 @@ const GO_AWAY: [u8; 17] = [
 pub(super) fn response(refusal: Refusal) -> Response<BoxBody> {
     let problem = match refusal {
         Refusal::HeadersTooLarge => headers_too_large(),
-        Refusal::TooManyStreams => Problem::new(
+        Refusal::TooManyRequests => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The connection has too many requests at a time. Try again in a moment.",
+            "There are too many requests at a time. Try again in a moment.",
         )
         .retry_after(RETRY_AFTER_SECONDS),
     };

@@ -1,5 +1,6 @@
 //! The body of a request that must come in time, whatever the protocol and whoever reads it.
 
+use std::cell::RefCell;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
@@ -14,16 +15,23 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
 use super::state::State;
 use crate::vitals::http::ConnectionOutcome;
+use crate::vitals::memory::{AnswerMemoryExhausted, Reservation, UNCOUNTED_BYTES};
 
 /// How many bytes of a body must come each second, once it has taken its time.
 const LEAST_BYTES_PER_SECOND: u64 = 1024;
 
-/// A request's payload that fails with [`io::ErrorKind::TimedOut`] where it does not come in time.
+/// The memory that is reserved for the body of a request, once it is large enough to count. It is kept for as long as the
+/// application may have the body.
+pub(super) type HeldBody = Rc<RefCell<Option<Reservation>>>;
+
+/// A request's payload that fails with [`io::ErrorKind::TimedOut`] where it does not come in time, and with
+/// [`io::ErrorKind::OutOfMemory`] where the memory for bodies is used up.
 ///
 /// Its time begins when somebody waits for it in vain, and grows with every byte that comes.
 pub(super) struct TimedPayload {
     payload: Payload,
     state: Rc<State>,
+    held: HeldBody,
     bytes: u64,
     has_ended: bool,
     waiting: Option<Waiting>,
@@ -35,13 +43,28 @@ struct Waiting {
 }
 
 impl TimedPayload {
-    pub(super) fn new(payload: Payload, state: Rc<State>) -> Self {
+    pub(super) fn new(payload: Payload, state: Rc<State>, held: HeldBody) -> Self {
         Self {
             payload,
             state,
+            held,
             bytes: 0,
             has_ended: false,
             waiting: None,
+        }
+    }
+
+    /// Reserves memory for this many bytes more.
+    fn reserve(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
+        self.bytes += more as u64;
+        match &mut *self.held.borrow_mut() {
+            Some(reservation) => reservation.grow(more),
+            none if self.bytes > UNCOUNTED_BYTES as u64 => {
+                let bytes = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+                *none = Some(self.state.client().reserve(bytes)?);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -79,7 +102,12 @@ impl Stream for TimedPayload {
             return Poll::Ready(Some(Err(PayloadError::Io(error))));
         };
         match &part {
-            Some(Ok(bytes)) => self.bytes += bytes.len() as u64,
+            Some(Ok(bytes)) => {
+                if self.reserve(bytes.len()).is_err() {
+                    let error = io::Error::from(io::ErrorKind::OutOfMemory);
+                    return Poll::Ready(Some(Err(PayloadError::Io(error))));
+                }
+            }
             Some(Err(_)) => (),
             None => self.has_ended = true,
         }

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::http_2::MAX_STREAMS;
 use crate::vitals::http::ConnectionOutcome;
+use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_network};
 
 /// The places for the connections of one listener; a clone is the same places.
 #[derive(Debug, Clone)]
@@ -19,21 +22,32 @@ pub(super) struct Places {
 struct Shared {
     most: usize,
     most_per_address: usize,
+    memory: AnswerMemory,
     taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Taking>,
+}
+
+/// What an address has.
+#[derive(Debug, Default)]
+struct Taking {
+    connections: usize,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Places {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Self {
+    /// So many places, and so many for an address, which may have as many requests over HTTP/2; and the memory for
+    /// bodies that wait for their clients.
+    pub(super) fn new(most: usize, most_per_address: usize, memory: AnswerMemory) -> Self {
         Self {
             shared: Arc::new(Shared {
                 most,
                 most_per_address,
+                memory,
                 taken: Mutex::default(),
             }),
         }
@@ -41,18 +55,19 @@ impl Places {
 
     /// A place, kept until it is dropped; or what becomes of a connection without one.
     pub(super) fn take(&self, address: IpAddr) -> Result<Place, ConnectionOutcome> {
-        let address = neighbourhood(address);
+        let address = client_network(address);
         let Taken { total, by_address } = &mut *self.shared.taken.lock();
         if *total >= self.shared.most {
             return Err(ConnectionOutcome::RefusedTotal);
         }
         let of_address = by_address.entry(address).or_default();
-        if *of_address >= self.shared.most_per_address {
+        if of_address.connections >= self.shared.most_per_address {
             return Err(ConnectionOutcome::RefusedAddress);
         }
-        *of_address += 1;
+        of_address.connections += 1;
         *total += 1;
         Ok(Place {
+            requests: Arc::clone(&of_address.requests),
             shared: Arc::clone(&self.shared),
             address,
         })
@@ -64,6 +79,19 @@ impl Places {
 pub(super) struct Place {
     shared: Arc<Shared>,
     address: IpAddr,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Place {
+    /// Whose place it is.
+    pub(super) fn client(&self) -> Client {
+        Client {
+            address: self.address,
+            requests: Arc::clone(&self.requests),
+            most_requests: self.shared.most_per_address.max(MAX_STREAMS.into()),
+            memory: self.shared.memory.clone(),
+        }
+    }
 }
 
 impl Drop for Place {
@@ -71,21 +99,37 @@ impl Drop for Place {
         let Taken { total, by_address } = &mut *self.shared.taken.lock();
         *total -= 1;
         if let Entry::Occupied(mut of_address) = by_address.entry(self.address) {
-            *of_address.get_mut() -= 1;
-            if *of_address.get() == 0 {
+            of_address.get_mut().connections -= 1;
+            if of_address.get().connections == 0 {
                 of_address.remove();
             }
         }
     }
 }
 
-/// The address that stands for all whose owner is the same: of IPv6, everyone has a network of 64 bits.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !(u64::MAX as u128);
+/// What a client has under way over HTTP/2, on all of its connections. Cheap to clone; a clone is the same client.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    address: IpAddr,
+    requests: Arc<AtomicUsize>,
+    most_requests: usize,
+    memory: AnswerMemory,
+}
 
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
-        address @ IpAddr::V4(_) => address,
+impl Client {
+    /// Counts a request; `false` where it is one too many. Either way [`Client::end`] must follow.
+    pub(super) fn begin(&self) -> bool {
+        self.requests.fetch_add(1, Ordering::Relaxed) < self.most_requests
+    }
+
+    /// A request has ended.
+    pub(super) fn end(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Reserves memory for the body of a request.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<Reservation, AnswerMemoryExhausted> {
+        self.memory.reserve(Some(self.address), bytes)
     }
 }
 
@@ -99,7 +143,7 @@ mod tests {
 
     #[test]
     fn no_more_places_are_given_than_there_are() {
-        let places = Places::new(2, 2);
+        let places = Places::new(2, 2, AnswerMemory::default());
         let first = places.take(address("192.0.2.1")).unwrap();
         let _second = places.take(address("192.0.2.2")).unwrap();
         let third = places.take(address("192.0.2.3"));
@@ -110,7 +154,7 @@ mod tests {
 
     #[test]
     fn an_address_gets_its_share_and_no_more() {
-        let places = Places::new(9, 1);
+        let places = Places::new(9, 1, AnswerMemory::default());
         let first = places.take(address("192.0.2.1")).unwrap();
         let _other = places.take(address("192.0.2.2")).unwrap();
         let again = places.take(address("::ffff:192.0.2.1"));
@@ -122,10 +166,29 @@ mod tests {
 
     #[test]
     fn a_network_of_64_bits_is_one_address() {
-        let places = Places::new(9, 1);
+        let places = Places::new(9, 1, AnswerMemory::default());
         let _one = places.take(address("2001:db8:0:1::1")).unwrap();
         let again = places.take(address("2001:db8:0:1:ffff::2"));
         assert_eq!(again.unwrap_err(), ConnectionOutcome::RefusedAddress);
         places.take(address("2001:db8:0:2::1")).unwrap();
+    }
+
+    #[test]
+    fn a_client_has_as_many_requests_as_connections_and_no_fewer_than_one_connection_has() {
+        for (most_connections, most_requests) in [(1, 512), (1000, 1000)] {
+            let places = Places::new(5000, most_connections, AnswerMemory::default());
+            let place = places.take(address("192.0.2.1")).unwrap();
+            let other = places.take(address("192.0.2.2")).unwrap();
+            for _ in 0..most_requests {
+                assert!(place.client().begin());
+            }
+            assert!(!place.client().begin());
+            assert!(other.client().begin());
+            place.client().end();
+            assert!(!place.client().begin());
+            place.client().end();
+            place.client().end();
+            assert!(place.client().begin());
+        }
     }
 }

@@ -11,11 +11,10 @@ use std::task::Waker;
 use tokio::time::{Duration, Instant};
 
 use super::drain::Drain;
+use super::header_blocks::{HeaderBlocks, TooLarge};
+use super::places::Client;
 use crate::service::settings::LimitSettings;
 use crate::vitals::http::ConnectionOutcome;
-
-/// Requests of one connection that are served at a time. HTTP/1 has one; no client of HTTP/2 needs as many.
-const MAX_STREAMS: usize = 256;
 
 /// Bytes that are read while a request is served and nobody waits for them: what a client has sent ahead. The protocol
 /// must never be full: it would ask for room again and again, and keep the worker busy with nothing else.
@@ -56,6 +55,10 @@ pub(super) struct State {
     stalled: RefCell<Vec<Option<Instant>>>,
     /// What went wrong, where it was noticed elsewhere.
     fault: Cell<Option<ConnectionOutcome>>,
+    /// The heads of requests as they come in; of HTTP/2 only.
+    header_blocks: Cell<HeaderBlocks>,
+    /// What the client of this connection has under way, on all of its connections.
+    client: Client,
     is_draining: Cell<bool>,
     drain: Drain,
 }
@@ -65,8 +68,8 @@ pub(super) struct State {
 pub(super) enum Refusal {
     /// Its head is too large.
     HeadersTooLarge,
-    /// Too many requests of the connection are being served.
-    TooManyStreams,
+    /// Too many requests of its client are being served.
+    TooManyRequests,
 }
 
 impl State {
@@ -74,10 +77,13 @@ impl State {
         limits: LimitSettings,
         is_multiplexed: bool,
         accepted: Instant,
+        client: Client,
         drain: Drain,
     ) -> Self {
         Self {
             limits,
+            header_blocks: Cell::new(HeaderBlocks::new(header_block_bytes(&limits))),
+            client,
             is_multiplexed,
             in_service: Cell::new(0),
             idle_since: Cell::new(accepted),
@@ -99,6 +105,18 @@ impl State {
 
     pub(super) fn is_multiplexed(&self) -> bool {
         self.is_multiplexed
+    }
+
+    /// What the headers of a request of HTTP/2 may amount to, as it counts them (RFC 9113, section 6.5.2). A head of more
+    /// than [the limit](LimitSettings::max_header_bytes) is refused when it is whole; this is where its reading ends.
+    pub(super) fn header_list_bytes(&self) -> u32 {
+        let bytes = 2 * header_block_bytes(&self.limits);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// The client's memory for bodies.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(super) fn body_timeout(&self) -> Duration {
@@ -127,11 +145,28 @@ impl State {
         }
     }
 
-    /// These bytes were read.
-    pub(super) fn read(&self, bytes: &[u8]) {
-        if self.is_multiplexed || self.is_discarding.get() {
-            return;
+    /// These bytes were read. Fails where they must not reach the protocol: the head of a request is too large.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<(), TooLarge> {
+        if self.is_multiplexed {
+            return self.read_frames(bytes);
         }
+        if !self.is_discarding.get() {
+            self.read_head(bytes);
+        }
+        Ok(())
+    }
+
+    fn read_frames(&self, bytes: &[u8]) -> Result<(), TooLarge> {
+        let mut blocks = self.header_blocks.get();
+        let read = blocks.read(bytes);
+        self.header_blocks.set(blocks);
+        if read.is_err() {
+            self.fail(ConnectionOutcome::HeadersTooLarge);
+        }
+        read
+    }
+
+    fn read_head(&self, bytes: &[u8]) {
         let add = |count: &Cell<usize>| count.set(count.get().saturating_add(bytes.len()));
         add(&self.unclaimed_bytes);
         if self.in_service.get() > 0 {
@@ -179,8 +214,8 @@ impl State {
             self.unclaimed_bytes
                 .set(usize::from(!is_clean && !has_body));
         }
-        if in_service >= MAX_STREAMS {
-            return Err(Refusal::TooManyStreams);
+        if self.is_multiplexed && !self.client.begin() {
+            return Err(Refusal::TooManyRequests);
         }
         let LimitSettings {
             max_headers,
@@ -204,6 +239,9 @@ impl State {
     pub(super) fn end(&self) {
         let left = self.in_service.get().saturating_sub(1);
         self.in_service.set(left);
+        if self.is_multiplexed {
+            self.client.end();
+        }
         if self.has_body.take() {
             // It was the body's, or is taken for that.
             self.unclaimed_bytes.set(0);
@@ -343,6 +381,12 @@ impl State {
             ),
         })
     }
+}
+
+/// What the head of a request of HTTP/2 may take on the wire, compressed: more than a head of the largest size does, so
+/// that one which is a little too large gets an answer.
+fn header_block_bytes(limits: &LimitSettings) -> usize {
+    (2 * limits.max_header_bytes).max(32 * 1024)
 }
 
 /// Whether bytes that end like this end a head, and nothing follows.

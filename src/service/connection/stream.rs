@@ -116,8 +116,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
             Poll::Ready(Ok(()))
         };
         let bytes = &buffer.filled()[before..];
-        if !bytes.is_empty() {
-            self.state.read(bytes);
+        if !bytes.is_empty() && self.state.read(bytes).is_err() {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         read
     }

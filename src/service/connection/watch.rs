@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -17,8 +18,12 @@ use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
 use super::farewell;
-use super::payload::TimedPayload;
+use super::payload::{HeldBody, TimedPayload};
 use super::state::{Refusal, State};
+
+/// What is handed on of a body at once. HTTP/1 copies it to be sent: the whole of a large body would stand there twice, and
+/// be in memory uncounted.
+const SLICE: usize = 32 * 1024;
 
 /// An application, watched; `B` is the body of its answers.
 pub(super) struct Watch<S, B> {
@@ -71,10 +76,24 @@ where
         self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&self, mut request: Request) -> Self::Future {
-        let Some(state) = request.conn_data::<Rc<State>>().cloned() else {
-            return WatchedFuture::serving(self.inner.call(request), None);
-        };
+    fn call(&self, request: Request) -> Self::Future {
+        match request.conn_data::<Rc<State>>().cloned() {
+            Some(state) => self.serve(state, request),
+            None => WatchedFuture::serving(self.inner.call(request), None, None),
+        }
+    }
+}
+
+impl<S, B> Watch<S, B>
+where
+    S: Service<Request>,
+{
+    /// Serves a request of the connection that this is the state of.
+    pub(super) fn serve(
+        &self,
+        state: Rc<State>,
+        mut request: Request,
+    ) -> WatchedFuture<S::Future, B> {
         let has_body = !matches!(request.payload(), Payload::None);
         let begun = state.begin(has_body, || measure(&request));
         let in_service = InService {
@@ -84,11 +103,14 @@ where
         if let Err(refusal) = begun {
             return WatchedFuture::refusing(refusal, in_service);
         }
-        if has_body {
-            let payload = Box::pin(TimedPayload::new(request.take_payload(), state));
+        let body = has_body.then(|| {
+            let held = HeldBody::default();
+            let payload = request.take_payload();
+            let payload = Box::pin(TimedPayload::new(payload, state, Rc::clone(&held)));
             *request.payload() = Payload::Stream { payload };
-        }
-        WatchedFuture::serving(self.inner.call(request), Some(in_service))
+            held
+        });
+        WatchedFuture::serving(self.inner.call(request), Some(in_service), body)
     }
 }
 
@@ -146,6 +168,8 @@ pin_project! {
         #[pin]
         inner: Answering<F>,
         in_service: Option<InService>,
+        // What the body of the request takes, also while the application works with it.
+        held: Option<HeldBody>,
         body: PhantomData<B>,
     }
 }
@@ -159,10 +183,11 @@ pin_project! {
 }
 
 impl<F, B> WatchedFuture<F, B> {
-    fn serving(future: F, in_service: Option<InService>) -> Self {
+    fn serving(future: F, in_service: Option<InService>, held: Option<HeldBody>) -> Self {
         Self {
             inner: Answering::Serving { future },
             in_service,
+            held,
             body: PhantomData,
         }
     }
@@ -171,6 +196,7 @@ impl<F, B> WatchedFuture<F, B> {
         Self {
             inner: Answering::Refusing { refusal },
             in_service: Some(in_service),
+            held: None,
             body: PhantomData,
         }
     }
@@ -192,12 +218,17 @@ where
                 return Poll::Ready(Err(farewell::response(*refusal)));
             }
         };
+        *this.held = None;
         let in_service = this.in_service.take();
         let is_parting = (in_service.as_ref()).is_some_and(|service| service.state.is_parting());
         Poll::Ready(match answer {
             Ok(response) => {
                 let response = last_if(is_parting, response.into());
-                Ok(response.map_body(|_, body| WatchedBody { body, in_service }))
+                Ok(response.map_body(|_, body| WatchedBody {
+                    body,
+                    in_service,
+                    rest: Bytes::new(),
+                }))
             }
             Err(error) => Err(last_if(is_parting, error.into())),
         })
@@ -220,6 +251,8 @@ pin_project! {
         #[pin]
         body: B,
         in_service: Option<InService>,
+        // What was too large to be handed on at once.
+        rest: Bytes,
     }
 }
 
@@ -238,10 +271,20 @@ impl<B: MessageBody> MessageBody for WatchedBody<B> {
         if let Some(in_service) = this.in_service {
             in_service.asked();
         }
-        let polled = this.body.poll_next(context);
-        if let (Some(in_service), Poll::Ready(Some(Ok(_)))) = (this.in_service, &polled) {
+        let mut part = if this.rest.is_empty() {
+            match ready!(this.body.poll_next(context)) {
+                Some(Ok(part)) => part,
+                ended => return Poll::Ready(ended),
+            }
+        } else {
+            mem::take(this.rest)
+        };
+        if part.len() > SLICE {
+            *this.rest = part.split_off(SLICE);
+        }
+        if let Some(in_service) = this.in_service {
             in_service.handed_on();
         }
-        polled
+        Poll::Ready(Some(Ok(part)))
     }
 }

@@ -14,6 +14,7 @@ use crate::vitals::Naming;
 
 const KIBIBYTE: usize = 1024;
 const MEBIBYTE: usize = 1024 * KIBIBYTE;
+const GIBIBYTE: usize = 1024 * MEBIBYTE;
 
 /// Longest duration that a setting may have: a day. Clocks and timers cope with it everywhere.
 const LONGEST_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
@@ -139,7 +140,14 @@ pub(super) fn header_bytes(text: &str) -> Result<usize, String> {
     })
 }
 
-/// A size in bytes: `65536`, `64KiB`, `1MiB`.
+/// Memory for bodies that wait for their clients: no less than what one client needs for the live page's history.
+pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
+    size(text, 32 * MEBIBYTE..=1024 * GIBIBYTE).ok_or_else(|| {
+        format!("must be a size from 32MiB to 1024GiB, such as 268435456 or 256MiB, not `{text}`")
+    })
+}
+
+/// A size in bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
 fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     let (digits, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
         Some(end) => text.split_at(end),
@@ -149,6 +157,7 @@ fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
         "" | "B" => 1,
         "KiB" => KIBIBYTE,
         "MiB" => MEBIBYTE,
+        "GiB" => GIBIBYTE,
         _ => return None,
     };
     let bytes = digits.parse::<usize>().ok()?.checked_mul(factor)?;

@@ -22,6 +22,37 @@ pub struct Item {
     pub created_at: NaiveDateTime,
 }
 
+/// A place in the list of items: right behind an item of this instant and id, whether there is one or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// When the item was created.
+    pub created_at: NaiveDateTime,
+    /// Its id.
+    pub id: i64,
+}
+
+/// The part of the list of items that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Where to begin; at the newest item by default.
+    pub after: Option<Position>,
+    /// Items to leave out there.
+    pub skip: i64,
+    /// Most items.
+    pub limit: i64,
+    /// Most bytes of their texts; one item may have more.
+    pub bytes: usize,
+}
+
+/// A part of the list of items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Newest first; of the same instant, the highest id first.
+    pub items: Vec<Item>,
+    /// Where to go on, if there is more.
+    pub next: Option<Position>,
+}
+
 /// The part of an item that clients choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemFields {

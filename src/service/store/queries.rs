@@ -8,11 +8,16 @@
 //! Diesel drops a statement whose first row was enough to it, and with it the error of a commit that failed: a full
 //! disk would be answered with 201.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDateTime;
+use diesel::declare_sql_function;
+use diesel::dsl::case_when;
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
 
 use super::connection::Connection;
-use super::models::{Item, ItemFields};
+use super::models::{Item, ItemFields, Page, PageRequest, Position};
 use super::schema::items;
 
 /// Stores a new item.
@@ -33,13 +38,132 @@ pub(super) fn insert(
     only(rows).ok_or(diesel::result::Error::NotFound)
 }
 
-/// At most `limit` items after the first `skip`, newest first; of the same instant, the highest id first.
-pub(super) fn list(connection: &mut Connection, skip: i64, limit: i64) -> QueryResult<Vec<Item>> {
-    items::table
+#[declare_sql_function]
+extern "SQL" {
+    /// The bytes of a text in UTF-8. Both databases know it without reading the text.
+    fn octet_length(text: Nullable<Text>) -> Nullable<Integer>;
+}
+
+/// A row of the list: `message` is left out where it is long.
+#[derive(Queryable)]
+struct Row {
+    id: i64,
+    name: String,
+    email: String,
+    message: Option<String>,
+    message_bytes: Option<i32>,
+    created_at: NaiveDateTime,
+}
+
+impl Row {
+    /// The bytes of the whole item's texts.
+    fn bytes(&self) -> usize {
+        let message = usize::try_from(self.message_bytes.unwrap_or(0)).unwrap_or(0);
+        self.name.len() + self.email.len() + message
+    }
+
+    fn lacks_message(&self) -> bool {
+        self.message_bytes.is_some() && self.message.is_none()
+    }
+
+    fn into_item(self) -> Item {
+        Item {
+            id: self.id,
+            name: self.name,
+            email: self.email,
+            message: self.message,
+            created_at: self.created_at,
+        }
+    }
+}
+
+/// The items that are wanted, newest first; of the same instant, the highest id first. The page ends early where its
+/// texts take more than the bytes that are wanted, but has one item if there is any.
+///
+/// Never loads much more than those bytes: a first statement leaves long messages out, and a second one reads those that
+/// the page has room for. Of an item that is replaced in between, the second statement returns the new fields; an item
+/// that is deleted in between is missing.
+pub(super) fn list(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Page> {
+    let limit = usize::try_from(wanted.limit).unwrap_or(0);
+    let mut rows = list_rows(connection, wanted)?;
+    let mut has_more = rows.len() > limit;
+    rows.truncate(limit);
+    let mut bytes = 0;
+    let fitting = rows.iter().take_while(|row| {
+        bytes += row.bytes();
+        bytes <= wanted.bytes
+    });
+    let fitting = fitting.count().max(1);
+    if fitting < rows.len() {
+        rows.truncate(fitting);
+        has_more = true;
+    }
+    let end = rows.last().map(|row| Position {
+        created_at: row.created_at,
+        id: row.id,
+    });
+    let items = complete(connection, rows)?;
+    Ok(Page {
+        items,
+        next: end.filter(|_| has_more),
+    })
+}
+
+/// The rows of a page and one more, each with its message where that is short enough for all of them to be loaded.
+fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Vec<Row>> {
+    let limit = wanted.limit.saturating_add(1);
+    let shortest = usize::try_from(limit).unwrap_or(usize::MAX);
+    let inlined_bytes = i32::try_from(wanted.bytes / shortest.max(1)).unwrap_or(i32::MAX);
+    let message_bytes = octet_length(items::message);
+    let columns = (
+        items::id,
+        items::name,
+        items::email,
+        case_when(message_bytes.le(inlined_bytes), items::message),
+        octet_length(items::message),
+        items::created_at,
+    );
+    let page = items::table
+        .select(columns)
         .order((items::created_at.desc(), items::id.desc()))
-        .offset(skip)
-        .limit(limit)
-        .load(connection)
+        .offset(wanted.skip)
+        .limit(limit);
+    match wanted.after {
+        None => page.load(connection),
+        // The first condition finds the place in the index, the second one the place within an instant.
+        Some(after) => page
+            .filter(items::created_at.le(after.created_at))
+            .filter(
+                items::created_at
+                    .lt(after.created_at)
+                    .or(items::id.lt(after.id)),
+            )
+            .load(connection),
+    }
+}
+
+/// The items of these rows, with the messages that the rows lack.
+fn complete(connection: &mut Connection, rows: Vec<Row>) -> QueryResult<Vec<Item>> {
+    let lacking: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.lacks_message())
+        .map(|row| row.id)
+        .collect();
+    let mut loaded = HashMap::new();
+    if !lacking.is_empty() {
+        let items: Vec<Item> = items::table
+            .filter(items::id.eq_any(lacking))
+            .load(connection)?;
+        loaded.extend(items.into_iter().map(|item| (item.id, item)));
+    }
+    let items = rows.into_iter().filter_map(|row| {
+        if row.lacks_message() {
+            loaded.remove(&row.id)
+        } else {
+            Some(row.into_item())
+        }
+    });
+    Ok(items.collect())
 }
 
 /// The item of this id.

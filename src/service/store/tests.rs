@@ -67,6 +67,124 @@ async fn an_item_can_be_created_read_replaced_and_deleted() {
     assert_eq!(store.create(fields("Ada")).await.unwrap().id, 2);
 }
 
+/// A page of the list that bytes do not end.
+async fn listed(store: &Store, skip: i64, limit: i64) -> Vec<Item> {
+    let wanted = PageRequest {
+        after: None,
+        skip,
+        limit,
+        bytes: 1_000_000,
+    };
+    store.list(wanted, |page| page.items).await.unwrap()
+}
+
+/// Every page of the list, one after the other.
+async fn pages(store: &Store, limit: i64, bytes: usize) -> Vec<Vec<Item>> {
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let wanted = PageRequest {
+            after,
+            skip: 0,
+            limit,
+            bytes,
+        };
+        let page = store.list(wanted, |page| page).await.unwrap();
+        pages.push(page.items);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_that_end_early_lead_to_every_item_once() {
+    let (_directory, store) = new_store();
+    // Some share an instant, some are long, and one is longer than a page.
+    for number in 0..40 {
+        let length = match number {
+            7 => 5_000,
+            number if number % 3 == 0 => 900,
+            _ => 10,
+        };
+        let fields = ItemFields {
+            message: (number % 5 > 0).then(|| "m".repeat(length)),
+            ..fields("x")
+        };
+        let time = at(&format!("2026-01-01T12:00:{:02}", number / 4));
+        store
+            .connections
+            .write(move |connection| queries::insert(connection, &fields, time))
+            .await
+            .unwrap();
+    }
+    let all = listed(&store, 0, 1000).await;
+    assert_eq!(all.len(), 40);
+    for (limit, bytes) in [
+        (1000, 1_500),
+        (1, 1_500),
+        (3, 100_000),
+        (40, 100_000),
+        (39, 950),
+    ] {
+        let pages = pages(&store, limit, bytes).await;
+        assert_eq!(pages.concat(), all, "{limit}, {bytes}");
+        for page in &pages {
+            let texts = page.iter().map(|item| {
+                let message = item.message.as_ref().map_or(0, String::len);
+                item.name.len() + item.email.len() + message
+            });
+            let texts: usize = texts.sum();
+            assert!(texts <= bytes || page.len() == 1, "{texts} in {bytes}");
+            assert!(!page.is_empty() && page.len() <= usize::try_from(limit).unwrap());
+        }
+    }
+    assert_eq!(
+        pages(&store, 40, 100_000).await.len(),
+        1,
+        "no link to an empty page"
+    );
+}
+
+#[tokio::test]
+async fn a_page_goes_on_behind_an_item_that_was_deleted_and_misses_what_is_new() {
+    let (_directory, store) = new_store();
+    for _ in 0..4 {
+        store.create(fields("x")).await.unwrap();
+    }
+    let wanted = |after| PageRequest {
+        after,
+        skip: 0,
+        limit: 2,
+        bytes: 1000,
+    };
+    let first = store.list(wanted(None), |page| page).await.unwrap();
+    let last = first.items[1].id;
+    store.delete(last).await.unwrap();
+    store.create(fields("new")).await.unwrap();
+    let rest = store.list(wanted(first.next), |page| page).await.unwrap();
+    let ids: Vec<i64> = rest.items.iter().map(|item| item.id).collect();
+    assert_eq!(ids, [2, 1]);
+    assert_eq!(rest.next, None);
+}
+
+#[tokio::test]
+async fn a_list_is_encoded_on_the_thread_that_read_it() {
+    let (_directory, store) = new_store();
+    let wanted = PageRequest {
+        after: None,
+        skip: 0,
+        limit: 1,
+        bytes: 1,
+    };
+    let encoded_on = store
+        .list(wanted, |_| std::thread::current().id())
+        .await
+        .unwrap();
+    assert_ne!(encoded_on, std::thread::current().id());
+}
+
 #[tokio::test]
 async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
     let (_directory, store) = new_store();
@@ -85,17 +203,17 @@ async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
             .await
             .unwrap();
     }
-    let all = store.list(0, 100).await.unwrap();
+    let all = listed(&store, 0, 100).await;
     let ids: Vec<i64> = all.iter().map(|item| item.id).collect();
     assert_eq!(ids, [4, 5, 1, 3, 2, 6]);
     for item in &all {
         let index = usize::try_from(item.id - 1).unwrap();
         assert_eq!(item.created_at, at(times[index]));
     }
-    let page = store.list(1, 2).await.unwrap();
+    let page = listed(&store, 1, 2).await;
     assert_eq!(page, all[1..3]);
-    assert_eq!(store.list(6, 10).await.unwrap(), []);
-    assert_eq!(store.list(i64::MAX, 1000).await.unwrap(), []);
+    assert_eq!(listed(&store, 6, 10).await, []);
+    assert_eq!(listed(&store, i64::MAX, 1000).await, []);
 }
 
 #[test]
@@ -164,7 +282,7 @@ async fn a_database_in_memory_keeps_its_items() {
     for write in writes {
         write.await.unwrap();
     }
-    assert_eq!(store.list(0, 100).await.unwrap().len(), 20);
+    assert_eq!(listed(&store, 0, 100).await.len(), 20);
 }
 
 #[tokio::test]
@@ -236,7 +354,7 @@ async fn a_commit_that_fails_is_no_success() {
         matches!(refused, Err(StoreError::Database(_))),
         "{refused:?}"
     );
-    assert_eq!(store.list(0, 100).await.unwrap(), []);
+    assert_eq!(listed(&store, 0, 100).await, []);
 }
 
 #[tokio::test]

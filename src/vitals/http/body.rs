@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     error::Error,
+    io::ErrorKind,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -75,6 +76,12 @@ impl Stream for WatchedPayload {
 fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
     match (error, payload) {
         (PayloadError::EncodingCorrupted, _) => false,
+        // Limits of the server: the client is still there, and hears of them.
+        (PayloadError::Io(error), _)
+            if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::OutOfMemory) =>
+        {
+            false
+        }
         // HTTP/1 calls a malformed chunk incomplete, too. Only after the client's end does the payload have an end.
         (PayloadError::Incomplete(None), Payload::H1 { payload }) => {
             let mut nobody = Context::from_waker(Waker::noop());

@@ -3,7 +3,7 @@
 //!
 //! - `sampler`: once a second, from the registry to a `tick`
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
-//! - `hub`: what all open pages share; `stream`: what each of them is sent
+//! - `hub`: what all open pages share; `history`: the answers to those that begin; `stream`: what each of them is sent
 //! - `details`: rows that other recorders contribute
 //! - `assets`: the files of the page; `bundle`: its modules as one script
 //!
@@ -12,6 +12,7 @@
 mod assets;
 mod bundle;
 mod details;
+mod history;
 mod hub;
 mod pack;
 mod ring;
@@ -21,6 +22,7 @@ mod tick;
 
 use std::{
     fmt, fs, io,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -33,15 +35,20 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web,
+    web::{self, Bytes},
 };
 use serde::Deserialize;
 
 pub(super) use details::Details;
 
-use crate::{registry::Registry, vitals::problem::Problem};
+use super::gatherings::Gatherings;
+use crate::{
+    registry::{Registry, negotiate_encoding},
+    vitals::{memory::client_of, problem::Problem},
+};
+use history::{Wanted, compress};
 use hub::{Hub, Identity};
-use ring::HOUR;
+use ring::{HOUR, MAX_BYTES};
 pub(super) use sampler::Own;
 use sampler::Sampler;
 pub(super) use sampler::Sources;
@@ -81,6 +88,7 @@ impl Default for DashboardSettings {
 pub(super) struct Dashboard {
     hub: Arc<Hub>,
     details: Details,
+    gatherings: Gatherings,
     /// Dropped with the last clone, which ends the sampler's wait.
     _sampling: mpsc::SyncSender<()>,
 }
@@ -98,6 +106,7 @@ impl Dashboard {
         settings: DashboardSettings,
         own: Own,
         details: Details,
+        gatherings: Gatherings,
     ) -> io::Result<Self> {
         let started = since_epoch();
         let hub = Arc::new(Hub::new(
@@ -118,8 +127,24 @@ impl Dashboard {
         Ok(Self {
             hub,
             details,
+            gatherings,
             _sampling: keep,
         })
+    }
+
+    /// The history, made once for all that want the same until the next tick.
+    async fn history(&self, wanted: Wanted, client: Option<IpAddr>) -> Result<Bytes, Problem> {
+        let shared = self.hub.answers.share(wanted);
+        // Where the request that gathers is given up, one of those that wait for it takes over.
+        let history = shared.get_or_try_init(|| {
+            let (hub, details) = (Arc::clone(&self.hub), self.details.clone());
+            self.gatherings.gather(client, MAX_BYTES, move || {
+                hub.publish_details(&details.read());
+                let history = hub.history(wanted.since, wanted.until, wanted.step);
+                compress(history, wanted.encoding).unwrap_or_default()
+            })
+        });
+        history.await.cloned()
     }
 
     /// Ends the streams of all open pages, so that a server that stops need not wait for them.
@@ -241,6 +266,7 @@ fn one() -> u64 {
 
 /// `GET /dashboard/history`: what the page paints first.
 pub(super) async fn get_history(
+    request: HttpRequest,
     dashboard: web::Data<Dashboard>,
     query: Result<web::Query<HistoryQuery>, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
@@ -249,18 +275,26 @@ pub(super) async fn get_history(
         let detail = "`since` and `until` must be whole seconds, and `step` 1 to 3600.";
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     };
-    let Dashboard { hub, details, .. } = Dashboard::clone(&dashboard);
-    let history = web::block(move || {
-        hub.publish_details(&details.read());
-        hub.history(query.since, query.until, query.step)
-    });
-    let history = history.await;
-    let history = history.map_err(|_| shutting_down())?;
-    Ok(HttpResponse::Ok()
+    let accept_encoding =
+        (request.headers().get_all(header::ACCEPT_ENCODING)).map(header::HeaderValue::as_bytes);
+    let encoding = negotiate_encoding(&accept_encoding.collect::<Vec<_>>());
+    let wanted = Wanted {
+        since: query.since,
+        until: query.until,
+        step: query.step,
+        encoding,
+    };
+    let history = dashboard.history(wanted, client_of(&request)).await?;
+    let mut answer = HttpResponse::Ok();
+    answer
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .content_type("application/json")
-        .body(history))
+        .insert_header((header::VARY, "Accept-Encoding"))
+        .content_type("application/json");
+    if let Some(encoding) = encoding.content_encoding() {
+        answer.insert_header((header::CONTENT_ENCODING, encoding));
+    }
+    Ok(answer.body(history))
 }
 
 /// Where a stream that has no `Last-Event-ID` goes on.

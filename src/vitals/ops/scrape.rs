@@ -25,7 +25,10 @@ use round::{Failure, Form, Rounds};
 
 use crate::{
     registry::{NameFilter, Registry, negotiate_encoding, negotiate_format},
-    vitals::problem::Problem,
+    vitals::{
+        memory::{AnswerMemory, AnswerMemoryExhausted},
+        problem::Problem,
+    },
 };
 
 /// The header by which Prometheus says how long it waits for this scrape.
@@ -64,13 +67,13 @@ pub(super) struct Scraper {
 }
 
 impl Scraper {
-    pub(super) fn new(registry: Registry, settings: ScrapeSettings) -> Self {
+    pub(super) fn new(registry: Registry, settings: ScrapeSettings, memory: AnswerMemory) -> Self {
         // A hanging collector leaves each caller half of its time.
         let patience = settings.timeout / 2;
         Self {
             settings,
             waiting: AtomicUsize::new(0),
-            rounds: Rounds::new(registry, patience, settings.timeout),
+            rounds: Rounds::new(registry, patience, settings.timeout, memory),
         }
     }
 
@@ -139,6 +142,7 @@ pub(super) async fn get_metrics(
         })?
         .map_err(|failure| match failure {
             Failure::NoThread => unavailable("No thread can be started.".to_owned()),
+            Failure::NoMemory => AnswerMemoryExhausted.into(),
             Failure::Broken => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "The exposition could not be written.",

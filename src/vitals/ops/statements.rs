@@ -5,8 +5,10 @@ use std::time::SystemTime;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
 
+use super::gatherings::Gatherings;
 use crate::vitals::{
     database::{Order, StatementReport, Statements},
+    memory::client_of,
     problem::{FieldError, Problem},
 };
 
@@ -14,6 +16,9 @@ use crate::vitals::{
 pub const DEFAULT_LIMIT: usize = 50;
 /// Most statements that can be asked for.
 pub const MOST: usize = 1000;
+
+/// What an entry is expected to take in JSON, at most.
+const ENTRY_BYTES: usize = 5 * 1024;
 
 /// The values of `sort`; by the first, unless asked for otherwise.
 pub const ORDERS: [(&str, Order); 5] = [
@@ -76,14 +81,21 @@ fn rfc_3339(time: SystemTime) -> String {
 pub(super) async fn get_statements(
     request: HttpRequest,
     statements: web::Data<Statements>,
+    gatherings: web::Data<Gatherings>,
 ) -> Result<HttpResponse, Problem> {
     let (order, limit) = parameters(request.query_string())?;
-    let reports = statements.report(order, limit);
+    let listing = gatherings.gather(client_of(&request), limit * ENTRY_BYTES, move || {
+        let reports = statements.report(order, limit);
+        let listing = Listing {
+            statements: reports.into_iter().map(Entry::from).collect(),
+        };
+        // Texts and numbers always serialise.
+        serde_json::to_vec(&listing).unwrap_or_default()
+    });
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(Listing {
-            statements: reports.into_iter().map(Entry::from).collect(),
-        }))
+        .content_type("application/json")
+        .body(listing.await?))
 }
 
 /// `POST /ops/statements/reset`: forgets them all; counting begins anew.

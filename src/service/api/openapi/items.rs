@@ -47,12 +47,18 @@ fn read_greeting() -> OperationBuilder {
 
 fn list_items() -> OperationBuilder {
     let items = answer(
-        "The items.",
+        "The items. A page ends early where it would have more than 1 MiB.",
         schemas::list_of(schemas::ITEM)
             .max_items(usize::try_from(*page::LIMIT.end()).ok())
             .into(),
         Some(json!([schemas::example_item()])),
     );
+    let next = HeaderBuilder::new()
+        .schema(Some(schemas::string()))
+        .description(Some(
+            "Where there is more, the path of the next page, as `rel=\"next\"`.",
+        ));
+    let items = items.header("Link", next.build());
     let operation = operation("list_items", "List items, newest first")
         .parameter(query(
             "skip",
@@ -71,6 +77,11 @@ fn list_items() -> OperationBuilder {
                 .maximum(Some(*page::LIMIT.end()))
                 .default(Some(json!(page::DEFAULT_LIMIT)))
                 .into(),
+        ))
+        .parameter(query(
+            "after",
+            "The place in the list to begin behind, as a `next` link has it.",
+            schemas::string().pattern(Some(page::AFTER)).into(),
         ))
         .response("200", items);
     refuse(refuse(operation, [Refusal::Invalid]), Refusal::OF_DATABASE)

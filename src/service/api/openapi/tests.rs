@@ -16,6 +16,7 @@ use crate::service::api::{Api, BodyLimits, Documentation, item, page};
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::service::store::Store;
 use crate::vitals::Vitals;
+use crate::vitals::memory::AnswerMemory;
 use crate::vitals::ops::{OpsSettings, statements};
 
 const LIMITS: BodyLimits = BodyLimits {
@@ -70,6 +71,7 @@ fn routes(listener: Listener, vitals: &Vitals) -> impl FnOnce(&mut web::ServiceC
     let api = Api {
         store: Store::open(&database, vitals).unwrap(),
         body_limits: LIMITS,
+        answer_memory: AnswerMemory::default(),
         documentation: documentation.clone(),
         operations: &[],
     };

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 use super::*;
+use crate::service::connection::places::Places;
+use crate::vitals::memory::AnswerMemory;
 
 const HEAD: Duration = Duration::from_secs(1);
 const RESPONSE: Duration = Duration::from_secs(2);
@@ -25,11 +27,17 @@ fn limits() -> LimitSettings {
         max_header_bytes: 1024,
         body_limit: 1024,
         json_depth: 1,
+        answer_memory: 1024,
     }
 }
 
+fn client() -> Client {
+    let places = Places::new(1, 9, AnswerMemory::default());
+    places.take([192, 0, 2, 1].into()).unwrap().client()
+}
+
 fn http_1() -> State {
-    State::new(limits(), false, Instant::now(), Drain::default())
+    State::new(limits(), false, Instant::now(), client(), Drain::default())
 }
 
 /// What the connection is waited for, and for how long from now on, to the second.
@@ -41,7 +49,7 @@ fn waits(state: &State) -> Option<(u64, ConnectionOutcome)> {
 
 /// Reads and serves a request without a body.
 fn serve(state: &State, bytes: &[u8]) {
-    state.read(bytes);
+    state.read(bytes).unwrap();
     state.begin(false, || SMALL).unwrap();
     state.end();
     state.settle().unwrap();
@@ -59,16 +67,16 @@ impl Wake for Count {
 fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
     let state = http_1();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
-    state.read(b"GET / HTTP/1.1\r\n");
+    state.read(b"GET / HTTP/1.1\r\n").unwrap();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
-    state.read(b"\r\n");
+    state.read(b"\r\n").unwrap();
     state.begin(false, || SMALL).unwrap();
     assert_eq!(waits(&state), None);
     state.end();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
-    state.read(b"G");
+    state.read(b"G").unwrap();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
 }
@@ -77,7 +85,7 @@ fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
 fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
     let state = http_1();
     for piece in ["GET / HTTP/1.1\r\nHost: x\r", "\n", "\r", "\n"] {
-        state.read(piece.as_bytes());
+        state.read(piece.as_bytes()).unwrap();
     }
     state.begin(false, || SMALL).unwrap();
     state.end();
@@ -95,11 +103,11 @@ fn half_a_head_behind_a_whole_one_is_waited_for_as_a_head() {
 #[test]
 fn the_rest_of_a_body_is_no_head() {
     let state = http_1();
-    state.read(b"POST / HTTP/1.1\r\n\r\n{");
+    state.read(b"POST / HTTP/1.1\r\n\r\n{").unwrap();
     state.begin(true, || SMALL).unwrap();
     state.body_given_up();
     state.end();
-    state.read(&[b'x'; 5000]);
+    state.read(&[b'x'; 5000]).unwrap();
     assert_eq!(state.settle(), Ok(()));
     assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
 }
@@ -107,7 +115,7 @@ fn the_rest_of_a_body_is_no_head() {
 #[test]
 fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
     let state = http_1();
-    state.read(b"GET / HTTP/1.1\r\n\r\n");
+    state.read(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     state.begin(false, || SMALL).unwrap();
     state.blocked();
     assert_eq!(waits(&state), Some((2, ConnectionOutcome::ResponseTimeout)));
@@ -117,7 +125,7 @@ fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
 
 #[test]
 fn of_answers_without_room_the_first_to_wait_is_due_first() {
-    let state = State::new(limits(), true, Instant::now(), Drain::default());
+    let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
     state.begin(true, || SMALL).unwrap();
     state.begin(true, || SMALL).unwrap();
     let first = state.stall();
@@ -134,7 +142,7 @@ fn of_answers_without_room_the_first_to_wait_is_due_first() {
 #[test]
 fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measured() {
     let measured = |state: &State, bytes: &[u8]| {
-        state.read(bytes);
+        state.read(bytes).unwrap();
         let begun = state.begin(false, || LARGE);
         state.end();
         begun
@@ -150,16 +158,16 @@ fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measure
     serve(&state, b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
     assert_eq!(measured(&state, b""), refused);
     let many = http_1();
-    many.read(&[b'x'; 200]);
+    many.read(&[b'x'; 200]).unwrap();
     assert_eq!(many.begin(false, || (11, 200)), refused);
 }
 
 #[test]
 fn half_a_head_is_refused_once_it_is_too_large() {
     let state = http_1();
-    state.read(&[b'x'; 1024]);
+    state.read(&[b'x'; 1024]).unwrap();
     assert_eq!(state.settle(), Ok(()));
-    state.read(b"x");
+    state.read(b"x").unwrap();
     assert!(state.is_full());
     assert_eq!(state.settle(), Err(ConnectionOutcome::HeadersTooLarge));
 }
@@ -168,10 +176,10 @@ fn half_a_head_is_refused_once_it_is_too_large() {
 fn the_reader_stops_ahead_of_a_request_and_goes_on_behind_it() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
-    state.read(b"GET / HTTP/1.1\r\n\r\n");
+    state.read(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     state.begin(false, || SMALL).unwrap();
     while !state.is_full() {
-        state.read(&[b'x'; 1000]);
+        state.read(&[b'x'; 1000]).unwrap();
     }
     state.park(&Arc::clone(&woken).into());
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
@@ -181,7 +189,7 @@ fn the_reader_stops_ahead_of_a_request_and_goes_on_behind_it() {
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     assert!(state.is_full(), "it may still be there");
     state.end();
-    state.read(b"\r\n\r\n");
+    state.read(b"\r\n\r\n").unwrap();
     state.begin(false, || SMALL).unwrap();
     state.end();
     state.settle().unwrap();
@@ -193,7 +201,7 @@ fn the_reader_goes_on_for_who_waits_for_a_body() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
     state.begin(true, || SMALL).unwrap();
-    state.read(&vec![b'x'; MAX_BYTES_AHEAD]);
+    state.read(&vec![b'x'; MAX_BYTES_AHEAD]).unwrap();
     assert!(state.is_full());
     state.park(&Arc::clone(&woken).into());
     state.body_awaited();
@@ -214,7 +222,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
 
 #[test]
 fn at_a_shutdown_it_ends_with_its_last_request() {
-    let state = State::new(limits(), true, Instant::now(), Drain::default());
+    let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
     let now = Instant::now();
     state.begin(false, || SMALL).unwrap();
     state.drain();

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    iter,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +13,8 @@ use tokio::sync::watch;
 
 use super::{
     details::Rows,
-    ring::{MAX_BYTES, OVERHEAD, Ring, merge},
+    history::Answers,
+    ring::{HOUR, MAX_BYTES, OVERHEAD, Record, Ring, merge},
     tick::Tick,
 };
 
@@ -21,6 +23,9 @@ const RECENT: usize = 120;
 
 /// The most bytes of these events. A busy second with a thousand routes takes half a megabyte.
 const RECENT_BYTES: usize = 2_000_000;
+
+/// The seconds that ticks are merged to where the history would be too large otherwise.
+const COARSER_STEPS: [u64; 4] = [15, 60, 300, HOUR];
 
 /// How long a page waits before it connects again, in milliseconds.
 const RETRY: &[u8] = b"retry: 1000\n";
@@ -129,6 +134,8 @@ impl State {
 pub(super) struct Hub {
     identity: Identity,
     state: Mutex<State>,
+    /// The history, as it was asked for since the last tick.
+    pub(super) answers: Answers,
     /// The time of the last tick; `None` once there will be no more.
     news: watch::Sender<Option<u64>>,
 }
@@ -151,6 +158,7 @@ impl Hub {
     pub(super) fn new(identity: Identity, now: u64) -> Self {
         Self {
             identity,
+            answers: Answers::default(),
             state: Mutex::new(State {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),
@@ -182,6 +190,7 @@ impl Hub {
             state.ring.push(tick);
             state.fit_ring();
         }
+        self.answers.forget();
         self.news.send_if_modified(|news| {
             let open = news.is_some();
             if open {
@@ -224,8 +233,10 @@ impl Hub {
     }
 
     /// The ticks after `since` and up to `until`, merged to `step` seconds, with all that belongs to them, as JSON. A
-    /// negative `since` counts back from the last tick. Takes milliseconds for an hour.
-    pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> String {
+    /// negative `since` counts back from the last tick. Takes some tenths of a second for a busy hour.
+    ///
+    /// Where that would take more than the [bytes](MAX_BYTES) of the hub itself, ticks are merged to more seconds.
+    pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> Vec<u8> {
         let (records, routes, details, last) = {
             let state = self.lock();
             let last = state.recent.events.back().map(|event| event.time);
@@ -236,15 +247,30 @@ impl Hub {
                 since.unsigned_abs()
             };
             let records = state.ring.between(since, until.unwrap_or(u64::MAX));
-            (records, state.routes.clone(), state.details.clone(), last)
+            (records, json(&state.routes), state.details.clone(), last)
         };
-        // The details are JSON already.
-        format!(
-            r#"{{"instance":{},"last":{last},"routes":{},"ticks":{},"details":{details}}}"#,
+        let head = format!(
+            r#"{{"instance":{},"last":{last},"routes":{routes},"ticks":["#,
             json(&self.identity),
-            json(&routes),
-            json(&merge(&records, step)),
-        )
+        );
+        // The details are JSON already.
+        let tail = format!(r#"],"details":{details}}}"#);
+        let coarser = COARSER_STEPS.into_iter().filter(|coarser| *coarser > step);
+        let mut history = Vec::new();
+        for step in iter::once(step).chain(coarser) {
+            history.clear();
+            history.extend_from_slice(head.as_bytes());
+            if write_ticks(
+                &mut history,
+                &records,
+                step,
+                MAX_BYTES.saturating_sub(tail.len()),
+            ) {
+                break;
+            }
+        }
+        history.extend_from_slice(tail.as_bytes());
+        history
     }
 
     /// The first event that a stream does not have yet, if there is one.
@@ -287,6 +313,24 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes ticks behind what is there, separated by commas; `false`, and cut off, where they do not fit.
+fn write_ticks(out: &mut Vec<u8>, records: &[Record], step: u64, most_bytes: usize) -> bool {
+    let mut end = out.len();
+    for tick in merge(records, step) {
+        if !out.ends_with(b"[") {
+            out.push(b',');
+        }
+        // To memory, and no map has keys that are not strings: it cannot fail.
+        let _written = serde_json::to_writer(&mut *out, &tick);
+        if out.len() > most_bytes {
+            out.truncate(end);
+            return false;
+        }
+        end = out.len();
+    }
+    true
 }
 
 /// JSON on one line. None of what is written here can fail: no map has keys that are not strings.

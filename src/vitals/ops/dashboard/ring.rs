@@ -3,7 +3,7 @@
 //! Ticks are kept packed. Where a busy hour would exceed the bytes, the oldest seconds are merged into spans of 15
 //! seconds, as wide as the points of a chart of the whole hour; and where even that is too much, the oldest go.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, iter, sync::Arc};
 
 use super::{
     pack::{pack, unpack},
@@ -135,17 +135,21 @@ impl Ring {
     }
 }
 
-/// Unpacks records and merges those that end in the same span of `step` seconds.
-pub(super) fn merge(records: &[Record], step: u64) -> Vec<Tick> {
-    let mut ticks: Vec<Tick> = Vec::new();
-    for record in records {
-        let tick = unpack(&record.packed);
-        match ticks.last_mut() {
-            Some(last) if last.time.div_ceil(step) == tick.time.div_ceil(step) => last.merge(&tick),
-            _ => ticks.push(tick),
+/// Unpacks records and merges those that end in the same span of `step` seconds. Unpacked, there are never more than two
+/// at a time: a tick takes many times what its record does.
+pub(super) fn merge(records: &[Record], step: u64) -> impl Iterator<Item = Tick> {
+    let mut ticks = records
+        .iter()
+        .map(|record| unpack(&record.packed))
+        .peekable();
+    iter::from_fn(move || {
+        let mut merged = ticks.next()?;
+        let span = merged.time.div_ceil(step);
+        while let Some(tick) = ticks.next_if(|tick| tick.time.div_ceil(step) == span) {
+            merged.merge(&tick);
         }
-    }
-    ticks
+        Some(merged)
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use actix_web::{
 };
 use tokio::runtime::Handle;
 
+use crate::vitals::memory::Reservation;
+
 /// What is handed on at once: as much as the connection's buffer takes before it is written, so that it need not grow.
 const SLICE: usize = 32 * 1024;
 
@@ -28,11 +30,23 @@ pub(super) struct Exposition {
     /// Empty once the exposition is given up.
     pieces: Mutex<Vec<Bytes>>,
     length: usize,
+    /// The memory that is reserved for it; `None` once it is given up.
+    reservation: Mutex<Option<Reservation>>,
 }
 
 impl Exposition {
     fn lock(&self) -> MutexGuard<'_, Vec<Bytes>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, with memory reserved for it.
+    pub(super) fn within(self, reservation: Reservation) -> Self {
+        *self.lock_reservation() = Some(reservation);
+        self
+    }
+
+    fn lock_reservation(&self) -> MutexGuard<'_, Option<Reservation>> {
+        (self.reservation.lock()).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its size in bytes.
@@ -44,6 +58,8 @@ impl Exposition {
     pub(super) fn give_up(&self) {
         let pieces = mem::take(&mut *self.lock());
         drop(pieces);
+        let reservation = self.lock_reservation().take();
+        drop(reservation);
     }
 
     /// Whether its memory was freed before it was sent.

@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{collection::Collection, exposition::Exposition, room::Room};
 use crate::registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
+use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted};
 
 /// What tells expositions apart. Callers that want the same form share one exposition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Form {
 pub(super) enum Failure {
     /// No thread can be started.
     NoThread,
+    /// The memory for answers is used up.
+    NoMemory,
     /// The exposition could not be written: a fault of ours.
     Broken,
 }
@@ -43,6 +46,7 @@ struct Inner {
     registry: Registry,
     /// How long a round waits for the collectors.
     patience: Duration,
+    memory: AnswerMemory,
     room: Room,
     next: Mutex<Next>,
     /// Somebody waits for the next round, or nobody ever will.
@@ -72,10 +76,16 @@ struct Wanted {
 impl Rounds {
     /// Rounds over a registry. Each waits for `patience` for the collectors; an exposition may be given up once it is
     /// older than `lifetime`.
-    pub(super) fn new(registry: Registry, patience: Duration, lifetime: Duration) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        patience: Duration,
+        lifetime: Duration,
+        memory: AnswerMemory,
+    ) -> Self {
         Self(Arc::new(Inner {
             registry,
             patience,
+            memory,
             room: Room::new(lifetime),
             next: Mutex::default(),
             changed: Condvar::new(),
@@ -188,16 +198,25 @@ impl Inner {
             if outcome.is_closed() {
                 continue;
             }
-            let result = encode(&self.registry, &form, &collected).map(Arc::new);
-            let result = result.map_err(|error| {
-                tracing::error!(%error, "an exposition could not be compressed");
-                Failure::Broken
-            });
+            let result = self.expose(&form, &collected).map(Arc::new);
             if let Ok(exposition) = &result {
                 self.room.enter(exposition);
             }
             outcome.send_replace(Some(result));
         }
+    }
+}
+
+impl Inner {
+    /// One exposition, counted among the answers that wait for their clients: no one client's, as several may share it.
+    fn expose(&self, form: &Form, collected: &[Collected]) -> Result<Exposition, Failure> {
+        let exposition = encode(&self.registry, form, collected).map_err(|error| {
+            tracing::error!(%error, "an exposition could not be compressed");
+            Failure::Broken
+        })?;
+        let reservation = self.memory.reserve(None, exposition.length());
+        let reservation = reservation.map_err(|AnswerMemoryExhausted| Failure::NoMemory)?;
+        Ok(exposition.within(reservation))
     }
 }
 

@@ -156,7 +156,7 @@ fn a_history_is_that_of_the_seconds_asked_for() {
     publish(&hub, 1..=30);
     let ticks = |since, until, step| -> Vec<u64> {
         let history: serde_json::Value =
-            serde_json::from_str(&hub.history(since, until, step)).expect("JSON");
+            serde_json::from_slice(&hub.history(since, until, step)).expect("JSON");
         assert_eq!(history["instance"]["name"], "shop");
         assert_eq!(history["last"], START + 30);
         assert_eq!(history["routes"], serde_json::json!(["GET /data"]));
@@ -250,4 +250,49 @@ fn events_give_way_by_their_size_and_the_newest_stays() {
     // Streams that fall behind ask for the history, and go on with the newest.
     let mut cursor = Cursor::new(Some(START));
     assert_eq!(kinds(&events(&hub, &mut cursor)), ["hello", "reset 3"]);
+}
+
+#[test]
+fn a_history_has_no_more_bytes_than_the_hub_and_misses_nothing() {
+    for (seconds, routes, is_coarser) in [(60, 1, false), (300, 200, true), (40, 2000, true)] {
+        let (_, hub) = held_after(seconds, routes);
+        let records = hub.lock().ring.between(0, u64::MAX);
+        let kept: Vec<Tick> = merge(&records, 1).collect();
+        let history = hub.history(0, None, 1);
+        assert!(history.len() <= MAX_BYTES, "{} bytes", history.len());
+        let history: serde_json::Value = serde_json::from_slice(&history).expect("JSON");
+        let ticks = history["ticks"].as_array().expect("a list");
+        assert_eq!(
+            ticks.len() < kept.len(),
+            is_coarser,
+            "{seconds} s, {routes}"
+        );
+        let widths = |ticks: &mut dyn Iterator<Item = u64>| ticks.sum::<u64>();
+        assert_eq!(
+            widths(&mut ticks.iter().map(|tick| tick["width"].as_u64().unwrap())),
+            widths(&mut kept.iter().map(|tick| tick.width)),
+            "no second is missing"
+        );
+        let counted: u64 = ticks
+            .iter()
+            .flat_map(|tick| tick["routes"].as_array().unwrap())
+            .map(|route| route[1][0].as_u64().unwrap())
+            .sum();
+        let expected: u64 = kept
+            .iter()
+            .flat_map(|tick| &tick.routes)
+            .map(|route| route.counts[0])
+            .sum();
+        assert_eq!(counted, expected, "no request is missing");
+    }
+}
+
+#[test]
+fn a_history_takes_little_more_memory_than_it_has_bytes_while_it_is_made() {
+    let (_, hub) = held_after(300, 200);
+    let mut bytes = 0;
+    let taken = allocation_counter::measure(|| bytes = hub.history(0, None, 1).len());
+    let most = usize::try_from(taken.bytes_max).expect("it takes something");
+    // The buffer doubles as it grows.
+    assert!(most < 3 * MAX_BYTES, "{most} for {bytes}");
 }

@@ -54,7 +54,7 @@ fn requests(ticks: &[Tick]) -> u64 {
 #[test]
 fn an_hour_is_kept_second_by_second_where_it_fits() {
     let ring = filled(4000, 5, 60);
-    let ticks = merge(&ring.between(0, u64::MAX), 1);
+    let ticks: Vec<Tick> = merge(&ring.between(0, u64::MAX), 1).collect();
     assert_eq!(ticks.len(), 3600);
     assert_eq!(ticks[0].time, START + 400);
     assert_eq!(ticks[3599], tick(START + 3999, 5, 60));
@@ -63,7 +63,7 @@ fn an_hour_is_kept_second_by_second_where_it_fits() {
 #[test]
 fn a_busier_hour_is_kept_whole_with_its_oldest_part_coarser() {
     let ring = filled(4000, 40, 60);
-    let ticks = merge(&ring.between(0, u64::MAX), 1);
+    let ticks: Vec<Tick> = merge(&ring.between(0, u64::MAX), 1).collect();
     let widths: u64 = ticks.iter().map(|tick| tick.width).sum();
     assert!((3600..3600 + COARSE).contains(&widths), "{widths}");
     assert_eq!(requests(&ticks), widths * 40 * 523);
@@ -79,7 +79,7 @@ fn a_busier_hour_is_kept_whole_with_its_oldest_part_coarser() {
 #[test]
 fn the_bytes_are_never_exceeded_however_much_happens() {
     let ring = filled(120, 1000, 80);
-    let ticks = merge(&ring.between(0, u64::MAX), 1);
+    let ticks: Vec<Tick> = merge(&ring.between(0, u64::MAX), 1).collect();
     assert_eq!(ticks.last().map(|tick| tick.time), Some(START + 119));
 }
 
@@ -97,7 +97,7 @@ fn the_allocator_agrees_on_the_size() {
 fn a_range_is_that_of_the_ends_of_its_ticks() {
     let ring = filled(100, 1, 5);
     let times = |since, until| -> Vec<u64> {
-        let ticks = merge(&ring.between(since, until), 1);
+        let ticks: Vec<Tick> = merge(&ring.between(since, until), 1).collect();
         ticks.iter().map(|tick| tick.time).collect()
     };
     assert_eq!(times(START + 10, START + 12), [START + 11, START + 12]);
@@ -109,7 +109,7 @@ fn a_range_is_that_of_the_ends_of_its_ticks() {
 #[test]
 fn ticks_merge_at_the_full_steps_of_the_clock() {
     let ring = filled(60, 3, 20);
-    let ticks = merge(&ring.between(START, u64::MAX), 15);
+    let ticks: Vec<Tick> = merge(&ring.between(START, u64::MAX), 15).collect();
     let ends: Vec<u64> = ticks.iter().map(|tick| tick.time).collect();
     // 1,700,000,000 is 5 seconds past a multiple of 15.
     assert_eq!(

@@ -1,0 +1,220 @@
+//! HTTP/2: requests stand beside each other on one connection, each a stream of its own.
+//!
+//! Actix' own dispatcher offers no way to bound the streams, the head of a request or what waits to be sent, and goes on
+//! with requests that their clients have given up. This one has the bounds, and drops such a request.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use actix_http::body::{BodySize, BoxBody, MessageBody};
+use actix_http::error::{DispatchError, PayloadError};
+use actix_http::header::{self, HeaderName, HeaderValue, HttpDate, TryIntoHeaderValue as _};
+use actix_http::{
+    BoxedPayloadStream, Method, Payload, Request, Response, ResponseHead, StatusCode,
+};
+use actix_service::Service;
+use actix_web::rt;
+use actix_web::web::Bytes;
+use futures_core::Stream;
+use h2_0_3::server::{Builder, SendResponse};
+use h2_0_3::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::state::State;
+use super::watch::Watch;
+
+/// Requests that a client may have under way on a connection, which it is told at the start. A client that keeps to it
+/// waits by itself; another one has its further requests refused, unread (`REFUSED_STREAM`). More than the usual 100, for
+/// clients that send hundreds before they have heard of it.
+pub(super) const MAX_STREAMS: u16 = 512;
+
+/// What a client may send of a body before it is read, of one request and of all of the connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// What waits in the connection to be sent, of one answer.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// What a data frame is asked to hold at most.
+const CHUNK: usize = 16 * 1024;
+
+/// Serves a connection to its end.
+pub(super) async fn serve<T, S, B>(
+    io: T,
+    app: Rc<Watch<S, B>>,
+    state: Rc<State>,
+    peer: SocketAddr,
+) -> Result<(), DispatchError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request>,
+    S::Future: 'static,
+    S::Error: Into<Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody + 'static,
+{
+    let handshake = Builder::new()
+        .max_concurrent_streams(MAX_STREAMS.into())
+        .max_header_list_size(state.header_list_bytes())
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake(io);
+    let mut connection = handshake.await.map_err(DispatchError::H2)?;
+    while let Some(accepted) = connection.accept().await {
+        let (request, respond) = accepted.map_err(DispatchError::H2)?;
+        let (head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
+        let served = app.serve(Rc::clone(&state), translate(head, body, peer));
+        rt::spawn(answer(served, respond, is_head));
+    }
+    Ok(())
+}
+
+/// The request as applications know it.
+fn translate(head: http_0_2::request::Parts, body: RecvStream, peer: SocketAddr) -> Request {
+    let payload = if body.is_end_stream() {
+        Payload::None
+    } else {
+        let payload: BoxedPayloadStream = Box::pin(Body(body));
+        Payload::Stream { payload }
+    };
+    let mut request = Request::with_payload(payload);
+    let translated = request.head_mut();
+    translated.uri = head.uri;
+    translated.method = head.method;
+    translated.version = head.version;
+    translated.headers = head.headers.into();
+    translated.peer_addr = Some(peer);
+    request
+}
+
+/// The body of a request; the client gets room for more as it is read.
+struct Body(RecvStream);
+
+impl Stream for Body {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let read = ready!(self.0.poll_data(context));
+        Poll::Ready(read.map(|part| {
+            let part = part?;
+            self.0.flow_control().release_capacity(part.len())?;
+            Ok(part)
+        }))
+    }
+}
+
+/// Waits for the application, and sends what it answers. Drops either where the client gives the request up.
+async fn answer<F, B>(served: F, mut respond: SendResponse<Bytes>, is_head: bool)
+where
+    F: Future<Output = Result<Response<B>, Response<BoxBody>>>,
+    B: MessageBody,
+{
+    let answered = {
+        let mut served = pin!(served);
+        poll_fn(|context| match respond.poll_reset(context) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => served.as_mut().poll(context).map(Some),
+        })
+        .await
+    };
+    match answered {
+        Some(Ok(response)) => send(response, respond, is_head).await,
+        Some(Err(response)) => send(response, respond, is_head).await,
+        None => (),
+    }
+}
+
+/// Sends an answer, as far as the client takes it.
+async fn send<B: MessageBody>(
+    response: Response<B>,
+    mut respond: SendResponse<Bytes>,
+    is_head: bool,
+) {
+    let (response, body) = response.into_parts();
+    let mut body = pin!(body);
+    let size = match response.status() {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => BodySize::None,
+        _ => body.size(),
+    };
+    let is_whole = is_head || size.is_eof();
+    let Ok(mut stream) = respond.send_response(head(response.head(), size), is_whole) else {
+        // The client has left, or given the request up.
+        return;
+    };
+    if is_whole {
+        return;
+    }
+    loop {
+        let part = poll_fn(|context| match stream.poll_reset(context) {
+            Poll::Ready(_) => Poll::Ready(Err(())),
+            Poll::Pending => body.as_mut().poll_next(context).map(Ok),
+        });
+        match part.await {
+            Ok(Some(Ok(part))) => {
+                if send_part(&mut stream, part).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(Err(_))) => return stream.send_reset(Reason::INTERNAL_ERROR),
+            Ok(None) => {
+                // It fails only where the client is gone.
+                let _gone = stream.send_data(Bytes::new(), true);
+                return;
+            }
+            Err(()) => return,
+        }
+    }
+}
+
+/// Hands on a part of a body as the client makes room for it; fails where the client is gone.
+async fn send_part(stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), ()> {
+    while !part.is_empty() {
+        stream.reserve_capacity(part.len().min(CHUNK));
+        let room = poll_fn(|context| stream.poll_capacity(context)).await;
+        let Some(Ok(room)) = room else {
+            return Err(());
+        };
+        let chunk = part.split_to(room.min(part.len()));
+        stream.send_data(chunk, false).map_err(drop)?;
+    }
+    Ok(())
+}
+
+/// The head of an answer, without what is HTTP/1's alone (RFC 9113, section 8.2.2).
+fn head(response: &ResponseHead, size: BodySize) -> http_0_2::Response<()> {
+    let mut head = http_0_2::Response::new(());
+    *head.status_mut() = response.status;
+    *head.version_mut() = http_0_2::Version::HTTP_2;
+    let headers = head.headers_mut();
+    for (name, value) in response.headers() {
+        let is_replaced = *name == header::CONTENT_LENGTH && size != BodySize::Stream;
+        if !is_replaced && !is_of_http_1(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    if let BodySize::Sized(bytes) = size {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
+    if !headers.contains_key(header::DATE)
+        && let Ok(now) = HttpDate::from(SystemTime::now()).try_into_value()
+    {
+        headers.insert(header::DATE, now);
+    }
+    head
+}
+
+fn is_of_http_1(name: &HeaderName) -> bool {
+    [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ]
+    .contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
