@@ -96,6 +96,7 @@ on_each_database! {
     a_loop_after_many_other_statements_is_suspected
     a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape
     statements_are_told_by_their_shape_with_those_who_ran_them
+    the_rows_of_statements_add_up_to_all_queries
     wrong_parameters_and_methods_are_refused
     ten_thousand_values_are_one_shape
     a_secret_is_told_nowhere
@@ -645,6 +646,45 @@ async fn statements_are_told_by_their_shape_with_those_who_ran_them<C: Backed>()
     assert!(statements[0]["p95_seconds"].as_f64().unwrap() > 0.0);
     assert!(statements[0]["rows"].is_null());
     assert!(statements[0]["first_seen"].as_str() <= statements[0]["last_seen"].as_str());
+}
+
+async fn the_rows_of_statements_add_up_to_all_queries<C: Backed>() {
+    for (capacity, kept) in [(1, 1), (3, 3), (100_000, 46)] {
+        let settings: fn(Builder) -> Builder = match capacity {
+            1 => |builder| builder.statements(1),
+            3 => |builder| builder.statements(3),
+            _ => |builder| builder.statements(100_000),
+        };
+        let Some((app, _database)) = app_on::<C>(2, settings).await else {
+            return;
+        };
+        for path in [
+            "/after_31",
+            "/three",
+            "/unique",
+            "/nested",
+            "/after_32",
+            "/one",
+        ] {
+            app.get(path).await;
+        }
+        let rows = app.statements("limit=1000").await;
+        let calls = rows.iter().map(|row| row["calls"].as_u64().unwrap());
+        let scrape = app.scrape();
+        let sum = |name: &str| -> f64 {
+            let series = scrape.series(name).into_iter();
+            series.map(|(_, value)| value).sum()
+        };
+        assert_eq!(calls.sum::<u64>() as f64, sum("db_queries_total"));
+        let errors = rows.iter().map(|row| row["errors"].as_u64().unwrap());
+        assert_eq!(errors.sum::<u64>() as f64, sum("db_query_errors_total"));
+        let is_other = |row: &serde_json::Value| row["statement"] == "(other)";
+        let others = rows.iter().filter(|row| is_other(row)).count();
+        println!("{} {others}", rows.len());
+        assert_eq!(others, usize::from(capacity < 100));
+        assert!(rows.len() - others <= kept, "{rows:#?}");
+        assert!(sum("db_statements") <= capacity as f64);
+    }
 }
 
 async fn wrong_parameters_and_methods_are_refused<C: Backed>() {

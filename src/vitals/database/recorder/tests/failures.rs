@@ -133,6 +133,29 @@ fn an_error_counts_once_whoever_reports_it() {
 }
 
 #[test]
+fn queries_that_fail_while_their_rows_are_read_are_counted_one_by_one() {
+    let fixture = Fixture::new();
+    let connection = &mut connection_of(&fixture);
+    for _ in 0..3 {
+        // Fails at its first row. Diesel leaves that out.
+        let error = diesel::sql_query("SELECT abs(-9223372036854775808) AS id FROM items")
+            .load::<Overflow>(connection)
+            .map(drop)
+            .unwrap_err();
+        record_error(connection, &error);
+        record_error(connection, &error);
+    }
+    assert_eq!(fixture.errors(), errors(&[("select", "other", 3)]));
+}
+
+#[derive(QueryableByName)]
+struct Overflow {
+    #[allow(dead_code, reason = "there is never a row")]
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    id: i64,
+}
+
+#[test]
 fn errors_of_the_last_user_of_a_connection_are_forgotten() {
     let fixture = Fixture::new();
     let connection = &mut connection_of(&fixture);
