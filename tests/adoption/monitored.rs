@@ -117,6 +117,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .configure(vitals.ops())
             .wrap(vitals.http())
     })
+    .h1_allow_half_closed(false)
     .workers(2)
     .bind("127.0.0.1:0")?;
     println!("listening on http://{}", server.addrs()[0]);

@@ -1,6 +1,10 @@
 //! The names of requests that middlewares, guards and rewritten paths make hard to tell, whatever their order.
 
-use std::future::ready;
+use std::{
+    future::ready,
+    io,
+    sync::{Arc, Mutex},
+};
 
 use actix_vitals::vitals::{Vitals, http::NotableRequest};
 use actix_web::{
@@ -306,6 +310,43 @@ async fn a_request_is_counted_once_however_often_the_middleware_is_wrapped() {
     assert_eq!(count.durations(), expected.into());
     assert_eq!(count.panics(), [("/inner/boom/now".to_owned(), 1)].into());
     assert_eq!(count.in_progress(), 0);
+}
+
+#[actix_web::test]
+async fn a_middleware_within_another_is_named_once_in_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let vitals = vitals();
+    let inner = web::scope("/inner").wrap(vitals.http());
+    let app = App::new().service(inner.route("/{id}", web::to(ok)));
+    let service = init_service(app.wrap(vitals.http())).await;
+    for _ in 0..3 {
+        call(&service, "GET", "/inner/1").await;
+    }
+    drop(guard);
+    let bytes = log.0.lock().expect("the log").clone();
+    let text = String::from_utf8(bytes).expect("UTF-8");
+    assert_eq!(
+        text.matches("each request is recorded once").count(),
+        1,
+        "{text}"
+    );
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("the log").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[actix_web::test]

@@ -2,7 +2,6 @@
 //! the record to its end.
 
 use std::{
-    cell::Cell,
     error::Error,
     io::ErrorKind,
     mem,
@@ -23,17 +22,8 @@ use actix_web::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{answer::Answer, record::Record};
+use super::{answer::Answer, progress::RequestBody, record::Record};
 use crate::vitals::context;
-
-/// What is known of a request's body.
-#[derive(Debug, Default)]
-pub(super) struct RequestBody {
-    /// The bytes that the service has read.
-    pub(super) bytes: Cell<u64>,
-    /// Whether the service has found that the client left before the body was whole.
-    pub(super) is_cut: Cell<bool>,
-}
 
 /// Watches the request's body, if it has one.
 #[inline]

@@ -3,12 +3,10 @@
 
 use std::{
     any::{Any, type_name},
-    cell::Cell,
     error::Error as StdError,
     future::{Future, Ready, ready},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    ptr,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -28,7 +26,7 @@ use super::{
     failure::Failure,
     progress::Places,
     record::Record,
-    recorder::Recorder,
+    recorder::{NOBODY, Recorder, SERVED_FOR},
     worker::Worker,
 };
 use crate::vitals::{context, problem::Problem, runtime::Runtime};
@@ -102,7 +100,7 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let recorder = &self.places.worker.recorder;
-        let recorder_id = id(recorder);
+        let recorder_id = recorder.id();
         let outer_id = SERVED_FOR.replace(recorder_id);
         if outer_id == recorder_id {
             recorder.warn_of_nesting();
@@ -128,27 +126,6 @@ where
             recorder_id,
         }
     }
-}
-
-thread_local! {
-    /// The recorder for which the thread serves a request now: by this a middleware within another of the same
-    /// monitoring knows that the request is recorded already.
-    static SERVED_FOR: Cell<usize> = const { Cell::new(NOBODY) };
-}
-
-/// The id of no recorder.
-const NOBODY: usize = 0;
-
-/// What tells a recorder from others.
-#[inline]
-fn id(recorder: &Recorder) -> usize {
-    ptr::from_ref(recorder).addr()
-}
-
-/// Whether the thread serves a request for this recorder now.
-#[cfg(feature = "ops")]
-pub(super) fn is_serving_for(recorder: &Recorder) -> bool {
-    SERVED_FOR.get() == id(recorder)
 }
 
 /// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they

@@ -4,7 +4,13 @@
 //! connection. So that little moves with it, all that is known of it lies in a place of its own, which is used again: in
 //! the steady state no request allocates one.
 
-use std::{any::Any, cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_web::{
     dev::ServiceRequest,
@@ -13,11 +19,10 @@ use actix_web::{
 };
 
 use super::{
-    body::RequestBody,
     labels::method_label,
     server_timing,
     trace::{Trace, TraceParent},
-    worker::Worker,
+    worker::{Sent, Worker},
 };
 use crate::{
     registry::SpanContext,
@@ -48,7 +53,7 @@ pub(super) struct Progress {
     /// Shared with the payload that the service reads.
     pub(super) request_body: Rc<RequestBody>,
     /// The path as it came: the endpoint of a request whose client or handler is gone is found by it.
-    pub(super) path: String,
+    path: String,
     pub(super) is_http_2: bool,
     /// Whether the request is counted by the in-progress gauge.
     is_shown: bool,
@@ -69,6 +74,15 @@ pub(super) struct Delivery {
     /// Whether the body was ever asked for.
     pub(super) is_polled: bool,
     pub(super) is_settled: bool,
+}
+
+/// What is known of a request's body.
+#[derive(Debug, Default)]
+pub(super) struct RequestBody {
+    /// The bytes that the service has read.
+    pub(super) bytes: Cell<u64>,
+    /// Whether the service has found that the client left before the body was whole.
+    pub(super) is_cut: Cell<bool>,
 }
 
 /// The places of one worker's requests.
@@ -211,6 +225,15 @@ impl Progress {
 
     pub(super) fn span(&self) -> Option<SpanContext> {
         self.trace.as_deref().and_then(Trace::sampled_span)
+    }
+
+    /// What the request was when it came.
+    #[inline]
+    pub(super) fn sent(&self) -> Sent<'_> {
+        Sent {
+            method: self.method,
+            path: &self.path,
+        }
     }
 
     /// The pattern of the endpoint that the request's path and method lead to: where the request itself is gone.

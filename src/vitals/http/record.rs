@@ -10,9 +10,8 @@ use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use super::{
     answer::{Answer, Head, abandon},
-    body::RequestBody,
     labels::answered_method,
-    progress::{Places, Progress},
+    progress::{Places, Progress, RequestBody},
     series::{Ending, Outcome},
 };
 
@@ -94,7 +93,7 @@ impl Record {
         };
         let worker = &progress.worker;
         let series = match request {
-            Some(request) => worker.series_of(request, &progress, outcome),
+            Some(request) => worker.series_of(request, progress.sent(), outcome),
             None => worker.series(&progress.pattern_by_path(), outcome),
         };
         let Some(series) = series else {

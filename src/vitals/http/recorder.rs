@@ -2,21 +2,30 @@
 //! What a worker has for itself is in `worker`, what happens to one request in `record` and `answer`.
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     num::NonZeroU32,
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
-#[cfg(feature = "ops")]
-use super::middleware;
 use super::{families::Families, notable::NotableRequests};
 use crate::vitals::{
     context::{RequestContext, Shapes},
     repetition::Repetition,
 };
+
+thread_local! {
+    /// The recorder for which the thread serves a request now: by this a middleware within another of the same
+    /// monitoring knows that the request is recorded already.
+    pub(super) static SERVED_FOR: Cell<usize> = const { Cell::new(NOBODY) };
+}
+
+/// The id of no recorder.
+pub(super) const NOBODY: usize = 0;
 
 /// How requests are recorded.
 #[derive(Debug)]
@@ -64,6 +73,12 @@ impl Recorder {
         }
     }
 
+    /// What tells it from other recorders.
+    #[inline]
+    pub(super) fn id(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
     /// Whether no requests are recorded at all.
     #[inline]
     pub(super) fn excludes_all(&self) -> bool {
@@ -79,7 +94,7 @@ impl Recorder {
     /// Whether the thread serves a request that this records now.
     #[cfg(feature = "ops")]
     pub(crate) fn is_recording(&self) -> bool {
-        !self.excludes_all && middleware::is_serving_for(self)
+        !self.excludes_all && SERVED_FOR.get() == self.id()
     }
 
     /// Whether requests of the endpoint with this pattern are left out.

@@ -11,7 +11,6 @@ use actix_web::{HttpRequest, dev::ServiceRequest};
 use super::{
     families::Families,
     labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
-    progress::Progress,
     recorder::Recorder,
     routes::Routes,
     series::{Ending, Origin, Outcome, Series, SeriesCache},
@@ -36,6 +35,13 @@ struct Application {
     routes: Routes,
     /// An application serves one listener: all its requests come by one scheme.
     scheme: &'static str,
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    pub(super) method: &'static str,
+    pub(super) path: &'a str,
 }
 
 /// The gauges of the requests being served.
@@ -184,7 +190,7 @@ impl Worker {
     pub(super) fn series_of(
         &self,
         request: &HttpRequest,
-        progress: &Progress,
+        sent: Sent<'_>,
         outcome: Outcome,
     ) -> Option<Rc<Series>> {
         let shape = Shape::of(request);
@@ -193,7 +199,7 @@ impl Worker {
         {
             return Some(series);
         }
-        self.find_series(request, shape, progress, outcome)
+        self.find_series(request, shape, sent, outcome)
     }
 
     #[cold]
@@ -201,10 +207,10 @@ impl Worker {
         &self,
         request: &HttpRequest,
         shape: Option<Shape<'_>>,
-        progress: &Progress,
+        sent: Sent<'_>,
         mut outcome: Outcome,
     ) -> Option<Rc<Series>> {
-        let method = progress.method;
+        let method = sent.method;
         let Some(pattern) = self.routed_pattern(request, method) else {
             let endpoint = unrouted_endpoint(request.match_info(), method, outcome.status);
             return self.series(&endpoint, outcome);
@@ -216,7 +222,7 @@ impl Worker {
         let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {
             let routed = request.match_info().as_str();
-            (application.routes).learn(&progress.path, routed, method, &pattern);
+            (application.routes).learn(sent.path, routed, method, &pattern);
         }
         Some(series)
     }
