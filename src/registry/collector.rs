@@ -284,7 +284,9 @@ pub(crate) fn bridge(
     let mut families = Vec::new();
     for row in merge(rows, &mut faults) {
         let name = row.description.name.clone();
-        let claim = if is_metric_name(&name) {
+        // A counter `_total` would have no name in OpenMetrics.
+        let is_valid = is_metric_name(&name) && is_metric_name(row.description.base());
+        let claim = if is_valid {
             claimed.claim(&row.description, format)
         } else {
             Err(FaultKind::InvalidName)

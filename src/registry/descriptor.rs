@@ -179,7 +179,8 @@ impl FamilyDescription {
 
     /// What is wrong with the names and the unit, if anything.
     pub(crate) fn validate(&self) -> Result<(), RegistryError> {
-        if !label::is_metric_name(&self.name) {
+        // A counter `_total` would have no name in OpenMetrics.
+        if !label::is_metric_name(&self.name) || !label::is_metric_name(self.base()) {
             return Err(RegistryError::InvalidName(self.name.clone()));
         }
         if self.kind == Kind::Counter && !self.name.ends_with("_total") {

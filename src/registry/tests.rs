@@ -247,7 +247,11 @@ fn native_buckets_are_lowered_to_the_limit() {
 #[test]
 fn what_cannot_be_declared_is_told_in_a_sentence() {
     type Declare = fn(&mut RegistryBuilder);
-    let wrong: [(Declare, &str); 10] = [
+    let wrong: [(Declare, &str); 11] = [
+        (
+            |b| drop(b.counter(Descriptor::new("_total", "Help.", []))),
+            "the metric name \"_total\" is not of the form",
+        ),
         (
             |b| drop(b.gauge(Descriptor::new("a-b", "Help.", []))),
             "the metric name \"a-b\" is not of the form",
@@ -520,6 +524,7 @@ fn rows_that_would_break_the_exposition_are_left_out() {
         gauges("a.b", &[(&[], 1.0)]),
         gauges("größe", &[(&[], 1.0)]),
         gauges("", &[(&[], 1.0)]),
+        family("_total", proto::MetricType::COUNTER, vec![counter(1.0)]),
         gauges("ok", &[(&[("", "x")], 1.0)]),
         gauges("ok", &[(&[("__x", "")], 1.0)]),
         family(

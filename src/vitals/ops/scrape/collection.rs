@@ -64,15 +64,8 @@ impl Collection {
             }
             match sources.get(collected.len()) {
                 None => self.reader = Some(reader),
-                Some(source) => {
-                    let collector = source.name();
-                    tracing::warn!(
-                        collector,
-                        "a collector does not return: scrapes go on without its rows"
-                    );
-                    // The reader is lost until this collector returns. Another one reads the rest.
-                    collected.push(source.skip());
-                }
+                // The reader is lost until this collector returns. Another one reads the rest.
+                Some(source) => collected.push(source.skip()),
             }
         }
         collected
