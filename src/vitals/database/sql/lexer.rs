@@ -137,12 +137,16 @@ impl<'a> Lexer<'a> {
             // Perhaps a comment.
             let mut ahead = self.clone();
             ahead.skip_space();
+            if ahead.is_unsure {
+                return None;
+            }
             bytes = bytes_from(ahead.at);
             next = bytes.next()?;
         }
-        let mut is_before_name = || {
-            let behind = bytes.next();
-            behind.is_some_and(|behind| begins_word(behind) || b"\"`[*".contains(&behind))
+        let mut is_before_name = || match bytes.next() {
+            // In a shape that ends behind the dot.
+            Some(b'.') => bytes.next() == Some(b'.') && bytes.next() == Some(b'.'),
+            behind => behind.is_some_and(|byte| begins_word(byte) || b"\"`[*?".contains(&byte)),
         };
         (next != b'.' || is_before_name()).then_some(next)
     }

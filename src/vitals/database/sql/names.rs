@@ -98,7 +98,7 @@ impl Names {
         self.setting
             && depth <= usize::from(is_pragma)
             && self.before != Before::Dot
-            && !matches!(keyword, Keyword::Literal | Keyword::Default | Keyword::To)
+            && keyword == Keyword::None
             && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
     }
 
@@ -121,6 +121,14 @@ impl Names {
 
     /// Takes a token that stands in `scope`; a parenthesis that opens stands in the scope that it opens.
     pub(super) fn push(&mut self, token: &Token<'_>, scope: &mut Scope) {
+        if self.first.is_none() && !matches!(token, Token::Open(_) | Token::Semicolon) {
+            let first = match token {
+                Token::Word(_, keyword) => *keyword,
+                _ => Keyword::None,
+            };
+            self.first = Some(first);
+            self.no_names = !begins_with_names(first);
+        }
         let before = match token {
             Token::Word(_, keyword) => {
                 self.word(*keyword, scope);
@@ -166,10 +174,6 @@ impl Names {
     }
 
     fn word(&mut self, keyword: Keyword, scope: &mut Scope) {
-        if self.first.is_none() {
-            self.first = Some(keyword);
-            self.no_names = !begins_with_names(keyword);
-        }
         self.is_distinct =
             keyword == Keyword::From && self.before == Before::Keyword(Keyword::Distinct);
         match keyword {

@@ -98,7 +98,11 @@ impl<'a> Shaper<'a> {
             self.output.push(&Token::Semicolon, false);
             self.lists.separate();
         }
-        self.fold_signs(&token);
+        let is_sign = matches!(token, Token::Operator("+" | "-")) && !self.after_operand;
+        self.fold_signs(&token, is_sign);
+        if !is_sign {
+            self.lists.examine(&token);
+        }
         let columns = self.names.columns_follow();
         self.lists.push(&token, columns, &mut self.output);
         self.names.push(&token, self.lists.scope_mut());
@@ -106,9 +110,9 @@ impl<'a> Shaper<'a> {
     }
 
     /// Leaves the signs out that belong to a value.
-    fn fold_signs(&mut self, token: &Token<'_>) {
+    fn fold_signs(&mut self, token: &Token<'_>, is_sign: bool) {
         match token {
-            Token::Operator("+" | "-") if !self.after_operand => {
+            _ if is_sign => {
                 self.signs.get_or_insert_with(|| self.output.mark());
             }
             Token::Value => {

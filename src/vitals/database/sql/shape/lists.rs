@@ -108,13 +108,13 @@ impl Lists {
     pub(super) fn separate(&mut self) {
         self.row = None;
         self.before = Before::Other;
+        self.place = Place::Before;
+        // A parenthesis that is still open was never closed.
+        self.is_no_constant();
     }
 
     /// Writes a token, and folds what ends with it. A parenthesis may open a list of `columns`.
     pub(super) fn push(&mut self, token: &Token<'_>, columns: bool, output: &mut Output) {
-        if self.foldable > 0 {
-            self.examine(token);
-        }
         let before = match token {
             Token::Open(_) => {
                 self.open(token, columns, output);
@@ -146,13 +146,12 @@ impl Lists {
         if self.unwritten > 0 {
             return;
         }
-        self.end_element(output);
-        if let Some(list) = self.open.last()
-            && list.after_constant
-            && !list.has_element
-        {
-            // The comma.
-            output.rewind(list.element);
+        match self.open.last() {
+            // The comma behind the constants.
+            Some(list) if list.after_constant && !list.has_element => {
+                output.rewind(list.element);
+            }
+            _ => self.end_element(output),
         }
     }
 
@@ -236,7 +235,11 @@ impl Lists {
             return;
         };
         list.all_constant &= list.is_constant;
-        if list.kind == Kind::Other || !list.has_element {
+        if list.kind == Kind::Other {
+            return;
+        }
+        if !list.has_element {
+            list.after_constant = false;
             return;
         }
         let after_constant = std::mem::replace(&mut list.after_constant, list.is_constant);
@@ -273,8 +276,11 @@ impl Lists {
         }
     }
 
-    /// Looks whether an element can still be a constant with this token.
-    fn examine(&mut self, token: &Token<'_>) {
+    /// Looks whether an element can still be a constant with this token, which is about to be pushed.
+    pub(super) fn examine(&mut self, token: &Token<'_>) {
+        if self.foldable == 0 {
+            return;
+        }
         let place = self.place;
         let is_end = matches!(token, Token::Close(_) | Token::Comma | Token::Cast);
         if place == Place::Words && is_end {
