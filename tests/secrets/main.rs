@@ -15,8 +15,8 @@ use postgres::Cluster;
 use server::Data as _;
 
 const SQLITE: &[Planted] = &[(
-    "CREATE TABLE [t] (\"a\" TEXT, `b`)",
-    "CREATE TABLE [t] (\"a\" TEXT, `b`)",
+    "CREATE TABLE IF NOT EXISTS [t] (\"a\" TEXT, `b`)",
+    "CREATE TABLE IF NOT EXISTS [t] (\"a\" TEXT, `b`)",
 )];
 
 const IN_SQLITE: &[Planted] = &[

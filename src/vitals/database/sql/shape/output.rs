@@ -21,7 +21,8 @@ pub(super) struct Output {
 /// A place in the text to cut it back to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    length: usize,
+    /// Small, as there may be two for each parenthesis that is open.
+    length: u16,
     before: Option<Kind>,
     /// The text was not full here.
     is_valid: bool,
@@ -29,7 +30,7 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn length(self) -> usize {
-        self.length
+        usize::from(self.length)
     }
 }
 
@@ -85,7 +86,7 @@ impl Output {
 
     pub(super) fn mark(&self) -> Mark {
         Mark {
-            length: self.text.len(),
+            length: u16::try_from(self.text.len()).unwrap_or(u16::MAX),
             before: self.before,
             is_valid: !self.is_full,
         }
@@ -94,7 +95,7 @@ impl Output {
     /// Cuts the text back to a mark. Returns false where the text was full there.
     pub(super) fn rewind(&mut self, mark: Mark) -> bool {
         if mark.is_valid {
-            self.text.truncate(mark.length);
+            self.text.truncate(mark.length());
             self.before = mark.before;
             self.is_full = false;
         }
