@@ -297,6 +297,11 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
             }
         }
+        // PostgreSQL's `~*`
+        let is_match = self.dialect == Dialect::PostgreSql && self.text[..self.at].ends_with('~');
+        if is_match && self.peek(0) == Some(b'*') {
+            self.at += 1;
+        }
         Token::Operator(&self.text[begin..self.at])
     }
 }

@@ -99,8 +99,8 @@ fn literals_and_binds_are_left_out() {
         ),
         (
             PostgreSql,
-            "SELECT a @> $1, b #>> '{c}', d ? 'e'",
-            "SELECT a @> ?, b #>> ?, d ? ?",
+            "SELECT a @> $1, b #>> '{c}', d ? 'e', f !~* 'g'",
+            "SELECT a @> ?, b #>> ?, d ? ?, f !~* ?",
             "operators on documents",
         ),
         (
