@@ -68,6 +68,7 @@ impl Token<'_> {
 }
 
 /// Reads a text token by token.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 pub(super) struct Lexer<'a> {
     text: &'a str,

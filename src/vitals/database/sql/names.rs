@@ -20,6 +20,7 @@ pub(super) struct Scope {
 }
 
 /// Follows a statement token by token.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Names {
     dialect: Dialect,
@@ -37,7 +38,7 @@ pub(super) struct Names {
     /// A setting's value follows, which may be a bare word.
     setting: bool,
     /// Nothing in double quotes is a name from here on.
-    no_names: bool,
+    strings_only: bool,
 }
 
 /// The last token.
@@ -61,7 +62,7 @@ impl Names {
             is_distinct: false,
             alters_setting: false,
             setting: false,
-            no_names: false,
+            strings_only: false,
         }
     }
 
@@ -70,7 +71,7 @@ impl Names {
         if self.dialect == Dialect::PostgreSql {
             return true;
         }
-        if self.no_names {
+        if self.strings_only {
             return false;
         }
         let is_assigned = scope.assignments && next == Some(b'=');
@@ -127,7 +128,7 @@ impl Names {
                 _ => Keyword::None,
             };
             self.first = Some(first);
-            self.no_names = !begins_with_names(first);
+            self.strings_only = !begins_with_names(first);
         }
         let before = match token {
             Token::Word(_, keyword) => {
@@ -206,7 +207,7 @@ impl Names {
             }
             Keyword::Clause | Keyword::From => scope.assignments = false,
             Keyword::To => self.setting |= self.is_setting(),
-            Keyword::Secret => self.no_names = true,
+            Keyword::Secret => self.strings_only = true,
             _ => {}
         }
     }

@@ -68,7 +68,6 @@ fn value(server: Server, content: &str, form: u8) -> String {
             format!("E{}", quoted(content, '\'', form / 32, true))
         }
         2 if server.is_mysql() => quoted(content, '"', form / 32, server.escapes()),
-        2 => quoted(content, '"', 1, false),
         3 if server == Postgres => {
             let content = content.replace('\\', "\\\\").replace('\'', "''");
             format!("U&'{content}'")
@@ -82,7 +81,7 @@ fn value(server: Server, content: &str, form: u8) -> String {
         4 => format!("X'{NUMBER}0'"),
         5 if server.is_postgres() => format!("$tag${}$tag$", content.replace('$', "")),
         5 if server.is_mysql() => format!("0x{NUMBER}"),
-        5 => quoted(content, '"', 1, false),
+        2 | 5 => quoted(content, '"', 1, false),
         6 => format!("{NUMBER}.{NUMBER}e-5"),
         _ => NUMBER.to_owned(),
     }

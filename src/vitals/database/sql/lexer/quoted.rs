@@ -195,9 +195,9 @@ impl<'a> Lexer<'a> {
             return close;
         }
         let inside = close.map_or(window, |close| &window[..close]);
-        let is_even = |quote| inside.iter().filter(|byte| **byte == quote).count() % 2 == 0;
+        let is_even = |quote: &u8| inside.split(|byte| byte == quote).count() % 2 == 1;
         // One dialect reads past the closing bracket what another ends there.
-        let is_clear = b"'\"`".iter().all(|quote| is_even(*quote))
+        let is_clear = b"'\"`".iter().all(is_even)
             && !inside.contains(&b'\\')
             && !inside.windows(2).any(|two| two == b"--" || two == b"/*");
         self.is_unsure |= !is_clear;

@@ -26,6 +26,7 @@ pub(super) struct Lists {
 }
 
 /// A parenthesis or bracket that is open.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, Debug)]
 struct List {
     kind: Kind,
@@ -287,9 +288,8 @@ impl Lists {
             self.is_no_constant();
         }
         self.place = match token {
-            Token::Value => Place::Behind,
+            Token::Value | Token::Close(_) => Place::Behind,
             Token::Open(_) | Token::Comma | Token::Semicolon => Place::Before,
-            Token::Close(_) => Place::Behind,
             Token::Cast => Place::Type,
             Token::Dot => match place {
                 Place::Behind => {
