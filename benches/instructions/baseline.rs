@@ -14,8 +14,8 @@ const MARGIN: f64 = 2.0;
 
 const HEAD: &str = "\
 # What the hot paths cost, in instructions that callgrind counts: a request and a query beyond what they cost without
-# monitoring; a scrape of 100 latency series as a whole. Reading the clock is not counted. The counts are equal on every
-# run: where one of ours is over 2 % more, `make test` fails. Those of actix-web-prom are there to compare with.
+# monitoring; a scrape of 100 latency series as a whole. Reading the clock and the heap's slow path are not counted.
+# Where one of ours is over 2 % more, `make test` fails. Those of actix-web-prom are there to compare with.
 # `make baseline` writes this file anew. The compiler and the C library change the counts too: this is by
 ";
 

@@ -247,7 +247,7 @@ fn connect() -> Result<Connection, Failure> {
         "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
          INSERT INTO items VALUES (1, 'one');",
     )?;
-    spin_for_utils::register_impl(&mut *connection, |micros: i64| {
+    spin_for_utils::register_impl(&mut connection, |micros: i64| {
         spin(Duration::from_micros(micros.unsigned_abs()));
         micros
     })?;
