@@ -16,6 +16,9 @@ use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
 
+/// What the pool of the writers of SQLite is called.
+const WRITERS: &str = "writers";
+
 /// Most connections that are kept for writers, and never more than half of all.
 const MOST_WRITERS: u32 = 3;
 
@@ -63,7 +66,7 @@ impl Connections {
                 let writers = (settings.pool_size / 2).min(MOST_WRITERS);
                 (
                     open("readers", settings.pool_size - writers)?,
-                    open("writers", writers)?,
+                    open(WRITERS, writers)?,
                 )
             }
             // Data in memory lives in its only connection.
@@ -156,13 +159,17 @@ fn open_pool_of_file(
         .idle_timeout(None)
         .max_lifetime(None)
         .test_on_check_out(false);
-    vitals
+    let builder = vitals
         .instrument(builder)
         .name(name)
         .system("sqlite")
-        .health_check(queries::probe)
-        .opener(connection::opener(settings))
-        .build(no_url())
+        .opener(connection::opener(settings));
+    // The table is read once for a health check: on the pool that reads.
+    let builder = match name {
+        WRITERS => builder,
+        _ => builder.health_check(queries::probe),
+    };
+    builder.build(no_url())
 }
 
 /// A pool whose connections are looked at before each use: one that was lost while it was idle, as all are when the

@@ -38,7 +38,7 @@ where
     max_waiters: usize,
     opener: Option<Opener<C>>,
     #[cfg(feature = "ops")]
-    health_check: HealthCheck<C>,
+    health_check: Option<HealthCheck<C>>,
 }
 
 impl<C> fmt::Debug for PoolBuilder<C>
@@ -73,7 +73,7 @@ where
             max_waiters: DEFAULT_MAX_WAITERS,
             opener: None,
             #[cfg(feature = "ops")]
-            health_check: Box::new(C::ping),
+            health_check: None,
         }
     }
 
@@ -111,7 +111,8 @@ where
         self
     }
 
-    /// What `/readyz` and `/health` run on an idle connection of the pool: Diesel's ping unless set. It is not recorded.
+    /// What `/readyz` and `/health` run on an idle connection of the pool: Diesel's ping unless set. Its queries are those of
+    /// the request that asks; it is in none of the pool's families.
     ///
     /// Where all connections are busy, it is not run: the pool is ready if the database has answered lately or accepts a
     /// further connection.
@@ -121,7 +122,7 @@ where
         mut self,
         check: impl Fn(&mut C) -> diesel::QueryResult<()> + Send + Sync + 'static,
     ) -> Self {
-        self.health_check = Box::new(check);
+        self.health_check = Some(Box::new(check));
         self
     }
 

@@ -252,11 +252,11 @@ where
     fn ping(self: Arc<Self>) -> Pinging {
         Box::pin(async move {
             let turn = self.probe.turn().await;
-            let asked = tokio::task::spawn_blocking(move || {
+            let ask = context::carry(move || {
                 let _turn = turn;
                 self.probe.ask(&self.pool, &self.health)
             });
-            match asked.await {
+            match tokio::task::spawn_blocking(ask).await {
                 Ok(true) => Ok(()),
                 _ => Err(Unanswered),
             }

@@ -1,5 +1,5 @@
 //! Whether the database of a pool answers, asked for `/readyz`. A probe never waits for a connection, and it is in none of
-//! the pool's families.
+//! the pool's families. Diesel's ping is no query; a health check of the service runs queries like any other.
 //!
 //! A probe asks on an idle connection where one can be taken at once. Where all are busy, the pool is ready if the database
 //! has answered one of them lately. Otherwise a connection that is opened on the side, and closed again, decides: so a busy
@@ -19,7 +19,7 @@ use super::super::manager::{Connector, Health, Manager, mute, without_quotations
 /// For so long after an answer of the database a busy pool is ready without being asked.
 const LATELY: Duration = Duration::from_millis(500);
 
-/// What a probe runs on an idle connection.
+/// What a probe runs on an idle connection in place of Diesel's ping.
 pub(super) type HealthCheck<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync>;
 
 thread_local! {
@@ -34,7 +34,7 @@ pub(super) fn is_probing() -> bool {
 /// Asks the database of one pool.
 pub(super) struct Probe<C> {
     connector: Arc<Connector<C>>,
-    health_check: HealthCheck<C>,
+    health_check: Option<HealthCheck<C>>,
     /// Held by the probe that runs. A database that does not answer keeps at most one connection of the pool, and one
     /// thread, however often it is asked.
     turn: Arc<Mutex<()>>,
@@ -43,7 +43,7 @@ pub(super) struct Probe<C> {
 }
 
 impl<C: R2D2Connection + Send + 'static> Probe<C> {
-    pub(super) fn new(connector: Arc<Connector<C>>, health_check: HealthCheck<C>) -> Self {
+    pub(super) fn new(connector: Arc<Connector<C>>, health_check: Option<HealthCheck<C>>) -> Self {
         Self {
             connector,
             health_check,
@@ -67,12 +67,16 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
         let answer = {
             let _taking = Taking::begin(&self.taken);
             // Dropped before the guard.
-            pool.try_get().map(|mut connection| {
-                mute(&mut *connection, true);
-                let answer = (self.health_check)(&mut connection);
-                mute(&mut *connection, false);
-                answer
-            })
+            pool.try_get()
+                .map(|mut connection| match &self.health_check {
+                    Some(check) => check(&mut connection),
+                    None => {
+                        mute(&mut *connection, true);
+                        let answer = connection.ping();
+                        mute(&mut *connection, false);
+                        answer
+                    }
+                })
         };
         let answer = match answer {
             Some(answer) => answer.map_err(|error| error.to_string()),

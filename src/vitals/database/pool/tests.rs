@@ -855,9 +855,24 @@ async fn the_health_check_of_the_pool_decides_where_a_connection_is_idle() {
         .unwrap();
     assert_eq!(ping(&fixture).await, Some(false), "there is no table");
     create_table(&mut pool.get().unwrap());
-    let before = fixture.open_metrics();
-    assert_eq!(ping(&fixture).await, Some(true));
-    assert_eq!(fixture.open_metrics(), before, "it is not recorded");
+    let of_pool = || {
+        let text = fixture.open_metrics();
+        let lines = text.lines().filter(|line| line.starts_with("db_pool_"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (before, queries) = (of_pool(), fixture.queries());
+    let mut context = None;
+    let mut asked = std::pin::pin!(ping(&fixture));
+    let asked =
+        std::future::poll_fn(|cx| context::within(&mut context, || asked.as_mut().poll(cx)));
+    assert_eq!(asked.await, Some(true));
+    assert_eq!(of_pool(), before);
+    assert_ne!(fixture.queries(), queries);
+    assert_eq!(
+        context.unwrap().queries(),
+        1,
+        "it belongs to the request that asks"
+    );
 }
 
 #[actix_web::test]
