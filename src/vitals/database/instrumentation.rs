@@ -5,38 +5,10 @@
 //! [`set_default_instrumentation`](diesel::connection::set_default_instrumentation), of which there is one instance for
 //! each connection, and to one that is handed over by [`set_instrumentation`].
 
-use std::fmt;
-
 use diesel::Connection;
-use diesel::connection::{Instrumentation, InstrumentationEvent, get_default_instrumentation};
+use diesel::connection::{Instrumentation, get_default_instrumentation};
 
-use super::recorder::Recorder;
-
-/// The instrumentation of the application, if there is one.
-#[derive(Default)]
-pub(super) struct Forward(Option<Box<dyn Instrumentation>>);
-
-impl Forward {
-    /// Whether there is one.
-    #[inline]
-    pub(super) fn is_set(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Hands an event on.
-    #[inline]
-    pub(super) fn hand_on(&mut self, event: InstrumentationEvent<'_>) {
-        if let Some(instrumentation) = &mut self.0 {
-            instrumentation.on_connection_event(event);
-        }
-    }
-}
-
-impl fmt::Debug for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Forward").field(&self.is_set()).finish()
-    }
-}
+use super::recorder::{Forward, Recorder};
 
 /// Sets the instrumentation of a connection beside its recorder: both see every event.
 ///
@@ -65,7 +37,7 @@ pub fn set_instrumentation<C: Connection>(
     instrumentation: impl Instrumentation,
 ) {
     match Recorder::of(connection) {
-        Some(recorder) => recorder.forward(Forward(Some(Box::new(instrumentation)))),
+        Some(recorder) => recorder.forward(Forward::to(Some(Box::new(instrumentation)))),
         None => connection.set_instrumentation(instrumentation),
     }
 }
@@ -82,7 +54,7 @@ pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: Recorder)
                  set it after that, with actix_vitals::vitals::database::set_instrumentation"
             );
         }
-        Forward(default)
+        Forward::to(default)
     };
     recorder.forward(forward);
     connection.set_instrumentation(recorder);
@@ -100,7 +72,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
     use std::sync::{Arc, Mutex};
 
-    use diesel::connection::set_default_instrumentation;
+    use diesel::connection::{InstrumentationEvent, set_default_instrumentation};
     use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
     use diesel::{RunQueryDsl, SqliteConnection, sql_query};
 

@@ -25,6 +25,7 @@
 //!   Diesel's cache of statements off, nothing is announced, and the pings of a pool that is not ours count as well.
 
 mod failures;
+mod forward;
 mod types;
 
 use std::fmt::{self, Write as _};
@@ -36,7 +37,6 @@ use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
 
 use super::error::ErrorKind;
-use super::instrumentation::Forward;
 use super::metrics::{Metrics, Outcome};
 use super::sql::Dialect;
 use super::sql::verb::{BINDS, Operation};
@@ -46,6 +46,8 @@ use crate::vitals::context::{self, Attribution};
 
 use failures::{ErrorIdentity, Failures};
 use types::{TypeIdentity, Types};
+
+pub(super) use forward::Forward;
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;

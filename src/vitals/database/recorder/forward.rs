@@ -1,0 +1,38 @@
+//! The instrumentation of the application, to which a recorder hands every event on.
+
+use std::fmt;
+
+use diesel::connection::{Instrumentation, InstrumentationEvent};
+
+/// The instrumentation of the application, if there is one.
+#[derive(Default)]
+pub(in crate::vitals::database) struct Forward(Option<Box<dyn Instrumentation>>);
+
+impl Forward {
+    /// Hands events on to this instrumentation.
+    pub(in crate::vitals::database) fn to(
+        instrumentation: Option<Box<dyn Instrumentation>>,
+    ) -> Self {
+        Self(instrumentation)
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(in crate::vitals::database) fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Hands an event on.
+    #[inline]
+    pub(in crate::vitals::database) fn hand_on(&mut self, event: InstrumentationEvent<'_>) {
+        if let Some(instrumentation) = &mut self.0 {
+            instrumentation.on_connection_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Forward").field(&self.is_set()).finish()
+    }
+}
