@@ -4,7 +4,7 @@
 //! - `files`, `document`, `scalar`, `refusal`: how files are read, and what is wrong with them told
 //! - `web_config`, `cipher`: the web configuration file of the Prometheus exporters
 //! - `tls`, `client_names`, `encryption`: what rustls makes of it, and the handshake of a connection
-//! - `users`, `credentials`: who may use the operators' endpoints
+//! - `users`, `credentials`: who may use the operators' endpoints; `hash_queue`: which passwords are hashed when
 //! - `rate_limit`: how often they may be used
 //! - `origin`, `headers`, `gate`: what each request and each answer of them must pass
 //! - `terms`: all of that as it is in force
@@ -16,6 +16,7 @@ mod document;
 mod encryption;
 mod files;
 mod gate;
+mod hash_queue;
 mod headers;
 mod origin;
 mod rate_limit;
@@ -43,7 +44,7 @@ use self::files::{Digest, Files};
 use self::gate::Gate;
 pub(super) use self::gate::{foreign_origin, not_operator, too_often};
 pub use self::refusal::Refusal;
-use self::terms::{Draft, InForce, Sources, Terms};
+use self::terms::{InForce, Sources, Terms};
 use super::settings::AccessSettings;
 
 /// How often the files are looked at.
@@ -69,7 +70,7 @@ impl Access {
             is_ops_apart,
         };
         let mut files = Files::new();
-        let terms = sources.read(&mut files)?.into_terms()?;
+        let terms = sources.read(&mut files)?.into_terms(None)?;
         let terms = Arc::new(InForce::new(terms));
         Ok(Self {
             sources: Arc::new(sources),
@@ -171,7 +172,8 @@ impl Access {
             return;
         }
         *self.seen.lock() = digest;
-        let terms = draft.and_then(Draft::into_terms);
+        let old = self.terms.get();
+        let terms = draft.and_then(|draft| draft.into_terms(Some(&old)));
         match terms.and_then(|terms| self.replace(terms)) {
             Ok(()) => tracing::info!("the access files were read again, and are in force"),
             Err(refusal) => tracing::error!(

@@ -1,19 +1,18 @@
 //! Who may enter: users with a password (RFC 7617), and whoever has the token (RFC 6750).
 //!
-//! Nothing here tells by its time what is right about a wrong credential: an unknown user costs a hash as a known one
-//! does, and what is compared is compared as keyed digests. Hashing is kept off the event loop, and few hash at a time.
+//! No answer reveals by its time what is right about a wrong credential: an unknown user costs a hash as a known one
+//! does, and secrets are compared as keyed digests. `hash_queue` has the order in which passwords are hashed.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
-use actix_web::web;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use parking_lot::Mutex;
 use ring::{hmac, rand::SystemRandom};
-use tokio::sync::Semaphore;
 
+use super::hash_queue::{HashQueue, QueueFull};
 use super::refusal::Refusal;
 use super::users::{User, is_password};
 
@@ -24,16 +23,9 @@ const SHORTEST_TOKEN: usize = 16;
 pub(super) struct Credentials {
     users: Vec<User>,
     token: Option<hmac::Tag>,
-    /// Makes the digests; nobody else has it, and it lives as long as they do.
+    /// Makes the digests. It is random, and stays the same for the life of the process.
     key: hmac::Key,
-    /// The digests of name and password that were right, one for each user at most. Those that were wrong are not
-    /// kept: a client could fill any room for them.
-    right: Mutex<Vec<hmac::Tag>>,
 }
-
-/// Lets few hash at a time, each on a blocking thread.
-#[derive(Debug, Clone)]
-pub(super) struct Hashers(Arc<Semaphore>);
 
 /// What a request claims.
 enum Claim {
@@ -42,18 +34,29 @@ enum Claim {
 }
 
 impl Credentials {
-    /// Lets these users in, and those with the token; `None` where that is nobody, and so everybody.
-    pub(super) fn new(users: Vec<User>, token: Option<&Token>) -> Result<Option<Self>, Refusal> {
+    /// Admits these users, and clients with the token; `None` if there are neither, and no client is asked.
+    ///
+    /// A user of `old` with the same name and the same hash has no need to be verified again.
+    pub(super) fn new(
+        mut users: Vec<User>,
+        token: Option<&Token>,
+        old: Option<&Self>,
+    ) -> Result<Option<Self>, Refusal> {
         if users.is_empty() && token.is_none() {
             return Ok(None);
         }
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
-            .map_err(|_| Refusal::new("The system's source of randomness", "does not work"))?;
+        let key = match old {
+            Some(old) => old.key.clone(),
+            None => hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+                .map_err(|_| Refusal::new("The system's source of randomness", "does not work"))?,
+        };
+        for user in &mut users {
+            user.keep_verified(old.map_or(&[], |old| &old.users));
+        }
         Ok(Some(Self {
             users,
             token: token.map(|token| hmac::sign(&key, token.0.as_bytes())),
             key,
-            right: Mutex::default(),
         }))
     }
 
@@ -70,13 +73,19 @@ impl Credentials {
         }
     }
 
-    /// Whether a request with these headers may enter.
-    pub(super) async fn admit(self: &Arc<Self>, headers: &HeaderMap, hashers: &Hashers) -> bool {
+    /// Whether a request with these headers may enter. A password that was right before is not hashed again, and does not
+    /// wait in the queue.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        client: Option<IpAddr>,
+        queue: &HashQueue,
+    ) -> Result<bool, QueueFull> {
         match Claim::of(headers) {
-            None => false,
-            Some(Claim::Token(token)) => self.has_token(&token),
+            None => Ok(false),
+            Some(Claim::Token(token)) => Ok(self.has_token(&token)),
             Some(Claim::Password { name, password }) => {
-                self.has_user(name, password, hashers).await
+                self.has_user(name, password, client, queue).await
             }
         }
     }
@@ -91,30 +100,27 @@ impl Credentials {
         self: &Arc<Self>,
         name: Vec<u8>,
         password: Vec<u8>,
-        hashers: &Hashers,
-    ) -> bool {
+        client: Option<IpAddr>,
+        queue: &HashQueue,
+    ) -> Result<bool, QueueFull> {
         if self.users.is_empty() || !is_password(&password) {
-            return false;
+            return Ok(false);
         }
         let digest = self.digest(&name, &password);
-        if self.is_right(&digest) {
-            return true;
+        if self.is_verified(&digest) {
+            return Ok(true);
         }
         let this = Arc::clone(self);
         let verify = move || {
-            // Another request may have come with the same while this one waited for its turn.
-            let right = this.is_right(&digest) || this.verify(&name, &password);
-            if right {
-                this.remember(digest);
-            }
-            right
+            // Another request with the same password may have been verified while this one waited for its turn.
+            this.is_verified(&digest) || this.verify(&name, &password, digest)
         };
-        hashers.run(verify).await.unwrap_or(false)
+        Ok(queue.run(client, verify).await?.unwrap_or(false))
     }
 
-    /// Hashes the password: against the user's hash, or in vain against the one of a user whom the unknown name leads to,
-    /// always the same, so that unknown names take the times that known ones take.
-    fn verify(&self, name: &[u8], password: &[u8]) -> bool {
+    /// Hashes the password: against the user's hash, or in vain against the hash of a user that the unknown name always
+    /// leads to. So unknown names take as long as known ones. Remembers the digest of a password that is right.
+    fn verify(&self, name: &[u8], password: &[u8], digest: hmac::Tag) -> bool {
         let known = self
             .users
             .iter()
@@ -122,7 +128,11 @@ impl Credentials {
         let Some(user) = known.or_else(|| self.decoy(name)) else {
             return false;
         };
-        user.has_password(password) & known.is_some()
+        let is_right = user.has_password(password) & known.is_some();
+        if is_right {
+            user.set_verified(digest);
+        }
+        is_right
     }
 
     fn decoy(&self, name: &[u8]) -> Option<&User> {
@@ -142,19 +152,8 @@ impl Credentials {
         context.sign()
     }
 
-    fn is_right(&self, digest: &hmac::Tag) -> bool {
-        let right = self.right.lock();
-        right.iter().any(|known| known.as_ref() == digest.as_ref())
-    }
-
-    fn remember(&self, digest: hmac::Tag) {
-        if self.is_right(&digest) {
-            return;
-        }
-        let mut right = self.right.lock();
-        if right.len() < self.users.len() {
-            right.push(digest);
-        }
+    fn is_verified(&self, digest: &hmac::Tag) -> bool {
+        self.users.iter().any(|user| user.is_verified(digest))
     }
 }
 
@@ -164,25 +163,6 @@ impl fmt::Debug for Credentials {
             .field("users", &self.users)
             .field("has_token", &self.token.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-impl Hashers {
-    /// As many as half of the cores, so that the other half serves on.
-    pub(super) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((cores / 2).clamp(1, 4))))
-    }
-
-    /// Waits for a turn, and works off the event loop. `None` where the work came to no end.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let turn = Arc::clone(&self.0).acquire_owned().await.ok()?;
-        let work = move || {
-            let result = work();
-            drop(turn);
-            result
-        };
-        web::block(work).await.ok()
     }
 }
 

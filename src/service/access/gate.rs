@@ -10,7 +10,7 @@ use actix_web::http::{StatusCode, header, header::HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
 
-use super::credentials::Hashers;
+use super::hash_queue::{HashQueue, QueueFull};
 use super::origin;
 use super::rate_limit::Bucket;
 use super::terms::{InForce, Terms};
@@ -19,11 +19,14 @@ use crate::vitals::problem::Problem;
 /// The one endpoint that may be left open.
 const LIVENESS: &str = "/livez";
 
+/// When a login for which there is no room may be tried again, in seconds.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// What the gate goes by.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     terms: Arc<InForce>,
-    hashers: Hashers,
+    hash_queue: HashQueue,
     /// The tokens of the rate limit, whichever terms are in force.
     bucket: Arc<Bucket>,
     is_liveness_open: bool,
@@ -34,7 +37,7 @@ impl Gate {
     pub(super) fn new(terms: Arc<InForce>, is_liveness_open: bool) -> Self {
         Self {
             terms,
-            hashers: Hashers::new(),
+            hash_queue: HashQueue::new(),
             bucket: Arc::default(),
             is_liveness_open,
         }
@@ -74,8 +77,12 @@ impl Gate {
         if is_open {
             return None;
         }
-        if credentials.admit(request.headers(), &self.hashers).await {
-            return None;
+        let client = request.peer_addr().map(|address| address.ip());
+        let admitted = credentials.admit(request.headers(), client, &self.hash_queue);
+        match admitted.await {
+            Ok(true) => return None,
+            Ok(false) => (),
+            Err(QueueFull) => return Some(too_many_logins().to_response()),
         }
         let mut refusal = not_operator().to_response();
         let challenge = HeaderValue::from_static(credentials.challenge());
@@ -95,6 +102,12 @@ pub(crate) fn not_operator() -> Problem {
 pub(crate) fn too_often(retry_after_seconds: u32) -> Problem {
     let detail = "Requests to the operators' endpoints come too often.";
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after_seconds)
+}
+
+/// The answer to a login when too many wait already.
+fn too_many_logins() -> Problem {
+    let detail = "Too many logins wait to be checked. Try again in a moment.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
 }
 
 /// The answer to a page of another origin.

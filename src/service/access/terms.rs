@@ -134,10 +134,11 @@ fn refuse_on_shared_listener(
 }
 
 impl Draft {
-    /// The terms, if they can be put into force.
-    pub(super) fn into_terms(self) -> Result<Terms, Refusal> {
+    /// The terms, if they can be put into force. They keep the users of `old` that are verified.
+    pub(super) fn into_terms(self, old: Option<&Terms>) -> Result<Terms, Refusal> {
         let config = |tls: &TlsTerms| tls.to_server_config().map(Arc::new);
-        let credentials = Credentials::new(self.users, self.token.as_ref())?;
+        let old = old.and_then(|old| old.credentials.as_deref());
+        let credentials = Credentials::new(self.users, self.token.as_ref(), old)?;
         Ok(Terms {
             public_tls: self.public_tls.as_ref().map(config).transpose()?,
             ops_tls: self.ops_tls.as_ref().map(config).transpose()?,

@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use ring::hmac::Tag;
 
 /// Costs of a hash that are taken: the dearest takes seconds, and one more would take as long again.
 const COSTS: RangeInclusive<u32> = 4..=16;
@@ -13,6 +17,8 @@ const LONGEST_PASSWORD: usize = 72;
 pub(super) struct User {
     name: String,
     hash: String,
+    /// The digest of name and password, once it was right. Wrong ones are not kept: a client could send any number.
+    verified: Arc<Mutex<Option<Tag>>>,
 }
 
 impl User {
@@ -25,7 +31,35 @@ impl User {
             let (least, most) = (COSTS.start(), COSTS.end());
             return Err(format!("must have a cost from {least} to {most}"));
         }
-        Ok(Self { name, hash })
+        Ok(Self {
+            name,
+            hash,
+            verified: Arc::default(),
+        })
+    }
+
+    /// Shares what is verified with the user among `old` that has the same name and hash, if there is one. A password
+    /// that is still being hashed for the old user then counts for both.
+    pub(super) fn keep_verified(&mut self, old: &[Self]) {
+        let same = old
+            .iter()
+            .find(|old| old.name == self.name && old.hash == self.hash);
+        if let Some(same) = same {
+            self.verified = Arc::clone(&same.verified);
+        }
+    }
+
+    /// Whether this is the digest of a password that was right.
+    pub(super) fn is_verified(&self, digest: &Tag) -> bool {
+        let verified = self.verified.lock();
+        verified
+            .as_ref()
+            .is_some_and(|known| known.as_ref() == digest.as_ref())
+    }
+
+    /// Remembers the digest of a password that was right.
+    pub(super) fn set_verified(&self, digest: Tag) {
+        *self.verified.lock() = Some(digest);
     }
 
     /// The name.

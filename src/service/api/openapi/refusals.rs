@@ -55,8 +55,12 @@ impl Refusal {
     pub(super) const OF_DATABASE: [Self; 2] = [Self::Failed, Self::Unavailable];
 
     /// Those of a request to the operators' endpoints.
-    pub(super) const OF_OPERATORS: [Self; 3] =
-        [Self::NotOperator, Self::ForeignOrigin, Self::TooOften];
+    pub(super) const OF_OPERATORS: [Self; 4] = [
+        Self::NotOperator,
+        Self::ForeignOrigin,
+        Self::TooOften,
+        Self::Unavailable,
+    ];
 
     /// The name of its response.
     pub(super) fn name(self) -> &'static str {
@@ -169,15 +173,16 @@ pub(super) fn refuse(
     })
 }
 
-/// Adds what the gate before the operators' endpoints may answer to all operations of a path.
+/// Adds what the gate before the operators' endpoints may answer to all operations of a path. An operation that describes
+/// such an answer by itself keeps its own.
 pub(super) fn refuse_others(mut item: PathItem) -> PathItem {
     let operations = [&mut item.get, &mut item.post].into_iter().flatten();
     for operation in operations {
         for refusal in Refusal::OF_OPERATORS {
-            operation.responses.responses.insert(
-                refusal.status().as_str().to_owned(),
-                Ref::from_response_name(refusal.name()).into(),
-            );
+            let answers = &mut operation.responses.responses;
+            answers
+                .entry(refusal.status().as_str().to_owned())
+                .or_insert_with(|| Ref::from_response_name(refusal.name()).into());
         }
     }
     item
