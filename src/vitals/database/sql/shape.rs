@@ -6,7 +6,7 @@
 //! * names in quotes are kept where they can only be names;
 //! * a bare word that is the value of a setting becomes `?`;
 //! * of a text that was misread only the first word is kept, and nothing from where dialects differ;
-//! * a shape has at most [`LONGEST`] bytes, and ends in `...` where something is missing.
+//! * a shape has at most 4 KiB, and ends in `...` where something is missing.
 //!
 //! The shape of a shape is that shape. It is written while the text is read, so that the memory it takes is bounded by its
 //! own length: `output` has the text, `lists` folds lists in it as they end.
@@ -20,9 +20,6 @@ use super::names::Names;
 
 use lists::Lists;
 use output::{Mark, Output};
-
-/// Bytes of the longest shape.
-pub(super) const LONGEST: usize = 4096;
 
 /// Makes a shape, token by token.
 #[derive(Debug)]

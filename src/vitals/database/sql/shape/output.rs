@@ -1,7 +1,9 @@
 //! The text of a shape as it grows: bounded, and cut back where a list is folded.
 
-use super::LONGEST;
 use crate::vitals::database::sql::lexer::Token;
+
+/// Bytes of the longest shape.
+pub(super) const LONGEST: usize = 4096;
 
 /// The end of a shape that does not contain all tokens.
 const CUT: &str = " ...";

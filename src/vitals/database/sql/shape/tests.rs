@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::LONGEST;
+use super::output::LONGEST;
 use crate::vitals::database::sql::{Dialect, read};
 
 use Dialect::{MySql, PostgreSql, Sqlite, Unknown};
