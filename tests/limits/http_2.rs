@@ -157,7 +157,15 @@ async fn an_honest_client_with_300_requests_at_once_has_all_of_them_answered() {
         tokio::spawn(async move {
             let mut requests = requests.ready().await.expect("room for a request");
             let (answer, _) = requests.send_request(request, true).expect("it is sent");
-            answer.await.expect("an answer").status()
+            let answer = answer.await.expect("an answer");
+            let status = answer.status();
+            let mut body = answer.into_body();
+            while let Some(part) = body.data().await {
+                let part = part.expect("the whole answer");
+                let room = body.flow_control();
+                room.release_capacity(part.len()).expect("it was taken");
+            }
+            status
         })
     });
     let asked: Vec<JoinHandle<StatusCode>> = asked.collect();

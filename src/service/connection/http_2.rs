@@ -150,6 +150,10 @@ async fn send<B: MessageBody>(
     if is_whole {
         return;
     }
+    let mut left = match size {
+        BodySize::Sized(bytes) => bytes,
+        BodySize::None | BodySize::Stream => u64::MAX,
+    };
     loop {
         let part = poll_fn(|context| match stream.poll_reset(context) {
             Poll::Ready(_) => Poll::Ready(Err(())),
@@ -157,11 +161,16 @@ async fn send<B: MessageBody>(
         });
         match part.await {
             Ok(Some(Ok(part))) => {
-                if send_part(&mut stream, part).await.is_err() {
+                left = left.saturating_sub(part.len() as u64);
+                if send_part(&mut stream, part, left == 0).await.is_err() || left == 0 {
                     return;
                 }
             }
             Ok(Some(Err(_))) => return stream.send_reset(Reason::INTERNAL_ERROR),
+            // It is shorter than its head says.
+            Ok(None) if matches!(size, BodySize::Sized(_)) => {
+                return stream.send_reset(Reason::INTERNAL_ERROR);
+            }
             Ok(None) => {
                 // It fails only where the client is gone.
                 let _gone = stream.send_data(Bytes::new(), true);
@@ -172,8 +181,13 @@ async fn send<B: MessageBody>(
     }
 }
 
-/// Hands on a part of a body as the client makes room for it; fails where the client is gone.
-async fn send_part(stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), ()> {
+/// Hands on a part of a body as the client makes room for it; fails where the client is gone. The last part ends the
+/// stream by itself: another frame for that would only be one more.
+async fn send_part(
+    stream: &mut SendStream<Bytes>,
+    mut part: Bytes,
+    is_last: bool,
+) -> Result<(), ()> {
     while !part.is_empty() {
         stream.reserve_capacity(part.len().min(CHUNK));
         let room = poll_fn(|context| stream.poll_capacity(context)).await;
@@ -181,7 +195,8 @@ async fn send_part(stream: &mut SendStream<Bytes>, mut part: Bytes) -> Result<()
             return Err(());
         };
         let chunk = part.split_to(room.min(part.len()));
-        stream.send_data(chunk, false).map_err(drop)?;
+        let ends = is_last && part.is_empty();
+        stream.send_data(chunk, ends).map_err(drop)?;
     }
     Ok(())
 }

@@ -53,12 +53,12 @@ impl Gatherings {
         let turn = turn.map_err(|_| shutting_down())?;
         drop(waiting);
         let reservation = self.memory.reserve(client, bytes)?;
-        let made = web::block(move || {
+        let answer = web::block(move || {
             // It is taken for as long as the work lasts, also when nobody waits for it any more.
             let _turn = turn;
             reservation.hold(make())
         });
-        made.await.map_err(|_| shutting_down())
+        answer.await.map_err(|_| shutting_down())
     }
 }
 
