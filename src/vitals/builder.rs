@@ -227,6 +227,11 @@ impl Builder {
         );
         #[cfg(feature = "http")]
         let connections = http::ConnectionFamilies::declare(&mut registry);
+        #[cfg(feature = "http")]
+        let memory = memory::AnswerMemory::declare(
+            &mut registry,
+            (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
+        );
         #[cfg(feature = "database")]
         let families = database::Families::declare(
             &mut registry,
@@ -248,10 +253,6 @@ impl Builder {
         registry.register(process::Process::new())?;
         #[cfg(feature = "http")]
         registry.register(runtime.clone())?;
-        #[cfg(feature = "http")]
-        let memory = memory::AnswerMemory::new(
-            (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
-        );
         #[cfg(feature = "http")]
         registry.register(memory.clone())?;
         #[cfg(feature = "jemalloc")]

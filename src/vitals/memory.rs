@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::HttpRequest;
@@ -16,7 +15,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use prometheus::proto::MetricFamily;
 
-use crate::registry::{Collector, FamilyDescription, Unit};
+use crate::registry::{Collector, Counter, Descriptor, FamilyDescription, RegistryBuilder, Unit};
 use crate::vitals::problem::Problem;
 use crate::vitals::reading::Reading;
 
@@ -39,12 +38,6 @@ const LIMIT: Reading = Reading::gauge(
     Unit::Bytes,
     "Memory that bodies that wait for their clients may take, all together; one client may take half of it.",
 );
-const REFUSED: Reading = Reading::counter(
-    "http_answer_memory_refused_total",
-    Unit::None,
-    "Bodies that were refused with 503, because the memory for them was used up.",
-);
-
 /// A budget of memory for bodies. Cheap to clone; a clone is the same budget.
 ///
 /// ```
@@ -67,7 +60,8 @@ pub struct AnswerMemory {
 struct Shared {
     capacity: usize,
     used: Mutex<Used>,
-    refused: AtomicU64,
+    /// Bodies that were refused, where that is recorded.
+    refused: Option<Arc<Counter>>,
 }
 
 #[derive(Debug, Default)]
@@ -100,11 +94,25 @@ impl Default for AnswerMemory {
 impl AnswerMemory {
     /// A budget of this many bytes.
     pub fn new(bytes: usize) -> Self {
+        Self::counting(bytes, None)
+    }
+
+    /// A budget of this many bytes, whose refusals are counted in the registry.
+    pub(crate) fn declare(registry: &mut RegistryBuilder, bytes: usize) -> Self {
+        let refused = registry.counter(Descriptor::new(
+            "http_answer_memory_refused_total",
+            "Bodies that were refused with 503, because the memory for them was used up.",
+            [],
+        ));
+        Self::counting(bytes, Some(refused.series([])))
+    }
+
+    fn counting(bytes: usize, refused: Option<Arc<Counter>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 capacity: bytes,
                 used: Mutex::default(),
-                refused: AtomicU64::new(0),
+                refused,
             }),
         }
     }
@@ -181,7 +189,9 @@ impl Reservation {
             }
             forget_if_empty(&mut used, self.client);
         }
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(refused) = &self.shared.refused {
+            refused.inc();
+        }
         Err(AnswerMemoryExhausted)
     }
 
@@ -259,24 +269,22 @@ impl Collector for AnswerMemory {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        [USED, LIMIT, REFUSED]
-            .iter()
-            .map(Reading::describe)
-            .collect()
+        [USED, LIMIT].iter().map(Reading::describe).collect()
     }
 
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let refused = self.shared.refused.load(Ordering::Relaxed);
         rows.push(USED.single(self.used() as f64));
         rows.push(LIMIT.single(self.shared.capacity as f64));
-        rows.push(REFUSED.single(refused as f64));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::registry::Registry;
     use crate::vitals::reading::samples;
 
     fn client(text: &str) -> Option<IpAddr> {
@@ -285,7 +293,8 @@ mod tests {
 
     #[test]
     fn one_client_gets_half_and_the_next_half_of_the_rest() {
-        let memory = AnswerMemory::new(1_200_000);
+        let mut registry = Registry::builder(|| Duration::ZERO);
+        let memory = AnswerMemory::declare(&mut registry, 1_200_000);
         let first = client("192.0.2.1");
         let half = memory.reserve(first, 600_000).unwrap();
         assert!(memory.reserve(first, 5_000).is_err());
@@ -297,9 +306,15 @@ mod tests {
         drop((half, quarter, third));
         assert_eq!(memory.used(), 0);
         assert!(memory.shared.lock().by_client.is_empty());
-        let counted = samples(&memory);
-        assert_eq!(counted["http_answer_memory_refused_total"], 2.0);
-        assert_eq!(counted["http_answer_memory_bytes"], 0.0);
+        let refused = memory
+            .shared
+            .refused
+            .as_ref()
+            .map(|refused| refused.value());
+        assert_eq!(refused, Some(2));
+        let levels = samples(&memory);
+        assert_eq!(levels["http_answer_memory_bytes"], 0.0);
+        assert_eq!(levels["http_answer_memory_limit_bytes"], 1_200_000.0);
     }
 
     #[test]
