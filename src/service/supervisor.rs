@@ -3,25 +3,28 @@
 //! Without `NOTIFY_SOCKET` in the environment nobody is told anything. What is told is a datagram each:
 //! <https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix_web::rt::time::{interval, sleep};
+use actix_web::rt::time::sleep;
 use sd_notify::NotifyState;
-use tokio::time::MissedTickBehavior;
 
 use crate::vitals::Vitals;
 
 /// How often it is asked whether the workers have started.
 const START_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often a loop that is stuck is looked at.
+const STUCK_PAUSE: Duration = Duration::from_millis(100);
+
 /// What the service may take at its end beyond what it is set to.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
-/// Tells that the service is ready once its workers turn, and from then on, where a watchdog wants to hear it, that it is
-/// alive: as long as the event loop that this runs on and that of every worker turn.
+/// Reports that the service is ready once its workers turn. From then on, pings the watchdog, if there is one, as long as
+/// this event loop and that of every worker turn.
 ///
-/// A loop that has not turned for half of the watchdog's time is stuck. Nothing is told then, and the watchdog ends the
-/// service, unless the loop turns again in time.
+/// A loop that has not turned for half of the watchdog's time is stuck. Pings cease then, and the watchdog ends the
+/// service, unless the loop turns again in time. While a loop is stuck it is looked at every 100 ms: after the whole process
+/// was stopped (SIGSTOP, a suspended machine) all loops look stuck for a moment, and the next ping is overdue.
 pub async fn supervise(vitals: Vitals) {
     while vitals.longest_stall().is_none() {
         sleep(START_PAUSE).await;
@@ -30,22 +33,42 @@ pub async fn supervise(vitals: Vitals) {
     let Some(period) = sd_notify::watchdog_enabled() else {
         return;
     };
-    let mut pings = interval(period / 4);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_alive = true;
+    let mut stuck: Option<Stuck> = None;
     loop {
-        pings.tick().await;
         let stall = vitals.longest_stall();
-        let is_alive = stall.is_some_and(|stall| stall < period / 2);
-        if is_alive {
+        if stall.is_some_and(|stall| stall < period / 2) {
+            if stuck.take().is_some_and(|stuck| stuck.is_logged) {
+                tracing::info!("every event loop turns again");
+            }
             tell(&[NotifyState::Watchdog]);
-        } else if let (true, Some(stall)) = (was_alive, stall) {
+            sleep(period / 4).await;
+            continue;
+        }
+        let stuck = stuck.get_or_insert_with(Stuck::now);
+        if !stuck.is_logged && stuck.since.elapsed() >= period / 8 {
+            stuck.is_logged = true;
             tracing::error!(
                 ?stall,
-                "an event loop does not turn, and the watchdog is not told that all is well"
+                "an event loop does not turn, and the watchdog gets no ping"
             );
         }
-        was_alive = is_alive;
+        sleep(STUCK_PAUSE).await;
+    }
+}
+
+/// A loop that is stuck.
+struct Stuck {
+    /// When this was noticed.
+    since: Instant,
+    is_logged: bool,
+}
+
+impl Stuck {
+    fn now() -> Self {
+        Self {
+            since: Instant::now(),
+            is_logged: false,
+        }
     }
 }
 

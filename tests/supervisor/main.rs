@@ -47,9 +47,13 @@ impl Supervisor {
 
     /// What systemd would put into the environment.
     fn environment(&self) -> [(&'static str, String); 2] {
+        self.environment_with(WATCHDOG)
+    }
+
+    fn environment_with(&self, watchdog: Duration) -> [(&'static str, String); 2] {
         [
             ("NOTIFY_SOCKET", self.path().display().to_string()),
-            ("WATCHDOG_USEC", WATCHDOG.as_micros().to_string()),
+            ("WATCHDOG_USEC", watchdog.as_micros().to_string()),
         ]
     }
 
@@ -110,6 +114,25 @@ async fn without_a_watchdog_there_are_no_pings_and_without_a_listener_there_is_n
     let gone = [("NOTIFY_SOCKET", "/nowhere/at/all".to_owned())];
     let server = Server::start_with_variables(&gone);
     assert_eq!(server.get("/readyz").await.status, 200);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn after_the_process_was_stopped_the_watchdog_is_pinged_at_once() {
+    // Pings come every 5 s, and a loop is stuck after 10 s.
+    let watchdog = Duration::from_secs(20);
+    let supervisor = Supervisor::new();
+    let server = Server::start_with_variables(&supervisor.environment_with(watchdog));
+    assert_eq!(supervisor.hears(), "READY=1");
+    assert_eq!(supervisor.hears(), "WATCHDOG=1");
+    server.signal("STOP");
+    std::thread::sleep(watchdog * 6 / 10);
+    while supervisor.hears_within(Duration::from_millis(10)).is_some() {}
+    server.signal("CONT");
+    let ping = supervisor.hears_within(watchdog / 8);
+    assert_eq!(ping.as_deref(), Some("WATCHDOG=1"));
+    let log = server.stderr();
+    assert!(!log.contains("does not turn"), "{log}");
     assert_eq!(server.stop(), Some(0));
 }
 
