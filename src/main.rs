@@ -57,7 +57,9 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     // A panic is one line of the log, not also the several that the standard library writes to stderr.
     std::panic::set_hook(Box::new(|_| {}));
     vitals.watch_panics();
-    let server = Server::bind(settings, vitals)?;
+    let Some(server) = Server::bind(settings, vitals).await? else {
+        return Ok(());
+    };
     server.announce(&mut io::stdout())?;
     server.run().await
 }

@@ -115,22 +115,35 @@ struct Listener {
 }
 
 impl Server {
-    /// Binds the listeners, opens the database and brings its tables up to date; `vitals` will watch it. Blocks.
+    /// Binds the listeners, opens the database and brings its tables up to date; `vitals` will watch it.
+    ///
+    /// Returns `None` if SIGTERM or SIGINT comes first. The opening of the database then goes on, on a thread of its own,
+    /// until the process ends.
     ///
     /// Panics outside a Tokio runtime.
-    pub fn bind(settings: Settings, vitals: Vitals) -> Result<Self, ServerError> {
-        // First: from when it tells its addresses, a signal lets it end well.
-        let signals = Signals::new()?;
+    pub async fn bind(settings: Settings, vitals: Vitals) -> Result<Option<Self>, ServerError> {
+        // First: from here on a signal ends the start, however long the database lets it wait.
+        let mut signals = Signals::new()?;
         let hangups = signal(SignalKind::hangup())?;
         let access = Access::open(&settings.access, settings.server.ops_listen.is_some())?;
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
-        let store = Store::open(&settings.database, &vitals)?;
+        let opening = {
+            let (database, vitals) = (settings.database.clone(), vitals.clone());
+            rt::task::spawn_blocking(move || Store::open(&database, &vitals))
+        };
+        let store = tokio::select! {
+            opened = opening => opened.map_err(io::Error::other)??,
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopped before the service was ready");
+                return Ok(None);
+            }
+        };
         // Last: where the start fails, its sentence stands alone.
         descriptors::provide(&settings);
         let known = api::patterns(scope(&settings.server), body_limits(&settings.limits));
         exclusions::warn_of_unknown(&settings.metrics.exclude, &known);
-        Ok(Self {
+        Ok(Some(Self {
             settings: settings.server,
             limits: settings.limits,
             access,
@@ -140,7 +153,7 @@ impl Server {
             ops_listener,
             signals,
             hangups,
-        })
+        }))
     }
 
     /// The address that the API is served on.

@@ -129,6 +129,13 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
             database,
             cause: one_line(&cause.to_string()),
         }),
+        Err(MigrationError::LockTimeout(timeout)) => Err(OpenError::Migration {
+            database,
+            cause: format!(
+                "another instance has held the migration lock for {} s",
+                timeout.as_secs()
+            ),
+        }),
         Err(MigrationError::Failed(cause)) => Err(OpenError::Migration {
             database,
             cause: one_line(&cause.to_string()),

@@ -158,7 +158,7 @@ fn render_section(page: &mut String, heading: &str, families: Vec<&FamilyDescrip
 }
 
 /// The families that the registry of the service describes, as it runs by default.
-pub(crate) fn described() -> Vec<FamilyDescription> {
+pub(crate) async fn described() -> Vec<FamilyDescription> {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let database = format!("sqlite://{}", directory.path().join("vitals.db").display());
     let arguments = [
@@ -175,7 +175,9 @@ pub(crate) fn described() -> Vec<FamilyDescription> {
         .jemalloc()
         .build()
         .expect("good metrics");
-    let _server = Server::bind(settings, vitals.clone()).expect("a server");
+    let _server = Server::bind(settings, vitals.clone())
+        .await
+        .expect("a server");
     vitals.registry().describe()
 }
 
@@ -216,7 +218,7 @@ async fn families_of_the_service() -> Vec<FamilyDescription> {
     let server = server::Server::start();
     server.create("Ada").await;
     server.scrape().await;
-    let mut families = described();
+    let mut families = described().await;
     let foreign = undescribed(&settled(&server).await, &families);
     families.extend(foreign);
     families

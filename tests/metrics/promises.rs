@@ -193,7 +193,7 @@ async fn every_promised_family_has_its_type_its_help_and_its_labels() {
 
 #[tokio::test]
 async fn what_rarely_happens_has_its_family_too() {
-    let described = described();
+    let described = described().await;
     for &(name, kind, labels) in PROMISED_IN_CASE {
         let family = described.iter().find(|family| family.name == name);
         let family = family.unwrap_or_else(|| panic!("{name} is missing"));

@@ -1,11 +1,21 @@
 //! Starting where there is no database to start on: one sentence and exit code 1, with no secret in it. And two that start
 //! on one empty database at once.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Child;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::postgres::{Cluster, PASSWORD};
-use crate::server::{Data as _, Server, run_to_end};
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use crate::postgres::{Cluster, Database, PASSWORD};
+use crate::server::{Data as _, Server, command, run_to_end};
 use crate::tools;
+
+/// The advisory lock that the service migrates under: "vitals".
+const MIGRATION_LOCK: i64 = 0x76_69_74_61_6c_73;
 
 /// The line with which a start on this database ends.
 fn failed_start(url: &str) -> String {
@@ -76,4 +86,78 @@ async fn two_that_start_on_one_empty_database_share_it() {
     for server in &servers {
         assert_eq!(server.get(&format!("/data/{id}")).await.status, 200);
     }
+}
+
+/// A session of another instance that holds the migration lock until it is dropped.
+fn migration_lock_of_another(database: &Database) -> PgConnection {
+    let mut other = PgConnection::establish(&database.url()).unwrap();
+    let sql = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+    other.batch_execute(&sql).unwrap();
+    other
+}
+
+/// Starts the service on this database; returns once the log says that it waits for the migration lock.
+fn start_that_waits(url: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+    let directory = TempDir::new().unwrap();
+    let mut child = command(directory.path())
+        .args(["--listen", "127.0.0.1:0"])
+        .env("DATABASE_URL", url)
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let expected = format!(
+        "waiting for the migration lock, which another instance holds (advisory lock {MIGRATION_LOCK})"
+    );
+    assert!(line.contains(&expected), "{line}");
+    (child, stderr)
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_the_migration_lock_ends_at_a_signal() {
+    let test = "a_start_that_waits_for_the_migration_lock_ends_at_a_signal";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let database = Cluster::shared(&programs).database();
+    let _other = migration_lock_of_another(&database);
+    for name in ["-TERM", "-INT"] {
+        let (mut child, mut stderr) = start_that_waits(&database.url());
+        let pid = child.id().to_string();
+        tools::run("kill".as_ref(), &[name, &pid], "/".as_ref());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("{name} is ignored");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.lines().count(), 1, "{rest}");
+        assert!(
+            rest.contains("stopped before the service was ready"),
+            "{rest}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_migration_lock_only_so_long() {
+    let test = "a_start_waits_for_the_migration_lock_only_so_long";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let database = Cluster::shared(&programs).database();
+    let _other = migration_lock_of_another(&database);
+    let url = format!("{}?options=-c%20lock_timeout%3D1s", database.url());
+    let (mut child, mut stderr) = start_that_waits(&url);
+    let mut sentence = String::new();
+    stderr.read_to_string(&mut sentence).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let expected = "cannot be migrated: another instance has held the migration lock for 1 s.\n";
+    assert!(sentence.ends_with(expected), "{sentence}");
 }

@@ -1,21 +1,29 @@
 //! The migrations, built into the binary, and their run at start.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
-use diesel::Connection as _;
 use diesel::backend::Backend;
 use diesel::connection::SimpleConnection as _;
+use diesel::dsl::sql;
 use diesel::migration::MigrationSource;
 use diesel::result::Error as DieselError;
+use diesel::sql_types::Bool;
+use diesel::{Connection as _, PgConnection, RunQueryDsl as _, select};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::connection::Connection;
+use crate::vitals::database::ErrorKind;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// The advisory lock that instances take turns by. Any number does that nobody else is likely to use: "vitals".
 const POSTGRES_LOCK: i64 = 0x76_69_74_61_6c_73;
+
+/// How long the migrations of PostgreSQL wait for another session: for the instance that migrates, or for a table that a
+/// long transaction uses. Unless the URL, the role, the database or the server has a `lock_timeout` of its own.
+const POSTGRES_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A write that changes nothing. SQLite begins a transaction for writing on a file that it may only read, too; so that is
 /// found out now, not at the first request.
@@ -26,6 +34,8 @@ const SQLITE_WRITE: &str = "DELETE FROM __diesel_schema_migrations WHERE FALSE";
 pub(super) enum MigrationError {
     /// The database does not take a write at all.
     Unusable(DieselError),
+    /// Another instance held the migration lock for this long.
+    LockTimeout(Duration),
     /// A migration failed, and all were rolled back.
     Failed(Box<dyn Error + Send + Sync>),
 }
@@ -39,11 +49,12 @@ impl From<DieselError> for MigrationError {
 /// Brings the tables up to date, all or nothing, and gives the number of migrations run.
 ///
 /// The transaction takes a lock first. So of two services that start on one database the second waits for the first
-/// and then finds nothing to do. SQLite's is the write lock.
+/// and then finds nothing to do. SQLite's is the write lock, which [`BUSY_TIMEOUT`](super::connection::BUSY_TIMEOUT)
+/// bounds the wait for.
 pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> {
     match connection {
         Connection::Postgres(connection) => connection.transaction(|connection| {
-            connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})"))?;
+            take_postgres_lock(connection)?;
             run_pending(connection, POSTGRES)
         }),
         Connection::Sqlite(connection) => connection.immediate_transaction(|connection| {
@@ -52,6 +63,30 @@ pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> 
             Ok(migrations)
         }),
     }
+}
+
+/// Takes the lock for as long as the transaction lasts. Where another session has it, the log says so before the wait.
+fn take_postgres_lock(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    let milliseconds = POSTGRES_LOCK_TIMEOUT.as_millis();
+    connection.batch_execute(&format!(
+        "SELECT set_config('lock_timeout', '{milliseconds}', true) WHERE current_setting('lock_timeout') = '0'"
+    ))?;
+    let is_taken = select(sql::<Bool>(&format!(
+        "pg_try_advisory_xact_lock({POSTGRES_LOCK})"
+    )));
+    if is_taken.get_result(connection)? {
+        return Ok(());
+    }
+    tracing::warn!(
+        "waiting for the migration lock, which another instance holds (advisory lock {POSTGRES_LOCK})"
+    );
+    let started = Instant::now();
+    connection
+        .batch_execute(&format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})"))
+        .map_err(|error| match ErrorKind::of(&error) {
+            Some(ErrorKind::Timeout) => MigrationError::LockTimeout(started.elapsed()),
+            _ => error.into(),
+        })
 }
 
 fn run_pending<C, B>(
