@@ -5,6 +5,7 @@
 //! clients use them up.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -289,5 +290,38 @@ async fn expositions_and_histories_that_nobody_reads_are_within_the_budget_and_g
         assert!(grown < 48.0, "{path}: {grown} MiB");
         drop(streams);
         wait_for_rest(&guarded, before).await;
+    }
+}
+
+#[tokio::test]
+async fn the_history_is_compressed_for_clients_that_accept_it() {
+    let guarded = Guarded::start(&[]);
+    let client = reqwest::Client::builder().no_proxy().build();
+    let client = client.expect("an HTTP client");
+    let url = format!(
+        "http://{}/dashboard/history?since=0",
+        guarded.ops_authority()
+    );
+    for (accepted, encoding) in [("gzip", Some("gzip")), ("zstd", Some("zstd")), ("br", None)] {
+        let request = client.get(&url).header("accept-encoding", accepted);
+        let answer = request.send().await.expect("an answer");
+        let encoded = answer.headers().get("content-encoding");
+        let encoded = encoded.map(|name| name.to_str().expect("a name").to_owned());
+        assert_eq!(encoded.as_deref(), encoding);
+        assert_eq!(answer.headers()["vary"], "Accept-Encoding");
+        let body = answer.bytes().await.expect("a body");
+        let text = match encoding {
+            Some("gzip") => {
+                let mut text = Vec::new();
+                flate2::read::GzDecoder::new(&*body)
+                    .read_to_end(&mut text)
+                    .expect("gzip");
+                text
+            }
+            Some(_) => zstd::decode_all(&*body).expect("zstd"),
+            None => body.to_vec(),
+        };
+        let history: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        assert!(history["instance"]["id"].is_string(), "{history}");
     }
 }

@@ -24,13 +24,9 @@ use h2_0_3::server::{Builder, SendResponse};
 use h2_0_3::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::places::MAX_STREAMS;
 use super::state::State;
 use super::watch::Watch;
-
-/// Requests that a client may have under way on a connection, which it is told at the start. A client that keeps to it
-/// waits by itself; another one has its further requests refused, unread (`REFUSED_STREAM`). More than the usual 100, for
-/// clients that send hundreds before they have heard of it.
-pub(super) const MAX_STREAMS: u16 = 512;
 
 /// What a client may send of a body before it is read, of one request and of all of the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;

@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::http_2::MAX_STREAMS;
 use crate::vitals::http::ConnectionOutcome;
 use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_network};
+
+/// Requests that a client may have under way on a connection, which it is told at the start. A client that keeps to it
+/// waits by itself; another one has its further requests refused, unread (`REFUSED_STREAM`). More than the usual 100, for
+/// clients that send hundreds before they have heard of it.
+pub(super) const MAX_STREAMS: u16 = 512;
 
 /// The places for the connections of one listener; a clone is the same places.
 #[derive(Debug, Clone)]
