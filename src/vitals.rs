@@ -25,6 +25,7 @@ mod handle;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod jobs;
+pub mod log_limit;
 #[cfg(feature = "http")]
 pub mod memory;
 #[cfg(feature = "http")]

@@ -261,8 +261,8 @@ impl MetricsSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogSettings {
-    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn. actix_http reports connections that break, which any client can do at will
-    #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info,actix_http=off", value_parser = values::log_filter)]
+    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn. actix_http and h2 report what clients do wrong, as often as a client likes
+    #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info,actix_http=off,h2=off", value_parser = values::log_filter)]
     pub filter: LogFilter,
 
     /// Form of the log, which goes to stderr: text or json

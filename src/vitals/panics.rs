@@ -10,6 +10,7 @@ use std::thread;
 
 use tracing::dispatcher;
 
+use super::log_limit::{LogLimit, LogLine};
 use crate::registry::{Counter, Descriptor, Family, RegistryBuilder};
 
 /// Longest message in the log, in characters: a panic may quote a whole document.
@@ -48,11 +49,15 @@ impl Panics {
             _in_place: counting,
         };
         let logging = begin(&LOGGING);
+        let limit = LogLimit::new();
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             counting.count();
-            if logging.is_some() && dispatcher::has_been_set() {
-                log(panic);
+            if logging.is_some()
+                && dispatcher::has_been_set()
+                && let Some(line) = limit.line()
+            {
+                log(panic, line);
             }
             previous(panic);
         }));
@@ -89,7 +94,7 @@ fn begin(token: &Token) -> Option<Arc<()>> {
     Some(new)
 }
 
-fn log(panic: &PanicHookInfo<'_>) {
+fn log(panic: &PanicHookInfo<'_>, line: LogLine) {
     let thread = thread::current();
     let location = panic.location().map(ToString::to_string);
     let backtrace = Backtrace::capture();
@@ -99,6 +104,7 @@ fn log(panic: &PanicHookInfo<'_>) {
         thread = thread.name().unwrap_or("unnamed"),
         location,
         backtrace,
+        left_out = line.left_out,
         "panic: {}",
         message(panic.payload())
     );

@@ -20,6 +20,7 @@
 mod guarded;
 mod http_2;
 mod kinds;
+mod log;
 mod memory;
 mod mutants;
 mod slow;

@@ -5,10 +5,15 @@
 use actix_web::http::StatusCode;
 
 use crate::service::store::StoreError;
+use crate::vitals::log_limit::LogLimit;
 use crate::vitals::problem::{FieldError, Problem};
 
 /// When to try again, in seconds, after the database did not answer.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Limits of the log lines that each failing request would write.
+static FAILURE_LINES: LogLimit = LogLimit::new();
+static PANIC_LINES: LogLimit = LogLimit::new();
 
 /// The request was understood, and breaks these rules.
 pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
@@ -58,11 +63,15 @@ impl From<StoreError> for Problem {
                 unavailable("The database cannot be reached at the moment. Try again later.")
             }
             StoreError::Database(cause) => {
-                tracing::error!(%cause, "the database failed");
+                if let Some(line) = FAILURE_LINES.line() {
+                    tracing::error!(%cause, left_out = line.left_out, "the database failed");
+                }
                 unavailable("The database cannot be used at the moment. Try again later.")
             }
             StoreError::Panicked => {
-                tracing::error!("work on the database panicked");
+                if let Some(line) = PANIC_LINES.line() {
+                    tracing::error!(left_out = line.left_out, "work on the database panicked");
+                }
                 failed()
             }
         }

@@ -45,7 +45,10 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
     assert_eq!(settings.metrics.statements, 1000);
     assert!(!settings.metrics.server_timing);
-    assert_eq!(settings.log.filter.to_string(), "info,actix_http=off");
+    assert_eq!(
+        settings.log.filter.to_string(),
+        "info,actix_http=off,h2=off"
+    );
     assert_eq!(settings.log.format, LogFormat::Text);
 }
 

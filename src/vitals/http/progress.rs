@@ -262,9 +262,17 @@ impl Progress {
         if !recorder.excludes(pattern) {
             recorder.families.count_panic(endpoint);
         }
-        let method = self.method;
-        let message = panics::message(payload);
-        tracing::error!(endpoint, method, "panic while serving a request: {message}");
+        if let Some(line) = recorder.panic_lines.line() {
+            let method = self.method;
+            let left_out = line.left_out;
+            let message = panics::message(payload);
+            tracing::error!(
+                endpoint,
+                method,
+                left_out,
+                "panic while serving a request: {message}"
+            );
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 use super::{families::Families, notable::NotableRequests};
 use crate::vitals::{
     context::{RequestContext, Shapes},
+    log_limit::LogLimit,
     repetition::Repetition,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Recorder {
     excludes_all: bool,
     /// Whether the log has been warned of a middleware within another.
     is_nesting_known: AtomicBool,
+    /// Limits what the log says of panics: a client that knows how to cause one can repeat it.
+    pub(super) panic_lines: LogLimit,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
     statements: Option<Arc<dyn Shapes>>,
@@ -66,6 +69,7 @@ impl Recorder {
             excludes_all: settings.exclude.iter().any(|endpoint| endpoint == "*"),
             exclude: settings.exclude.into_iter().collect(),
             is_nesting_known: AtomicBool::new(false),
+            panic_lines: LogLimit::new(),
             server_timing: settings.server_timing,
             notable: settings.notable,
             statements,

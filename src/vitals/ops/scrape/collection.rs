@@ -13,6 +13,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use crate::registry::{Collected, Source};
+use crate::vitals::log_limit::LogLimit;
 
 /// Once the patience is used up, each further collector gets this fraction of it.
 const GRACE: u32 = 8;
@@ -91,7 +92,11 @@ impl Reader {
         let (done, results) = mpsc::channel();
         let thread = thread::Builder::new().name("vitals-collect".to_owned());
         if let Err(error) = thread.spawn(move || work(&to_do, &busy, &done)) {
-            tracing::error!(%error, "no thread can be started to read the collectors");
+            static LINES: LogLimit = LogLimit::new();
+            if let Some(line) = LINES.line() {
+                let left_out = line.left_out;
+                tracing::error!(%error, left_out, "no thread can be started to read the collectors");
+            }
         }
         Self { jobs, results }
     }

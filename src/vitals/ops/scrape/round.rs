@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::{collection::Collection, exposition::Exposition, room::Room};
 use crate::registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
+use crate::vitals::log_limit::LogLimit;
 use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted};
 
 /// What tells expositions apart. Callers that want the same form share one exposition.
@@ -48,6 +49,7 @@ struct Inner {
     patience: Duration,
     memory: AnswerMemory,
     room: Room,
+    failure_lines: LogLimit,
     next: Mutex<Next>,
     /// Somebody waits for the next round, or nobody ever will.
     changed: Condvar,
@@ -87,6 +89,7 @@ impl Rounds {
             patience,
             memory,
             room: Room::new(lifetime),
+            failure_lines: LogLimit::new(),
             next: Mutex::default(),
             changed: Condvar::new(),
         }))
@@ -133,7 +136,10 @@ impl Rounds {
             let inner = Arc::clone(&self.0);
             let thread = thread::Builder::new().name("vitals-scrape".to_owned());
             if let Err(error) = thread.spawn(move || inner.work()) {
-                tracing::error!(%error, "no thread can be started for a scrape");
+                if let Some(line) = self.0.failure_lines.line() {
+                    let left_out = line.left_out;
+                    tracing::error!(%error, left_out, "no thread can be started for a scrape");
+                }
                 return Err(Failure::NoThread);
             }
             next.has_thread = true;
@@ -162,8 +168,10 @@ impl Inner {
         while let Some((wanted, runtime)) = self.next_round() {
             // A panic ends this round, whose callers get an error, and no later one.
             let round = AssertUnwindSafe(|| self.serve(wanted, &mut collection, runtime.as_ref()));
-            if catch_unwind(round).is_err() {
-                tracing::error!("a scrape panicked");
+            if catch_unwind(round).is_err()
+                && let Some(line) = self.failure_lines.line()
+            {
+                tracing::error!(left_out = line.left_out, "a scrape panicked");
             }
         }
     }
@@ -211,7 +219,10 @@ impl Inner {
     /// One exposition, counted among the answers that wait for their clients: no one client's, as several may share it.
     fn expose(&self, form: &Form, collected: &[Collected]) -> Result<Exposition, Failure> {
         let exposition = encode(&self.registry, form, collected).map_err(|error| {
-            tracing::error!(%error, "an exposition could not be compressed");
+            if let Some(line) = self.failure_lines.line() {
+                let left_out = line.left_out;
+                tracing::error!(%error, left_out, "an exposition could not be compressed");
+            }
             Failure::Broken
         })?;
         let reservation = self.memory.reserve(None, exposition.length());
