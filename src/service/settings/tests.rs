@@ -25,6 +25,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.server.ops_listen, None);
     assert_eq!(settings.server.workers, None);
     assert_eq!(settings.limits.body_limit, 65_536);
+    assert_eq!(settings.limits.answer_memory, 256 << 20);
     assert_eq!(settings.server.shutdown_timeout, Duration::from_secs(30));
     assert_eq!(settings.access.web_config, None);
     assert_eq!(settings.access.ops_token_file, None);
@@ -127,6 +128,14 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
         ("--workers", "0", "nobody would serve"),
         ("--workers", "two", "no number"),
         ("--workers", "-1", "negative"),
+        ("--answer-memory", "31MiB", "too little for a history"),
+        ("--answer-memory", "1025GiB", "more than there is"),
+        ("--answer-memory", "256MB", "an unknown unit"),
+        (
+            "--answer-memory",
+            "18446744073709551615GiB",
+            "past any size",
+        ),
         ("--body-limit", "0", "nothing would fit"),
         ("--body-limit", "64KB", "an unknown unit"),
         ("--body-limit", "KiB", "no number"),
@@ -261,5 +270,23 @@ fn help_names_every_flag_with_its_variable_and_no_environment_value_of_the_datab
     }
     for heading in ["Server:", "Database:", "Metrics:", "Logging:", "Examples:"] {
         assert!(help.contains(heading), "{heading}");
+    }
+}
+
+#[test]
+fn the_memory_for_answers_is_taken_at_both_ends_and_in_every_unit() {
+    for (text, bytes) in [
+        ("32MiB", 32 << 20),
+        ("33554432", 32 << 20),
+        ("262144KiB", 256 << 20),
+        ("1GiB", 1 << 30),
+        ("1024 GiB", 1 << 40),
+    ] {
+        let flag = format!("--answer-memory={text}");
+        assert_eq!(
+            load(&[&flag]).unwrap().limits.answer_memory,
+            bytes,
+            "{text}"
+        );
     }
 }
