@@ -10,6 +10,7 @@ mod models;
 mod pool;
 mod queries;
 mod schema;
+mod stale;
 
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};
 
@@ -78,14 +79,17 @@ impl Store {
         F: FnOnce(Page) -> T + Send + 'static,
     {
         self.connections
-            .read(move |connection| queries::list(connection, &wanted).map(encode))
+            .read(move |connection| queries::list(connection, &wanted), encode)
             .await
     }
 
     /// The item of this id, if there is one.
     pub async fn find(&self, id: i64) -> Result<Option<Item>, StoreError> {
         self.connections
-            .read(move |connection| queries::find(connection, id))
+            .read(
+                move |connection| queries::find(connection, id),
+                std::convert::identity,
+            )
             .await
     }
 

@@ -16,6 +16,7 @@
 mod ledger;
 mod load;
 mod start;
+mod statements;
 #[path = "../support/all.rs"]
 mod support;
 

@@ -99,7 +99,7 @@ pub(super) fn set_up(connection: &mut Connection) -> QueryResult<()> {
 
 /// Has PostgreSQL give up a statement of this connection after `limit`, unless the URL, the role, the database or the
 /// server has a limit of its own.
-fn limit_statements(connection: &mut Connection, limit: Duration) -> QueryResult<()> {
+pub(super) fn limit_statements(connection: &mut Connection, limit: Duration) -> QueryResult<()> {
     match connection {
         AnyConnection::Postgres(connection) => {
             // The largest that PostgreSQL takes, about 25 days.

@@ -12,6 +12,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::connection::{self, BUSY_TIMEOUT, Connection};
 use super::error::{StoreError, WorkError};
 use super::queries;
+use super::stale::StaleStatements;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
@@ -39,6 +40,8 @@ pub(super) struct Connections {
     writers: Pool<Connection>,
     /// Whose turn it is to write.
     turn: Option<Arc<Mutex<()>>>,
+    /// Prepares statements anew that the server no longer takes.
+    stale: StaleStatements,
     /// How long a caller waits, for a connection and for the work on it.
     patience: Option<Duration>,
 }
@@ -49,12 +52,14 @@ impl Connections {
         settings: &DatabaseSettings,
         vitals: &Vitals,
     ) -> Result<Self, CheckoutError> {
+        let stale = StaleStatements::new(settings.pool_timeout);
         let DatabaseUrl::Sqlite(location) = &settings.url else {
-            let pool = open_pool_of_server(settings, vitals);
+            let pool = open_pool_of_server(settings, vitals, &stale);
             return Ok(Self {
                 readers: pool.clone(),
                 writers: pool,
                 turn: None,
+                stale,
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
@@ -79,28 +84,33 @@ impl Connections {
             readers,
             writers,
             turn: Some(Arc::default()),
+            stale,
             patience: None,
         })
     }
 
-    /// Runs `work`, which only reads, on a connection, on a thread that may block.
+    /// Runs `work`, which only reads, on a connection, and `finish` with what it read, on a thread that may block. `work`
+    /// may run twice: see [`StaleStatements::run`].
     ///
     /// When the caller goes away, work that has begun is finished all the same.
-    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, U, F, E>(&self, work: F, finish: E) -> Result<U, StoreError>
     where
-        T: Send + 'static,
-        F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
+        U: Send + 'static,
+        F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
+        E: FnOnce(T) -> U + Send + 'static,
     {
+        let stale = self.stale.clone();
+        let work = move |connection: &mut Connection| stale.run(connection, work).map(finish);
         self.wait_for(self.readers.run(work)).await
     }
 
-    /// Runs `work`, which may write, when its turn has come; otherwise as [`Self::read`] does.
+    /// Runs `work`, which may write in one statement, when its turn has come; otherwise as [`Self::read`] does.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Connection) -> QueryResult<T> + Send + 'static,
+        F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
-        let turn = self.turn.clone();
+        let (turn, stale) = (self.turn.clone(), self.stale.clone());
         let work = move |connection: &mut Connection| {
             let _turn = match &turn {
                 Some(turn) => {
@@ -109,7 +119,7 @@ impl Connections {
                 }
                 None => None,
             };
-            work(connection).map_err(WorkError::Query)
+            stale.run(connection, work).map_err(WorkError::Query)
         };
         self.wait_for(self.writers.run(work)).await
     }
@@ -176,15 +186,20 @@ fn open_pool_of_file(
 /// server starts anew, costs nobody his answer. Diesel would not notice by itself, and give it out again and again.
 ///
 /// It fills itself while the service already runs. Whether the server can be reached at all was seen before.
-fn open_pool_of_server(settings: &DatabaseSettings, vitals: &Vitals) -> Pool<Connection> {
+fn open_pool_of_server(
+    settings: &DatabaseSettings,
+    vitals: &Vitals,
+    stale: &StaleStatements,
+) -> Pool<Connection> {
     let builder = r2d2::Pool::builder()
         .max_size(settings.pool_size)
         .connection_timeout(settings.pool_timeout)
         .test_on_check_out(true);
+    let stale = stale.clone();
     vitals
         .instrument(builder)
         .system("postgresql")
-        .health_check(queries::probe)
+        .health_check(move |connection| stale.run(connection, queries::probe))
         .opener(connection::opener(settings))
         .build_unchecked(no_url())
 }

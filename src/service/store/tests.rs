@@ -372,11 +372,13 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
     let holder = tokio::spawn(async move {
         holder
             .connections
-            .read(move |_| {
-                taken.send(()).unwrap();
-                held.recv().ok();
-                Ok(())
-            })
+            .read(
+                |_| Ok(()),
+                move |()| {
+                    taken.send(()).unwrap();
+                    held.recv().ok();
+                },
+            )
             .await
     });
     has_taken.await.unwrap();

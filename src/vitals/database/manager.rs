@@ -12,11 +12,15 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, ConnectionResult};
 
+use super::error::ErrorKind;
 use super::instrumentation::install;
 use super::metrics::{Metrics, PoolMetrics};
 use super::recorder::Recorder;
 use super::sql::Dialect;
 use super::statements::Statements;
+
+/// The least time between two lines of the log about refused pings, in milliseconds.
+const REFUSED_LOG_PAUSE_MS: u64 = 60_000;
 
 /// What opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
@@ -150,6 +154,8 @@ pub(super) struct Health {
     made: Instant,
     /// When the database last answered, in milliseconds since `made`; none is `u64::MAX`.
     answered: AtomicU64,
+    /// When the log last had a refused ping, likewise.
+    refused: AtomicU64,
 }
 
 impl Default for Health {
@@ -159,6 +165,7 @@ impl Default for Health {
             replaced: AtomicBool::new(false),
             made: Instant::now(),
             answered: AtomicU64::new(u64::MAX),
+            refused: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -166,8 +173,7 @@ impl Default for Health {
 impl Health {
     /// The database has answered just now.
     fn answered(&self) {
-        let milliseconds = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.answered.store(milliseconds, Ordering::Relaxed);
+        self.answered.store(self.since_made(), Ordering::Relaxed);
     }
 
     /// Whether the database has answered within this time.
@@ -194,6 +200,30 @@ impl Health {
         }
     }
 
+    /// The database refused the ping of a connection. The log has it once a minute.
+    fn connection_is_replaced(&self, error: &Error) {
+        let now = self.since_made();
+        let last = self.refused.load(Ordering::Relaxed);
+        let is_due = last == u64::MAX || now.saturating_sub(last) >= REFUSED_LOG_PAUSE_MS;
+        let exchange = || {
+            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.refused
+                .compare_exchange(last, now, success, failure)
+                .is_ok()
+        };
+        if is_due && exchange() {
+            let error = without_quotations(&error.to_string());
+            tracing::warn!(
+                error,
+                "the database refuses the ping of a pooled connection, which is replaced"
+            );
+        }
+    }
+
+    fn since_made(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn recovered(&self) {
         self.answered();
         if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
@@ -202,7 +232,10 @@ impl Health {
     }
 }
 
-/// Tells the log when the database stops answering: once, however often the pool tries again. The counters have the rest.
+/// Logs when the database stops answering: once, however often the pool tries again. The counters have the rest.
+///
+/// A database that refuses the ping of a connection answers. The pool replaces that connection, and its caller waits for
+/// another one. So it is where a pooler or an administrator took the prepared statements from a session.
 #[derive(Debug)]
 pub(super) struct OutageLog {
     /// What the manager keeps, too.
@@ -211,6 +244,12 @@ pub(super) struct OutageLog {
 
 impl HandleError<Error> for OutageLog {
     fn handle_error(&self, error: Error) {
+        if let Error::QueryError(refused) = &error
+            && ErrorKind::of(refused) == Some(ErrorKind::Other)
+        {
+            self.health.connection_is_replaced(&error);
+            return;
+        }
         if !self.health.failing.swap(true, Ordering::AcqRel) {
             let error = without_quotations(&error.to_string());
             tracing::warn!(error, "no connection to the database; trying again");
