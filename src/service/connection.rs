@@ -4,6 +4,7 @@
 //! - `places`: how many connections there may be
 //! - `handshake`: where an encryption plugs in
 //! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bound on its heads as they come in
+//! - `request_extent`: where a request of HTTP/1 ends, so that Actix is given one at a time
 //! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
 //! - `state`: what that amounts to, and what is due when
 //! - `served`: the protocol at work, until it ends or something is due
@@ -17,6 +18,7 @@ mod header_blocks;
 mod http_2;
 mod payload;
 mod places;
+mod request_extent;
 mod served;
 mod state;
 mod stream;
@@ -284,7 +286,7 @@ where
             client,
             self.reception.drain.clone(),
         ));
-        let stream = Stream::new(stream, first, Rc::clone(&state));
+        let stream = Stream::new(stream, &first, Rc::clone(&state));
         let returned = stream.returned();
         let end = if is_multiplexed {
             let mut data = Extensions::new();

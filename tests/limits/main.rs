@@ -23,6 +23,7 @@ mod kinds;
 mod log;
 mod memory;
 mod mutants;
+mod pipelining;
 mod slow;
 #[path = "../support/all.rs"]
 mod support;

@@ -13,12 +13,13 @@ use tokio::time::{Duration, Instant};
 use super::drain::Drain;
 use super::header_blocks::{HeaderBlocks, TooLarge};
 use super::places::Client;
+use super::request_extent::{BodyLength, RequestExtent};
 use crate::service::settings::LimitSettings;
 use crate::vitals::http::ConnectionOutcome;
 
 /// Bytes that are read while a request is served and nobody waits for them: what a client has sent ahead. The protocol
 /// must never be full: it would ask for room again and again, and keep the worker busy with nothing else.
-const MAX_BYTES_AHEAD: usize = 32 * 1024;
+pub(super) const MAX_BYTES_AHEAD: usize = 32 * 1024;
 
 /// The shortest header, with its end of line: what a head of few bytes can have only few of.
 const SHORTEST_HEADER_BYTES: usize = 4;
@@ -35,7 +36,9 @@ pub(super) struct State {
     idle_since: Cell<Instant>,
     /// Since when the head of a request is awaited that has begun, or that is the first.
     head_since: Cell<Option<Instant>>,
-    /// Bytes that were read and that no request has claimed; of HTTP/1 only.
+    /// Where the request ends that is being read; of HTTP/1 only.
+    extent: Cell<RequestExtent>,
+    /// Bytes of the head that is being read; of HTTP/1 only.
     unclaimed_bytes: Cell<usize>,
     /// Bytes that were read while a request was served, and that nobody has waited for; of HTTP/1 only.
     bytes_ahead: Cell<usize>,
@@ -43,12 +46,6 @@ pub(super) struct State {
     parked: Cell<Option<Waker>>,
     /// Whether a body was given up, so that what is read is the rest of it.
     is_discarding: Cell<bool>,
-    /// The last bytes that were read.
-    tail: Cell<[u8; 4]>,
-    /// Whether the request in service has a body, so that what is read meanwhile may belong to it.
-    has_body: Cell<bool>,
-    /// Whether the next head may have begun before the last request ended, so that nobody knows its size yet.
-    is_pipelined: Cell<bool>,
     /// Since when the socket takes no more.
     blocked_since: Cell<Option<Instant>>,
     /// Since when each answer that the peer leaves no room for is stalled; of HTTP/2 only.
@@ -88,13 +85,11 @@ impl State {
             in_service: Cell::new(0),
             idle_since: Cell::new(accepted),
             head_since: Cell::new(Some(accepted)),
+            extent: Cell::new(RequestExtent::new()),
             unclaimed_bytes: Cell::new(0),
             bytes_ahead: Cell::new(0),
             parked: Cell::new(None),
             is_discarding: Cell::new(false),
-            tail: Cell::new([0; 4]),
-            has_body: Cell::new(false),
-            is_pipelined: Cell::new(false),
             blocked_since: Cell::new(None),
             stalled: RefCell::default(),
             fault: Cell::new(None),
@@ -145,15 +140,62 @@ impl State {
         }
     }
 
-    /// These bytes were read. Fails where they must not reach the protocol: the head of a request is too large.
-    pub(super) fn read(&self, bytes: &[u8]) -> Result<(), TooLarge> {
+    /// Whether the protocol may be given what comes. Of HTTP/1 it is not given the next request before the answer to this
+    /// one was written; the reader must then [wait](Self::await_next).
+    pub(super) fn is_open(&self) -> bool {
         if self.is_multiplexed {
-            return self.read_frames(bytes);
+            return true;
         }
-        if !self.is_discarding.get() {
-            self.read_head(bytes);
+        let mut extent = self.extent.get();
+        let is_answered = self.in_service.get() == 0 && self.blocked_since.get().is_none();
+        if extent.is_whole() && is_answered && !extent.take_pause() {
+            extent = RequestExtent::new();
+            self.is_discarding.set(false);
         }
-        Ok(())
+        self.extent.set(extent);
+        extent.is_open()
+    }
+
+    /// Whether a request is being served.
+    pub(super) fn is_serving(&self) -> bool {
+        self.in_service.get() > 0
+    }
+
+    /// Wakes the reader, which has read of the next request, once that may be handed on.
+    pub(super) fn await_next(&self, reader: &Waker) {
+        let is_answered = self.in_service.get() == 0 && self.blocked_since.get().is_none();
+        if self.extent.get().is_whole() && is_answered {
+            reader.wake_by_ref();
+        } else {
+            self.park(reader);
+        }
+    }
+
+    /// These bytes were read, and as many as this returns are to be handed on: those of one request. Fails where they must
+    /// not reach the protocol: the head of a request is too large.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<usize, TooLarge> {
+        if self.is_multiplexed {
+            self.read_frames(bytes)?;
+            return Ok(bytes.len());
+        }
+        let mut extent = self.extent.get();
+        let is_head = extent.is_in_head();
+        let taken = extent.take(bytes);
+        self.extent.set(extent);
+        let add = |count: &Cell<usize>| count.set(count.get().saturating_add(taken));
+        if is_head {
+            add(&self.unclaimed_bytes);
+        } else if self.in_service.get() > 0 && !self.is_discarding.get() {
+            add(&self.bytes_ahead);
+        }
+        Ok(taken)
+    }
+
+    /// Actix has read a head, and its body ends so.
+    pub(super) fn body_ends(&self, body: BodyLength) {
+        let mut extent = self.extent.get();
+        extent.begin(body);
+        self.extent.set(extent);
     }
 
     fn read_frames(&self, bytes: &[u8]) -> Result<(), TooLarge> {
@@ -166,22 +208,12 @@ impl State {
         read
     }
 
-    fn read_head(&self, bytes: &[u8]) {
-        let add = |count: &Cell<usize>| count.set(count.get().saturating_add(bytes.len()));
-        add(&self.unclaimed_bytes);
-        if self.in_service.get() > 0 {
-            add(&self.bytes_ahead);
-        }
-        let mut tail = self.tail.get();
-        let kept = bytes.len().min(tail.len());
-        tail.copy_within(kept.., 0);
-        tail[4 - kept..].copy_from_slice(&bytes[bytes.len() - kept..]);
-        self.tail.set(tail);
-    }
-
     /// The socket took something, or had nothing to take.
     pub(super) fn wrote(&self) {
         self.blocked_since.set(None);
+        if self.in_service.get() == 0 {
+            self.unpark();
+        }
     }
 
     /// The socket takes nothing.
@@ -194,26 +226,14 @@ impl State {
     /// A request begins, unless it is refused; whatever the answer, [`State::end`] must follow.
     ///
     /// `measure` counts the headers and the bytes of its head, and is called only where they may be too many.
-    pub(super) fn begin(
-        &self,
-        has_body: bool,
-        measure: impl FnOnce() -> (usize, usize),
-    ) -> Result<(), Refusal> {
-        let size_bound = self.unclaimed_bytes.get();
+    pub(super) fn begin(&self, measure: impl FnOnce() -> (usize, usize)) -> Result<(), Refusal> {
+        let head_bytes = self.unclaimed_bytes.get();
         let in_service = self.in_service.get();
         self.in_service.set(in_service + 1);
         self.head_since.set(None);
         self.is_discarding.set(false);
         self.unpark();
-        let was_pipelined = self.is_pipelined.get();
-        if !self.is_multiplexed {
-            let is_clean = !has_body && ends_a_head(self.tail.get());
-            self.has_body.set(has_body);
-            self.is_pipelined.set(!is_clean);
-            // What is left, if anything is, may be any part of what was read last.
-            self.unclaimed_bytes
-                .set(usize::from(!is_clean && !has_body));
-        }
+        self.unclaimed_bytes.set(0);
         if self.is_multiplexed && !self.client.begin() {
             return Err(Refusal::TooManyRequests);
         }
@@ -222,9 +242,8 @@ impl State {
             max_header_bytes,
             ..
         } = self.limits;
-        let is_small = size_bound <= max_header_bytes.min(max_headers * SHORTEST_HEADER_BYTES);
-        // Without any bytes of its own, it came together with another.
-        if is_small && size_bound > 0 && !was_pipelined && !self.is_multiplexed {
+        let is_small = head_bytes <= max_header_bytes.min(max_headers * SHORTEST_HEADER_BYTES);
+        if is_small && !self.is_multiplexed {
             return Ok(());
         }
         let (headers, bytes) = measure();
@@ -242,12 +261,14 @@ impl State {
         if self.is_multiplexed {
             self.client.end();
         }
-        if self.has_body.take() {
-            // It was the body's, or is taken for that.
-            self.unclaimed_bytes.set(0);
-        }
         if left == 0 {
             self.idle_since.set(Instant::now());
+        }
+        if !self.is_multiplexed {
+            let mut extent = self.extent.get();
+            extent.end();
+            self.extent.set(extent);
+            self.unpark();
         }
     }
 
@@ -387,11 +408,6 @@ impl State {
 /// that one which is a little too large gets an answer.
 fn header_block_bytes(limits: &LimitSettings) -> usize {
     (2 * limits.max_header_bytes).max(32 * 1024)
-}
-
-/// Whether bytes that end like this end a head, and nothing follows.
-fn ends_a_head(tail: [u8; 4]) -> bool {
-    tail.ends_with(b"\n\r\n") || tail.ends_with(b"\n\n")
 }
 
 #[cfg(test)]

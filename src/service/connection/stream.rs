@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_http::Protocol;
+use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::state::State;
+use super::header_blocks::TooLarge;
+use super::state::{MAX_BYTES_AHEAD, State};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4), as far as no HTTP/1 request does.
 const HTTP_2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
@@ -55,16 +57,17 @@ pub(super) type Returned<T> = Rc<Cell<Option<T>>>;
 pub(super) struct Stream<T> {
     /// Present until it is returned.
     inner: Option<T>,
-    first: FirstBytes,
+    /// Bytes that were read and not handed on: the first ones, and of HTTP/1 those behind the request in service.
+    held: BytesMut,
     state: Rc<State>,
     returned: Returned<T>,
 }
 
 impl<T> Stream<T> {
-    pub(super) fn new(inner: T, first: FirstBytes, state: Rc<State>) -> Self {
+    pub(super) fn new(inner: T, first: &FirstBytes, state: Rc<State>) -> Self {
         Self {
             inner: Some(inner),
-            first,
+            held: BytesMut::from(&first.bytes[..first.count]),
             state,
             returned: Rc::default(),
         }
@@ -94,6 +97,50 @@ impl<T> Drop for Stream<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> Stream<T> {
+    /// Reads what is not to be handed on yet, so that a client is noticed that leaves meanwhile. `room` is filled with
+    /// nothing; it resolves where the stream has ended.
+    fn read_ahead(
+        &mut self,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
+        // Between two requests, the one that has come is served even if its client has closed its side by now.
+        while self.held.is_empty() || self.state.is_serving() && self.held.len() < MAX_BYTES_AHEAD {
+            let Poll::Ready(read) = self.inner()?.poll_read(context, room) else {
+                break;
+            };
+            read?;
+            let bytes = &room.filled()[before..];
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held.extend_from_slice(bytes);
+            room.set_filled(before);
+        }
+        if !self.held.is_empty() {
+            self.state.await_next(context.waker());
+        }
+        Poll::Pending
+    }
+
+    /// Hands on what is held, as far as it belongs to one request.
+    fn hand_on_held(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let offered = &self.held[..self.held.len().min(buffer.remaining())];
+        let taken = self.state.read(offered).map_err(refused)?;
+        buffer.put_slice(&self.held.split_to(taken));
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+fn refused(_: TooLarge) -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -104,23 +151,29 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
             self.state.park(context.waker());
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let read = if self.first.is_empty() {
-            self.inner()?.poll_read(context, buffer)
-        } else {
-            let FirstBytes { bytes, count } = std::mem::take(&mut self.first);
-            let (given, kept) = bytes[..count].split_at(count.min(buffer.remaining()));
-            buffer.put_slice(given);
-            self.first.bytes[..kept.len()].copy_from_slice(kept);
-            self.first.count = kept.len();
-            Poll::Ready(Ok(()))
-        };
-        let bytes = &buffer.filled()[before..];
-        if !bytes.is_empty() && self.state.read(bytes).is_err() {
-            buffer.set_filled(before);
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        if !self.state.is_open() {
+            return self.read_ahead(context, buffer);
         }
-        read
+        if !self.held.is_empty() {
+            return Poll::Ready(self.hand_on_held(buffer));
+        }
+        let before = buffer.filled().len();
+        let read = self.inner()?.poll_read(context, buffer);
+        let bytes = &buffer.filled()[before..];
+        if bytes.is_empty() {
+            return read;
+        }
+        match self.state.read(bytes) {
+            Ok(taken) => {
+                self.held.extend_from_slice(&bytes[taken..]);
+                buffer.set_filled(before + taken);
+                read
+            }
+            Err(error) => {
+                buffer.set_filled(before);
+                Poll::Ready(Err(refused(error)))
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response};
+use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, Version};
 use actix_service::{Service, ServiceFactory};
 use actix_web::web::Bytes;
 use futures_core::future::LocalBoxFuture;
@@ -19,6 +19,7 @@ use pin_project_lite::pin_project;
 
 use super::farewell;
 use super::payload::{HeldBody, TimedPayload};
+use super::request_extent::BodyLength;
 use super::state::{Refusal, State};
 
 /// What is handed on of a body at once. HTTP/1 copies it to be sent: the whole of a large body would stand there twice, and
@@ -95,7 +96,11 @@ where
         mut request: Request,
     ) -> WatchedFuture<S::Future, B> {
         let has_body = !matches!(request.payload(), Payload::None);
-        let begun = state.begin(has_body, || measure(&request));
+        if !state.is_multiplexed() {
+            state.body_ends(BodyLength::of(&request, has_body));
+        }
+        let begun = state.begin(|| measure(&request));
+        let is_http_1_0 = request.version() < Version::HTTP_11;
         let in_service = InService {
             state: Rc::clone(&state),
             stalled_at: None,
@@ -110,7 +115,9 @@ where
             *request.payload() = Payload::Stream { payload };
             held
         });
-        WatchedFuture::serving(self.inner.call(request), Some(in_service), body)
+        let mut served = WatchedFuture::serving(self.inner.call(request), Some(in_service), body);
+        served.is_http_1_0 = is_http_1_0;
+        served
     }
 }
 
@@ -170,6 +177,8 @@ pin_project! {
         in_service: Option<InService>,
         // What the body of the request takes, also while the application works with it.
         held: Option<HeldBody>,
+        // Its client knows no chunks.
+        is_http_1_0: bool,
         body: PhantomData<B>,
     }
 }
@@ -188,6 +197,7 @@ impl<F, B> WatchedFuture<F, B> {
             inner: Answering::Serving { future },
             in_service,
             held,
+            is_http_1_0: false,
             body: PhantomData,
         }
     }
@@ -197,6 +207,7 @@ impl<F, B> WatchedFuture<F, B> {
             inner: Answering::Refusing { refusal },
             in_service: Some(in_service),
             held: None,
+            is_http_1_0: false,
             body: PhantomData,
         }
     }
@@ -207,6 +218,7 @@ where
     F: Future<Output = Result<R, E>>,
     R: Into<Response<B>>,
     E: Into<Response<BoxBody>>,
+    B: MessageBody,
 {
     type Output = Result<Response<WatchedBody<B>>, Response<BoxBody>>;
 
@@ -223,7 +235,10 @@ where
         let is_parting = (in_service.as_ref()).is_some_and(|service| service.state.is_parting());
         Poll::Ready(match answer {
             Ok(response) => {
-                let response = last_if(is_parting, response.into());
+                let mut response = last_if(is_parting, response.into());
+                if *this.is_http_1_0 && response.body().size() == BodySize::Stream {
+                    end_with_connection(&mut response);
+                }
                 Ok(response.map_body(|_, body| WatchedBody {
                     body,
                     in_service,
@@ -243,6 +258,13 @@ fn last_if<B>(is_last: bool, mut response: Response<B>) -> Response<B> {
             .set_connection_type(ConnectionType::Close);
     }
     response
+}
+
+/// Has the end of the body be that of the connection: HTTP/1.0 has no chunks (RFC 9112, section 6.1).
+fn end_with_connection<B>(response: &mut Response<B>) {
+    let head = response.head_mut();
+    head.no_chunking(true);
+    head.set_connection_type(ConnectionType::Close);
 }
 
 pin_project! {

@@ -183,7 +183,7 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
 fn a_refusal_names_the_variable_too() {
     assert_eq!(
         refusal(&["--workers", "none"]),
-        "--workers (VITALS_WORKERS) must be a whole number from 1 to 1024, not `none`."
+        "--workers (VITALS_WORKERS) must be a whole number from 1 to 512, not `none`."
     );
 }
 
@@ -196,7 +196,7 @@ fn a_negative_number_is_a_bad_value_and_no_flag() {
         ),
         (
             ["--workers", "-1"],
-            "--workers (VITALS_WORKERS) must be a whole number from 1 to 1024, not `-1`.",
+            "--workers (VITALS_WORKERS) must be a whole number from 1 to 512, not `-1`.",
         ),
         (
             ["--latency-buckets", "-1,1"],

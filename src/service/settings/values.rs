@@ -64,8 +64,9 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Threads of a listener: Actix takes no more.
 pub(super) fn workers(text: &str) -> Result<usize, String> {
-    whole(text, 1..=1024)
+    whole(text, 1..=512)
 }
 
 pub(super) fn pool_size(text: &str) -> Result<u32, String> {

@@ -49,8 +49,14 @@ fn waits(state: &State) -> Option<(u64, ConnectionOutcome)> {
 
 /// Reads and serves a request without a body.
 fn serve(state: &State, bytes: &[u8]) {
-    state.read(bytes).unwrap();
-    state.begin(false, || SMALL).unwrap();
+    assert_eq!(state.read(bytes), Ok(bytes.len()));
+    answer(state, BodyLength::Empty);
+}
+
+/// Begins and answers the request whose head was read.
+fn answer(state: &State, body: BodyLength) {
+    state.body_ends(body);
+    state.begin(|| SMALL).unwrap();
     state.end();
     state.settle().unwrap();
 }
@@ -71,11 +77,13 @@ fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
     state.read(b"\r\n").unwrap();
-    state.begin(false, || SMALL).unwrap();
+    state.body_ends(BodyLength::Empty);
+    state.begin(|| SMALL).unwrap();
     assert_eq!(waits(&state), None);
     state.end();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
+    assert!(state.is_open());
     state.read(b"G").unwrap();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
@@ -87,7 +95,7 @@ fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
     for piece in ["GET / HTTP/1.1\r\nHost: x\r", "\n", "\r", "\n"] {
         state.read(piece.as_bytes()).unwrap();
     }
-    state.begin(false, || SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
     state.end();
     state.settle().unwrap();
     assert_eq!(waits(&state), Some((3, ConnectionOutcome::Idle)));
@@ -96,15 +104,21 @@ fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
 #[test]
 fn half_a_head_behind_a_whole_one_is_waited_for_as_a_head() {
     let state = http_1();
-    serve(&state, b"GET / HTTP/1.1\r\n\r\nGET /");
+    assert_eq!(state.read(b"GET / HTTP/1.1\r\n\r\nGET /"), Ok(18));
+    assert!(!state.is_open());
+    answer(&state, BodyLength::Empty);
+    assert!(state.is_open());
+    assert_eq!(state.read(b"GET /"), Ok(5));
+    state.settle().unwrap();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
 }
 
 #[test]
 fn the_rest_of_a_body_is_no_head() {
     let state = http_1();
-    state.read(b"POST / HTTP/1.1\r\n\r\n{").unwrap();
-    state.begin(true, || SMALL).unwrap();
+    state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
+    state.body_ends(BodyLength::Sized(6000));
+    state.begin(|| SMALL).unwrap();
     state.body_given_up();
     state.end();
     state.read(&[b'x'; 5000]).unwrap();
@@ -116,7 +130,7 @@ fn the_rest_of_a_body_is_no_head() {
 fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
     let state = http_1();
     state.read(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    state.begin(false, || SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
     state.blocked();
     assert_eq!(waits(&state), Some((2, ConnectionOutcome::ResponseTimeout)));
     state.wrote();
@@ -126,8 +140,8 @@ fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
 #[test]
 fn of_answers_without_room_the_first_to_wait_is_due_first() {
     let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
-    state.begin(true, || SMALL).unwrap();
-    state.begin(true, || SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
     let first = state.stall();
     let second = state.stall();
     assert_ne!(first, second);
@@ -143,7 +157,8 @@ fn of_answers_without_room_the_first_to_wait_is_due_first() {
 fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measured() {
     let measured = |state: &State, bytes: &[u8]| {
         state.read(bytes).unwrap();
-        let begun = state.begin(false, || LARGE);
+        state.body_ends(BodyLength::Empty);
+        let begun = state.begin(|| LARGE);
         state.end();
         begun
     };
@@ -155,11 +170,12 @@ fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measure
     let refused = Err(Refusal::HeadersTooLarge);
     assert_eq!(measured(&http_1(), &[b'x'; 2000]), refused);
     let state = http_1();
-    serve(&state, b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
-    assert_eq!(measured(&state, b""), refused);
+    serve(&state, b"GET / HTTP/1.1\r\n\r\n");
+    assert!(state.is_open());
+    assert_eq!(measured(&state, &[b'x'; 2000]), refused);
     let many = http_1();
     many.read(&[b'x'; 200]).unwrap();
-    assert_eq!(many.begin(false, || (11, 200)), refused);
+    assert_eq!(many.begin(|| (11, 200)), refused);
 }
 
 #[test]
@@ -173,34 +189,54 @@ fn half_a_head_is_refused_once_it_is_too_large() {
 }
 
 #[test]
-fn the_reader_stops_ahead_of_a_request_and_goes_on_behind_it() {
+fn the_next_request_is_handed_on_once_this_one_is_answered_and_written() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
-    state.read(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    state.begin(false, || SMALL).unwrap();
-    while !state.is_full() {
-        state.read(&[b'x'; 1000]).unwrap();
-    }
-    state.park(&Arc::clone(&woken).into());
-    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    let wakes = || woken.0.swap(0, Ordering::Relaxed);
+    let reader = Arc::clone(&woken).into();
+    let both = b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+    assert_eq!(state.read(both), Ok(18));
+    assert!(!state.is_open(), "nobody has read the head");
+    state.await_next(&reader);
+    assert_eq!(wakes(), 0);
+    state.body_ends(BodyLength::Empty);
+    state.begin(|| SMALL).unwrap();
+    wakes();
+    assert!(!state.is_open(), "it is being served");
+    state.await_next(&reader);
+    state.blocked();
+    assert_eq!(wakes(), 0);
     state.end();
-    // What was sent ahead is claimed by the requests that it was.
-    state.begin(false, || SMALL).unwrap();
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-    assert!(state.is_full(), "it may still be there");
+    assert_eq!(wakes(), 1);
+    assert!(!state.is_open(), "the answer is not written");
+    state.await_next(&reader);
+    assert_eq!(wakes(), 0);
+    state.wrote();
+    assert_eq!(wakes(), 1);
+    assert!(state.is_open());
+    assert_eq!(state.read(&both[18..]), Ok(18));
+}
+
+#[test]
+fn a_body_that_nobody_wanted_ends_before_the_next_request_begins() {
+    let state = http_1();
+    state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
+    state.body_ends(BodyLength::Chunked);
+    state.begin(|| SMALL).unwrap();
+    state.body_given_up();
     state.end();
-    state.read(b"\r\n\r\n").unwrap();
-    state.begin(false, || SMALL).unwrap();
-    state.end();
-    state.settle().unwrap();
-    assert!(!state.is_full());
+    assert_eq!(state.read(b"1\r\nx\r\n0\r\n\r\nGET /"), Ok(11));
+    assert!(!state.is_open(), "the protocol has not seen its end");
+    assert!(state.is_open());
 }
 
 #[test]
 fn the_reader_goes_on_for_who_waits_for_a_body() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
-    state.begin(true, || SMALL).unwrap();
+    state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
+    state.body_ends(BodyLength::Unbounded);
+    state.begin(|| SMALL).unwrap();
     state.read(&vec![b'x'; MAX_BYTES_AHEAD]).unwrap();
     assert!(state.is_full());
     state.park(&Arc::clone(&woken).into());
@@ -216,7 +252,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
     assert!(state.check(now).unwrap() <= now + HEAD);
     let late = now + HEAD + Duration::from_millis(10);
     assert_eq!(state.check(late), Err(ConnectionOutcome::HeadTimeout));
-    state.begin(false, || SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
     assert!(state.check(late).unwrap() <= late + HEAD);
 }
 
@@ -224,7 +260,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
 fn at_a_shutdown_it_ends_with_its_last_request() {
     let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
     let now = Instant::now();
-    state.begin(false, || SMALL).unwrap();
+    state.begin(|| SMALL).unwrap();
     state.drain();
     assert_eq!(state.check(now), Ok(now + DRAINING_TICK));
     state.end();

@@ -1,0 +1,277 @@
+//! Where a request of HTTP/1 ends in the bytes of its connection.
+//!
+//! Actix' codec keeps the method, the version and the `Connection` header of the head that it has read last, and uses them
+//! for the answer that it writes next. It must not see a head before the answer to the one before is written.
+//!
+//! The end of a head is found here, as `httparse` finds it. What follows a head is taken from the request that Actix made of
+//! it, so that there is one reading of its headers. The chunks of a body are followed with the grammar of Actix' decoder.
+
+use actix_http::{HttpMessage as _, Request, header};
+
+/// How the body of a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyLength {
+    /// There is no body.
+    Empty,
+    /// After this many bytes.
+    Sized(u64),
+    /// With its last chunk.
+    Chunked,
+    /// With the connection: the request is the last one.
+    Unbounded,
+}
+
+impl BodyLength {
+    /// The body as Actix reads it: it has decided by the same headers, in the same order.
+    pub(super) fn of(request: &Request, has_body: bool) -> Self {
+        if !has_body {
+            return Self::Empty;
+        }
+        let headers = request.headers();
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            return Self::Chunked;
+        }
+        let is_web_socket = headers
+            .get_all(header::UPGRADE)
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.trim().eq_ignore_ascii_case("websocket"));
+        if is_web_socket {
+            return Self::Unbounded;
+        }
+        let length = headers.get(header::CONTENT_LENGTH);
+        length
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            // A body of no bytes is CONNECT's: what follows is for whom it connects to.
+            .filter(|bytes| *bytes > 0)
+            .map_or(Self::Unbounded, Self::Sized)
+    }
+}
+
+/// Follows the bytes of a connection, from one request to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestExtent {
+    position: Position,
+    is_chunked: bool,
+    /// Whether the protocol has not yet seen that nothing follows for now.
+    must_pause: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    /// In a head.
+    Head {
+        has_begun: bool,
+        line: Line,
+    },
+    /// A head is whole, and the protocol has not said how its body ends.
+    AfterHead,
+    /// In a body, with this many bytes to come.
+    Sized(u64),
+    Chunked(Chunk),
+    /// All of the request was read.
+    Whole,
+    /// The body goes on to the end of the connection.
+    Unbounded,
+    /// The body is malformed.
+    Malformed,
+}
+
+/// What is read of a line of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Empty,
+    CarriageReturn,
+    Text,
+}
+
+/// Where the reader is in a body of chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunk {
+    FirstDigit,
+    Digits(u64),
+    SpaceAfterSize(u64),
+    Extension(u64),
+    SizeLineFeed(u64),
+    Data(u64),
+    DataCarriageReturn,
+    DataLineFeed,
+    /// At the start of a line behind the last chunk.
+    TrailerStart,
+    Trailer,
+    TrailerLineFeed,
+    LastLineFeed,
+}
+
+impl RequestExtent {
+    pub(super) fn new() -> Self {
+        Self {
+            position: Position::Head {
+                has_begun: false,
+                line: Line::Empty,
+            },
+            is_chunked: false,
+            must_pause: false,
+        }
+    }
+
+    /// Takes the bytes that belong to this request, and returns how many those are.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            taken += match self.position {
+                Position::Head { has_begun, line } => self.take_head(has_begun, line, rest),
+                Position::Sized(left) => self.take_sized(left, rest),
+                Position::Chunked(chunk) => self.take_chunked(chunk, rest),
+                Position::Unbounded => rest.len(),
+                Position::AfterHead | Position::Whole | Position::Malformed => return taken,
+            };
+        }
+        taken
+    }
+
+    /// Takes a line of a head, or what has come of it.
+    fn take_head(&mut self, has_begun: bool, line: Line, bytes: &[u8]) -> usize {
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let line = match (line, &bytes[..end.unwrap_or(bytes.len())]) {
+            (line, []) => line,
+            (Line::Empty, [b'\r']) => Line::CarriageReturn,
+            _ => Line::Text,
+        };
+        let Some(end) = end else {
+            self.position = Position::Head { has_begun, line };
+            return bytes.len();
+        };
+        // Empty lines ahead of a head are skipped (RFC 9112, section 2.2).
+        self.position = match line {
+            Line::Empty | Line::CarriageReturn if has_begun => Position::AfterHead,
+            _ => Position::Head {
+                has_begun: has_begun || line == Line::Text,
+                line: Line::Empty,
+            },
+        };
+        end + 1
+    }
+
+    fn take_sized(&mut self, left: u64, bytes: &[u8]) -> usize {
+        let (taken, left) = take_up_to(left, bytes);
+        if left == 0 {
+            self.complete();
+        } else {
+            self.position = Position::Sized(left);
+        }
+        taken
+    }
+
+    fn take_chunked(&mut self, chunk: Chunk, bytes: &[u8]) -> usize {
+        let (taken, next) = match (chunk, bytes) {
+            (Chunk::Data(left), bytes) => {
+                let (taken, left) = take_up_to(left, bytes);
+                let next = match left {
+                    0 => Chunk::DataCarriageReturn,
+                    left => Chunk::Data(left),
+                };
+                (taken, Some(next))
+            }
+            (Chunk::LastLineFeed, [b'\n', ..]) => {
+                self.complete();
+                return 1;
+            }
+            (chunk, [byte, ..]) => (1, chunk.next(*byte)),
+            (chunk, []) => (0, Some(chunk)),
+        };
+        self.position = next.map_or(Position::Malformed, Position::Chunked);
+        taken
+    }
+
+    /// The last byte of a body was read: the protocol sees the end of the request before anything else.
+    fn complete(&mut self) {
+        self.position = Position::Whole;
+        self.must_pause = true;
+    }
+
+    /// The protocol has read the head, and its body ends so.
+    pub(super) fn begin(&mut self, body: BodyLength) {
+        self.is_chunked = body == BodyLength::Chunked;
+        self.position = match (self.position, body) {
+            (Position::AfterHead, BodyLength::Empty | BodyLength::Sized(0)) => Position::Whole,
+            (Position::AfterHead, BodyLength::Sized(bytes)) => Position::Sized(bytes),
+            (Position::AfterHead, BodyLength::Chunked) => Position::Chunked(Chunk::FirstDigit),
+            // The protocol found the end of the head elsewhere: nothing behind it is to be taken for a request.
+            _ => Position::Unbounded,
+        };
+    }
+
+    /// The request was answered.
+    pub(super) fn end(&mut self) {
+        if let Position::Sized(_) = self.position {
+            // The protocol closes the connection rather than read the rest.
+            self.position = Position::Unbounded;
+        }
+        // Of chunks that nobody wanted it may still have to read what it was given.
+        self.must_pause |= self.is_chunked;
+    }
+
+    /// Whether what follows is the next request, for which the protocol is ready where it has answered this one.
+    pub(super) fn is_whole(&self) -> bool {
+        self.position == Position::Whole
+    }
+
+    /// Whether bytes may be handed on, as they belong to the request that is being read.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(
+            self.position,
+            Position::AfterHead | Position::Whole | Position::Malformed
+        )
+    }
+
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.position, Position::Head { .. })
+    }
+
+    /// Whether the protocol must first be told once that there is nothing more.
+    pub(super) fn take_pause(&mut self) -> bool {
+        std::mem::take(&mut self.must_pause)
+    }
+}
+
+/// How many of so many bytes have come, and how many have not.
+fn take_up_to(left: u64, bytes: &[u8]) -> (usize, u64) {
+    let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    (taken, left - taken as u64)
+}
+
+impl Chunk {
+    /// Where the reader is behind this byte; `None` where it must not stand there.
+    fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::FirstDigit, byte) => Self::Digits(digit(byte)?),
+            (Self::Digits(size) | Self::SpaceAfterSize(size), b' ' | b'\t') => {
+                Self::SpaceAfterSize(size)
+            }
+            (Self::Digits(size) | Self::SpaceAfterSize(size), b';') => Self::Extension(size),
+            (Self::Digits(size) | Self::SpaceAfterSize(size) | Self::Extension(size), b'\r') => {
+                Self::SizeLineFeed(size)
+            }
+            (Self::Digits(size), byte) => {
+                Self::Digits(size.checked_mul(16)?.checked_add(digit(byte)?)?)
+            }
+            (Self::Extension(_), 0x00..=0x08 | 0x0a..=0x1f | 0x7f) => return None,
+            (Self::Extension(size), _) => Self::Extension(size),
+            (Self::SizeLineFeed(0) | Self::TrailerLineFeed, b'\n') => Self::TrailerStart,
+            (Self::SizeLineFeed(size), b'\n') => Self::Data(size),
+            (Self::DataCarriageReturn, b'\r') => Self::DataLineFeed,
+            (Self::DataLineFeed, b'\n') => Self::FirstDigit,
+            (Self::TrailerStart, b'\r') => Self::LastLineFeed,
+            (Self::Trailer, b'\r') => Self::TrailerLineFeed,
+            (Self::TrailerStart | Self::Trailer, _) => Self::Trailer,
+            _ => return None,
+        })
+    }
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+#[cfg(test)]
+mod tests;
