@@ -139,9 +139,20 @@ async fn a_panic_anywhere_is_caught_counted_and_one_line() {
     let earlier: usize = counted(&vitals).parse().expect("a number");
     assert!(counted(&vitals).parse::<usize>().expect("a number") > earlier);
 
+    // Again and again, as a client can have it: each is counted, and few are logged.
+    let lines = log.lines();
+    let before: usize = counted(&vitals).parse().expect("a number");
+    for _ in 0..200 {
+        let answer = try_call_service(&app, TestRequest::default().to_request()).await;
+        assert!(answer.is_err(), "it did not panic");
+    }
+    let after: usize = counted(&vitals).parse().expect("a number");
+    assert!(after >= before + 200, "{before} and then {after}");
+    let repeated = log.lines().len() - lines.len();
+    assert!((1..60).contains(&repeated), "{repeated} lines");
+
     // What fails from here on is for the test's own output.
     drop(std::panic::take_hook());
-    let lines = log.lines();
     let of = |words: &str| {
         let found: Vec<_> = lines.iter().filter(|line| line.contains(words)).collect();
         assert!(!found.is_empty(), "{words} is not in {lines:#?}");
