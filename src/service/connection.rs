@@ -5,6 +5,7 @@
 //! - `handshake`: where an encryption plugs in
 //! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bound on its heads as they come in
 //! - `request_extent`: where a request of HTTP/1 ends, so that Actix is given one at a time
+//! - `screen`: which requests do not reach the application
 //! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
 //! - `state`: what that amounts to, and what is due when
 //! - `served`: the protocol at work, until it ends or something is due
@@ -19,6 +20,7 @@ mod http_2;
 mod payload;
 mod places;
 mod request_extent;
+mod screen;
 mod served;
 mod state;
 mod stream;
@@ -52,6 +54,7 @@ use self::farewell::CLOSE_TIMEOUT;
 pub(super) use self::handshake::Handshake;
 use self::handshake::Plain;
 use self::places::{Client, Places};
+pub(super) use self::screen::Screen;
 use self::served::{End, Served};
 use self::state::State;
 use self::stream::{FirstBytes, Stream};

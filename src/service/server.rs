@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::access::{Access, Refusal};
 use super::api::{self, Api, BodyLimits, Documentation};
-use super::connection::{self, Drain, Reception};
+use super::connection::{self, Drain, Reception, Screen};
 use super::descriptors;
 use super::exclusions;
 use super::intake::Intake;
@@ -232,6 +232,7 @@ impl Server {
                     }
                 })
                 .wrap(taken_in.clone())
+                .wrap(Screen)
                 .wrap(access.headers())
                 // The outermost, so that nothing escapes it.
                 .wrap(monitor.clone())
@@ -284,6 +285,7 @@ impl Server {
                 .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
                 .wrap(access.gate())
+                .wrap(Screen)
                 .wrap(access.headers())
         };
         let ops = workers(&settings, Some(OPS_WORKERS));

@@ -1,6 +1,7 @@
 //! A server with limits of the test's own, whose connections are counted apart from those that look at the counts; and a
 //! connection to it, byte by byte.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -59,6 +60,16 @@ impl Guarded {
     /// `host:port` of the operators' listener.
     pub(crate) fn ops_authority(&self) -> &str {
         self.ops.trim_start_matches("http://")
+    }
+
+    /// The requests that were answered, by status.
+    pub(crate) async fn answered(&self) -> BTreeMap<String, u64> {
+        let mut answered = BTreeMap::new();
+        for (labels, count) in self.scrape().await.series("http_requests_total") {
+            *answered.entry(labels["http_status"].clone()).or_default() += count as u64;
+        }
+        answered.retain(|_, count| *count > 0);
+        answered
     }
 
     /// Connections that ended so.

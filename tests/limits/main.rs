@@ -18,8 +18,10 @@
 )]
 
 mod guarded;
+mod host;
 mod http_2;
 mod kinds;
+mod left;
 mod log;
 mod memory;
 mod mutants;

@@ -12,7 +12,7 @@ use tokio::time::{Duration, timeout};
 use super::handshake::Handshake;
 use super::state::Refusal;
 use crate::vitals::http::ConnectionOutcome;
-use crate::vitals::problem::{self, Problem};
+use crate::vitals::problem::{CONTENT_TYPE, Problem};
 
 /// How long a connection that is being closed may take to take its leave.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,17 +26,21 @@ const GO_AWAY: [u8; 17] = [
     0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0,
 ];
 
-/// The answer to a request that is turned away.
-pub(super) fn response(refusal: Refusal) -> Response<BoxBody> {
-    let problem = match refusal {
+/// Why a request is turned away.
+pub(super) fn problem(refusal: Refusal) -> Problem {
+    match refusal {
         Refusal::HeadersTooLarge => headers_too_large(),
         Refusal::TooManyRequests => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "There are too many requests at a time. Try again in a moment.",
         )
         .retry_after(RETRY_AFTER_SECONDS),
-    };
-    let mut response = Response::from(problem.to_response());
+    }
+}
+
+/// The answer to a request that is turned away, as the last of its connection.
+pub(super) fn response(refusal: Refusal) -> Response<BoxBody> {
+    let mut response = Response::from(problem(refusal).to_response());
     response
         .head_mut()
         .set_connection_type(ConnectionType::Close);
@@ -83,7 +87,7 @@ fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
         "HTTP/1.1 {}\r\n{}: {}\r\n{}: {}\r\n{}: close\r\n",
         problem.status(),
         header::CONTENT_TYPE,
-        problem::CONTENT_TYPE,
+        CONTENT_TYPE,
         header::CONTENT_LENGTH,
         body.len(),
         header::CONNECTION,

@@ -248,7 +248,9 @@ impl State {
         }
         let (headers, bytes) = measure();
         if headers > max_headers || bytes > max_header_bytes {
-            self.fault.set(Some(ConnectionOutcome::HeadersTooLarge));
+            if !self.is_multiplexed {
+                self.fault.set(Some(ConnectionOutcome::HeadersTooLarge));
+            }
             return Err(Refusal::HeadersTooLarge);
         }
         Ok(())

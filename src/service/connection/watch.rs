@@ -1,7 +1,7 @@
 //! What stands around the application: tells the connection which requests are being served, turns away those whose
 //! heads are too large, and hands on bodies that must come in time.
 //!
-//! What is turned away here is no request: no recorder has seen it. It is what became of its connection.
+//! What is turned away here, of HTTP/1, is no request: no recorder has seen it. It is what became of its connection.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -106,7 +106,13 @@ where
             stalled_at: None,
         };
         if let Err(refusal) = begun {
-            return WatchedFuture::refusing(refusal, in_service);
+            if !state.is_multiplexed() {
+                return WatchedFuture::refusing(refusal, in_service);
+            }
+            // The connection goes on: this is a request, and is answered where requests are recorded, by `screen`.
+            drop(request.take_payload());
+            request.extensions_mut().insert(refusal);
+            return WatchedFuture::serving(self.inner.call(request), Some(in_service), None);
         }
         let body = has_body.then(|| {
             let held = HeldBody::default();

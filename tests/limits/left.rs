@@ -1,0 +1,110 @@
+//! Requests of HTTP/2 that their clients give up, one by one or with the connection: their handlers end, and they are
+//! counted as 499, as over HTTP/1.
+
+use actix_web::web::Bytes;
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+use h2::client::ResponseFuture;
+use h2::{Reason, SendStream};
+use http::Request;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::guarded::{BOUND, Guarded};
+use crate::http_2::speak;
+use crate::wait::until;
+
+const ITEM: &[u8] = br#"{"name":"a","email":"a@example.org"}"#;
+
+/// Requests that are being served, and their connection.
+struct Pending {
+    requests: Vec<(ResponseFuture, SendStream<Bytes>)>,
+    connection: JoinHandle<Instant>,
+}
+
+/// Sends four requests, whole or without their bodies, and waits until their handlers are at work.
+async fn pending(guarded: &Guarded, is_whole: bool) -> Pending {
+    let authority = guarded.server.authority();
+    let (mut sender, connection) = speak(authority, 65_535).await;
+    let mut requests = Vec::new();
+    for _ in 0..4 {
+        let post = Request::post(format!("http://{authority}/data"))
+            .header("content-type", "application/json")
+            .body(())
+            .unwrap();
+        sender = sender.ready().await.unwrap();
+        let (answer, mut body) = sender.send_request(post, false).unwrap();
+        if is_whole {
+            body.send_data(ITEM.into(), true).unwrap();
+        }
+        requests.push((answer, body));
+    }
+    in_progress(guarded, 4).await;
+    Pending {
+        requests,
+        connection,
+    }
+}
+
+/// Waits until so many requests are in progress.
+async fn in_progress(guarded: &Guarded, count: u32) {
+    until(
+        &format!("{count} requests in progress"),
+        BOUND,
+        async || match guarded.scrape().await.value("inprogress_requests", &[]) {
+            level if level == f64::from(count) => Ok(()),
+            level => Err(format!("{level}")),
+        },
+    )
+    .await;
+}
+
+/// Gives four requests up, one by one and then with their connection; holds each to be counted.
+async fn give_up(guarded: &Guarded, pending: Pending, counted_before: u64) {
+    let mut requests = pending.requests.into_iter();
+    let (answer, mut body) = requests.next().expect("the first of four");
+    body.send_reset(Reason::CANCEL);
+    in_progress(guarded, 3).await;
+    // So does a client that is not interested any more.
+    drop((answer, body, requests.next()));
+    in_progress(guarded, 2).await;
+    pending.connection.abort();
+    in_progress(guarded, 0).await;
+
+    let counted = guarded.scrape().await;
+    let left = [
+        ("endpoint", "/data"),
+        ("http_status", "499"),
+        ("method", "POST"),
+    ];
+    let aborted = [
+        ("endpoint", "/data"),
+        ("method", "POST"),
+        ("phase", "before_head"),
+    ];
+    let expected = (counted_before + 4) as f64;
+    assert_eq!(counted.value("http_requests_total", &left), expected);
+    assert_eq!(
+        counted.value("http_requests_aborted_total", &aborted),
+        expected
+    );
+    assert_eq!(
+        guarded.answered().await,
+        [("499".to_owned(), counted_before + 4)].into()
+    );
+}
+
+#[tokio::test]
+async fn a_request_of_http_2_that_its_client_gives_up_ends_and_is_counted_as_499() {
+    let guarded = Guarded::start(&[]);
+    // Their bodies are waited for.
+    let unfinished = pending(&guarded, false).await;
+    give_up(&guarded, unfinished, 0).await;
+
+    // The database is waited for: its lock is held all along.
+    let file = guarded.server.database().display().to_string();
+    let mut lock = SqliteConnection::establish(&file).unwrap();
+    lock.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let whole = pending(&guarded, true).await;
+    give_up(&guarded, whole, 4).await;
+}
