@@ -10,6 +10,7 @@ mod error;
 mod families;
 #[cfg(test)]
 mod fixture;
+mod forward;
 mod instrumentation;
 mod manager;
 mod metrics;

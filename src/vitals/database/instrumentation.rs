@@ -8,7 +8,8 @@
 use diesel::Connection;
 use diesel::connection::{Instrumentation, get_default_instrumentation};
 
-use super::recorder::{Forward, Recorder};
+use super::forward::Forward;
+use super::recorder::Recorder;
 
 /// Sets the instrumentation of a connection beside its recorder: both see every event.
 ///

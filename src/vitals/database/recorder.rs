@@ -25,7 +25,6 @@
 //!   Diesel's cache of statements off, nothing is announced, and the pings of a pool that is not ours count as well.
 
 mod failures;
-mod forward;
 mod types;
 
 use std::fmt::{self, Write as _};
@@ -37,9 +36,9 @@ use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
 
 use super::error::ErrorKind;
+use super::forward::Forward;
 use super::metrics::{Metrics, Outcome};
-use super::sql::Dialect;
-use super::sql::verb::{BINDS, Operation};
+use super::sql::{Dialect, Operation};
 use super::statements::{Kind, Known, Place, Statements};
 use crate::vitals::clock::{self, Moment};
 use crate::vitals::context::{self, Attribution};
@@ -47,7 +46,8 @@ use crate::vitals::context::{self, Attribution};
 use failures::{ErrorIdentity, Failures};
 use types::{TypeIdentity, Types};
 
-pub(super) use forward::Forward;
+/// How Diesel's `Display` of a query separates the statement from its binds.
+const BINDS: &str = " -- binds: ";
 
 /// Bytes of a text's buffer that are kept from one query to the next.
 const KEPT_TEXT: usize = 64 * 1024;

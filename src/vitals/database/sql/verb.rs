@@ -88,9 +88,6 @@ pub fn operation(sql: &str) -> Operation {
     }
 }
 
-/// How Diesel's `Display` of a query separates the statement from its binds.
-pub(in crate::vitals::database) const BINDS: &str = " -- binds: ";
-
 /// Finds the verb of a statement, token by token.
 #[derive(Debug, Default)]
 pub(super) struct Finder {

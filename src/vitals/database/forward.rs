@@ -6,25 +6,23 @@ use diesel::connection::{Instrumentation, InstrumentationEvent};
 
 /// The instrumentation of the application, if there is one.
 #[derive(Default)]
-pub(in crate::vitals::database) struct Forward(Option<Box<dyn Instrumentation>>);
+pub(super) struct Forward(Option<Box<dyn Instrumentation>>);
 
 impl Forward {
     /// Hands events on to this instrumentation.
-    pub(in crate::vitals::database) fn to(
-        instrumentation: Option<Box<dyn Instrumentation>>,
-    ) -> Self {
+    pub(super) fn to(instrumentation: Option<Box<dyn Instrumentation>>) -> Self {
         Self(instrumentation)
     }
 
     /// Whether there is one.
     #[inline]
-    pub(in crate::vitals::database) fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.is_some()
     }
 
     /// Hands an event on.
     #[inline]
-    pub(in crate::vitals::database) fn hand_on(&mut self, event: InstrumentationEvent<'_>) {
+    pub(super) fn hand_on(&mut self, event: InstrumentationEvent<'_>) {
         if let Some(instrumentation) = &mut self.0 {
             instrumentation.on_connection_event(event);
         }
