@@ -57,7 +57,7 @@ impl Panics {
                 && dispatcher::has_been_set()
                 && let Some(line) = limit.line()
             {
-                log(panic, line);
+                log(panic, &line);
             }
             previous(panic);
         }));
@@ -94,7 +94,7 @@ fn begin(token: &Token) -> Option<Arc<()>> {
     Some(new)
 }
 
-fn log(panic: &PanicHookInfo<'_>, line: LogLine) {
+fn log(panic: &PanicHookInfo<'_>, line: &LogLine) {
     let thread = thread::current();
     let location = panic.location().map(ToString::to_string);
     let backtrace = Backtrace::capture();

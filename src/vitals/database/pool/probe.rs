@@ -67,16 +67,15 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
         let answer = {
             let _taking = Taking::begin(&self.taken);
             // Dropped before the guard.
-            pool.try_get()
-                .map(|mut connection| match &self.health_check {
-                    Some(check) => check(&mut connection),
-                    None => {
-                        mute(&mut *connection, true);
-                        let answer = connection.ping();
-                        mute(&mut *connection, false);
-                        answer
-                    }
-                })
+            pool.try_get().map(|mut connection| {
+                if let Some(check) = &self.health_check {
+                    return check(&mut connection);
+                }
+                mute(&mut *connection, true);
+                let answer = connection.ping();
+                mute(&mut *connection, false);
+                answer
+            })
         };
         let answer = match answer {
             Some(answer) => answer.map_err(|error| error.to_string()),
