@@ -169,6 +169,10 @@ mod tests {
 
     type Login = Pin<Box<dyn Future<Output = Result<Turn, QueueFull>>>>;
 
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "what the functions under test take"
+    )]
     fn address(number: u8) -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, number]))
     }

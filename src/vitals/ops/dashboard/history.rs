@@ -83,11 +83,11 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_made_once_for_all_that_want_the_same_until_the_next_tick() {
         let answers = Answers::default();
-        let made = std::cell::Cell::new(0);
+        let count = std::cell::Cell::new(0);
         let get = async |since| {
             let shared = answers.share(wanted(since));
             let make = async || {
-                made.set(made.get() + 1);
+                count.set(count.get() + 1);
                 tokio::task::yield_now().await;
                 Bytes::from(vec![0; 100])
             };
@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(first.as_ptr(), second.as_ptr());
         assert_ne!(first.as_ptr(), other.as_ptr());
         assert_eq!(get(1).await.as_ptr(), first.as_ptr());
-        assert_eq!(made.get(), 2);
+        assert_eq!(count.get(), 2);
         answers.forget();
         get(1).await;
-        assert_eq!(made.get(), 3);
+        assert_eq!(count.get(), 3);
     }
 
     #[test]
