@@ -269,6 +269,7 @@ impl<'a> Lexer<'a> {
         let begin = self.at;
         self.skip_while(in_word);
         let word = &self.text[begin..self.at];
+        self.is_misread |= !word.is_ascii() && word.contains(is_typographic);
         if let Some(token) = self.prefixed(word) {
             return token;
         }
@@ -332,6 +333,17 @@ fn is_space(byte: u8) -> bool {
 
 fn begins_word(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+/// What text processors make of quotes, dashes and spaces. A database takes it for a part of a name, which it never is.
+fn is_typographic(character: char) -> bool {
+    matches!(
+        character,
+        '\u{80}'..='\u{a0}' | '´' | '«' | '»'
+            // All but the two joiners, which are part of words.
+            | '\u{2000}'..='\u{200b}' | '\u{200e}'..='\u{206f}'
+            | '\u{3000}' | '\u{3008}'..='\u{301f}' | '\u{feff}' | '\u{ff02}' | '\u{ff07}'
+    )
 }
 
 fn in_word(byte: u8) -> bool {

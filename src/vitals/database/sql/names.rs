@@ -39,6 +39,10 @@ pub(super) struct Names {
     setting: bool,
     /// Nothing in double quotes is a name from here on.
     strings_only: bool,
+    /// An `ATTACH`, to which a bare word is a string, too.
+    attaches: bool,
+    /// The last words were `IDENTIFIED BY`: a password follows, in Oracle as a bare word.
+    password_follows: bool,
 }
 
 /// The last token.
@@ -63,6 +67,8 @@ impl Names {
             alters_setting: false,
             setting: false,
             strings_only: false,
+            attaches: false,
+            password_follows: false,
         }
     }
 
@@ -93,13 +99,25 @@ impl Names {
             }
     }
 
-    /// Whether a word is the value of a setting; `next` is the byte behind it.
-    pub(super) fn is_bare_value(&self, keyword: Keyword, depth: usize, next: Option<u8>) -> bool {
+    /// Whether a word, or what stands in quotes of names, is a value all the same: that of a setting, a file or a password.
+    /// `next` is the byte behind it.
+    pub(super) fn is_bare_value(&self, token: &Token<'_>, depth: usize, next: Option<u8>) -> bool {
+        match token {
+            Token::Word(text, Keyword::None) if self.attaches => {
+                !text.eq_ignore_ascii_case("DATABASE")
+            }
+            Token::Word(_, Keyword::None) | Token::Quoted(_) => {
+                self.attaches || self.password_follows || self.is_value_of_setting(depth, next)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_value_of_setting(&self, depth: usize, next: Option<u8>) -> bool {
         let is_pragma = self.first == Some(Keyword::Pragma);
         self.setting
             && depth <= usize::from(is_pragma)
             && self.before != Before::Dot
-            && keyword == Keyword::None
             && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
     }
 
@@ -123,13 +141,16 @@ impl Names {
     /// Takes a token that stands in `scope`; a parenthesis that opens stands in the scope that it opens.
     pub(super) fn push(&mut self, token: &Token<'_>, scope: &mut Scope) {
         if self.first.is_none() && !matches!(token, Token::Open(_) | Token::Semicolon) {
-            let first = match token {
-                Token::Word(_, keyword) => *keyword,
-                _ => Keyword::None,
+            let (text, first) = match token {
+                Token::Word(text, keyword) => (*text, *keyword),
+                _ => ("", Keyword::None),
             };
             self.first = Some(first);
+            self.attaches = text.eq_ignore_ascii_case("ATTACH");
             self.strings_only = !begins_with_names(first);
         }
+        self.password_follows = matches!(token, Token::Word(_, Keyword::Operand))
+            && self.before == Before::Keyword(Keyword::Secret);
         let before = match token {
             Token::Word(_, keyword) => {
                 self.word(*keyword, scope);
@@ -207,6 +228,8 @@ impl Names {
             }
             Keyword::Clause | Keyword::From => scope.assignments = false,
             Keyword::To => self.setting |= self.is_setting(),
+            // `ALTER COLUMN`: the value of a setting has come to its end.
+            Keyword::Named => self.setting = false,
             Keyword::Secret => self.strings_only = true,
             _ => {}
         }

@@ -4,7 +4,7 @@
 //! * comments are left out, white space is one space, and the same space stands around the same tokens;
 //! * in a list behind `IN`, `VALUES` or `ARRAY`, constants become `?, ...`, and equal rows behind `VALUES` become one;
 //! * names in quotes are kept where they can only be names;
-//! * a bare word that is the value of a setting becomes `?`;
+//! * a bare word, or a name in quotes, that is the value of a setting becomes `?`;
 //! * of a text that was misread only the first word is kept, and nothing from where dialects differ;
 //! * a shape has at most 4 KiB, and ends in `...` where something is missing.
 //!
@@ -69,17 +69,13 @@ impl<'a> Shaper<'a> {
         }
         let scope = self.lists.scope();
         let token = match token {
+            _ if self.names.is_bare_value(&token, self.lists.depth(), next) => Token::Value,
             Token::Quoted(text) if text.starts_with('"') && !is_name => {
                 if self.names.is_name(scope, next) {
                     token
                 } else {
                     Token::Value
                 }
-            }
-            Token::Word(_, keyword)
-                if self.names.is_bare_value(keyword, self.lists.depth(), next) =>
-            {
-                Token::Value
             }
             _ => token,
         };

@@ -558,7 +558,81 @@ fn a_bare_word_can_be_the_value_of_a_setting() {
             "ALTER ROLE r SET app.token TO ?",
         ),
         ("ALTER TABLE t RENAME TO u", "ALTER TABLE t RENAME TO u"),
+        (
+            "ALTER TABLE t SET (a = 1), ALTER COLUMN b SET NOT NULL",
+            "ALTER TABLE t SET (a = ?), ALTER COLUMN b SET NOT NULL",
+        ),
         ("UPDATE t SET a = b", "UPDATE t SET a = b"),
+    ] {
+        assert_eq!(common(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn what_stands_in_quotes_of_names_can_be_the_value_of_a_setting() {
+    for (dialect, sql, expected) in [
+        (PostgreSql, "SET a.b = \"hunter2\"", "SET a.b = ?"),
+        (PostgreSql, "SET a.b TO \"x\", \"y z\"", "SET a.b TO ?, ?"),
+        (
+            PostgreSql,
+            "ALTER ROLE \"r\" IN DATABASE d SET a.b = \"hunter2\"",
+            "ALTER ROLE \"r\" IN DATABASE d SET a.b = ?",
+        ),
+        (
+            PostgreSql,
+            "ALTER TABLE \"t\" SET (a = 1), ALTER COLUMN \"b\" SET NOT NULL",
+            "ALTER TABLE \"t\" SET (a = ?), ALTER COLUMN \"b\" SET NOT NULL",
+        ),
+        (
+            PostgreSql,
+            "UPDATE \"t\" SET \"a\" = \"b\"",
+            "UPDATE \"t\" SET \"a\" = \"b\"",
+        ),
+        (Sqlite, "PRAGMA key = [hunter2]", "PRAGMA key = ?"),
+        (Sqlite, "PRAGMA key = `hunter2`", "PRAGMA key = ?"),
+        (Sqlite, "PRAGMA main.key(`hunter2`)", "PRAGMA main.key (?)"),
+        (MySql, "SET a = `hunter2`", "SET a = ?"),
+        (MySql, "SET `a` = 1, `b` = 2", "SET `a` = ?, `b` = ?"),
+    ] {
+        assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
+    }
+}
+
+#[test]
+fn a_bare_word_can_be_a_file_or_a_password() {
+    for (sql, expected) in [
+        (
+            "ATTACH DATABASE hunter2 AS a KEY hunter2",
+            "ATTACH DATABASE ? AS ? KEY ?",
+        ),
+        ("attach hunter2 AS a", "attach ? AS ?"),
+        ("ATTACH `hunter2` AS a; SELECT b", "ATTACH ? AS ?; SELECT b"),
+        (
+            "CREATE USER u IDENTIFIED BY hunter2 ACCOUNT UNLOCK",
+            "CREATE USER u IDENTIFIED BY ? ACCOUNT UNLOCK",
+        ),
+        (
+            "SELECT password FROM t ORDER BY a",
+            "SELECT password FROM t ORDER BY a",
+        ),
+    ] {
+        for dialect in [Sqlite, MySql, Unknown] {
+            assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
+        }
+    }
+}
+
+#[test]
+fn quotes_of_a_text_processor_hide_the_text() {
+    for (sql, expected) in [
+        ("SELECT a WHERE b = ‘hunter2 or 3’", "SELECT ..."),
+        ("SELECT a WHERE b = “hunter2”", "SELECT ..."),
+        ("SELECT a WHERE b = «hunter2»", "SELECT ..."),
+        ("SELECT a WHERE b = ´hunter2´", "SELECT ..."),
+        ("SELECT a WHERE b =\u{a0}4711", "SELECT ..."),
+        ("SELECT a –– hunter2", "SELECT ..."),
+        ("SELECT größe, 名前 FROM t", "SELECT größe, 名前 FROM t"),
+        ("SELECT '‘a’', a -- “b”", "SELECT ?, a"),
     ] {
         assert_eq!(common(sql), expected, "{sql}");
     }
