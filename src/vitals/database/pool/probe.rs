@@ -3,7 +3,8 @@
 //!
 //! A probe asks on an idle connection where one can be taken at once. Where all are busy, the pool is ready if the database
 //! has answered one of them lately. Otherwise a connection that is opened on the side, and closed again, decides: so a busy
-//! pool is ready and one whose database is gone is not, however long either lasts.
+//! pool is ready and one whose database is gone is not, however long either lasts. A database that refuses the connection
+//! for having as many as it may has answered: the pool may well be what took them all.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -80,9 +81,17 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
         let answer = match answer {
             Some(answer) => answer.map_err(|error| error.to_string()),
             None if pool.state().connections > 0 && health.answered_within(LATELY) => Ok(()),
-            None => (self.connector.open())
-                .map_err(|error| error.to_string())
-                .and_then(|mut connection| connection.ping().map_err(|error| error.to_string())),
+            None => match self.connector.open() {
+                Ok(mut connection) => connection.ping().map_err(|error| error.to_string()),
+                Err(error) => {
+                    let error = error.to_string();
+                    if pool.state().connections > 0 && is_limit(&error) {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    }
+                }
+            },
         };
         answer
             .inspect_err(|error| {
@@ -91,6 +100,21 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
             })
             .is_ok()
     }
+}
+
+/// Whether a database refused a further connection for the number of those that it has, by its message: PostgreSQL's,
+/// PgBouncer's, MySQL's and MariaDB's in English. A database that says so answers.
+fn is_limit(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+    [
+        "too many clients",
+        "too many connections",
+        "remaining connection slots",
+        "no more connections allowed",
+        "max_user_connections",
+    ]
+    .iter()
+    .any(|limit| error.contains(limit))
 }
 
 /// A probe that may have a connection of the pool.

@@ -836,6 +836,50 @@ async fn a_busy_pool_whose_database_is_gone_is_not_ready() {
     soon_not_ready(&fixture).await;
 }
 
+/// A pool of one connection, after which the opener fails with this message.
+fn pool_with_one_opening(fixture: &Fixture, message: &'static str) -> Pool<SqliteConnection> {
+    let opened = AtomicU32::new(0);
+    fixture
+        .database
+        .instrument(of_size(1)(r2d2::Pool::builder()))
+        .opener(move || match opened.fetch_add(1, Ordering::SeqCst) {
+            0 => SqliteConnection::establish(":memory:"),
+            _ => Err(ConnectionError::BadConnection(message.to_owned())),
+        })
+        .build(ConnectionManager::new(""))
+        .unwrap()
+}
+
+#[actix_web::test]
+async fn a_busy_pool_that_has_all_connections_of_its_database_is_ready() {
+    for (message, is_ready) in [
+        ("FATAL:  sorry, too many clients already", true),
+        ("FATAL:  too many connections for role \"app\"", true),
+        (
+            "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            true,
+        ),
+        (
+            "FATAL:  no more connections allowed (max_client_conn)",
+            true,
+        ),
+        ("Too many connections", true),
+        (
+            "User 'app' has exceeded the 'max_user_connections' resource (current value: 5)",
+            true,
+        ),
+        ("FATAL:  the database system is shutting down", false),
+        ("connection refused", false),
+    ] {
+        let fixture = Fixture::new();
+        let pool = pool_with_one_opening(&fixture, message);
+        let _held = pool.get().unwrap();
+        // Past the time for which an answer counts as recent.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(ping(&fixture).await, Some(is_ready), "{message}");
+    }
+}
+
 async fn soon_not_ready(fixture: &Fixture) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while ping(fixture).await == Some(true) {
