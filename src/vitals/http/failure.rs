@@ -1,7 +1,12 @@
 //! A request whose service gave no response: it returned an error, or it panicked. The record travels inside the
 //! error, since the answer is made from the error later, outside of the middleware.
 
-use std::{cell::Cell, fmt};
+use std::{
+    any::Any,
+    cell::Cell,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use actix_web::{
     Error, HttpResponse, ResponseError,
@@ -10,6 +15,7 @@ use actix_web::{
 };
 
 use super::{answer::Head, body::MonitoredBody, record::Record};
+use crate::vitals::problem::Problem;
 
 /// An error on its way to become the answer, with the record of its request.
 ///
@@ -28,14 +34,36 @@ impl Failure {
     }
 }
 
+/// What a panic is answered with.
+#[cold]
+pub(super) fn fault() -> Problem {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The server met a fault of its own; its operator finds the cause in the log.",
+    )
+}
+
+/// Asks the application's error something. It may panic like any other code of the application, and it is asked outside of
+/// the middleware, even while another panic unwinds.
+fn ask<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(f))
+}
+
 impl ResponseError for Failure {
     fn status_code(&self) -> StatusCode {
-        self.error.as_response_error().status_code()
+        let status = ask(|| self.error.as_response_error().status_code());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        let mut response = self.error.error_response();
-        let Some(record) = self.record.take() else {
+        let record = self.record.take();
+        let mut response = ask(|| self.error.error_response()).unwrap_or_else(|panic| {
+            if let Some(record) = &record {
+                record.panicked(&*panic);
+            }
+            fault().to_response()
+        });
+        let Some(record) = record else {
             return response;
         };
         record.complete_head(|| response.headers_mut());

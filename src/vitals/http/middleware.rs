@@ -23,13 +23,13 @@ use pin_project_lite::pin_project;
 use super::{
     answer::{Head, has_no_body},
     body::{MonitoredBody, watch_payload},
-    failure::Failure,
+    failure::{Failure, fault},
     progress::Places,
     record::Record,
     recorder::{NOBODY, Recorder, SERVED_FOR},
     worker::Worker,
 };
-use crate::vitals::{context, problem::Problem, runtime::Runtime};
+use crate::vitals::{context, runtime::Runtime};
 
 /// Marks a response as an unbounded stream: `response.extensions_mut().insert(Stream)`.
 ///
@@ -176,7 +176,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(fail(this.record.take(), fault())));
+            return Poll::Ready(Err(fail(this.record.take(), fault().into())));
         };
         if *this.recorder_id == NOBODY {
             let polled = future.poll(cx);
@@ -195,7 +195,7 @@ where
             Err(panic) => {
                 this.future.set(None);
                 tell(this.record.as_ref(), &*panic);
-                fault()
+                fault().into()
             }
         };
         Poll::Ready(Err(fail(this.record.take(), error)))
@@ -209,16 +209,6 @@ fn fail(record: Option<Record>, error: Error) -> Error {
         Some(record) => Failure::new(error, record).into(),
         None => error,
     }
-}
-
-/// What a panic is answered with.
-#[cold]
-fn fault() -> Error {
-    Problem::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "The server met a fault of its own; its operator finds the cause in the log.",
-    )
-    .into()
 }
 
 /// Tells the record what the head of the answer says, and sends it along with the body.
