@@ -1,6 +1,7 @@
 //! The names of requests that middlewares, guards and rewritten paths make hard to tell, whatever their order.
 
 use std::{
+    fmt,
     future::ready,
     io,
     sync::{Arc, Mutex},
@@ -8,12 +9,14 @@ use std::{
 
 use actix_vitals::vitals::{Vitals, http::NotableRequest};
 use actix_web::{
-    App, HttpRequest, HttpResponse,
+    App, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     error, guard,
-    http::Method,
-    middleware::{DefaultHeaders, Logger, NormalizePath, from_fn},
+    http::{Method, StatusCode},
+    middleware::{
+        DefaultHeaders, ErrorHandlerResponse, ErrorHandlers, Logger, NormalizePath, from_fn,
+    },
     test::{TestRequest, init_service, read_body, try_call_service},
     web,
 };
@@ -126,6 +129,127 @@ async fn refuse(
         return Err(error::ErrorUnauthorized("who are you?"));
     }
     next.call(request).await
+}
+
+#[actix_web::test]
+async fn a_file_that_is_not_there_keeps_its_method() {
+    for (mount, endpoint) in [("/static", "/static"), ("/", "/"), ("", "/")] {
+        let vitals = vitals();
+        let app = App::new()
+            .route("/first", web::get().to(ok))
+            .service(actix_files::Files::new(mount, "examples"))
+            .wrap(vitals.http());
+        let service = init_service(app).await;
+        let base = mount.trim_end_matches('/');
+        for (method, path) in [
+            ("GET", "/README.md"),
+            ("GET", "/nowhere"),
+            ("HEAD", "/nowhere"),
+            ("PUT", "/README.md"),
+            ("BREW", "/nowhere"),
+        ] {
+            call(&service, method, &format!("{base}{path}")).await;
+        }
+        let expected = [
+            (labels(["GET", endpoint, "200"]), 1),
+            (labels(["GET", endpoint, "404"]), 1),
+            (labels(["HEAD", endpoint, "404"]), 1),
+            (labels(["other", endpoint, "405"]), 2),
+        ];
+        assert_eq!(Count::of(&vitals).requests(), expected.into(), "{mount}");
+    }
+}
+
+/// An error that panics when it is asked for its status.
+#[derive(Debug)]
+struct NoStatus;
+
+impl fmt::Display for NoStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no status")
+    }
+}
+
+impl ResponseError for NoStatus {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(7).expect("the error panics as it should")
+    }
+}
+
+#[actix_web::test]
+async fn an_error_that_panics_when_it_is_answered_is_a_panic_of_its_request() {
+    let vitals = vitals();
+    let app = App::new()
+        .route(
+            "/handler",
+            web::get().to(async || Err::<String, _>(NoStatus)),
+        )
+        .service(
+            web::scope("/middleware")
+                .wrap_fn(|_: ServiceRequest, _| ready(Err::<ServiceResponse, _>(NoStatus.into())))
+                .route("/{id}", web::get().to(ok)),
+        )
+        .wrap(vitals.http());
+    let service = init_service(app).await;
+    call(&service, "GET", "/handler").await;
+    call(&service, "GET", "/middleware/7").await;
+    let count = Count::of(&vitals);
+    let expected = [
+        (labels(["GET", "/handler", "500"]), 1),
+        (labels(["GET", "/middleware/{id}", "500"]), 1),
+    ];
+    assert_eq!(count.requests(), expected.clone().into());
+    let panics = [
+        ("/handler".to_owned(), 1),
+        ("/middleware/{id}".to_owned(), 1),
+    ];
+    assert_eq!(count.panics(), panics.into());
+    assert_eq!(count.in_progress(), 0);
+
+    // Nobody asks for the answer: a middleware outside makes its own.
+    let request = TestRequest::with_uri("/middleware/8").to_request();
+    drop(try_call_service(&service, request).await.map(|_| ()));
+    let expected = [(expected[0].0.clone(), 1), (expected[1].0.clone(), 2)];
+    assert_eq!(count.requests(), expected.into());
+}
+
+#[actix_web::test]
+async fn an_answer_whose_body_a_middleware_outside_replaces_keeps_its_status() {
+    let vitals = vitals();
+    let app = App::new()
+        .route("/ok", web::get().to(ok))
+        .route(
+            "/missing",
+            web::get().to(async || HttpResponse::NotFound().body("no")),
+        )
+        .route(
+            "/error",
+            web::get().to(async || Err::<String, _>(error::ErrorConflict("no"))),
+        )
+        .wrap(vitals.http())
+        .wrap(
+            ErrorHandlers::new().default_handler(|response: ServiceResponse<_>| {
+                let (request, response) = response.into_parts();
+                let page = HttpResponse::build(response.status()).body("a page of our own");
+                let response = ServiceResponse::new(request, page).map_into_right_body();
+                Ok(ErrorHandlerResponse::Response(response))
+            }),
+        );
+    let service = init_service(app).await;
+    for path in ["/ok", "/missing", "/error", "/nowhere"] {
+        call(&service, "GET", path).await;
+    }
+    let count = Count::of(&vitals);
+    let expected = [
+        (labels(["GET", "/error", "409"]), 1),
+        (labels(["GET", "/missing", "404"]), 1),
+        (labels(["GET", "/ok", "200"]), 1),
+        (labels(["GET", "unmatched", "404"]), 1),
+    ];
+    assert_eq!(count.requests(), expected.clone().into());
+    assert_eq!(count.durations(), expected.into());
+    assert_eq!(count.aborted().len(), 0);
+    assert_eq!(count.in_progress(), 0);
 }
 
 fn slashes(config: &mut web::ServiceConfig) {

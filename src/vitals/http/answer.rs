@@ -168,6 +168,14 @@ impl Answer {
         self.fail();
     }
 
+    /// Another answer is sent in place of this one.
+    #[cold]
+    fn replaced(&mut self) {
+        if let Some(progress) = &mut self.progress {
+            settle(progress, &self.series);
+        }
+    }
+
     /// The answer is given up before it is whole.
     #[cold]
     fn give_up(&mut self, is_polled: bool) {
@@ -176,6 +184,14 @@ impl Answer {
             self.complete();
         } else if is_polled {
             self.end_early(Ending::ClientLeft);
+        } else if self
+            .progress
+            .as_ref()
+            .is_some_and(|progress| !progress.is_http_2)
+        {
+            // Over HTTP/1 the head and the body go out together. So a middleware outside has put another body in its place,
+            // and what the head says is the best that is known.
+            self.replaced();
         } else if let Some(progress) = self.progress.take() {
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
             let outcome = Outcome::abandoned(self.series.route.method);

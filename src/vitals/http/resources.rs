@@ -37,8 +37,21 @@ impl Resources {
     /// The patterns of all resources that a path may lead to, in the order of their registration.
     pub(super) fn candidates(&self, path: &str) -> Vec<String> {
         let mut found = Vec::new();
-        self.0.collect(path, "", &mut found);
+        self.0.collect(path, "", &mut |pattern, _| {
+            if !found.contains(&pattern) {
+                found.push(pattern);
+            }
+        });
         found
+    }
+
+    /// Whether the resource with this pattern is one that serves all that lies below its path, as files do.
+    pub(super) fn serves_below(&self, path: &str, pattern: &str) -> bool {
+        let mut serves_below = false;
+        self.0.collect(path, "", &mut |found, is_prefix| {
+            serves_below |= is_prefix && found == pattern;
+        });
+        serves_below
     }
 }
 
@@ -96,7 +109,8 @@ impl Node {
         definition.find_match(path)
     }
 
-    fn collect(&self, path: &str, scope: &str, found: &mut Vec<String>) {
+    /// Tells the pattern of each resource that a path may lead to, and whether it is one for all that lies below.
+    fn collect(&self, path: &str, scope: &str, found: &mut impl FnMut(String, bool)) {
         let Some(rest) = self.find_match(path).and_then(|length| path.get(length..)) else {
             return;
         };
@@ -108,8 +122,7 @@ impl Node {
                     child.collect(rest, &pattern, found);
                 }
             }
-            None if found.contains(&pattern) => {}
-            None => found.push(pattern),
+            None => found(pattern, self.is_prefix),
         }
     }
 }

@@ -87,6 +87,13 @@ impl Routes {
         }
     }
 
+    /// Whether the resource with this pattern is one that serves all that lies below its path, as files do.
+    #[cold]
+    pub(super) fn serves_below(&self, path: &str, pattern: &str) -> bool {
+        let resources = self.resources.as_ref();
+        resources.is_some_and(|resources| resources.serves_below(path, pattern))
+    }
+
     /// The pattern of the resource that a path, as it came, and a method most likely lead to.
     #[cold]
     pub(super) fn find(&self, path: &str, method: &str) -> Option<String> {

@@ -218,13 +218,21 @@ impl Worker {
         if self.recorder.excludes(pattern_label(&pattern)) {
             return None;
         }
-        outcome.method = answered_method(outcome.method, outcome.status, shape.is_some());
+        let is_routed = shape.is_some() || self.serves_below(request, &pattern);
+        outcome.method = answered_method(outcome.method, outcome.status, is_routed);
         let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {
             let routed = request.match_info().as_str();
             (application.routes).learn(sent.path, routed, method, &pattern);
         }
         Some(series)
+    }
+
+    /// Whether the resource with this pattern takes paths that routing has not consumed to their end.
+    fn serves_below(&self, request: &HttpRequest, pattern: &str) -> bool {
+        let path = request.match_info().as_str();
+        let application = self.application.get();
+        application.is_some_and(|application| application.routes.serves_below(path, pattern))
     }
 
     fn origin(&self) -> Origin<'_> {
