@@ -26,6 +26,7 @@ use actix_web::{
     body::MessageBody,
     dev::{Service, ServiceResponse},
     test::{TestRequest, call_service, init_service, read_body},
+    web,
 };
 use diesel::{
     SqliteConnection,
@@ -516,6 +517,65 @@ async fn a_probe_that_hangs_is_named_as_what_it_is() {
     let detail = "the health probe did not answer within 1.5 s";
     let hangs = serde_json::json!({"status": "error", "detail": detail});
     assert_eq!(health(&vitals, "/readyz").await, (503, hangs));
+}
+
+#[actix_web::test]
+async fn a_probe_that_panics_is_named_as_what_it_is() {
+    for panics_at_once in [true, false] {
+        let vitals = vitals();
+        vitals.check_health(move || {
+            assert!(!panics_at_once, "the probe panics as it should");
+            async {
+                tokio::task::yield_now().await;
+                panic!("the probe panics as it should")
+            }
+        });
+        let detail = "the health probe panicked";
+        let panicked = serde_json::json!({"status": "error", "detail": detail});
+        for path in ["/readyz", "/health"] {
+            assert_eq!(health(&vitals, path).await, (503, panicked.clone()));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_timeout_without_an_end_is_a_long_one() {
+    let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::MAX));
+    register(&vitals, "working", || Ok(()));
+    let text = text(&vitals, "/metrics").await;
+    let line = "vitals_collector_errors_total{collector=\"working\"} 0\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[actix_web::test]
+async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
+    let vitals = vitals_with(OpsSettings::everything());
+    let app = App::new()
+        .configure(vitals.ops())
+        .service(web::scope("/internal").configure(vitals.ops()))
+        .service(web::scope("/tenants/{tenant}/{part}").configure(vitals.ops()))
+        .wrap(vitals.http());
+    let app = init_service(app).await;
+    for scope in ["", "/internal", "/tenants/7/page"] {
+        for path in [
+            "/metrics",
+            "/livez",
+            "/readyz",
+            "/health",
+            "/dashboard",
+            "/dashboard/app.js",
+            "/dashboard/history",
+            "/dashboard/stream",
+            "/ops/statements",
+        ] {
+            let request = TestRequest::with_uri(&format!("{scope}{path}")).to_request();
+            let response = call_service(&app, request).await;
+            assert_eq!(response.status(), 200, "{scope}{path}");
+        }
+        let request = TestRequest::post().uri(&format!("{scope}/ops/statements/reset"));
+        let response = call_service(&app, request.to_request()).await;
+        assert_eq!(response.status(), 204, "{scope}");
+    }
 }
 
 #[actix_web::test]

@@ -239,12 +239,11 @@ pub(super) async fn get_page(request: HttpRequest) -> HttpResponse {
 }
 
 /// `GET /dashboard/{asset}`: the page's parts.
-pub(super) async fn get_asset(
-    request: HttpRequest,
-    name: web::Path<String>,
-) -> Result<HttpResponse, Problem> {
-    let asset = assets::find(&name);
-    let asset = asset
+pub(super) async fn get_asset(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    // The last parameter: a scope that the page is mounted in may have others, of any name.
+    let name = request.match_info().iter().last().map(|(_, name)| name);
+    let asset = name
+        .and_then(assets::find)
         .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The dashboard has no such part."))?;
     Ok(asset.respond(&request))
 }

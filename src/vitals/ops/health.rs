@@ -1,17 +1,21 @@
 //! The health checks: is the process alive, and are the things that it depends on there?
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use actix_web::{HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
+
+use crate::vitals::panics;
 
 /// How long a probe may take before its dependency counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -27,6 +31,8 @@ pub(super) enum Finding {
     Unreachable(ProbeError),
     /// The probe of the service itself did not come to an end.
     ProbeHangs,
+    /// It panicked.
+    ProbePanicked,
 }
 
 type ProbeFuture = Pin<Box<dyn Future<Output = Finding>>>;
@@ -92,7 +98,8 @@ impl Health {
     async fn check_database(&self) -> Finding {
         let probe = (self.probe.read().unwrap_or_else(PoisonError::into_inner)).clone();
         let (Probe::Pools(ask) | Probe::Custom(ask)) = &probe;
-        match (tokio::time::timeout(PROBE_TIMEOUT, ask()).await, &probe) {
+        let asked = tokio::time::timeout(PROBE_TIMEOUT, caught(&**ask));
+        match (asked.await, &probe) {
             (Ok(finding), _) => finding,
             (Err(_), Probe::Custom(_)) => Finding::ProbeHangs,
             (Err(_), Probe::Pools(_)) => {
@@ -102,6 +109,20 @@ impl Health {
             }
         }
     }
+}
+
+/// What a probe finds. One that panics has found something, too: whoever asks must get an answer.
+async fn caught(ask: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
+    let mut asking = None;
+    poll_fn(|context| {
+        let polled = AssertUnwindSafe(|| asking.get_or_insert_with(ask).as_mut().poll(context));
+        catch_unwind(polled).unwrap_or_else(|panic| {
+            let message = panics::message(&*panic);
+            tracing::error!("the health probe panicked: {message}");
+            Poll::Ready(Finding::ProbePanicked)
+        })
+    })
+    .await
 }
 
 impl std::fmt::Debug for Health {
@@ -139,6 +160,11 @@ impl Report {
                 status: "error",
                 database: Some("unreachable"),
                 detail: Some(error.to_string()),
+            },
+            Finding::ProbePanicked => Self {
+                status: "error",
+                database: None,
+                detail: Some("the health probe panicked".to_owned()),
             },
             Finding::ProbeHangs => Self {
                 status: "error",

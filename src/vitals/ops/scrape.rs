@@ -37,6 +37,9 @@ const PROMETHEUS_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// The longest wait that a client may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
+/// The longest timeout that can be set: a longer one is meant as none, and no clock could tell its end.
+const MOST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How much earlier than the client a scrape gives up, so that the answer still arrives: this, or a tenth of a shorter
 /// wait.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -67,7 +70,12 @@ pub(super) struct Scraper {
 }
 
 impl Scraper {
-    pub(super) fn new(registry: Registry, settings: ScrapeSettings, memory: AnswerMemory) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        mut settings: ScrapeSettings,
+        memory: AnswerMemory,
+    ) -> Self {
+        settings.timeout = settings.timeout.min(MOST_TIMEOUT);
         // A hanging collector leaves each caller half of its time.
         let patience = settings.timeout / 2;
         Self {
