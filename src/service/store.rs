@@ -5,6 +5,7 @@
 mod any_connection;
 mod connection;
 mod error;
+mod file;
 mod migrations;
 mod models;
 mod pool;
@@ -19,7 +20,7 @@ use self::migrations::MigrationError;
 use self::pool::Connections;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
-use crate::vitals::database::{CheckoutError, without_quotations};
+use crate::vitals::database::without_quotations;
 
 pub use self::error::{OpenError, StoreError};
 pub use self::models::{Item, ItemFields, Page, PageRequest, Position};
@@ -42,10 +43,6 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the database, to be watched by `vitals`, and brings its tables up to date. Blocks.
     pub fn open(settings: &DatabaseSettings, vitals: &Vitals) -> Result<Self, OpenError> {
-        let unreachable = |error: CheckoutError| OpenError::Unreachable {
-            database: settings.url.to_string(),
-            cause: error.to_string(),
-        };
         let in_memory = settings.url == DatabaseUrl::Sqlite(SqliteLocation::Memory);
         if !in_memory {
             // A connection outside the pool says what is wrong with it; the pool would say that it waited in vain.
@@ -53,12 +50,13 @@ impl Store {
                 migrate(&mut open_first(&settings.url)?, &settings.url)
             })?;
         }
-        let connections = Connections::open(settings, vitals).map_err(unreachable)?;
+        let connections =
+            Connections::open(settings, vitals).map_err(|error| unreachable(settings, &error))?;
         if in_memory {
             vitals.job_blocking(MIGRATIONS, || {
                 let migrated =
                     connections.run_here(|connection| migrate(connection, &settings.url));
-                migrated.map_err(unreachable)?
+                migrated.map_err(|error| unreachable(settings, &error))?
             })?;
         }
         Ok(Self { connections })
@@ -105,6 +103,14 @@ impl Store {
         self.connections
             .write(move |connection| queries::delete(connection, id))
             .await
+    }
+}
+
+/// The database cannot be opened, for this reason.
+fn unreachable(settings: &DatabaseSettings, cause: &dyn std::error::Error) -> OpenError {
+    OpenError::Unreachable {
+        database: settings.url.to_string(),
+        cause: cause.to_string(),
     }
 }
 

@@ -156,3 +156,46 @@ async fn a_file_that_may_not_grow_loses_no_acknowledged_write() {
     }
     scene.ends_well().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes() {
+    let test = "a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes";
+    let Some(prlimit) = tools::tool(test, "prlimit") else {
+        return;
+    };
+    let server = Server::start();
+    let becomes = async |status: u16| {
+        wait::until(&format!("/readyz to be {status}"), BOUND, async || {
+            let answer = server.get("/readyz").await;
+            (answer.status == status).then_some(()).ok_or(answer.text)
+        })
+        .await;
+    };
+    becomes(200).await;
+    limit(&prlimit, server.pid(), "--fsize=0:");
+    becomes(503).await;
+    assert_eq!(server.get("/data").await.status, 200, "reads go on");
+    assert_eq!(server.get("/readyz").await.status, 503);
+    limit(&prlimit, server.pid(), "--fsize=unlimited:");
+    becomes(200).await;
+    let log = server.stderr();
+    for line in [
+        "the database fails a health check",
+        "the database passes its health check again",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_is_ready_while_another_process_writes() {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, SqliteConnection};
+
+    let server = Server::start();
+    let mut other = SqliteConnection::establish(server.database().to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let answer = server.get("/readyz").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}

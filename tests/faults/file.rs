@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::refusal;
 use crate::server::{Answer, Server};
+use crate::wait;
 
 fn execute(database: &Path, sql: &str) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
@@ -164,4 +165,91 @@ async fn a_file_that_is_corrupt_within_is_told_with_503_until_it_is_mended() {
     fs::write(&file, sound).unwrap();
     let server = Server::start_in(Arc::clone(&directory), &[]);
     assert_eq!(server.get("/data/1000").await.status, 200);
+}
+
+/// Writes are refused, and `/readyz` is 503, within two seconds of what has just been done to the file; reads are served.
+async fn is_lost(server: &Server) {
+    let item = json!({"name": "Ada", "email": "ada@example.com"});
+    for (method, path) in [(Method::POST, "/data"), (Method::PUT, "/data/1")] {
+        let answer = server.send(method, path, &item).await;
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(!answer.text.contains("vitals.db"), "{}", answer.text);
+    }
+    assert_eq!(server.delete("/data/1").await.status, 503);
+    assert_eq!(server.get("/readyz").await.status, 503);
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert_eq!(server.get("/data/1").await.status, 200);
+}
+
+/// Waits until the log has this many lines about the lost file, and no other error.
+async fn logs_the_loss(server: &Server, lines: usize) {
+    wait::until("the line", Duration::from_secs(10), async || {
+        let log = server.stderr();
+        let found = log
+            .matches("was removed or replaced: writes are refused")
+            .count();
+        (found == lines).then_some(()).ok_or(log)
+    })
+    .await;
+    assert_eq!(server.stderr().matches("ERROR").count(), lines);
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_takes_no_more_writes() {
+    let server = Server::start();
+    server.create("Ada").await;
+    fs::remove_file(server.database()).unwrap();
+    // Without any request that would notice it.
+    logs_the_loss(&server, 1).await;
+    is_lost(&server).await;
+    logs_the_loss(&server, 1).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_takes_no_more_writes_until_it_is_back() {
+    for flags in [&["--pool-size=1"][..], &["--pool-size=5"]] {
+        let server = Server::start_with(flags);
+        server.create("Ada").await;
+        let (file, aside) = (server.database(), server.directory().path().join("aside"));
+        fs::rename(&file, &aside).unwrap();
+        fs::copy(&aside, &file).unwrap();
+        is_lost(&server).await;
+        logs_the_loss(&server, 1).await;
+        fs::rename(&aside, &file).unwrap();
+        server.create("Grace").await;
+        assert_eq!(server.get("/readyz").await.status, 200);
+        assert!(server.stderr().contains("the database file is back"));
+        assert_eq!(server.stop(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_write_ahead_log_that_is_removed_takes_no_more_writes() {
+    let server = Server::start();
+    server.create("Ada").await;
+    let log = format!("{}-wal", server.database().display());
+    fs::remove_file(log).unwrap();
+    is_lost(&server).await;
+    logs_the_loss(&server, 1).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_link_to_the_database_that_leads_elsewhere_takes_no_more_writes() {
+    let directory = Arc::new(TempDir::new().unwrap());
+    let [here, there, link] =
+        ["here.db", "there.db", "vitals.db"].map(|name| directory.path().join(name));
+    fs::write(&here, "").unwrap();
+    fs::write(&there, "").unwrap();
+    std::os::unix::fs::symlink(&here, &link).unwrap();
+    let server = Server::start_in(directory, &[]);
+    server.create("Ada").await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&there, &link).unwrap();
+    is_lost(&server).await;
+    assert_eq!(server.stop(), Some(0));
 }

@@ -1,8 +1,10 @@
 //! What can go wrong with the store, as its callers tell it apart. What a client hears of it is the API's knowledge.
 
+use std::io;
+
 use diesel::result::Error as DieselError;
 
-use crate::vitals::database::{ErrorKind, RunError};
+use crate::vitals::database::{CheckoutError, ErrorKind, RunError};
 
 /// Why the store could not be opened; a whole sentence, without its full stop.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +73,26 @@ impl From<DieselError> for StoreError {
     }
 }
 
+/// Why the connections could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionsError {
+    /// The pool has none.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
+    /// The database file cannot be watched.
+    #[error("its file cannot be watched: {0}")]
+    File(#[from] io::Error),
+}
+
 /// Why the work on a connection came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkError {
     /// The turn to write did not come: no statement ran, so it is no error of the database.
     #[error("the turn to write did not come in time")]
     TurnMissed,
+    /// The database file was removed or replaced. What was written there since is lost.
+    #[error("the database file was removed or replaced")]
+    FileLost,
     /// A statement failed.
     #[error("a statement failed: {0}")]
     Query(#[source] DieselError),
@@ -86,6 +102,7 @@ impl From<WorkError> for StoreError {
     fn from(error: WorkError) -> Self {
         match error {
             WorkError::TurnMissed => Self::Busy,
+            WorkError::FileLost => Self::Unreachable,
             WorkError::Query(error) => error.into(),
         }
     }

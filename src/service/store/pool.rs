@@ -10,12 +10,16 @@ use parking_lot::Mutex;
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::connection::{self, BUSY_TIMEOUT, Connection};
-use super::error::{StoreError, WorkError};
+use super::error::{ConnectionsError, StoreError, WorkError};
+use super::file::DatabaseFile;
 use super::queries;
 use super::stale::StaleStatements;
 use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
+
+/// What the pool of the readers of SQLite is called.
+const READERS: &str = "readers";
 
 /// What the pool of the writers of SQLite is called.
 const WRITERS: &str = "writers";
@@ -38,6 +42,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 pub(super) struct Connections {
     readers: Pool<Connection>,
     writers: Pool<Connection>,
+    /// The file of SQLite's, if there is one.
+    file: Option<Arc<DatabaseFile>>,
     /// Whose turn it is to write.
     turn: Option<Arc<Mutex<()>>>,
     /// Prepares statements anew that the server no longer takes.
@@ -51,13 +57,14 @@ impl Connections {
     pub(super) fn open(
         settings: &DatabaseSettings,
         vitals: &Vitals,
-    ) -> Result<Self, CheckoutError> {
+    ) -> Result<Self, ConnectionsError> {
         let stale = StaleStatements::new(settings.pool_timeout);
         let DatabaseUrl::Sqlite(location) = &settings.url else {
             let pool = open_pool_of_server(settings, vitals, &stale);
             return Ok(Self {
                 readers: pool.clone(),
                 writers: pool,
+                file: None,
                 turn: None,
                 stale,
                 patience: settings.pool_timeout.checked_add(MARGIN),
@@ -65,12 +72,20 @@ impl Connections {
         };
         // Connections to a file are opened once, so that one thread will do for all pools of them.
         let opener = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        let open = |name, size| open_pool_of_file(settings, vitals, name, size, &opener);
+        let turn = Arc::default();
+        let file = match location {
+            SqliteLocation::File(path) => Some(DatabaseFile::watch(path)?),
+            SqliteLocation::Memory => None,
+        };
+        let open = |name, size| {
+            let check = health_check(name, file.clone(), Arc::clone(&turn));
+            open_pool_of_file(settings, vitals, name, size, &opener, file.clone(), check)
+        };
         let (readers, writers) = match location {
             SqliteLocation::File(_) if settings.pool_size > 1 => {
                 let writers = (settings.pool_size / 2).min(MOST_WRITERS);
                 (
-                    open("readers", settings.pool_size - writers)?,
+                    open(READERS, settings.pool_size - writers)?,
                     open(WRITERS, writers)?,
                 )
             }
@@ -83,7 +98,8 @@ impl Connections {
         Ok(Self {
             readers,
             writers,
-            turn: Some(Arc::default()),
+            file,
+            turn: Some(turn),
             stale,
             patience: None,
         })
@@ -110,7 +126,8 @@ impl Connections {
         T: Send + 'static,
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
-        let (turn, stale) = (self.turn.clone(), self.stale.clone());
+        let (turn, file) = (self.turn.clone(), self.file.clone());
+        let stale = self.stale.clone();
         let work = move |connection: &mut Connection| {
             let _turn = match &turn {
                 Some(turn) => {
@@ -119,7 +136,11 @@ impl Connections {
                 }
                 None => None,
             };
-            stale.run(connection, work).map_err(WorkError::Query)
+            let work = || stale.run(connection, work);
+            match &file {
+                Some(file) => file.write(work),
+                None => work().map_err(WorkError::Query),
+            }
         };
         self.wait_for(self.writers.run(work)).await
     }
@@ -153,6 +174,24 @@ impl Connections {
     }
 }
 
+/// What `/readyz` asks of a pool of SQLite's. The table is read on the pool that reads.
+fn health_check(
+    name: &'static str,
+    file: Option<Arc<DatabaseFile>>,
+    turn: Arc<Mutex<()>>,
+) -> impl Fn(&mut Connection) -> QueryResult<()> + Send + Sync + 'static {
+    move |connection| {
+        if name != WRITERS {
+            queries::probe(connection)?;
+        }
+        match &file {
+            Some(file) if name == READERS => file.check_place(),
+            Some(file) => file.check(connection, &turn),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A pool whose connections are open, and stay so: a file does not go away as a server may, so there is nothing to be
 /// gained by a ping before each use, nor by closing what is idle. Data in memory would be lost with its connection.
 fn open_pool_of_file(
@@ -161,6 +200,8 @@ fn open_pool_of_file(
     name: &str,
     size: u32,
     opener: &Arc<ScheduledThreadPool>,
+    file: Option<Arc<DatabaseFile>>,
+    health_check: impl Fn(&mut Connection) -> QueryResult<()> + Send + Sync + 'static,
 ) -> Result<Pool<Connection>, CheckoutError> {
     let builder = r2d2::Pool::builder()
         .thread_pool(Arc::clone(opener))
@@ -169,17 +210,20 @@ fn open_pool_of_file(
         .idle_timeout(None)
         .max_lifetime(None)
         .test_on_check_out(false);
-    let builder = vitals
+    let open = connection::opener(settings);
+    vitals
         .instrument(builder)
         .name(name)
         .system("sqlite")
-        .opener(connection::opener(settings));
-    // The table is read once for a health check: on the pool that reads.
-    let builder = match name {
-        WRITERS => builder,
-        _ => builder.health_check(queries::probe),
-    };
-    builder.build(no_url())
+        .health_check(health_check)
+        .opener(move || {
+            let connection = open()?;
+            if let Some(file) = &file {
+                file.opened();
+            }
+            Ok(connection)
+        })
+        .build(no_url())
 }
 
 /// A pool whose connections are looked at before each use: one that was lost while it was idle, as all are when the

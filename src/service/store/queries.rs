@@ -11,14 +11,16 @@
 use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
+use diesel::connection::SimpleConnection as _;
 use diesel::declare_sql_function;
-use diesel::dsl::case_when;
+use diesel::dsl::{case_when, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::{Integer, Nullable, Text};
 
-use super::connection::Connection;
+use super::connection::{BUSY_TIMEOUT, Connection};
 use super::models::{Item, ItemFields, Page, PageRequest, Position};
 use super::schema::items;
+use crate::vitals::database::ErrorKind;
 
 /// Stores a new item.
 pub(super) fn insert(
@@ -203,6 +205,27 @@ pub(super) fn probe(connection: &mut Connection) -> QueryResult<()> {
         .limit(1)
         .load::<i64>(connection)
         .map(drop)
+}
+
+/// Writes to SQLite's file, and changes nothing, so that it fails where the disk is full or fails. Does not wait for a
+/// writer of another process: where there is one, the file takes writes.
+pub(super) fn probe_writing(connection: &mut Connection) -> QueryResult<()> {
+    connection.batch_execute("PRAGMA busy_timeout = 0")?;
+    let written = write_version(connection);
+    let busy_timeout_ms = BUSY_TIMEOUT.as_millis();
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {busy_timeout_ms}"))?;
+    match written {
+        Err(error) if ErrorKind::of(&error) == Some(ErrorKind::Busy) => Ok(()),
+        written => written,
+    }
+}
+
+/// Writes the number that the file's header has for its users, as it is. SQLite leaves a row out that does not change, and
+/// the header never.
+fn write_version(connection: &mut Connection) -> QueryResult<()> {
+    let version: i32 =
+        sql::<Integer>("SELECT user_version FROM pragma_user_version").get_result(connection)?;
+    connection.batch_execute(&format!("PRAGMA user_version = {version}"))
 }
 
 /// The row of a statement that, by a primary key, concerns one at most.

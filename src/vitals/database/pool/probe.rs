@@ -8,7 +8,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -41,6 +41,8 @@ pub(super) struct Probe<C> {
     turn: Arc<Mutex<()>>,
     /// Connections of the pool that a probe has.
     taken: AtomicU32,
+    /// Whether the last probe failed, which the log has.
+    failing: AtomicBool,
 }
 
 impl<C: R2D2Connection + Send + 'static> Probe<C> {
@@ -50,6 +52,7 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
             health_check,
             turn: Arc::default(),
             taken: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
         }
     }
 
@@ -93,12 +96,21 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
                 }
             },
         };
-        answer
-            .inspect_err(|error| {
+        self.log(answer.as_ref().err());
+        answer.is_ok()
+    }
+
+    /// Logs that probes fail, once, and that they succeed again.
+    fn log(&self, error: Option<&String>) {
+        let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_failing => {
                 let error = without_quotations(error);
-                tracing::warn!(error, "the database does not answer a health check");
-            })
-            .is_ok()
+                tracing::warn!(error, "the database fails a health check");
+            }
+            None if was_failing => tracing::info!("the database passes its health check again"),
+            _ => {}
+        }
     }
 }
 
