@@ -5,20 +5,23 @@ use std::process::ExitCode;
 
 use actix_vitals::service::server::{Server, ServerError};
 use actix_vitals::service::settings::{LogFormat, LogSettings, Settings};
+use actix_web::rt::System;
 
 /// Its statistics are the allocator metrics.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[actix_web::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let settings = match Settings::load(std::env::args_os()) {
         Ok(settings) => settings,
         Err(stop) => return stop.report(),
     };
     start_log(&settings.log);
-    give_memory_back();
-    let status = match serve(settings).await {
+    let ended = Server::check_resources(&settings).and_then(|()| {
+        give_memory_back();
+        System::new().block_on(serve(settings))
+    });
+    let status = match ended {
         Ok(()) => 0,
         Err(error) => {
             // Nobody is left to be told that stderr is closed.

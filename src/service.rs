@@ -13,3 +13,4 @@ pub mod settings;
 mod shutdown;
 pub mod store;
 pub mod supervisor;
+mod threads;

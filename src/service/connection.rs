@@ -44,6 +44,7 @@ use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory, map_config,
 };
 use actix_web::dev::AppConfig;
+use actix_web::rt;
 use futures_core::future::LocalBoxFuture;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -60,6 +61,7 @@ use self::state::State;
 use self::stream::{FirstBytes, Stream};
 use self::watch::Watch;
 use super::settings::LimitSettings;
+use super::threads;
 use crate::vitals::http::{ConnectionOutcome, Connections};
 use crate::vitals::memory::AnswerMemory;
 
@@ -130,6 +132,7 @@ where
                 let config = config.clone();
                 let app = app().into_factory();
                 let app = app.map_err(|error| error.into().error_response());
+                rt::spawn(threads::keep_one());
                 let app = Watch::new(map_config(app, move |()| config.clone()));
                 let app = app.new_service(());
                 let (reception, places) = (reception.clone(), places.clone());

@@ -6,6 +6,8 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::thread;
 use std::time::Duration;
 
 use actix_server::{Server as Workers, ServerBuilder};
@@ -26,6 +28,7 @@ use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings}
 use super::shutdown::{Serving, Shutdown, Signals};
 use super::store::{OpenError, Store};
 use super::supervisor;
+use super::threads;
 use crate::vitals::ops;
 use crate::vitals::{BuildError, Vitals};
 
@@ -59,6 +62,20 @@ pub enum ServerError {
     /// What was configured about access is not taken.
     #[error(transparent)]
     Access(#[from] Refusal),
+    /// The system does not let the process have what its start takes.
+    #[error(
+        "The start takes {count} {resource}, and the system does not allow that many ({limits}): {cause}"
+    )]
+    Resources {
+        /// How many it takes.
+        count: usize,
+        /// Of what.
+        resource: &'static str,
+        /// What may limit it.
+        limits: &'static str,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -115,6 +132,28 @@ struct Listener {
 }
 
 impl Server {
+    /// Tries whether the system lets the process have the file descriptors and the threads that its start takes: without
+    /// them, what starts the runtimes would panic. To be called before there is any. Blocks for some milliseconds.
+    pub fn check_resources(settings: &Settings) -> Result<(), ServerError> {
+        descriptors::provide(settings);
+        let of_operators = settings.server.ops_listen.map_or(0, |_| OPS_WORKERS);
+        let workers = settings.server.workers.unwrap_or_else(cores) + of_operators;
+        let count = descriptors::needed_to_start(workers);
+        descriptors::probe(count).map_err(|cause| ServerError::Resources {
+            count,
+            resource: "file descriptors",
+            limits: "ulimit -n, LimitNOFILE=",
+            cause,
+        })?;
+        let count = threads::needed(workers);
+        threads::probe(count).map_err(|cause| ServerError::Resources {
+            count,
+            resource: "threads",
+            limits: "ulimit -u, LimitNPROC=, TasksMax=, ulimit -v",
+            cause,
+        })
+    }
+
     /// Binds the listeners, opens the database and brings its tables up to date; `vitals` will watch it.
     ///
     /// Returns `None` if SIGTERM or SIGINT comes first. The opening of the database then goes on, on a thread of its own,
@@ -140,7 +179,7 @@ impl Server {
             }
         };
         // Last: where the start fails, its sentence stands alone.
-        descriptors::provide(&settings);
+        descriptors::warn_of_shortage(&settings);
         let known = api::patterns(scope(&settings.server), body_limits(&settings.limits));
         exclusions::warn_of_unknown(&settings.metrics.exclude, &known);
         Ok(Some(Self {
@@ -200,6 +239,7 @@ impl Server {
 
     /// Starts the workers of each listener, and has an eye on the files that tell who may enter.
     fn start(self) -> io::Result<Started> {
+        rt::spawn(threads::keep_one());
         rt::spawn(self.access.clone().keep_current(self.hangups));
         let settings = self.settings;
         let intake = Intake::default();
@@ -332,6 +372,11 @@ fn body_limits(limits: &LimitSettings) -> BodyLimits {
         bytes: limits.body_limit,
         depth: limits.json_depth,
     }
+}
+
+/// Workers of a listener where nothing else is set, as Actix has it.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 /// Threads to serve a listener: that many, or one for each core.

@@ -15,6 +15,8 @@ mod disk;
 mod file;
 mod log;
 mod port;
+mod resources;
+mod settings;
 #[path = "../support/all.rs"]
 mod support;
 

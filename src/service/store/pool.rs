@@ -192,6 +192,10 @@ fn health_check(
     }
 }
 
+/// Connections to a file that a start waits for. A larger pool opens the others when they are needed: thousands would take
+/// longer than the pool's timeout.
+const MOST_AT_START: u32 = 100;
+
 /// A pool whose connections are open, and stay so: a file does not go away as a server may, so there is nothing to be
 /// gained by a ping before each use, nor by closing what is idle. Data in memory would be lost with its connection.
 fn open_pool_of_file(
@@ -206,6 +210,7 @@ fn open_pool_of_file(
     let builder = r2d2::Pool::builder()
         .thread_pool(Arc::clone(opener))
         .max_size(size)
+        .min_idle(Some(size.min(MOST_AT_START)))
         .connection_timeout(settings.pool_timeout)
         .idle_timeout(None)
         .max_lifetime(None)

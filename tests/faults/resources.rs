@@ -1,0 +1,181 @@
+//! The system lets the process have fewer file descriptors, threads or memory than it asks for: the start is refused with a
+//! sentence, and where it happens later the service goes on with what it has.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::server::{command, to_end};
+use crate::{sentence_of, tools};
+
+const FLAGS: [&str; 4] = [
+    "--listen=127.0.0.1:0",
+    "--database-url=sqlite://:memory:",
+    "--workers=2",
+    "--log=warn",
+];
+
+/// The service with a limit of the shell, such as `ulimit -n 40`.
+fn limited(directory: &TempDir, limit: &str) -> Command {
+    let service = command(directory.path());
+    let mut shell = command_like(&service, "sh");
+    shell
+        .args(["-c", &format!("{limit} && exec \"$@\""), "sh"])
+        .arg(service.get_program())
+        .args(FLAGS);
+    shell
+}
+
+/// Another program with the surroundings of the service.
+fn command_like(service: &Command, program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (variable, value) in service.get_envs() {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    command
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn refused(output: Option<Output>, limit: &str) -> String {
+    sentence_of(output.unwrap_or_else(|| panic!("it serves with {limit}")))
+}
+
+#[test]
+fn too_few_descriptors_to_start_are_a_sentence() {
+    let directory = TempDir::new().unwrap();
+    for limit in [
+        "ulimit -n 8",
+        "ulimit -n 16",
+        "ulimit -n 30",
+        "ulimit -n 40",
+        "ulimit -n 48",
+    ] {
+        let sentence = refused(to_end(limited(&directory, limit)), limit);
+        let expected = "actix-vitals: The start takes 48 file descriptors, and the system does not allow that many \
+                        (ulimit -n, LimitNOFILE=): Too many open files (os error 24).\n";
+        assert_eq!(sentence, expected, "{limit}");
+    }
+}
+
+/// A program with the surroundings of the service, run by a user without privileges: root is not limited.
+fn by_user(user: u32, program: &Command) -> Command {
+    let mut command = command_like(program, "setpriv");
+    command
+        .args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"])
+        .args([format!("--reuid={user}"), format!("--regid={user}")])
+        .arg(program.get_program())
+        .args(program.get_args());
+    command
+}
+
+/// The service, run by a user who may have this many threads.
+fn of_a_user(directory: &TempDir, user: u32, threads: usize) -> Command {
+    let service = command(directory.path());
+    let mut limited = command_like(&service, "prlimit");
+    limited
+        .arg(format!("--nproc={threads}"))
+        .arg(service.get_program())
+        .args(FLAGS);
+    by_user(user, &limited)
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+#[test]
+fn too_few_threads_to_start_are_a_sentence() {
+    let test = "too_few_threads_to_start_are_a_sentence";
+    if !is_root() || tools::tool(test, "setpriv").is_none() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    for threads in [1, 3, 8, 17] {
+        let limit = format!("{threads} threads");
+        let sentence = refused(to_end(of_a_user(&directory, 54_321, threads)), &limit);
+        let expected = "actix-vitals: The start takes 18 threads, and the system does not allow that many (ulimit -u, \
+                        LimitNPROC=, TasksMax=, ulimit -v): Resource temporarily unavailable (os error 11).\n";
+        assert_eq!(sentence, expected, "{limit}");
+    }
+}
+
+/// A running service, killed when dropped.
+struct Running {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let Some(url) = line.trim().strip_prefix("listening on ").map(str::to_owned) else {
+            let output = child.wait_with_output().unwrap();
+            panic!("{}", String::from_utf8_lossy(&output.stderr));
+        };
+        Self { child, url }
+    }
+
+    /// Ends it, and returns what it has logged.
+    fn end(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_served_by_the_threads_there_are() {
+    let test = "requests_are_served_by_the_threads_there_are";
+    let Some(prlimit) = tools::tool(test, "prlimit") else {
+        return;
+    };
+    if !is_root() || tools::tool(test, "setpriv").is_none() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let service = Running::start(of_a_user(&directory, 54_322, 100));
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("{}{path}", service.url))
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(get("/metrics").await, 200);
+    let mut limit = Command::new(prlimit);
+    limit.args(["--pid", &service.child.id().to_string(), "--nproc=1:"]);
+    let limited = by_user(54_322, &limit).status().unwrap();
+    assert!(limited.success(), "{limited}");
+    // Longer than an idle thread is kept.
+    let end = Instant::now() + Duration::from_secs(13);
+    while Instant::now() < end {
+        let both = tokio::join!(get("/data"), get("/data?limit=5"));
+        assert_eq!(both, (200, 200));
+        let status = get("/metrics").await;
+        assert!([200, 503].contains(&status), "{status}");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let log = service.end();
+    assert!(!log.contains("panic"), "{log}");
+}
