@@ -263,7 +263,7 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
 /// ```
 pub fn carry_future<F: Future>(future: F) -> Carried<F> {
     Carried {
-        future,
+        future: Some(future),
         context: current(),
         log_span: tracing::Span::current(),
     }
@@ -273,10 +273,22 @@ pin_project! {
     /// A future that works for the request or job in which it was wrapped by [`carry_future`].
     #[must_use = "futures do nothing unless they are polled"]
     pub struct Carried<F> {
+        // None once it has come to its end.
         #[pin]
-        future: F,
+        future: Option<F>,
         context: Option<Arc<RequestContext>>,
         log_span: tracing::Span,
+    }
+
+    impl<F> PinnedDrop for Carried<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.future.is_some() && this.context.is_some() {
+                // What the future does as it is dropped belongs to the request, too.
+                this.log_span
+                    .in_scope(|| within(this.context, || this.future.set(None)));
+            }
+        }
     }
 }
 
@@ -292,12 +304,21 @@ impl<F: Future> Future for Carried<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let future = this.future;
+        let mut this = self.project();
         let context = this.context;
+        let mut poll = || {
+            let Some(future) = this.future.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            let polled = future.poll(cx);
+            if polled.is_ready() {
+                this.future.set(None);
+            }
+            polled
+        };
         this.log_span.in_scope(|| match context {
-            Some(_) => within(context, || future.poll(cx)),
-            None => future.poll(cx),
+            Some(_) => within(context, poll),
+            None => poll(),
         })
     }
 }
@@ -419,6 +440,30 @@ mod tests {
         }
         assert_eq!(context.unwrap().queries(), 3);
         assert!(other.is_none());
+    }
+
+    /// Asks the database when it is dropped.
+    struct Guard;
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            add_query(Duration::from_millis(1), None);
+        }
+    }
+
+    #[test]
+    fn what_a_carried_future_does_as_it_is_dropped_belongs_to_its_request() {
+        let mut context = None;
+        let mut future = within(&mut context, || {
+            Box::pin(carry_future(async {
+                let _guard = Guard;
+                std::future::pending::<()>().await;
+            }))
+        });
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut task).is_pending());
+        drop(future);
+        assert_eq!(context.unwrap().queries(), 1);
     }
 
     #[test]

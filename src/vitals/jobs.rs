@@ -285,16 +285,27 @@ pin_project! {
     /// A future that is recorded as a background job: see [`Vitals::job`](crate::Vitals::job).
     #[must_use = "futures do nothing unless they are polled"]
     pub struct Job<F> {
+        // None once it has come to its end.
         #[pin]
-        future: F,
+        future: Option<F>,
         stage: Stage,
+    }
+
+    impl<F> PinnedDrop for Job<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Stage::Running(run) = this.stage {
+                // What the future does as it is dropped, such as to give a lock back, belongs to the run.
+                run.within(|| this.future.set(None));
+            }
+        }
     }
 }
 
 impl<F> Job<F> {
     pub(crate) fn new(jobs: &Arc<Jobs>, name: &'static str, future: F) -> Self {
         Self {
-            future,
+            future: Some(future),
             stage: Stage::New(Arc::clone(jobs), name),
         }
     }
@@ -317,14 +328,24 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let future = this.future;
+        let mut future = this.future;
+        let mut poll = || {
+            let Some(running) = future.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            let polled = running.poll(cx);
+            if polled.is_ready() {
+                future.set(None);
+            }
+            polled
+        };
         let mut run = match std::mem::replace(this.stage, Stage::Over) {
             Stage::New(jobs, name) => Run::begin(&jobs, name),
             Stage::Running(run) => run,
-            // What a future does that is polled after its end is up to the future.
-            Stage::Over => return future.poll(cx),
+            // It has panicked.
+            Stage::Over => return poll(),
         };
-        match catch_unwind(AssertUnwindSafe(|| run.within(|| future.poll(cx)))) {
+        match catch_unwind(AssertUnwindSafe(|| run.within(&mut poll))) {
             Ok(Poll::Pending) => {
                 *this.stage = Stage::Running(run);
                 Poll::Pending
@@ -390,6 +411,47 @@ mod tests {
         assert_eq!((runs(&jobs), in_progress(&jobs)), ([1, 1, 0, 1], 0));
         drop(Job::new(&jobs, "a", async {}));
         assert_eq!(runs(&jobs), [1, 1, 0, 1], "it never began");
+    }
+
+    /// Asks the database when it is dropped, as a guard does that gives a lock back.
+    #[cfg(feature = "database")]
+    struct Guard;
+
+    #[cfg(feature = "database")]
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            context::add_query(std::time::Duration::from_millis(1), None);
+        }
+    }
+
+    #[cfg(feature = "database")]
+    #[test]
+    fn what_a_future_does_as_it_is_dropped_belongs_to_its_run() {
+        let jobs = jobs();
+        let queries = || {
+            let families = jobs.families.database.as_ref().unwrap();
+            families.queries.series(["a"]).snapshot().sum
+        };
+        let mut pending = Box::pin(Job::new(&jobs, "a", async {
+            let _guard = Guard;
+            std::future::pending::<()>().await;
+        }));
+        assert!(poll(pending.as_mut()).is_pending());
+        drop(pending);
+        assert_eq!((runs(&jobs), queries()), ([0, 0, 0, 1], 1.0));
+        // A future that keeps what it has to its own end.
+        let guard = Guard;
+        let mut ready = Box::pin(Job::new(
+            &jobs,
+            "a",
+            std::future::poll_fn(move |_| {
+                let _kept = &guard;
+                Poll::Ready(())
+            }),
+        ));
+        assert!(poll(ready.as_mut()).is_ready());
+        drop(ready);
+        assert_eq!((runs(&jobs), queries()), ([1, 0, 0, 1], 2.0));
     }
 
     #[test]

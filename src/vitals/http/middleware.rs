@@ -156,6 +156,16 @@ pin_project! {
         // Of nobody where the request is recorded by another middleware, which this one is within.
         recorder_id: usize,
     }
+
+    impl<F> PinnedDrop for MonitorFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Without an answer: what the handler does as it is dropped belongs to the request, too.
+            if this.record.is_some() {
+                within(this.record, || this.future.set(None));
+            }
+        }
+    }
 }
 
 impl<F> std::fmt::Debug for MonitorFuture<F> {
@@ -254,7 +264,53 @@ fn is_event_stream(content_type: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use actix_web::{
+        App, HttpResponse,
+        test::{TestRequest, init_service},
+        web,
+    };
+
     use super::*;
+    use crate::{Vitals, registry::Format};
+
+    /// Asks the database when it is dropped, as a guard does that gives a lock back.
+    #[cfg(feature = "database")]
+    struct Guard;
+
+    #[cfg(feature = "database")]
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            context::add_query(Duration::from_millis(1), None);
+        }
+    }
+
+    #[cfg(feature = "database")]
+    #[actix_web::test]
+    async fn what_a_handler_does_as_it_is_dropped_belongs_to_its_request() {
+        let vitals = Vitals::builder().build().unwrap();
+        let handler = async || {
+            let _guard = Guard;
+            std::future::pending::<HttpResponse>().await
+        };
+        let app = App::new().route("/a", web::get().to(handler));
+        let service = init_service(app.wrap(vitals.http())).await;
+        let request = TestRequest::get().uri("/a").to_request();
+        let mut left = Box::pin(service.call(request));
+        let mut task = Context::from_waker(std::task::Waker::noop());
+        assert!(left.as_mut().poll(&mut task).is_pending());
+        drop(left);
+        let scrape = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
+        let mut sums = scrape
+            .lines()
+            .filter(|line| line.starts_with("http_request_db_queries_sum"));
+        assert!(
+            sums.next().is_some_and(|sum| sum.ends_with(" 1")),
+            "{scrape}"
+        );
+        assert!(sums.next().is_none());
+    }
 
     #[test]
     fn a_media_type_is_known_in_any_case_and_with_any_parameters() {
