@@ -22,7 +22,7 @@ struct Lines {
 }
 
 /// A line that may be written.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLine {
     /// Lines of this kind that were left out since the last one, if any were.
     pub left_out: Option<u64>,

@@ -169,18 +169,14 @@ mod tests {
 
     type Login = Pin<Box<dyn Future<Output = Result<Turn, QueueFull>>>>;
 
-    #[allow(
-        clippy::unnecessary_wraps,
-        reason = "what the functions under test take"
-    )]
-    fn address(number: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, number]))
+    fn address(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
     }
 
     /// A login that has been polled once.
-    fn login(queue: &HashQueue, client: Option<IpAddr>) -> Login {
+    fn login(queue: &HashQueue, client: IpAddr) -> Login {
         let queue = queue.clone();
-        let mut login: Login = Box::pin(async move { queue.turn(client).await });
+        let mut login: Login = Box::pin(async move { queue.turn(Some(client)).await });
         // What this answers comes again: a turn would be lost.
         assert!(poll(&mut login).is_pending());
         login
@@ -199,7 +195,7 @@ mod tests {
         let queue = HashQueue::with_turns(1);
         let mut first: Login = Box::pin({
             let queue = queue.clone();
-            async move { queue.turn(address(0)).await }
+            async move { queue.turn(Some(address(0))).await }
         });
         let Poll::Ready(Ok(turn)) = poll(&mut first) else {
             panic!("the first turn is not free");
@@ -207,9 +203,9 @@ mod tests {
         (queue, turn)
     }
 
-    fn refused(queue: &HashQueue, client: Option<IpAddr>) -> bool {
+    fn refused(queue: &HashQueue, client: IpAddr) -> bool {
         let queue = queue.clone();
-        is_full(&mut (Box::pin(async move { queue.turn(client).await }) as Login))
+        is_full(&mut (Box::pin(async move { queue.turn(Some(client)).await }) as Login))
     }
 
     #[test]
@@ -279,7 +275,7 @@ mod tests {
     #[test]
     fn a_network_of_64_bits_is_one_address() {
         let (queue, _turn) = taken();
-        let of = |last| Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]));
+        let of = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
         let logins = (0..32).map(|last| login(&queue, of(last)));
         let _logins: Vec<Login> = logins.collect();
         assert!(refused(&queue, of(99)));

@@ -111,26 +111,22 @@ fn has_valid_host(head: &RequestHead) -> bool {
 
 /// Whether this is a host, and perhaps a port (`uri-host [ ":" port ]`, RFC 9110, section 7.2). It may be empty.
 fn is_host(text: &[u8]) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
-    let is_literal = |byte: &u8| is_name(byte) || *byte == b':';
-    let (host, rest, is_valid) = match text.strip_prefix(b"[") {
-        Some(literal) => {
-            let Some(end) = literal.iter().position(|byte| *byte == b']') else {
-                return false;
-            };
-            let host = &literal[..end];
-            let is_valid = !host.is_empty() && host.iter().all(is_literal);
-            (host, &literal[end + 1..], is_valid)
-        }
-        None => {
-            let end = text.iter().position(|byte| *byte == b':');
-            let (host, rest) = text.split_at(end.unwrap_or(text.len()));
-            (host, rest, host.iter().all(is_name))
-        }
+    let is_in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
+    let is_in_literal = |byte: &u8| is_in_name(byte) || *byte == b':';
+    let (rest, is_valid) = if let Some(literal) = text.strip_prefix(b"[") {
+        let Some(end) = literal.iter().position(|byte| *byte == b']') else {
+            return false;
+        };
+        let (address, rest) = literal.split_at(end);
+        let is_valid = !address.is_empty() && address.iter().all(is_in_literal);
+        (&rest[1..], is_valid)
+    } else {
+        let end = text.iter().position(|byte| *byte == b':');
+        let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+        (rest, name.iter().all(is_in_name) && has_whole_escapes(name))
     };
     let is_port = |port: &[u8]| port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
-    let has_port = rest.strip_prefix(b":").is_some_and(is_port);
-    is_valid && has_whole_escapes(host) && (rest.is_empty() || has_port)
+    is_valid && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
 }
 
 /// Whether each `%` is followed by two hexadecimal digits.
