@@ -117,7 +117,8 @@ impl Dashboard {
             sampler: Sampler::new(registry, sources, own),
             hub: Arc::clone(&hub),
             details: details.clone(),
-            sampled: Instant::now(),
+            timeline: Timeline::starting(started),
+            sampled: Duration::ZERO,
             time: started.as_secs(),
         };
         let (keep, stopped) = mpsc::sync_channel(0);
@@ -166,47 +167,89 @@ struct Sampling {
     sampler: Sampler,
     hub: Arc<Hub>,
     details: Details,
-    /// When the last tick ended, and what time it was.
-    sampled: Instant,
+    timeline: Timeline,
+    /// When the last tick ended, since the start.
+    sampled: Duration,
+    /// The time of the last tick.
     time: u64,
+}
+
+/// The times of ticks: the wall clock's time at the start, and from then on the seconds of the monotonic clock. A wall clock
+/// that is set moves no tick. The page adds the [offset](Self::offset) to the times that it shows.
+#[derive(Clone, Copy, Debug)]
+struct Timeline {
+    origin: Instant,
+    /// The wall clock at the origin, since the Unix epoch.
+    started: Duration,
+}
+
+impl Timeline {
+    fn starting(started: Duration) -> Self {
+        Self {
+            origin: Instant::now(),
+            started,
+        }
+    }
+
+    /// The nearest full second, so long after the start.
+    fn time(self, elapsed: Duration) -> u64 {
+        (self.started + elapsed + Duration::from_millis(500)).as_secs()
+    }
+
+    /// How long it is to the next full second.
+    fn until_next_second(self, elapsed: Duration) -> Duration {
+        let into = Duration::from_nanos((self.started + elapsed).subsec_nanos().into());
+        // Just after a full second, the timer has come a little early or on time: that second is over.
+        let left = Duration::from_secs(1).saturating_sub(into);
+        if left < Duration::from_millis(100) {
+            left + Duration::from_secs(1)
+        } else {
+            left
+        }
+    }
+
+    /// How many seconds the wall clock is ahead of the ticks, since it was set; negative, how many it is behind.
+    fn offset(self, elapsed: Duration, wall: Duration) -> i64 {
+        let (ticks, half) = (self.started + elapsed, Duration::from_millis(500));
+        let seconds = |ahead: Duration| i64::try_from((ahead + half).as_secs()).unwrap_or(i64::MAX);
+        match wall.checked_sub(ticks) {
+            Some(ahead) => seconds(ahead),
+            None => -seconds(ticks.saturating_sub(wall)),
+        }
+    }
 }
 
 impl Sampling {
     fn run(mut self, stopped: &mpsc::Receiver<()>) {
         // Nothing is ever sent: the channel is either open or not.
-        while stopped.recv_timeout(until_next_second()) == Err(RecvTimeoutError::Timeout) {
+        while stopped.recv_timeout(self.until_next_second()) == Err(RecvTimeoutError::Timeout) {
             // Whatever it meets costs that second; pages are open for the next.
-            let _counted = catch_unwind(AssertUnwindSafe(|| self.tick()));
+            let _counted = catch_unwind(AssertUnwindSafe(|| {
+                self.tick(self.timeline.origin.elapsed(), since_epoch());
+            }));
         }
         self.hub.close();
     }
 
-    /// One tick. Its time is that of the wall clock, but never one that was before: ticks are told apart by it.
-    fn tick(&mut self) {
-        let span = self.sampled.elapsed();
-        let now = since_epoch() + Duration::from_millis(500);
-        let time = now.as_secs().max(self.time + 1);
-        // A clock that was set forward, or a machine that slept: the tick is no wider than what was observed.
-        let width = (time - self.time).min(span.as_secs() + 1);
+    fn until_next_second(&self) -> Duration {
+        self.timeline
+            .until_next_second(self.timeline.origin.elapsed())
+    }
+
+    /// One tick, so long after the start, when the wall clock shows `wall`.
+    fn tick(&mut self, elapsed: Duration, wall: Duration) {
+        let span = elapsed.saturating_sub(self.sampled);
+        // Ticks are told apart by their times.
+        let time = self.timeline.time(elapsed).max(self.time + 1);
+        let width = time - self.time;
         let tick = self.sampler.sample(time, width, span.as_secs_f64());
-        self.sampled += span;
+        self.sampled = elapsed;
         self.time = time;
+        self.hub.set_clock(self.timeline.offset(elapsed, wall));
         if time.is_multiple_of(DETAILS_EVERY) && self.hub.streams() > 0 {
             self.hub.publish_details(&self.details.read());
         }
         self.hub.publish(&tick, self.sampler.routes());
-    }
-}
-
-/// How long it is to the next full second of the wall clock.
-fn until_next_second() -> Duration {
-    let into = Duration::from_nanos(since_epoch().subsec_nanos().into());
-    // Just after a full second, the timer has come a little early or on time: that second is over.
-    let left = Duration::from_secs(1).saturating_sub(into);
-    if left < Duration::from_millis(100) {
-        left + Duration::from_secs(1)
-    } else {
-        left
     }
 }
 
@@ -334,3 +377,6 @@ fn shutting_down() -> Problem {
     )
     .retry_after(1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,6 +118,8 @@ struct State {
     details_event: Bytes,
     /// Rises with each change of the details.
     details_version: u64,
+    /// Seconds that the wall clock is ahead of the ticks' times.
+    clock: i64,
 }
 
 impl State {
@@ -145,6 +147,24 @@ pub(super) struct Hub {
 struct Hello<'a> {
     instance: &'a Identity,
     routes: &'a [String],
+    /// Seconds to add to a tick's time where it is shown.
+    #[serde(skip_serializing_if = "is_zero")]
+    clock: i64,
+}
+
+/// A tick as it is sent when it is new.
+#[derive(Serialize)]
+struct NewTick<'a> {
+    #[serde(flatten)]
+    tick: &'a Tick,
+    /// As in [`Hello`].
+    #[serde(skip_serializing_if = "is_zero")]
+    clock: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(clock: &i64) -> bool {
+    *clock == 0
 }
 
 /// Routes that a stream does not know yet, and the number of the first.
@@ -167,6 +187,7 @@ impl Hub {
                 details: "null".to_owned(),
                 details_event: Bytes::new(),
                 details_version: 0,
+                clock: 0,
             }),
             news: watch::Sender::new(Some(now)),
         }
@@ -174,7 +195,8 @@ impl Hub {
 
     /// Takes in a tick; `routes` are all that are known by now.
     pub(super) fn publish(&self, tick: &Tick, routes: &[String]) {
-        let text = event("tick", Some(tick.time), &json(tick));
+        let clock = self.lock().clock;
+        let text = event("tick", Some(tick.time), &json(&NewTick { tick, clock }));
         {
             let mut state = self.lock();
             let known = state.routes.len();
@@ -198,6 +220,11 @@ impl Hub {
             }
             open
         });
+    }
+
+    /// Sets how many seconds the wall clock is ahead of the ticks' times, for the next tick and all that follows.
+    pub(super) fn set_clock(&self, clock: i64) {
+        self.lock().clock = clock;
     }
 
     /// Takes in the details; streams get them with the next tick, where they changed.
@@ -237,7 +264,7 @@ impl Hub {
     ///
     /// Where that would take more than the [bytes](MAX_BYTES) of the hub itself, ticks are merged to more seconds.
     pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> Vec<u8> {
-        let (records, routes, details, last) = {
+        let (records, routes, details, last, clock) = {
             let state = self.lock();
             let last = state.recent.events.back().map(|event| event.time);
             let last = last.or(*self.news.borrow()).unwrap_or_default();
@@ -247,10 +274,16 @@ impl Hub {
                 since.unsigned_abs()
             };
             let records = state.ring.between(since, until.unwrap_or(u64::MAX));
-            (records, json(&state.routes), state.details.clone(), last)
+            (
+                records,
+                json(&state.routes),
+                state.details.clone(),
+                last,
+                state.clock,
+            )
         };
         let head = format!(
-            r#"{{"instance":{},"last":{last},"routes":{routes},"ticks":["#,
+            r#"{{"instance":{},"last":{last},"clock":{clock},"routes":{routes},"ticks":["#,
             json(&self.identity),
         );
         // The details are JSON already.
@@ -280,6 +313,7 @@ impl Hub {
             let hello = Hello {
                 instance: &self.identity,
                 routes: &state.routes,
+                clock: state.clock,
             };
             let hello = event("hello", None, &json(&hello));
             return Some([RETRY, &hello].concat().into());

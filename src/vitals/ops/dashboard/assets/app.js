@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
-import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds } from "./format.js";
+import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
 import { quantiles } from "./histogram.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
 import { follow, history as fetchHistory } from "./stream.js";
@@ -114,6 +114,7 @@ async function load() {
 /** Takes in who the server is, and what it calls its routes. */
 function meet(answer) {
   instance = answer.instance;
+  setClock(answer.clock);
   names = answer.routes;
   if (answer.details !== undefined) details = answer.details;
   const { name, version, documentation, host, pid, cores } = instance;
@@ -136,6 +137,7 @@ const events = {
   },
   tick(data) {
     lastTickAt = performance.now();
+    setClock(data.clock);
     store.push(data, names, isLive(), data.time - state.window * 60 - store.step);
     schedule();
   },
@@ -195,7 +197,7 @@ const TILES = [
   {
     label: "Uptime",
     value: () => (uptime() >= 0 ? duration(uptime()).split(/ (?=\d)/) : [NONE]),
-    below: () => (instance ? `since ${uptime() < 80_000 ? clock(instance.started) : moment(instance.started).slice(0, 10)}` : ""),
+    below: () => (instance ? `since ${uptime() < 80_000 ? clock(shown(instance.started)) : moment(shown(instance.started)).slice(0, 10)}` : ""),
   },
 ];
 
@@ -429,7 +431,7 @@ function render() {
   const whole = figures(store.between(from, to));
   showTiles(whole);
   showChoice(whole.endpoints);
-  set($("range"), state.zoom || state.paused ? `${moment(from)} to ${clock(to)}` : `Last ${state.window} minutes`);
+  set($("range"), state.zoom || state.paused ? `${moment(shown(from))} to ${clock(shown(to))}` : `Last ${state.window} minutes`);
   const points = store.between(from - store.step, to);
   for (const chart of charts) chart.update(points, from, to, state.endpoint);
   tables.endpoints.update(whole.endpoints, "No requests in this time.");

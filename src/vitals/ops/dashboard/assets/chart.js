@@ -2,7 +2,7 @@
 // page, is told from outside.
 
 import { $, make, set } from "./dom.js";
-import { NONE, clock, moment } from "./format.js";
+import { NONE, clock, moment, shown } from "./format.js";
 import { color, font, paint } from "./paint.js";
 
 const GUTTER = 62; // left of the plot, where the scale stands: the same for all, so that times line up
@@ -93,7 +93,7 @@ export class Chart {
     });
     const scope = this.scope.textContent && `, ${this.scope.textContent}`;
     const text = points.length > 0
-      ? `${spec.title}${scope}, ${clock(this.from)} to ${clock(this.to)}. ${lines.join(" ")}`
+      ? `${spec.title}${scope}, ${clock(shown(this.from))} to ${clock(shown(this.to))}. ${lines.join(" ")}`
       : `${spec.title}${scope}: no data.`;
     set(this.summary, text);
     this.plot.setAttribute("aria-valuemin", Math.round(this.from));
@@ -144,7 +144,7 @@ export class Chart {
     if (!inside) return;
     const at = this.#x(time);
     cursor.style.transform = `translateX(${at}px)`;
-    label.textContent = clock(time);
+    label.textContent = clock(shown(time));
     const half = 28;
     label.style.transform = `translateX(${Math.min(0, this.plot.clientWidth - at - half) - half}px)`;
   }
@@ -162,7 +162,7 @@ export class Chart {
     });
     const time = at >= 0 ? this.points[at].time : this.to;
     this.plot.setAttribute("aria-valuenow", Math.round(time));
-    this.plot.setAttribute("aria-valuetext", `${clock(time)}: ${said.join(", ")}`);
+    this.plot.setAttribute("aria-valuetext", `${clock(shown(time))}: ${said.join(", ")}`);
   }
 
   #covers(at, time) {
@@ -249,7 +249,7 @@ export class Chart {
   }
 
   #name(kind) {
-    return `actix-vitals-${this.spec.id}-${moment(this.to).replace(" ", "T").replace(/:/g, "")}.${kind}`;
+    return `actix-vitals-${this.spec.id}-${moment(shown(this.to)).replace(" ", "T").replace(/:/g, "")}.${kind}`;
   }
 
   /** Saves what is shown as a table: seconds since the epoch, the time in UTC, and a column for each series. */
@@ -258,7 +258,7 @@ export class Chart {
     const rows = [["epoch (seconds)", "time (UTC)", ...this.spec.series.map((one) => one.label + unit)]];
     this.points.forEach((point, i) => {
       const values = this.values.map((column) => (column[i] === null ? "" : Number(column[i].toPrecision(9))));
-      rows.push([point.time, new Date(point.time * 1000).toISOString(), ...values]);
+      rows.push([shown(point.time), new Date(shown(point.time) * 1000).toISOString(), ...values]);
     });
     save(this.#name("csv"), new Blob([rows.map((row) => row.join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
   }
@@ -281,7 +281,7 @@ export class Chart {
     };
     text(this.spec.title, 24, 30, "600 18px", "text");
     const scope = this.scope.textContent && ` · ${this.scope.textContent}`;
-    text(`${moment(this.from)} to ${clock(this.to)} · ${this.page.instance()}${scope}`, 24, 54, "12px", "muted");
+    text(`${moment(shown(this.from))} to ${clock(shown(this.to))} · ${this.page.instance()}${scope}`, 24, 54, "12px", "muted");
     let left = 24;
     for (const [i, one] of this.spec.series.entries()) {
       if (this.hidden.has(one.label) || this.legend[i].item.hidden) continue;

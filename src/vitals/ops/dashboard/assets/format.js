@@ -81,6 +81,17 @@ export function duration(total) {
 
 const two = (number) => String(number).padStart(2, "0");
 
+/** Seconds that the server's clock is ahead of the times of its ticks, since it was set. */
+let ahead = 0;
+
+/** Takes in how far the server's clock is ahead of its ticks. */
+export function setClock(seconds) {
+  ahead = seconds ?? 0;
+}
+
+/** The time of a tick as the server's clock has it. */
+export const shown = (time) => time + ahead;
+
 /** Seconds since the epoch as the time of day, here. */
 export function clock(time, withSeconds = true) {
   const date = new Date(time * 1000);

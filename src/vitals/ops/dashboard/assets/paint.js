@@ -1,6 +1,6 @@
 // How a chart's picture is drawn, on the page and in the file that is saved.
 
-import { clock } from "./format.js";
+import { clock, shown } from "./format.js";
 
 /** The distances that ticks of a time axis may have, in seconds. */
 const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800];
@@ -31,13 +31,14 @@ export function paint(context, box, model) {
 
   const step = TIME_STEPS.find((seconds) => (seconds / (to - from)) * box.width >= (seconds < 60 ? 72 : 56)) ?? 3600;
   context.textAlign = "center";
-  for (let time = Math.ceil(from / step) * step; time <= to; time += step) {
+  const ahead = shown(0);
+  for (let time = Math.ceil(shown(from) / step) * step - ahead; time <= to; time += step) {
     const at = x(time);
     if (at < box.left + 14 || at > box.left + box.width - 12) continue;
     context.fillStyle = color("axis");
     context.fillRect(Math.round(at), box.top + box.height, 1, 4);
     context.fillStyle = color("muted");
-    context.fillText(clock(time, step < 60), at, box.top + box.height + 14);
+    context.fillText(clock(shown(time), step < 60), at, box.top + box.height + 14);
   }
 
   context.save();
