@@ -114,8 +114,8 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
     }
 }
 
-/// Whether a database refused a further connection for the number of those that it has, by its message: PostgreSQL's,
-/// PgBouncer's, MySQL's and MariaDB's in English. A database that says so answers.
+/// Whether a database refused a further connection for the number of those that it has, by its message: PostgreSQL's, that
+/// of `PgBouncer`, MySQL's and MariaDB's in English. A database that says so answers.
 fn is_limit(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     [
