@@ -3,7 +3,7 @@
 //!
 //! - `places`: how many connections there may be
 //! - `handshake`: where an encryption plugs in
-//! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bound on its heads as they come in
+//! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bounds on its frames as they come in
 //! - `request_extent`: where a request of HTTP/1 ends, so that Actix is given one at a time
 //! - `screen`: which requests do not reach the application
 //! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices

@@ -17,6 +17,7 @@
     reason = "counts are whole, small and not negative"
 )]
 
+mod floods;
 mod guarded;
 mod host;
 mod http_2;

@@ -72,7 +72,7 @@ async fn wait_for_rest(guarded: &Guarded, before: f64) {
 }
 
 /// Sends a request over HTTP/1 from this address of the loopback network, and reads no more than the status of the answer.
-async fn ask(authority: &str, from: u8, path: &str) -> (u16, TcpStream) {
+pub(crate) async fn ask(authority: &str, from: u8, path: &str) -> (u16, TcpStream) {
     let socket = TcpSocket::new_v4().expect("a socket");
     let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
     socket

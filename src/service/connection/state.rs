@@ -11,7 +11,7 @@ use std::task::Waker;
 use tokio::time::{Duration, Instant};
 
 use super::drain::Drain;
-use super::header_blocks::{HeaderBlocks, TooLarge};
+use super::header_blocks::{Excess, HeaderBlocks};
 use super::places::Client;
 use super::request_extent::{BodyLength, RequestExtent};
 use crate::service::settings::LimitSettings;
@@ -172,8 +172,8 @@ impl State {
     }
 
     /// These bytes were read, and as many as this returns are to be handed on: those of one request. Fails where they must
-    /// not reach the protocol: the head of a request is too large.
-    pub(super) fn read(&self, bytes: &[u8]) -> Result<usize, TooLarge> {
+    /// not reach the protocol: the head of a request is too large, or a body comes in too many parts.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<usize, Excess> {
         if self.is_multiplexed {
             self.read_frames(bytes)?;
             return Ok(bytes.len());
@@ -198,14 +198,16 @@ impl State {
         self.extent.set(extent);
     }
 
-    fn read_frames(&self, bytes: &[u8]) -> Result<(), TooLarge> {
+    fn read_frames(&self, bytes: &[u8]) -> Result<(), Excess> {
         let mut blocks = self.header_blocks.get();
         let read = blocks.read(bytes);
         self.header_blocks.set(blocks);
-        if read.is_err() {
-            self.fail(ConnectionOutcome::HeadersTooLarge);
-        }
-        read
+        read.inspect_err(|excess| {
+            self.fail(match excess {
+                Excess::Head => ConnectionOutcome::HeadersTooLarge,
+                Excess::Data => ConnectionOutcome::Malformed,
+            });
+        })
     }
 
     /// The socket took something, or had nothing to take.

@@ -11,7 +11,7 @@ use actix_http::Protocol;
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::header_blocks::TooLarge;
+use super::header_blocks::Excess;
 use super::state::{MAX_BYTES_AHEAD, State};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4), as far as no HTTP/1 request does.
@@ -137,7 +137,7 @@ impl<T: AsyncRead + Unpin> Stream<T> {
     }
 }
 
-fn refused(_: TooLarge) -> io::Error {
+fn refused(_: Excess) -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
 

@@ -1,0 +1,49 @@
+//! Clients that keep to every window and every count, and send many small things, or keep many small places.
+
+use tokio::net::TcpStream;
+
+use crate::guarded::{BOUND, Guarded};
+use crate::memory::ask;
+use crate::wait::until;
+
+const ITEM: &[u8] = br#"{"name":"a","email":"a@example.org"}"#;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A frame of the first stream.
+fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, middle, low] = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&[high, middle, low, kind, flags, 0, 0, 0, 1], content].concat()
+}
+
+/// A head that a body follows: `POST /data` of JSON.
+fn post() -> Vec<u8> {
+    let head = b"\x83\x86\x44\x05/data\x41\x01a\x5f\x10application/json";
+    frame(1, 4, head)
+}
+
+#[tokio::test]
+async fn a_body_in_empty_or_tiny_frames_ends_its_connection_before_they_fill_the_memory() {
+    let guarded = Guarded::start(&[]);
+    let item: Vec<u8> = ITEM.chunks(1).flat_map(|byte| frame(0, 0, byte)).collect();
+    for (padding, why) in [(&b""[..], "empty"), (b" ", "tiny")] {
+        let few = [PREFACE, &post(), &frame(0, 0, padding).repeat(500), &item];
+        let honest = [few.concat(), frame(0, 1, b"")].concat();
+        let mut raw = guarded.connect().await;
+        raw.send(honest).await;
+        raw.read_until("\"email\":\"a@example.org\"").await;
+        raw.hang_up().await;
+        raw.end().await;
+
+        let mut raw = guarded.connect().await;
+        // The protocol kept some 400 bytes of each.
+        let many = frame(0, 0, padding).repeat(50_000);
+        raw.send([PREFACE, &post(), &many].concat()).await;
+        let ended = raw.end().await;
+        assert!(!ended.text.contains("problem+json"), "{why}: {ended:?}");
+    }
+    guarded.wait_for(&["malformed"], 2).await;
+    guarded.wait_for_quiet().await;
+    assert_eq!(guarded.ended("malformed").await, 2);
+    assert_eq!(guarded.answered().await["201"], 2);
+}
