@@ -47,3 +47,31 @@ async fn a_body_in_empty_or_tiny_frames_ends_its_connection_before_they_fill_the
     assert_eq!(guarded.ended("malformed").await, 2);
     assert_eq!(guarded.answered().await["201"], 2);
 }
+
+#[tokio::test]
+async fn one_client_with_all_pages_open_that_it_may_leaves_as_many_for_others() {
+    let guarded = Guarded::start(&[]);
+    let authority = guarded.ops_authority();
+    let open = async |from: u8, count: usize| {
+        let mut pages: Vec<TcpStream> = Vec::new();
+        for _ in 0..count {
+            match ask(authority, from, "/dashboard/stream").await {
+                (200, page) => pages.push(page),
+                (status, _) => assert_eq!(status, 503),
+            }
+        }
+        pages
+    };
+    let greedy = open(1, 210).await;
+    assert_eq!(greedy.len(), 100);
+    let other = open(2, 60).await;
+    assert_eq!(other.len(), 50);
+    drop(greedy);
+    until("the places to be free", BOUND, || async {
+        match open(3, 80).await.len() {
+            75 => Ok(()),
+            few => Err(format!("{few} were opened")),
+        }
+    })
+    .await;
+}

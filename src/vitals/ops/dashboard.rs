@@ -3,7 +3,7 @@
 //!
 //! - `sampler`: once a second, from the registry to a `tick`
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
-//! - `hub`: what all open pages share; `history`: the answers to those that begin; `stream`: what each of them is sent
+//! - `hub`: what all open pages share; `history`: the answers to those that begin; `stream`: what each of them is sent; `pages`: how many there are
 //! - `details`: rows that other recorders contribute
 //! - `assets`: the files of the page; `bundle`: its modules as one script
 //!
@@ -15,6 +15,7 @@ mod details;
 mod history;
 mod hub;
 mod pack;
+mod pages;
 mod ring;
 mod sampler;
 mod stream;
@@ -53,9 +54,6 @@ pub(super) use sampler::Own;
 use sampler::Sampler;
 pub(super) use sampler::Sources;
 use stream::Events;
-
-/// Pages that may be open at once.
-const MAX_STREAMS: usize = 200;
 
 /// How often the details are asked for while a page is open, in ticks.
 const DETAILS_EVERY: u64 = 3;
@@ -354,20 +352,21 @@ pub(super) async fn get_stream(
     if dashboard.hub.is_closed() {
         return Err(shutting_down());
     }
-    if dashboard.hub.streams() >= MAX_STREAMS {
-        let detail = format!("{MAX_STREAMS} pages are open already.");
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
-    }
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
     let since = last.or_else(|| query.and_then(|query| query.since));
+    let events = Events::open(Arc::clone(&dashboard.hub), client_of(&request), since);
+    let Ok(events) = events else {
+        let detail = "Too many pages are open already.";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
+    };
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         // A proxy in between must not wait for the stream's end.
         .insert_header(("x-accel-buffering", "no"))
         .content_type("text/event-stream")
-        .streaming(Events::new(Arc::clone(&dashboard.hub), since)))
+        .streaming(events))
 }
 
 fn shutting_down() -> Problem {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::{
     details::Rows,
     history::Answers,
+    pages::Pages,
     ring::{HOUR, MAX_BYTES, OVERHEAD, Record, Ring, merge},
     tick::Tick,
 };
@@ -138,6 +139,7 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// The history, as it was asked for since the last tick.
     pub(super) answers: Answers,
+    pub(super) pages: Pages,
     /// The time of the last tick; `None` once there will be no more.
     news: watch::Sender<Option<u64>>,
 }
@@ -179,6 +181,7 @@ impl Hub {
         Self {
             identity,
             answers: Answers::default(),
+            pages: Pages::default(),
             state: Mutex::new(State {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),

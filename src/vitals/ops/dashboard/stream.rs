@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,7 +14,11 @@ use actix_web::web::Bytes;
 use futures_core::Stream;
 use tokio::sync::watch;
 
-use super::hub::{Cursor, Hub};
+use super::{
+    hub::{Cursor, Hub},
+    pages::TooManyPages,
+};
+use crate::vitals::memory::client_network;
 
 type News = watch::Receiver<Option<u64>>;
 
@@ -30,18 +35,36 @@ fn wait(mut news: News) -> Waiting {
 /// The events for one page; ends when the hub closes.
 pub(super) struct Events {
     hub: Arc<Hub>,
+    client: Option<IpAddr>,
     cursor: Cursor,
     waiting: Waiting,
 }
 
 impl Events {
-    /// The events after the tick `since`.
-    pub(super) fn new(hub: Arc<Hub>, since: Option<u64>) -> Self {
-        Self {
+    /// The events after the tick `since`, for a page of this client.
+    ///
+    /// # Errors
+    ///
+    /// Fails if too many pages are open.
+    pub(super) fn open(
+        hub: Arc<Hub>,
+        client: Option<IpAddr>,
+        since: Option<u64>,
+    ) -> Result<Self, TooManyPages> {
+        let client = client.map(client_network);
+        hub.pages.open(client)?;
+        Ok(Self {
             waiting: wait(hub.subscribe()),
             hub,
+            client,
             cursor: Cursor::new(since),
-        }
+        })
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.hub.pages.close(self.client);
     }
 }
 
