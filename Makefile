@@ -8,6 +8,8 @@ SOAK = $(CARGO) test --quiet $(OPENSSL)
 ARGS ?=
 # How long the last part of `make soak` takes.
 SOAK_TIME ?= 1h
+# How long all attacks at once take.
+ATTACK_TIME ?= 10m
 # Nothing, or the feature that builds OpenSSL where its headers are missing.
 OPENSSL := $(shell scripts/openssl.sh)
 
@@ -79,14 +81,15 @@ accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and wr
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
 
 # What takes long, each part on a line of its own.
-soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, and an hour of everything at once (SOAK_TIME=10m).
+soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test shutdown -- --nocapture under_load
 	VITALS_MUTANTS=100000 $(SOAK) --test limits -- --nocapture mutants
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test limits -- --nocapture --test-threads=1 slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test description
-	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test soak -- --nocapture
+	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test soak -- --nocapture attack::
+	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test soak -- --nocapture everything
 
 browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh

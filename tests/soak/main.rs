@@ -9,7 +9,15 @@
     clippy::print_stdout,
     reason = "a test may panic and print"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts are whole, small and not negative"
+)]
 
+mod attack;
+mod attackers;
 mod books;
 mod crowd;
 mod levels;
@@ -25,6 +33,7 @@ use crowd::Crowd;
 use exposition::Exposition;
 use levels::Levels;
 use support::{exposition, server, wait};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use server::Server;
@@ -40,6 +49,9 @@ const LIMITS: [&str; 4] = [
 
 /// How long the server may take to settle its last records, and to close its last connections.
 const SETTLE_BOUND: Duration = Duration::from_secs(30);
+
+/// What takes all of the machine is not done at the same time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -118,6 +130,7 @@ impl Watch {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (time, seed) = (soak_time(), seed());
     println!("{}, seed {seed}", humantime::format_duration(time));
     let books = Arc::new(Books::default());
