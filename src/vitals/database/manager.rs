@@ -149,6 +149,8 @@ pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
 #[derive(Debug)]
 pub(super) struct Health {
     failing: AtomicBool,
+    /// Whether the log has that the database does not answer.
+    silent: AtomicBool,
     /// Whether the log has told that a recorder was replaced.
     replaced: AtomicBool,
     made: Instant,
@@ -162,6 +164,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             failing: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             replaced: AtomicBool::new(false),
             made: Instant::now(),
             answered: AtomicU64::new(u64::MAX),
@@ -174,10 +177,22 @@ impl Health {
     /// The database has answered just now.
     fn answered(&self) {
         self.answered.store(self.since_made(), Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed) {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    /// A caller or a probe waited in vain for this long. Logs a database that has not answered anybody since, once.
+    pub(super) fn unanswered(&self, waited: Duration) {
+        if !self.failing()
+            && !self.answered_within(waited)
+            && !self.silent.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(?waited, "the database does not answer");
+        }
     }
 
     /// Whether the database has answered within this time.
-    #[cfg(feature = "ops")]
     pub(super) fn answered_within(&self, period: Duration) -> bool {
         let answered = self.answered.load(Ordering::Relaxed);
         let age = (self.made.elapsed()).checked_sub(Duration::from_millis(answered));

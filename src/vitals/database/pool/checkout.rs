@@ -133,7 +133,14 @@ where
                 shared.perform(work, &wait)
             })
         };
-        match tokio::task::spawn_blocking(task).await {
+        let mut watch = AnswerWatch {
+            shared,
+            started: caller.wait.started,
+            is_over: false,
+        };
+        let result = tokio::task::spawn_blocking(task).await;
+        watch.is_over = true;
+        match result {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(RunError::Panicked),
             Err(_) => Err(RunError::Cancelled),
@@ -154,6 +161,29 @@ where
     /// How long the pool lets its callers wait.
     pub fn timeout(&self) -> Duration {
         self.shared.pool.connection_timeout()
+    }
+}
+
+/// Notices a caller who leaves because its work did not come back: if it waited for the pool's timeout, the database may
+/// have stopped to answer.
+struct AnswerWatch<'a, C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    shared: &'a Shared<C>,
+    started: Instant,
+    is_over: bool,
+}
+
+impl<C> Drop for AnswerWatch<'_, C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn drop(&mut self) {
+        let timeout = self.shared.pool.connection_timeout();
+        if !self.is_over && self.started.elapsed() >= timeout {
+            self.shared.health.unanswered(timeout);
+        }
     }
 }
 
