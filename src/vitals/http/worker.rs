@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{HttpRequest, dev::ServiceRequest};
+use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
 
 use super::{
     families::Families,
@@ -218,7 +218,8 @@ impl Worker {
         if self.recorder.excludes(pattern_label(&pattern)) {
             return None;
         }
-        let is_routed = shape.is_some() || self.serves_below(request, &pattern);
+        let is_missing = outcome.status == StatusCode::NOT_FOUND;
+        let is_routed = shape.is_some() || (is_missing && self.serves_below(request, &pattern));
         outcome.method = answered_method(outcome.method, outcome.status, is_routed);
         let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {

@@ -15,7 +15,7 @@ use std::{
 use actix_web::{HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
 
-use crate::vitals::panics;
+use crate::vitals::{log_limit::LogLimit, panics};
 
 /// How long a probe may take before its dependency counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -117,8 +117,11 @@ async fn caught(ask: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
     poll_fn(|context| {
         let polled = AssertUnwindSafe(|| asking.get_or_insert_with(ask).as_mut().poll(context));
         catch_unwind(polled).unwrap_or_else(|panic| {
-            let message = panics::message(&*panic);
-            tracing::error!("the health probe panicked: {message}");
+            static LINES: LogLimit = LogLimit::new();
+            if let Some(line) = LINES.line() {
+                let (left_out, message) = (line.left_out, panics::message(&*panic));
+                tracing::error!(left_out, "the health probe panicked: {message}");
+            }
             Poll::Ready(Finding::ProbePanicked)
         })
     })
