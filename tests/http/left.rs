@@ -2,13 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
 use actix_vitals::vitals::{Naming, Vitals};
+use actix_web::{
+    App,
+    dev::{Payload, Service},
+    error::PayloadError,
+    test::{TestRequest, call_service, init_service, read_body},
+};
 
 use crate::{app::TestApp, count::Count};
 
@@ -117,6 +123,41 @@ fn a_chunk_that_is_no_chunk_is_the_clients_mistake() {
     let echo = labels(["POST", "/echo", "400"]);
     assert_eq!(count.requests(), [(echo, 1)].into());
     assert_eq!(count.aborted().len(), 0);
+}
+
+/// A middleware outside may replace the request's body: by one with a limit, or by what it decodes.
+#[actix_web::test]
+async fn a_body_that_a_middleware_outside_refuses_is_answered() {
+    let reasons: [fn() -> PayloadError; 5] = [
+        || PayloadError::Overflow,
+        || PayloadError::UnknownLength,
+        || PayloadError::EncodingCorrupted,
+        || PayloadError::Io(ErrorKind::InvalidData.into()),
+        || PayloadError::Io(ErrorKind::InvalidInput.into()),
+    ];
+    for reason in reasons {
+        let (vitals, name) = (vitals(), reason().to_string());
+        let app = App::new()
+            .configure(crate::app::routes)
+            .wrap(vitals.http())
+            .wrap_fn(move |mut request, service| {
+                let refused = futures_util::stream::iter([Err(reason())]);
+                request.set_payload(Payload::Stream {
+                    payload: Box::pin(refused),
+                });
+                service.call(request)
+            });
+        let service = init_service(app).await;
+        let request = TestRequest::post().uri("/echo").set_payload("hello");
+        let response = call_service(&service, request.to_request()).await;
+        let status = response.status().as_str().to_owned();
+        assert!(response.status().is_client_error(), "{name}: {status}");
+        read_body(response).await;
+        let count = Count::of(&vitals);
+        let echo = labels(["POST", "/echo", &status]);
+        assert_eq!(count.requests(), [(echo, 1)].into(), "{name}");
+        assert_eq!(count.aborted().len(), 0, "{name}");
+    }
 }
 
 #[test]

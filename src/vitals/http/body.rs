@@ -65,13 +65,12 @@ impl Stream for WatchedPayload {
 #[cold]
 fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
     match (error, payload) {
-        (PayloadError::EncodingCorrupted, _) => false,
-        // Limits of the server: the client is still there, and hears of them.
-        (PayloadError::Io(error), _)
-            if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::OutOfMemory) =>
-        {
-            false
-        }
+        // What the body holds, and limits of the server or of a middleware: the client is still there, and hears of them.
+        (
+            PayloadError::EncodingCorrupted | PayloadError::Overflow | PayloadError::UnknownLength,
+            _,
+        ) => false,
+        (PayloadError::Io(error), _) if is_refusal(error.kind()) => false,
         // HTTP/1 calls a malformed chunk incomplete, too. Only after the client's end does the payload have an end.
         (PayloadError::Incomplete(None), Payload::H1 { payload }) => {
             let mut nobody = Context::from_waker(Waker::noop());
@@ -79,6 +78,21 @@ fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether an error of this kind is said by somebody on the server, and not by the connection.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TimedOut
+            | ErrorKind::OutOfMemory
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::FileTooLarge
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+    )
 }
 
 pin_project! {
