@@ -145,11 +145,18 @@ impl Server {
             limits: "ulimit -n, LimitNOFILE=",
             cause,
         })?;
+        let count = threads::address_space_needed(workers);
+        threads::check_address_space(count).map_err(|cause| ServerError::Resources {
+            count,
+            resource: "MiB of address space",
+            limits: "ulimit -v, LimitAS=",
+            cause,
+        })?;
         let count = threads::needed(workers);
         threads::probe(count).map_err(|cause| ServerError::Resources {
             count,
             resource: "threads",
-            limits: "ulimit -u, LimitNPROC=, TasksMax=, ulimit -v",
+            limits: "ulimit -u, LimitNPROC=, TasksMax=",
             cause,
         })
     }
@@ -225,6 +232,7 @@ impl Server {
             serving,
             shutdown,
         } = self.start()?;
+        rt::spawn(threads::keep_one());
         rt::spawn(supervisor::supervise(shutdown.vitals.clone()));
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "shutting down"),
@@ -239,7 +247,6 @@ impl Server {
 
     /// Starts the workers of each listener, and has an eye on the files that tell who may enter.
     fn start(self) -> io::Result<Started> {
-        rt::spawn(threads::keep_one());
         rt::spawn(self.access.clone().keep_current(self.hangups));
         let settings = self.settings;
         let intake = Intake::default();

@@ -1,4 +1,4 @@
-//! Threads: the system lets a user, a control group and an address space have so many.
+//! Threads, and the address space that they take: the system lets a process have so much of both.
 
 use std::io;
 use std::thread;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::rt::task::spawn_blocking;
 use actix_web::rt::time::sleep;
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 
 /// Threads beside the workers and those that may block for them: the main one, the allocator's, the clock, the live page,
 /// the accept loop, the migrations, a scrape and its collectors.
@@ -18,6 +19,20 @@ const BETWEEN_USES: Duration = Duration::from_secs(5);
 /// How many the service starts with so many workers.
 pub(super) fn needed(workers: usize) -> usize {
     2 * workers + BESIDE_WORKERS
+}
+
+/// MiB of address space that the service takes with so many workers, most of it reserved and never used: by the allocators
+/// for each thread, and for the stacks.
+pub(super) fn address_space_needed(workers: usize) -> usize {
+    768 + 128 * workers
+}
+
+/// Fails where the process may have less address space than this many MiB. Allocations that find none end the process.
+pub(super) fn check_address_space(mebibytes: usize) -> io::Result<()> {
+    match getrlimit(Resource::As).current {
+        Some(allowed) if allowed >> 20 < mebibytes as u64 => Err(io::ErrorKind::OutOfMemory.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Tries whether the process may have this many more at a time.

@@ -103,7 +103,7 @@ fn too_few_threads_to_start_are_a_sentence() {
         let limit = format!("{threads} threads");
         let sentence = refused(to_end(of_a_user(&directory, 54_321, threads)), &limit);
         let expected = "actix-vitals: The start takes 18 threads, and the system does not allow that many (ulimit -u, \
-                        LimitNPROC=, TasksMax=, ulimit -v): Resource temporarily unavailable (os error 11).\n";
+                        LimitNPROC=, TasksMax=): Resource temporarily unavailable (os error 11).\n";
         assert_eq!(sentence, expected, "{limit}");
     }
 }
@@ -176,6 +176,53 @@ async fn requests_are_served_by_the_threads_there_are() {
         assert!([200, 503].contains(&status), "{status}");
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
+    let log = service.end();
+    assert!(!log.contains("panic"), "{log}");
+}
+
+#[test]
+fn too_little_address_space_to_start_is_a_sentence() {
+    let directory = TempDir::new().unwrap();
+    for kibibytes in [200_000, 300_000, 400_000, 1_000_000] {
+        let limit = format!("ulimit -v {kibibytes}");
+        let sentence = refused(to_end(limited(&directory, &limit)), &limit);
+        let expected = "actix-vitals: The start takes 1024 MiB of address space, and the system does not allow that many \
+                        (ulimit -v, LimitAS=): out of memory.\n";
+        assert_eq!(sentence, expected, "{limit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrape_without_address_space_is_told_503() {
+    let test = "a_scrape_without_address_space_is_told_503";
+    let Some(prlimit) = tools::tool(test, "prlimit") else {
+        return;
+    };
+    let directory = TempDir::new().unwrap();
+    let service = Running::start(limited(&directory, "true"));
+    let get = async |path: &str| {
+        let answer = reqwest::get(format!("{}{path}", service.url))
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(get("/livez").await, 200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.child.id())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kibibytes: u64 = size
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let limit = format!("--as={}:", (kibibytes + 4 * 1024) * 1024);
+    crate::limit(&prlimit, service.child.id(), &limit);
+    for _ in 0..10 {
+        assert_eq!((get("/metrics").await, get("/livez").await), (503, 200));
+    }
+    crate::limit(&prlimit, service.child.id(), "--as=unlimited:");
+    assert_eq!(get("/metrics").await, 200);
     let log = service.end();
     assert!(!log.contains("panic"), "{log}");
 }

@@ -1,6 +1,7 @@
 //! The rounds of scrapes. One round at a time reads the collectors once, and writes each wanted form once, for all
 //! callers that wait for it.
 
+use std::hint::black_box;
 use std::{
     io::{self, Write},
     mem,
@@ -24,6 +25,18 @@ pub(super) struct Form {
     pub(super) format: Format,
     pub(super) encoding: Encoding,
     pub(super) names: NameFilter,
+}
+
+/// What a round may allocate at once, and more. Where the system has no room for it (`ulimit -v`), the allocation would end
+/// the process.
+const ALLOCATED_BY_A_ROUND: usize = 32 * 1024 * 1024;
+
+/// Whether so many bytes can be allocated now. They are given back untouched.
+fn can_allocate(bytes: usize) -> bool {
+    let mut room = Vec::<u8>::new();
+    let reserved = room.try_reserve_exact(bytes).is_ok();
+    black_box(&room);
+    reserved
 }
 
 /// Why there is no exposition.
@@ -106,6 +119,9 @@ impl Rounds {
     /// A round that is under way does not count, as it may have read values before this call: a client finds in its
     /// scrape what was answered before.
     pub(super) async fn expose(&self, form: Form) -> Result<Arc<Exposition>, Failure> {
+        if !can_allocate(ALLOCATED_BY_A_ROUND) {
+            return Err(Failure::NoMemory);
+        }
         let mut outcome = self.join(form);
         // Those that arrive at the same moment join this round.
         tokio::task::yield_now().await;
