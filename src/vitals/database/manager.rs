@@ -192,6 +192,12 @@ impl Health {
         }
     }
 
+    /// Whether the log has that the database does not answer.
+    #[cfg(feature = "ops")]
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
     /// Whether the database has answered within this time.
     pub(super) fn answered_within(&self, period: Duration) -> bool {
         let answered = self.answered.load(Ordering::Relaxed);
