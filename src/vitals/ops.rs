@@ -8,6 +8,7 @@
 #[cfg(feature = "dashboard")]
 mod dashboard;
 #[cfg(any(feature = "database", feature = "dashboard"))]
+mod fair_places;
 mod gatherings;
 mod health;
 mod scrape;
@@ -149,7 +150,7 @@ impl OpsSettings {
     }
 
     /// Most scrapes that wait at once; more are answered 503 with `Retry-After`. Scrapes that coincide share the work of
-    /// one. Default 64.
+    /// one. No client has more of these places than are left for all others, so that one alone gets half. Default 64.
     #[must_use]
     pub fn scrapes_waiting(mut self, most: usize) -> Self {
         self.scrape.max_waiting = most;

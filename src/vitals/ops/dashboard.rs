@@ -3,7 +3,7 @@
 //!
 //! - `sampler`: once a second, from the registry to a `tick`
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
-//! - `hub`: what all open pages share; `history`: the answers to those that begin; `stream`: what each of them is sent; `pages`: how many there are
+//! - `hub`: what all open pages share; `history`: the answers to those that begin; `stream`: what each of them is sent
 //! - `details`: rows that other recorders contribute
 //! - `assets`: the files of the page; `bundle`: its modules as one script
 //!
@@ -15,7 +15,6 @@ mod details;
 mod history;
 mod hub;
 mod pack;
-mod pages;
 mod ring;
 mod sampler;
 mod stream;
@@ -42,7 +41,7 @@ use serde::Deserialize;
 
 pub(super) use details::Details;
 
-use super::gatherings::Gatherings;
+use super::{fair_places::FairPlaces, gatherings::Gatherings};
 use crate::{
     registry::{Registry, negotiate_encoding},
     vitals::{memory::client_of, problem::Problem},
@@ -54,6 +53,9 @@ pub(super) use sampler::Own;
 use sampler::Sampler;
 pub(super) use sampler::Sources;
 use stream::Events;
+
+/// Pages that may be open at once.
+const MAX_PAGES: usize = 200;
 
 /// How often the details are asked for while a page is open, in ticks.
 const DETAILS_EVERY: u64 = 3;
@@ -87,6 +89,7 @@ pub(super) struct Dashboard {
     hub: Arc<Hub>,
     details: Details,
     gatherings: Gatherings,
+    pages: FairPlaces,
     /// Dropped with the last clone, which ends the sampler's wait.
     _sampling: mpsc::SyncSender<()>,
 }
@@ -127,6 +130,7 @@ impl Dashboard {
             hub,
             details,
             gatherings,
+            pages: FairPlaces::new(MAX_PAGES),
             _sampling: keep,
         })
     }
@@ -355,8 +359,7 @@ pub(super) async fn get_stream(
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
     let since = last.or_else(|| query.and_then(|query| query.since));
-    let events = Events::open(Arc::clone(&dashboard.hub), client_of(&request), since);
-    let Ok(events) = events else {
+    let Some(place) = dashboard.pages.take(client_of(&request)) else {
         let detail = "Too many pages are open already.";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
     };
@@ -366,7 +369,7 @@ pub(super) async fn get_stream(
         // A proxy in between must not wait for the stream's end.
         .insert_header(("x-accel-buffering", "no"))
         .content_type("text/event-stream")
-        .streaming(events))
+        .streaming(Events::new(Arc::clone(&dashboard.hub), place, since)))
 }
 
 fn shutting_down() -> Problem {

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes};
 use tokio::sync::Semaphore;
 
+use super::fair_places::FairPlaces;
 use crate::vitals::memory::AnswerMemory;
 use crate::vitals::problem::Problem;
 
@@ -22,7 +22,7 @@ const MOST_WAITING: usize = 64;
 pub(super) struct Gatherings {
     memory: AnswerMemory,
     turns: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    waiting: FairPlaces,
 }
 
 impl Gatherings {
@@ -30,7 +30,7 @@ impl Gatherings {
         Self {
             memory,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: Arc::default(),
+            waiting: FairPlaces::new(MOST_WAITING),
         }
     }
 
@@ -48,7 +48,7 @@ impl Gatherings {
     where
         F: FnOnce() -> Vec<u8> + Send + 'static,
     {
-        let waiting = Waiting::join(&self.waiting).ok_or_else(too_many)?;
+        let waiting = self.waiting.take(client).ok_or_else(too_many)?;
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_| shutting_down())?;
         drop(waiting);
@@ -59,23 +59,6 @@ impl Gatherings {
             reservation.hold(make())
         });
         answer.await.map_err(|_| shutting_down())
-    }
-}
-
-/// A place among those that wait.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn join(waiting: &'a AtomicUsize) -> Option<Self> {
-        let others = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(waiting);
-        (others < MOST_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +77,7 @@ fn shutting_down() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use futures_util::future::join_all;
@@ -119,11 +103,22 @@ mod tests {
         let refused = answers.iter().filter(|answer| answer.is_err()).count();
         assert_eq!(refused, 5);
         assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
-        assert_eq!(gatherings.waiting.load(Ordering::SeqCst), 0);
         let held = (AT_ONCE + MOST_WAITING) * 5_000;
         assert_eq!(gatherings.memory.used(), held);
         drop(answers);
         assert_eq!(gatherings.memory.used(), 0);
+    }
+
+    #[actix_web::test]
+    async fn one_client_leaves_places_for_others() {
+        let gatherings = Gatherings::new(AnswerMemory::default());
+        let client = |number| Some(IpAddr::from([192, 0, 2, number]));
+        let ask = |number| gatherings.gather(client(number), 100, || vec![0; 100]);
+        let many = join_all((0..AT_ONCE + MOST_WAITING).map(|_| ask(1)));
+        let (many, other) = tokio::join!(many, ask(2));
+        let refused = many.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(refused, MOST_WAITING / 2);
+        assert!(other.is_ok());
     }
 
     #[actix_web::test]

@@ -7,10 +7,7 @@ mod exposition;
 mod room;
 mod round;
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -23,10 +20,11 @@ use actix_web::{
 use exposition::Body;
 use round::{Failure, Form, Rounds};
 
+use super::fair_places::FairPlaces;
 use crate::{
     registry::{NameFilter, Registry, negotiate_encoding, negotiate_format},
     vitals::{
-        memory::{AnswerMemory, AnswerMemoryExhausted},
+        memory::{AnswerMemory, AnswerMemoryExhausted, client_of},
         problem::Problem,
     },
 };
@@ -65,7 +63,7 @@ impl Default for ScrapeSettings {
 /// The scrape's shared state: one for each registry.
 pub(super) struct Scraper {
     settings: ScrapeSettings,
-    waiting: AtomicUsize,
+    waiting: FairPlaces,
     rounds: Rounds,
 }
 
@@ -79,8 +77,8 @@ impl Scraper {
         // A hanging collector leaves each caller half of its time.
         let patience = settings.timeout / 2;
         Self {
+            waiting: FairPlaces::new(settings.max_waiting),
             settings,
-            waiting: AtomicUsize::new(0),
             rounds: Rounds::new(registry, patience, settings.timeout, memory),
         }
     }
@@ -89,22 +87,6 @@ impl Scraper {
     #[cfg(feature = "dashboard")]
     pub(super) fn registry(&self) -> &Registry {
         self.rounds.registry()
-    }
-
-    /// A place among the scrapes that wait, unless all are taken.
-    fn admit(&self) -> Option<Waiting<'_>> {
-        let others = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        (others < self.settings.max_waiting).then_some(waiting)
-    }
-}
-
-/// A place among the scrapes that wait.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -137,9 +119,10 @@ pub(super) async fn get_metrics(
         encoding,
         names: NameFilter::new(names),
     };
-    let Some(_waiting) = scraper.admit() else {
-        let most = scraper.settings.max_waiting;
-        return Err(unavailable(format!("{most} scrapes are waiting already.")));
+    let Some(_waiting) = scraper.waiting.take(client_of(&request)) else {
+        return Err(unavailable(
+            "Too many scrapes are waiting already.".to_owned(),
+        ));
     };
     let wait = wait_of(request.headers(), scraper.settings.timeout);
     let exposition = tokio::time::timeout(wait, scraper.rounds.expose(form))

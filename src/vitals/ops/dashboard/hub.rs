@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use super::{
     details::Rows,
     history::Answers,
-    pages::Pages,
     ring::{HOUR, MAX_BYTES, OVERHEAD, Record, Ring, merge},
     tick::Tick,
 };
@@ -139,7 +138,6 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// The history, as it was asked for since the last tick.
     pub(super) answers: Answers,
-    pub(super) pages: Pages,
     /// The time of the last tick; `None` once there will be no more.
     news: watch::Sender<Option<u64>>,
 }
@@ -181,7 +179,6 @@ impl Hub {
         Self {
             identity,
             answers: Answers::default(),
-            pages: Pages::default(),
             state: Mutex::new(State {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),

@@ -4,7 +4,6 @@
 use std::{
     convert::Infallible,
     future::Future,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,11 +13,8 @@ use actix_web::web::Bytes;
 use futures_core::Stream;
 use tokio::sync::watch;
 
-use super::{
-    hub::{Cursor, Hub},
-    pages::TooManyPages,
-};
-use crate::vitals::memory::client_network;
+use super::hub::{Cursor, Hub};
+use crate::vitals::ops::fair_places::FairPlace;
 
 type News = watch::Receiver<Option<u64>>;
 
@@ -35,36 +31,20 @@ fn wait(mut news: News) -> Waiting {
 /// The events for one page; ends when the hub closes.
 pub(super) struct Events {
     hub: Arc<Hub>,
-    client: Option<IpAddr>,
     cursor: Cursor,
     waiting: Waiting,
+    _place: FairPlace,
 }
 
 impl Events {
-    /// The events after the tick `since`, for a page of this client.
-    ///
-    /// # Errors
-    ///
-    /// Fails if too many pages are open.
-    pub(super) fn open(
-        hub: Arc<Hub>,
-        client: Option<IpAddr>,
-        since: Option<u64>,
-    ) -> Result<Self, TooManyPages> {
-        let client = client.map(client_network);
-        hub.pages.open(client)?;
-        Ok(Self {
+    /// The events after the tick `since`, for a page that has this place.
+    pub(super) fn new(hub: Arc<Hub>, place: FairPlace, since: Option<u64>) -> Self {
+        Self {
             waiting: wait(hub.subscribe()),
             hub,
-            client,
             cursor: Cursor::new(since),
-        })
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.hub.pages.close(self.client);
+            _place: place,
+        }
     }
 }
 
