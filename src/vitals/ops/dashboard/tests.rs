@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::vitals::Vitals;
+use crate::vitals::attendance::Attendance;
 use crate::vitals::ops_endpoints::OpsEndpoints;
 
 const STARTED: Duration = Duration::from_millis(1_700_000_000_250);
@@ -13,7 +14,7 @@ fn sampling() -> Sampling {
     let registry = vitals.registry();
     let own = Own {
         endpoints: OpsEndpoints::new(["/metrics"]),
-        in_progress: Default::default(),
+        in_progress: Attendance::default(),
     };
     let identity = identity(registry, DashboardSettings::default(), STARTED);
     Sampling {
@@ -48,7 +49,7 @@ fn a_wall_clock_that_is_set_moves_no_tick_and_empties_no_history() {
         (2, STARTED + HOUR_LONG, 3600),
         (3, STARTED + CENTURY, 3_153_600_000),
         (4, Duration::ZERO, -1_700_000_004),
-        (5, STARTED - HOUR_LONG, -3600),
+        (5, STARTED.saturating_sub(HOUR_LONG), -3600),
         (6, STARTED, 0),
     ] {
         let elapsed = second(number);
