@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::ONE_AT_A_TIME;
@@ -162,23 +163,24 @@ impl Honest {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_left_of_them() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let time = attack_time();
-    let directory = tempfile::TempDir::new().expect("a temporary directory");
+/// A server with a thousand long items, and clients that may do all.
+fn start() -> (Server, Arc<Honest>) {
+    let directory = Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
     let config = directory.path().join("web.yml");
     let hash = bcrypt::hash("secret", 10).expect("a hash");
     fs::write(&config, format!("basic_auth_users:\n  alice: {hash}\n")).expect("it is written");
     let config = config.display().to_string();
-    let mut server = Server::start_with(&[
-        "--ops-listen=127.0.0.1:0",
-        "--open-livez",
-        "--web-config",
-        &config,
-        "--answer-memory=64MiB",
-        "--pool-timeout=60s",
-    ]);
+    let mut server = Server::start_in(
+        Arc::clone(&directory),
+        &[
+            "--ops-listen=127.0.0.1:0",
+            "--open-livez",
+            "--web-config",
+            &config,
+            "--answer-memory=64MiB",
+            "--pool-timeout=60s",
+        ],
+    );
     let operators = server.next_address();
     server.data().execute(LONG_ITEMS);
     let client = Client::builder()
@@ -188,35 +190,77 @@ async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_
         .no_proxy()
         .build()
         .expect("an HTTP client");
-    let honest = Arc::new(Honest {
+    let honest = Honest {
         api: server.url(""),
-        operators: operators.clone(),
+        operators,
         client,
         is_over: AtomicBool::new(false),
         rounds: AtomicU64::new(0),
-    });
+    };
+    (server, Arc::new(honest))
+}
+
+/// Waits until the server has as little to do and to remember as before, and has counted all that honest clients did.
+async fn wait_for_rest(server: &Server, honest: &Honest, before: f64, descriptors: f64) {
+    until("all to be as before", REST_BOUND, async || {
+        let scrape = honest.scrape().await;
+        let mut left = honest.miscounts(&scrape);
+        // The clients that behave may keep connections for two seconds.
+        for (gauge, rest) in [
+            ("http_answer_memory_bytes", 0.0),
+            ("http_connections_active", 0.0),
+            ("inprogress_requests", 0.0),
+            ("process_open_fds", descriptors),
+        ] {
+            let level = scrape.value(gauge, &[]);
+            if level > rest {
+                left.push(format!("{gauge}: {level}"));
+            }
+        }
+        for gauge in ["db_pool_checked_out_connections", "db_pool_waiters"] {
+            let pools = scrape.series(gauge);
+            if pools.is_empty() || pools.iter().any(|(_, level)| *level > 0.0) {
+                left.push(format!("{gauge}: {pools:?}"));
+            }
+        }
+        let resident = resident(server);
+        if resident > before * 1.2 + HISTORY {
+            left.push(format!("{resident:.0} MiB resident, {before:.0} before"));
+        }
+        left.is_empty().then_some(()).ok_or(left.join("; "))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_left_of_them() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let time = attack_time();
+    let (server, honest) = start();
     // What serving takes in any case: each connection to the database has read its pages.
     for _ in 0..2 {
         join_all((0..10).map(|_| server.get("/data?limit=1000"))).await;
     }
-    honest.scrape().await;
     sleep(Duration::from_secs(3)).await;
+    let descriptors = honest.scrape().await.value("process_open_fds", &[]);
     let before = resident(&server);
     let started = server.stderr().lines().count();
 
-    let attackers = Attackers::start(server.authority(), operators.trim_start_matches("http://"));
-    let spawn = |honest: &Arc<Honest>| Arc::clone(honest);
+    let attackers = Attackers::start(
+        server.authority(),
+        honest.operators.trim_start_matches("http://"),
+    );
     let looks = tokio::spawn({
-        let honest = spawn(&honest);
+        let honest = Arc::clone(&honest);
         async move { honest.look().await }
     });
     let operator = tokio::spawn({
-        let honest = spawn(&honest);
+        let honest = Arc::clone(&honest);
         async move { honest.operate().await }
     });
     let workers: Vec<_> = (0..3)
         .map(|worker| {
-            let honest = spawn(&honest);
+            let honest = Arc::clone(&honest);
             tokio::spawn(async move { honest.work(worker).await })
         })
         .collect();
@@ -226,7 +270,7 @@ async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_
         sleep(Duration::from_millis(500)).await;
         highest = highest.max(resident(&server));
         let has_met_a_fault = looks.is_finished() || operator.is_finished();
-        assert!(!has_met_a_fault && !workers.iter().any(|worker| worker.is_finished()));
+        assert!(!has_met_a_fault && !workers.iter().any(JoinHandle::is_finished));
     }
     let connections = attackers.leave().await;
     honest.is_over.store(true, Ordering::Relaxed);
@@ -250,27 +294,7 @@ async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_
     );
     println!("{before:.0} MiB resident before, at most {highest:.0}; bodies held {held:.0} MiB");
 
-    until("all to be as before", REST_BOUND, async || {
-        let scrape = honest.scrape().await;
-        let mut left = honest.miscounts(&scrape);
-        for (gauge, rest) in [
-            ("http_answer_memory_bytes", 0.0),
-            // The clients that behave may keep connections for two seconds.
-            ("http_connections_active", 0.0),
-            ("inprogress_requests", 0.0),
-            ("db_pool_connections_in_use", 0.0),
-        ] {
-            if let Some(value) = scrape.get(gauge, &[]).filter(|value| *value > rest) {
-                left.push(format!("{gauge}: {value}"));
-            }
-        }
-        let resident = resident(&server);
-        if resident > before * 1.2 + HISTORY {
-            left.push(format!("{resident:.0} MiB resident, {before:.0} before"));
-        }
-        left.is_empty().then_some(()).ok_or(left.join("; "))
-    })
-    .await;
+    wait_for_rest(&server, &honest, before, descriptors).await;
     let after = resident(&server);
     println!("{after:.0} MiB resident afterwards");
 

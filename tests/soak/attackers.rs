@@ -12,6 +12,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use Listener::{Api, Operators};
+use Manner::{Hold, Pour, Reset};
+
 /// How long connections are held, and the pause after what is poured.
 const HOLD: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
@@ -34,6 +37,13 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// `SETTINGS_INITIAL_WINDOW_SIZE` and `SETTINGS_HEADER_TABLE_SIZE`, both 0.
+const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
+const NO_TABLE: &[u8] = &[0, 1, 0, 0, 0, 0];
+
+const LIST: &str = "/data?limit=1000";
+const POST: &str = "POST /data HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
 
 /// Whom an attack is for.
 #[derive(Clone, Copy)]
@@ -198,36 +208,30 @@ fn guess(number: u32) -> String {
 }
 
 fn attacks() -> Vec<Attack> {
-    use Listener::{Api, Operators};
-    use Manner::{Hold, Pour, Reset};
+    let all = [askers(), idlers(), framers(), repeaters(), talkers()];
+    all.into_iter().flatten().collect()
+}
 
-    // SETTINGS_INITIAL_WINDOW_SIZE.
-    const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
-    // SETTINGS_HEADER_TABLE_SIZE.
-    const TABLE: &[u8] = &[0, 1, 0, 0, 0, 0];
-
-    let list = "/data?limit=1000";
-    let many_names: String = (0..200)
-        .map(|number| format!("&name[]=n{number}"))
-        .collect();
-    let post = "POST /data HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
-    let mix = format!(
-        "HEAD /data HTTP/1.1\r\nHost: a\r\n\r\nGET {list} HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
-    );
-    let attack = |listener, manner, connections, bytes: Vec<u8>| Attack {
+fn attack(listener: Listener, manner: Manner, connections: usize, bytes: Vec<u8>) -> Attack {
+    Attack {
         listener,
         manner,
         connections,
         bytes,
-    };
+    }
+}
+
+/// They ask for much, and take nothing of it.
+fn askers() -> Vec<Attack> {
+    let many_names: Vec<String> = (0..200).map(|number| format!("name[]=n{number}")).collect();
+    let many_names = many_names.join("&");
     vec![
-        // They ask for much, and take nothing of it.
-        attack(Api, Hold, 60, http_1(&format!("GET {list} HTTP/1.1"))),
+        attack(Api, Hold, 60, http_1(&format!("GET {LIST} HTTP/1.1"))),
         attack(
             Api,
             Hold,
             2,
-            http_2(NO_WINDOW, 52, |stream| request(stream, list, &[])),
+            http_2(NO_WINDOW, 52, |stream| request(stream, LIST, &[])),
         ),
         attack(Operators, Hold, 40, http_1("GET /metrics HTTP/1.1")),
         attack(
@@ -260,14 +264,19 @@ fn attacks() -> Vec<Attack> {
             10,
             http_1(&format!("GET /metrics?{many_names} HTTP/1.1")),
         ),
-        // They begin, and do not go on.
+    ]
+}
+
+/// They begin, and do not go on.
+fn idlers() -> Vec<Attack> {
+    vec![
         attack(Api, Hold, 100, Vec::new()),
         attack(Api, Hold, 100, b"GET / HTTP/1.1\r\nHos".to_vec()),
         attack(
             Api,
             Hold,
             100,
-            format!("{post}Content-Length: 60000\r\n\r\n{}", " ".repeat(59_000)).into(),
+            format!("{POST}Content-Length: 60000\r\n\r\n{}", " ".repeat(59_000)).into(),
         ),
         attack(
             Api,
@@ -275,7 +284,12 @@ fn attacks() -> Vec<Attack> {
             4,
             http_2(&[], 200, |stream| unfinished(stream, &[b' '; 60_000])),
         ),
-        // They begin again and again.
+    ]
+}
+
+/// They send heads and bodies in many frames.
+fn framers() -> Vec<Attack> {
+    vec![
         attack(
             Api,
             Pour,
@@ -311,6 +325,12 @@ fn attacks() -> Vec<Attack> {
                 .concat()
             }),
         ),
+    ]
+}
+
+/// They send many small things over HTTP/2.
+fn repeaters() -> Vec<Attack> {
+    vec![
         attack(
             Api,
             Pour,
@@ -333,7 +353,7 @@ fn attacks() -> Vec<Attack> {
             Api,
             Pour,
             1,
-            http_2(&[], 1, |_| frame(SETTINGS, 0, 0, TABLE).repeat(2_000)),
+            http_2(&[], 1, |_| frame(SETTINGS, 0, 0, NO_TABLE).repeat(2_000)),
         ),
         // A header of 3,900 bytes in the table, and heads that refer to it 3,000 times.
         attack(
@@ -378,6 +398,15 @@ fn attacks() -> Vec<Attack> {
                 )
             }),
         ),
+    ]
+}
+
+/// They send much over HTTP/1.
+fn talkers() -> Vec<Attack> {
+    let mix = format!(
+        "HEAD /data HTTP/1.1\r\nHost: a\r\n\r\nGET {LIST} HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+    );
+    vec![
         attack(Api, Pour, 2, mix.repeat(50).into()),
         attack(
             Api,
@@ -385,13 +414,13 @@ fn attacks() -> Vec<Attack> {
             2,
             b"HEAD /data HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300),
         ),
-        attack(Api, Reset, 20, http_1(&format!("GET {list} HTTP/1.1"))),
+        attack(Api, Reset, 20, http_1(&format!("GET {LIST} HTTP/1.1"))),
         attack(
             Api,
             Pour,
             1,
             format!(
-                "{post}Transfer-Encoding: chunked\r\n\r\n1;{}",
+                "{POST}Transfer-Encoding: chunked\r\n\r\n1;{}",
                 "a".repeat(1_000_000)
             )
             .into(),
@@ -400,7 +429,7 @@ fn attacks() -> Vec<Attack> {
             Api,
             Pour,
             1,
-            format!("{post}Content-Length: 60000\r\n\r\n{}", "[".repeat(60_000)).into(),
+            format!("{POST}Content-Length: 60000\r\n\r\n{}", "[".repeat(60_000)).into(),
         ),
         attack(
             Api,
