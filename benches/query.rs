@@ -112,7 +112,7 @@ fn turn(connection: &mut SqliteConnection, first: i32) -> QueryResult<Duration> 
     Ok(started.elapsed())
 }
 
-/// A select by primary key whose text is what it holds, and which Diesel keeps prepared.
+/// A select by primary key that carries its own text. Diesel keeps it prepared.
 #[derive(Clone, Copy)]
 struct Dynamic<'a> {
     text: &'a str,
@@ -147,7 +147,7 @@ fn turn_of_shapes(connection: &mut SqliteConnection, texts: &[String]) -> QueryR
     Ok(started.elapsed())
 }
 
-/// Prints what a query takes bare, and what is added to that, with so many statements in turn.
+/// Prints the time of a bare query and the time that recording adds, with this many statements in turn.
 #[allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn compare_shapes(case: &mut Case, statements: &Statements, shapes: usize) -> QueryResult<()> {
     let texts: Vec<String> = (0..shapes)

@@ -32,7 +32,7 @@ async fn on_a_blocking_thread(pool: web::Data<Db>) -> actix_web::Result<String> 
     Ok(deleted.to_string())
 }
 
-/// `carry_future` around what is spawned; what the handler awaits itself needs nothing.
+/// Wraps the spawned future in `carry_future`. A future that the handler awaits itself needs no wrapper.
 async fn in_tasks(pool: web::Data<Db>) -> actix_web::Result<&'static str> {
     let other = pool.clone();
     let task = rt::spawn(carry_future(async move { count_visit(&other).await }));

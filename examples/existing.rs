@@ -1,5 +1,5 @@
 //! An application that had everything before it was monitored: CORS, authentication, files at `/`, a pool, work in
-//! `web::block`. Its own middlewares stand around its own routes, and not around the ops endpoints. Prints where it listens.
+//! `web::block`. Its middlewares wrap its own routes, and not the ops endpoints. Prints where it listens.
 
 use actix_cors::Cors;
 use actix_files::Files;
@@ -30,7 +30,7 @@ use diesel::{
 
 type Db = web::Data<Pool<SqliteConnection>>;
 
-/// What the application answers for what the database says.
+/// The application's answers to database errors.
 #[derive(Debug, thiserror::Error)]
 enum ShopError {
     #[error("there is such an order already")]

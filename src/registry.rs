@@ -71,7 +71,7 @@ pub struct RegistryBuilder {
     error: Option<RegistryError>,
 }
 
-/// What is called with the name of a collector and what is wrong with it.
+/// A callback that receives the name of a collector and its fault.
 type OnFault = fn(collector: &str, fault: &Fault);
 
 /// The registry's own families.
@@ -194,7 +194,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// What is called with the name of a collector and what is wrong with it, once for each family and kind of fault.
+    /// A callback that receives the name of a collector and its fault, once for each family and kind of fault.
     #[must_use]
     pub fn on_fault(mut self, on_fault: fn(collector: &str, fault: &Fault)) -> Self {
         self.on_fault = Some(on_fault);
@@ -429,7 +429,7 @@ impl Registered {
         registered
     }
 
-    /// Counts a reading that is faulty, and tells what is new of that. To be called after each reading.
+    /// Counts a faulty reading, and reports the faults that are new. Call it after each reading.
     fn report(&self, faults: Vec<Fault>) {
         if faults.iter().any(|fault| fault.kind().is_error()) {
             self.errors.inc();
@@ -448,7 +448,7 @@ impl Registered {
     }
 }
 
-/// A registered collector, to be read on whichever thread suits.
+/// A registered collector, which may be read on any thread.
 #[derive(Clone)]
 pub(crate) struct Source(Registered);
 
@@ -587,9 +587,10 @@ impl Registry {
         named.downcast_ref::<Family<M, N>>().cloned()
     }
 
-    /// The counters and gauges of these names that collectors tell of at this moment, each as the sum of its series;
-    /// `None` for what none tells of. Only [cheap](Collector::is_cheap) collectors that described one of the names when they
-    /// were registered are read. One that errs or panics is counted, as in a scrape.
+    /// Returns the current value of each named counter or gauge that a collector reports, as the sum of its series. The
+    /// value is `None` if no collector reports the name. Only [cheap](Collector::is_cheap) collectors that described
+    /// one of the names when they were registered are read. A collector that fails or panics is counted, as in a
+    /// scrape.
     pub fn read_levels<const N: usize>(&self, names: [&str; N]) -> [Option<f64>; N] {
         let collectors = (self.inner.collectors.read())
             .unwrap_or_else(PoisonError::into_inner)

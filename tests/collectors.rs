@@ -1,4 +1,5 @@
-//! Collectors that adopters bring, at their worst, beside the live page. In a process of its own: the log is everybody's.
+//! Tests adopters' collectors at their worst, beside the live page. In a separate process, as all its tests share the
+//! log.
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
@@ -60,7 +61,7 @@ impl prometheus::core::Collector for Impostor {
     }
 }
 
-/// Cannot read what it would tell.
+/// Cannot read its values.
 struct Failing;
 
 impl Collector for Failing {

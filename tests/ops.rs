@@ -492,7 +492,7 @@ async fn health_tells_of_the_database_and_liveness_does_not_ask_it() {
     assert_eq!(header(&response, "allow"), "GET, HEAD, OPTIONS");
 }
 
-/// What the application answers at `path`.
+/// Returns the application's answer at `path`.
 async fn health(vitals: &Vitals, path: &str) -> (u16, serde_json::Value) {
     let app = init_service(App::new().configure(vitals.ops())).await;
     let response = call_service(&app, TestRequest::with_uri(path).to_request()).await;

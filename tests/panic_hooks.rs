@@ -30,7 +30,7 @@ fn counted(vitals: &Vitals) -> u64 {
     line.and_then(|count| count.parse().ok()).expect("a count")
 }
 
-/// A hook as an error reporter sets it, which counts what it is told.
+/// Installs a hook as an error reporter does, which counts the panics that it receives.
 fn report_to(reported: &Arc<AtomicUsize>) {
     let reported = Arc::clone(reported);
     panic::set_hook(Box::new(move |_| {
@@ -65,7 +65,7 @@ fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
     let counts = || [&first, &second, &idle].map(counted);
     assert_eq!((counts(), logged(), told(&reported)), ([1, 1, 0], 1, 1));
 
-    // A reporter that comes later and calls whom it found.
+    // A later reporter that calls the hook it found.
     let found = panic::take_hook();
     let later = Arc::new(AtomicUsize::new(0));
     let of_later = Arc::clone(&later);
@@ -78,7 +78,7 @@ fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
     assert_eq!((counts(), logged(), told(&reported)), ([2, 2, 0], 2, 2));
     assert_eq!(told(&later), 1);
 
-    // One that forgets whom it found: watching again begins anew.
+    // A reporter that drops the hook it found: watching again installs a new hook.
     let alone = Arc::new(AtomicUsize::new(0));
     report_to(&alone);
     panic_once();

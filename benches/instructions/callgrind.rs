@@ -8,7 +8,7 @@ use std::{collections::HashSet, os::unix::fs::symlink, path::Path, process::Comm
 
 use super::Failure;
 
-/// Functions whose calls are left out, with all that they call: what they cost is up to the machine.
+/// Functions whose calls are left out, with everything they call: their cost depends on the machine.
 const LEFT_OUT: [&str; 4] = [
     // Asks the kernel or the processor for the time.
     "actix_vitals::vitals::clock::now",
@@ -20,8 +20,8 @@ const LEFT_OUT: [&str; 4] = [
     "once_cell::race::once_box::OnceBox<T>::init",
 ];
 
-/// How many callers tell one function that is left out from another: a call within another one that is left out is not
-/// taken off a second time.
+/// The number of callers that distinguishes two left-out functions. A call within another left-out call is not
+/// subtracted a second time.
 const CALLERS: u32 = 12;
 
 /// What the environment is: the C library's routines for strings and memory are those that every processor has. The
@@ -37,7 +37,7 @@ pub(crate) struct Cost {
     path: &'static str,
     /// The path that is not counted with it.
     bare: Option<&'static str>,
-    /// Whether it is held to the baseline. What is not ours is there to compare with.
+    /// Whether it is checked against the baseline. Code that is not ours is only for comparison.
     pub(crate) is_ours: bool,
 }
 
@@ -135,7 +135,7 @@ fn count(valgrind: &Path, path: &str) -> Result<i64, Failure> {
 /// The instructions of a profile, less those of calls that are left out.
 /// <https://valgrind.org/docs/manual/cl-format.html>
 fn total(profile: &str) -> Option<i64> {
-    // A name stands with its number where it is first used: `cfn=(7) name`, and later `cfn=(7)`.
+    // The first use of a name has its number in front: `cfn=(7) name`. Later uses have the number alone: `cfn=(7)`.
     let names = profile.lines().filter_map(|line| {
         let name = line.trim_start_matches('c').strip_prefix("fn=(")?;
         name.split_once(") ")
@@ -160,7 +160,7 @@ fn total(profile: &str) -> Option<i64> {
         .lines()
         .find_map(|line| line.strip_prefix("totals: "));
     let mut total: i64 = total?.parse().ok()?;
-    // After a call's name come its number of calls, and a line whose second number is what these took.
+    // A call's name is followed by its number of calls, and by a line whose second number is the cost of these calls.
     let mut lines = profile.lines();
     while let Some(line) = lines.next() {
         if is_left_out(line) {

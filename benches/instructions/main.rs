@@ -1,7 +1,7 @@
 //! What the hot paths cost in instructions, counted by callgrind. A count is the same on every run, where a time never
 //! is: a regression is seen without a clock.
 //!
-//! - `instructions run <path>`: runs one path, and prints how many times. This is what callgrind looks at.
+//! - `instructions run <path>`: runs one path under callgrind, and prints how many times.
 //! - `instructions check`: counts every path, and fails where one of ours costs over 2 % more than the baseline says.
 //! - `instructions write`: counts every path, and writes the baseline anew.
 //!

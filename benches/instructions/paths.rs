@@ -57,7 +57,7 @@ use schema::items;
 
 #[diesel::declare_sql_function]
 extern "SQL" {
-    /// Takes so many microseconds.
+    /// Takes this many microseconds.
     fn spin_for(micros: diesel::sql_types::BigInt) -> diesel::sql_types::BigInt;
 }
 
@@ -228,7 +228,7 @@ where
     Ok(())
 }
 
-/// What a future comes to that does not wait: without a runtime, whose timers may be due.
+/// Returns the output of a future that does not wait. It needs no runtime, whose timers may be due.
 fn ready(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
@@ -259,7 +259,7 @@ fn query_bare(part: Counted) -> Result<usize, Failure> {
     serve(App::new().configure(querying(connect()?)), "/", part)
 }
 
-/// Serves requests with a query, with all that is recorded of that.
+/// Serves requests with a query, fully recorded.
 fn query(part: Counted) -> Result<usize, Failure> {
     let vitals = builder().build()?;
     let mut connection = connect()?;
@@ -274,8 +274,8 @@ fn querying(connection: Connection) -> impl FnOnce(&mut web::ServiceConfig) {
     let select = async |request: HttpRequest, connection: web::Data<Mutex<Connection>>| {
         let select = |micros: i64| {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            // One statement for long and short queries. Without a limit: SQLite prepares a statement anew for each value
-            // that is bound to one.
+            // One statement serves long and short queries. It has no limit: SQLite prepares a statement again for each
+            // value bound to a limit.
             let found = items::table
                 .find(black_box(1))
                 .filter(spin_for(micros).ge(0));

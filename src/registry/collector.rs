@@ -144,7 +144,7 @@ impl Collector for Embedded {
         "prometheus"
     }
 
-    /// What the last scrape found: the registry does not tell without collecting.
+    /// The descriptions from the last scrape: the registry has no newer ones without collecting.
     fn describe(&self) -> Vec<FamilyDescription> {
         self.seen.describe()
     }
@@ -204,7 +204,7 @@ pub(crate) struct Gathered {
     pub(crate) faults: Vec<Fault>,
 }
 
-/// Appends what a collector returns; or what went wrong. Where it panics, nothing is appended.
+/// Appends the rows that a collector returns, or returns its fault. After a panic, nothing is appended.
 pub(crate) fn read(
     collector: &dyn Collector,
     rows: &mut Vec<proto::MetricFamily>,
@@ -238,7 +238,7 @@ pub(crate) fn sum(row: &proto::MetricFamily) -> Option<f64> {
     }
 }
 
-/// The names of samples that are taken, first by those who come first.
+/// The sample names that are taken. The first family to claim a name has it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claimed {
     /// In text and protobuf.

@@ -143,7 +143,7 @@ impl FamilyDescription {
         }
     }
 
-    /// What a sample's name may have behind the [base](Self::base) of its family, in any format.
+    /// The suffixes that a sample's name may have behind the [base](Self::base) of its family, in any format.
     fn suffixes(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Counter => &["", "_total", "_created"],

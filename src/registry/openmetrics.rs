@@ -77,7 +77,7 @@ pub(crate) fn push_series(
     }
 }
 
-/// Whether a value may be that of a counter or a sum: these only rise.
+/// Whether a counter or a sum may have this value: these only rise.
 pub(crate) fn is_total(value: f64) -> bool {
     value >= 0.0
 }

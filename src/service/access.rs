@@ -1,10 +1,11 @@
 //! Who may connect and enter, and over what: TLS of the listeners, credentials and headers of the operators' endpoints,
 //! and the files that tell of them, read again when they change.
 //!
-//! - `files`, `document`, `scalar`, `refusal`: how files are read, and what is wrong with them told
+//! - `files`, `document`, `scalar`, `refusal`: read the files, and report what is wrong with them
 //! - `web_config`, `cipher`: the web configuration file of the Prometheus exporters
 //! - `tls`, `client_names`, `encryption`: what rustls makes of it, and the handshake of a connection
-//! - `users`, `credentials`: who may use the operators' endpoints; `hash_queue`: which passwords are hashed when
+//! - `users`, `credentials`: the users of the operators' endpoints; `hash_queue`: the order in which passwords are
+//!   hashed
 //! - `rate_limit`: how often they may be used
 //! - `origin`, `headers`, `gate`: what each request and each answer of them must pass
 //! - `terms`: all of that as it is in force

@@ -179,7 +179,7 @@ where
     let on_connect = reception.on_connect.clone();
     let drain = reception.drain.clone();
     HttpService::build()
-        // How long anything may take is told by `state`.
+        // `state` sets all time limits.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(CLOSE_TIMEOUT)
@@ -201,7 +201,7 @@ type Http1Connection<H> = (Stream<<H as Handshake>::Stream>, Option<SocketAddr>)
 struct Acceptor<H, C, P, S, B> {
     reception: Reception<H, C>,
     places: Places,
-    /// Connections that are being told that there is no place for them.
+    /// The connections that are being refused because all places are taken.
     refusals: Cell<usize>,
     http_1: P,
     /// What both protocols serve.

@@ -52,7 +52,7 @@ fn is_path_of(path: &str, pattern: &str) -> bool {
         })
 }
 
-/// A pattern without what is easily mistaken: the names of its parameters, capitals, a slash at its end.
+/// A pattern without the parts that are easily mistaken: names of parameters, capitals, a slash at its end.
 fn bare(pattern: &str) -> Vec<char> {
     let mut is_name = false;
     let mut bare = Vec::new();

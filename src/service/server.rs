@@ -62,7 +62,7 @@ pub enum ServerError {
     /// What was configured about access is not taken.
     #[error(transparent)]
     Access(#[from] Refusal),
-    /// The system does not let the process have what its start takes.
+    /// The system does not give the process the resources that its start needs.
     #[error(
         "The start takes {count} {resource}, and the system does not allow that many ({limits}): {cause}"
     )]
@@ -161,7 +161,7 @@ impl Server {
         })
     }
 
-    /// Binds the listeners, opens the database and brings its tables up to date; `vitals` will watch it.
+    /// Binds the listeners, opens the database and runs its migrations; `vitals` will watch it.
     ///
     /// Returns `None` if SIGTERM or SIGINT comes first. The opening of the database then goes on, on a thread of its own,
     /// until the process ends.
@@ -366,7 +366,7 @@ where
         .configure(ops)
 }
 
-/// What is served on the public listener.
+/// The services of the public listener.
 fn scope(settings: &ServerSettings) -> api::Listener {
     match settings.ops_listen {
         Some(_) => api::Listener::Public,
@@ -381,7 +381,7 @@ fn body_limits(limits: &LimitSettings) -> BodyLimits {
     }
 }
 
-/// Workers of a listener where nothing else is set, as Actix has it.
+/// The default number of workers of a listener, as in Actix.
 fn cores() -> usize {
     thread::available_parallelism().map_or(2, NonZero::get)
 }

@@ -25,7 +25,7 @@ use crate::vitals::database::without_quotations;
 pub use self::error::{OpenError, StoreError};
 pub use self::models::{Item, ItemFields, Page, PageRequest, Position};
 
-/// The job in which the tables are brought up to date.
+/// The job that runs the migrations of the tables.
 const MIGRATIONS: &str = "migrations";
 
 /// The items, in the database that the settings name. Cheap to clone.

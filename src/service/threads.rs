@@ -16,7 +16,7 @@ const BESIDE_WORKERS: usize = 14;
 /// How often a runtime is asked for a thread that may block: more often than it lets an idle one go (10 s).
 const BETWEEN_USES: Duration = Duration::from_secs(5);
 
-/// How many the service starts with so many workers.
+/// Returns the number of threads that the service starts with this many workers.
 pub(super) fn needed(workers: usize) -> usize {
     2 * workers + BESIDE_WORKERS
 }

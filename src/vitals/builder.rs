@@ -462,7 +462,7 @@ fn warn_of_fault(collector: &str, fault: &Fault) {
     if let Some(family) = fault.family() {
         tracing::warn!(collector, family, "a family of metrics {kind}");
     } else {
-        // The text of an error is the collector's: it is shown as that of a panic is.
+        // The text of an error comes from the collector: it is shown in the same way as that of a panic.
         let detail = fault.detail().map(str::to_owned);
         let detail = detail.map(|detail| panics::message(&detail));
         tracing::warn!(collector, detail, "a collector of metrics {kind}");

@@ -65,7 +65,7 @@ impl Moment {
         Self(self.0.saturating_add(nanoseconds))
     }
 
-    /// The nanoseconds of this clock, to be kept where a moment has no room.
+    /// The nanoseconds of this clock, for places that are too small for a moment.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "of a request"))]
     #[inline]
     pub(crate) fn nanoseconds(self) -> u64 {

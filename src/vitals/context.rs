@@ -3,7 +3,7 @@
 //! The middleware sets the context while it calls and polls a request's handler; whatever runs within, however deep,
 //! finds it with [`current`]. Background jobs have a context of their own. A context does not follow work to another
 //! thread or task by itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and
-//! `actix_vitals::block` do so. A request that nobody asks about has no context: it is made when first asked for.
+//! `actix_vitals::block` do so. A request's context is created when it is first used.
 
 mod shapes;
 
@@ -284,7 +284,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.future.is_some() && this.context.is_some() {
-                // What the future does as it is dropped belongs to the request, too.
+                // Queries that the future runs in its drop belong to the request, too.
                 this.log_span
                     .in_scope(|| within(this.context, || this.future.set(None)));
             }

@@ -50,7 +50,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Recorders that fill `families`, and keep at most so many statements; by default 1,000.
+    /// Returns recorders that fill `families`, and keep at most this many statements; by default 1,000.
     pub(crate) fn new(families: Families, statements: Option<usize>) -> Self {
         if families.naming == Naming::Vitals {
             // By these names all databases share their series, which exist from the start.
@@ -106,7 +106,7 @@ impl Database {
         &self.statements
     }
 
-    /// The collector of how full the table of statements is, to be registered once.
+    /// Returns the collector that reports how full the table of statements is. Register it once.
     pub(crate) fn fullness(&self) -> Fullness {
         Fullness(self.statements.clone())
     }

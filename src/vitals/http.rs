@@ -11,7 +11,7 @@
 //! - `block`: blocking work for the current request
 //! - `connections`: how many connections there are, and what becomes of each
 //! - `labels`, `renaming`, `shape`, `series`, `families`: what a request is called, and where that is counted
-//! - `routes`, `resources`: what a request is called that is gone before it can tell
+//! - `routes`, `resources`: the name of a request that is gone before it has reported its route
 
 mod answer;
 mod block;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
-/// What stands in the place of a method where an endpoint is named with one.
+/// Takes the place of the method where an endpoint is named by its method and path.
 const METHOD: &str = "JOB";
 
 /// Upper bounds of the classic buckets, in seconds: a job takes from a moment to hours.
@@ -97,7 +97,7 @@ pub(crate) struct Families {
     database: Option<DatabaseFamilies>,
 }
 
-/// What the runs of jobs ask of the database.
+/// The database queries of the runs of jobs.
 #[derive(Clone, Debug)]
 struct DatabaseFamilies {
     queries: Family<Histogram, 1>,
@@ -163,7 +163,7 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Records into `families`, and attributes to `statements` who ran them.
+    /// Records into `families`, and attributes statements to jobs in `statements`.
     pub(crate) fn new(
         families: Families,
         statements: Option<Arc<dyn Shapes>>,
@@ -187,7 +187,7 @@ impl Jobs {
         run.end(ended)
     }
 
-    /// Observes what a run has asked of the database.
+    /// Observes the database queries of a run.
     fn attribute(&self, name: &'static str, context: &RequestContext) {
         let Some(families) = &self.families.database else {
             return;
@@ -243,7 +243,7 @@ impl Run {
         self.log_span.in_scope(|| context::within(context, f))
     }
 
-    /// Settles the run, and returns what it returned, or panics as it did.
+    /// Settles the run, and returns its result, or resumes its panic.
     fn end<T: JobOutput>(mut self, ended: Result<T, Box<dyn Any + Send>>) -> T {
         match ended {
             Ok(output) => {
@@ -439,7 +439,7 @@ mod tests {
         assert!(poll(pending.as_mut()).is_pending());
         drop(pending);
         assert_eq!((runs(&jobs), queries()), ([0, 0, 0, 1], 1.0));
-        // A future that keeps what it has to its own end.
+        // A future that keeps its value until its end.
         let guard = Guard;
         let mut ready = Box::pin(Job::new(
             &jobs,

@@ -29,7 +29,7 @@ pub struct LogLine {
 }
 
 impl LogLimit {
-    /// A limit of which nothing is used up.
+    /// Returns an unused limit.
     pub const fn new() -> Self {
         Self(Mutex::new(Lines {
             allowed: BURST,

@@ -173,7 +173,7 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// The same as [`AnswerMemory::reserve`]; what is reserved already stays.
+    /// The same as [`AnswerMemory::reserve`], in addition to the present reservation.
     pub fn grow(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
         {
             let mut used = self.shared.lock();
@@ -253,7 +253,7 @@ pub fn client_of(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|address| address.ip())
 }
 
-/// The address that stands for all addresses of one client: an IPv6 client has a network of 64 bits.
+/// Returns the address that represents all addresses of one client: an IPv6 client has a network of 64 bits.
 pub fn client_network(address: IpAddr) -> IpAddr {
     const NETWORK: u128 = !(u64::MAX as u128);
 

@@ -196,7 +196,7 @@ pub(crate) struct Watched {
         allow(dead_code, reason = "for the live page")
     )]
     pub(crate) http: Arc<Recorder>,
-    /// Where the endpoints tell what they were mounted as.
+    /// The paths at which the endpoints turn out to be mounted.
     pub(crate) endpoints: OpsEndpoints,
     /// Of queries and pools.
     #[cfg(feature = "database")]
@@ -448,7 +448,8 @@ impl Shared {
         self.mounted(resource)
     }
 
-    /// A resource that tells what it was mounted as by the requests that are recorded: in a scope, it does not know before.
+    /// Returns a resource that learns its mounted path from recorded requests: in a scope, it does not know the path
+    /// before.
     fn mounted(&self, resource: Resource) -> impl HttpServiceFactory + use<> {
         let (recorder, endpoints) = (
             Arc::clone(&self.watched.http),

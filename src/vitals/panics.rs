@@ -64,7 +64,7 @@ impl Panics {
     }
 }
 
-/// What a hook counts by, for as long as it is in place.
+/// The token by which a hook counts, for as long as it is in place.
 struct Counting {
     panics: Arc<Counter>,
     _in_place: Arc<()>,

@@ -1,7 +1,7 @@
 //! The statements of a request or job are attributed to it, and one that it runs over and over raises the suspicion of a
 //! loop (N+1).
 //!
-//! The suspicion is decided here and told to the log, once for each endpoint and statement. It is counted elsewhere.
+//! This module decides on the suspicion and logs it, once for each endpoint and statement. It is counted elsewhere.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
@@ -33,8 +33,8 @@ impl Repetition {
         }
     }
 
-    /// Attributes the statements of a context to whoever ran them, if that `is_new`. Returns whether one of them was run
-    /// suspiciously often.
+    /// Attributes the statements of a context to the request or job that ran them, if that `is_new`. Returns whether
+    /// one of them was run suspiciously often.
     pub(crate) fn attribute(
         &self,
         statements: &dyn Shapes,

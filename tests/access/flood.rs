@@ -193,6 +193,6 @@ async fn a_reload_keeps_verified_users_and_forgets_those_whose_hash_has_changed(
         assert_eq!(operators.status_for("alice", "secret").await, 200);
     }
     reload(&alice_at(COST), 2).await;
-    // The same password, and another hash: who has it must show it anew, and there is no room for that.
+    // The password is the same and the hash is new. Its user must log in again, and the queue has no room for that.
     assert_eq!(operators.status_for("alice", "secret").await, 503);
 }

@@ -9,7 +9,7 @@ use std::thread;
 use crate::operators::{HASH, Place};
 use crate::{server, tools};
 
-/// What is to become of a configuration.
+/// The expected result of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
     /// promtool and the server take it.

@@ -244,7 +244,7 @@ fn next(answer: &Answer) -> Option<String> {
 #[tokio::test]
 async fn next_links_lead_to_every_item_once_also_where_a_page_ends_early() {
     let server = start();
-    // Together three times what a page may have; in JSON each of the control characters takes six bytes.
+    // Together three times the limit of a page: in JSON each of the control characters takes six bytes.
     for number in 0..60 {
         let message = match number % 3 {
             0 => "x".repeat(60_000),

@@ -346,7 +346,7 @@ fn names<C: Engine>(connection: &mut C, count: i32) -> QueryResult<()> {
     (0..count).try_for_each(|id| connection.name_of(id).map(drop))
 }
 
-/// So many different statements, and then one 12 times.
+/// This many different statements, and then one 12 times.
 fn names_after<C: Engine>(connection: &mut C, others: i32) -> QueryResult<()> {
     for number in 0..others {
         connection.raw(&format!("SELECT id AS c{number} FROM items"))?;

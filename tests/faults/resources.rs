@@ -77,7 +77,7 @@ fn by_user(user: u32, program: &Command) -> Command {
     command
 }
 
-/// The service, run by a user who may have this many threads.
+/// Runs the service as a user with a limit of this many threads.
 fn of_a_user(directory: &TempDir, user: u32, threads: usize) -> Command {
     let service = command(directory.path());
     let mut limited = command_like(&service, "prlimit");
@@ -127,7 +127,7 @@ impl Running {
         Self { child, url }
     }
 
-    /// Ends it, and returns what it has logged.
+    /// Ends the service, and returns its log.
     fn end(mut self) -> String {
         self.child.kill().unwrap();
         let mut log = String::new();

@@ -1,4 +1,4 @@
-//! What strangers can add to an exposition without a handler's help: the same few series, whatever they send.
+//! Tests that clients add only the same few series to an exposition without a handler's help, whatever they send.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ const UNUSUAL: [&str; 39] = [
     "get",
 ];
 
-/// The path of a route, of which each kind refuses methods in another way.
+/// The path of a route. Each of the four kinds refuses methods in another way.
 fn refused(route: usize) -> String {
     match route % 4 {
         3 => format!("/refused/{route}/door"),
@@ -67,7 +67,7 @@ fn refused(route: usize) -> String {
     }
 }
 
-/// So many routes that have GET alone, and as many that nobody calls with other methods.
+/// This many routes that have GET alone, and as many that are never called with other methods.
 fn routes(count: usize) -> impl FnOnce(&mut web::ServiceConfig) {
     let ok = async || HttpResponse::Ok().body("hello");
     let refuse = async || HttpResponse::MethodNotAllowed().body("this has GET alone");

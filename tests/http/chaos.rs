@@ -110,7 +110,7 @@ const EXCHANGES: [Exchange; 14] = [
     ("BREW", "/ok", "", "/ok", 405),
 ];
 
-/// A method that its route does not have is `other`, whatever it is.
+/// Any method that its route does not have is `other`.
 fn method_label(method: &str, status: u16) -> &str {
     if status == 405 { "other" } else { method }
 }

@@ -1,4 +1,4 @@
-//! Requests and answers that are cut off, on raw sockets: what is whole counts as served, and nothing else.
+//! Cuts off requests and answers, on raw sockets: only whole ones count as served.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ fn labels(values: [&str; 3]) -> [String; 3] {
     values.map(str::to_owned)
 }
 
-/// Waits, within bounds, for what must come to be.
+/// Waits, within bounds, until the condition holds.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
@@ -48,7 +48,7 @@ fn send(app: &TestApp, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// What comes until the connection ends, however it does.
+/// Returns the bytes that come until the connection ends, in any way.
 fn read_all(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
@@ -261,7 +261,7 @@ fn by_the_names_of_opentelemetry_each_error_has_its_type_and_only_a_status_that_
     let app = TestApp::start(vitals.expect("these settings build"));
     let count = Count::of(&app.vitals);
     let labels = ["http_route", "http_response_status_code", "error_type"];
-    // Until its body broke off, an answer was to count as whole: that series stands at zero.
+    // Until its body broke off, the answer counted as whole: that series exists with the value zero.
     let counted = |name: &str| {
         let mut samples = count.samples(name, labels);
         samples.retain(|_, value| *value > 0.0);

@@ -1,4 +1,4 @@
-//! The names of requests that middlewares, guards and rewritten paths make hard to tell, whatever their order.
+//! Tests the names of requests behind middlewares, guards and rewritten paths, in every order.
 
 use std::{
     fmt,
@@ -56,7 +56,7 @@ async fn boom() -> HttpResponse {
     panic!("the handler panics as it should")
 }
 
-/// Two resources on one path, of which the first would hide the other if it were not for guards.
+/// Two resources on one path. The first would hide the other if it were not for guards.
 fn rivals(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/w/{id}").guard(guard::Get()).to(ok))
@@ -206,7 +206,7 @@ async fn an_error_that_panics_when_it_is_answered_is_a_panic_of_its_request() {
     assert_eq!(count.panics(), panics.into());
     assert_eq!(count.in_progress(), 0);
 
-    // Nobody asks for the answer: a middleware outside makes its own.
+    // The answer is not used: a middleware outside makes its own.
     let request = TestRequest::with_uri("/middleware/8").to_request();
     drop(try_call_service(&service, request).await.map(|_| ()));
     let expected = [(expected[0].0.clone(), 1), (expected[1].0.clone(), 2)];
@@ -459,7 +459,7 @@ async fn a_middleware_within_another_is_named_once_in_the_log() {
     );
 }
 
-/// What was logged.
+/// The logged lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -46,7 +46,7 @@ async fn pending(guarded: &Guarded, is_whole: bool) -> Pending {
     }
 }
 
-/// Waits until so many requests are in progress.
+/// Waits until this many requests are in progress.
 async fn in_progress(guarded: &Guarded, count: u32) {
     until(
         &format!("{count} requests in progress"),

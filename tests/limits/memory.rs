@@ -32,7 +32,7 @@ const LONG_ITEMS: &str = "INSERT INTO items (name, email, message, created_at) \
 
 /// A server with a thousand long items, that has read them with every connection it has.
 async fn with_long_items(memory: &str) -> Guarded {
-    // Nobody is refused for want of a connection to the database.
+    // No request is refused for want of a connection to the database.
     let guarded = Guarded::start(&["--answer-memory", memory, "--pool-timeout=60s"]);
     guarded.server.data().execute(LONG_ITEMS);
     for _ in 0..2 {

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::server::Server;
 
-/// A request, and what is to come back.
+/// A request, and the expected answer.
 #[derive(Debug, Clone)]
 struct Exchange {
     request: String,
     answer: Answer,
 }
 
-/// What an answer is, without its date.
+/// An answer, without its date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Answer {
     status_line: String,
@@ -98,7 +98,7 @@ impl Answers {
         })
     }
 
-    /// What comes until the connection ends.
+    /// Returns the bytes that come until the connection ends.
     fn rest(mut self) -> String {
         while self.fill() {}
         String::from_utf8(self.read).unwrap()
@@ -327,7 +327,7 @@ async fn a_stream_to_a_client_of_http_1_0_ends_with_its_connection() {
             "{begin:?}"
         );
     }
-    // What has a length is told it, and the connection is kept for who asks for that.
+    // An answer of known length has a `Content-Length`, and the connection is kept if the client asks for that.
     let mut answers = Answers::new(connect(&server));
     for _ in 0..3 {
         let request = "GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";

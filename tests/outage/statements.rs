@@ -91,7 +91,7 @@ async fn sessions_that_forget_their_statements_cost_no_answer() {
     let Some((database, server, id)) = warm_server(test).await else {
         return;
     };
-    // What a pooler does between two clients, here behind each item that is written.
+    // A pooler does this between two clients. Here it happens after each written item.
     database.execute(
         "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NULL; END $$;

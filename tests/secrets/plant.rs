@@ -34,7 +34,7 @@ where
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    // The middleware tells of a suspicion on this thread.
+    // The middleware logs a suspicion on this thread.
     let _guard = tracing::subscriber::set_default(subscriber);
     let vitals = Vitals::builder()
         .ops(OpsSettings::everything())

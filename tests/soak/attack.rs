@@ -24,7 +24,7 @@ use crate::wait::until;
 /// end after ten.
 const REST_BOUND: Duration = Duration::from_secs(120);
 
-/// What the live page's history may have grown by meanwhile, in MiB.
+/// The growth of the live page's history that is allowed meanwhile, in MiB.
 const HISTORY: f64 = 8.0;
 
 /// The budget of memory for bodies, in MiB, and what all else may take meanwhile: the buffers of some 800 connections and

@@ -1,4 +1,4 @@
-//! Those who attack: each has an address of its own, and does one thing again and again.
+//! The attackers of the soak: each has its own address, and repeats one attack.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use Listener::{Api, Operators};
 use Manner::{Hold, Pour, Reset};
 
-/// How long connections are held, and the pause after what is poured.
+/// The time that connections are held, and the pause after poured bytes.
 const HOLD: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -45,14 +45,14 @@ const NO_TABLE: &[u8] = &[0, 1, 0, 0, 0, 0];
 const LIST: &str = "/data?limit=1000";
 const POST: &str = "POST /data HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
 
-/// Whom an attack is for.
+/// The listener that an attack is aimed at.
 #[derive(Clone, Copy)]
 enum Listener {
     Api,
     Operators,
 }
 
-/// What is done with each connection.
+/// The use of each connection.
 #[derive(Clone, Copy)]
 enum Manner {
     /// Send all of it, read nothing, and wait.
@@ -70,7 +70,7 @@ struct Attack {
     bytes: Vec<u8>,
 }
 
-/// Everybody who attacks.
+/// All attackers.
 pub(crate) struct Attackers {
     leaving: Arc<AtomicBool>,
     members: Vec<JoinHandle<u64>>,
@@ -121,7 +121,7 @@ impl Attack {
         connections
     }
 
-    /// A connection, and what is sent over it. The server may end it whenever it likes.
+    /// A connection, and the bytes that are sent over it. The server may end it at any time.
     async fn open(&self, target: SocketAddr, address: u8) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 1, address), 0)))?;
@@ -180,7 +180,7 @@ fn head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     fields(&[&pseudo, more].concat())
 }
 
-/// A connection of HTTP/2 with these settings, and these frames for each of so many streams.
+/// A connection of HTTP/2 with these settings, and these frames for each of this many streams.
 fn http_2(settings: &[u8], streams: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     let opening = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
     let streams = (0..streams).flat_map(|number| frames(2 * number + 1));

@@ -121,7 +121,7 @@ pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
             .split(|byte| *byte == b'@')
             .collect::<Vec<_>>()
             .join(collection.as_bytes());
-        // A host that is none would be all that is refused of the others.
+        // Otherwise the others would be refused for an invalid host alone.
         if !request.windows(5).any(|name| name == b"host:") {
             request.extend_from_slice(b"host: a\r\n");
         }

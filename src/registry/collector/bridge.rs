@@ -155,7 +155,7 @@ impl Row<'_> {
     }
 }
 
-/// One series; or what is wrong with all of it. What is wrong with a part of it is put into `found`.
+/// Returns one series, or the fault of the whole series. Faults of its parts are put into `found`.
 fn convert(
     metric: &proto::Metric,
     kind: Kind,
@@ -179,7 +179,7 @@ fn convert(
     Ok(series)
 }
 
-/// Renders labels, unless they are invalid, or have been seen before in whatever order.
+/// Renders labels, unless they are invalid, or were seen before in any order.
 fn convert_labels(
     labels: &[proto::LabelPair],
     kind: Kind,
@@ -224,7 +224,7 @@ fn convert_labels(
     }
 }
 
-/// A metric's value, whatever number that is: text and protobuf hold them all.
+/// A metric's value. Any number is accepted: text and protobuf hold them all.
 fn convert_value(
     metric: &proto::Metric,
     kind: Kind,
@@ -303,8 +303,8 @@ fn convert_histogram(histogram: &proto::Histogram) -> Option<(Bounds, Reading)> 
 
 /// The value of an untyped metric.
 ///
-/// The `prometheus` crate has two models, by its `protobuf` feature, and no accessor that stands in both; their debug
-/// output does.
+/// The `prometheus` crate has two models, by its `protobuf` feature. No accessor exists in both, but their debug output
+/// is the same.
 fn untyped_value(metric: &proto::Metric) -> Option<f64> {
     let mut bare = metric.clone();
     bare.take_label();

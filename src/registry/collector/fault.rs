@@ -1,4 +1,4 @@
-//! What is wrong with the rows of a collector, and what of it has been reported already.
+//! The faults in the rows of a collector, and the record of those that were reported already.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +10,7 @@ const MOST: usize = 64;
 /// The longest name of a family in a fault, in characters.
 const LONGEST_NAME: usize = 120;
 
-/// What a collector did wrong, or returned that a format cannot hold. It holds no label and no value.
+/// A fault of a collector, or a row that a format cannot hold. It contains no label and no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     family: Option<String>,
@@ -125,7 +125,7 @@ impl Fault {
         self.kind
     }
 
-    /// What the error says that the collector returned. It is the collector's text, and may hold anything.
+    /// The message of the collector's error. It is the collector's text, and may contain anything.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }

@@ -1,4 +1,4 @@
-//! What collectors return, at its worst: what each format shows of it, and what is reported.
+//! Tests faulty rows of collectors: the output of each format, and the reported faults.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 thread_local! {
-    /// What the registries of this thread have reported: collector, family and kind.
+    /// The faults that the registries of this thread have reported: collector, family and kind.
     static FAULTS: RefCell<Vec<(String, String, FaultKind)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -17,7 +17,7 @@ fn keep_fault(collector: &str, fault: &Fault) {
     FAULTS.with_borrow_mut(|faults| faults.push(kept));
 }
 
-/// What has been reported since this was asked last.
+/// Returns the faults reported since the last call.
 fn new_faults() -> Vec<(String, String, FaultKind)> {
     let mut faults = FAULTS.take();
     faults.sort_by_key(|(collector, family, kind)| {
@@ -373,7 +373,7 @@ fn a_family_in_several_parts_is_written_as_one() {
     assert_eq!(new_faults(), []);
 }
 
-/// A collector of the `prometheus` crate that counts how often it is read, and panics where it is told to.
+/// A collector of the `prometheus` crate that counts its readings, and panics on request.
 struct Stranger {
     desc: prometheus::core::Desc,
     collected: Arc<AtomicUsize>,

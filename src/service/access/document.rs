@@ -20,7 +20,7 @@ use super::scalar::{self, Kind};
 /// How deep a document may be nested.
 const DEEPEST: usize = 8;
 
-/// Most values of a document, those that aliases repeat included.
+/// The most values that a document may have, including those that aliases repeat.
 const MOST_VALUES: usize = 50_000;
 
 /// A value of the document.
@@ -92,7 +92,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether a field is there, whatever its value.
+    /// Whether a field exists, with any value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.fields.iter().any(|(known, _)| known == name)
     }
@@ -186,7 +186,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What is wrong with the document itself.
+/// The fault of the document itself.
 enum Fault {
     Syntax(ScanError),
     At(&'static str, Marker),
@@ -214,13 +214,13 @@ impl From<ScanError> for Fault {
 /// Builds the values of a document from its events.
 struct Loader<'a> {
     parser: Parser<Chars<'a>>,
-    /// What an anchor stands for, and how many values that is.
+    /// The value of each anchor, and the number of values in it.
     anchors: HashMap<usize, (Value, usize)>,
     values: usize,
 }
 
 impl Loader<'_> {
-    /// The one document of the stream; `None` where it is empty.
+    /// Returns the only document of the stream; `None` if the stream is empty.
     ///
     /// A second document is refused, where exporters ignore it: it may have the users.
     fn document(&mut self) -> Result<Option<Value>, Fault> {
@@ -327,7 +327,7 @@ impl Loader<'_> {
     }
 }
 
-/// The fields that a merge key (`<<`) brings.
+/// The fields that a merge key (`<<`) adds.
 fn merged(value: Value) -> Option<Fields> {
     match value {
         Value::Mapping(fields) => Some(fields),
@@ -345,7 +345,7 @@ fn merged(value: Value) -> Option<Fields> {
     }
 }
 
-/// A scalar as go-yaml reads it; `None` where it is not what its tag says.
+/// Returns a scalar as go-yaml reads it; `None` if it does not fit its tag.
 fn resolve(text: String, style: TScalarStyle, tag: Option<&Tag>) -> Option<Scalar> {
     let core = tag.filter(|tag| tag.handle == "tag:yaml.org,2002:");
     let kind = match core.map(|tag| tag.suffix.as_str()) {

@@ -1,5 +1,5 @@
-//! The gate before the operators' endpoints: it limits how often requests come, asks where a request comes from and who
-//! sends it, and gives each answer the headers that were configured.
+//! The gate before the operators' endpoints. It limits the rate of requests, checks their origin and credentials, and
+//! adds the configured headers to each answer.
 
 use std::sync::Arc;
 use std::time::Instant;

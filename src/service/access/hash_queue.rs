@@ -25,7 +25,7 @@ pub(super) struct QueueFull;
 
 #[derive(Debug)]
 struct Waiting {
-    /// Hashes that may start at once. While any may, nobody waits.
+    /// The number of hashes that may start at once. While it is not zero, no caller waits.
     idle: usize,
     /// The addresses with logins that wait. The first one has the next turn.
     addresses: VecDeque<WaitingAddress>,

@@ -1,7 +1,7 @@
 //! What a plain scalar of YAML is to go-yaml, which the exporters read their configuration with: YAML 1.1 with some of
 //! 1.2. And the bytes of a file as text.
 
-/// What a scalar is taken for.
+/// The type of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
@@ -11,7 +11,7 @@ pub(super) enum Kind {
     Text,
 }
 
-/// The text of a file in UTF-8, or in UTF-16 where a byte order mark says so; or what is wrong with it.
+/// Returns the text of a file in UTF-8, or in UTF-16 after a byte order mark; or the fault of the text.
 ///
 /// Windows' editors write the mark, also before UTF-8, where it is no part of the text.
 pub(super) fn decode(contents: &[u8]) -> Result<String, &'static str> {
@@ -37,7 +37,7 @@ pub(super) fn decode(contents: &[u8]) -> Result<String, &'static str> {
     }
 }
 
-/// What a plain scalar is taken for.
+/// Returns the type of a plain scalar.
 pub(super) fn kind_of(text: &str) -> Kind {
     if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         Kind::Null

@@ -13,7 +13,7 @@ use crate::service::store::ItemFields;
 use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_of};
 use crate::vitals::problem::Problem;
 
-/// What an item's JSON has beside its texts: names of members, id, time.
+/// The bytes of an item's JSON beside its texts: names of members, id, time.
 const AROUND_ITEM: usize = 128;
 
 /// Makes the JSON answers to one request.

@@ -31,7 +31,7 @@ with 408 or 431 where its head is too slow or too large, with 503 where there ar
 have to say who they are, their endpoints answer others with 401, pages of other origins with 403, and requests past a \
 rate limit with 429.";
 
-/// What a page loads and asks for itself: routes, but no part of the API.
+/// The resources that a page loads by itself: routes, but no part of the API.
 const PARTS_OF_PAGES: [&str; 4] = [
     "/dashboard/history",
     "/dashboard/stream",

@@ -39,7 +39,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// What the store is asked for.
+    /// The request to the store.
     pub(super) fn request(&self) -> PageRequest {
         PageRequest {
             after: self.after,

@@ -1,6 +1,6 @@
-//! The frames of HTTP/2 as they come in. A head may be spread over many frames, and must not be collected before anyone
-//! knows how large it is. A body may be spread over many more: the protocol keeps some 400 bytes of each frame that nobody
-//! has read, and no window holds a client to frames that are empty.
+//! The frames of HTTP/2 as they come in. A head may be spread over many frames, and must not be collected before its
+//! size is known. A body may be spread over many more: the protocol keeps some 400 bytes of each unread frame, and no
+//! window limits empty frames.
 
 /// What opens a connection, ahead of the first frame (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
@@ -27,7 +27,7 @@ const MAX_SMALL_DATA: usize = 1024;
 /// Small frames that a request may have besides, so that many small bodies are no excess.
 const SMALL_DATA_OF_REQUEST: usize = 4;
 
-/// Reads the heads of frames, and skips what is in them.
+/// Reads the heads of frames, and skips their contents.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeaderBlocks {
     most_bytes: usize,
@@ -42,7 +42,7 @@ pub(super) struct HeaderBlocks {
     small_data: usize,
 }
 
-/// What a client must not send.
+/// Frames that a client must not send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
     /// A request's head is too large, or comes in too many parts.
@@ -123,7 +123,7 @@ mod tests {
 
     fn frame(kind: u8, length: usize) -> Vec<u8> {
         let [.., high, middle, low] = u32::try_from(length).unwrap().to_be_bytes();
-        // What is in it looks like heads of frames.
+        // Its contents look like heads of frames.
         let content = std::iter::repeat_n(HEADERS, length);
         let head = [high, middle, low, kind, 0, 0, 0, 0, 1];
         head.into_iter().chain(content).collect()

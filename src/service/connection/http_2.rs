@@ -1,4 +1,4 @@
-//! HTTP/2: requests stand beside each other on one connection, each a stream of its own.
+//! HTTP/2: serves requests concurrently on one connection, each on its own stream.
 //!
 //! Actix' own dispatcher offers no way to bound the streams, the head of a request or what waits to be sent, and goes on
 //! with requests that their clients have given up. This one has the bounds, and drops such a request.
@@ -28,14 +28,14 @@ use super::places::MAX_STREAMS;
 use super::state::State;
 use super::watch::Watch;
 
-/// What a client may send of a body before it is read, of one request and of all of the connection.
+/// The bytes of a body that a client may send before they are read, for one request and for the whole connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// What waits in the connection to be sent, of one answer.
+/// The most bytes of one answer that wait in the connection to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// What a data frame is asked to hold at most.
+/// The most bytes that a data frame should hold.
 const CHUNK: usize = 16 * 1024;
 
 /// Serves a connection to its end.
@@ -105,7 +105,7 @@ impl Stream for Body {
     }
 }
 
-/// Waits for the application, and sends what it answers. Drops either where the client gives the request up.
+/// Waits for the application, and sends its answer. Drops either if the client gives the request up.
 async fn answer<F, B>(served: F, mut respond: SendResponse<Bytes>, is_head: bool)
 where
     F: Future<Output = Result<Response<B>, Response<BoxBody>>>,
@@ -197,7 +197,7 @@ async fn send_part(
     Ok(())
 }
 
-/// The head of an answer, without what is HTTP/1's alone (RFC 9113, section 8.2.2).
+/// Returns the head of an answer, without the headers that only HTTP/1 has (RFC 9113, section 8.2.2).
 fn head(response: &ResponseHead, size: BodySize) -> http_0_2::Response<()> {
     let mut head = http_0_2::Response::new(());
     *head.status_mut() = response.status;

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use crate::vitals::http::ConnectionOutcome;
 use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_network};
 
-/// Requests that a client may have under way on a connection, which it is told at the start. A client that keeps to it
-/// waits by itself; another one has its further requests refused, unread (`REFUSED_STREAM`). More than the usual 100, for
-/// clients that send hundreds before they have heard of it.
+/// The number of requests that a client may have under way on a connection, announced at the start. A client that
+/// respects it waits by itself. Another client has its further requests refused unread (`REFUSED_STREAM`). The limit is
+/// above the usual 100, for clients that send hundreds before they have received it.
 pub(super) const MAX_STREAMS: u16 = 512;
 
 /// The places for the connections of one listener; a clone is the same places.
@@ -36,7 +36,7 @@ struct Taken {
     by_address: HashMap<IpAddr, Taking>,
 }
 
-/// What an address has.
+/// The places that an address has.
 #[derive(Debug, Default)]
 struct Taking {
     connections: usize,
@@ -111,7 +111,8 @@ impl Drop for Place {
     }
 }
 
-/// What a client has under way over HTTP/2, on all of its connections. Cheap to clone; a clone is the same client.
+/// The requests of a client that are under way over HTTP/2, on all of its connections. Cheap to clone; a clone is the
+/// same client.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     address: IpAddr,

@@ -41,7 +41,7 @@ impl BodyLength {
         let length = headers.get(header::CONTENT_LENGTH);
         length
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            // A body of no bytes is CONNECT's: what follows is for whom it connects to.
+            // Only CONNECT has a body of no bytes: what follows is for the target that it connects to.
             .filter(|bytes| *bytes > 0)
             .map_or(Self::Unbounded, Self::Sized)
     }
@@ -76,7 +76,7 @@ enum Position {
     Malformed,
 }
 
-/// What is read of a line of a head.
+/// The part of a head's line that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     Empty,
@@ -129,7 +129,7 @@ impl RequestExtent {
         taken
     }
 
-    /// Takes a line of a head, or what has come of it.
+    /// Takes a line of a head, or the part of it that has come.
     fn take_head(&mut self, has_begun: bool, line: Line, bytes: &[u8]) -> usize {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let line = match (line, &bytes[..end.unwrap_or(bytes.len())]) {
@@ -196,7 +196,7 @@ impl RequestExtent {
             (Position::AfterHead, BodyLength::Empty | BodyLength::Sized(0)) => Position::Whole,
             (Position::AfterHead, BodyLength::Sized(bytes)) => Position::Sized(bytes),
             (Position::AfterHead, BodyLength::Chunked) => Position::Chunked(Chunk::FirstDigit),
-            // The protocol found the end of the head elsewhere: nothing behind it is to be taken for a request.
+            // The protocol found the end of the head elsewhere: no byte behind it may count as a request.
             _ => Position::Unbounded,
         };
     }
@@ -207,7 +207,7 @@ impl RequestExtent {
             // The protocol closes the connection rather than read the rest.
             self.position = Position::Unbounded;
         }
-        // Of chunks that nobody wanted it may still have to read what it was given.
+        // The protocol may still have to read unwanted chunks that it was given.
         self.must_pause |= self.is_chunked;
     }
 
@@ -216,7 +216,7 @@ impl RequestExtent {
         self.position == Position::Whole
     }
 
-    /// Whether bytes may be handed on, as they belong to the request that is being read.
+    /// Whether bytes may be passed on, because they belong to the request that is being read.
     pub(super) fn is_open(&self) -> bool {
         !matches!(
             self.position,
@@ -228,20 +228,20 @@ impl RequestExtent {
         matches!(self.position, Position::Head { .. })
     }
 
-    /// Whether the protocol must first be told once that there is nothing more.
+    /// Whether the protocol must first see once that there are no more bytes.
     pub(super) fn take_pause(&mut self) -> bool {
         std::mem::take(&mut self.must_pause)
     }
 }
 
-/// How many of so many bytes have come, and how many have not.
+/// Returns how many of the bytes that are left have come, and how many have not.
 fn take_up_to(left: u64, bytes: &[u8]) -> (usize, u64) {
     let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
     (taken, left - taken as u64)
 }
 
 impl Chunk {
-    /// Where the reader is behind this byte; `None` where it must not stand there.
+    /// The reader's position after this byte; `None` if the byte is not allowed here.
     fn next(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::FirstDigit, byte) => Self::Digits(digit(byte)?),

@@ -17,7 +17,7 @@ use super::farewell;
 use super::state::Refusal;
 use crate::vitals::problem::Problem;
 
-/// To be wrapped around each application that is [listened](super::listen) with.
+/// Wrap it around each application that is passed to [`listen`](super::listen).
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Screen;
 

@@ -54,7 +54,7 @@ pub(super) struct State {
     fault: Cell<Option<ConnectionOutcome>>,
     /// The heads of requests as they come in; of HTTP/2 only.
     header_blocks: Cell<HeaderBlocks>,
-    /// What the client of this connection has under way, on all of its connections.
+    /// The requests of this connection's client that are under way, on all of its connections.
     client: Client,
     is_draining: Cell<bool>,
     drain: Drain,

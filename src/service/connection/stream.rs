@@ -106,7 +106,7 @@ impl<T: AsyncRead + Unpin> Stream<T> {
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = room.filled().len();
-        // Between two requests, the one that has come is served even if its client has closed its side by now.
+        // Between two requests, the next one is served even if its client has closed its side by now.
         while self.held.is_empty() || self.state.is_serving() && self.held.len() < MAX_BYTES_AHEAD {
             let Poll::Ready(read) = self.inner()?.poll_read(context, room) else {
                 break;

@@ -1,7 +1,8 @@
 //! What stands around the application: tells the connection which requests are being served, turns away those whose
 //! heads are too large, and hands on bodies that must come in time.
 //!
-//! What is turned away here, of HTTP/1, is no request: no recorder has seen it. It is what became of its connection.
+//! A request of HTTP/1 that is turned away here counts as an outcome of its connection. It is no request, as no
+//! recorder has seen it.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -22,8 +23,8 @@ use super::payload::{HeldBody, TimedPayload};
 use super::request_extent::BodyLength;
 use super::state::{Refusal, State};
 
-/// What is handed on of a body at once. HTTP/1 copies it to be sent: the whole of a large body would stand there twice, and
-/// be in memory uncounted.
+/// The most bytes of a body that are passed on at once. HTTP/1 copies them to be sent: without this limit, a large body
+/// would be in memory twice, and the copy uncounted.
 const SLICE: usize = 32 * 1024;
 
 /// An application, watched; `B` is the body of its answers.

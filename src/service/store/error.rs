@@ -90,7 +90,7 @@ pub(super) enum WorkError {
     /// The turn to write did not come: no statement ran, so it is no error of the database.
     #[error("the turn to write did not come in time")]
     TurnMissed,
-    /// The database file was removed or replaced. What was written there since is lost.
+    /// The database file was removed or replaced. Everything written there since is lost.
     #[error("the database file was removed or replaced")]
     FileLost,
     /// A statement failed.

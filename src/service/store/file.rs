@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::error::WorkError;
 use super::queries;
 
-/// How often the path is looked at while nobody writes.
+/// The pause between two checks of the path while no request writes.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A health check writes if the last write is older than this.
@@ -87,7 +87,7 @@ impl DatabaseFile {
         result.map_err(WorkError::Query)
     }
 
-    /// Whether the file is in its place and takes writes. Writes only where nobody has done so lately.
+    /// Whether the file is in its place and takes writes. Writes only if no write was made recently.
     pub(super) fn check(&self, connection: &mut Connection, turn: &Turn<()>) -> QueryResult<()> {
         self.check_place()?;
         let (is_due, has_failed) = {
@@ -99,7 +99,7 @@ impl DatabaseFile {
             return Ok(());
         }
         let Some(_turn) = turn.try_lock_for(TURN_PATIENCE) else {
-            // Somebody writes. What became of the last write is all there is to go by.
+            // Another write is under way. The result of the last write has to do.
             let failed = "writes to it fail";
             return if has_failed {
                 Err(refusal(failed))

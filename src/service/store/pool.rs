@@ -18,10 +18,10 @@ use crate::service::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use crate::vitals::Vitals;
 use crate::vitals::database::{CheckoutError, Pool, RunError};
 
-/// What the pool of the readers of SQLite is called.
+/// The name of SQLite's pool of readers.
 const READERS: &str = "readers";
 
-/// What the pool of the writers of SQLite is called.
+/// The name of SQLite's pool of writers.
 const WRITERS: &str = "writers";
 
 /// Most connections that are kept for writers, and never more than half of all.
@@ -46,7 +46,7 @@ pub(super) struct Connections {
     file: Option<Arc<DatabaseFile>>,
     /// Whose turn it is to write.
     turn: Option<Arc<Mutex<()>>>,
-    /// Prepares statements anew that the server no longer takes.
+    /// Prepares statements again that the server no longer takes.
     stale: StaleStatements,
     /// How long a caller waits, for a connection and for the work on it.
     patience: Option<Duration>,

@@ -38,10 +38,10 @@ impl StaleStatements {
         }
     }
 
-    /// Runs `work`. If it fails as with a stale statement, prepares all statements anew and runs it once more.
+    /// Runs `work`. If it fails because a statement is stale, prepares all statements again and runs it once more.
     ///
-    /// `work` is one statement that commits by itself, or several that only read: a statement that fails has then written
-    /// nothing. Within a transaction nothing is tried again.
+    /// `work` is one statement that commits by itself, or several that only read: a statement that fails has then
+    /// written nothing. Within a transaction nothing is tried again.
     pub(super) fn run<T>(
         &self,
         connection: &mut Connection,
@@ -61,7 +61,7 @@ impl StaleStatements {
         result
     }
 
-    /// Fails for SQLite, which prepares a statement anew by itself.
+    /// Fails for SQLite, which prepares stale statements again by itself.
     fn renew(&self, connection: &mut Connection) -> QueryResult<()> {
         let Connection::Postgres(postgres) = connection else {
             return Err(DieselError::NotFound);

@@ -29,7 +29,7 @@ impl Fixture {
         Self::keeping(None)
     }
 
-    /// With room for so many statements.
+    /// With room for this many statements.
     pub(super) fn keeping(statements: Option<usize>) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = Families::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);

@@ -1,9 +1,9 @@
-//! How a connection's recorder and the instrumentation of the application share the one place that Diesel has for either.
+//! Lets a connection's recorder and the application's instrumentation share the single slot that Diesel has for both.
 //!
 //! The recorder is set on the connection, and hands every event on to the application's. Diesel has no way to take an
 //! instrumentation from a connection. So the recorder can hand events on to the default of
-//! [`set_default_instrumentation`](diesel::connection::set_default_instrumentation), of which there is one instance for
-//! each connection, and to one that is handed over by [`set_instrumentation`].
+//! [`set_default_instrumentation`](diesel::connection::set_default_instrumentation), which has one instance for each
+//! connection, and to an instrumentation that is passed to [`set_instrumentation`].
 
 use diesel::Connection;
 use diesel::connection::{Instrumentation, get_default_instrumentation};
@@ -61,8 +61,8 @@ pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: Recorder)
     connection.set_instrumentation(recorder);
 }
 
-/// Whether the instrumentation of a connection is the application's own, and not the default: as far as can be told. One
-/// without any state cannot be told from none.
+/// Whether the instrumentation of a connection belongs to the application, and is not the default. An instrumentation
+/// without any state looks like none.
 fn is_foreign(present: &dyn Instrumentation, default: Option<&dyn Instrumentation>) -> bool {
     let type_of = |instrumentation: &dyn Instrumentation| instrumentation.as_any().type_id();
     size_of_val(present) > 0 && default.map(type_of) != Some(type_of(present))
@@ -116,7 +116,7 @@ mod tests {
         run(&mut connection, 3);
         assert_eq!(first.read(), (3, 3));
         assert_eq!(fixture.queries(), [("select".to_owned(), 3)]);
-        // As Diesel has it, the latest is the only one.
+        // Diesel has only one at a time: the latest.
         set_instrumentation(&mut connection, second.clone());
         run(&mut connection, 2);
         assert_eq!((first.read(), second.read()), ((3, 3), (2, 2)));

@@ -145,13 +145,13 @@ pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
     }
 }
 
-/// Whether the database answers, as far as openings, checkouts and returned connections can tell.
+/// Whether the database answers, as seen from openings, checkouts and returned connections.
 #[derive(Debug)]
 pub(super) struct Health {
     failing: AtomicBool,
     /// Whether the log has that the database does not answer.
     silent: AtomicBool,
-    /// Whether the log has told that a recorder was replaced.
+    /// Whether the replacement of a recorder was logged.
     replaced: AtomicBool,
     made: Instant,
     /// When the database last answered, in milliseconds since `made`; none is `u64::MAX`.
@@ -210,7 +210,7 @@ impl Health {
         self.failing.load(Ordering::Acquire)
     }
 
-    /// A connection has lost its recorder. The log tells it, once for each pool.
+    /// Notes that a connection has lost its recorder. Logs it once for each pool.
     #[cold]
     pub(super) fn recorder_is_replaced(&self) {
         if !self.replaced.swap(true, Ordering::Relaxed) {

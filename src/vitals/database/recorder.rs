@@ -201,7 +201,7 @@ impl Recorder {
         }
     }
 
-    /// A recorder for a connection that a pool opens: what its customizer runs is nobody's.
+    /// Returns a recorder for a connection that a pool opens. The queries of the pool's customizer belong to no caller.
     pub(super) fn of_pool(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
         let mut recorder = Self::new(metrics, statements, dialect);
         recorder.setting_up = true;
@@ -218,7 +218,7 @@ impl Recorder {
         self.forward = forward;
     }
 
-    /// The instrumentation that events are handed on to, for another recorder.
+    /// Takes the instrumentation that receives the events next, for another recorder.
     pub(super) fn take_forward(&mut self) -> Forward {
         std::mem::take(&mut self.forward)
     }
@@ -270,7 +270,7 @@ impl Recorder {
         trusted.unwrap_or_else(|| self.read(query, identity))
     }
 
-    /// What a query is by its text, up to its binds. The buffer is left empty: it held literals.
+    /// Classifies a query by its text, up to its binds. The buffer is left empty: it held literals.
     fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> Kind {
         // An error is the writer's way of saying that it has all it wants.
         let _ = write!(Text(&mut self.text), "{query}");
@@ -285,8 +285,8 @@ impl Recorder {
         kind
     }
 
-    /// Diesel begins to keep the statement of the query that is running now. Its text is the one that runs, whatever was
-    /// thought of the query when it started.
+    /// Handles Diesel's event for caching the statement of the query that is running now. The event has the text that
+    /// runs, even if another text was assumed when the query started.
     fn cache(&mut self, sql: &str) {
         let Some(query) = self.running.latest() else {
             return;

@@ -1,4 +1,4 @@
-//! The one reader of SQL: what a statement does, and its text without values.
+//! The only reader of SQL. It returns a statement's verb, and its text without values.
 //!
 //! Contains [`read`], which returns the [`Verb`] and the shape of a statement in one pass, and [`verb()`] for the verb
 //! alone. Nothing here understands more of SQL than that, and no part keeps a value.
@@ -26,7 +26,7 @@ pub use verb::{Operation, Verb, verb};
 /// What one statement says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What the statement does.
+    /// The statement's verb.
     pub verb: Verb,
     /// Its text without literals, binds and comments; at most 4 KiB.
     pub shape: String,

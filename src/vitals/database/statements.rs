@@ -7,7 +7,7 @@
 //!
 //! Recording goes through handles, without a lock. A part of the table is locked when a connection meets a shape for the
 //! first time, or one that the table did not keep, once in a while. A shape that had to give way, or was reset, is retired:
-//! whoever has a handle of it sees so at its next use, and asks for a new one.
+//! the owner of a handle notices at its next use, and gets a new one.
 //!
 //! No bind gets here, and no literal stays in a shape.
 

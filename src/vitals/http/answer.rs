@@ -24,14 +24,14 @@ const SLICE_BYTES: usize = 32 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// The size of what is sent.
+    /// The size of the bytes that are sent.
     pub(super) size: BodySize,
     /// Whether the body has no end of its own.
     pub(super) is_stream: bool,
 }
 
 impl Head {
-    /// What the head of an answer to a request with this method says, if its body is of this size.
+    /// Returns the head of an answer: the size that it announces, for this method and a body of this size.
     #[inline]
     pub(super) fn new(status: StatusCode, size: BodySize, is_head: bool) -> Self {
         Self {

@@ -61,7 +61,7 @@ impl Stream for WatchedPayload {
     }
 }
 
-/// Whether a payload failed since its client is gone, and not for what it holds.
+/// Whether a payload failed because its client is gone, and not because of its contents.
 #[cold]
 fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
     match (error, payload) {
@@ -80,7 +80,7 @@ fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
     }
 }
 
-/// Whether an error of this kind is said by somebody on the server, and not by the connection.
+/// Whether an error of this kind comes from code on the server, and not from the connection.
 fn is_refusal(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -114,7 +114,7 @@ pin_project! {
         // As a whole, as most bodies are: nothing runs, and nothing can fail.
         Whole { bytes: Bytes },
         Open { #[pin] body: B },
-        // Not to be sent: the body itself is gone, the head still gives its size.
+        // This body is not sent: it is gone, and the head still gives its size.
         Omitted { size: BodySize },
         // Another layer of the same monitoring watches it.
         Passed { #[pin] body: B },
@@ -231,7 +231,7 @@ fn poll_within<B: MessageBody>(
 ) -> thread::Result<Polled<B::Error>> {
     catch_unwind(AssertUnwindSafe(|| match answer {
         Some(answer) => answer.within(|| body.poll_next(cx)),
-        // Of an excluded request: its queries go to a context that nobody reads.
+        // An excluded request: its queries go to a context that is never read.
         None => context::within(&mut None, || body.poll_next(cx)),
     }))
 }

@@ -34,7 +34,7 @@ impl Failure {
     }
 }
 
-/// What a panic is answered with.
+/// The answer to a panic.
 #[cold]
 pub(super) fn fault() -> Problem {
     Problem::new(

@@ -178,7 +178,7 @@ impl Families {
         }
     }
 
-    /// Writes the gauge of the requests of one method, or of all where they are not told apart.
+    /// Writes the gauge of the requests of one method, or of all methods where the gauge has no such label.
     pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> GaugeWriter {
         let method = self.naming.only(self.naming.method(method));
         match (self.in_progress).try_series([method, self.naming.only(scheme)]) {

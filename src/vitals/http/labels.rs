@@ -42,7 +42,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 /// The method's label once the answer's status is known: `other` for a method that the route does not have.
 ///
 /// No handler answers such a request, so any client can send it to any route. With one label value for all these
-/// methods, a route has one more series, and not one for each method. `is_routed` tells whether a resource took the
+/// methods, a route has one more series, and not one for each method. `is_routed` is whether a resource took the
 /// request. Actix answers 405 where a resource has no route for the method, and 404 where the guards of all resources of
 /// the path refuse it, as those of `App::route` do.
 pub(super) fn answered_method(
@@ -64,10 +64,10 @@ pub(super) fn pattern_label(pattern: &str) -> &str {
 
 /// The endpoint of an answered request whose path matched no resource.
 ///
-/// A default service's answer is named after the scope that it stands in: `/files/*`, or `/*` for the application's own.
-/// Actix does not tell its answer from that of a middleware, so only what a middleware hardly ever answers is taken for
-/// one: success, or a page that the client has already. All else is [`UNMATCHED`], as are answers to OPTIONS, which a
-/// middleware for CORS gives to any path.
+/// A default service's answer is named after its scope: `/files/*`, or `/*` for the application's own. Actix does not
+/// distinguish its answer from that of a middleware. So only answers that a middleware hardly ever gives count as its
+/// answers: success, or a page that the client has already. All else is [`UNMATCHED`], as are answers to OPTIONS, which
+/// a middleware for CORS gives to any path.
 pub(super) fn unrouted_endpoint(path: &Path<Url>, method: &str, status: StatusCode) -> String {
     let is_content = status.is_success() || status == StatusCode::NOT_MODIFIED;
     if method == "OPTIONS" || !is_content {

@@ -129,7 +129,7 @@ where
 }
 
 /// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they
-/// go to a context that nobody reads.
+/// go to a context that is never read.
 #[inline]
 fn within<T>(record: &mut Option<Record>, f: impl FnOnce() -> T) -> T {
     match record {
@@ -153,14 +153,14 @@ pin_project! {
         #[pin]
         future: Option<F>,
         record: Option<Record>,
-        // Of nobody where the request is recorded by another middleware, which this one is within.
+        // `NOBODY` if an outer middleware records the request.
         recorder_id: usize,
     }
 
     impl<F> PinnedDrop for MonitorFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // Without an answer: what the handler does as it is dropped belongs to the request, too.
+            // No answer yet: queries that the handler runs in its drop belong to the request, too.
             if this.record.is_some() {
                 within(this.record, || this.future.set(None));
             }

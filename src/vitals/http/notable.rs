@@ -1,8 +1,8 @@
 //! The requests that are worth a look one by one: the slowest of the last hour, and the last that failed.
 //!
 //! A request that is neither costs one load and one comparison. For one that is, a lock is taken and nothing is
-//! allocated. Of the slowest, 50 are kept for each span of five minutes. Spans end by time, whoever reads or writes; the
-//! answer has the requests of the last hour's spans.
+//! allocated. Of the slowest, 50 are kept for each span of five minutes. Spans end by time, independent of reads and
+//! writes; the answer has the requests of the last hour's spans.
 //!
 //! A request stands here by its labels: never by its path, its query string, a header or a body.
 
@@ -303,7 +303,7 @@ mod tests {
             record_at(&requests, 200, 9.0, start);
         }
         assert!(!record_at(&requests, 200, 1.0, start.after(SPAN / 2)));
-        // Nobody has read: the requests themselves end the span.
+        // No reader has ended the span: the requests themselves end it.
         let two_hours_later = start.after(2 * HOUR);
         assert!(record_at(&requests, 200, 1.0, two_hours_later));
         assert_eq!(times(&requests.slowest_at(two_hours_later)), [1.0]);

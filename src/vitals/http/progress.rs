@@ -76,7 +76,7 @@ pub(super) struct Delivery {
     pub(super) is_settled: bool,
 }
 
-/// What is known of a request's body.
+/// The state of a request's body.
 #[derive(Debug, Default)]
 pub(super) struct RequestBody {
     /// The bytes that the service has read.
@@ -196,7 +196,7 @@ impl Progress {
         }
     }
 
-    /// Prepares the request's body for the next request. Whoever reads it beyond the end of this one keeps it.
+    /// Prepares the request's body for the next request. A reader that outlives this request keeps the old body.
     #[inline]
     fn clear_request_body(&mut self) {
         match Rc::get_mut(&mut self.request_body) {
@@ -227,7 +227,7 @@ impl Progress {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
-    /// What the request was when it came.
+    /// The request's properties when it came.
     #[inline]
     pub(super) fn sent(&self) -> Sent<'_> {
         Sent {

@@ -33,7 +33,7 @@ impl Record {
         }
     }
 
-    /// What the request's payload notes.
+    /// The notes of the request's payload.
     pub(super) fn request_body(&self) -> Option<Rc<RequestBody>> {
         let progress = self.progress.as_ref()?;
         Some(Rc::clone(&progress.request_body))
@@ -105,8 +105,8 @@ impl Record {
     }
 }
 
-/// Counts a request whose client left before the request was whole. Whatever the service answers to the rest of it, for
-/// instance 400, nobody has asked for.
+/// Counts a request whose client left before the request was whole. The service's answer to the rest of it, for
+/// instance 400, has no recipient.
 #[cold]
 fn cut_off(progress: Box<Progress>, request: Option<&HttpRequest>) {
     let pattern = match request {

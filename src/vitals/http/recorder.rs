@@ -77,7 +77,7 @@ impl Recorder {
         }
     }
 
-    /// What tells it from other recorders.
+    /// Identifies this recorder among others.
     #[inline]
     pub(super) fn id(&self) -> usize {
         ptr::from_ref(self).addr()

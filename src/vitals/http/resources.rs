@@ -15,7 +15,7 @@ pub(super) struct Resources(Node);
 /// A scope, or a resource.
 #[derive(Debug)]
 struct Node {
-    /// What it adds to the patterns of the scope that it stands in. The first of several names it.
+    /// The patterns that it adds to those of its scope. The first of several is its name.
     patterns: Vec<String>,
     is_prefix: bool,
     /// Made when a path begins as one of the patterns does: an expression is large, and most are never asked.
@@ -45,7 +45,7 @@ impl Resources {
         found
     }
 
-    /// Whether the resource with this pattern is one that serves all that lies below its path, as files do.
+    /// Whether the resource with this pattern serves everything below its path, as files do.
     pub(super) fn serves_below(&self, path: &str, pattern: &str) -> bool {
         let mut serves_below = false;
         self.0.collect(path, "", &mut |found, is_prefix| {
@@ -109,7 +109,8 @@ impl Node {
         definition.find_match(path)
     }
 
-    /// Tells the pattern of each resource that a path may lead to, and whether it is one for all that lies below.
+    /// Reports the pattern of each resource that a path may lead to, and whether the resource serves everything below
+    /// the path.
     fn collect(&self, path: &str, scope: &str, found: &mut impl FnMut(String, bool)) {
         let Some(rest) = self.find_match(path).and_then(|length| path.get(length..)) else {
             return;

@@ -1,13 +1,13 @@
 //! The name of a request that is gone: its client left, its handler panicked, or a middleware dropped it for an error.
-//! Actix keeps the route in the request alone, so it is found anew from what is left, the path and the method.
+//! Actix keeps the route only in the request, so it is looked up again from the path and the method.
 //!
-//! A path alone does not tell the route. Guards choose between resources that match it, and a middleware within may
-//! rewrite it. Neither can be asked again, but answered requests tell what they came to, and that is remembered:
+//! A path alone does not determine the route. Guards choose between resources that match it, and a middleware within
+//! may rewrite it. Neither can be run again, but answered requests show their results, which are remembered:
 //!
 //! - A resource that has answered a method is taken to serve it. One that came before it in the order of routing, and was
 //!   passed over, is taken not to serve that method.
-//! - Of resources of which nothing is known yet, the first is taken, as without guards. The exception is one that would
-//!   hide a more specific one behind it: then guards must part the two, and the more specific one is meant.
+//! - Among resources without a known answer, the first is taken, as without guards. The exception is a resource that
+//!   would hide a more specific one behind it. Then guards must separate the two, and the more specific one is taken.
 //! - A path is normalised before it is looked up where the application is known to rewrite paths.
 
 use std::{
@@ -31,7 +31,7 @@ pub(super) struct Routes {
     known: RefCell<HashMap<String, Methods>>,
 }
 
-/// Methods by what they have met at a resource.
+/// Methods by their results at a resource.
 #[derive(Debug, Default)]
 struct Methods {
     answered: Vec<&'static str>,
@@ -87,7 +87,7 @@ impl Routes {
         }
     }
 
-    /// Whether the resource with this pattern is one that serves all that lies below its path, as files do.
+    /// Whether the resource with this pattern serves everything below its path, as files do.
     #[cold]
     pub(super) fn serves_below(&self, path: &str, pattern: &str) -> bool {
         let resources = self.resources.as_ref();

@@ -124,7 +124,7 @@ pub(super) struct Route {
     pub(super) pattern: Box<str>,
     /// What the endpoint of this pattern is called.
     pub(super) endpoint: Arc<str>,
-    /// Where the naming tells sizes apart by these.
+    /// The outcome, if the naming has it as labels of sizes.
     outcome: Option<(StatusCode, Ending)>,
     /// None where they are not wanted.
     pub(super) sizes: Option<Sizes>,
@@ -207,8 +207,8 @@ const MOST_SHAPES: usize = 8192;
 
 /// One worker's cache of [`Series`].
 ///
-/// It is bounded by the families' series budgets: a label set that overflowed is not remembered, since each of its
-/// requests must count as an overflow anew. So an answer past the budget makes its own [`Series`], whose writers are
+/// It is bounded by the families' series budgets. A label set that overflowed is not remembered, since each of its
+/// requests must count as a new overflow. So an answer past the budget makes its own [`Series`], whose writers are
 /// shared ones.
 #[derive(Debug, Default)]
 pub(super) struct SeriesCache {

@@ -117,8 +117,8 @@ impl Worker {
         self.application.get().map_or("http", |known| known.scheme)
     }
 
-    /// Whether a request that has just come will most likely be left out, as far as its path tells. Only where endpoints
-    /// are excluded is the route looked up ahead of routing.
+    /// Whether a new request will most likely be left out, judged by its path. The route is looked up ahead of routing
+    /// only if endpoints are excluded.
     #[inline]
     pub(super) fn expects_to_exclude(&self, request: &ServiceRequest) -> bool {
         self.recorder.excludes_any()
@@ -150,7 +150,7 @@ impl Worker {
     /// or the guards refused the request.
     fn routed_pattern(&self, request: &HttpRequest, method: &str) -> Option<String> {
         let pattern = request.match_pattern()?;
-        // Of a request that was not routed to its end, Actix tells what its path leads to first.
+        // For a request that was not routed to its end, Actix returns the first pattern that its path matches.
         let path = request.match_info();
         if path.unprocessed().is_empty()
             || request
@@ -171,7 +171,7 @@ impl Worker {
             .then(|| self.series.resolve(self.origin(), pattern, outcome))
     }
 
-    /// The series of an answer that ends so, if that is another than the one that it was to have.
+    /// Returns the series for an answer with this ending, if it differs from the series that was chosen at first.
     #[cold]
     pub(super) fn series_of_ending(&self, series: &Series, ending: Ending) -> Option<Rc<Series>> {
         let is_told = self.recorder.families.naming == Naming::OpenTelemetry;

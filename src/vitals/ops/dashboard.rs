@@ -135,7 +135,7 @@ impl Dashboard {
         })
     }
 
-    /// The history, made once for all that want the same until the next tick.
+    /// Returns the history, made once for all equal requests until the next tick.
     async fn history(&self, wanted: Wanted, client: Option<IpAddr>) -> Result<Bytes, Problem> {
         let shared = self.hub.answers.share(wanted);
         // Where the request that gathers is given up, one of those that wait for it takes over.
@@ -241,7 +241,7 @@ impl Sampling {
     /// One tick, so long after the start, when the wall clock shows `wall`.
     fn tick(&mut self, elapsed: Duration, wall: Duration) {
         let span = elapsed.saturating_sub(self.sampled);
-        // Ticks are told apart by their times.
+        // Ticks are identified by their times.
         let time = self.timeline.time(elapsed).max(self.time + 1);
         let width = time - self.time;
         let tick = self.sampler.sample(time, width, span.as_secs_f64());

@@ -1,4 +1,4 @@
-//! Places that clients share: nobody has more of them than are left for all others, as with the memory for answers.
+//! Places that clients share. No client has more places than are left for all others, as with the memory for answers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::vitals::memory::client_network;
 
-/// So many places. Cheap to clone; a clone is the same places.
+/// A number of places. Cheap to clone; a clone shares the same places.
 #[derive(Clone, Debug)]
 pub(super) struct FairPlaces {
     most: usize,
@@ -28,8 +28,9 @@ impl FairPlaces {
         }
     }
 
-    /// A place for this client until it is dropped, unless all are taken, or the client has as many as are left. A first
-    /// one it gets as long as there is any; where nobody knows who it is, all.
+    /// Returns a place for this client until it is dropped. Returns `None` if all are taken, or if the client has as
+    /// many as are left. A client without a place gets one as long as there is any; a caller without a known address
+    /// may take all places.
     pub(super) fn take(&self, client: Option<IpAddr>) -> Option<FairPlace> {
         let client = client.map(client_network);
         let mut taken = self.lock();

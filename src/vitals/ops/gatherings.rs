@@ -54,7 +54,7 @@ impl Gatherings {
         drop(waiting);
         let reservation = self.memory.reserve(client, bytes)?;
         let answer = web::block(move || {
-            // It is taken for as long as the work lasts, also when nobody waits for it any more.
+            // The turn is held for as long as the work lasts, even if no caller waits for it any more.
             let _turn = turn;
             reservation.hold(make())
         });

@@ -20,7 +20,7 @@ use crate::vitals::{log_limit::LogLimit, panics};
 /// How long a probe may take before its dependency counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 pub(super) enum Finding {
     /// There is nothing to ask.
@@ -42,12 +42,12 @@ type ProbeFuture = Pin<Box<dyn Future<Output = Finding>>>;
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
-/// Whom a check asks.
+/// The source that a check asks.
 #[derive(Clone)]
 enum Probe {
     /// The pools that are instrumented.
     Pools(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
-    /// What the service has set in their place.
+    /// The service's own probe in their place.
     Custom(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
 }
 
@@ -111,7 +111,7 @@ impl Health {
     }
 }
 
-/// What a probe finds. One that panics has found something, too: whoever asks must get an answer.
+/// Returns the finding of a probe. A panic of the probe is a finding as well, so that the caller gets an answer.
 async fn caught(ask: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
     let mut asking = None;
     poll_fn(|context| {

@@ -35,7 +35,7 @@ const PROMETHEUS_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 /// The longest wait that a client may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
-/// The longest timeout that can be set: a longer one is meant as none, and no clock could tell its end.
+/// The longest timeout that can be set. A longer one counts as no timeout, as no clock could represent its end.
 const MOST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How much earlier than the client a scrape gives up, so that the answer still arrives: this, or a tenth of a shorter

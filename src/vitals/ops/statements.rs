@@ -17,7 +17,7 @@ pub const DEFAULT_LIMIT: usize = 50;
 /// Most statements that can be asked for.
 pub const MOST: usize = 1000;
 
-/// What an entry is expected to take in JSON, at most.
+/// The most bytes that an entry is expected to take in JSON.
 const ENTRY_BYTES: usize = 5 * 1024;
 
 /// The values of `sort`; by the first, unless asked for otherwise.

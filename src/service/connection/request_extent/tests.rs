@@ -1,4 +1,4 @@
-//! The extent of requests, beside Actix' own codec: what that takes for a request, this must take, to the byte.
+//! Compares the extent of requests with Actix' own codec: both must find the same requests, to the byte.
 
 use actix_http::ServiceConfig;
 use actix_http::h1::{Codec, Message, MessageType};
@@ -28,7 +28,7 @@ fn by_actix(config: &ServiceConfig, bytes: &[u8]) -> Option<(usize, BodyLength)>
     Some((bytes.len() - buffer.len(), body))
 }
 
-/// The same here, where the bytes come so many at a time.
+/// The same with our reader, which gets this many bytes at a time.
 fn here(bytes: &[u8], body: BodyLength, step: usize) -> usize {
     let mut extent = RequestExtent::new();
     let mut taken = 0;

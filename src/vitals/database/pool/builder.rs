@@ -90,7 +90,7 @@ where
         self
     }
 
-    /// What the pool is called in the label `pool` of its metrics: `default` unless set.
+    /// Sets the name of the pool, for the label `pool` of its metrics: `default` unless set.
     ///
     /// The name of an open pool is unique: a second pool of the same name gets a number behind it, as in `default-2`.
     /// Past 64 open pools, further ones share the name `overflow`.
@@ -100,8 +100,8 @@ where
         self
     }
 
-    /// Which database it is: by Diesel's backend unless set, and `other_sql` where that does not tell, as for an enum of
-    /// Diesel's `MultiConnection`.
+    /// Sets the name of the database system. The default follows from Diesel's backend. It is `other_sql` where the
+    /// backend does not determine the system, as for an enum of Diesel's `MultiConnection`.
     ///
     /// The reader of statements takes the [`Dialect`](super::super::sql::Dialect) from this name. Of a database that it does
     /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has the name as a label.

@@ -164,8 +164,8 @@ where
     }
 }
 
-/// Notices a caller who leaves because its work did not come back: if it waited for the pool's timeout, the database may
-/// have stopped to answer.
+/// Detects callers that give up because their work did not come back. If the wait lasted for the pool's timeout, the
+/// database may have stopped answering.
 struct AnswerWatch<'a, C>
 where
     C: R2D2Connection + Send + 'static,
@@ -235,7 +235,7 @@ where
             .unwrap_or_else(|| wait.started + far)
     }
 
-    /// What was done to the connection until now, such as setting it up, is not its next user's.
+    /// Queries run on the connection until now, such as its set-up, do not belong to its next user.
     fn turn_over(&self, connection: &mut C) {
         match Recorder::of(connection) {
             Some(recorder) => recorder.turn_over(),
@@ -300,7 +300,7 @@ where
     fn level(&self) -> Level {
         let state = self.pool.state();
         let taken = state.connections.saturating_sub(state.idle_connections);
-        // What a probe has is idle to everybody else.
+        // A connection that a probe holds counts as idle.
         #[cfg(feature = "ops")]
         let taken = taken.saturating_sub(self.probe.taken());
         Level {

@@ -176,12 +176,12 @@ pub(super) fn failure(health: &Health) -> CheckoutError {
 /// An error that the work of [`Pool::run`](super::Pool::run) may return: any type that is `Send`, and by which the pool
 /// finds the error of the database in it.
 ///
-/// An error that passes over the one it holds, as `#[error(transparent)]` does, hides it from the pool as from anyone who
-/// asks for its `source`; `#[source]` does not.
+/// An error type that skips the error it holds, as `#[error(transparent)]` does, hides that error from the pool and
+/// from every other reader of `source`. `#[source]` does not.
 ///
-/// `Kind` tells the ways apart and is inferred. There is nothing to do for a type that is an [`Error`], for
-/// `anyhow::Error` and whatever else refers to an error by `AsRef`, and for a string. For a type of your own that is none
-/// of these, one line says so:
+/// `Kind` distinguishes these ways and is inferred. No code is needed for a type that is an [`Error`], for
+/// `anyhow::Error` and any other type that refers to an error by `AsRef`, or for a string. Any other type of your own
+/// needs one line:
 ///
 /// ```
 /// use actix_vitals::vitals::database::{Opaque, QueryError};

@@ -38,7 +38,7 @@ impl Add for Level {
 
 /// What can be asked of a pool of whatever connections.
 pub(super) trait AnyPool: Send + Sync {
-    /// What it is called in its metrics.
+    /// Its name in its metrics.
     fn name(&self) -> &str;
 
     fn level(&self) -> Level;
@@ -96,12 +96,12 @@ const MOST_POOLS: usize = 64;
 /// The name of all pools past [`MOST_POOLS`].
 const OVERFLOW: &str = "overflow";
 
-/// Reads how full the pools are, when somebody looks; without any, there are no rows.
+/// Reads the levels of the pools on demand; without any pool, there are no rows.
 #[derive(Clone)]
 pub(crate) struct Levels {
     naming: Naming,
     pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
-    /// The names of open pools, as long as there are such.
+    /// The names of open pools.
     names: Arc<Mutex<Vec<Weak<str>>>>,
 }
 

@@ -20,14 +20,14 @@ use super::super::manager::{Connector, Health, Manager, mute, without_quotations
 /// For so long after an answer of the database a busy pool is ready without being asked.
 const LATELY: Duration = Duration::from_millis(500);
 
-/// What a probe runs on an idle connection in place of Diesel's ping.
+/// The check that a probe runs on an idle connection in place of Diesel's ping.
 pub(super) type HealthCheck<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync>;
 
 thread_local! {
     static PROBING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is a probe's: the connection that it gives back was held for nobody.
+/// Whether this thread is a probe's: no caller held the connection that it gives back.
 pub(super) fn is_probing() -> bool {
     PROBING.get()
 }
@@ -56,7 +56,7 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
         }
     }
 
-    /// Waits until no other probe runs; the next one runs when what is returned is dropped.
+    /// Waits until no other probe runs. The next probe runs when the returned guard is dropped.
     pub(super) async fn turn(&self) -> impl Send + use<C> {
         Arc::clone(&self.turn).lock_owned().await
     }
@@ -96,7 +96,7 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
                 }
             },
         };
-        // The log has it already where no caller gets an answer either.
+        // The failure was logged already if no caller gets an answer either.
         if answer.is_ok() || !health.is_silent() {
             self.log(answer.as_ref().err());
         }

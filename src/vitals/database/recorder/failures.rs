@@ -5,8 +5,8 @@
 //! event has reported is known by where its information lies in memory and by its message: it is counted already, however
 //! late it is handed in.
 //!
-//! What cannot be told apart: an error that is handed in twice, with a query that could have failed in the same way between
-//! the two, counts twice.
+//! One case cannot be distinguished. An error that is handed in twice counts twice if a query in between could have
+//! failed in the same way.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -43,7 +43,7 @@ struct Finished {
     failed: bool,
 }
 
-/// What tells an error from others: where its information lies, and its message. The place may be used again.
+/// Identifies an error: the address of its information, and its message. The address may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ErrorIdentity {
     address: usize,
@@ -105,7 +105,7 @@ impl Failures {
         found.map(|at| self.reported.remove(at)).is_some()
     }
 
-    /// Whether a query of this number started after the one that finished last.
+    /// Whether the query with this number started after the query that finished last.
     pub(super) fn is_newest(&self, number: u64) -> bool {
         self.last.is_none_or(|last| last.number < number)
     }

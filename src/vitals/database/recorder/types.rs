@@ -1,11 +1,12 @@
-//! What the Rust type of a query says of its text, so that most texts need not be put together to be known.
+//! Derives a query's text from its Rust type, so that most texts need not be put together.
 //!
 //! Diesel announces a text when it begins to keep it prepared, once for each text on a connection. So a type with a second
 //! announced text has many texts, and each of its runs is read from then on. A type that was never announced is read each
 //! time, too: `sql_query`, every `UPDATE`, or all queries where the application turned Diesel's cache off.
 //!
 //! A type with one announced text has that text in all its runs, with one exception: a boxed query may be announced with
-//! one text and then run with a text that Diesel never keeps prepared, such as an `IN` list on SQLite. No event tells.
+//! one text and then run with a text that Diesel never keeps prepared, such as an `IN` list on SQLite. No event shows
+//! it.
 //! Therefore the first 1,000 runs of a type on a connection are read as well, and every 32nd run after these. Only a type
 //! that had one text in all 1,000 runs, and such an unannounced text afterwards, can have calls under the wrong statement:
 //! at most 31, once on a connection.
@@ -17,19 +18,19 @@ use diesel::connection::DebugQuery;
 
 use super::super::statements::{Kind, Known};
 
-/// Runs of a type that are read before its text is taken for the only one.
+/// Runs of a type that are read before its text is assumed to be the only one.
 const FIRST_READS: u32 = 1_000;
 
-/// Of so many further runs, one is read.
+/// One of this many further runs is read.
 const RUNS_BETWEEN_READS: u32 = 32;
 
-/// What tells a type of query from others: the address of its methods' table.
+/// Identifies a type of query: the address of its methods' table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TypeIdentity(usize);
 
 impl TypeIdentity {
-    /// The address is the second half of the reference. Hashing the pointer is the way to see it without `unsafe`; should
-    /// it come to be hashed in another way, there is no identity, and the text is read each time.
+    /// The address is the second half of the reference. Hashing the pointer is the way to see it without `unsafe`. If
+    /// pointers are ever hashed in another way, there is no identity, and the text is read each time.
     pub(super) fn of(query: &dyn DebugQuery) -> Option<Self> {
         let mut halves = PointerHalves::default();
         std::ptr::from_ref(query).hash(&mut halves);
@@ -41,7 +42,7 @@ impl TypeIdentity {
 #[derive(Debug, Default)]
 pub(super) struct Types(HashMap<TypeIdentity, Learnt, BuildHasherDefault<AddressHasher>>);
 
-/// What is known of a type.
+/// The state of a type.
 #[derive(Clone, Copy, Debug)]
 enum Learnt {
     /// It has had one text so far.
@@ -51,7 +52,7 @@ enum Learnt {
 }
 
 impl Types {
-    /// What a query of this type is, for one run; none where its text has to be read.
+    /// Returns the kind of a query of this type, for one run; `None` if its text has to be read.
     #[inline]
     pub(super) fn kind(&mut self, identity: TypeIdentity, known: &Known) -> Option<Kind> {
         let Learnt::One { kind, runs, .. } = self.0.get_mut(&identity)? else {
@@ -117,7 +118,7 @@ impl Hasher for PointerHalves {
     }
 }
 
-/// Spreads addresses, which are unlike each other in the middle, over the table. Nobody from outside chooses them.
+/// Spreads addresses, which differ most in their middle bits, over the table. Clients cannot choose the addresses.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

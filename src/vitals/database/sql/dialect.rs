@@ -6,7 +6,7 @@
 pub enum Dialect {
     /// PostgreSQL's: double quotes are names, `E''` and dollar quotes are strings, comments nest.
     PostgreSql,
-    /// That of MySQL and MariaDB: double quotes are strings, a backslash escapes, `#` starts a comment.
+    /// The dialect of MySQL and MariaDB: double quotes are strings, a backslash escapes, `#` starts a comment.
     MySql,
     /// SQLite's: a token in double quotes is a string where no column has its name, `[a]` is a name.
     Sqlite,

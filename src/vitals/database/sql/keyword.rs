@@ -35,7 +35,7 @@ pub(super) enum Keyword {
     As,
     /// `SEARCH`, `CYCLE`.
     Search,
-    // Stand before names or lists of them.
+    // These precede names or lists of names.
     From,
     Join,
     Into,
@@ -50,16 +50,16 @@ pub(super) enum Keyword {
     Listed,
     Using,
     Collate,
-    // Stand before operands.
+    // These precede operands.
     Distinct,
     In,
     Array,
     Interval,
     /// Begins a clause of a query: `WHERE`, `ORDER`, `LIMIT` and their like.
     Clause,
-    /// Joins operands, or stands before one: `AND`, `LIKE`, `CASE` and their like.
+    /// Joins operands, or precedes one: `AND`, `LIKE`, `CASE` and similar words.
     Operator,
-    /// Stands before an operand in a clause: `BY`, `ALL`, `FOR`.
+    /// Precedes an operand in a clause: `BY`, `ALL`, `FOR`.
     Operand,
     /// `UNION`, `OVER`, `FILTER`, `CHECK` and their like: a parenthesis behind them is no function's.
     Phrase,

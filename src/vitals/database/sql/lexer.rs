@@ -1,14 +1,14 @@
-//! The tokens of a statement: what is a value, and what stands around values.
+//! The tokens of a statement: values, and everything around them.
 //!
-//! The lexer takes any text without complaint and keeps no value's text. What it skips is in `space`, what stands between
-//! quotes is in `quoted`.
+//! The lexer accepts any text and keeps no value's text. The module `space` skips the space between tokens; `quoted`
+//! reads quoted text.
 //!
 //! A text of an unknown dialect may be read in more than one way. The lexer is *unsure* from there on: it goes on by the
 //! most common rule, and nothing of the rest may be shown. So it is where a setting of the server changes what a backslash
 //! does, if the text can be read to its end either way.
 //!
-//! A text that ends within quotes, or contains what no SQL has outside of them, was *misread*: strings and what stands
-//! between them may be the other way round.
+//! A text that ends within quotes, or contains what no SQL has outside of them, was *misread*: strings and the text
+//! between them may be swapped.
 
 mod quoted;
 mod space;
@@ -23,7 +23,7 @@ pub(super) enum Token<'a> {
     Value,
     /// A keyword, a name, a function or a type.
     Word(&'a str, Keyword),
-    /// What stands in quotes that are not single, with its quotes. It may still be a string: see `names`.
+    /// Quoted text, with its quotes, which are not single ones. It may still be a string: see `names`.
     Quoted(&'a str),
     /// `(` or `[`.
     Open(u8),
@@ -34,7 +34,7 @@ pub(super) enum Token<'a> {
     Dot,
     /// `::`
     Cast,
-    /// `...`: there was more of what stands before.
+    /// `...`: more elements like the preceding one were left out.
     Ellipsis,
     Operator(&'a str),
 }
@@ -121,7 +121,7 @@ impl<'a> Lexer<'a> {
         self.is_unsure
     }
 
-    /// Whether strings and what stands between them may be the other way round.
+    /// Whether strings and the text between them may be swapped.
     pub(super) fn is_misread(&self) -> bool {
         self.is_misread
     }
@@ -350,7 +350,7 @@ fn in_word(byte: u8) -> bool {
     begins_word(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
-/// What several of which make one operator: `<=`, `||`, `->>`.
+/// Whether operators of several characters contain this byte: `<=`, `||`, `->>`.
 fn in_long_operator(byte: u8) -> bool {
     matches!(
         byte,

@@ -1,17 +1,17 @@
 //! Where a token in double quotes is a name, and where a bare word is a value.
 //!
-//! PostgreSQL has names in double quotes alone. MySQL has strings in them, and SQLite takes such a token for a string where
-//! no column has that name. There it counts as a name only where no value can stand: behind `FROM`, beside a dot, in a list
-//! of columns. Everywhere else it counts as a value.
+//! PostgreSQL has only names in double quotes. MySQL has strings in them, and SQLite takes such a token for a string
+//! where no column has that name. In these, it counts as a name only where no value is possible: behind `FROM`, beside
+//! a dot, in a list of columns. Everywhere else it counts as a value.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::lexer::Token;
 
-/// What the parentheses around the present place contain.
+/// The contents of the parentheses around the current position.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scope {
-    /// A `SELECT` or `DELETE`, so that `FROM` stands before a table, and not in `trim('a' FROM 'b')`.
+    /// A `SELECT` or `DELETE`, where `FROM` precedes a table, unlike in `trim('a' FROM 'b')`.
     query: bool,
     /// Assignments behind `SET`.
     assignments: bool,
@@ -99,8 +99,8 @@ impl Names {
             }
     }
 
-    /// Whether a word, or what stands in quotes of names, is a value all the same: that of a setting, a file or a password.
-    /// `next` is the byte behind it.
+    /// Whether a word, or text in quotes of names, is a value all the same: the value of a setting, a file or a
+    /// password. `next` is the byte behind it.
     pub(super) fn is_bare_value(&self, token: &Token<'_>, depth: usize, next: Option<u8>) -> bool {
         match token {
             Token::Word(text, Keyword::None) if self.attaches => {
@@ -138,7 +138,7 @@ impl Names {
         )
     }
 
-    /// Takes a token that stands in `scope`; a parenthesis that opens stands in the scope that it opens.
+    /// Takes a token in `scope`. An opening parenthesis is in the scope that it opens.
     pub(super) fn push(&mut self, token: &Token<'_>, scope: &mut Scope) {
         if self.first.is_none() && !matches!(token, Token::Open(_) | Token::Semicolon) {
             let (text, first) = match token {
@@ -244,8 +244,8 @@ impl Names {
     }
 }
 
-/// Whether names may stand in double quotes in a statement that begins with this word. In all others, such as `ATTACH`
-/// and `GRANT`, what stands there may be anything.
+/// Whether double quotes may contain names in a statement that begins with this word. In all others, such as `ATTACH`
+/// and `GRANT`, they may contain anything.
 fn begins_with_names(keyword: Keyword) -> bool {
     matches!(
         keyword,

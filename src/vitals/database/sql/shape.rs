@@ -1,7 +1,7 @@
 //! The shape of a statement: its text without what differs from one call to the next.
 //!
 //! * literals and binds become `?`, a sign before them is left out;
-//! * comments are left out, white space is one space, and the same space stands around the same tokens;
+//! * comments are left out, white space is one space, and the same tokens always have the same space around them;
 //! * in a list behind `IN`, `VALUES` or `ARRAY`, constants become `?, ...`, and equal rows behind `VALUES` become one;
 //! * names in quotes are kept where they can only be names;
 //! * a bare word, or a name in quotes, that is the value of a setting becomes `?`;

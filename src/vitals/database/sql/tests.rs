@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Dialect, read};
 
-/// A server, by what decides how it reads a statement.
+/// A server, described by the settings that decide how it reads a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
     Postgres,

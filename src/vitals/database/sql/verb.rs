@@ -1,4 +1,4 @@
-//! What a statement does, by its leading words.
+//! Determines a statement's verb from its leading words.
 //!
 //! Contains the [`Verb`] of a statement, the [`Operation`] it is counted under, and the finder that takes tokens until the
 //! verb is known. For most statements that is the first token. `WITH` takes it past the common table expressions; `BEGIN`
@@ -7,17 +7,18 @@
 //! The rules, where the first word does not say it all:
 //!
 //! * white space, `--` and (nested) `/* */` comments, opening parentheses and empty statements are skipped;
-//! * `WITH` is what the statement behind it is, whatever the expressions in it do;
+//! * `WITH` has the verb of the statement behind it, whatever the expressions in it do;
 //! * `VALUES` and `TABLE` are selects: they return rows and change nothing. `REPLACE` and `UPSERT` are inserts;
 //! * `EXPLAIN` is `other`, with or without `ANALYZE`: it is a question about a statement, and its time is not that
 //!   statement's time. So are `MERGE`, `COPY`, `PRAGMA`, `SET`, `CALL` and everything that defines the schema;
-//! * transaction control is no query. A batch that opens with it (`BEGIN; INSERT …`) is what its first other statement is.
+//! * transaction control is no query. A batch that opens with it (`BEGIN; INSERT …`) has the verb of its first other
+//!   statement.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::lexer::{Lexer, Token};
 
-/// What a statement does, as `db_queries_total` tells it apart: the values of the label `operation`.
+/// The kind of a statement: the values of the label `operation` of `db_queries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// Reads rows: `SELECT`, `VALUES`, `TABLE`.

@@ -63,12 +63,12 @@ impl Known {
 
     /// The hash of a text, by which [`of_text`](Self::of_text) knows it.
     ///
-    /// Two texts with one hash of 64 bits are not to be expected within the life of a service.
+    /// Two texts with the same hash of 64 bits are not expected within the life of a service.
     pub(crate) fn hash(&self, sql: &str) -> u64 {
         self.hasher.hash_one(sql)
     }
 
-    /// What a text with this hash is. The text must have no binds behind it.
+    /// Looks up the text with this hash. The text must have no binds behind it.
     pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> Kind {
         match self.texts.get(hash) {
             Some(None) => return None,
@@ -118,7 +118,7 @@ impl Known {
         }
     }
 
-    /// Whether the place still tells what it told.
+    /// Whether the place still refers to the same statement.
     #[inline]
     pub(crate) fn is_valid(&self, place: Place) -> bool {
         match place {

@@ -24,7 +24,7 @@ use crate::vitals::database::sql::Operation;
 /// Statements that the table keeps at most, unless set otherwise.
 pub(crate) const DEFAULT_CAPACITY: usize = 1000;
 
-/// Endpoints that are listed for a statement; those that ran it first.
+/// The most endpoints that are listed for a statement: the first that ran it.
 pub(super) const ENDPOINTS: usize = 8;
 
 /// How long a statement is kept at least.
@@ -44,7 +44,7 @@ pub(super) struct StatementShape {
     text: Box<str>,
 }
 
-/// A kept shape, and what it has cost since it was first seen.
+/// A kept shape, and its cost since it was first seen.
 #[derive(Debug)]
 pub(super) struct Statement {
     number: NonZeroU32,
@@ -125,14 +125,14 @@ struct Table {
     by_number: Mutex<HashMap<NonZeroU32, Arc<Statement>>>,
     kept: AtomicUsize,
     next_number: AtomicU32,
-    /// Rises when the table has room again: what it refused to keep before may be kept now.
+    /// Rises when the table has room again: it may now keep shapes that it refused before.
     epoch: AtomicU32,
     /// A statement was not kept since the table was read last.
     has_refused: AtomicBool,
     evicted: AtomicU64,
     /// What all queries have counted, kept or not.
     counted: Counted,
-    /// What they had counted when the table was last reset, and when that was.
+    /// Their counts at the last reset of the table, and its time.
     beginning: Mutex<(Totals, SystemTime)>,
     /// When a statement that is not kept was run last, in seconds since the table was made.
     other_last_seen_seconds: AtomicU64,
@@ -250,7 +250,7 @@ impl Statements {
         now.since(self.table.made)
     }
 
-    /// Changes when the table may keep what it has refused to keep.
+    /// Changes when the table may keep shapes that it refused before.
     #[inline]
     pub(super) fn epoch(&self) -> u32 {
         self.table.epoch.load(Relaxed)
@@ -340,14 +340,14 @@ impl Statements {
         lock(&self.table.by_number).get(&number).cloned()
     }
 
-    /// The kept statements, the one that was seen first in front.
+    /// The kept statements, in the order in which they were first seen.
     fn list(&self) -> Vec<Arc<Statement>> {
         let mut list: Vec<_> = lock(&self.table.by_number).values().cloned().collect();
         list.sort_unstable_by_key(|statement| (statement.born, statement.number));
         list
     }
 
-    /// Gives a statement up. What it has counted is part of the row [`OTHER`] from now on.
+    /// Gives a statement up. Its counts are part of the row [`OTHER`] from now on.
     fn retire(&self, statement: &Arc<Statement>) {
         let table = &*self.table;
         let hash = statement.shape.hash;
@@ -437,7 +437,7 @@ impl Statements {
         }
     }
 
-    /// The row of what is not kept; none where there is nothing of that.
+    /// Returns the row of the statements that are not kept; `None` if there are none.
     fn report_other(&self, other: &Totals, since: SystemTime) -> Option<StatementReport> {
         let seconds = &other.seconds;
         (seconds.count > 0).then(|| StatementReport {

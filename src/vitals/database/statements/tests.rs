@@ -1,4 +1,4 @@
-//! The table of statements: what is counted of each, which give way, and that no call is lost.
+//! Tests the table of statements: the counts of each, which give way, and that no call is lost.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

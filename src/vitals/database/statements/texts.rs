@@ -1,4 +1,4 @@
-//! The texts that a connection has run lately, by their hash, with what is known of each.
+//! The texts that a connection has run lately, by their hash, with a value for each.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -28,7 +28,7 @@ impl<T: Copy> Texts<T> {
         }
     }
 
-    /// What is known of the text with this hash.
+    /// Returns the value of the text with this hash.
     #[inline]
     pub(super) fn get(&mut self, hash: u64) -> Option<T> {
         if let Some(known) = self.young.get(&hash) {
@@ -39,7 +39,7 @@ impl<T: Copy> Texts<T> {
         Some(known)
     }
 
-    /// Remembers what is known of the text with this hash.
+    /// Remembers a value for the text with this hash.
     pub(super) fn insert(&mut self, hash: u64, known: T) {
         if self.young.len() >= self.most && !self.young.contains_key(&hash) {
             std::mem::swap(&mut self.young, &mut self.old);
@@ -59,7 +59,7 @@ impl<T: Copy> Texts<T> {
     }
 }
 
-/// The hasher of what is a hash already.
+/// A hasher for keys that are hashes already.
 #[derive(Debug, Default)]
 pub(super) struct Hashed(u64);
 

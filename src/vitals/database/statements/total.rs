@@ -59,7 +59,7 @@ impl Totals {
         self.unattributed += unattributed;
     }
 
-    /// What is left of these figures without `part`.
+    /// Returns these figures less `part`.
     pub(super) fn since(&self, part: &Self) -> Self {
         Self {
             seconds: self.seconds.delta(&part.seconds),

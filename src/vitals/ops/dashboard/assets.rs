@@ -37,7 +37,7 @@ macro_rules! modules {
     };
 }
 
-/// What `app.js` is made of, each behind what it imports.
+/// The modules of `app.js`, each behind its imports.
 const MODULES: [Module; 9] = modules! {
     "dom.js",
     "format.js",

@@ -6,10 +6,10 @@
 /// A module: the name of its file, and its source.
 pub(super) type Module = (&'static str, &'static str);
 
-/// The script that does what the last of `modules` does; each stands behind those that it imports.
+/// Returns one script that does what the last of `modules` does. Each module must come after those that it imports.
 ///
-/// Takes what our modules are written in, and no more: an `import` of names is one line, and an `export` begins the line
-/// of a declaration. Each module becomes a function that returns what it exports.
+/// Accepts only the syntax of our modules: an `import` of names is one line, and an `export` begins the line of a
+/// declaration. Each module becomes a function that returns what it exports.
 pub(super) fn bundle(modules: &[Module]) -> String {
     let mut script = "\"use strict\";\n{\n".to_owned();
     for (file, source) in modules {
@@ -45,7 +45,7 @@ fn declared(declaration: &str) -> Option<&str> {
     named.split(|c| !is_name(c)).next()
 }
 
-/// The variable that holds what a file exports.
+/// The variable that holds a file's exports.
 fn variable(file: &str) -> String {
     format!("module_{}", file.trim_end_matches(".js"))
 }

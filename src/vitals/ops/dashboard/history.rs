@@ -12,7 +12,7 @@ use crate::registry::Encoding;
 /// Answers that are kept until the next tick.
 const MOST_KEPT: usize = 16;
 
-/// What tells answers apart.
+/// Identifies an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Ticks after this time; negative: seconds before the last one.
@@ -33,7 +33,7 @@ pub(super) type Shared = Arc<OnceCell<Bytes>>;
 pub(super) struct Answers(Mutex<Vec<(Wanted, Shared)>>);
 
 impl Answers {
-    /// The answer that all share who want the same until the next tick.
+    /// Returns the answer that all callers with the same request share until the next tick.
     pub(super) fn share(&self, wanted: Wanted) -> Shared {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, shared)) = kept.iter().find(|(other, _)| *other == wanted) {

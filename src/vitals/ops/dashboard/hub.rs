@@ -110,7 +110,7 @@ impl Recent {
 struct State {
     ring: Ring,
     routes: Vec<String>,
-    /// What the names of the routes take.
+    /// The bytes that the names of the routes take.
     routes_bytes: usize,
     recent: Recent,
     /// As JSON, and as the event that tells of them.
@@ -349,7 +349,7 @@ impl Hub {
     }
 }
 
-/// Writes ticks behind what is there, separated by commas; `false`, and cut off, where they do not fit.
+/// Appends ticks, separated by commas. Returns `false`, and cuts them off, if they do not fit.
 fn write_ticks(out: &mut Vec<u8>, records: &[Record], step: u64, most_bytes: usize) -> bool {
     let mut end = out.len();
     for tick in merge(records, step) {

@@ -123,7 +123,7 @@ fn work(jobs: &Receiver<Job>, busy: &Busy, results: &Sender<Collected>) {
             } else {
                 source.skip()
             };
-            // Nobody waits for a collector that has returned too late, and another reader has read the others.
+            // The receiver is gone if this collector returned too late, and another reader has read the others.
             if results.send(collected).is_err() {
                 return;
             }

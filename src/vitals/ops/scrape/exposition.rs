@@ -108,7 +108,7 @@ pub(super) struct Body {
     offset: usize,
     /// What has been sent in this turn.
     sent: usize,
-    /// What has not been sent.
+    /// The part that was not sent yet.
     left: usize,
     /// The others' turn. Waking oneself would not do: the event loop serves all that are awake before it looks for others.
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,

@@ -63,7 +63,7 @@ impl Room {
         true
     }
 
-    /// Counts an exposition until nobody holds it any more.
+    /// Counts an exposition until its last owner drops it.
     pub(super) fn enter(&self, exposition: &Arc<Exposition>) {
         let held = Held {
             since: Instant::now(),

@@ -19,7 +19,7 @@ use crate::registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape}
 use crate::vitals::log_limit::LogLimit;
 use crate::vitals::memory::{AnswerMemory, AnswerMemoryExhausted};
 
-/// What tells expositions apart. Callers that want the same form share one exposition.
+/// Identifies an exposition. Callers that want the same form share one exposition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) format: Format,
@@ -31,7 +31,7 @@ pub(super) struct Form {
 /// the process.
 const ALLOCATED_BY_A_ROUND: usize = 32 * 1024 * 1024;
 
-/// Whether so many bytes can be allocated now. They are given back untouched.
+/// Whether this many bytes can be allocated now. They are freed untouched.
 fn can_allocate(bytes: usize) -> bool {
     let mut room = Vec::<u8>::new();
     let reserved = room.try_reserve_exact(bytes).is_ok();
@@ -64,7 +64,7 @@ struct Inner {
     room: Room,
     failure_lines: LogLimit,
     next: Mutex<Next>,
-    /// Somebody waits for the next round, or nobody ever will.
+    /// Signals that a caller waits for the next round, or that no caller ever will.
     changed: Condvar,
 }
 
@@ -79,7 +79,7 @@ struct Next {
     has_thread: bool,
     /// Whether the callers that arrived together have joined.
     is_due: bool,
-    /// Whether nobody will scrape any more.
+    /// Whether no more scrapes will come.
     is_over: bool,
 }
 
@@ -192,7 +192,7 @@ impl Inner {
         }
     }
 
-    /// Waits until somebody wants a round. `None` once nobody ever will.
+    /// Waits until a caller wants a round. Returns `None` when no caller ever will.
     fn next_round(&self) -> Option<(Vec<Wanted>, Option<Handle>)> {
         let next = self.lock_next();
         let mut next = self

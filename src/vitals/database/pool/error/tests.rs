@@ -19,13 +19,13 @@ fn locked() -> DieselError {
 #[error("layer {0}")]
 struct Layer(u8, #[source] Box<dyn Error + Send + Sync>);
 
-/// What an adopter's own type may be that is no error of the standard library.
+/// An adopter's own type that does not implement the standard library's `Error`.
 #[derive(Debug)]
 struct Plain;
 
 impl QueryError<Opaque> for Plain {}
 
-/// Whether the error of the database is found in `error`: compiles for whatever `run` accepts.
+/// Whether the error of the database is found in `error`: compiles for every type that `run` accepts.
 fn found<Kind>(error: &impl QueryError<Kind>) -> bool {
     error
         .database_error()

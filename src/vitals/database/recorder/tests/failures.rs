@@ -48,7 +48,7 @@ fn errors_with_one_message_are_counted_for_each_statement_that_failed() {
 
 #[test]
 fn an_error_counts_once_whoever_reports_it() {
-    /// What fails, and then what is handed in.
+    /// The query that fails, and then the error that is handed in.
     type Work = fn(&mut SqliteConnection);
     let cases: [(&str, u64, Work); 11] = [
         ("by an event", 1, |connection| {

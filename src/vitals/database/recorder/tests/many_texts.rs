@@ -184,7 +184,7 @@ fn a_statement_that_cannot_be_prepared_at_first_is_counted_all_the_same() {
     );
 }
 
-/// A query of the application's own: its text is what it holds, and may be kept prepared.
+/// A custom query: it carries its own text, and may be kept prepared.
 #[derive(Debug)]
 struct Custom {
     column: &'static str,

@@ -1,19 +1,19 @@
-//! What stands between quotes of all kinds: strings, names, dollar quotes, brackets.
+//! Reads quoted text of all kinds: strings, names, dollar quotes, brackets.
 
 use super::{Dialect, Keyword, Lexer, Token, begins_word, in_word};
 
-/// The longest name that is taken for one, in bytes: PostgreSQL has no longer ones.
+/// The longest text that counts as a name, in bytes: PostgreSQL has no longer names.
 const LONGEST_NAME: usize = 63;
 
 /// Bytes of a name in brackets, where a bracket may be something else.
 const LONGEST_BRACKET: usize = 128;
 
-/// What a backslash does between quotes.
+/// The effect of a backslash between quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backslash {
     Literal,
     Escapes,
-    /// What the server's dialect and settings say.
+    /// Depends on the server's dialect and settings.
     Rule,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Lexer<'a> {
         length > 0 && Keyword::of(&self.rest()[..length]) == Keyword::None
     }
 
-    /// What a word becomes together with the quote behind it: `E'…'`, `U&"…"`.
+    /// Returns the token for a word together with the quote behind it: `E'…'`, `U&"…"`.
     pub(super) fn prefixed(&mut self, word: &str) -> Option<Token<'a>> {
         let is = |prefix: &str| word.eq_ignore_ascii_case(prefix);
         match (self.peek(0), self.peek(1)) {
@@ -48,7 +48,7 @@ impl<'a> Lexer<'a> {
                 Some(self.string(true))
             }
             (Some(b'\''), _) if is("B") || is("X") || is("N") => Some(self.string(false)),
-            // Oracle's strings in quotes of one's choice.
+            // Oracle's strings with alternative quotes.
             (Some(b'\''), _) if (is("Q") || is("NQ")) && self.dialect == Dialect::Unknown => {
                 self.is_unsure = true;
                 Some(self.string(false))
@@ -72,7 +72,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Reads what stands in double quotes or backticks.
+    /// Reads text in double quotes or backticks.
     pub(super) fn quoted_name(&mut self, quote: u8) -> Token<'a> {
         let begin = self.at;
         let may_be_string =
@@ -86,7 +86,8 @@ impl<'a> Lexer<'a> {
         self.name(begin)
     }
 
-    /// The token for what stands in quotes from `begin` to here: without its text, where that is unlike a name.
+    /// Returns the token for the quoted text from `begin` to here. The token has no text if that does not look like a
+    /// name.
     fn name(&self, begin: usize) -> Token<'a> {
         let text = self.text.get(begin..self.at).unwrap_or_default();
         let inside = text

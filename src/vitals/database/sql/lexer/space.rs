@@ -1,4 +1,4 @@
-//! What stands between tokens: white space and comments, by the rules of each dialect.
+//! Skips the space between tokens: white space and comments, by the rules of each dialect.
 
 use super::{Dialect, Lexer, is_space};
 

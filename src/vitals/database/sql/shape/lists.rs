@@ -11,7 +11,7 @@ use crate::vitals::database::sql::names::Scope;
 /// The parentheses and brackets that are open.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// What stands outside of all parentheses.
+    /// The scope outside of all parentheses.
     outermost: Scope,
     open: Vec<List>,
     /// Parentheses that have opened since the output was full: nothing of them is written.
@@ -19,7 +19,7 @@ pub(super) struct Lists {
     /// How many of `open` may be folded.
     foldable: usize,
     place: Place,
-    /// What the last token was.
+    /// The kind of the last token.
     before: Before,
     /// The last row behind `VALUES`.
     row: Option<Row>,
@@ -62,7 +62,7 @@ struct Row {
     end: Mark,
 }
 
-/// Where in an element the last token stands.
+/// The position of the last token within its element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
     /// Before an operand.
@@ -76,7 +76,7 @@ enum Place {
     Type,
 }
 
-/// The last token, as far as it tells what a parenthesis opens.
+/// The last token, as far as it determines the kind of parenthesis that follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Before {
     /// `VALUES`, or a comma behind a row.
@@ -90,7 +90,7 @@ enum Before {
 }
 
 impl Lists {
-    /// What the innermost parentheses contain.
+    /// The scope of the innermost parentheses.
     pub(super) fn scope(&self) -> Scope {
         self.open.last().map_or(self.outermost, |list| list.scope)
     }
@@ -255,7 +255,7 @@ impl Lists {
         output.push(&Token::Ellipsis, false);
     }
 
-    /// Leaves a row out that is like the one before it.
+    /// Leaves out a row that equals the previous one.
     fn end_row(&mut self, list: List, output: &mut Output) {
         let end = output.mark();
         let (begin, length) = (list.begin.length(), end.length());
@@ -270,7 +270,7 @@ impl Lists {
         }
     }
 
-    /// What is being read is no constant.
+    /// Marks the current element as not constant.
     fn is_no_constant(&mut self) {
         if let Some(list) = self.open.last_mut() {
             list.is_constant = false;
@@ -319,7 +319,7 @@ impl Lists {
         }
     }
 
-    /// Whether `...` here stands for more constants.
+    /// Whether `...` here means more constants.
     fn may_go_on(&self) -> bool {
         let innermost = self.open.last();
         innermost.is_some_and(|list| list.after_constant && !list.has_element)

@@ -149,7 +149,7 @@ impl Output {
     }
 }
 
-/// Whether a space stands between two tokens. It does not depend on how they were written.
+/// Whether two tokens have a space between them. It does not depend on how they were written.
 fn is_spaced(before: Kind, token: &Token<'_>, columns: bool) -> bool {
     match (before, token) {
         // Together they would be other tokens.

@@ -27,7 +27,7 @@ fn common(sql: &str) -> String {
     shape
 }
 
-/// A text of a dialect, its shape, and what is tried.
+/// A text of a dialect, its shape, and the rule under test.
 type Row = (Dialect, &'static str, &'static str, &'static str);
 
 const LITERALS: &[Row] = &[

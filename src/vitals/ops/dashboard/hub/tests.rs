@@ -1,4 +1,4 @@
-//! What streams and history calls are told, in what order, and that nobody is told anything twice; and what the hub keeps.
+//! Tests what streams and history calls receive, in what order and without repetition, and what the hub keeps.
 
 use super::*;
 use crate::vitals::ops::dashboard::tick::{Distribution, RouteTick};
@@ -182,7 +182,7 @@ fn what_is_closed_stays_closed() {
     assert!(hub.is_closed());
 }
 
-/// A second in which so many routes have a latency in each of 80 buckets.
+/// A second in which this many routes have a latency in each of 80 buckets.
 fn busy(second: u64, routes: u32) -> Tick {
     let latency = Distribution {
         zeros: 0,
@@ -200,7 +200,7 @@ fn busy(second: u64, routes: u32) -> Tick {
     }
 }
 
-/// Bytes that a hub holds after so many of those seconds, and the hub.
+/// The bytes that a hub holds after this many of those seconds, and the hub.
 fn held_after(seconds: u64, routes: u32) -> (usize, Hub) {
     let names: Vec<String> = (0..routes).map(|at| route(&format!("/{at}"))).collect();
     let ticks: Vec<Tick> = (1..=seconds).map(|second| busy(second, routes)).collect();
