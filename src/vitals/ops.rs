@@ -7,8 +7,8 @@
 
 #[cfg(feature = "dashboard")]
 mod dashboard;
-#[cfg(any(feature = "database", feature = "dashboard"))]
 mod fair_places;
+#[cfg(any(feature = "database", feature = "dashboard"))]
 mod gatherings;
 mod health;
 mod scrape;
