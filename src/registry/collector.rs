@@ -17,7 +17,12 @@ use prometheus::proto::{self, MetricType};
 use super::descriptor::{FamilyDescription, Kind, Unit};
 use super::label::is_metric_name;
 use super::negotiate::Format;
-use bridge::{Bridged, Row, Scalar as _};
+#[allow(
+    unused_imports,
+    reason = "used with one of the two models of the `prometheus` crate"
+)]
+use bridge::Scalar as _;
+use bridge::{Bridged, Row};
 
 pub(crate) use fault::Reported;
 pub use fault::{Fault, FaultKind};

@@ -170,7 +170,13 @@ async fn times_of_creation(server: &Server) -> (usize, usize) {
         .map(sample)
         .collect();
     // Those of collectors have none: they do not say when they began.
-    let foreign = ["ops_", "process_", "runtime_", "allocator_"];
+    let foreign = [
+        "ops_",
+        "process_",
+        "runtime_",
+        "allocator_",
+        "db_statements_",
+    ];
     let ours = |name: &&String| !foreign.iter().any(|prefix| name.starts_with(prefix));
     let with = |suffixes: &[&str]| {
         let found = names.iter().filter(ours);
