@@ -17,10 +17,16 @@ fn main() -> ExitCode {
         Err(stop) => return stop.report(),
     };
     start_log(&settings.log);
-    let ended = Server::check_resources(&settings).and_then(|()| {
-        give_memory_back();
-        System::new().block_on(serve(settings))
-    });
+    // Never dropped: that would wait for threads that block, such as one that waits for the migration lock.
+    let system;
+    let ended = match Server::check_resources(&settings) {
+        Ok(()) => {
+            give_memory_back();
+            system = System::new();
+            system.block_on(serve(settings))
+        }
+        Err(error) => Err(error),
+    };
     let status = match ended {
         Ok(()) => 0,
         Err(error) => {
