@@ -82,6 +82,10 @@ mod tests {
 
     use super::*;
 
+    #[allow(
+        clippy::unnecessary_wraps,
+        reason = "what the functions under test take"
+    )]
     fn client(number: u8) -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, number]))
     }
