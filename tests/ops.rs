@@ -335,6 +335,28 @@ async fn only_the_scrapes_past_64_waiting_ones_are_told_to_come_back() {
 }
 
 #[actix_web::test]
+async fn one_address_may_have_64_scrapes_waiting_and_another_one_is_still_answered() {
+    let vitals = vitals();
+    register(&vitals, "slow", a_while);
+    let app = app(&vitals).await;
+    let of = |address: [u8; 4]| {
+        move |mut request: actix_http::Request| {
+            request.head_mut().peer_addr = Some((address, 4711).into());
+            request
+        }
+    };
+    let many = forms().take(70).map(of([192, 0, 2, 1]));
+    let requests = many.chain(forms().take(10).map(of([192, 0, 2, 2])));
+    let responses = join_all(requests.map(|it| call_service(&app, it))).await;
+    let statuses: Vec<_> = (responses.iter())
+        .map(|response| response.status().as_u16())
+        .collect();
+    assert_eq!(statuses[..64], [200; 64]);
+    assert_eq!(statuses[64..70], [503; 6]);
+    assert_eq!(statuses[70..], [200; 10]);
+}
+
+#[actix_web::test]
 async fn a_scrape_waits_as_long_as_prometheus_and_no_longer() {
     let vitals = vitals_with(OpsSettings::new().scrape_timeout(Duration::from_millis(100)));
     let is_open = Arc::new(AtomicBool::new(false));

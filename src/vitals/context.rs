@@ -323,6 +323,15 @@ impl<F: Future> Future for Carried<F> {
     }
 }
 
+/// Runs `f` for the current request or job. Outside of any, the queries of `f` are nobody's on purpose, and are not counted
+/// as unattributed.
+pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
+    if current().is_some() {
+        return f();
+    }
+    within(&mut None, f)
+}
+
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {

@@ -149,8 +149,8 @@ impl OpsSettings {
         self
     }
 
-    /// Most scrapes that wait at once; more are answered 503 with `Retry-After`. Scrapes that coincide share the work of
-    /// one. No client has more of these places than are left for all others, so that one alone gets half. Default 64.
+    /// Most scrapes of one client that wait at once, and half of what all clients may have together; more are answered 503
+    /// with `Retry-After`. Scrapes that coincide share the work of one. Default 64.
     #[must_use]
     pub fn scrapes_waiting(mut self, most: usize) -> Self {
         self.scrape.max_waiting = most;

@@ -11,12 +11,15 @@ use crate::vitals::memory::client_network;
 #[derive(Clone, Debug)]
 pub(super) struct FairPlaces {
     most: usize,
+    /// Places that callers without a known address may have.
+    most_unknown: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     total: usize,
+    unknown: usize,
     by_client: HashMap<IpAddr, usize>,
 }
 
@@ -24,7 +27,16 @@ impl FairPlaces {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
+            most_unknown: most,
             taken: Arc::default(),
+        }
+    }
+
+    /// Places of which one client may have `each`, and all others together as many again.
+    pub(super) fn for_each(each: usize) -> Self {
+        Self {
+            most_unknown: each,
+            ..Self::new(each.saturating_mul(2))
         }
     }
 
@@ -41,6 +53,10 @@ impl FairPlaces {
                 return None;
             }
             taken.by_client.insert(client, held + 1);
+        } else if taken.unknown < self.most_unknown {
+            taken.unknown += 1;
+        } else {
+            return None;
         }
         taken.total += 1;
         Some(FairPlace {
@@ -65,9 +81,11 @@ impl Drop for FairPlace {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.total -= 1;
-        if let Some(client) = self.client
-            && let Entry::Occupied(mut held) = taken.by_client.entry(client)
-        {
+        let Some(client) = self.client else {
+            taken.unknown -= 1;
+            return;
+        };
+        if let Entry::Occupied(mut held) = taken.by_client.entry(client) {
             *held.get_mut() -= 1;
             if *held.get() == 0 {
                 held.remove();
@@ -112,5 +130,16 @@ mod tests {
         places.take(client(2)).unwrap();
         let places = FairPlaces::new(5);
         assert_eq!(from_fn(|| places.take(None)).collect::<Vec<_>>().len(), 5);
+    }
+
+    #[test]
+    fn one_client_may_have_its_number_and_all_others_as_many_again() {
+        let places = FairPlaces::for_each(64);
+        let taken = [client(1), None, client(2)]
+            .map(|client| from_fn(|| places.take(client)).collect::<Vec<_>>());
+        assert_eq!(taken.each_ref().map(Vec::len), [64, 64, 0]);
+        drop(taken);
+        let taken: Vec<_> = from_fn(|| places.take(None)).collect();
+        assert_eq!(taken.len(), 64);
     }
 }

@@ -77,7 +77,7 @@ impl Scraper {
         // A hanging collector leaves each caller half of its time.
         let patience = settings.timeout / 2;
         Self {
-            waiting: FairPlaces::new(settings.max_waiting),
+            waiting: FairPlaces::for_each(settings.max_waiting),
             settings,
             rounds: Rounds::new(registry, patience, settings.timeout, memory),
         }

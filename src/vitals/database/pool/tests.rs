@@ -917,6 +917,20 @@ async fn the_health_check_of_the_pool_decides_where_a_connection_is_idle() {
         1,
         "it belongs to the request that asks"
     );
+    // On a listener that records no requests, it is nobody's on purpose.
+    let (queries, before) = (fixture.queries(), unattributed(&fixture));
+    assert_eq!(ping(&fixture).await, Some(true));
+    assert_ne!(fixture.queries(), queries);
+    assert!(!before.is_empty());
+    assert_eq!(unattributed(&fixture), before);
+}
+
+fn unattributed(fixture: &Fixture) -> Vec<String> {
+    let text = fixture.open_metrics();
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("db_queries_unattributed_total"));
+    lines.map(str::to_owned).collect()
 }
 
 #[actix_web::test]
