@@ -325,6 +325,7 @@ impl<F: Future> Future for Carried<F> {
 
 /// Runs `f` for the current request or job. Outside of any, the queries of `f` are nobody's on purpose, and are not counted
 /// as unattributed.
+#[cfg(all(feature = "database", feature = "ops"))]
 pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
     if current().is_some() {
         return f();
