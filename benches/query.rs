@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_vitals::vitals::{
+use actix_vitals::{
     Vitals,
     database::{Connection as Instrumented, Order, Statements},
 };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_http::Request;
-use actix_vitals::vitals::Vitals;
+use actix_vitals::Vitals;
 use actix_web::{
     App, Error, HttpResponse,
     body::{BodySize, MessageBody},

@@ -1,7 +1,7 @@
 //! A shop with orders in SQLite, monitored: what `vitals` touches is all there is to adopting it. `curl localhost:8080/metrics`
 //! shows the rest. Prints where it listens.
 
-use actix_vitals::{Vitals, vitals::database::Pool};
+use actix_vitals::{Vitals, database::Pool};
 use actix_web::{App, HttpServer, error, web};
 use diesel::{RunQueryDsl, SqliteConnection, r2d2::ConnectionManager, sql_query};
 use prometheus::IntCounter;

@@ -3,10 +3,8 @@
 
 use actix_vitals::{
     Vitals, block, carry, carry_future,
-    vitals::{
-        database::{Pool, RunError},
-        ops::OpsSettings,
-    },
+    database::{Pool, RunError},
+    ops::OpsSettings,
 };
 use actix_web::{App, HttpServer, error, rt, web};
 use diesel::{RunQueryDsl, SqliteConnection, r2d2::ConnectionManager, sql_query};

@@ -5,10 +5,8 @@ use actix_cors::Cors;
 use actix_files::Files;
 use actix_vitals::{
     Vitals,
-    vitals::{
-        database::{Pool, RunError},
-        ops::OpsSettings,
-    },
+    database::{Pool, RunError},
+    ops::OpsSettings,
 };
 use actix_web::{
     App, Error, HttpServer, ResponseError,

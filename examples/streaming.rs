@@ -14,7 +14,7 @@ async fn get_seconds() -> HttpResponse {
         let event = web::Bytes::from(format!("data: {second}\n\n"));
         Some((Ok::<_, actix_web::Error>(event), second + 1))
     });
-    // This type is known to be a stream; another kind is marked by `actix_vitals::vitals::http::Stream`.
+    // This type is known to be a stream; another kind is marked by `actix_vitals::http::Stream`.
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .streaming(Box::pin(events))

@@ -1,7 +1,7 @@
 //! The service for everyone on one listener, all ops endpoints on another: the first answers nothing about itself.
 //! Prints where it listens, the address for operators last.
 
-use actix_vitals::{Vitals, vitals::ops::OpsSettings};
+use actix_vitals::{Vitals, ops::OpsSettings};
 use actix_web::{App, HttpServer, web};
 
 #[actix_web::main]

@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "each fuzz target runs one of the checks")]
 
 use actix_vitals::{
+    database::sql,
+    http::TraceParent,
     registry::{Descriptor, Format, Registry, negotiate_encoding, negotiate_format},
-    vitals::{database::sql, http::TraceParent},
 };
 
 /// Negotiation always has an answer, and a header that is repeated means what one with commas means.

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use actix_vitals::service::server::{Server, ServerError};
-use actix_vitals::service::settings::{LogFormat, LogSettings, Settings};
+use actix_vitals_service::server::{Server, ServerError};
+use actix_vitals_service::settings::{LogFormat, LogSettings, Settings};
 use actix_web::rt::System;
 
 /// Its statistics are the allocator metrics.

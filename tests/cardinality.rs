@@ -15,7 +15,7 @@
 )]
 mod count;
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::Vitals;
 use actix_web::{
     App, HttpResponse,
     http::{Method, StatusCode},

@@ -17,8 +17,9 @@ use std::{
 };
 
 use actix_vitals::{
+    Vitals,
+    ops::OpsSettings,
     registry::{Collector, FamilyDescription, Format},
-    vitals::{Vitals, ops::OpsSettings},
 };
 use actix_web::{
     App,

@@ -6,7 +6,7 @@
 #[path = "support/all.rs"]
 mod support;
 
-use actix_vitals::vitals::{Vitals, context::carry};
+use actix_vitals::{Vitals, context::carry};
 use actix_web::{
     App, HttpResponse,
     test::{TestRequest, call_service, init_service, read_body},

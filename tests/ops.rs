@@ -15,11 +15,9 @@ use std::{
 };
 
 use actix_vitals::{
+    Vitals,
+    ops::{OpsSettings, ProbeError},
     registry::{Collector, FamilyDescription, Format},
-    vitals::{
-        Vitals,
-        ops::{OpsSettings, ProbeError},
-    },
 };
 use actix_web::{
     App, HttpServer,

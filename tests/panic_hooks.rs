@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use actix_vitals::{registry::Format, vitals::Vitals};
+use actix_vitals::{Vitals, registry::Format};
 use support::log::Log;
 use tracing::Level;
 

@@ -20,8 +20,9 @@ use std::{
 };
 
 use actix_vitals::{
+    Vitals,
+    database::RunError,
     registry::{Collector, FamilyDescription, Format},
-    vitals::{Vitals, database::RunError},
 };
 use actix_web::{
     App, HttpResponse,

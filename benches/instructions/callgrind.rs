@@ -11,7 +11,7 @@ use super::Failure;
 /// Functions whose calls are left out, with everything they call: their cost depends on the machine.
 const LEFT_OUT: [&str; 4] = [
     // Asks the kernel or the processor for the time.
-    "actix_vitals::vitals::clock::now",
+    "actix_vitals::clock::now",
     // The C library's heap, beyond what each thread has at hand. What it does depends on the addresses of what was freed
     // before, and these on the random keys of maps.
     "_int_malloc",

@@ -15,8 +15,8 @@ use std::{
 
 use actix_http::Request;
 use actix_vitals::{
+    Builder, LATENCY_BUCKETS, Vitals,
     registry::{Descriptor, Format, Registry, Unit},
-    vitals::{Builder, LATENCY_BUCKETS, Vitals},
 };
 use actix_web::{
     App, Error, HttpRequest, HttpResponse,

@@ -10,10 +10,7 @@ use std::{
     },
 };
 
-use actix_vitals::{
-    registry::Histogram,
-    vitals::{Vitals, database},
-};
+use actix_vitals::{Vitals, database, registry::Histogram};
 use actix_web::{
     App, HttpResponse, HttpServer, Result,
     error::ErrorInternalServerError,

@@ -16,8 +16,8 @@ mod support;
 use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
 use actix_vitals::{
+    LATENCY_BUCKETS,
     registry::{Descriptor, Registry, Unit, negotiate_format},
-    vitals::LATENCY_BUCKETS,
 };
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer, dev::ServerHandle, http::header::HeaderValue, web,

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::r2d2::{self, ConnectionManager};
 use serde::{Deserialize, Serialize};
 
-type Pool = actix_vitals::vitals::database::Pool<PgConnection>;
+type Pool = actix_vitals::database::Pool<PgConnection>;
 
 diesel::table! {
     orders (id) {

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix_http::Request;
+use actix_vitals::database::{Manager, Pool, RunError};
+use actix_vitals::ops::OpsSettings;
+use actix_vitals::problem::Problem;
 use actix_vitals::registry::Format;
-use actix_vitals::vitals::database::{Manager, Pool, RunError};
-use actix_vitals::vitals::ops::OpsSettings;
-use actix_vitals::vitals::problem::Problem;
-use actix_vitals::vitals::{Builder, Vitals};
+use actix_vitals::{Builder, Vitals};
 use actix_vitals::{carry, carry_future};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceResponse};

@@ -22,8 +22,8 @@ use std::io::{self, Write};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix_vitals::Builder;
 use actix_vitals::registry::Format;
-use actix_vitals::vitals::Builder;
 use actix_web::test::TestRequest;
 use diesel::r2d2::{self, ConnectionManager};
 use diesel::{PgConnection, SqliteConnection};

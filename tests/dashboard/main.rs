@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use actix_cors::Cors;
-use actix_vitals::{Vitals, vitals::ops::OpsSettings};
+use actix_vitals::{Vitals, ops::OpsSettings};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};

@@ -18,7 +18,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use actix_vitals::service::settings::Settings;
+use actix_vitals_service::settings::Settings;
 use clap::CommandFactory as _;
 use deployment::{
     alerts, dashboard, deploy, deployed_expressions, documented_expressions, files, filled, items,

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use actix_vitals::vitals::{Vitals, http::Stream};
+use actix_vitals::{Vitals, http::Stream};
 use actix_web::{
     App, HttpResponse, HttpServer,
     body::{BodySize, BodyStream, MessageBody, SizedStream},

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use actix_vitals::{
-    registry::Format,
-    vitals::{Naming, Vitals},
-};
+use actix_vitals::{Naming, Vitals, registry::Format};
 use actix_web::{
     App, Error, HttpResponse,
     body::MessageBody,

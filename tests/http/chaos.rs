@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::Vitals;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::{app::TestApp, count};

@@ -4,8 +4,8 @@ use std::{future::poll_fn, pin::pin, time::Duration};
 
 use actix_http::Request;
 use actix_vitals::{
+    LATENCY_BUCKETS, Vitals,
     registry::{Descriptor, Registry, Unit},
-    vitals::{LATENCY_BUCKETS, Vitals},
 };
 use actix_web::{
     App, Error,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_vitals::{registry::Format, vitals::Vitals};
+use actix_vitals::{Vitals, registry::Format};
 
 /// The counts of one application, read anew at each call.
 pub(crate) struct Count(Vitals);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_vitals::registry::{Format, RegistryError};
-use actix_vitals::vitals::{BuildError, Builder, Naming, Vitals};
+use actix_vitals::{BuildError, Builder, Naming, Vitals};
 use actix_web::{App, test as actix_test, web};
 
 use crate::{app, count::Count};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_vitals::vitals::{Naming, Vitals};
+use actix_vitals::{Naming, Vitals};
 use actix_web::{
     App,
     dev::{Payload, Service},

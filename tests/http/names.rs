@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use actix_vitals::vitals::{Vitals, http::NotableRequest};
+use actix_vitals::{Vitals, http::NotableRequest};
 use actix_web::{
     App, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, MessageBody},

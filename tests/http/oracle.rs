@@ -15,7 +15,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::Vitals;
 use actix_web::{App, HttpResponse, http::Method, test as actix_test, web};
 use actix_web_prom::PrometheusMetricsBuilder;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -32,7 +32,7 @@ async fn ours_and_actix_web_prom_agree_series_by_series_where_it_is_right() {
     let vitals = Vitals::builder().build().expect("defaults build");
     let oracle = PrometheusMetricsBuilder::new("oracle")
         .registry(vitals.registry().prometheus().clone())
-        .buckets(&actix_vitals::vitals::LATENCY_BUCKETS)
+        .buckets(&actix_vitals::LATENCY_BUCKETS)
         .mask_unmatched_patterns("unmatched")
         .build()
         .expect("an oracle");

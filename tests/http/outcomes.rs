@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_vitals::vitals::Vitals;
+use actix_vitals::Vitals;
 
 use crate::{app::TestApp, count::Count};
 

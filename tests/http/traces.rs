@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use actix_vitals::{registry::Format, vitals::Vitals};
+use actix_vitals::{Vitals, registry::Format};
 use actix_web::{
     App, HttpResponse,
     http::header::HeaderMap,

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use actix_vitals::registry::{FamilyDescription, Kind, Unit};
-use actix_vitals::service::server::Server;
-use actix_vitals::service::settings::Settings;
+use actix_vitals_service::server::Server;
+use actix_vitals_service::settings::Settings;
 
 use crate::exposition::Exposition;
 use crate::server;

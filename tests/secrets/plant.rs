@@ -6,9 +6,9 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_vitals::vitals::Vitals;
-use actix_vitals::vitals::database::{Manager, Pool};
-use actix_vitals::vitals::ops::OpsSettings;
+use actix_vitals::Vitals;
+use actix_vitals::database::{Manager, Pool};
+use actix_vitals::ops::OpsSettings;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use diesel::connection::SimpleConnection;

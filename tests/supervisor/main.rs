@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use actix_vitals::Vitals;
-use actix_vitals::service::supervisor::supervise;
+use actix_vitals_service::supervisor::supervise;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tempfile::TempDir;
 

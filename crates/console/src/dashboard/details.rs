@@ -1,0 +1,112 @@
+//! What the page shows beside its charts: single statements and single requests, as their recorders know them, in the
+//! shape of the page's tables. Nothing is measured here.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use vitals_recorder::database::{Order, StatementReport, Statements};
+use vitals_recorder::http::{NotableRequest, NotableRequests};
+
+/// Statements that are shown.
+const STATEMENTS: usize = 50;
+
+/// Where the rows come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Details {
+    statements: Option<Statements>,
+    requests: NotableRequests,
+}
+
+impl Details {
+    /// Rows of these; without statements, the page says that there are none to know of.
+    pub(crate) fn new(statements: Option<Statements>, requests: NotableRequests) -> Self {
+        Self {
+            statements,
+            requests,
+        }
+    }
+
+    /// The rows as they are now.
+    pub(super) fn read(&self) -> Rows {
+        let requests = |list: Vec<NotableRequest>| list.into_iter().map(RequestRow::from).collect();
+        let statements = self.statements.as_ref().map(|statements| {
+            let reports = statements.report(Order::Total, STATEMENTS);
+            reports.into_iter().map(StatementRow::from).collect()
+        });
+        Rows {
+            statements,
+            slowest: requests(self.requests.slowest()),
+            errors: requests(self.requests.failed()),
+        }
+    }
+}
+
+/// The rows of the tables that are not made from the registry.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Rows {
+    /// `None` where statements are not recorded.
+    pub(super) statements: Option<Vec<StatementRow>>,
+    pub(super) slowest: Vec<RequestRow>,
+    pub(super) errors: Vec<RequestRow>,
+}
+
+/// A statement's shape and what it cost. Times are seconds.
+#[derive(Debug, Serialize)]
+pub(super) struct StatementRow {
+    shape: String,
+    calls: u64,
+    errors: u64,
+    seconds: f64,
+    mean: f64,
+    p95: f64,
+    endpoints: Vec<String>,
+}
+
+impl From<StatementReport> for StatementRow {
+    fn from(report: StatementReport) -> Self {
+        Self {
+            shape: report.statement,
+            calls: report.calls,
+            errors: report.errors,
+            seconds: report.total_seconds,
+            mean: report.mean_seconds,
+            p95: report.p95_seconds,
+            endpoints: report.endpoints,
+        }
+    }
+}
+
+/// One request. Times are seconds, `time` since the Unix epoch.
+#[derive(Debug, Serialize)]
+pub(super) struct RequestRow {
+    time: f64,
+    /// Method and route pattern, as the page names an endpoint.
+    name: String,
+    status: u16,
+    seconds: f64,
+    db_seconds: f64,
+    queries: u64,
+    /// 32 hexadecimal digits.
+    trace_id: Option<String>,
+}
+
+impl From<NotableRequest> for RequestRow {
+    fn from(request: NotableRequest) -> Self {
+        Self {
+            time: since_epoch(request.at),
+            name: format!("{} {}", request.method, request.endpoint),
+            status: request.status,
+            seconds: request.seconds,
+            db_seconds: request.database_seconds,
+            queries: request.queries,
+            trace_id: request.trace_id.map(|id| format!("{id:032x}")),
+        }
+    }
+}
+
+fn since_epoch(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}

@@ -1,0 +1,116 @@
+//! The history as it is sent: gathered, encoded and compressed once for all pages that ask for the same within a tick.
+
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::web::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use tokio::sync::OnceCell;
+
+use vitals_registry::Encoding;
+
+/// Answers that are kept until the next tick.
+const MOST_KEPT: usize = 16;
+
+/// Identifies an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Ticks after this time; negative: seconds before the last one.
+    pub(super) since: i64,
+    /// Ticks up to this time.
+    pub(super) until: Option<u64>,
+    /// The seconds that ticks are merged to.
+    pub(super) step: u64,
+    /// How the answer is compressed.
+    pub(super) encoding: Encoding,
+}
+
+/// An answer that is there, or being made.
+pub(super) type Shared = Arc<OnceCell<Bytes>>;
+
+/// The answers since the last tick.
+#[derive(Debug, Default)]
+pub(super) struct Answers(Mutex<Vec<(Wanted, Shared)>>);
+
+impl Answers {
+    /// Returns the answer that all callers with the same request share until the next tick.
+    pub(super) fn share(&self, wanted: Wanted) -> Shared {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, shared)) = kept.iter().find(|(other, _)| *other == wanted) {
+            return Arc::clone(shared);
+        }
+        if kept.len() == MOST_KEPT {
+            kept.remove(0);
+        }
+        let shared = Shared::default();
+        kept.push((wanted, Arc::clone(&shared)));
+        shared
+    }
+
+    /// There is a new tick.
+    pub(super) fn forget(&self) {
+        let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(kept);
+    }
+}
+
+/// The text in this encoding.
+pub(super) fn compress(text: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>> {
+    match encoding {
+        Encoding::Identity => Ok(text),
+        Encoding::Gzip => {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(&text)?;
+            gzip.finish()
+        }
+        Encoding::Zstd => zstd::encode_all(text.as_slice(), zstd::DEFAULT_COMPRESSION_LEVEL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(since: i64) -> Wanted {
+        Wanted {
+            since,
+            until: None,
+            step: 1,
+            encoding: Encoding::Identity,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_made_once_for_all_that_want_the_same_until_the_next_tick() {
+        let answers = Answers::default();
+        let count = std::cell::Cell::new(0);
+        let get = async |since| {
+            let shared = answers.share(wanted(since));
+            let make = async || {
+                count.set(count.get() + 1);
+                tokio::task::yield_now().await;
+                Bytes::from(vec![0; 100])
+            };
+            shared.get_or_init(make).await.clone()
+        };
+        let (first, second, other) = tokio::join!(get(1), get(1), get(2));
+        assert_eq!(first.as_ptr(), second.as_ptr());
+        assert_ne!(first.as_ptr(), other.as_ptr());
+        assert_eq!(get(1).await.as_ptr(), first.as_ptr());
+        assert_eq!(count.get(), 2);
+        answers.forget();
+        get(1).await;
+        assert_eq!(count.get(), 3);
+    }
+
+    #[test]
+    fn no_more_than_a_few_answers_are_kept() {
+        let answers = Answers::default();
+        let first = answers.share(wanted(0));
+        for since in 1..100 {
+            answers.share(wanted(since));
+        }
+        assert_eq!(answers.0.lock().unwrap().len(), MOST_KEPT);
+        assert!(!Arc::ptr_eq(&first, &answers.share(wanted(0))));
+    }
+}

@@ -1,0 +1,377 @@
+//! The sampler: from the recorders' families to ticks, whatever they are called. A family that a service does not have is
+//! a number that the page does not show.
+//!
+//! It has no clock and no thread of its own; whoever calls it says what time it is.
+
+use std::collections::HashMap;
+
+use super::tick::{
+    CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
+};
+use crate::attendance::Attendance;
+use vitals_recorder::database;
+use vitals_recorder::{http::UNMATCHED, ops_endpoints::OpsEndpoints};
+use vitals_registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
+
+/// The levels of the process, as the page calls them.
+const READ_LEVELS: [&str; 3] = ["resident_bytes", "open_fds", "max_fds"];
+
+/// The families of those, and of the processor time.
+const READ_FAMILIES: [&str; 4] = [
+    "process_resident_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+    "process_cpu_seconds_total",
+];
+
+/// What is the operator's and not the service's: the page's own traffic, scrapes, probes.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    /// The endpoints of such requests.
+    pub(crate) endpoints: OpsEndpoints,
+    /// How many of them are in progress.
+    pub(crate) in_progress: Attendance,
+}
+
+/// The routes that have been seen, each with a number that it keeps.
+#[derive(Debug)]
+struct Routes {
+    own: Own,
+    numbers: HashMap<String, u32>,
+    /// Method and route pattern: what the page calls an endpoint.
+    names: Vec<String>,
+}
+
+impl Routes {
+    /// The number of a route, a new one where it is new; `None` for what is not the service's own traffic.
+    fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
+        if self.own.endpoints.contains(endpoint) {
+            return None;
+        }
+        // By some names, what no route matched has none.
+        let endpoint = if endpoint.is_empty() {
+            UNMATCHED
+        } else {
+            endpoint
+        };
+        let name = format!("{method} {endpoint}");
+        if let Some(number) = self.numbers.get(&name) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.names.len()).ok()?;
+        self.names.push(name.clone());
+        self.numbers.insert(name, number);
+        Some(number)
+    }
+
+    fn by_status(&mut self, [method, endpoint, status, _, _]: [&str; 5]) -> (Option<u32>, usize) {
+        // By some names, an answer that was never sent has no status.
+        let status = if status.is_empty() { "499" } else { status };
+        (self.number(method, endpoint), class(status))
+    }
+
+    fn by_route(&mut self, [method, endpoint]: [&str; 2]) -> (Option<u32>, usize) {
+        (self.number(method, endpoint), 0)
+    }
+}
+
+/// Where a series counts, and what it had counted before. Families only grow, and keep their order.
+#[derive(Debug)]
+struct Series<T> {
+    /// The number of its route, if it is to count.
+    route: Option<u32>,
+    /// The class of its status, or the number of its operation.
+    class: usize,
+    before: T,
+}
+
+/// A family whose series are followed from tick to tick.
+#[derive(Debug)]
+struct Followed<M, T, const N: usize> {
+    family: Option<Family<M, N>>,
+    series: Vec<Series<T>>,
+}
+
+impl<M, T: Default, const N: usize> Followed<M, T, N> {
+    fn new(family: Option<Family<M, N>>) -> Self {
+        Self {
+            family,
+            series: Vec::new(),
+        }
+    }
+
+    /// Calls `f` with each series that counts, where it does, and what it had before, for `f` to change. `place` tells
+    /// where a new series counts.
+    fn for_each(
+        &mut self,
+        mut place: impl FnMut([&str; N]) -> (Option<u32>, usize),
+        mut f: impl FnMut(u32, usize, &M, &mut T),
+    ) {
+        let Some(family) = &self.family else { return };
+        let mut at = 0;
+        family.for_each(|values, metric| {
+            if at == self.series.len() {
+                let (route, class) = place(values);
+                let before = T::default();
+                self.series.push(Series {
+                    route,
+                    class,
+                    before,
+                });
+            }
+            let series = &mut self.series[at];
+            at += 1;
+            if let Some(route) = series.route {
+                f(route, series.class, metric, &mut series.before);
+            }
+        });
+    }
+}
+
+/// What there is to sample: the families and levels that a service has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// By method, endpoint, status, scheme and error.
+    pub(crate) requests: Option<Family<Counter, 5>>,
+    /// By the same.
+    pub(crate) durations: Option<Family<Histogram, 5>>,
+    /// The queries of requests, by method and endpoint.
+    pub(crate) route_queries: Option<Family<Histogram, 2>>,
+    /// The time of those, by the same.
+    pub(crate) route_database: Option<Family<Histogram, 2>>,
+    /// By the same.
+    pub(crate) n_plus_one: Option<Family<Counter, 2>>,
+    /// Requests being served; all series together.
+    pub(crate) in_progress: Option<Family<Gauge, 2>>,
+    /// By system and operation.
+    pub(crate) queries: Option<Family<Counter, 2>>,
+    /// By the same.
+    pub(crate) query_durations: Option<Family<Histogram, 2>>,
+    /// All series together.
+    pub(crate) waiters: Option<Family<Gauge, 1>>,
+    /// How full the pools are.
+    pub(crate) pools: Option<database::Levels>,
+    /// How late event loops are.
+    pub(crate) lag: Option<Family<Histogram, 0>>,
+}
+
+/// Reads them, and the process by the registry, once for each tick.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    registry: Registry,
+    routes: Routes,
+    requests: Followed<Counter, u64, 5>,
+    durations: Followed<Histogram, HistogramSnapshot, 5>,
+    route_queries: Followed<Histogram, f64, 2>,
+    route_database: Followed<Histogram, f64, 2>,
+    n_plus_one: Followed<Counter, u64, 2>,
+    queries: Followed<Counter, u64, 2>,
+    query_durations: Followed<Histogram, HistogramSnapshot, 2>,
+    lag: Followed<Histogram, HistogramSnapshot, 0>,
+    in_progress: Option<Family<Gauge, 2>>,
+    waiters: Option<Family<Gauge, 1>>,
+    pools: Option<database::Levels>,
+    cpu_seconds: Option<f64>,
+}
+
+impl Sampler {
+    /// A sampler of what is recorded from now on, and of what has been before; `own` is left out.
+    pub(super) fn new(registry: &Registry, sources: Sources, own: Own) -> Self {
+        let mut sampler = Self {
+            registry: registry.clone(),
+            routes: Routes {
+                own,
+                numbers: HashMap::new(),
+                names: Vec::new(),
+            },
+            requests: Followed::new(sources.requests),
+            durations: Followed::new(sources.durations),
+            route_queries: Followed::new(sources.route_queries),
+            route_database: Followed::new(sources.route_database),
+            n_plus_one: Followed::new(sources.n_plus_one),
+            queries: Followed::new(sources.queries),
+            query_durations: Followed::new(sources.query_durations),
+            lag: Followed::new(sources.lag),
+            in_progress: sources.in_progress,
+            waiters: sources.waiters,
+            pools: sources.pools,
+            cpu_seconds: None,
+        };
+        // Processor time is that of the whole process: what was used before is not of the first tick.
+        sampler.read_levels(&mut Tick::default());
+        sampler
+    }
+
+    /// The routes that ticks name by their numbers, in the order of those.
+    pub(super) fn routes(&self) -> &[String] {
+        &self.routes.names
+    }
+
+    /// What happened since the tick before, `width` seconds of the clock and `span` seconds of time ago.
+    pub(super) fn sample(&mut self, time: u64, width: u64, span: f64) -> Tick {
+        let mut tick = Tick {
+            time,
+            width,
+            span_microseconds: microseconds(span),
+            ..Tick::default()
+        };
+        self.read_routes(&mut tick);
+        self.read_database(&mut tick);
+        self.lag.for_each(
+            |[]| (Some(0), 0),
+            |_, _, lag, before| tick.lag = advance(lag, before).0,
+        );
+        self.read_levels(&mut tick);
+        tick
+    }
+
+    fn read_routes(&mut self, tick: &mut Tick) {
+        let mut routes: Vec<RouteTick> = Vec::new();
+        let names = &mut self.routes;
+        self.requests.for_each(
+            |values| names.by_status(values),
+            |route, class, total, before| {
+                of(&mut routes, route).counts[class] += rise(total, before);
+            },
+        );
+        self.durations.for_each(
+            |values| names.by_status(values),
+            |route, _, histogram, before| {
+                let (latency, seconds) = advance(histogram, before);
+                let route = of(&mut routes, route);
+                route.latency.merge(&latency);
+                route.microseconds += microseconds(seconds);
+            },
+        );
+        self.route_queries.for_each(
+            |values| names.by_route(values),
+            |route, _, histogram, before| {
+                let queries = of(&mut routes, route).queries.get_or_insert(0);
+                *queries += whole(rise_of_sum(histogram, before));
+            },
+        );
+        self.route_database.for_each(
+            |values| names.by_route(values),
+            |route, _, histogram, before| {
+                let spent = of(&mut routes, route)
+                    .database_microseconds
+                    .get_or_insert(0);
+                *spent += microseconds(rise_of_sum(histogram, before));
+            },
+        );
+        self.n_plus_one.for_each(
+            |values| names.by_route(values),
+            |route, _, total, before| {
+                *of(&mut routes, route).n_plus_one.get_or_insert(0) += rise(total, before);
+            },
+        );
+        if self.n_plus_one.family.is_some() {
+            // A route that was never suspected has no series, and is known to have had none.
+            for route in &mut routes {
+                route.n_plus_one.get_or_insert(0);
+            }
+        }
+        routes.retain(|route| !route.is_empty());
+        tick.routes = routes;
+    }
+
+    fn read_database(&mut self, tick: &mut Tick) {
+        let operation = |[_, operation]: [&str; 2]| {
+            let mut known = OPERATIONS.iter();
+            let known = known.position(|known| known.eq_ignore_ascii_case(operation));
+            (Some(0), known.unwrap_or(OPERATIONS.len() - 1))
+        };
+        self.queries
+            .for_each(operation, |_, operation, total, before| {
+                tick.queries[operation] += rise(total, before);
+            });
+        self.query_durations
+            .for_each(operation, |_, _, histogram, before| {
+                tick.query.merge(&advance(histogram, before).0);
+            });
+    }
+
+    fn read_levels(&mut self, tick: &mut Tick) {
+        let mut set = |name: &str, level: u64| {
+            if let Some(at) = LEVELS.iter().position(|known| *known == name) {
+                tick.levels[at] = Some(level);
+            }
+        };
+        let [levels @ .., cpu_seconds] = self.registry.read_levels(READ_FAMILIES);
+        for (name, level) in READ_LEVELS.into_iter().zip(levels) {
+            if let Some(level) = level {
+                set(name, whole(level));
+            }
+        }
+        if let Some(pools) = self.pools.as_ref().and_then(database::Levels::sum) {
+            set("pool_used", pools.checked_out);
+            set("pool_idle", pools.idle);
+            set("pool_max", pools.max);
+        }
+        if let Some(waiters) = &self.waiters {
+            set("pool_waiting", level(waiters));
+        }
+        if let Some(in_progress) = &self.in_progress {
+            let own = self.routes.own.in_progress.count();
+            set("in_flight", level(in_progress).saturating_sub(own));
+        }
+        let used = cpu_seconds
+            .zip(self.cpu_seconds)
+            .map(|(now, before)| now - before);
+        tick.cpu_microseconds = used.map(microseconds);
+        self.cpu_seconds = cpu_seconds.or(self.cpu_seconds);
+    }
+}
+
+/// All series of a gauge together.
+fn level<const N: usize>(gauge: &Family<Gauge, N>) -> u64 {
+    let mut sum = 0;
+    gauge.for_each(|_, gauge| sum += gauge.value());
+    u64::try_from(sum).unwrap_or(0)
+}
+
+/// The class of a status, by its first digit.
+fn class(status: &str) -> usize {
+    match status.as_bytes() {
+        [first @ b'2'..=b'5', _, _] => usize::from(first - b'2'),
+        _ => CLASSES - 1,
+    }
+}
+
+/// The entry of a route in a list that is ordered by its number.
+fn of(routes: &mut Vec<RouteTick>, number: u32) -> &mut RouteTick {
+    let at = match routes.binary_search_by_key(&number, |route| route.route) {
+        Ok(at) => at,
+        Err(at) => {
+            let route = RouteTick {
+                route: number,
+                ..RouteTick::default()
+            };
+            routes.insert(at, route);
+            at
+        }
+    };
+    &mut routes[at]
+}
+
+fn rise(counter: &Counter, before: &mut u64) -> u64 {
+    let now = counter.value();
+    now.saturating_sub(std::mem::replace(before, now))
+}
+
+fn rise_of_sum(histogram: &Histogram, before: &mut f64) -> f64 {
+    let now = histogram.snapshot().sum;
+    now - std::mem::replace(before, now)
+}
+
+/// What a histogram observed since `before`, and the sum of that.
+fn advance(histogram: &Histogram, before: &mut HistogramSnapshot) -> (Distribution, f64) {
+    let now = histogram.snapshot();
+    let new = Distribution::since(&now, before);
+    let sum = now.sum - before.sum;
+    *before = now;
+    (new, sum)
+}
+
+#[cfg(test)]
+mod tests;

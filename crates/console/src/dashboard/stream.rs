@@ -1,0 +1,67 @@
+//! A stream of server-sent events: each is a cursor into the hub, so that a page that does not read costs nothing, and
+//! one that comes back gets what it missed.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::web::Bytes;
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use super::hub::{Cursor, Hub};
+use crate::fair_places::FairPlace;
+
+type News = watch::Receiver<Option<u64>>;
+
+/// Resolves to whether there may be more, once there is something new to know.
+type Waiting = Pin<Box<dyn Future<Output = (News, bool)>>>;
+
+fn wait(mut news: News) -> Waiting {
+    Box::pin(async move {
+        let open = news.changed().await.is_ok() && news.borrow_and_update().is_some();
+        (news, open)
+    })
+}
+
+/// The events for one page; ends when the hub closes.
+pub(super) struct Events {
+    hub: Arc<Hub>,
+    cursor: Cursor,
+    waiting: Waiting,
+    _place: FairPlace,
+}
+
+impl Events {
+    /// The events after the tick `since`, for a page that has this place.
+    pub(super) fn new(hub: Arc<Hub>, place: FairPlace, since: Option<u64>) -> Self {
+        Self {
+            waiting: wait(hub.subscribe()),
+            hub,
+            cursor: Cursor::new(since),
+            _place: place,
+        }
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let this = &mut *self;
+            if let Some(event) = this.hub.next(&mut this.cursor) {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let (news, open) = ready!(this.waiting.as_mut().poll(context));
+            this.waiting = wait(news);
+            if !open {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}

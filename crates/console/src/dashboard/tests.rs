@@ -1,0 +1,68 @@
+//! The times of ticks while the wall clock is set.
+
+use super::*;
+use crate::attendance::Attendance;
+use vitals_recorder::ops_endpoints::OpsEndpoints;
+
+const STARTED: Duration = Duration::from_millis(1_700_000_000_250);
+const HOUR_LONG: Duration = Duration::from_secs(3600);
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+fn sampling() -> Sampling {
+    let registry = &Registry::builder(|| STARTED).build().expect("no families");
+    let own = Own {
+        endpoints: OpsEndpoints::new(["/metrics"]),
+        in_progress: Attendance::default(),
+    };
+    let identity = identity(registry, DashboardSettings::default(), STARTED);
+    Sampling {
+        sampler: Sampler::new(registry, Sources::default(), own),
+        hub: Arc::new(Hub::new(identity, STARTED.as_secs())),
+        details: Details::new(
+            None,
+            vitals_recorder::http::NotableRequests::new(OpsEndpoints::new(["/metrics"])),
+        ),
+        timeline: Timeline::starting(STARTED),
+        sampled: Duration::ZERO,
+        time: STARTED.as_secs(),
+    }
+}
+
+/// The whole history: its clock, and the times of its ticks after the start.
+fn history(sampling: &Sampling) -> (i64, Vec<u64>) {
+    let history = sampling.hub.history(0, None, 1);
+    let history: serde_json::Value = serde_json::from_slice(&history).expect("JSON");
+    let ticks = history["ticks"].as_array().expect("ticks").iter();
+    let times = ticks.map(|tick| tick["time"].as_u64().expect("a time") - STARTED.as_secs());
+    (history["clock"].as_i64().unwrap_or(0), times.collect())
+}
+
+#[test]
+fn a_wall_clock_that_is_set_moves_no_tick_and_empties_no_history() {
+    let mut sampling = sampling();
+    let second = |number| Duration::from_millis(750) + Duration::from_secs(number - 1);
+    for (number, step, expected) in [
+        (1, STARTED, 0),
+        (2, STARTED + HOUR_LONG, 3600),
+        (3, STARTED + CENTURY, 3_153_600_000),
+        (4, Duration::ZERO, -1_700_000_004),
+        (5, STARTED.saturating_sub(HOUR_LONG), -3600),
+        (6, STARTED, 0),
+    ] {
+        let elapsed = second(number);
+        sampling.tick(elapsed, step + if step.is_zero() { step } else { elapsed });
+        assert_eq!(history(&sampling), (expected, (1..=number).collect()));
+    }
+    // A process that was stopped for a while.
+    sampling.tick(second(36), STARTED + second(36));
+    assert_eq!(history(&sampling), (0, vec![1, 2, 3, 4, 5, 6, 36]));
+}
+
+#[test]
+fn ticks_come_at_full_seconds_and_never_twice_in_one() {
+    let timeline = Timeline::starting(STARTED);
+    for (elapsed, expected) in [(0, 750), (700, 1050), (750, 1000), (760, 990), (1000, 750)] {
+        let wait = timeline.until_next_second(Duration::from_millis(elapsed));
+        assert_eq!(wait, Duration::from_millis(expected), "{elapsed}");
+    }
+}

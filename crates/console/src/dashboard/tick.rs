@@ -1,0 +1,257 @@
+//! A tick: what one second did to the service, in whole numbers that add up, so that ticks merge into longer ones
+//! without ever averaging an average. Here is also how a tick looks as JSON; how it is kept is told in `pack`.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+
+use vitals_registry::HistogramSnapshot;
+
+/// The classes of a status: 2xx, 3xx, 4xx, 5xx, and all else.
+pub(super) const CLASSES: usize = 5;
+
+/// The values of the label `operation`, in the order of [`Tick::queries`].
+pub(super) const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
+
+/// The levels of a tick, as the page calls them, in the order of [`Tick::levels`].
+pub(super) const LEVELS: [&str; 8] = [
+    "in_flight",
+    "pool_used",
+    "pool_idle",
+    "pool_max",
+    "pool_waiting",
+    "resident_bytes",
+    "open_fds",
+    "max_fds",
+];
+
+/// What a duration or a sum of them is counted in: millionths of a second.
+const MICROSECONDS: f64 = 1e6;
+
+/// Whole microseconds, from seconds.
+pub(super) fn microseconds(seconds: f64) -> u64 {
+    whole(seconds * MICROSECONDS)
+}
+
+/// The nearest whole number; 0 for what is negative or no number.
+pub(super) fn whole(value: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates, which is what is wanted"
+    )]
+    let whole = value.round() as u64;
+    whole
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / MICROSECONDS
+}
+
+/// A distribution at the full resolution of native histograms (schema 5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Distribution {
+    /// Observations of zero.
+    pub(super) zeros: u64,
+    /// Index and count of the populated buckets, ascending.
+    pub(super) buckets: Vec<(i32, u64)>,
+}
+
+impl Distribution {
+    /// Whether nothing was observed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.zeros == 0 && self.buckets.is_empty()
+    }
+
+    /// What `now` has more than `before`, an earlier snapshot of the same histogram.
+    pub(super) fn since(now: &HistogramSnapshot, before: &HistogramSnapshot) -> Self {
+        let mut earlier = before.native.iter().peekable();
+        let buckets = now.native.iter().filter_map(|(index, count)| {
+            while earlier.next_if(|(other, _)| other < index).is_some() {}
+            let known = earlier.next_if(|(other, _)| other == index);
+            let new = count.saturating_sub(known.map_or(0, |(_, count)| *count));
+            (new > 0).then_some((*index, new))
+        });
+        Self {
+            buckets: buckets.collect(),
+            zeros: now.zero_count.saturating_sub(before.zero_count),
+        }
+    }
+
+    /// Adds the observations of another.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.zeros += other.zeros;
+        if self.buckets.is_empty() {
+            self.buckets.clone_from(&other.buckets);
+            return;
+        }
+        for (index, count) in &other.buckets {
+            match self
+                .buckets
+                .binary_search_by_key(index, |(index, _)| *index)
+            {
+                Ok(at) => self.buckets[at].1 += count,
+                Err(at) => self.buckets.insert(at, (*index, *count)),
+            }
+        }
+    }
+}
+
+/// A flat list: the zeros, then index and count of each bucket, each index relative to the one before.
+impl Serialize for Distribution {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_empty() {
+            return serializer.serialize_seq(Some(0))?.end();
+        }
+        let mut list = serializer.serialize_seq(Some(1 + 2 * self.buckets.len()))?;
+        list.serialize_element(&self.zeros)?;
+        let mut before = 0;
+        for (index, count) in &self.buckets {
+            list.serialize_element(&(index - before))?;
+            list.serialize_element(count)?;
+            before = *index;
+        }
+        list.end()
+    }
+}
+
+/// What one route's requests add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RouteTick {
+    /// The number of the route.
+    pub(super) route: u32,
+    /// Requests by the class of their status.
+    pub(super) counts: [u64; CLASSES],
+    /// Microseconds that they took.
+    pub(super) microseconds: u64,
+    /// How those were distributed.
+    pub(super) latency: Distribution,
+    /// Queries they ran, where that is recorded.
+    pub(super) queries: Option<u64>,
+    /// Microseconds they spent in the database, where that is recorded.
+    pub(super) database_microseconds: Option<u64>,
+    /// Suspicions of a loop with a query in it, where they are recorded.
+    pub(super) n_plus_one: Option<u64>,
+}
+
+impl RouteTick {
+    /// Whether nothing happened.
+    pub(super) fn is_empty(&self) -> bool {
+        let extra = [self.queries, self.database_microseconds, self.n_plus_one];
+        self.counts == [0; CLASSES]
+            && self.latency.is_empty()
+            && extra.iter().all(|value| value.unwrap_or(0) == 0)
+    }
+
+    fn merge(&mut self, later: &Self) {
+        add_each(&mut self.counts, &later.counts);
+        self.microseconds += later.microseconds;
+        self.latency.merge(&later.latency);
+        self.queries = add(self.queries, later.queries);
+        self.database_microseconds = add(self.database_microseconds, later.database_microseconds);
+        self.n_plus_one = add(self.n_plus_one, later.n_plus_one);
+    }
+}
+
+/// `[route, counts, seconds, latency, queries, seconds in the database, suspicions of N+1]`.
+impl Serialize for RouteTick {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (
+            self.route,
+            self.counts,
+            seconds(self.microseconds),
+            &self.latency,
+            self.queries,
+            self.database_microseconds.map(seconds),
+            self.n_plus_one,
+        )
+            .serialize(serializer)
+    }
+}
+
+/// What happened up to `time`, within `width` seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tick {
+    /// Its end, in seconds since the Unix epoch.
+    pub(super) time: u64,
+    /// Seconds since the end of the tick before.
+    pub(super) width: u64,
+    /// Microseconds that were really observed.
+    pub(super) span_microseconds: u64,
+    /// The levels named in [`LEVELS`], the highest where ticks were merged.
+    pub(super) levels: [Option<u64>; LEVELS.len()],
+    /// Microseconds of processor time used.
+    pub(super) cpu_microseconds: Option<u64>,
+    /// How late the event loops were.
+    pub(super) lag: Distribution,
+    /// Queries by operation.
+    pub(super) queries: [u64; OPERATIONS.len()],
+    /// How long queries took.
+    pub(super) query: Distribution,
+    /// The routes that had requests, by ascending number.
+    pub(super) routes: Vec<RouteTick>,
+}
+
+impl Tick {
+    /// Adds what happened in the tick after this one.
+    pub(super) fn merge(&mut self, later: &Self) {
+        self.time = later.time;
+        self.width += later.width;
+        self.span_microseconds += later.span_microseconds;
+        for (mine, theirs) in self.levels.iter_mut().zip(later.levels) {
+            *mine = (*mine).max(theirs);
+        }
+        self.cpu_microseconds = add(self.cpu_microseconds, later.cpu_microseconds);
+        self.lag.merge(&later.lag);
+        add_each(&mut self.queries, &later.queries);
+        self.query.merge(&later.query);
+        for route in &later.routes {
+            match (self.routes).binary_search_by_key(&route.route, |route| route.route) {
+                Ok(at) => self.routes[at].merge(route),
+                Err(at) => self.routes.insert(at, route.clone()),
+            }
+        }
+    }
+}
+
+impl Serialize for Tick {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tick = serializer.serialize_struct("Tick", 9)?;
+        tick.serialize_field("time", &self.time)?;
+        tick.serialize_field("width", &self.width)?;
+        tick.serialize_field("span", &seconds(self.span_microseconds))?;
+        tick.serialize_field("levels", &Levels(&self.levels))?;
+        tick.serialize_field("cpu", &self.cpu_microseconds.map(seconds))?;
+        tick.serialize_field("lag", &self.lag)?;
+        tick.serialize_field("queries", &self.queries)?;
+        tick.serialize_field("query", &self.query)?;
+        tick.serialize_field("routes", &self.routes)?;
+        tick.end()
+    }
+}
+
+/// The known levels by their names.
+struct Levels<'a>(&'a [Option<u64>; LEVELS.len()]);
+
+impl Serialize for Levels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, level) in LEVELS.iter().zip(self.0) {
+            if let Some(level) = level {
+                map.serialize_entry(name, level)?;
+            }
+        }
+        map.end()
+    }
+}
+
+fn add(mine: Option<u64>, theirs: Option<u64>) -> Option<u64> {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) => Some(mine + theirs),
+        (one, None) | (None, one) => one,
+    }
+}
+
+fn add_each<const N: usize>(mine: &mut [u64; N], theirs: &[u64; N]) {
+    for (mine, theirs) in mine.iter_mut().zip(theirs) {
+        *mine += theirs;
+    }
+}

@@ -1,0 +1,135 @@
+//! Large answers of the ops endpoints: made off the event loops, few at a time, within the memory for answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Bytes};
+use tokio::sync::Semaphore;
+
+use super::fair_places::FairPlaces;
+use vitals_recorder::memory::AnswerMemory;
+use vitals_recorder::problem::Problem;
+
+/// Answers that are made at once.
+const AT_ONCE: usize = 2;
+
+/// Requests that wait for their turn at once.
+const MOST_WAITING: usize = 64;
+
+/// The answers that are being made. Cheap to clone; a clone is the same.
+#[derive(Clone, Debug)]
+pub(super) struct Gatherings {
+    memory: AnswerMemory,
+    turns: Arc<Semaphore>,
+    waiting: FairPlaces,
+}
+
+impl Gatherings {
+    pub(super) fn new(memory: AnswerMemory) -> Self {
+        Self {
+            memory,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: FairPlaces::new(MOST_WAITING),
+        }
+    }
+
+    /// Makes an answer of about `bytes` at most for this client, when its turn has come.
+    ///
+    /// # Errors
+    ///
+    /// Fails with 503 if too many wait already, or the memory for answers is used up.
+    pub(super) async fn gather<F>(
+        &self,
+        client: Option<IpAddr>,
+        bytes: usize,
+        make: F,
+    ) -> Result<Bytes, Problem>
+    where
+        F: FnOnce() -> Vec<u8> + Send + 'static,
+    {
+        let waiting = self.waiting.take(client).ok_or_else(too_many)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(|_| shutting_down())?;
+        drop(waiting);
+        let reservation = self.memory.reserve(client, bytes)?;
+        let answer = web::block(move || {
+            // The turn is held for as long as the work lasts, even if no caller waits for it any more.
+            let _turn = turn;
+            reservation.hold(make())
+        });
+        answer.await.map_err(|_| shutting_down())
+    }
+}
+
+fn too_many() -> Problem {
+    let detail = "Too many requests wait for answers of this kind. Try again in a moment.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
+}
+
+fn shutting_down() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The server is shutting down.",
+    )
+    .retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn few_are_made_at_once_some_wait_and_the_others_are_told_so() {
+        let gatherings = Gatherings::new(AnswerMemory::default());
+        let running = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let asked = (0..AT_ONCE + MOST_WAITING + 5).map(|_| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            gatherings.gather(None, 10_000, move || {
+                let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                running.fetch_sub(1, Ordering::SeqCst);
+                vec![0; 5_000]
+            })
+        });
+        let answers = join_all(asked).await;
+        let refused = answers.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(refused, 5);
+        assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
+        let held = (AT_ONCE + MOST_WAITING) * 5_000;
+        assert_eq!(gatherings.memory.used(), held);
+        drop(answers);
+        assert_eq!(gatherings.memory.used(), 0);
+    }
+
+    #[actix_web::test]
+    async fn one_client_leaves_places_for_others() {
+        let gatherings = Gatherings::new(AnswerMemory::default());
+        let client = |number| Some(IpAddr::from([192, 0, 2, number]));
+        let ask = |number| gatherings.gather(client(number), 100, || vec![0; 100]);
+        let many = join_all((0..AT_ONCE + MOST_WAITING).map(|_| ask(1)));
+        let (many, other) = tokio::join!(many, ask(2));
+        let refused = many.iter().filter(|answer| answer.is_err()).count();
+        assert_eq!(refused, MOST_WAITING / 2);
+        assert!(other.is_ok());
+    }
+
+    #[actix_web::test]
+    async fn without_memory_nothing_is_made() {
+        let gatherings = Gatherings::new(AnswerMemory::new(15_000));
+        let (made, were_made) = mpsc::channel();
+        let answer = gatherings.gather(None, 10_000, move || {
+            made.send(()).unwrap();
+            Vec::new()
+        });
+        assert_eq!(answer.await.unwrap_err().status(), 503);
+        assert!(were_made.recv().is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! `GET /metrics`: negotiates a format and an encoding, and waits for the exposition. The registry is read and written
+//! out on threads of its own, so that no event loop waits for it. Callers that coincide share the work; how many may
+//! wait, and for how long, is bounded.
+
+mod collection;
+mod exposition;
+mod room;
+mod round;
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderMap},
+    },
+    web,
+};
+use exposition::Body;
+use round::{Failure, Form, Rounds};
+
+use super::fair_places::FairPlaces;
+use vitals_recorder::{
+    memory::{AnswerMemory, AnswerMemoryExhausted, client_of},
+    problem::Problem,
+};
+use vitals_registry::{NameFilter, Registry, negotiate_encoding, negotiate_format};
+
+/// The header by which Prometheus says how long it waits for this scrape.
+const PROMETHEUS_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// The longest wait that a client may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// The longest timeout that can be set. A longer one counts as no timeout, as no clock could represent its end.
+const MOST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much earlier than the client a scrape gives up, so that the answer still arrives: this, or a tenth of a shorter
+/// wait.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// How the scrape is offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScrapeSettings {
+    /// Most scrapes that wait at once.
+    pub(super) max_waiting: usize,
+    /// Longest wait of a client that does not say how long it waits.
+    pub(super) timeout: Duration,
+}
+
+impl Default for ScrapeSettings {
+    fn default() -> Self {
+        Self {
+            max_waiting: 64,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The scrape's shared state: one for each registry.
+pub(super) struct Scraper {
+    settings: ScrapeSettings,
+    waiting: FairPlaces,
+    rounds: Rounds,
+}
+
+impl Scraper {
+    pub(super) fn new(
+        registry: Registry,
+        mut settings: ScrapeSettings,
+        memory: AnswerMemory,
+    ) -> Self {
+        settings.timeout = settings.timeout.min(MOST_TIMEOUT);
+        // A hanging collector leaves each caller half of its time.
+        let patience = settings.timeout / 2;
+        Self {
+            waiting: FairPlaces::for_each(settings.max_waiting),
+            settings,
+            rounds: Rounds::new(registry, patience, settings.timeout, memory),
+        }
+    }
+
+    /// What is scraped.
+    pub(super) fn registry(&self) -> &Registry {
+        self.rounds.registry()
+    }
+}
+
+/// How long a scrape waits: a little less than the client does where it says so.
+fn wait_of(headers: &HeaderMap, otherwise: Duration) -> Duration {
+    let said = headers.get(PROMETHEUS_TIMEOUT);
+    let seconds = said.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+    let asked = seconds.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+    let Some(asked) = asked else {
+        return otherwise;
+    };
+    let asked = Duration::from_secs_f64(asked.min(LONGEST_WAIT.as_secs_f64()));
+    asked.saturating_sub(MARGIN.min(asked / 10))
+}
+
+/// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
+/// many as wanted, keep only the families of those names.
+pub(super) async fn get_metrics(
+    request: HttpRequest,
+    scraper: web::Data<Scraper>,
+) -> Result<HttpResponse, Problem> {
+    let accept = header_values(&request, header::ACCEPT);
+    let accept_encoding = header_values(&request, header::ACCEPT_ENCODING);
+    let format = negotiate_format(&accept);
+    let encoding = negotiate_encoding(&accept_encoding);
+    let names = form_urlencoded::parse(request.query_string().as_bytes())
+        .filter_map(|(key, name)| (key == "name[]").then(|| name.into_owned()));
+    let form = Form {
+        format,
+        encoding,
+        names: NameFilter::new(names),
+    };
+    let Some(_waiting) = scraper.waiting.take(client_of(&request)) else {
+        return Err(unavailable(
+            "Too many scrapes are waiting already.".to_owned(),
+        ));
+    };
+    let wait = wait_of(request.headers(), scraper.settings.timeout);
+    let exposition = tokio::time::timeout(wait, scraper.rounds.expose(form))
+        .await
+        .map_err(|_| {
+            let seconds = wait.as_secs_f64();
+            unavailable(format!("The scrape took longer than {seconds} seconds."))
+        })?
+        .map_err(|failure| match failure {
+            Failure::NoThread => unavailable("No thread can be started.".to_owned()),
+            Failure::NoMemory => AnswerMemoryExhausted.into(),
+            Failure::Broken => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The exposition could not be written.",
+            ),
+        })?;
+
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, format.content_type()))
+        .insert_header((header::VARY, "Accept, Accept-Encoding"));
+    if let Some(encoding) = encoding.content_encoding() {
+        response.insert_header((header::CONTENT_ENCODING, encoding));
+    }
+    Ok(response.body(Body::new(exposition)))
+}
+
+fn unavailable(detail: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
+}
+
+/// All values of a header that may be repeated.
+fn header_values(request: &HttpRequest, name: header::HeaderName) -> Vec<&[u8]> {
+    request
+        .headers()
+        .get_all(name)
+        .map(header::HeaderValue::as_bytes)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_waits_a_little_less_than_prometheus_does() {
+        let otherwise = Duration::from_secs(7);
+        for (said, seconds, why) in [
+            ("10", 9.5, "the default of Prometheus"),
+            ("2.5", 2.25, "a short wait keeps nine tenths"),
+            ("0.1", 0.09, "a very short one too"),
+            (" 60 ", 59.5, "spaces"),
+            ("1e9", 119.5, "nobody waits for ever"),
+            ("", 7.0, "nothing"),
+            ("soon", 7.0, "no number"),
+            ("0", 7.0, "no time at all"),
+            ("-1", 7.0, "negative"),
+            ("NaN", 7.0, "not a number"),
+            ("inf", 7.0, "not finite"),
+        ] {
+            let mut headers = HeaderMap::new();
+            let name = HeaderName::from_static(PROMETHEUS_TIMEOUT);
+            headers.insert(name, HeaderValue::from_str(said).expect("a value"));
+            let wait = wait_of(&headers, otherwise).as_secs_f64();
+            assert!((wait - seconds).abs() < 1e-9, "{why}: {wait}");
+        }
+        assert_eq!(wait_of(&HeaderMap::new(), otherwise), otherwise);
+    }
+}

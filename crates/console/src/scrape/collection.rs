@@ -1,0 +1,132 @@
+//! Reads the collectors of a registry with a bounded wait: a collector that does not return costs its own rows only.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+
+use vitals_recorder::log_limit::LogLimit;
+use vitals_registry::{Collected, Source};
+
+/// Once the patience is used up, each further collector gets this fraction of it.
+const GRACE: u32 = 8;
+
+/// The names of the collectors that are being read. Between two calls of [`Collection::collect`],
+/// these are the hanging ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Busy(Arc<Mutex<HashSet<&'static str>>>);
+
+impl Busy {
+    fn lock(&self) -> MutexGuard<'_, HashSet<&'static str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads collectors, one call at a time.
+#[derive(Default)]
+pub(super) struct Collection {
+    busy: Busy,
+    /// Lives on between the calls, so that a scrape starts no thread. None at first, and where it was given up.
+    reader: Option<Reader>,
+}
+
+impl Collection {
+    /// Reads all collectors, in order, and waits for `patience` at most. A collector that does not return is skipped,
+    /// and later calls skip it until it has returned. Blocks.
+    ///
+    /// A hanging collector holds one thread, so there are never more such threads than collectors.
+    pub(super) fn collect(
+        &mut self,
+        sources: &[Source],
+        patience: Duration,
+        runtime: Option<&Handle>,
+    ) -> Vec<Collected> {
+        let end = Instant::now() + patience;
+        let mut collected = Vec::with_capacity(sources.len());
+        while collected.len() < sources.len() {
+            let rest = &sources[collected.len()..];
+            let reader = self.reader.take();
+            let reader = reader.unwrap_or_else(|| Reader::start(self.busy.clone()));
+            reader.read(rest, runtime);
+            for source in rest {
+                let wait = end.saturating_duration_since(Instant::now());
+                let Ok(rows) = reader.results.recv_timeout(wait.max(patience / GRACE)) else {
+                    break;
+                };
+                debug_assert_eq!(rows.name(), source.name());
+                collected.push(rows);
+            }
+            match sources.get(collected.len()) {
+                None => self.reader = Some(reader),
+                // The reader is lost until this collector returns. Another one reads the rest.
+                Some(source) => collected.push(source.skip()),
+            }
+        }
+        collected
+    }
+}
+
+/// A thread that reads collectors.
+struct Reader {
+    jobs: Sender<Job>,
+    results: Receiver<Collected>,
+}
+
+struct Job {
+    sources: Vec<Source>,
+    /// A collector may use the runtime of the worker that the scrape came to.
+    runtime: Option<Handle>,
+}
+
+impl Reader {
+    /// Starts the thread. Where none can be started, there are no results.
+    fn start(busy: Busy) -> Self {
+        let (jobs, to_do) = mpsc::channel();
+        let (done, results) = mpsc::channel();
+        let thread = thread::Builder::new().name("vitals-collect".to_owned());
+        if let Err(error) = thread.spawn(move || work(&to_do, &busy, &done)) {
+            static LINES: LogLimit = LogLimit::new();
+            if let Some(line) = LINES.line() {
+                let left_out = line.left_out;
+                tracing::error!(%error, left_out, "no thread can be started to read the collectors");
+            }
+        }
+        Self { jobs, results }
+    }
+
+    fn read(&self, sources: &[Source], runtime: Option<&Handle>) {
+        let job = Job {
+            sources: sources.to_vec(),
+            runtime: runtime.cloned(),
+        };
+        // Fails where there is no thread: then the results do, too.
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn work(jobs: &Receiver<Job>, busy: &Busy, results: &Sender<Collected>) {
+    for Job { sources, runtime } in jobs {
+        let _context = runtime.as_ref().map(Handle::enter);
+        for source in sources {
+            let is_free = busy.lock().insert(source.name());
+            let collected = if is_free {
+                let collected = source.read();
+                busy.lock().remove(source.name());
+                collected
+            } else {
+                source.skip()
+            };
+            // The receiver is gone if this collector returned too late, and another reader has read the others.
+            if results.send(collected).is_err() {
+                return;
+            }
+        }
+    }
+}

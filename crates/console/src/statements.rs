@@ -1,0 +1,183 @@
+//! `GET /ops/statements` and `POST /ops/statements/reset`: the statements that cost most, by shape.
+
+use std::time::SystemTime;
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use serde::Serialize;
+
+use super::gatherings::Gatherings;
+use vitals_recorder::{
+    database::{Order, StatementReport, Statements},
+    memory::client_of,
+    problem::{FieldError, Problem},
+};
+
+/// Statements that are told unless more are asked for.
+pub const DEFAULT_LIMIT: usize = 50;
+/// Most statements that can be asked for.
+pub const MOST: usize = 1000;
+
+/// The most bytes that an entry is expected to take in JSON.
+const ENTRY_BYTES: usize = 5 * 1024;
+
+/// The values of `sort`; by the first, unless asked for otherwise.
+pub const ORDERS: [(&str, Order); 5] = [
+    ("total", Order::Total),
+    ("mean", Order::Mean),
+    ("calls", Order::Calls),
+    ("errors", Order::Errors),
+    ("p95", Order::P95),
+];
+
+#[derive(Serialize)]
+struct Listing {
+    statements: Vec<Entry>,
+}
+
+/// One statement. Times are seconds.
+#[derive(Serialize)]
+struct Entry {
+    statement: String,
+    operation: &'static str,
+    calls: u64,
+    errors: u64,
+    /// Calls outside of any request and job.
+    unattributed_calls: u64,
+    total_seconds: f64,
+    mean_seconds: f64,
+    p95_seconds: f64,
+    /// Diesel does not tell how many rows there were.
+    rows: Option<u64>,
+    endpoints: Vec<String>,
+    first_seen: String,
+    last_seen: String,
+}
+
+impl From<StatementReport> for Entry {
+    fn from(report: StatementReport) -> Self {
+        Self {
+            statement: report.statement,
+            operation: report.operation.label(),
+            calls: report.calls,
+            errors: report.errors,
+            unattributed_calls: report.unattributed_calls,
+            total_seconds: report.total_seconds,
+            mean_seconds: report.mean_seconds,
+            p95_seconds: report.p95_seconds,
+            rows: None,
+            endpoints: report.endpoints,
+            first_seen: rfc_3339(report.first_seen),
+            last_seen: rfc_3339(report.last_seen),
+        }
+    }
+}
+
+fn rfc_3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements first; by total time and
+/// 50 of them, unless asked for otherwise.
+pub(super) async fn get_statements(
+    request: HttpRequest,
+    statements: web::Data<Statements>,
+    gatherings: web::Data<Gatherings>,
+) -> Result<HttpResponse, Problem> {
+    let (order, limit) = parameters(request.query_string())?;
+    let listing = gatherings.gather(client_of(&request), limit * ENTRY_BYTES, move || {
+        let reports = statements.report(order, limit);
+        let listing = Listing {
+            statements: reports.into_iter().map(Entry::from).collect(),
+        };
+        // Texts and numbers always serialise.
+        serde_json::to_vec(&listing).unwrap_or_default()
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .content_type("application/json")
+        .body(listing.await?))
+}
+
+/// `POST /ops/statements/reset`: forgets them all; counting begins anew.
+pub(super) async fn reset_statements(statements: web::Data<Statements>) -> HttpResponse {
+    statements.reset();
+    HttpResponse::NoContent().finish()
+}
+
+/// The order and the limit that a query string asks for. Parameters of other names are ignored.
+pub(crate) fn parameters(query: &str) -> Result<(Order, usize), Problem> {
+    let mut errors = Vec::new();
+    let order = parameter(query, "sort", &mut errors, |value| {
+        ORDERS
+            .iter()
+            .find(|(name, _)| *name == value)
+            .map(|(_, order)| *order)
+            .ok_or_else(|| "must be total, mean, calls, errors or p95".to_owned())
+    });
+    let limit = parameter(query, "limit", &mut errors, |value| {
+        value
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MOST).contains(limit))
+            .ok_or_else(|| format!("must be an integer from 1 to {MOST}"))
+    });
+    if errors.is_empty() {
+        return Ok((order.unwrap_or_default(), limit.unwrap_or(DEFAULT_LIMIT)));
+    }
+    let detail = "The parameters of the request are not valid.";
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors))
+}
+
+/// The value of a parameter that is given once, or none; everything else is an error.
+fn parameter<T>(
+    query: &str,
+    name: &'static str,
+    errors: &mut Vec<FieldError>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    let mut values = form_urlencoded::parse(query.as_bytes())
+        .filter_map(|(key, value)| (key == name).then_some(value));
+    let value = values.next()?;
+    let parsed = match values.next() {
+        Some(_) => Err("must be given once".to_owned()),
+        None => parse(&value),
+    };
+    parsed
+        .map_err(|message| errors.push(FieldError::new(name, message)))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_read_and_what_cannot_be_meant_is_refused() {
+        for (query, expected, why) in [
+            ("", Some((Order::Total, 50)), "the defaults"),
+            ("sort=p95&limit=1", Some((Order::P95, 1)), "both"),
+            (
+                "limit=1000&other=x",
+                Some((Order::Total, 1000)),
+                "another parameter",
+            ),
+            ("sort=", None, "no order"),
+            ("sort=Total", None, "names are in lower case"),
+            ("sort=mean&sort=mean", None, "given twice"),
+            ("limit=0", None, "none at all"),
+            ("limit=1001", None, "too many"),
+            ("limit=-1", None, "negative"),
+            ("limit=ten", None, "no number"),
+        ] {
+            assert_eq!(parameters(query).ok(), expected, "{why}: {query}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_named() {
+        let problem = parameters("sort=a&limit=b").unwrap_err();
+        assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let fields: Vec<_> = problem.errors().iter().map(|error| &*error.field).collect();
+        assert_eq!(fields, ["sort", "limit"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! What jemalloc says of the memory it manages; in place of a garbage collector's numbers.
+//!
+//! The numbers are jemalloc's alone: they mean something only where it is the global allocator, and whoever made it that
+//! registers this collector. They are refreshed once for each scrape, so that the three belong together.
+
+use std::error::Error;
+use std::fmt;
+
+use prometheus::proto::MetricFamily;
+use tikv_jemalloc_ctl::{epoch, epoch_mib, stats};
+
+use crate::reading::Reading;
+use vitals_registry::{Collector, FamilyDescription, Unit};
+
+const ALLOCATED: Reading = Reading::gauge(
+    "allocator_allocated_bytes",
+    Unit::Bytes,
+    "Bytes that the program has allocated and not freed; growing without end, it is a leak.",
+);
+const ACTIVE: Reading = Reading::gauge(
+    "allocator_active_bytes",
+    Unit::Bytes,
+    "Bytes in pages that hold at least one allocation; far above the allocated bytes, memory is fragmented.",
+);
+const RESIDENT: Reading = Reading::gauge(
+    "allocator_resident_bytes",
+    Unit::Bytes,
+    "Bytes in pages that the allocator keeps in RAM, its own and those it has not yet given back included.",
+);
+
+/// Reads jemalloc's statistics.
+pub struct Allocator {
+    epoch: epoch_mib,
+    allocated: stats::allocated_mib,
+    active: stats::active_mib,
+    resident: stats::resident_mib,
+}
+
+impl Allocator {
+    /// The collector, with the places of the statistics looked up.
+    ///
+    /// # Errors
+    ///
+    /// When jemalloc was built without them.
+    pub fn new() -> Result<Self, tikv_jemalloc_ctl::Error> {
+        Ok(Self {
+            epoch: epoch::mib()?,
+            allocated: stats::allocated::mib()?,
+            active: stats::active::mib()?,
+            resident: stats::resident::mib()?,
+        })
+    }
+}
+
+impl fmt::Debug for Allocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Allocator").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Allocator {
+    fn name(&self) -> &'static str {
+        "allocator"
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        [ALLOCATED, ACTIVE, RESIDENT]
+            .iter()
+            .map(Reading::describe)
+            .collect()
+    }
+
+    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // Without this the numbers are those of the last time.
+        self.epoch.advance().map_err(failure)?;
+        rows.push(ALLOCATED.single(self.allocated.read().map_err(failure)? as f64));
+        rows.push(ACTIVE.single(self.active.read().map_err(failure)? as f64));
+        rows.push(RESIDENT.single(self.resident.read().map_err(failure)? as f64));
+        Ok(())
+    }
+}
+
+fn failure(error: tikv_jemalloc_ctl::Error) -> Box<dyn Error + Send + Sync> {
+    error.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::samples;
+
+    #[test]
+    fn the_three_numbers_are_read_and_belong_together() {
+        let allocator = Allocator::new().unwrap();
+        let read = samples(&allocator);
+        let values: Vec<_> = allocator
+            .describe()
+            .iter()
+            .map(|family| read[&family.name])
+            .collect();
+        assert_eq!(read.len(), 3);
+        assert!(
+            values[0] <= values[1] && values[1] <= values[2],
+            "{values:?}"
+        );
+    }
+}

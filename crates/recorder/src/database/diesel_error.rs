@@ -1,0 +1,190 @@
+//! Which [`ErrorKind`] an error of Diesel is.
+
+use diesel::result::{DatabaseErrorKind, Error};
+
+use super::error::ErrorKind;
+
+impl ErrorKind {
+    /// The kind of an error, or nothing where it is not the database's: no row found, or a rollback that was asked for.
+    pub fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::NotFound | Error::RollbackTransaction => None,
+            Error::DatabaseError(kind, information) => {
+                Some(of_database(*kind, information.message()))
+            }
+            Error::RollbackErrorOnCommit { commit_error, .. } => Self::of(commit_error),
+            _ => Some(Self::Other),
+        }
+    }
+}
+
+fn of_database(kind: DatabaseErrorKind, message: &str) -> ErrorKind {
+    match kind {
+        DatabaseErrorKind::UniqueViolation => ErrorKind::UniqueViolation,
+        // SQLSTATE 23001: `ON DELETE RESTRICT`.
+        DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
+            ErrorKind::ForeignKeyViolation
+        }
+        DatabaseErrorKind::NotNullViolation => ErrorKind::NotNullViolation,
+        DatabaseErrorKind::CheckViolation => ErrorKind::CheckViolation,
+        DatabaseErrorKind::SerializationFailure => ErrorKind::SerializationFailure,
+        DatabaseErrorKind::ClosedConnection => ErrorKind::ConnectionLost,
+        _ => of_message(message),
+    }
+}
+
+/// What messages say of the errors for which Diesel has no kind: those of SQLite's `sqlite3_errstr`, and those of
+/// PostgreSQL and libpq where the server speaks English.
+const MESSAGES: [(&str, ErrorKind); 20] = [
+    // Of a row id, for which Diesel has no kind.
+    ("UNIQUE constraint failed", ErrorKind::UniqueViolation),
+    ("database is locked", ErrorKind::Busy),
+    ("database table is locked", ErrorKind::Busy),
+    ("database schema is locked", ErrorKind::Busy),
+    ("could not obtain lock", ErrorKind::Busy),
+    ("deadlock detected", ErrorKind::SerializationFailure),
+    ("could not serialize", ErrorKind::SerializationFailure),
+    ("restart transaction", ErrorKind::SerializationFailure),
+    ("canceling statement due to", ErrorKind::Timeout),
+    ("interrupted", ErrorKind::Timeout),
+    ("timeout expired", ErrorKind::Timeout),
+    ("server closed the connection", ErrorKind::ConnectionLost),
+    ("terminating connection", ErrorKind::ConnectionLost),
+    ("no connection to the server", ErrorKind::ConnectionLost),
+    ("connection not open", ErrorKind::ConnectionLost),
+    ("connection to server", ErrorKind::ConnectionLost),
+    (
+        "could not receive data from server",
+        ErrorKind::ConnectionLost,
+    ),
+    ("could not send data to server", ErrorKind::ConnectionLost),
+    ("SSL SYSCALL error", ErrorKind::ConnectionLost),
+    ("SSL connection has been closed", ErrorKind::ConnectionLost),
+];
+
+fn of_message(message: &str) -> ErrorKind {
+    MESSAGES
+        .iter()
+        .find(|(part, _)| message.contains(part))
+        .map_or(ErrorKind::Other, |&(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: DatabaseErrorKind, message: &str) -> Error {
+        Error::DatabaseError(kind, Box::new(message.to_owned()))
+    }
+
+    #[test]
+    fn every_kind_is_told_from_what_the_database_says() {
+        use DatabaseErrorKind as Kind;
+        for (kind, message, expected) in [
+            (Kind::UniqueViolation, "", ErrorKind::UniqueViolation),
+            (
+                Kind::ForeignKeyViolation,
+                "",
+                ErrorKind::ForeignKeyViolation,
+            ),
+            (Kind::RestrictViolation, "", ErrorKind::ForeignKeyViolation),
+            (Kind::NotNullViolation, "", ErrorKind::NotNullViolation),
+            (Kind::CheckViolation, "", ErrorKind::CheckViolation),
+            (
+                Kind::SerializationFailure,
+                "",
+                ErrorKind::SerializationFailure,
+            ),
+            (Kind::ClosedConnection, "", ErrorKind::ConnectionLost),
+            (
+                Kind::UnableToSendCommand,
+                "no connection to the server\n",
+                ErrorKind::ConnectionLost,
+            ),
+            (
+                Kind::UnableToSendCommand,
+                "number of parameters must be between 0 and 65535\n",
+                ErrorKind::Other,
+            ),
+            (
+                Kind::Unknown,
+                "UNIQUE constraint failed: t.rowid",
+                ErrorKind::UniqueViolation,
+            ),
+            (Kind::Unknown, "database is locked", ErrorKind::Busy),
+            (
+                Kind::Unknown,
+                "database table is locked: t",
+                ErrorKind::Busy,
+            ),
+            (
+                Kind::Unknown,
+                "could not obtain lock on row in relation \"t\"",
+                ErrorKind::Busy,
+            ),
+            (
+                Kind::Unknown,
+                "deadlock detected",
+                ErrorKind::SerializationFailure,
+            ),
+            (
+                Kind::Unknown,
+                "canceling statement due to statement timeout",
+                ErrorKind::Timeout,
+            ),
+            (
+                Kind::Unknown,
+                "canceling statement due to lock timeout",
+                ErrorKind::Timeout,
+            ),
+            (
+                Kind::Unknown,
+                "server closed the connection unexpectedly",
+                ErrorKind::ConnectionLost,
+            ),
+            (
+                Kind::Unknown,
+                "terminating connection due to administrator command",
+                ErrorKind::ConnectionLost,
+            ),
+            (Kind::Unknown, "no such table: t", ErrorKind::Other),
+            (Kind::ReadOnlyTransaction, "", ErrorKind::Other),
+            (Kind::ExclusionViolation, "", ErrorKind::Other),
+        ] {
+            assert_eq!(
+                ErrorKind::of(&error(kind, message)),
+                Some(expected),
+                "{kind:?} {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_row_is_no_error_of_the_database() {
+        assert_eq!(ErrorKind::of(&Error::NotFound), None);
+        assert_eq!(ErrorKind::of(&Error::RollbackTransaction), None);
+    }
+
+    #[test]
+    fn a_commit_that_cannot_be_undone_either_failed_for_its_first_reason() {
+        let failed = Error::RollbackErrorOnCommit {
+            commit_error: Box::new(error(DatabaseErrorKind::SerializationFailure, "")),
+            rollback_error: Box::new(Error::BrokenTransactionManager),
+        };
+        assert_eq!(
+            ErrorKind::of(&failed),
+            Some(ErrorKind::SerializationFailure)
+        );
+        assert_eq!(
+            ErrorKind::of(&Error::BrokenTransactionManager),
+            Some(ErrorKind::Other)
+        );
+    }
+
+    #[test]
+    fn every_kind_stands_at_its_index() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), index);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The families of the database: their names, their labels, and what they tell whoever is on call.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use crate::naming::Naming;
+use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+
+/// The label of a pool's name by OpenTelemetry's conventions.
+pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
+
+/// The families that the recorders of the database fill.
+///
+/// The levels of the pools are not among them: they are read when somebody looks, by
+/// [`Levels`](crate::database::Levels).
+///
+/// Where the naming does not show the system of a database, or the name of a pool, its value is empty.
+#[derive(Clone, Debug)]
+pub struct Families {
+    pub(super) naming: Naming,
+    /// By system and operation.
+    pub queries: Family<Counter, 2>,
+    /// By the same.
+    pub query_seconds: Family<Histogram, 2>,
+    /// By the same.
+    pub unattributed: Family<Counter, 2>,
+    /// Whether the log has named the remedy for unattributed queries.
+    pub(super) told_unattributed: Arc<AtomicBool>,
+    /// By system, operation and kind of error.
+    pub(super) query_errors: Family<Counter, 3>,
+    pub(super) transactions: Family<Counter, 1>,
+    pub(super) transaction_seconds: Family<Histogram, 1>,
+    /// By pool.
+    pub pool_waiters: Family<Gauge, 1>,
+    /// By pool.
+    pub(super) pool_wait_seconds: Family<Histogram, 1>,
+    /// By pool.
+    pub(super) pool_hold_seconds: Family<Histogram, 1>,
+    /// By pool.
+    pub(super) pool_timeouts: Family<Counter, 1>,
+    /// By pool and reason.
+    pub(super) pool_rejected: Family<Counter, 2>,
+    pub(super) connections_opened: Family<Counter, 0>,
+    pub(super) connection_open_errors: Family<Counter, 0>,
+    /// By pool, where the naming has it.
+    pub(super) connection_open_seconds: Family<Histogram, 1>,
+}
+
+impl Families {
+    /// Declares them, with `latency_buckets` (in seconds) for the histograms.
+    pub fn declare(
+        registry: &mut RegistryBuilder,
+        naming: Naming,
+        latency_buckets: &[f64],
+    ) -> Self {
+        let [operation, kind] = naming.labels(["operation", "kind"]);
+        let operation = [naming.only("db_system_name"), operation];
+        let [pool] = naming.labels(["pool"]);
+        Self {
+            naming,
+            queries: registry.counter(Descriptor::new(
+                "db_queries_total",
+                "Queries that the database finished, failed ones included, by what the statement does; pings and transaction control are not counted.",
+                operation,
+            )),
+            query_seconds: registry.histogram(
+                seconds(
+                    naming.family("db_query_duration_seconds"),
+                    "Time from handing a query to the database until its result was read or let go, by what the statement does.",
+                    operation,
+                ),
+                latency_buckets,
+            ),
+            unattributed: registry.counter(Descriptor::new(
+                "db_queries_unattributed_total",
+                "Queries that ran outside of any request and job, by what the statement does: on a thread or task that carries no context, as with a plain web::block.",
+                operation,
+            )),
+            told_unattributed: Arc::default(),
+            query_errors: registry.counter(Descriptor::new(
+                "db_query_errors_total",
+                "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction stand under the operation other.",
+                [operation[0], operation[1], kind],
+            )),
+            transactions: registry.counter(Descriptor::new(
+                "db_transactions_total",
+                "Transactions that came to an end, by how; nested ones are part of the outermost.",
+                ["outcome"],
+            )),
+            transaction_seconds: registry.histogram(
+                seconds(
+                    "db_transaction_duration_seconds",
+                    "Time from the beginning of an outermost transaction to its end, during which its locks were held.",
+                    ["outcome"],
+                ),
+                latency_buckets,
+            ),
+            pool_waiters: registry.gauge(Descriptor::new(
+                naming.family("db_pool_waiters"),
+                "Callers waiting for a connection of the pool at this moment; above 0 for long, the pool is too small or the database too slow.",
+                [pool],
+            )),
+            pool_wait_seconds: registry.histogram(
+                seconds(
+                    naming.family("db_pool_wait_seconds"),
+                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one, gave up or met the timeout.",
+                    [pool],
+                ),
+                latency_buckets,
+            ),
+            pool_hold_seconds: registry.histogram(
+                seconds(
+                    naming.family("db_pool_hold_seconds"),
+                    "Time that connections were out of the pool, from checkout to return: what bounds the pool's throughput.",
+                    [pool],
+                ),
+                latency_buckets,
+            ),
+            pool_timeouts: registry.counter(Descriptor::new(
+                naming.family("db_pool_timeouts_total"),
+                "Callers that got no connection within the pool's timeout.",
+                [pool],
+            )),
+            pool_rejected: registry.counter(Descriptor::new(
+                "db_pool_rejected_total",
+                "Callers that got no connection of the pool: saturated when the queue was full, timeout when none was free in time, cancelled when the caller left while it waited.",
+                [pool, "reason"],
+            )),
+            connections_opened: registry.counter(Descriptor::new(
+                "db_connections_opened_total",
+                "Connections that the pool opened; a steady rate means that connections do not live long.",
+                [],
+            )),
+            connection_open_errors: registry.counter(Descriptor::new(
+                "db_connection_open_errors_total",
+                "Attempts to open a connection that failed: the database is down, unreachable, full, or refuses the credentials.",
+                [],
+            )),
+            connection_open_seconds: registry.histogram(
+                seconds(
+                    naming.family("db_connection_open_seconds"),
+                    "Time to open a connection, of the attempts that succeeded.",
+                    [naming.only(POOL_NAME)],
+                ),
+                latency_buckets,
+            ),
+        }
+    }
+}
+
+fn seconds<const N: usize>(name: &str, help: &str, labels: [&str; N]) -> Descriptor<N> {
+    Descriptor::new(name, help, labels).unit(Unit::Seconds)
+}

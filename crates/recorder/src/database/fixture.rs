@@ -1,0 +1,128 @@
+//! What the tests of this module share: a registry with the families of the database, and a table to work on.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+
+use crate::naming::Naming;
+use vitals_registry::{Format, Registry};
+
+use super::Database;
+use super::families::Families;
+
+diesel::table! {
+    items (id) {
+        id -> Integer,
+        name -> Text,
+    }
+}
+
+pub(super) struct Fixture {
+    pub(super) families: Families,
+    pub(super) database: Database,
+    registry: Registry,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::keeping(None)
+    }
+
+    /// With room for this many statements.
+    pub(super) fn keeping(statements: Option<usize>) -> Self {
+        let mut builder = Registry::builder(|| Duration::from_secs(1));
+        let families = Families::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
+        let registry = builder.build().unwrap();
+        let database = Database::new(families.clone(), statements);
+        registry.register(database.levels().clone()).unwrap();
+        registry.register(database.fullness()).unwrap();
+        Self {
+            families,
+            database,
+            registry,
+        }
+    }
+
+    /// A connection to a database of its own, with the table, from which nothing has been recorded yet.
+    pub(super) fn connection(&self) -> SqliteConnection {
+        let mut connection = SqliteConnection::establish(":memory:").unwrap();
+        create_table(&mut connection);
+        connection.set_instrumentation(self.database.recorder::<SqliteConnection>());
+        connection
+    }
+
+    /// The exposition with exemplars.
+    pub(super) fn open_metrics(&self) -> String {
+        String::from_utf8(self.registry.encode(Format::OpenMetrics)).unwrap()
+    }
+
+    /// The operations that were counted, and that the histogram has as many observations of.
+    pub(super) fn queries(&self) -> Vec<(String, u64)> {
+        let mut found = Vec::new();
+        self.families
+            .queries
+            .for_each(|[system, operation], counter| {
+                let observed = self
+                    .families
+                    .query_seconds
+                    .series([system, operation])
+                    .snapshot();
+                assert_eq!(observed.count, counter.value(), "{operation}");
+                assert!(observed.sum >= 0.0);
+                if counter.value() > 0 {
+                    found.push((operation.to_owned(), counter.value()));
+                }
+            });
+        found.sort();
+        found
+    }
+
+    pub(super) fn errors(&self) -> Vec<(String, String, u64)> {
+        let mut found = Vec::new();
+        self.families
+            .query_errors
+            .for_each(|[_, operation, kind], counter| {
+                if counter.value() > 0 {
+                    found.push((operation.to_owned(), kind.to_owned(), counter.value()));
+                }
+            });
+        found.sort();
+        found
+    }
+
+    /// How many transactions were committed, and how many rolled back.
+    pub(super) fn transactions(&self) -> (u64, u64) {
+        let count = |outcome| {
+            let counted = self.families.transactions.series([outcome]).value();
+            let observed = self
+                .families
+                .transaction_seconds
+                .series([outcome])
+                .snapshot();
+            assert_eq!(observed.count, counted, "{outcome}");
+            counted
+        };
+        (count("committed"), count("rolled_back"))
+    }
+}
+
+pub(super) fn create_table(connection: &mut SqliteConnection) {
+    connection
+        .batch_execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 9))")
+        .unwrap();
+}
+
+pub(super) fn insert(connection: &mut SqliteConnection, name: &str) -> QueryResult<usize> {
+    diesel::insert_into(items::table)
+        .values(items::name.eq(name))
+        .execute(connection)
+}
+
+/// By `RETURNING`, whose failures Diesel does not report.
+pub(super) fn insert_returning(connection: &mut SqliteConnection, name: &str) -> QueryResult<i32> {
+    diesel::insert_into(items::table)
+        .values(items::name.eq(name))
+        .returning(items::id)
+        .get_result(connection)
+}

@@ -1,0 +1,228 @@
+//! How full the pools are, read when somebody looks, and whether their databases answer.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::ops::Add;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use prometheus::proto::MetricFamily;
+
+use super::families::POOL_NAME;
+use crate::naming::Naming;
+use crate::reading::Reading;
+use vitals_registry::{Collector, FamilyDescription, Unit};
+
+/// What one pool, or several, hold at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Connections in use.
+    pub checked_out: u64,
+    /// Connections that are open and free.
+    pub idle: u64,
+    /// Connections that are opened at most.
+    pub max: u64,
+}
+
+impl Add for Level {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            checked_out: self.checked_out + other.checked_out,
+            idle: self.idle + other.idle,
+            max: self.max + other.max,
+        }
+    }
+}
+
+/// What can be asked of a pool of whatever connections.
+pub(super) trait AnyPool: Send + Sync {
+    /// Its name in its metrics.
+    fn name(&self) -> &str;
+
+    fn level(&self) -> Level;
+
+    /// Whether the database answers on a connection of the pool.
+    fn ping(self: Arc<Self>) -> Pinging;
+}
+
+/// A question to a database.
+pub(super) type Pinging = std::pin::Pin<Box<dyn Future<Output = Result<(), Unanswered>>>>;
+
+/// The database of a pool did not answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the database did not answer")]
+pub struct Unanswered;
+
+const CHECKED_OUT: Reading = Reading::gauge(
+    "db_pool_checked_out_connections",
+    Unit::None,
+    "Connections of the pool that are in use; at the maximum for long, callers wait.",
+)
+.labels(&["pool"]);
+const IDLE: Reading = Reading::gauge(
+    "db_pool_idle_connections",
+    Unit::None,
+    "Connections of the pool that are open and free.",
+)
+.labels(&["pool"]);
+const MAX: Reading = Reading::gauge(
+    "db_pool_max_connections",
+    Unit::None,
+    "Connections that the pool opens at most.",
+)
+.labels(&["pool"]);
+
+/// In use and free, together.
+const COUNT: Reading = Reading::gauge(
+    "db_client_connection_count",
+    Unit::None,
+    "Connections of the pool that are open, by whether they are used or idle; all used for long, callers wait.",
+)
+.labels(&[POOL_NAME, "db_client_connection_state"]);
+const MAX_OF_POOL: Reading = Reading {
+    name: "db_client_connection_max",
+    ..MAX
+}
+.labels(&[POOL_NAME]);
+
+/// Most pools that have a name of their own; further ones share [`OVERFLOW`].
+const MOST_POOLS: usize = 64;
+
+/// The name of all pools past [`MOST_POOLS`].
+const OVERFLOW: &str = "overflow";
+
+/// Reads the levels of the pools on demand; without any pool, there are no rows.
+#[derive(Clone)]
+pub struct Levels {
+    naming: Naming,
+    pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
+    /// The names of open pools.
+    names: Arc<Mutex<Vec<Weak<str>>>>,
+}
+
+impl Levels {
+    /// Of no pool yet.
+    pub fn new(naming: Naming) -> Self {
+        Self {
+            naming,
+            pools: Arc::default(),
+            names: Arc::default(),
+        }
+    }
+
+    /// A name that no open pool has: the wanted one, or one with a number behind it. It is free again once dropped.
+    pub(super) fn claim(&self, wanted: &str) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|name| name.strong_count() > 0);
+        if names.len() >= MOST_POOLS {
+            return OVERFLOW.into();
+        }
+        let taken: Vec<Arc<str>> = names.iter().filter_map(Weak::upgrade).collect();
+        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
+        let free = std::iter::once(wanted.to_owned())
+            .chain(numbered)
+            .find(|name| taken.iter().all(|taken| **taken != **name));
+        let name: Arc<str> = free.unwrap_or_default().into();
+        names.push(Arc::downgrade(&name));
+        name
+    }
+
+    /// One more pool, as long as there is one.
+    pub(super) fn add(&self, pool: Weak<dyn AnyPool>) {
+        self.lock().push(pool);
+    }
+
+    /// The pools that there are.
+    fn open(&self) -> Vec<Arc<dyn AnyPool>> {
+        let mut pools = self.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The levels now, by name.
+    fn read(&self) -> BTreeMap<String, Level> {
+        let mut levels = BTreeMap::<_, Level>::new();
+        for pool in self.open() {
+            let sum = levels.entry(pool.name().to_owned()).or_default();
+            *sum = *sum + pool.level();
+        }
+        levels
+    }
+
+    /// All pools added up; nothing, where there are none.
+    pub fn sum(&self) -> Option<Level> {
+        self.read().into_values().reduce(Add::add)
+    }
+
+    /// Whether the database of every pool answers; nothing where there is no pool.
+    pub async fn ping(&self) -> Option<Result<(), Unanswered>> {
+        let pools = self.open();
+        if pools.is_empty() {
+            return None;
+        }
+        for pool in pools {
+            if let Err(unanswered) = pool.ping().await {
+                return Some(Err(unanswered));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn AnyPool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Levels").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Levels {
+    fn name(&self) -> &'static str {
+        "database_pool"
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        let readings: &[Reading] = match self.naming {
+            Naming::Vitals => &[CHECKED_OUT, IDLE, MAX],
+            Naming::OpenTelemetry => &[COUNT, MAX_OF_POOL],
+        };
+        readings.iter().map(Reading::describe).collect()
+    }
+
+    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let pools = self.read();
+        if pools.is_empty() {
+            return Ok(());
+        }
+        let series = |reading: &Reading, value: fn(&Level) -> u64| {
+            let values: Vec<_> = (pools.iter())
+                .map(|(name, level)| ([name.as_str()], value(level) as f64))
+                .collect();
+            reading.series(values.iter().map(|(name, value)| (&name[..], *value)))
+        };
+        match self.naming {
+            Naming::Vitals => {
+                rows.push(series(&CHECKED_OUT, |level| level.checked_out));
+                rows.push(series(&IDLE, |level| level.idle));
+                rows.push(series(&MAX, |level| level.max));
+            }
+            Naming::OpenTelemetry => {
+                let states: Vec<_> = (pools.iter())
+                    .flat_map(|(name, level)| {
+                        [("used", level.checked_out), ("idle", level.idle)]
+                            .map(|(state, count)| ([name.as_str(), state], count as f64))
+                    })
+                    .collect();
+                let states = states.iter().map(|(values, count)| (&values[..], *count));
+                rows.push(COUNT.series(states));
+                rows.push(series(&MAX_OF_POOL, |level| level.max));
+            }
+        }
+        Ok(())
+    }
+}

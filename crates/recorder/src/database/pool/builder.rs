@@ -1,0 +1,197 @@
+//! Makes pools: what there is to set, and how it is put together.
+
+use std::fmt;
+use std::sync::Arc;
+
+use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
+
+use super::super::families::Families;
+use super::super::levels::Levels;
+use super::super::manager::{Connector, Health, Manager, Opener, OutageLog};
+use super::super::metrics::{Metrics, PoolMetrics};
+use super::super::sql::Dialect;
+use super::super::statements::Statements;
+use super::super::system::system_of;
+use super::checkout::Pool;
+use super::error::{CheckoutError, failure};
+use super::probe::{HealthCheck, Probe};
+use super::wait::Holds;
+
+/// How many callers may stand in line, unless set otherwise.
+const DEFAULT_MAX_WAITERS: usize = 1024;
+
+/// What a pool is called, unless set otherwise.
+const DEFAULT_NAME: &str = "default";
+
+/// Makes an instrumented [`Pool`].
+pub struct PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    builder: r2d2::Builder<Manager<C>>,
+    families: Families,
+    statements: Statements,
+    levels: Levels,
+    name: String,
+    system: &'static str,
+    max_waiters: usize,
+    opener: Option<Opener<C>>,
+    health_check: Option<HealthCheck<C>>,
+}
+
+impl<C> fmt::Debug for PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("max_waiters", &self.max_waiters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> PoolBuilder<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    /// A pool with the settings of `builder`, whose levels `levels` will read.
+    pub(crate) fn new(
+        builder: r2d2::Builder<Manager<C>>,
+        families: Families,
+        statements: Statements,
+        levels: Levels,
+    ) -> Self {
+        Self {
+            builder,
+            families,
+            statements,
+            levels,
+            name: DEFAULT_NAME.to_owned(),
+            system: system_of::<C>(),
+            max_waiters: DEFAULT_MAX_WAITERS,
+            opener: None,
+            health_check: None,
+        }
+    }
+
+    /// Opens connections with `open`, in place of the connection manager with its URL.
+    ///
+    /// For an enum of Diesel's `MultiConnection`: its own way is to try each database in turn, and to tell nothing of what
+    /// any of them said. What `open` does with a new connection before it returns it is not recorded.
+    #[must_use]
+    pub fn opener(
+        mut self,
+        open: impl Fn() -> diesel::ConnectionResult<C> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener = Some(Box::new(open));
+        self
+    }
+
+    /// Sets the name of the pool, for the label `pool` of its metrics: `default` unless set.
+    ///
+    /// The name of an open pool is unique: a second pool of the same name gets a number behind it, as in `default-2`.
+    /// Past 64 open pools, further ones share the name `overflow`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the name of the database system. The default follows from Diesel's backend. It is `other_sql` where the
+    /// backend does not determine the system, as for an enum of Diesel's `MultiConnection`.
+    ///
+    /// The reader of statements takes the [`Dialect`](super::super::sql::Dialect) from this name. Of a database that it does
+    /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has the name as a label.
+    #[must_use]
+    pub fn system(mut self, name: &'static str) -> Self {
+        self.system = name;
+        self
+    }
+
+    /// What `/readyz` and `/health` run on an idle connection of the pool: Diesel's ping unless set. Its queries are those of
+    /// the request that asks; it is in none of the pool's families.
+    ///
+    /// Where all connections are busy, it is not run: the pool is ready if the database has answered lately or accepts a
+    /// further connection.
+    #[must_use]
+    pub fn health_check(
+        mut self,
+        check: impl Fn(&mut C) -> diesel::QueryResult<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.health_check = Some(Box::new(check));
+        self
+    }
+
+    /// How many callers of [`Pool::run`] may stand in line for a connection; 1024 unless set. With 0, whoever would have to
+    /// wait is refused.
+    #[must_use]
+    pub fn max_waiters(mut self, max_waiters: usize) -> Self {
+        self.max_waiters = max_waiters;
+        self
+    }
+
+    /// Opens the pool, and waits until its first connections are open.
+    ///
+    /// # Errors
+    ///
+    /// When they are not within the pool's timeout.
+    pub fn build(self, manager: ConnectionManager<C>) -> Result<Pool<C>, CheckoutError> {
+        let health = Arc::default();
+        self.open(manager, &health, |builder, manager| {
+            builder.build(manager).map_err(|_| failure(&health))
+        })
+    }
+
+    /// Opens the pool without waiting for its connections: for a service that starts while its database is down.
+    pub fn build_unchecked(self, manager: ConnectionManager<C>) -> Pool<C> {
+        let opened =
+            self.open::<std::convert::Infallible>(manager, &Arc::default(), |builder, manager| {
+                Ok(builder.build_unchecked(manager))
+            });
+        match opened {
+            Ok(pool) => pool,
+            Err(never) => match never {},
+        }
+    }
+
+    fn open<E>(
+        self,
+        manager: ConnectionManager<C>,
+        health: &Arc<Health>,
+        open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
+    ) -> Result<Pool<C>, E> {
+        let name = self.levels.claim(&self.name);
+        let metrics = Arc::new(PoolMetrics::new(&self.families, &name));
+        let holds = Holds {
+            metrics: Arc::clone(&metrics),
+        };
+        let log = OutageLog {
+            health: Arc::clone(health),
+        };
+        let builder = self
+            .builder
+            .event_handler(Box::new(holds))
+            .error_handler(Box::new(log));
+        let connector = Arc::new(Connector::new(manager, self.opener));
+        let probe = Probe::new(Arc::clone(&connector), self.health_check);
+        let manager = Manager::new(
+            connector,
+            Arc::new(Metrics::new(&self.families, self.system)),
+            Arc::clone(&metrics),
+            self.statements,
+            Dialect::of_system(self.system),
+            Arc::clone(health),
+        );
+        let pool = open(builder, manager)?;
+        let pool = Pool::new(
+            pool,
+            metrics,
+            Arc::clone(health),
+            self.max_waiters,
+            name,
+            probe,
+        );
+        self.levels.add(pool.watched());
+        Ok(pool)
+    }
+}

@@ -1,0 +1,305 @@
+//! The pool itself: how a caller comes to a connection, on its own thread or off the event loop, and gives it back.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use diesel::r2d2::{self, PooledConnection, R2D2Connection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::super::levels::{AnyPool, Level, Pinging, Unanswered};
+use super::super::manager::{Health, Manager};
+use super::super::metrics::{PoolMetrics, Rejection};
+use super::super::recorder::{Recorder, record_error};
+use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
+use super::line::Line;
+use super::probe::Probe;
+use super::wait::{Caller, Wait};
+use crate::context;
+
+/// A connection out of a [`Pool`]; it goes back when dropped.
+pub type Connection<C> = PooledConnection<Manager<C>>;
+
+/// A pool of connections that tells how it is doing. Cheap to clone; the last clone closes it.
+pub struct Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    shared: Arc<Shared<C>>,
+}
+
+impl<C> Clone for Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<C> fmt::Debug for Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("state", &self.shared.pool.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> Pool<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    /// Over a pool of r2d2, with so many places in the line before it.
+    pub(super) fn new(
+        pool: r2d2::Pool<Manager<C>>,
+        metrics: Arc<PoolMetrics>,
+        health: Arc<Health>,
+        max_waiters: usize,
+        name: Arc<str>,
+        probe: Probe<C>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                admission: Arc::new(Semaphore::new(pool.max_size() as usize)),
+                line: Line::new(max_waiters),
+                pool,
+                metrics,
+                health,
+                probe,
+            }),
+        }
+    }
+
+    /// For who reads its level, as long as there is one.
+    pub(super) fn watched(&self) -> Weak<dyn AnyPool> {
+        Arc::downgrade(&self.shared) as Weak<dyn AnyPool>
+    }
+
+    /// A connection, waited for on this thread: never call it on an event loop.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within the pool's timeout.
+    pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
+        let shared = &self.shared;
+        let wait = Wait::begin(&shared.metrics);
+        let Ok(mut connection) = shared.pool.get() else {
+            wait.timed_out();
+            return Err(failure(&shared.health));
+        };
+        wait.served();
+        shared.turn_over(&mut connection);
+        Ok(connection)
+    }
+
+    /// Runs `work` with a connection on a blocking thread, with the context of the current request.
+    ///
+    /// Must be called in a Tokio runtime with its timer on, as every worker of Actix is. When the future is dropped before
+    /// the work has begun, it does not begin; once begun, it runs to its end.
+    ///
+    /// The error of `work` may be of any type that is `Send`: see [`QueryError`]. An error of the database that it is, or
+    /// that is among its sources, is counted in `db_query_errors_total` even where Diesel does not report it; see
+    /// [`record_error`].
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Query`] with the error of `work`; the others when it did not run, or panicked.
+    pub async fn run<T, E, Kind>(
+        &self,
+        work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, RunError<E>>
+    where
+        T: Send + 'static,
+        E: QueryError<Kind>,
+    {
+        let shared = &self.shared;
+        let (permit, caller) = shared.admit().await?;
+        let task = {
+            let shared = Arc::clone(shared);
+            let wait = Arc::clone(&caller.wait);
+            context::carry(move || {
+                // Given back behind the connection, also when the work panics.
+                let _permit = permit;
+                shared.perform(work, &wait)
+            })
+        };
+        let mut watch = AnswerWatch {
+            shared,
+            started: caller.wait.started,
+            is_over: false,
+        };
+        let result = tokio::task::spawn_blocking(task).await;
+        watch.is_over = true;
+        match result {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => Err(RunError::Panicked),
+            Err(_) => Err(RunError::Cancelled),
+        }
+    }
+
+    /// What the pool is called in its metrics: the name that the builder gave it, with a number behind it where another
+    /// pool has that name already.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// How many connections the pool opens at most.
+    pub fn max_size(&self) -> u32 {
+        self.shared.pool.max_size()
+    }
+
+    /// How long the pool lets its callers wait.
+    pub fn timeout(&self) -> Duration {
+        self.shared.pool.connection_timeout()
+    }
+}
+
+/// Detects callers that give up because their work did not come back. If the wait lasted for the pool's timeout, the
+/// database may have stopped answering.
+struct AnswerWatch<'a, C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    shared: &'a Shared<C>,
+    started: Instant,
+    is_over: bool,
+}
+
+impl<C> Drop for AnswerWatch<'_, C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn drop(&mut self) {
+        let timeout = self.shared.pool.connection_timeout();
+        if !self.is_over && self.started.elapsed() >= timeout {
+            self.shared.health.unanswered(timeout);
+        }
+    }
+}
+
+struct Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    name: Arc<str>,
+    pool: r2d2::Pool<Manager<C>>,
+    /// A permit for each connection.
+    admission: Arc<Semaphore>,
+    line: Arc<Line>,
+    metrics: Arc<PoolMetrics>,
+    health: Arc<Health>,
+    probe: Probe<C>,
+}
+
+impl<C> Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    async fn admit(&self) -> Result<(OwnedSemaphorePermit, Caller), AdmissionError> {
+        // Permits go to those in line first: nobody overtakes them here.
+        if let Ok(permit) = Arc::clone(&self.admission).try_acquire_owned() {
+            return Ok((permit, Caller::new(&self.metrics)));
+        }
+        let Some(_place) = Line::step_in(&self.line) else {
+            self.metrics.rejected(Rejection::Saturated);
+            return Err(AdmissionError::Saturated);
+        };
+        let caller = Caller::new(&self.metrics);
+        let deadline = self.deadline(&caller.wait).into();
+        let admission = Arc::clone(&self.admission).acquire_owned();
+        // The semaphore is never closed: the inner result is always a permit.
+        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, admission).await else {
+            caller.wait.timed_out();
+            return Err(AdmissionError::Checkout(failure(&self.health)));
+        };
+        Ok((permit, caller))
+    }
+
+    fn deadline(&self, wait: &Wait) -> Instant {
+        let timeout = self.pool.connection_timeout();
+        // A timeout beyond what the clock can tell is as good as a day.
+        let far = Duration::from_secs(86_400);
+        wait.started
+            .checked_add(timeout)
+            .unwrap_or_else(|| wait.started + far)
+    }
+
+    /// Queries run on the connection until now, such as its set-up, do not belong to its next user.
+    fn turn_over(&self, connection: &mut C) {
+        match Recorder::of(connection) {
+            Some(recorder) => recorder.turn_over(),
+            None => self.health.recorder_is_replaced(),
+        }
+    }
+
+    fn perform<T, E, Kind>(
+        &self,
+        work: impl FnOnce(&mut C) -> Result<T, E>,
+        wait: &Wait,
+    ) -> Result<T, RunError<E>>
+    where
+        E: QueryError<Kind>,
+    {
+        if !wait.lasts() {
+            return Err(RunError::Cancelled);
+        }
+        let patience = self
+            .deadline(wait)
+            .saturating_duration_since(Instant::now());
+        let Ok(mut connection) = self.pool.get_timeout(patience) else {
+            wait.timed_out();
+            return Err(failure(&self.health).into());
+        };
+        if !wait.served() {
+            return Err(RunError::Cancelled);
+        }
+        self.turn_over(&mut connection);
+        work(&mut connection).map_err(|error| {
+            if let Some(error) = error.database_error() {
+                record_error(&mut *connection, error);
+            }
+            RunError::Query(error)
+        })
+    }
+}
+
+impl<C> AnyPool for Shared<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    fn ping(self: Arc<Self>) -> Pinging {
+        Box::pin(async move {
+            let turn = self.probe.turn().await;
+            let ask = context::carry(move || {
+                let _turn = turn;
+                self.probe.ask(&self.pool, &self.health)
+            });
+            match tokio::task::spawn_blocking(ask).await {
+                Ok(true) => Ok(()),
+                _ => Err(Unanswered),
+            }
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn level(&self) -> Level {
+        let state = self.pool.state();
+        let taken = state.connections.saturating_sub(state.idle_connections);
+        // A connection that a probe holds counts as idle.
+        let taken = taken.saturating_sub(self.probe.taken());
+        Level {
+            checked_out: u64::from(taken),
+            idle: u64::from(state.connections.saturating_sub(taken)),
+            max: u64::from(self.pool.max_size()),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Folds the lists of a statement while they are read.
+//!
+//! An element of a list behind `IN`, `VALUES` or `ARRAY` that names no column and asks no query is a constant, whatever
+//! functions, casts and types it is made of. It is written like any other text, and cut back to `?, ...` where it ends.
+
+use super::output::{Mark, Output};
+use crate::database::sql::keyword::Keyword;
+use crate::database::sql::lexer::Token;
+use crate::database::sql::names::Scope;
+
+/// The parentheses and brackets that are open.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// The scope outside of all parentheses.
+    outermost: Scope,
+    open: Vec<List>,
+    /// Parentheses that have opened since the output was full: nothing of them is written.
+    unwritten: usize,
+    /// How many of `open` may be folded.
+    foldable: usize,
+    place: Place,
+    /// The kind of the last token.
+    before: Before,
+    /// The last row behind `VALUES`.
+    row: Option<Row>,
+}
+
+/// A parenthesis or bracket that is open.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Clone, Copy, Debug)]
+struct List {
+    kind: Kind,
+    scope: Scope,
+    /// Where it begins.
+    begin: Mark,
+    /// Where its present element begins: before the comma, where there is one.
+    element: Mark,
+    is_first_element: bool,
+    /// The present element contains something.
+    has_element: bool,
+    /// The present element is a constant, so far.
+    is_constant: bool,
+    /// All elements before were.
+    all_constant: bool,
+    /// The element before was a constant, and is written as `?, ...`.
+    after_constant: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Behind `IN` or `ARRAY`.
+    Values,
+    /// Behind `VALUES`, or behind another such row.
+    Row,
+    Other,
+}
+
+/// A row that has been written.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    begin: usize,
+    end: Mark,
+}
+
+/// The position of the last token within its element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before an operand.
+    #[default]
+    Before,
+    /// Behind a word, where an operand was due: a column, unless a value or a parenthesis follows.
+    Words,
+    /// Behind an operand: words are units, or the rest of a type.
+    Behind,
+    /// Behind `::`, `AS`, `COLLATE`: words are names of types or collations.
+    Type,
+}
+
+/// The last token, as far as it determines the kind of parenthesis that follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Before {
+    /// `VALUES`, or a comma behind a row.
+    Rows,
+    /// `IN` or `ARRAY`
+    Values,
+    /// The end of a row.
+    Row,
+    #[default]
+    Other,
+}
+
+impl Lists {
+    /// The scope of the innermost parentheses.
+    pub(super) fn scope(&self) -> Scope {
+        self.open.last().map_or(self.outermost, |list| list.scope)
+    }
+
+    pub(super) fn scope_mut(&mut self) -> &mut Scope {
+        let innermost = self.open.last_mut();
+        innermost.map_or(&mut self.outermost, |list| &mut list.scope)
+    }
+
+    /// How many parentheses are open.
+    pub(super) fn depth(&self) -> usize {
+        self.open.len() + self.unwritten
+    }
+
+    /// Another statement begins.
+    pub(super) fn separate(&mut self) {
+        self.row = None;
+        self.before = Before::Other;
+        self.place = Place::Before;
+        // A parenthesis that is still open was never closed.
+        self.is_no_constant();
+    }
+
+    /// Writes a token, and folds what ends with it. A parenthesis may open a list of `columns`.
+    pub(super) fn push(&mut self, token: &Token<'_>, columns: bool, output: &mut Output) {
+        let before = match token {
+            Token::Open(_) => {
+                self.open(token, columns, output);
+                Before::Other
+            }
+            Token::Close(_) => self.close(token, output),
+            Token::Comma => self.comma(output),
+            _ => {
+                output.push(token, false);
+                match token {
+                    Token::Word(_, Keyword::Values | Keyword::Value) => {
+                        self.row = None;
+                        Before::Rows
+                    }
+                    Token::Word(_, Keyword::Row) if self.before == Before::Rows => Before::Rows,
+                    Token::Word(_, Keyword::In | Keyword::Array) => Before::Values,
+                    _ => Before::Other,
+                }
+            }
+        };
+        self.before = before;
+    }
+
+    /// The text ends here.
+    pub(super) fn finish(&mut self, output: &mut Output) {
+        if self.place == Place::Words {
+            self.is_no_constant();
+        }
+        if self.unwritten > 0 {
+            return;
+        }
+        match self.open.last() {
+            // The comma behind the constants.
+            Some(list) if list.after_constant && !list.has_element => {
+                output.rewind(list.element);
+            }
+            _ => self.end_element(output),
+        }
+    }
+
+    fn open(&mut self, token: &Token<'_>, columns: bool, output: &mut Output) {
+        if output.is_full() {
+            self.unwritten += 1;
+            return;
+        }
+        let begin = output.mark();
+        output.push(token, columns);
+        let kind = match self.before {
+            Before::Rows => Kind::Row,
+            Before::Values => Kind::Values,
+            Before::Row | Before::Other => Kind::Other,
+        };
+        if kind != Kind::Other {
+            self.foldable += 1;
+            self.place = Place::Before;
+        }
+        self.open.push(List {
+            kind,
+            scope: Scope::default(),
+            begin,
+            element: output.mark(),
+            is_first_element: true,
+            has_element: false,
+            is_constant: true,
+            all_constant: true,
+            after_constant: false,
+        });
+    }
+
+    fn comma(&mut self, output: &mut Output) -> Before {
+        if self.unwritten > 0 {
+            return Before::Other;
+        }
+        let is_behind_row = self.before == Before::Row;
+        self.end_element(output);
+        if let Some(list) = self.open.last_mut() {
+            list.element = output.mark();
+            list.is_first_element = false;
+            list.has_element = false;
+            list.is_constant = true;
+        }
+        output.push(&Token::Comma, false);
+        if is_behind_row {
+            Before::Rows
+        } else {
+            Before::Other
+        }
+    }
+
+    fn close(&mut self, token: &Token<'_>, output: &mut Output) -> Before {
+        if let Some(unwritten) = self.unwritten.checked_sub(1) {
+            self.unwritten = unwritten;
+            return Before::Other;
+        }
+        self.end_element(output);
+        output.push(token, false);
+        let Some(list) = self.open.pop() else {
+            return Before::Other;
+        };
+        if list.kind != Kind::Other {
+            self.foldable -= 1;
+        }
+        if !list.all_constant {
+            self.is_no_constant();
+        }
+        match list.kind {
+            Kind::Row => {
+                self.end_row(list, output);
+                Before::Row
+            }
+            Kind::Values | Kind::Other => Before::Other,
+        }
+    }
+
+    /// Folds the present element of the innermost list with those before it, if all are constants.
+    fn end_element(&mut self, output: &mut Output) {
+        let Some(list) = self.open.last_mut() else {
+            return;
+        };
+        list.all_constant &= list.is_constant;
+        if list.kind == Kind::Other {
+            return;
+        }
+        if !list.has_element {
+            list.after_constant = false;
+            return;
+        }
+        let after_constant = std::mem::replace(&mut list.after_constant, list.is_constant);
+        if !list.is_constant || !output.rewind(list.element) || after_constant {
+            return;
+        }
+        if !list.is_first_element {
+            output.push(&Token::Comma, false);
+        }
+        output.push(&Token::Value, false);
+        output.push(&Token::Comma, false);
+        output.push(&Token::Ellipsis, false);
+    }
+
+    /// Leaves out a row that equals the previous one.
+    fn end_row(&mut self, list: List, output: &mut Output) {
+        let end = output.mark();
+        let (begin, length) = (list.begin.length(), end.length());
+        if let Some(row) = self.row
+            && row.end.length() < begin
+            && !output.is_full()
+            && output.between(row.begin, row.end.length()) == output.between(begin, length)
+        {
+            output.rewind(row.end);
+        } else {
+            self.row = Some(Row { begin, end });
+        }
+    }
+
+    /// Marks the current element as not constant.
+    fn is_no_constant(&mut self) {
+        if let Some(list) = self.open.last_mut() {
+            list.is_constant = false;
+        }
+    }
+
+    /// Looks whether an element can still be a constant with this token, which is about to be pushed.
+    pub(super) fn examine(&mut self, token: &Token<'_>) {
+        if self.foldable == 0 {
+            return;
+        }
+        let place = self.place;
+        let is_end = matches!(token, Token::Close(_) | Token::Comma | Token::Cast);
+        if place == Place::Words && is_end {
+            self.is_no_constant();
+        }
+        self.place = match token {
+            Token::Value | Token::Close(_) => Place::Behind,
+            Token::Open(_) | Token::Comma | Token::Semicolon => Place::Before,
+            Token::Cast => Place::Type,
+            Token::Dot => match place {
+                Place::Behind => {
+                    self.is_no_constant();
+                    Place::Words
+                }
+                _ => place,
+            },
+            Token::Quoted(_) => match place {
+                Place::Before => Place::Words,
+                _ => place,
+            },
+            Token::Word(_, keyword) => self.word(*keyword),
+            Token::Operator(sign) => self.operator(sign),
+            Token::Ellipsis => {
+                // More of the constants before, or something that is missing.
+                if !self.may_go_on() {
+                    self.is_no_constant();
+                }
+                Place::Behind
+            }
+        };
+        if !matches!(token, Token::Comma | Token::Close(_))
+            && let Some(list) = self.open.last_mut()
+        {
+            list.has_element = true;
+        }
+    }
+
+    /// Whether `...` here means more constants.
+    fn may_go_on(&self) -> bool {
+        let innermost = self.open.last();
+        innermost.is_some_and(|list| list.after_constant && !list.has_element)
+    }
+
+    fn word(&mut self, keyword: Keyword) -> Place {
+        let place = self.place;
+        match keyword {
+            Keyword::Select | Keyword::Values | Keyword::Table => {
+                self.subquery();
+                Place::Before
+            }
+            Keyword::With if place == Place::Before => {
+                self.subquery();
+                Place::Before
+            }
+            Keyword::Literal | Keyword::Default => Place::Behind,
+            Keyword::As | Keyword::Collate | Keyword::Using => {
+                self.unless_words();
+                Place::Type
+            }
+            Keyword::Operator | Keyword::In => {
+                self.unless_words();
+                Place::Before
+            }
+            Keyword::From | Keyword::Interval | Keyword::Operand | Keyword::Distinct => {
+                Place::Before
+            }
+            _ => match place {
+                Place::Before => Place::Words,
+                _ => place,
+            },
+        }
+    }
+
+    fn operator(&mut self, sign: &str) -> Place {
+        match (sign, self.place) {
+            // The name of an argument.
+            ("=>" | ":=", Place::Words) => Place::Before,
+            // `count(*)`
+            ("*", Place::Before) => Place::Behind,
+            _ => {
+                self.unless_words();
+                Place::Before
+            }
+        }
+    }
+
+    /// The words before an operator were a column.
+    fn unless_words(&mut self) {
+        if self.place == Place::Words {
+            self.is_no_constant();
+        }
+    }
+
+    /// A list that begins with a query is none.
+    fn subquery(&mut self) {
+        if let Some(list) = self.open.last_mut() {
+            list.is_constant = false;
+            if !list.has_element
+                && list.is_first_element
+                && list.kind != Kind::Other
+                && self.unwritten == 0
+            {
+                list.kind = Kind::Other;
+                self.foldable -= 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The text of a shape as it grows: bounded, and cut back where a list is folded.
+
+use crate::database::sql::lexer::Token;
+
+/// Bytes of the longest shape.
+pub(super) const LONGEST: usize = 4096;
+
+/// The end of a shape that does not contain all tokens.
+const CUT: &str = " ...";
+
+/// Bytes that a text without such an end may have.
+const ROOM: usize = LONGEST - CUT.len();
+
+/// A text of at most [`LONGEST`] bytes.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    text: String,
+    before: Option<Kind>,
+    /// A token had no room; none is written until the text is cut back.
+    is_full: bool,
+}
+
+/// A place in the text to cut it back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Small, as there may be two for each parenthesis that is open.
+    length: u16,
+    before: Option<Kind>,
+    /// The text was not full here.
+    is_valid: bool,
+}
+
+impl Mark {
+    pub(super) fn length(self) -> usize {
+        usize::from(self.length)
+    }
+}
+
+/// What matters of a token for the space behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A name, a function or a type.
+    Word,
+    /// A keyword before which a parenthesis is no function's.
+    Keyword,
+    Value,
+    Open,
+    Close,
+    Dot,
+    Cast,
+    Ellipsis,
+    Operator,
+    Other,
+}
+
+impl Kind {
+    fn of(token: &Token<'_>) -> Self {
+        match token {
+            Token::Value => Self::Value,
+            Token::Word(_, keyword) if keyword.is_before_parenthesis() => Self::Keyword,
+            Token::Word(..) | Token::Quoted(_) => Self::Word,
+            Token::Open(_) => Self::Open,
+            Token::Close(_) => Self::Close,
+            Token::Dot => Self::Dot,
+            Token::Cast => Self::Cast,
+            Token::Ellipsis => Self::Ellipsis,
+            Token::Operator(_) => Self::Operator,
+            Token::Comma | Token::Semicolon => Self::Other,
+        }
+    }
+}
+
+impl Output {
+    pub(super) fn with_room_for(bytes: usize) -> Self {
+        Self {
+            text: String::with_capacity(bytes.min(LONGEST)),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            length: u16::try_from(self.text.len()).unwrap_or(u16::MAX),
+            before: self.before,
+            is_valid: !self.is_full,
+        }
+    }
+
+    /// Cuts the text back to a mark. Returns false where the text was full there.
+    pub(super) fn rewind(&mut self, mark: Mark) -> bool {
+        if mark.is_valid {
+            self.text.truncate(mark.length());
+            self.before = mark.before;
+            self.is_full = false;
+        }
+        mark.is_valid
+    }
+
+    /// The text between two lengths.
+    pub(super) fn between(&self, begin: usize, end: usize) -> Option<&str> {
+        self.text.get(begin..end)
+    }
+
+    /// Appends a token; `columns` is whether it opens a list of columns.
+    pub(super) fn push(&mut self, token: &Token<'_>, columns: bool) {
+        if self.is_full {
+            return;
+        }
+        let space = self
+            .before
+            .is_some_and(|before| is_spaced(before, token, columns));
+        let text = token.text();
+        let room = match token {
+            Token::Ellipsis => LONGEST,
+            _ => ROOM,
+        };
+        if self.text.len() + usize::from(space) + text.len() > room {
+            self.is_full = true;
+            return;
+        }
+        if space {
+            self.text.push(' ');
+        }
+        self.text.push_str(text);
+        self.before = Some(Kind::of(token));
+    }
+
+    /// The text; `is_cut` is whether something is missing at its end.
+    pub(super) fn finish(mut self, is_cut: bool) -> String {
+        if (is_cut || self.is_full) && self.before != Some(Kind::Ellipsis) {
+            let end = Token::Ellipsis;
+            if self
+                .before
+                .is_some_and(|before| is_spaced(before, &end, false))
+            {
+                self.text.push(' ');
+            }
+            self.text.push_str(end.text());
+        }
+        self.text
+    }
+}
+
+/// Whether two tokens have a space between them. It does not depend on how they were written.
+fn is_spaced(before: Kind, token: &Token<'_>, columns: bool) -> bool {
+    match (before, token) {
+        // Together they would be other tokens.
+        (Kind::Dot | Kind::Ellipsis, Token::Dot | Token::Ellipsis)
+        | (Kind::Operator, Token::Cast)
+        | (Kind::Cast, Token::Operator(_)) => true,
+        (Kind::Open | Kind::Dot | Kind::Cast, _)
+        | (_, Token::Close(_) | Token::Comma | Token::Semicolon | Token::Dot | Token::Cast)
+        | (Kind::Close | Kind::Value | Kind::Word, Token::Open(b'[')) => false,
+        // A function's arguments.
+        (Kind::Word, Token::Open(_)) => columns,
+        _ => true,
+    }
+}

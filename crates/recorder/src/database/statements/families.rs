@@ -1,0 +1,45 @@
+//! How full the table of statements is. A scrape that reads this is also when a full table makes room.
+
+use std::error::Error;
+
+use prometheus::proto::MetricFamily;
+
+use super::table::Statements;
+use crate::clock;
+use crate::reading::Reading;
+use vitals_registry::{Collector, FamilyDescription, Unit};
+
+const KEPT: Reading = Reading::gauge(
+    "db_statements",
+    Unit::None,
+    "Statements that are kept by shape for /ops/statements; at the capacity, further ones are counted as (other).",
+);
+const EVICTED: Reading = Reading::counter(
+    "db_statements_evicted_total",
+    Unit::None,
+    "Statements that gave way to others in the full table; what they had counted is part of (other).",
+);
+
+/// How full a table is, read when it is scraped.
+#[derive(Debug)]
+pub struct Fullness(pub(crate) Statements);
+
+impl Collector for Fullness {
+    fn name(&self) -> &'static str {
+        "statements"
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        vec![KEPT.describe(), EVICTED.describe()]
+    }
+
+    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let Self(statements) = self;
+        statements.make_room(statements.age(clock::now()));
+        rows.extend([
+            KEPT.single(statements.kept() as f64),
+            EVICTED.single(statements.evicted() as f64),
+        ]);
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+//! Tests the table of statements: the counts of each, which give way, and that no call is lost.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::fixture::Fixture;
+use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
+use super::{Known, Order, Place, Statements};
+use crate::clock;
+use crate::context::Shapes as _;
+use crate::database::sql::{Dialect, Operation, Verb, read};
+
+/// A table, the families of all queries, and a connection that knows no statement yet.
+struct Table {
+    fixture: Fixture,
+    statements: Statements,
+    known: Known,
+}
+
+fn table_of(capacity: usize) -> Table {
+    let fixture = Fixture::keeping(Some(capacity));
+    let statements = fixture.database.statements().clone();
+    let known = Known::new(statements.clone(), Dialect::Unknown);
+    Table {
+        fixture,
+        statements,
+        known,
+    }
+}
+
+impl Table {
+    /// A query, as the recorder records it; the number of its statement.
+    fn run(&mut self, sql: &str, seconds: f64) -> Option<NonZeroU32> {
+        let place = self.place(sql);
+        self.run_at(place, seconds)
+    }
+
+    fn place(&mut self, sql: &str) -> Place {
+        self.known.of_text(self.known.hash(sql), sql).unwrap().1
+    }
+
+    fn run_at(&mut self, place: Place, seconds: f64) -> Option<NonZeroU32> {
+        let took = Duration::from_secs_f64(seconds);
+        let number = self.known.ran(place, took, clock::now());
+        let all = self.fixture.families.query_seconds.series(["", "select"]);
+        all.observe(seconds);
+        number
+    }
+
+    /// Another connection.
+    fn connect(&mut self) {
+        self.known = Known::new(self.statements.clone(), Dialect::Unknown);
+    }
+
+    /// The table is read when its statements are old enough to give way.
+    fn read_later(&self) {
+        self.statements.make_room(MIN_AGE * 2);
+    }
+
+    /// The statements with their calls, in this order.
+    fn rows(&self, order: Order) -> Vec<(String, u64)> {
+        let reports = self.statements.report(order, 10_000);
+        let row = |report: super::StatementReport| (report.statement, report.calls);
+        reports.into_iter().map(row).collect()
+    }
+
+    fn calls(&self) -> u64 {
+        self.rows(Order::Total).iter().map(|(_, calls)| calls).sum()
+    }
+}
+
+fn of_text(statements: &Statements, sql: &str) -> Option<Arc<Statement>> {
+    let reading = read(sql, Dialect::Unknown);
+    assert_eq!(reading.verb, Verb::Query(Operation::Select));
+    let hash = statements.hash(&reading.shape, Operation::Select);
+    statements.of_text(hash, &reading.shape, Operation::Select)
+}
+
+#[test]
+fn calls_of_one_shape_are_one_statement() {
+    let mut table = table_of(10);
+    for number in 0..10_000 {
+        table.run(&format!("SELECT {number}"), 0.001);
+    }
+    let reports = table.statements.report(Order::Total, 100);
+    assert_eq!(reports.len(), 1);
+    let report = &reports[0];
+    assert_eq!((report.calls, report.errors), (10_000, 0));
+    assert_eq!(report.statement, "SELECT ?");
+    assert!((report.total_seconds - 10.0).abs() < 1e-6);
+    assert!((report.mean_seconds - 0.001).abs() < 1e-9);
+    assert!((report.p95_seconds / 0.001 - 1.0).abs() < 0.02);
+}
+
+#[test]
+fn the_most_of_what_is_asked_for_comes_first() {
+    let mut table = table_of(10);
+    table.run("SELECT slow", 3.0);
+    for _ in 0..9 {
+        table.run("SELECT frequent", 1.0);
+    }
+    table.run("SELECT wrong", 0.1);
+    let wrong = table.place("SELECT wrong");
+    table.known.failed(wrong);
+    for (order, first) in [
+        (Order::Total, "SELECT frequent"),
+        (Order::Mean, "SELECT slow"),
+        (Order::Calls, "SELECT frequent"),
+        (Order::Errors, "SELECT wrong"),
+        (Order::P95, "SELECT slow"),
+    ] {
+        assert_eq!(table.rows(order)[0].0, first, "{order:?}");
+    }
+    assert_eq!(table.statements.report(Order::Total, 2).len(), 2);
+}
+
+#[test]
+fn every_call_is_in_the_rows_whatever_the_table_keeps() {
+    let mut table = table_of(20);
+    for _ in 0..3 {
+        for number in 0..100 {
+            table.run(&format!("SELECT c{number}"), 0.001);
+        }
+    }
+    let rows = table.rows(Order::Total);
+    assert_eq!(rows.len(), 21);
+    assert_eq!(rows.last(), Some(&(OTHER.to_owned(), 240)));
+    assert_eq!(table.calls(), 300);
+    let other = table.statements.report(Order::Calls, 1).pop().unwrap();
+    assert_eq!(other.statement, OTHER, "it comes last, beyond the limit");
+    assert!((other.total_seconds - 0.24).abs() < 1e-9);
+    assert!((other.p95_seconds / 0.001 - 1.0).abs() < 0.02);
+    assert!(other.first_seen <= other.last_seen && other.endpoints.is_empty());
+}
+
+#[test]
+fn errors_and_unattributed_calls_of_what_is_not_kept_are_in_its_row() {
+    let mut table = table_of(1);
+    for sql in ["SELECT kept", "SELECT other"] {
+        table.run(sql, 0.001);
+        let place = table.place(sql);
+        for _ in 0..2 {
+            table.known.failed(place);
+        }
+        table.known.unattributed(place);
+        let unattributed = &table.fixture.families.unattributed;
+        unattributed.series(["", "select"]).inc();
+    }
+    let rows: Vec<_> = table.statements.report(Order::Total, 10);
+    let rows = rows.iter().map(|row| {
+        let figures = (row.calls, row.errors, row.unattributed_calls);
+        (row.statement.as_str(), figures)
+    });
+    assert_eq!(
+        rows.collect::<Vec<_>>(),
+        [("SELECT kept", (1, 2, 1)), (OTHER, (1, 2, 1))]
+    );
+}
+
+#[test]
+fn the_least_costly_give_way_to_others_and_no_call_is_lost() {
+    let mut table = table_of(20);
+    table.run("SELECT costly", 9.0);
+    for number in 0..100 {
+        table.run(&format!("SELECT c{number}"), 0.001);
+    }
+    table.run("SELECT also_costly", 8.0);
+    assert!(!table.rows(Order::Total)[1].0.contains("also_costly"));
+    table.read_later();
+    assert_eq!(table.statements.kept(), 18, "a tenth gave way");
+    assert_eq!(table.statements.evicted(), 2);
+    assert_eq!(table.calls(), 102);
+    table.run("SELECT also_costly", 8.0);
+    let rows = table.rows(Order::Total);
+    assert_eq!(rows[0], ("SELECT costly".to_owned(), 1));
+    assert_eq!(rows[1], ("SELECT also_costly".to_owned(), 1));
+    assert_eq!(table.calls(), 103);
+}
+
+#[test]
+fn the_costly_half_stays_however_many_come_and_go() {
+    let mut table = table_of(20);
+    for number in 0..10 {
+        table.run(&format!("SELECT costly{number}"), 1.0);
+    }
+    for number in 0..500 {
+        table.run(&format!("SELECT c{number}"), 0.001);
+        table.read_later();
+    }
+    let rows = table.rows(Order::Total);
+    assert!(rows[..10].iter().all(|(text, _)| text.contains("costly")));
+    assert!(table.statements.evicted() > 300);
+    assert_eq!(table.calls(), 510);
+}
+
+#[test]
+fn what_gave_way_is_counted_on_by_connections_that_know_it() {
+    let mut table = table_of(2);
+    table.run("SELECT a", 1.0);
+    table.run("SELECT b", 2.0);
+    assert_eq!(table.run("SELECT c", 3.0), None);
+    table.read_later();
+    assert!(table.run("SELECT a", 1.0).is_some(), "there is room again");
+    assert_eq!(table.run("SELECT c", 3.0), None, "and now there is none");
+    assert_eq!(
+        table.rows(Order::Calls),
+        [
+            ("SELECT b".to_owned(), 1),
+            ("SELECT a".to_owned(), 1),
+            (OTHER.to_owned(), 3)
+        ]
+    );
+    table.read_later();
+    assert!(table.run("SELECT c", 3.0).is_some());
+    assert_eq!(table.run("SELECT a", 1.0), None);
+    assert_eq!(table.calls(), 7);
+}
+
+#[test]
+fn a_young_statement_does_not_give_way() {
+    let mut table = table_of(2);
+    for sql in ["SELECT a", "SELECT b", "SELECT c"] {
+        table.run(sql, 1.0);
+    }
+    table.statements.make_room(MIN_AGE / 2);
+    assert_eq!(table.statements.kept(), 2);
+    table.statements.make_room(MIN_AGE * 2);
+    assert_eq!(table.statements.kept(), 1);
+}
+
+#[test]
+fn none_gives_way_where_none_is_refused() {
+    let mut table = table_of(2);
+    for sql in ["SELECT a", "SELECT b", "SELECT a"] {
+        table.run(sql, 1.0);
+    }
+    table.read_later();
+    assert_eq!(
+        (table.statements.kept(), table.statements.evicted()),
+        (2, 0)
+    );
+}
+
+#[test]
+fn a_retired_statement_is_renewed_when_it_is_run() {
+    let mut table = table_of(10);
+    let place = table.place("SELECT 1");
+    let before = table.run_at(place, 0.001).unwrap();
+    table.statements.reset();
+    assert_eq!(table.rows(Order::Total), []);
+    let after = table.run_at(place, 0.001).unwrap();
+    assert_ne!(before, after);
+    assert_eq!(table.rows(Order::Total), [("SELECT ?".to_owned(), 1)]);
+    assert_eq!(table.statements.text(before), None);
+    assert_eq!(table.statements.text(after).as_deref(), Some("SELECT ?"));
+}
+
+#[test]
+fn a_reset_makes_room_and_forgets_what_was_not_kept() {
+    let mut table = table_of(1);
+    table.run("SELECT a", 1.0);
+    table.run("SELECT b", 1.0);
+    table.statements.reset();
+    assert_eq!(table.rows(Order::Total), []);
+    assert!(table.run("SELECT b", 1.0).is_some());
+    table.run("SELECT a", 1.0);
+    assert_eq!(
+        table.rows(Order::Total),
+        [("SELECT b".to_owned(), 1), (OTHER.to_owned(), 1)]
+    );
+}
+
+#[test]
+fn a_connection_remembers_all_statements_that_the_table_keeps() {
+    let mut table = table_of(500);
+    let mut places = Vec::new();
+    for round in 0..3 {
+        for number in 0..500 {
+            let place = table.place(&format!("SELECT c{number}"));
+            if round == 0 {
+                places.push(place);
+            }
+            assert_eq!(place, places[number], "{round}");
+        }
+    }
+    assert_eq!(table.known.remembered(), (500, 500));
+}
+
+#[test]
+fn what_a_connection_remembers_is_bounded() {
+    let mut table = table_of(10);
+    for number in 0..5_000 {
+        table.run(&format!("SELECT c{number}"), 0.001);
+        if number % 7 == 0 {
+            table.read_later();
+        }
+        let (texts, statements) = table.known.remembered();
+        assert!(texts <= 40 && statements <= 20, "{texts} {statements}");
+    }
+    assert_eq!(table.calls(), 5_000);
+    let evicted = table.statements.evicted();
+    assert!(evicted > 600, "{evicted}");
+}
+
+#[test]
+fn connections_share_what_the_table_keeps() {
+    let mut table = table_of(100);
+    for _ in 0..5 {
+        for number in 0..50 {
+            table.run(&format!("SELECT c{number}"), 0.001);
+        }
+        table.connect();
+    }
+    let rows = table.rows(Order::Calls);
+    assert_eq!(rows.len(), 50);
+    assert!(rows.iter().all(|(_, calls)| *calls == 5));
+}
+
+#[test]
+fn threads_lose_no_call_while_statements_give_way() {
+    let table = table_of(8);
+    let all = table.fixture.families.query_seconds.series(["", "select"]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut known = Known::new(table.statements.clone(), Dialect::Unknown);
+                for number in 0..20_000 {
+                    let sql = format!("SELECT c{}", number % 29);
+                    let (_, place) = known.of_text(known.hash(&sql), &sql).unwrap();
+                    known.ran(place, Duration::from_millis(1), clock::now());
+                    all.observe(0.001);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..200 {
+                table.read_later();
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert_eq!(table.calls(), 60_000);
+    assert!(table.statements.kept() <= 8);
+}
+
+#[test]
+fn control_of_a_transaction_is_no_statement() {
+    let mut table = table_of(10);
+    for _ in 0..2 {
+        let hash = table.known.hash("BEGIN IMMEDIATE");
+        assert_eq!(table.known.of_text(hash, "BEGIN IMMEDIATE"), None);
+    }
+    assert!(table.statements.is_empty());
+}
+
+#[test]
+fn the_endpoints_that_ran_a_statement_first_are_told() {
+    let mut table = table_of(10);
+    let number = table.run("SELECT 1", 0.1).unwrap();
+    for endpoint in [0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+        let endpoint = format!("/{endpoint}");
+        table.statements.ran_by(number, "GET", &endpoint);
+    }
+    let endpoints = &table.statements.report(Order::Total, 1)[0].endpoints;
+    assert_eq!(endpoints.len(), ENDPOINTS);
+    assert_eq!(endpoints[..3], ["GET /0", "GET /1", "GET /2"]);
+}
+
+#[test]
+fn operations_of_one_shape_are_statements_of_their_own() {
+    let table = table_of(10);
+    let one = of_text(&table.statements, "SELECT 1").unwrap();
+    let again = of_text(&table.statements, "SELECT 2").unwrap();
+    assert!(Arc::ptr_eq(&one, &again));
+    let hash = table.statements.hash("SELECT ?", Operation::Other);
+    let other = table.statements.of_text(hash, "SELECT ?", Operation::Other);
+    assert_ne!(other.unwrap().number(), one.number());
+}

@@ -1,0 +1,237 @@
+//! The two bodies of a request, watched as they pass: the request's payload, and the response's body, which carries
+//! the record to its end.
+
+use std::{
+    error::Error,
+    io::ErrorKind,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    thread,
+};
+
+use actix_web::{
+    HttpMessage,
+    body::{BodySize, MessageBody},
+    dev::{Payload, ServiceRequest},
+    error::PayloadError,
+    web::Bytes,
+};
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use super::{answer::Answer, progress::RequestBody, record::Record};
+use crate::context;
+
+/// Watches the request's body, if it has one.
+#[inline]
+pub(super) fn watch_payload(request: &mut ServiceRequest, record: &Record) {
+    if !matches!(request.parts().1, Payload::None)
+        && let Some(body) = record.request_body()
+    {
+        let payload = request.take_payload();
+        request.set_payload(Payload::Stream {
+            payload: Box::pin(WatchedPayload { payload, body }),
+        });
+    }
+}
+
+/// A request's payload that notes what is read of it, and whether it is cut off.
+struct WatchedPayload {
+    payload: Payload,
+    body: Rc<RequestBody>,
+}
+
+impl Stream for WatchedPayload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let chunk = ready!(Pin::new(&mut self.payload).poll_next(cx));
+        match &chunk {
+            Some(Ok(chunk)) => {
+                let bytes = &self.body.bytes;
+                bytes.set(bytes.get() + chunk.len() as u64);
+            }
+            Some(Err(error)) if is_cut(error, &mut self.payload) => self.body.is_cut.set(true),
+            Some(Err(_)) | None => {}
+        }
+        Poll::Ready(chunk)
+    }
+}
+
+/// Whether a payload failed because its client is gone, and not because of its contents.
+#[cold]
+fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
+    match (error, payload) {
+        // What the body holds, and limits of the server or of a middleware: the client is still there, and hears of them.
+        (
+            PayloadError::EncodingCorrupted | PayloadError::Overflow | PayloadError::UnknownLength,
+            _,
+        ) => false,
+        (PayloadError::Io(error), _) if is_refusal(error.kind()) => false,
+        // HTTP/1 calls a malformed chunk incomplete, too. Only after the client's end does the payload have an end.
+        (PayloadError::Incomplete(None), Payload::H1 { payload }) => {
+            let mut nobody = Context::from_waker(Waker::noop());
+            matches!(Pin::new(payload).poll_next(&mut nobody), Poll::Ready(None))
+        }
+        _ => true,
+    }
+}
+
+/// Whether an error of this kind comes from code on the server, and not from the connection.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TimedOut
+            | ErrorKind::OutOfMemory
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::FileTooLarge
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+    )
+}
+
+pin_project! {
+    /// The body of a monitored response: passes its inner body on unchanged, and settles the request's record with
+    /// its last byte, its error, its panic, or its drop.
+    #[derive(Debug)]
+    pub struct MonitoredBody<B> {
+        #[pin]
+        content: Content<B>,
+        answer: Option<Answer>,
+    }
+}
+
+pin_project! {
+    /// What there is to hand on.
+    #[project = ContentProjection]
+    #[derive(Debug)]
+    enum Content<B> {
+        // As a whole, as most bodies are: nothing runs, and nothing can fail.
+        Whole { bytes: Bytes },
+        Open { #[pin] body: B },
+        // This body is not sent: it is gone, and the head still gives its size.
+        Omitted { size: BodySize },
+        // Another layer of the same monitoring watches it.
+        Passed { #[pin] body: B },
+    }
+}
+
+impl<B: MessageBody> MonitoredBody<B> {
+    /// The body of an answer to HEAD, or of a status without a body: it ends at once, whatever the handler meant to send.
+    /// A server would poll it to its end, and an endless one for ever.
+    pub(super) fn omitted(size: BodySize, answer: Option<Answer>) -> Self {
+        Self {
+            content: Content::Omitted { size },
+            answer,
+        }
+    }
+
+    /// A body that another layer of the same monitoring watches.
+    pub(super) fn passed(body: B) -> Self {
+        Self {
+            content: Content::Passed { body },
+            answer: None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
+        let content = match body.size() {
+            BodySize::Sized(_) => match body.try_into_bytes() {
+                Ok(bytes) => Content::Whole { bytes },
+                Err(body) => Content::Open { body },
+            },
+            BodySize::None | BodySize::Stream => Content::Open { body },
+        };
+        Self { content, answer }
+    }
+}
+
+impl<B> MessageBody for MonitoredBody<B>
+where
+    B: MessageBody,
+    B::Error: Into<Box<dyn Error>>,
+{
+    type Error = Box<dyn Error>;
+
+    #[inline]
+    fn size(&self) -> BodySize {
+        match &self.content {
+            Content::Whole { bytes } => bytes.size(),
+            Content::Open { body } | Content::Passed { body } => body.size(),
+            Content::Omitted { size } => *size,
+        }
+    }
+
+    #[inline]
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let mut this = self.project();
+        let chunk = match this.answer.as_mut().and_then(Answer::take_rest) {
+            Some(rest) => Poll::Ready(Some(Ok(rest))),
+            None => match this.content.as_mut().project() {
+                ContentProjection::Whole { bytes } if bytes.is_empty() => Poll::Ready(None),
+                ContentProjection::Whole { bytes } => Poll::Ready(Some(Ok(mem::take(bytes)))),
+                ContentProjection::Omitted { .. } => Poll::Ready(None),
+                ContentProjection::Passed { body } => {
+                    return body.poll_next(cx).map_err(Into::into);
+                }
+                ContentProjection::Open { body } => match poll_within(body, this.answer, cx) {
+                    Ok(polled) => polled.map_err(Into::into),
+                    Err(panic) => {
+                        // It is not to be polled again.
+                        let bytes = Bytes::new();
+                        this.content.set(Content::Whole { bytes });
+                        if let Some(mut answer) = this.answer.take() {
+                            answer.panicked(&*panic);
+                        }
+                        let error = "the response's body panicked";
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                },
+            },
+        };
+        let Some(answer) = this.answer else {
+            return chunk;
+        };
+        match chunk {
+            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(Ok(answer.hand_on(chunk)))),
+            Poll::Ready(Some(Err(_))) => {
+                answer.fail();
+                chunk
+            }
+            Poll::Ready(None) => {
+                answer.complete();
+                *this.answer = None;
+                chunk
+            }
+            Poll::Pending => {
+                answer.polled();
+                chunk
+            }
+        }
+    }
+}
+
+/// What a body answers when it is polled.
+type Polled<E> = Poll<Option<Result<Bytes, E>>>;
+
+/// Polls a body as part of its request.
+fn poll_within<B: MessageBody>(
+    body: Pin<&mut B>,
+    answer: &mut Option<Answer>,
+    cx: &mut Context<'_>,
+) -> thread::Result<Polled<B::Error>> {
+    catch_unwind(AssertUnwindSafe(|| match answer {
+        Some(answer) => answer.within(|| body.poll_next(cx)),
+        // An excluded request: its queries go to a context that is never read.
+        None => context::within(&mut None, || body.poll_next(cx)),
+    }))
+}

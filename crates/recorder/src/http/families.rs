@@ -1,0 +1,263 @@
+//! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
+
+use super::renaming::Renaming;
+use crate::naming::Naming;
+use vitals_registry::{
+    Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
+};
+
+/// Upper bounds of the size histograms' classic buckets: powers of four from 64 bytes to 16 MiB.
+const SIZE_BUCKETS: [f64; 10] = [
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+];
+
+/// Upper bounds of the stream durations' classic buckets, in seconds: a stream lives for minutes, not milliseconds.
+const STREAM_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
+
+/// Upper bounds of the classic buckets of the queries of a request.
+const QUERY_BUCKETS: [f64; 11] = [
+    0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
+];
+
+/// Which of the families that one may do without are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// How large the bodies are.
+    pub sizes: bool,
+    /// What each request asks of the database.
+    pub database: bool,
+    /// Suspected N+1 queries.
+    pub n_plus_one: bool,
+}
+
+impl Wanted {
+    /// The same, without the families of queries where none are `recorded`.
+    #[must_use]
+    pub fn with_queries(self, recorded: bool) -> Self {
+        Self {
+            database: self.database && recorded,
+            n_plus_one: self.n_plus_one && recorded,
+            ..self
+        }
+    }
+}
+
+impl Default for Wanted {
+    /// All of them.
+    fn default() -> Self {
+        Self {
+            sizes: true,
+            database: true,
+            n_plus_one: true,
+        }
+    }
+}
+
+/// The HTTP families of one registry, with the label values that tell their series apart: a value that the naming does
+/// not have is empty.
+#[derive(Clone, Debug)]
+pub struct Families {
+    pub naming: Naming,
+    pub(super) renaming: Renaming,
+    /// By method and scheme.
+    pub in_progress: Family<Gauge, 2>,
+    /// By method, endpoint, status, scheme and error.
+    pub requests: Family<Counter, 5>,
+    /// By the same.
+    pub duration: Family<Histogram, 5>,
+    /// None where they are not wanted.
+    pub(super) sizes: Option<SizeFamilies>,
+    pub aborted: Family<Counter, 3>,
+    pub panics: Family<Counter, 1>,
+    pub streams_active: Family<Gauge, 1>,
+    pub stream_duration: Family<Histogram, 1>,
+    /// None where it is not wanted.
+    pub database: Option<DatabaseFamilies>,
+    /// None where no queries are recorded.
+    pub n_plus_one: Option<Family<Counter, 2>>,
+}
+
+impl Families {
+    /// Declares the HTTP families, latencies with the given classic buckets (upper bounds in seconds).
+    pub fn declare(
+        registry: &mut RegistryBuilder,
+        naming: Naming,
+        renaming: Renaming,
+        wanted: Wanted,
+        latency_buckets: &[f64],
+    ) -> Self {
+        let scheme = naming.only("url_scheme");
+        let [method, endpoint, http_status] = naming.labels(["method", "endpoint", "http_status"]);
+        let route = [method, endpoint];
+        let outcome = [
+            method,
+            endpoint,
+            http_status,
+            scheme,
+            naming.only("error_type"),
+        ];
+        let named = |name: &'static str, help: &str, labels| {
+            Descriptor::new(naming.family(name), help, labels)
+        };
+        let families = Self {
+            naming,
+            renaming,
+            in_progress: registry.gauge(Descriptor::new(
+                naming.family("inprogress_requests"),
+                "Requests being served now: from the parsed head to the last byte of the answer.",
+                [naming.only("http_request_method"), scheme],
+            )),
+            requests: registry.counter(named(
+                "http_requests_total",
+                "Requests answered, each counted once; status 499 is a client that left before the answer's head.",
+                outcome,
+            )),
+            duration: registry.histogram(
+                named(
+                    "http_request_duration_seconds",
+                    "Time from the parsed head of a request to the last byte of its answer; unbounded streams are left out.",
+                    outcome,
+                )
+                .unit(Unit::Seconds),
+                latency_buckets,
+            ),
+            sizes: (wanted.sizes).then(|| SizeFamilies::declare(registry, naming)),
+            aborted: registry.counter(Descriptor::new(
+                "http_requests_aborted_total",
+                "Requests that ended early: before_head when the client left before an answer, body when the answer's body was cut off.",
+                [method, endpoint, "phase"],
+            )),
+            panics: registry.counter(Descriptor::new(
+                "http_request_panics_total",
+                "Panics caught while a request was served.",
+                [endpoint],
+            )),
+            streams_active: registry.gauge(Descriptor::new(
+                "http_streams_active",
+                "Unbounded answers open now: server-sent events, WebSockets and responses marked as a stream.",
+                [endpoint],
+            )),
+            stream_duration: registry.histogram(
+                Descriptor::new(
+                    "http_stream_duration_seconds",
+                    "How long each unbounded answer stayed open.",
+                    [endpoint],
+                )
+                .unit(Unit::Seconds),
+                &STREAM_BUCKETS,
+            ),
+            database: (wanted.database)
+                .then(|| DatabaseFamilies::declare(registry, route, latency_buckets)),
+            n_plus_one: wanted.n_plus_one.then(|| {
+                registry.counter(Descriptor::new(
+                    "http_n_plus_one_suspected_total",
+                    "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
+                    route,
+                ))
+            }),
+        };
+        if naming == Naming::Vitals {
+            // Without a label to tell any apart, there is one, from the start.
+            families.in_progress.series(["", ""]);
+        }
+        families
+    }
+
+    /// Counts a request that ended early.
+    pub(super) fn count_abort(&self, method: &'static str, endpoint: &str, phase: &str) {
+        let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
+        self.aborted.series([method, endpoint, phase]).inc();
+    }
+
+    /// Counts a panic.
+    pub(super) fn count_panic(&self, endpoint: &str) {
+        self.panics.series([self.naming.endpoint(endpoint)]).inc();
+    }
+
+    /// Counts a request that was suspected of a loop.
+    pub(super) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
+        let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
+        if let Some(family) = &self.n_plus_one {
+            family.series([method, endpoint]).inc();
+        }
+    }
+
+    /// Writes the gauge of the requests of one method, or of all methods where the gauge has no such label.
+    pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> GaugeWriter {
+        let method = self.naming.only(self.naming.method(method));
+        match (self.in_progress).try_series([method, self.naming.only(scheme)]) {
+            Resolved::Series(gauge) => gauge.writer(),
+            Resolved::Overflow(gauge) => gauge.shared_writer(),
+        }
+    }
+}
+
+/// How large the bodies are, by method, endpoint, status, scheme and error.
+#[derive(Clone, Debug)]
+pub(super) struct SizeFamilies {
+    pub(super) request: Family<Histogram, 5>,
+    pub(super) response: Family<Histogram, 5>,
+}
+
+impl SizeFamilies {
+    fn declare(registry: &mut RegistryBuilder, naming: Naming) -> Self {
+        let [method, endpoint] = naming.labels(["method", "endpoint"]);
+        let status = naming.only("http_response_status_code");
+        let [scheme, error] = ["url_scheme", "error_type"].map(|label| naming.only(label));
+        let labels = [method, endpoint, status, scheme, error];
+        let mut family = |name: &'static str, help: &str| {
+            let descriptor = Descriptor::new(naming.family(name), help, labels);
+            registry.histogram(descriptor.unit(Unit::Bytes), &SIZE_BUCKETS)
+        };
+        Self {
+            request: family(
+                "http_request_size_bytes",
+                "Bytes of each request's body that the service read.",
+            ),
+            response: family(
+                "http_response_size_bytes",
+                "Bytes of each answer's body that were handed to the connection.",
+            ),
+        }
+    }
+}
+
+/// What each request asks of the database, by method and endpoint.
+#[derive(Clone, Debug)]
+pub struct DatabaseFamilies {
+    pub queries: Family<Histogram, 2>,
+    pub seconds: Family<Histogram, 2>,
+}
+
+impl DatabaseFamilies {
+    fn declare(registry: &mut RegistryBuilder, route: [&str; 2], latency_buckets: &[f64]) -> Self {
+        Self {
+            queries: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_queries",
+                    "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
+                    route,
+                ),
+                &QUERY_BUCKETS,
+            ),
+            seconds: registry.histogram(
+                Descriptor::new(
+                    "http_request_db_seconds",
+                    "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
+                    route,
+                )
+                .unit(Unit::Seconds),
+                latency_buckets,
+            ),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What answers past the series budget cost: nothing that adds up with their number.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    http::{Renaming, Wanted},
+    naming::{LATENCY_BUCKETS, Naming},
+};
+use vitals_registry::{Registry, RegistryBuilder};
+
+/// Answers under way at the same time.
+const ANSWERS: usize = 10_000;
+
+const OK: Outcome = Outcome {
+    method: "GET",
+    status: StatusCode::OK,
+    is_stream: false,
+    ending: Ending::Whole,
+};
+
+fn registry(budget: usize) -> RegistryBuilder {
+    Registry::builder(|| Duration::from_secs(1)).max_series(budget)
+}
+
+fn families(registry: &mut RegistryBuilder, naming: Naming) -> Families {
+    let wanted = Wanted {
+        sizes: true,
+        database: true,
+    };
+    let renaming = Renaming::default();
+    Families::declare(registry, naming, renaming, wanted, &LATENCY_BUCKETS)
+}
+
+/// Shards of all instruments that an answer records into.
+fn shards(series: &Series) -> Vec<usize> {
+    let mut shards = vec![series.requests.counter().shard_count()];
+    if let Timing::Answer { latency } = &series.timing {
+        shards.push(latency.histogram().shard_count());
+    }
+    let route = &series.route;
+    if let (Some(sizes), Some(database)) = (&route.sizes, &route.database) {
+        for writer in [
+            &sizes.request,
+            &sizes.response,
+            &database.queries,
+            &database.seconds,
+        ] {
+            shards.push(writer.histogram().shard_count());
+        }
+    }
+    shards
+}
+
+/// Records a request.
+fn record(series: &Series) {
+    series.requests.inc();
+    if let Timing::Answer { latency } = &series.timing {
+        latency.observe(0.001);
+    }
+    let route = &series.route;
+    if let (Some(sizes), Some(database)) = (&route.sizes, &route.database) {
+        sizes.observe(1, 2);
+        database.observe_none(None);
+    }
+}
+
+#[test]
+fn ten_thousand_answers_past_the_budget_record_into_one_shared_shard() {
+    for naming in [Naming::Vitals, Naming::OpenTelemetry] {
+        let families = families(&mut registry(1), naming);
+        let origin = Origin {
+            families: &families,
+            scheme: "http",
+        };
+        let cache = SeriesCache::default();
+        record(&cache.resolve(origin, "/first", OK));
+        let under_way: Vec<_> = (0..ANSWERS)
+            .map(|route| cache.resolve(origin, &format!("/{route}"), OK))
+            .collect();
+        for series in &under_way {
+            record(series);
+        }
+        for series in [&under_way[0], &under_way[ANSWERS - 1]] {
+            assert_eq!(shards(series), [1; 6], "one shard for this thread");
+            assert_eq!(series.requests.counter().value(), ANSWERS as u64);
+        }
+        assert_eq!(cache.series.borrow().len(), 1);
+        assert_eq!(cache.routes.borrow().len(), 1);
+    }
+}
+
+#[test]
+fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others() {
+    let families = families(&mut registry(2), Naming::Vitals);
+    for full in 0..2 {
+        families
+            .duration
+            .series(["GET", &format!("/full/{full}"), "200", "", ""]);
+    }
+    let origin = Origin {
+        families: &families,
+        scheme: "http",
+    };
+    let cache = SeriesCache::default();
+    let under_way: Vec<_> = (0..ANSWERS)
+        .map(|_| cache.resolve(origin, "/late", OK))
+        .collect();
+    for series in &under_way {
+        record(series);
+    }
+    let last = &under_way[ANSWERS - 1];
+    assert_eq!(last.requests.counter().value(), ANSWERS as u64);
+    assert_eq!(
+        shards(last)[..2],
+        [1, 1],
+        "the counter is its own, the histogram is not, and both are shared"
+    );
+    assert_eq!(
+        families
+            .requests
+            .series(["GET", "/late", "200", "", ""])
+            .value(),
+        ANSWERS as u64
+    );
+}
+
+#[test]
+fn a_route_within_the_budget_has_one_claim_for_each_worker() {
+    let families = families(&mut registry(10), Naming::Vitals);
+    let origin = Origin {
+        families: &families,
+        scheme: "http",
+    };
+    let workers = [(); 3].map(|()| SeriesCache::default());
+    for _ in 0..100 {
+        for cache in &workers {
+            record(&cache.resolve(origin, "/data", OK));
+        }
+    }
+    let series = workers[0].resolve(origin, "/data", OK);
+    assert_eq!(shards(&series), [3; 6]);
+    assert_eq!(series.requests.counter().value(), 300);
+}

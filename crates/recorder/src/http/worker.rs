@@ -1,0 +1,246 @@
+//! One worker thread's side of the recorder: its writers, the series it knows, and the application that it serves.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
+
+use super::{
+    families::Families,
+    labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
+    recorder::Recorder,
+    routes::Routes,
+    series::{Ending, Origin, Outcome, Series, SeriesCache},
+    shape::Shape,
+};
+use crate::naming::Naming;
+use vitals_registry::GaugeWriter;
+
+/// What one worker records with. Shared by the records of its requests, which never leave its thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) recorder: Arc<Recorder>,
+    in_progress: InProgress,
+    series: SeriesCache,
+    /// Whether a middleware within is known to rewrite paths.
+    rewrites_paths: bool,
+    application: OnceCell<Application>,
+}
+
+/// What the first request tells of the application.
+#[derive(Debug)]
+struct Application {
+    routes: Routes,
+    /// An application serves one listener: all its requests come by one scheme.
+    scheme: &'static str,
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    pub(super) method: &'static str,
+    pub(super) path: &'a str,
+}
+
+/// The gauges of the requests being served.
+#[derive(Debug)]
+enum InProgress {
+    All(GaugeWriter),
+    /// Those that were needed so far, by method.
+    ByMethod(RefCell<Vec<(&'static str, GaugeWriter)>>),
+}
+
+impl InProgress {
+    fn new(families: &Families) -> Self {
+        match families.naming {
+            Naming::Vitals => Self::All(families.in_progress("", "")),
+            Naming::OpenTelemetry => Self::ByMethod(RefCell::default()),
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(recorder: Arc<Recorder>, rewrites_paths: bool) -> Self {
+        Self {
+            in_progress: InProgress::new(&recorder.families),
+            recorder,
+            series: SeriesCache::default(),
+            rewrites_paths,
+            application: OnceCell::new(),
+        }
+    }
+
+    /// Learns what there is to know of the application, from its first request.
+    #[inline]
+    pub(super) fn meet(&self, request: &ServiceRequest) {
+        self.application.get_or_init(|| Application {
+            routes: Routes::new(request.resource_map(), self.rewrites_paths),
+            scheme: if request.app_config().secure() {
+                "https"
+            } else {
+                "http"
+            },
+        });
+    }
+
+    /// One more request is in progress.
+    #[inline]
+    pub(super) fn enter(&self, method: &'static str) {
+        self.with_in_progress(method, GaugeWriter::inc);
+    }
+
+    /// One request less is in progress.
+    #[inline]
+    pub(super) fn leave(&self, method: &'static str) {
+        self.with_in_progress(method, GaugeWriter::dec);
+    }
+
+    #[inline]
+    fn with_in_progress(&self, method: &'static str, change: impl Fn(&GaugeWriter)) {
+        match &self.in_progress {
+            InProgress::All(gauge) => change(gauge),
+            InProgress::ByMethod(gauges) => {
+                let mut gauges = gauges.borrow_mut();
+                if let Some((_, gauge)) = gauges.iter().find(|(known, _)| *known == method) {
+                    return change(gauge);
+                }
+                let gauge = self.recorder.families.in_progress(method, self.scheme());
+                change(&gauge);
+                gauges.push((method, gauge));
+            }
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        self.application.get().map_or("http", |known| known.scheme)
+    }
+
+    /// Whether a new request will most likely be left out, judged by its path. The route is looked up ahead of routing
+    /// only if endpoints are excluded.
+    #[inline]
+    pub(super) fn expects_to_exclude(&self, request: &ServiceRequest) -> bool {
+        self.recorder.excludes_any()
+            && (self.recorder).excludes(match &request.match_pattern() {
+                Some(pattern) => pattern_label(pattern),
+                None => UNMATCHED,
+            })
+    }
+
+    /// The pattern of the endpoint that a path, as it came, leads to: the request itself is gone.
+    pub(super) fn pattern_of(&self, path: &str, method: &str) -> String {
+        let application = self.application.get();
+        let found = application.and_then(|application| application.routes.find(path, method));
+        found.map_or_else(
+            || UNMATCHED.to_owned(),
+            |pattern| pattern_label(&pattern).to_owned(),
+        )
+    }
+
+    /// The pattern of the endpoint of a request that was left before its answer.
+    pub(super) fn pattern_of_request(&self, request: &HttpRequest, method: &str) -> String {
+        self.routed_pattern(request, method).map_or_else(
+            || UNMATCHED.to_owned(),
+            |pattern| pattern_label(&pattern).to_owned(),
+        )
+    }
+
+    /// The pattern of the resource that routing has come to; or that the path leads to, where a middleware answered before
+    /// or the guards refused the request.
+    fn routed_pattern(&self, request: &HttpRequest, method: &str) -> Option<String> {
+        let pattern = request.match_pattern()?;
+        // For a request that was not routed to its end, Actix returns the first pattern that its path matches.
+        let path = request.match_info();
+        if path.unprocessed().is_empty()
+            || request
+                .resource_map()
+                .match_pattern(request.path())
+                .as_ref()
+                != Some(&pattern)
+        {
+            return Some(pattern);
+        }
+        let application = self.application.get()?;
+        application.routes.find_exactly(path.as_str(), method)
+    }
+
+    /// The series of a request whose endpoint's pattern is known; none where that is excluded.
+    pub(super) fn series(&self, pattern: &str, outcome: Outcome) -> Option<Rc<Series>> {
+        (!self.recorder.excludes(pattern))
+            .then(|| self.series.resolve(self.origin(), pattern, outcome))
+    }
+
+    /// Returns the series for an answer with this ending, if it differs from the series that was chosen at first.
+    #[cold]
+    pub(super) fn series_of_ending(&self, series: &Series, ending: Ending) -> Option<Rc<Series>> {
+        let is_told = self.recorder.families.naming == Naming::OpenTelemetry;
+        if !is_told || series.is_stream() {
+            return None;
+        }
+        let outcome = Outcome {
+            ending,
+            ..series.outcome()
+        };
+        self.series(&series.route.pattern, outcome)
+    }
+
+    /// The series of an answered request, which knows its route; none where its endpoint is excluded.
+    #[inline]
+    pub(super) fn series_of(
+        &self,
+        request: &HttpRequest,
+        sent: Sent<'_>,
+        outcome: Outcome,
+    ) -> Option<Rc<Series>> {
+        let shape = Shape::of(request);
+        if let Some(shape) = shape
+            && let Some(series) = self.series.remembered(shape, outcome)
+        {
+            return Some(series);
+        }
+        self.find_series(request, shape, sent, outcome)
+    }
+
+    #[cold]
+    fn find_series(
+        &self,
+        request: &HttpRequest,
+        shape: Option<Shape<'_>>,
+        sent: Sent<'_>,
+        mut outcome: Outcome,
+    ) -> Option<Rc<Series>> {
+        let method = sent.method;
+        let Some(pattern) = self.routed_pattern(request, method) else {
+            let endpoint = unrouted_endpoint(request.match_info(), method, outcome.status);
+            return self.series(&endpoint, outcome);
+        };
+        if self.recorder.excludes(pattern_label(&pattern)) {
+            return None;
+        }
+        let is_missing = outcome.status == StatusCode::NOT_FOUND;
+        let is_routed = shape.is_some() || (is_missing && self.serves_below(request, &pattern));
+        outcome.method = answered_method(outcome.method, outcome.status, is_routed);
+        let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
+        if is_new && let Some(application) = self.application.get() {
+            let routed = request.match_info().as_str();
+            (application.routes).learn(sent.path, routed, method, &pattern);
+        }
+        Some(series)
+    }
+
+    /// Whether the resource with this pattern takes paths that routing has not consumed to their end.
+    fn serves_below(&self, request: &HttpRequest, pattern: &str) -> bool {
+        let path = request.match_info().as_str();
+        let application = self.application.get();
+        application.is_some_and(|application| application.routes.serves_below(path, pattern))
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            families: &self.recorder.families,
+            scheme: self.scheme(),
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! Background jobs: named work outside of any request, recorded as an endpoint's requests are.
+//!
+//! A run of a job has a context of its own: its queries are attributed to the job, wherever [`carry`](super::context::carry)
+//! takes them. It is settled exactly once, when it ends, panics or is dropped.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use pin_project_lite::pin_project;
+
+use super::{
+    context::{self, RequestContext, Shapes},
+    repetition::Repetition,
+};
+use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+
+/// Takes the place of the method where an endpoint is named by its method and path.
+const METHOD: &str = "JOB";
+
+/// Upper bounds of the classic buckets, in seconds: a job takes from a moment to hours.
+const SECONDS_BUCKETS: [f64; 10] = [
+    0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0,
+];
+
+/// Upper bounds of the classic buckets of the queries of a run.
+const QUERY_BUCKETS: [f64; 7] = [0.0, 1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0];
+
+/// How a run ended: the values of the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    Error,
+    Panicked,
+    /// Dropped before it came to its end.
+    Cancelled,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Ok, Self::Error, Self::Panicked, Self::Cancelled];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Panicked => "panicked",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn of(output: &impl JobOutput) -> Self {
+        if output.is_failure() {
+            Self::Error
+        } else {
+            Self::Ok
+        }
+    }
+}
+
+/// What a job returns, and whether that is a failure: an `Err` is one. Implement it for a type of your own.
+pub trait JobOutput {
+    /// Whether the run failed.
+    fn is_failure(&self) -> bool {
+        false
+    }
+}
+
+impl<T, E> JobOutput for Result<T, E> {
+    fn is_failure(&self) -> bool {
+        self.is_err()
+    }
+}
+
+impl<T> JobOutput for Option<T> {}
+impl<T> JobOutput for Vec<T> {}
+
+macro_rules! never_fails {
+    ($($output:ty)*) => { $(impl JobOutput for $output {})* };
+}
+never_fails! { () bool char String &str u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 }
+
+/// The families of jobs, each by the job's name.
+#[derive(Clone, Debug)]
+pub struct Families {
+    in_progress: Family<Gauge, 1>,
+    /// By outcome, too.
+    runs: Family<Counter, 2>,
+    seconds: Family<Histogram, 1>,
+    /// None where no queries are recorded.
+    database: Option<DatabaseFamilies>,
+}
+
+/// The database queries of the runs of jobs.
+#[derive(Clone, Debug)]
+struct DatabaseFamilies {
+    queries: Family<Histogram, 1>,
+    seconds: Family<Histogram, 1>,
+    n_plus_one: Family<Counter, 1>,
+}
+
+impl Families {
+    /// Declares them, with those of the jobs' queries where there is a `database`. The label is not `job`: to Prometheus that
+    /// is the name of the scrape's job.
+    pub fn declare(registry: &mut RegistryBuilder, database: bool) -> Self {
+        let name = ["job_name"];
+        let seconds = |name, help| Descriptor::new(name, help, ["job_name"]).unit(Unit::Seconds);
+        Self {
+            in_progress: registry.gauge(Descriptor::new(
+                "jobs_in_progress",
+                "Runs of background jobs that are in progress.",
+                name,
+            )),
+            runs: registry.counter(Descriptor::new(
+                "job_runs_total",
+                "Runs of background jobs that ended, each counted once, by how they ended.",
+                [name[0], "outcome"],
+            )),
+            seconds: registry.histogram(
+                seconds(
+                    "job_duration_seconds",
+                    "Time from the start of a background job's run to its end, however it ended.",
+                ),
+                &SECONDS_BUCKETS,
+            ),
+            database: database.then(|| DatabaseFamilies {
+                queries: registry.histogram(
+                    Descriptor::new(
+                        "job_db_queries",
+                        "Queries of each run of a background job (0 included).",
+                        name,
+                    ),
+                    &QUERY_BUCKETS,
+                ),
+                seconds: registry.histogram(
+                    seconds(
+                        "job_db_seconds",
+                        "Time that the queries and the control of transactions of each run of a background job took, added up.",
+                    ),
+                    &SECONDS_BUCKETS,
+                ),
+                n_plus_one: registry.counter(Descriptor::new(
+                    "job_n_plus_one_suspected_total",
+                    "Runs of background jobs that ran one and the same statement, but for its values, so often that it may be in a loop; the log names the statement.",
+                    name,
+                )),
+            }),
+        }
+    }
+}
+
+/// Records the runs of background jobs.
+#[derive(Debug)]
+pub struct Jobs {
+    families: Families,
+    statements: Option<Arc<dyn Shapes>>,
+    repetition: Repetition,
+}
+
+impl Jobs {
+    /// Records into `families`, and attributes statements to jobs in `statements`.
+    pub fn new(families: Families, statements: Option<Arc<dyn Shapes>>, n_plus_one: u32) -> Self {
+        Self {
+            families,
+            statements,
+            repetition: Repetition::new(n_plus_one),
+        }
+    }
+
+    /// Runs `f` as a job on this thread.
+    pub fn run<T: JobOutput>(self: &Arc<Self>, name: &'static str, f: impl FnOnce() -> T) -> T {
+        let mut run = Run::begin(self, name);
+        let ended = catch_unwind(AssertUnwindSafe(|| run.within(f)));
+        run.end(ended)
+    }
+
+    /// Observes the database queries of a run.
+    fn attribute(&self, name: &'static str, context: &RequestContext) {
+        let Some(families) = &self.families.database else {
+            return;
+        };
+        let queries = families.queries.series([name]);
+        queries.observe(context.queries() as f64);
+        let seconds = families.seconds.series([name]);
+        seconds.observe(context.database_time().as_secs_f64());
+        let Some(statements) = &self.statements else {
+            return;
+        };
+        let repetition = &self.repetition;
+        if repetition.attribute(&**statements, context, METHOD, name, |_| true) {
+            families.n_plus_one.series([name]).inc();
+        }
+    }
+}
+
+/// A run of a job; it is settled when it is dropped.
+#[derive(Debug)]
+struct Run {
+    jobs: Arc<Jobs>,
+    name: &'static str,
+    started: Instant,
+    context: Option<Arc<RequestContext>>,
+    log_span: tracing::Span,
+    outcome: Outcome,
+}
+
+impl Run {
+    fn begin(jobs: &Arc<Jobs>, name: &'static str) -> Self {
+        let families = &jobs.families;
+        families.in_progress.series([name]).inc();
+        // From zero on, so that the first failure is an increase.
+        for outcome in Outcome::ALL {
+            families.runs.series([name, outcome.label()]);
+        }
+        if let Some(database) = &families.database {
+            database.n_plus_one.series([name]);
+        }
+        Self {
+            jobs: Arc::clone(jobs),
+            name,
+            started: Instant::now(),
+            context: Some(Arc::default()),
+            log_span: tracing::info_span!(parent: None, "job", name),
+            outcome: Outcome::Cancelled,
+        }
+    }
+
+    fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+        let context = &mut self.context;
+        self.log_span.in_scope(|| context::within(context, f))
+    }
+
+    /// Settles the run, and returns its result, or resumes its panic.
+    fn end<T: JobOutput>(mut self, ended: Result<T, Box<dyn Any + Send>>) -> T {
+        match ended {
+            Ok(output) => {
+                self.outcome = Outcome::of(&output);
+                output
+            }
+            Err(panic) => {
+                self.outcome = Outcome::Panicked;
+                drop(self);
+                resume_unwind(panic)
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let (families, name) = (&self.jobs.families, self.name);
+        families.in_progress.series([name]).dec();
+        let seconds = families.seconds.series([name]);
+        seconds.observe(self.started.elapsed().as_secs_f64());
+        families.runs.series([name, self.outcome.label()]).inc();
+        if let Some(context) = self.context.take() {
+            let jobs = Arc::clone(&self.jobs);
+            context.when_done(move |context| jobs.attribute(name, context));
+        }
+    }
+}
+
+/// How far a job has come.
+#[derive(Debug)]
+enum Stage {
+    New(Arc<Jobs>, &'static str),
+    Running(Run),
+    Over,
+}
+
+pin_project! {
+    /// A future that is recorded as a background job: see [`Vitals::job`](crate::Vitals::job).
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Job<F> {
+        // None once it has come to its end.
+        #[pin]
+        future: Option<F>,
+        stage: Stage,
+    }
+
+    impl<F> PinnedDrop for Job<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if let Stage::Running(run) = this.stage {
+                // What the future does as it is dropped, such as to give a lock back, belongs to the run.
+                run.within(|| this.future.set(None));
+            }
+        }
+    }
+}
+
+impl<F> Job<F> {
+    pub fn new(jobs: &Arc<Jobs>, name: &'static str, future: F) -> Self {
+        Self {
+            future: Some(future),
+            stage: Stage::New(Arc::clone(jobs), name),
+        }
+    }
+}
+
+impl<F> fmt::Debug for Job<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> Future for Job<F>
+where
+    F: Future,
+    F::Output: JobOutput,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut future = this.future;
+        let mut poll = || {
+            let Some(running) = future.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            let polled = running.poll(cx);
+            if polled.is_ready() {
+                future.set(None);
+            }
+            polled
+        };
+        let mut run = match std::mem::replace(this.stage, Stage::Over) {
+            Stage::New(jobs, name) => Run::begin(&jobs, name),
+            Stage::Running(run) => run,
+            // It has panicked.
+            Stage::Over => return poll(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| run.within(&mut poll))) {
+            Ok(Poll::Pending) => {
+                *this.stage = Stage::Running(run);
+                Poll::Pending
+            }
+            Ok(Poll::Ready(output)) => Poll::Ready(run.end(Ok(output))),
+            Err(panic) => Poll::Ready(run.end(Err(panic))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+    use vitals_registry::Registry;
+
+    fn jobs() -> Arc<Jobs> {
+        let mut registry = Registry::builder(std::time::Duration::default);
+        let families = Families::declare(&mut registry);
+        registry.build().unwrap();
+        Arc::new(Jobs::new(families, None, 10))
+    }
+
+    /// Runs by outcome: ok, error, panicked, cancelled.
+    fn runs(jobs: &Jobs) -> [u64; 4] {
+        let runs = |outcome: Outcome| jobs.families.runs.series(["a", outcome.label()]).value();
+        let counted = Outcome::ALL.map(runs);
+        let timed = jobs.families.seconds.series(["a"]).snapshot().count;
+        assert_eq!(timed, counted.iter().sum::<u64>(), "each run is timed once");
+        counted
+    }
+
+    fn in_progress(jobs: &Jobs) -> i64 {
+        jobs.families.in_progress.series(["a"]).value()
+    }
+
+    fn poll<F: Future<Output: JobOutput>>(job: Pin<&mut Job<F>>) -> Poll<F::Output> {
+        job.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_run_is_settled_once_however_it_ends() {
+        let jobs = jobs();
+        {
+            let mut job = Box::pin(Job::new(&jobs, "a", async {}));
+            assert_eq!(in_progress(&jobs), 0, "it has not begun");
+            assert!(poll(job.as_mut()).is_ready());
+        }
+        assert_eq!((runs(&jobs), in_progress(&jobs)), ([1, 0, 0, 0], 0));
+        let mut failing = Box::pin(Job::new(&jobs, "a", async { Err::<(), _>(7) }));
+        assert_eq!(poll(failing.as_mut()), Poll::Ready(Err(7)));
+        drop(failing);
+        assert_eq!((runs(&jobs), in_progress(&jobs)), ([1, 1, 0, 0], 0));
+        let mut pending = Box::pin(Job::new(&jobs, "a", std::future::pending::<()>()));
+        assert!(poll(pending.as_mut()).is_pending());
+        assert!(poll(pending.as_mut()).is_pending());
+        assert_eq!(in_progress(&jobs), 1);
+        drop(pending);
+        assert_eq!((runs(&jobs), in_progress(&jobs)), ([1, 1, 0, 1], 0));
+        drop(Job::new(&jobs, "a", async {}));
+        assert_eq!(runs(&jobs), [1, 1, 0, 1], "it never began");
+    }
+
+    /// Asks the database when it is dropped, as a guard does that gives a lock back.
+    struct Guard;
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            context::add_query(std::time::Duration::from_millis(1), None);
+        }
+    }
+
+    #[test]
+    fn what_a_future_does_as_it_is_dropped_belongs_to_its_run() {
+        let jobs = jobs();
+        let queries = || {
+            let families = jobs.families.database.as_ref().unwrap();
+            families.queries.series(["a"]).snapshot().sum
+        };
+        let mut pending = Box::pin(Job::new(&jobs, "a", async {
+            let _guard = Guard;
+            std::future::pending::<()>().await;
+        }));
+        assert!(poll(pending.as_mut()).is_pending());
+        drop(pending);
+        assert_eq!((runs(&jobs), queries()), ([0, 0, 0, 1], 1.0));
+        // A future that keeps its value until its end.
+        let guard = Guard;
+        let mut ready = Box::pin(Job::new(
+            &jobs,
+            "a",
+            std::future::poll_fn(move |_| {
+                let _kept = &guard;
+                Poll::Ready(())
+            }),
+        ));
+        assert!(poll(ready.as_mut()).is_ready());
+        drop(ready);
+        assert_eq!((runs(&jobs), queries()), ([1, 0, 0, 1], 2.0));
+    }
+
+    #[test]
+    fn a_panic_settles_the_run_and_goes_on() {
+        let jobs = jobs();
+        let mut job = Box::pin(Job::new(&jobs, "a", async { panic!("on purpose") }));
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| {
+            let _: Poll<()> = poll(job.as_mut());
+        }));
+        assert!(polled.is_err());
+        assert_eq!((runs(&jobs), in_progress(&jobs)), ([0, 0, 1, 0], 0));
+        drop(job);
+        assert_eq!(runs(&jobs), [0, 0, 1, 0]);
+        let ran = panic::catch_unwind(AssertUnwindSafe(|| jobs.run::<()>("a", || panic!("too"))));
+        assert!(ran.is_err());
+        assert_eq!((runs(&jobs), in_progress(&jobs)), ([0, 0, 2, 0], 0));
+        assert!(context::current().is_none());
+    }
+
+    #[test]
+    fn a_job_on_this_thread_returns_what_its_work_returns() {
+        let jobs = jobs();
+        assert_eq!(jobs.run("a", || 7), 7);
+        assert_eq!(jobs.run("a", || Err::<(), _>("no")), Err("no"));
+        assert_eq!(runs(&jobs), [1, 1, 0, 0]);
+    }
+}

@@ -1,0 +1,38 @@
+//! Records what a service does: requests, queries, pools, jobs, event loops, panics and the process.
+//!
+//! Everything here runs within the service, so it must be cheap: a series that exists is counted without a lock, a string
+//! or an allocation. Nothing here answers a request; that is the task of `vitals-console`. Services depend on
+//! `actix-vitals`, which puts the recorders together and promises a stable interface.
+
+#![cfg_attr(
+    not(all(feature = "http", feature = "diesel")),
+    allow(
+        dead_code,
+        reason = "requests and queries meet here, and one side is left out"
+    )
+)]
+
+#[cfg(feature = "jemalloc")]
+pub mod allocator;
+pub mod clock;
+pub mod context;
+pub mod database;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod jobs;
+pub mod log_limit;
+#[cfg(feature = "http")]
+pub mod memory;
+#[cfg(feature = "http")]
+pub mod methods;
+pub mod naming;
+#[cfg(feature = "http")]
+pub mod ops_endpoints;
+pub mod panics;
+#[cfg(feature = "http")]
+pub mod problem;
+pub mod process;
+pub mod reading;
+pub mod repetition;
+#[cfg(feature = "http")]
+pub mod runtime;

@@ -1,0 +1,314 @@
+//! What the operating system says of this process: the nine metrics that the Prometheus guidelines ask of a client library.
+//! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>
+//!
+//! Everything is read from `/proc` when somebody looks. Each file is read on its own: what cannot be read is a missing
+//! series, never a 0, and one error of the collector for all that is missing. Elsewhere than on Linux there are no rows.
+
+use std::error::Error;
+use std::sync::OnceLock;
+
+use prometheus::proto::MetricFamily;
+
+use crate::reading::Reading;
+use vitals_registry::{Collector, FamilyDescription, Unit};
+
+const CPU: Reading = Reading::counter(
+    "process_cpu_seconds_total",
+    Unit::Seconds,
+    "Processor time that this process has used, in user and system mode together; its rate is the number of cores it keeps busy.",
+);
+const RESIDENT: Reading = Reading::gauge(
+    "process_resident_memory_bytes",
+    Unit::Bytes,
+    "Memory of this process that is in RAM: what an out-of-memory killer looks at.",
+);
+const VIRTUAL: Reading = Reading::gauge(
+    "process_virtual_memory_bytes",
+    Unit::Bytes,
+    "Address space of this process, most of which may never have been touched.",
+);
+const VIRTUAL_MAX: Reading = Reading::gauge(
+    "process_virtual_memory_max_bytes",
+    Unit::Bytes,
+    "Address space that this process may have at most; 2^64 where there is no limit.",
+);
+const HEAP: Reading = Reading::gauge(
+    "process_heap_bytes",
+    Unit::Bytes,
+    "Size of the data segments of this process (VmData): heap, anonymous mappings and the stacks of its threads.",
+);
+const OPEN_FDS: Reading = Reading::gauge(
+    "process_open_fds",
+    Unit::None,
+    "File descriptors that this process has open, one for each connection among them.",
+);
+const MAX_FDS: Reading = Reading::gauge(
+    "process_max_fds",
+    Unit::None,
+    "File descriptors that this process may have open at most; 2^64 where there is no limit.",
+);
+const START: Reading = Reading::gauge(
+    "process_start_time_seconds",
+    Unit::Seconds,
+    "Time at which this process started, since the Unix epoch; a change is a restart.",
+);
+const THREADS: Reading = Reading::gauge(
+    "process_threads",
+    Unit::None,
+    "Threads of this process: workers, blocking threads, and those of the runtime.",
+);
+
+/// Reads `process_*` from procfs.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Computed once: it must not waver when the clock is set.
+    started: OnceLock<f64>,
+}
+
+impl Process {
+    /// The collector for this process.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Collector for Process {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn describe(&self) -> Vec<FamilyDescription> {
+        [
+            CPU,
+            RESIDENT,
+            VIRTUAL,
+            VIRTUAL_MAX,
+            HEAP,
+            OPEN_FDS,
+            MAX_FDS,
+            START,
+            THREADS,
+        ]
+        .iter()
+        .map(Reading::describe)
+        .collect()
+    }
+
+    /// The live page shows some of it every second.
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
+    #[cfg(target_os = "linux")]
+    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        linux::collect(&self.started, rows)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let _ = &self.started;
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use procfs::process::{LimitValue, Limits, Process, Stat, Status};
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::{
+        CPU, Error, HEAP, MAX_FDS, MetricFamily, OPEN_FDS, OnceLock, RESIDENT, START, THREADS,
+        VIRTUAL, VIRTUAL_MAX,
+    };
+
+    pub(super) fn collect(
+        started: &OnceLock<f64>,
+        rows: &mut Vec<MetricFamily>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        // First, while this holds no descriptor of its own.
+        let open = open_fds();
+        if let Ok(open) = &open {
+            rows.push(OPEN_FDS.single(*open as f64));
+        }
+        let process = Process::myself()?;
+        let stat = process.stat();
+        if let Ok(stat) = &stat {
+            from_stat(stat, rows);
+        }
+        let status = process.status();
+        if let Ok(status) = &status {
+            from_status(status, rows);
+        }
+        let limits = process.limits();
+        if let Ok(limits) = &limits {
+            from_limits(limits, rows);
+        }
+        if let Ok(stat) = &stat {
+            rows.push(START.single(*started.get_or_init(|| start_time(stat))));
+        }
+        stat.map(drop).and(status.map(drop)).and(limits.map(drop))?;
+        open?;
+        Ok(())
+    }
+
+    fn from_stat(stat: &Stat, rows: &mut Vec<MetricFamily>) {
+        let ticks = stat.utime + stat.stime;
+        rows.push(CPU.single(ticks as f64 / procfs::ticks_per_second() as f64));
+        rows.push(VIRTUAL.single(stat.vsize as f64));
+        rows.push(RESIDENT.single((stat.rss * procfs::page_size()) as f64));
+        rows.push(THREADS.single(stat.num_threads as f64));
+    }
+
+    fn from_status(status: &Status, rows: &mut Vec<MetricFamily>) {
+        if let Some(kibibytes) = status.vmdata {
+            rows.push(HEAP.single((kibibytes * 1024) as f64));
+        }
+    }
+
+    fn from_limits(limits: &Limits, rows: &mut Vec<MetricFamily>) {
+        rows.push(VIRTUAL_MAX.single(limit(limits.max_address_space.soft_limit)));
+        rows.push(MAX_FDS.single(limit(limits.max_open_files.soft_limit)));
+    }
+
+    /// No limit is the highest number there is, as Go's client has it: comparisons with it come out right.
+    pub(super) fn limit(limit: LimitValue) -> f64 {
+        match limit {
+            LimitValue::Unlimited => u64::MAX as f64,
+            LimitValue::Value(value) => value as f64,
+        }
+    }
+
+    /// Without the descriptor that the count itself needs.
+    fn open_fds() -> std::io::Result<usize> {
+        let mut open = 0;
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            entry?;
+            open += 1;
+        }
+        Ok(usize::saturating_sub(open, 1))
+    }
+
+    /// The start by the wall clock of now.
+    ///
+    /// Not by `btime` of `/proc/stat`: containers bind-mount a file there that has the boot of the container, while the
+    /// kernel counts `starttime` from the boot of the machine. `CLOCK_BOOTTIME` counts from the same boot as `starttime`,
+    /// also within a time namespace.
+    fn start_time(stat: &Stat) -> f64 {
+        let since_boot = clock_gettime(ClockId::Boottime);
+        let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
+        let started = stat.starttime as f64 / procfs::ticks_per_second() as f64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        wall_start(now.unwrap_or_default(), since_boot, started)
+    }
+
+    /// When a process started, as the wall clock has it: never later than `now`. `since_boot` and `started` are seconds
+    /// since the boot.
+    pub(super) fn wall_start(now: Duration, since_boot: f64, started: f64) -> f64 {
+        let age = (since_boot - started).max(0.0);
+        (now.as_secs_f64() - age).max(0.0)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    use procfs::process::LimitValue;
+
+    use super::*;
+    use crate::reading::samples;
+
+    #[test]
+    fn all_nine_are_read_and_described() {
+        let process = Process::new();
+        let rows = samples(&process);
+        let names: Vec<_> = rows.keys().cloned().collect();
+        let mut described: Vec<_> = process
+            .describe()
+            .into_iter()
+            .map(|family| family.name)
+            .collect();
+        described.sort();
+        assert_eq!(names, described);
+        assert_eq!(names.len(), 9);
+        for name in names {
+            assert!(rows[&name].is_finite() && rows[&name] >= 0.0, "{name}");
+        }
+    }
+
+    #[test]
+    fn processor_time_is_finer_than_seconds() {
+        let process = Process::new();
+        let before = samples(&process)["process_cpu_seconds_total"];
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let used = samples(&process)["process_cpu_seconds_total"] - before;
+            if used > 0.0 && used.fract() > 0.0 {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the clock of the processor stands still"
+            );
+        }
+    }
+
+    #[test]
+    fn the_start_is_in_the_past_and_does_not_move() {
+        let process = Process::new();
+        let first = samples(&process)["process_start_time_seconds"];
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
+        assert!(first <= now && first > now - 86_400.0, "{first} {now}");
+        assert!((samples(&process)["process_start_time_seconds"] - first).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn the_start_is_never_later_than_now() {
+        let now = Duration::from_secs(1_700_000_000);
+        for (since_boot, started, expected, why) in [
+            (
+                5000.0,
+                4990.5,
+                1_699_999_990.5,
+                "nine seconds and a half ago",
+            ),
+            (5000.0, 0.0, 1_699_995_000.0, "at the boot"),
+            (
+                5000.0,
+                5000.01,
+                1_700_000_000.0,
+                "a tick that is rounded up",
+            ),
+            (
+                60.0,
+                90_000.0,
+                1_700_000_000.0,
+                "a clock that counts from another boot",
+            ),
+            (3e9, 0.0, 0.0, "a wall clock that is not set yet"),
+        ] {
+            let start = linux::wall_start(now, since_boot, started);
+            assert!((start - expected).abs() < 1e-6, "{why}: {start}");
+        }
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        let rows = samples(&Process::new());
+        let mebibyte = 1_048_576.0;
+        assert!(rows["process_resident_memory_bytes"] > mebibyte);
+        assert!(rows["process_virtual_memory_bytes"] > rows["process_resident_memory_bytes"]);
+        assert!(rows["process_heap_bytes"] < rows["process_virtual_memory_bytes"]);
+    }
+
+    #[test]
+    fn no_limit_is_the_highest_number() {
+        assert!((linux::limit(LimitValue::Unlimited) - 2f64.powi(64)).abs() < 1.0);
+        assert!((linux::limit(LimitValue::Value(1024)) - 1024.0).abs() < 1e-9);
+    }
+}

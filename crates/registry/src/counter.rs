@@ -1,0 +1,157 @@
+//! Counters: totals that only rise, in whole numbers or in floats. How they are exposed is the encoders' concern.
+
+use std::sync::Arc;
+
+use super::cell::{Cells, Shared, Sole};
+use super::shard::{Claim, Shards};
+
+/// A total that only rises, in whole numbers.
+#[derive(Debug)]
+pub struct Counter {
+    shards: Shards<Cells>,
+}
+
+fn cells() -> Cells {
+    Cells::new(1)
+}
+
+impl Counter {
+    /// A counter at 0, spread over `shards` shards.
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards: Shards::new(shards),
+        }
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.shards.mine(cells).add::<Shared>(0, amount);
+    }
+
+    /// The total so far.
+    pub fn value(&self) -> u64 {
+        let cells = self.shards.iter().map(|cells| cells.load(0));
+        cells.fold(0, u64::wrapping_add)
+    }
+
+    /// A writer for one thread at a time, which counts at a lower cost than [`inc`](Self::inc). It claims a shard of the
+    /// counter for as long as it lives, so it is for a thread that keeps it.
+    pub fn writer(self: &Arc<Self>) -> CounterWriter {
+        CounterWriter {
+            counter: Arc::clone(self),
+            claim: Some(self.shards.claim(cells)),
+        }
+    }
+
+    /// A writer that counts as [`inc`](Self::inc) does, and claims nothing: there can be any number of these.
+    pub fn shared_writer(self: &Arc<Self>) -> CounterWriter {
+        CounterWriter {
+            counter: Arc::clone(self),
+            claim: None,
+        }
+    }
+
+    /// The shards that have been allocated.
+    #[cfg(test)]
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.iter().count()
+    }
+}
+
+/// Counts into a [`Counter`], by plain stores where it has claimed a shard. Its counts stay when it is dropped.
+#[derive(Debug)]
+pub struct CounterWriter {
+    counter: Arc<Counter>,
+    claim: Option<Claim<Cells>>,
+}
+
+impl CounterWriter {
+    /// Adds one.
+    #[inline]
+    pub fn inc(&self) {
+        match &self.claim {
+            Some(cells) => cells.add::<Sole>(0, 1),
+            None => self.counter.inc(),
+        }
+    }
+
+    /// The counter.
+    pub fn counter(&self) -> &Arc<Counter> {
+        &self.counter
+    }
+}
+
+/// A total that only rises, in floats: seconds, most often.
+#[derive(Debug)]
+pub struct FloatCounter {
+    shards: Shards<Cells>,
+}
+
+impl FloatCounter {
+    /// A counter at 0, spread over `shards` shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            shards: Shards::new(shards),
+        }
+    }
+
+    /// Adds `amount`; what is negative, infinite or not a number is left out, for a total only rises.
+    #[inline]
+    pub fn add(&self, amount: f64) {
+        if amount >= 0.0 && amount.is_finite() {
+            self.shards.mine(cells).add_f64::<Shared>(0, amount);
+        }
+    }
+
+    /// The total so far.
+    pub fn value(&self) -> f64 {
+        let cells = self.shards.iter().map(|cells| cells.load_f64(0));
+        // The empty sum of floats is -0.
+        cells.fold(0.0, |sum, cell| sum + cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_counts_exactly_over_threads() {
+        let counter = Arc::new(Counter::new(2));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..10_000).for_each(|_| counter.inc()));
+                scope.spawn(|| {
+                    let writer = counter.writer();
+                    (0..10_000).for_each(|_| writer.inc());
+                });
+            }
+        });
+        counter.add(5);
+        assert_eq!(counter.value(), 80_005);
+    }
+
+    #[test]
+    fn a_shared_writer_counts_exactly_and_claims_nothing() {
+        let counter = Arc::new(Counter::new(2));
+        let writers: Vec<_> = (0..10_000).map(|_| counter.shared_writer()).collect();
+        writers.iter().for_each(CounterWriter::inc);
+        assert_eq!((counter.value(), counter.shard_count()), (10_000, 1));
+    }
+
+    #[test]
+    fn a_float_counter_never_falls() {
+        let counter = FloatCounter::new(2);
+        for amount in [0.25, -1.0, f64::NAN, f64::INFINITY, 0.5] {
+            counter.add(amount);
+        }
+        assert!((counter.value() - 0.75).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,675 @@
+//! The registry: all families in one fixed order, the collectors, and the scrapes of both.
+//!
+//! Everything that is recorded and exposed goes through here. The registry is pure: it knows no web server, no database
+//! and no clock, and does no input or output. Declared families come first in an exposition, in the order of their
+//! declaration, then the registry's own, then those of collectors in the order of their registration, then those of the
+//! embedded `prometheus::Registry`.
+
+mod cell;
+mod collector;
+mod counter;
+mod descriptor;
+mod distribution;
+mod encoder;
+mod exemplar;
+mod exposition;
+mod family;
+mod gauge;
+mod histogram;
+mod label;
+mod line;
+mod native;
+mod negotiate;
+mod number;
+mod openmetrics;
+mod protobuf;
+mod scrape;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod text;
+mod time;
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use collector::{Collector, Fault, FaultKind};
+pub use counter::{Counter, CounterWriter, FloatCounter};
+pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
+pub use distribution::Distribution;
+pub use exemplar::SpanContext;
+pub use family::{Family, Resolved};
+pub use gauge::{Gauge, GaugeWriter};
+pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
+pub use native::ZERO_THRESHOLD;
+pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
+pub use scrape::{NameFilter, Scrape};
+pub use time::Clock;
+
+use collector::{Claimed, Embedded, Foreign, Reported};
+use exposition::{Bounds, Header};
+use family::{Exposed, Meters, Settings};
+use histogram::Shape;
+
+const DEFAULT_MAX_SERIES: usize = 2000;
+const DEFAULT_NATIVE_BUCKETS: usize = 160;
+
+/// Declares the families of a registry. Settings come first, families after them.
+pub struct RegistryBuilder {
+    settings: Settings,
+    native_buckets: usize,
+    shards: usize,
+    own: Option<Own>,
+    families: Vec<Arc<dyn Exposed>>,
+    /// The sample names that the families write.
+    claimed: HashSet<String>,
+    created: bool,
+    on_fault: Option<OnFault>,
+    /// The first thing that was wrong.
+    error: Option<RegistryError>,
+}
+
+/// A callback that receives the name of a collector and its fault.
+type OnFault = fn(collector: &str, fault: &Fault);
+
+/// The registry's own families.
+#[derive(Clone)]
+struct Own {
+    series: Family<Gauge, 1>,
+    overflow: Family<Counter, 1>,
+    dropped: Family<Counter, 1>,
+    collector_errors: Family<Counter, 1>,
+}
+
+impl Own {
+    fn new(settings: &Settings, shards: usize) -> Self {
+        let settings = Settings {
+            max_series: usize::MAX,
+            on_overflow: None,
+            ..settings.clone()
+        };
+        let counter = |descriptor: Descriptor<1>| {
+            let header = Header::new(descriptor.describe(Kind::Counter));
+            let meters = Meters::unexposed();
+            Family::new(
+                header,
+                descriptor.labels,
+                settings.clone(),
+                meters,
+                move || Counter::new(shards),
+            )
+        };
+        let series = Descriptor::new(
+            "vitals_series",
+            "Series of a family, within its budget.",
+            ["family"],
+        );
+        Self {
+            series: Family::new(
+                Header::new(series.describe(Kind::Gauge)),
+                series.labels,
+                settings.clone(),
+                Meters::unexposed(),
+                || Gauge::new(1),
+            ),
+            overflow: counter(Descriptor::new(
+                "vitals_series_overflow_total",
+                "Resolutions of label values past a family's budget, which landed in its overflow series.",
+                ["family"],
+            )),
+            dropped: counter(Descriptor::new(
+                "vitals_observations_dropped_total",
+                "Observations that were negative or not a number, and that no histogram took.",
+                ["family"],
+            )),
+            collector_errors: counter(Descriptor::new(
+                "vitals_collector_errors_total",
+                "Times that a collector failed, or returned rows that no format can hold.",
+                ["collector"],
+            )),
+        }
+    }
+
+    fn exposed(&self) -> [Arc<dyn Exposed>; 4] {
+        [
+            Arc::new(self.series.clone()),
+            Arc::new(self.overflow.clone()),
+            Arc::new(self.dropped.clone()),
+            Arc::new(self.collector_errors.clone()),
+        ]
+    }
+}
+
+impl RegistryBuilder {
+    /// The most series a family may have, 2,000 by default; past it new label sets share one series.
+    #[must_use]
+    pub fn max_series(mut self, max_series: usize) -> Self {
+        self.setting("max_series");
+        self.settings.max_series = max_series;
+        self
+    }
+
+    /// The most native buckets of a histogram that are exposed, 160 by default; the resolution is lowered to that.
+    #[must_use]
+    pub fn native_buckets(mut self, native_buckets: usize) -> Self {
+        self.setting("native_buckets");
+        self.native_buckets = native_buckets.max(1);
+        self
+    }
+
+    /// The shards of a series: a power of two of at most 16 is made of it. By default as many as there are cores.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.setting("shards");
+        self.shards = shard::clamp_count(shards);
+        self
+    }
+
+    /// A label that every series has, but for those of collectors that have one of its name.
+    #[must_use]
+    pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.setting("constant_label");
+        self.settings
+            .constant_labels
+            .push((name.into(), value.into()));
+        self
+    }
+
+    /// What is called, once for a family, when it first exceeds its budget; with the name of the family.
+    #[must_use]
+    pub fn on_overflow(mut self, on_overflow: fn(family: &str)) -> Self {
+        self.setting("on_overflow");
+        self.settings.on_overflow = Some(on_overflow);
+        self
+    }
+
+    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began. By default it has
+    /// not: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a series of its own.
+    /// Protobuf always carries these times, in a field.
+    #[must_use]
+    pub fn created(mut self, created: bool) -> Self {
+        self.created = created;
+        self
+    }
+
+    /// A callback that receives the name of a collector and its fault, once for each family and kind of fault.
+    #[must_use]
+    pub fn on_fault(mut self, on_fault: fn(collector: &str, fault: &Fault)) -> Self {
+        self.on_fault = Some(on_fault);
+        self
+    }
+
+    /// Declares a counter of whole numbers.
+    pub fn counter<const N: usize>(&mut self, descriptor: Descriptor<N>) -> Family<Counter, N> {
+        let shards = self.shards;
+        let family = self.family(descriptor, Kind::Counter, move || Counter::new(shards));
+        self.families.push(Arc::new(family.clone()));
+        family
+    }
+
+    /// Declares a counter of floats.
+    pub fn float_counter<const N: usize>(
+        &mut self,
+        descriptor: Descriptor<N>,
+    ) -> Family<FloatCounter, N> {
+        let shards = self.shards;
+        let family = self.family(descriptor, Kind::Counter, move || FloatCounter::new(shards));
+        self.families.push(Arc::new(family.clone()));
+        family
+    }
+
+    /// Declares a gauge.
+    pub fn gauge<const N: usize>(&mut self, descriptor: Descriptor<N>) -> Family<Gauge, N> {
+        let shards = self.shards;
+        let family = self.family(descriptor, Kind::Gauge, move || Gauge::new(shards));
+        self.families.push(Arc::new(family.clone()));
+        family
+    }
+
+    /// Declares a histogram with these classic upper bounds, positive and ascending, beside its native buckets.
+    pub fn histogram<const N: usize>(
+        &mut self,
+        descriptor: Descriptor<N>,
+        buckets: &[f64],
+    ) -> Family<Histogram, N> {
+        let usable = buckets
+            .iter()
+            .all(|bound| bound.is_finite() && *bound >= 0.0);
+        if !usable || !buckets.is_sorted_by(|a, b| a < b) {
+            self.fail(RegistryError::InvalidBuckets(descriptor.name.clone()));
+        }
+        let shape = Arc::new(Shape {
+            bounds: Bounds::new(buckets),
+            native_buckets: self.native_buckets,
+            shards: self.shards,
+            clock: self.settings.clock,
+            dropped: self.own().dropped.series([&descriptor.name]),
+        });
+        let family = self.family(descriptor, Kind::Histogram, move || {
+            Histogram::new(Arc::clone(&shape))
+        });
+        self.families.push(Arc::new(family.clone()));
+        family
+    }
+
+    /// The registry of all that was declared, or what was wrong first.
+    pub fn build(mut self) -> Result<Registry, RegistryError> {
+        let own = self.own();
+        for exposed in own.exposed() {
+            let description = &exposed.header().description;
+            self.check_constant_labels(description);
+            self.claim(description);
+            self.families.push(exposed);
+        }
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let embedded = prometheus::Registry::new();
+        let mut claimed = Claimed::default();
+        for family in &self.families {
+            claimed.take(&family.header().description);
+        }
+        let last = Arc::new(Embedded::new(embedded.clone()));
+        let inner = Inner {
+            families: self.families,
+            claimed,
+            created: self.created,
+            collectors: RwLock::default(),
+            last: Registered::new(last, &own.collector_errors, self.on_fault),
+            on_fault: self.on_fault,
+            embedded,
+            errors: own.collector_errors,
+            constant_labels: self.settings.constant_labels,
+        };
+        Ok(Registry {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn family<M, const N: usize>(
+        &mut self,
+        descriptor: Descriptor<N>,
+        kind: Kind,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Family<M, N> {
+        let own = self.own();
+        let description = descriptor.describe(kind);
+        if let Err(error) = description.validate() {
+            self.fail(error);
+        }
+        self.check_constant_labels(&description);
+        self.claim(&description);
+        let meters = Meters {
+            series: own.series.series([&description.name]),
+            overflow: own.overflow.series([&description.name]),
+        };
+        let header = Header::new(description);
+        Family::new(
+            header,
+            descriptor.labels,
+            self.settings.clone(),
+            meters,
+            make,
+        )
+    }
+
+    /// The registry's own families, made at the first need: when all settings are known.
+    fn own(&mut self) -> Own {
+        self.own
+            .get_or_insert_with(|| Own::new(&self.settings, self.shards))
+            .clone()
+    }
+
+    fn setting(&mut self, name: &'static str) {
+        if self.own.is_some() {
+            self.fail(RegistryError::LateSetting(name));
+        }
+    }
+
+    fn fail(&mut self, error: RegistryError) {
+        self.error.get_or_insert(error);
+    }
+
+    /// A constant label must be valid, and no family may have another of its name.
+    fn check_constant_labels(&mut self, family: &FamilyDescription) {
+        let constant = self
+            .settings
+            .constant_labels
+            .iter()
+            .map(|(name, _)| name.clone());
+        let mut labels: Vec<_> = constant.collect();
+        labels.extend_from_slice(&family.labels);
+        let whole = FamilyDescription {
+            labels,
+            ..family.clone()
+        };
+        if let Err(error) = whole.validate() {
+            self.fail(error);
+        }
+    }
+
+    fn claim(&mut self, family: &FamilyDescription) {
+        for sample in family.sample_names() {
+            if self.claimed.contains(&sample) {
+                let family = family.name.clone();
+                return self.fail(RegistryError::DuplicateFamily { family, sample });
+            }
+            self.claimed.insert(sample);
+        }
+    }
+}
+
+impl fmt::Debug for RegistryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryBuilder")
+            .field("settings", &self.settings)
+            .field("families", &self.families.len())
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All families and collectors, and the scrapes of both. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    families: Vec<Arc<dyn Exposed>>,
+    claimed: Claimed,
+    created: bool,
+    on_fault: Option<OnFault>,
+    collectors: RwLock<Vec<Registered>>,
+    embedded: prometheus::Registry,
+    /// The embedded registry as a collector, the last of all.
+    last: Registered,
+    errors: Family<Counter, 1>,
+    /// Those that the rows of collectors get.
+    constant_labels: Vec<(String, String)>,
+}
+
+/// A collector as it was registered. Cheap to clone.
+#[derive(Clone)]
+struct Registered {
+    collector: Arc<dyn Collector>,
+    name: &'static str,
+    /// The families that [`Registry::read_levels`] may ask for, as the collector described them when it was registered.
+    levels: Arc<[String]>,
+    errors: Arc<Counter>,
+    reported: Arc<Reported>,
+    on_fault: Option<OnFault>,
+}
+
+impl Registered {
+    /// Asks the collector about itself, and isolates that.
+    fn new(
+        collector: Arc<dyn Collector>,
+        errors: &Family<Counter, 1>,
+        on_fault: Option<OnFault>,
+    ) -> Self {
+        let name = collector.name();
+        let mut registered = Self {
+            errors: errors.series([name]),
+            collector,
+            name,
+            levels: Arc::default(),
+            reported: Arc::default(),
+            on_fault,
+        };
+        match collector::describe(&*registered.collector) {
+            Ok(families) if registered.collector.is_cheap() => {
+                registered.levels = families.into_iter().map(|family| family.name).collect();
+            }
+            Ok(_) => {}
+            Err(fault) => registered.report(vec![fault]),
+        }
+        registered
+    }
+
+    /// Counts a faulty reading, and reports the faults that are new. Call it after each reading.
+    fn report(&self, faults: Vec<Fault>) {
+        if faults.iter().any(|fault| fault.kind().is_error()) {
+            self.errors.inc();
+        }
+        let new = self.reported.only_new(faults);
+        if let Some(on_fault) = self.on_fault {
+            for fault in &new {
+                on_fault(self.name, fault);
+            }
+        }
+    }
+
+    /// The families as the collector describes them now; none where it panics.
+    fn describe(&self) -> Vec<FamilyDescription> {
+        collector::describe(&*self.collector).unwrap_or_default()
+    }
+}
+
+/// A registered collector, which may be read on any thread.
+#[derive(Clone)]
+pub struct Source(Registered);
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.name()).finish()
+    }
+}
+
+impl Source {
+    /// The name of the collector; unique in its registry.
+    pub fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    /// Reads the collector. A panic of the collector is caught.
+    pub fn read(&self) -> Collected {
+        let mut rows = Vec::new();
+        let fault = collector::read(&*self.0.collector, &mut rows).err();
+        Collected {
+            source: self.clone(),
+            rows,
+            fault,
+        }
+    }
+
+    /// No rows, in place of those of a collector that does not return. Counts as an error of the collector.
+    pub fn skip(&self) -> Collected {
+        Collected {
+            source: self.clone(),
+            rows: Vec::new(),
+            fault: Some(Fault::of_collector(FaultKind::Hanging)),
+        }
+    }
+}
+
+/// The rows that one collector returned.
+#[derive(Debug)]
+pub struct Collected {
+    source: Source,
+    rows: Vec<prometheus::proto::MetricFamily>,
+    /// Why the rows are not all that the collector has: it failed, panicked, or was skipped.
+    fault: Option<Fault>,
+}
+
+impl Collected {
+    /// The name of the collector.
+    pub fn name(&self) -> &'static str {
+        self.source.name()
+    }
+}
+
+impl Registry {
+    /// A registry to be, which stamps by `clock`.
+    pub fn builder(clock: Clock) -> RegistryBuilder {
+        RegistryBuilder {
+            settings: Settings {
+                clock,
+                max_series: DEFAULT_MAX_SERIES,
+                constant_labels: Vec::new(),
+                on_overflow: None,
+            },
+            native_buckets: DEFAULT_NATIVE_BUCKETS,
+            shards: shard::default_count(),
+            own: None,
+            families: Vec::new(),
+            claimed: HashSet::new(),
+            created: false,
+            on_fault: None,
+            error: None,
+        }
+    }
+
+    /// The embedded registry, for anyone's metrics. Its collectors share one name, `prometheus`, in
+    /// `vitals_collector_errors_total`, and one fate where one of them panics: see
+    /// [`register_prometheus`](Self::register_prometheus).
+    pub fn prometheus(&self) -> &prometheus::Registry {
+        &self.inner.embedded
+    }
+
+    /// Has every scrape read `collector`.
+    pub fn register(&self, collector: impl Collector) -> Result<(), RegistryError> {
+        self.add(Arc::new(collector))
+    }
+
+    /// Has every scrape read a collector of the `prometheus` crate, isolated from all others.
+    pub fn register_prometheus(
+        &self,
+        name: &'static str,
+        collector: Box<dyn prometheus::core::Collector>,
+    ) -> Result<(), RegistryError> {
+        self.add(Arc::new(Foreign::new(name, collector)))
+    }
+
+    fn add(&self, collector: Arc<dyn Collector>) -> Result<(), RegistryError> {
+        let name = collector.name();
+        let is_known = |known: &[Registered]| {
+            let mut known = known.iter().chain([&self.inner.last]);
+            known.any(|known| known.name == name)
+        };
+        let duplicate = || Err(RegistryError::DuplicateCollector(name.to_owned()));
+        if is_known(&self.collectors()) {
+            return duplicate();
+        }
+        // Before the lock is taken: this runs the collector's code.
+        let registered = Registered::new(collector, &self.inner.errors, self.inner.on_fault);
+        let mut collectors =
+            (self.inner.collectors.write()).unwrap_or_else(PoisonError::into_inner);
+        if is_known(&collectors) {
+            return duplicate();
+        }
+        collectors.push(registered);
+        Ok(())
+    }
+
+    fn collectors(&self) -> Vec<Registered> {
+        let collectors = (self.inner.collectors.read()).unwrap_or_else(PoisonError::into_inner);
+        collectors
+            .iter()
+            .chain([&self.inner.last])
+            .cloned()
+            .collect()
+    }
+
+    /// All families, those of collectors as these describe them, in the order of an exposition. No collector is read for
+    /// it: the type of a family of the `prometheus` crate is known from the first scrape on, and so are all families of
+    /// the embedded registry.
+    pub fn describe(&self) -> Vec<FamilyDescription> {
+        let own = self.inner.families.iter();
+        own.map(|family| family.header().description.clone())
+            .chain(self.collectors().iter().flat_map(Registered::describe))
+            .collect()
+    }
+
+    /// The declared family of this name, if there is one and it is of this type: for those who compute with what was
+    /// recorded. A counter goes by its full name.
+    pub fn family<M: 'static, const N: usize>(&self, name: &str) -> Option<Family<M, N>> {
+        let named = (self.inner.families.iter()).find(|family| family.header().name() == name)?;
+        let named: &dyn Any = &**named;
+        named.downcast_ref::<Family<M, N>>().cloned()
+    }
+
+    /// Returns the current value of each named counter or gauge that a collector reports, as the sum of its series. The
+    /// value is `None` if no collector reports the name. Only [cheap](Collector::is_cheap) collectors that described
+    /// one of the names when they were registered are read. A collector that fails or panics is counted, as in a
+    /// scrape.
+    pub fn read_levels<const N: usize>(&self, names: [&str; N]) -> [Option<f64>; N] {
+        let collectors = (self.inner.collectors.read())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut rows = Vec::new();
+        for registered in collectors {
+            let wanted = |family: &String| names.contains(&family.as_str());
+            if registered.levels.iter().any(wanted) {
+                let read = collector::read(&*registered.collector, &mut rows);
+                if let Err(fault) = read {
+                    registered.report(vec![fault]);
+                }
+            }
+        }
+        names.map(|name| {
+            let row = rows.iter().find(|row| row.name() == name)?;
+            collector::sum(row)
+        })
+    }
+
+    /// Reads the collectors, and begins an exposition of the families that `names` shows.
+    pub fn scrape(&self, format: Format, names: &NameFilter) -> Scrape {
+        let collected: Vec<Collected> = self.sources().iter().map(Source::read).collect();
+        self.scrape_collected(format, names, &collected)
+    }
+
+    /// The collectors to read for an exposition, in their order.
+    pub fn sources(&self) -> Vec<Source> {
+        self.collectors().into_iter().map(Source).collect()
+    }
+
+    /// Begins an exposition of the families that `names` shows, with rows that were read before. Several expositions
+    /// may share them.
+    pub fn scrape_collected(
+        &self,
+        format: Format,
+        names: &NameFilter,
+        collected: &[Collected],
+    ) -> Scrape {
+        let mut claimed = self.inner.claimed.clone();
+        let mut bridged: Vec<Arc<dyn Exposed>> = Vec::new();
+        let constant = &self.inner.constant_labels;
+        for Collected {
+            source,
+            rows,
+            fault,
+        } in collected
+        {
+            let gathered = collector::bridge(rows, constant, format, &mut claimed);
+            source
+                .0
+                .report(fault.iter().cloned().chain(gathered.faults).collect());
+            for family in gathered.families {
+                bridged.push(Arc::new(family));
+            }
+        }
+        let families = self.inner.families.iter().cloned().chain(bridged);
+        let shown = families.filter(|family| names.shows(family.header()));
+        Scrape::new(format, self.inner.created, shown.collect())
+    }
+
+    /// A whole exposition of everything.
+    pub fn encode(&self, format: Format) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut scrape = self.scrape(format, &NameFilter::all());
+        while scrape.next_chunk(&mut out) {}
+        out
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("families", &self.inner.families.len())
+            .field("collectors", &self.collectors().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,493 @@
+//! How the monitoring of a service comes to be: what there is to set, and how the recorders are put together.
+
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+#[cfg(feature = "ops")]
+use vitals_console as ops;
+#[cfg(feature = "jemalloc")]
+use vitals_recorder::allocator;
+#[cfg(feature = "database")]
+use vitals_recorder::database;
+use vitals_recorder::{clock, context, jobs, naming::Naming, panics, process};
+#[cfg(feature = "http")]
+use vitals_recorder::{
+    http, memory, naming::LATENCY_BUCKETS, ops_endpoints::OpsEndpoints, runtime,
+};
+use vitals_registry::{Fault, Registry, RegistryBuilder, RegistryError};
+
+#[cfg(feature = "http")]
+use crate::handle::Requests;
+use crate::handle::{Inner, Vitals};
+
+/// Most labels that a whole service may have.
+const MOST_LABELS: usize = 16;
+
+/// Longest value of such a label, in bytes.
+const LONGEST_LABEL: usize = 256;
+
+/// Runs of one statement within a request that are suspicious.
+pub const N_PLUS_ONE: u32 = 10;
+
+impl Vitals {
+    /// Monitoring with everything at its default, to be adjusted and built.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+/// How a service is to be monitored. Every setting has a default that suits most.
+#[derive(Clone, Default)]
+pub struct Builder {
+    naming: Naming,
+    latency_buckets: Option<Vec<f64>>,
+    max_series: Option<usize>,
+    native_buckets: Option<usize>,
+    labels: Vec<(String, String)>,
+    created: bool,
+    n_plus_one: Option<u32>,
+    #[cfg(feature = "http")]
+    requests: RequestSettings,
+    #[cfg(feature = "ops")]
+    ops: ops::OpsSettings,
+    #[cfg(feature = "database")]
+    statements: Option<usize>,
+    #[cfg(feature = "jemalloc")]
+    jemalloc: bool,
+}
+
+/// How requests are to be recorded.
+#[cfg(feature = "http")]
+#[derive(Clone, Default)]
+struct RequestSettings {
+    rename: Option<http::Rename>,
+    exclude: Vec<String>,
+    ops_endpoints: Vec<String>,
+    server_timing: bool,
+    families: http::Wanted,
+    answer_memory: Option<usize>,
+}
+
+#[cfg(feature = "http")]
+impl RequestSettings {
+    fn to_settings(&self, ops_endpoints: &OpsEndpoints, n_plus_one: u32) -> http::Settings {
+        http::Settings {
+            exclude: self.exclude.clone(),
+            n_plus_one,
+            server_timing: self.server_timing,
+            notable: http::NotableRequests::new(ops_endpoints.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("naming", &self.naming)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Which names the exposition has. By default our own.
+    #[must_use]
+    pub fn naming(mut self, naming: Naming) -> Self {
+        self.naming = naming;
+        self
+    }
+
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending. By default [`LATENCY_BUCKETS`], or
+    /// what OpenTelemetry's conventions recommend where the names are theirs.
+    #[must_use]
+    pub fn latency_buckets(mut self, bounds: impl Into<Vec<f64>>) -> Self {
+        self.latency_buckets = Some(bounds.into());
+        self
+    }
+
+    /// Most series that a family may have; further label sets share its one `overflow` series. Default 2000.
+    #[must_use]
+    pub fn max_series(mut self, series: usize) -> Self {
+        self.max_series = Some(series);
+        self
+    }
+
+    /// Most buckets of a native histogram that are exposed: its resolution is lowered to fit. Default 160.
+    #[must_use]
+    pub fn native_buckets(mut self, buckets: usize) -> Self {
+        self.native_buckets = Some(buckets);
+        self
+    }
+
+    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began, in seconds since
+    /// the Unix epoch. Default false: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as
+    /// a series of its own. Protobuf always carries these times, in a field.
+    #[must_use]
+    pub fn created(mut self, wanted: bool) -> Self {
+        self.created = wanted;
+        self
+    }
+
+    /// A label that every series of the service has: its region, its tier. A metric of your own that has a label of this
+    /// name keeps its own value; a name that one of our families uses is an error. At most 16, with values of at most 256
+    /// bytes.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
+    }
+
+    /// Which ops endpoints there are, and how they are served. By default the scrape and the health checks.
+    #[cfg(feature = "ops")]
+    #[must_use]
+    pub fn ops(mut self, settings: ops::OpsSettings) -> Self {
+        self.ops = settings;
+        self
+    }
+
+    /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
+    /// Without them a request costs less.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn body_sizes(mut self, wanted: bool) -> Self {
+        self.requests.families.sizes = wanted;
+        self
+    }
+
+    /// Most bytes that bodies that wait for their clients may take, all together: see
+    /// [`AnswerMemory`](memory::AnswerMemory). Default 256 MiB.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn answer_memory(mut self, bytes: usize) -> Self {
+        self.requests.answer_memory = Some(bytes);
+        self
+    }
+
+    /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
+    /// `http_request_db_seconds`. Default true. Without it a request costs less.
+    #[cfg(all(feature = "http", feature = "database"))]
+    #[must_use]
+    pub fn database_tally(mut self, wanted: bool) -> Self {
+        self.requests.families.database = wanted;
+        self
+    }
+
+    /// How many statements are kept by shape. Default 1000, at least 1. Queries of further statements are counted in the
+    /// row `(other)` of the statements, and are not suspected of N+1. A connection remembers up to four times as many texts,
+    /// of 25 bytes each.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn statements(mut self, capacity: usize) -> Self {
+        self.statements = Some(capacity);
+        self
+    }
+
+    /// How often a request or job must run one and the same statement, but for its values, to be suspected of doing so in a
+    /// loop. Default 10; with 0 none is suspected.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn n_plus_one(mut self, threshold: u32) -> Self {
+        self.n_plus_one = Some(threshold);
+        self
+    }
+
+    /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
+    #[cfg(feature = "jemalloc")]
+    #[must_use]
+    pub fn jemalloc(mut self) -> Self {
+        self.jemalloc = true;
+        self
+    }
+
+    /// Declares every family and sets the recorders up.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
+    /// that a family has already, or if jemalloc is asked for statistics and was built without.
+    pub fn build(self) -> Result<Vitals, BuildError> {
+        let mut registry = self.registry()?;
+        clock::prepare();
+        #[cfg(feature = "http")]
+        let ops_endpoints =
+            OpsEndpoints::new(self.requests.ops_endpoints.iter().map(String::as_str));
+        #[cfg(feature = "http")]
+        let http = http::Families::declare(
+            &mut registry,
+            self.naming,
+            http::Renaming::new(self.requests.rename.clone(), ops_endpoints.clone()),
+            self.requests
+                .families
+                .with_queries(cfg!(feature = "database")),
+            self.buckets_or(self.naming.http_buckets()),
+        );
+        #[cfg(feature = "http")]
+        let connections = http::ConnectionFamilies::declare(&mut registry);
+        #[cfg(feature = "http")]
+        let memory = memory::AnswerMemory::declare(
+            &mut registry,
+            (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
+        );
+        #[cfg(feature = "database")]
+        let families = database::Families::declare(
+            &mut registry,
+            self.naming,
+            self.buckets_or(self.naming.database_buckets()),
+        );
+        #[cfg(feature = "database")]
+        let database = database::Database::new(families, self.statements);
+        #[cfg(feature = "http")]
+        let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
+        let panics = panics::Panics::declare(&mut registry);
+        let jobs = jobs::Families::declare(&mut registry, cfg!(feature = "database"));
+        let registry = registry.build()?;
+
+        #[cfg(feature = "database")]
+        registry.register(database.levels().clone())?;
+        #[cfg(feature = "database")]
+        registry.register(database.fullness())?;
+        registry.register(process::Process::new())?;
+        #[cfg(feature = "http")]
+        registry.register(runtime.clone())?;
+        #[cfg(feature = "http")]
+        registry.register(memory.clone())?;
+        #[cfg(feature = "jemalloc")]
+        if self.jemalloc {
+            let allocator = allocator::Allocator::new()
+                .map_err(|error| BuildError::Jemalloc(error.to_string()))?;
+            registry.register(allocator)?;
+        }
+
+        #[cfg(feature = "database")]
+        let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
+        #[cfg(not(feature = "database"))]
+        let shapes: Option<Arc<dyn context::Shapes>> = None;
+        let n_plus_one = self.n_plus_one.unwrap_or(N_PLUS_ONE);
+        let jobs = Arc::new(jobs::Jobs::new(jobs, shapes.clone(), n_plus_one));
+        #[cfg(feature = "http")]
+        let requests = {
+            let settings = self.requests.to_settings(&ops_endpoints, n_plus_one);
+            Requests {
+                recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
+                connections,
+                runtime,
+                memory,
+            }
+        };
+        #[cfg(feature = "ops")]
+        let ops = ops::Ops::new(
+            &registry,
+            self.ops,
+            ops::Watched {
+                http: Arc::clone(&requests.recorder),
+                endpoints: ops_endpoints,
+                #[cfg(feature = "database")]
+                database: Some(database.clone()),
+                #[cfg(not(feature = "database"))]
+                database: None,
+                runtime: requests.runtime.clone(),
+                memory: requests.memory.clone(),
+            },
+        )?;
+        check_labels(&self.labels, &registry)?;
+        Ok(Vitals {
+            inner: Arc::new(Inner {
+                registry,
+                panics,
+                jobs,
+                #[cfg(feature = "http")]
+                requests,
+                #[cfg(feature = "database")]
+                database,
+                #[cfg(feature = "ops")]
+                ops,
+            }),
+        })
+    }
+
+    /// The latency buckets that were asked for, or those that suit.
+    #[cfg(any(feature = "http", feature = "database"))]
+    fn buckets_or<'a>(&'a self, suitable: &'a [f64]) -> &'a [f64] {
+        self.latency_buckets.as_deref().unwrap_or(suitable)
+    }
+
+    /// The registry with its settings, before any family is declared.
+    fn registry(&self) -> Result<RegistryBuilder, BuildError> {
+        let mut registry = Registry::builder(since_epoch)
+            .on_overflow(warn_of_overflow)
+            .on_fault(warn_of_fault)
+            .created(self.created);
+        if let Some(series) = self.max_series {
+            registry = registry.max_series(series);
+        }
+        if let Some(buckets) = self.native_buckets {
+            registry = registry.native_buckets(buckets);
+        }
+        if self.labels.len() > MOST_LABELS {
+            return Err(BuildError::TooManyLabels(self.labels.len()));
+        }
+        for (name, value) in &self.labels {
+            if value.len() > LONGEST_LABEL {
+                return Err(BuildError::LongLabel(name.clone()));
+            }
+            registry = registry.constant_label(name, value);
+        }
+        Ok(registry)
+    }
+}
+
+/// Refuses labels of the service that a family has, whether the family is declared, read at the scrape, or appears later.
+///
+/// The registry itself refuses those of declared families alone: to an adopter's collector, its own labels are left.
+fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), RegistryError> {
+    let described = registry.describe().into_iter();
+    let described = described.map(|family| (family.name, family.labels));
+    #[cfg(feature = "ops")]
+    let described = described.chain([(
+        "ops_http_requests_total".to_owned(),
+        ops::WATCHER_LABELS.map(str::to_owned).to_vec(),
+    )]);
+    for (family, names) in described {
+        if let Some((label, _)) = labels.iter().find(|(name, _)| names.contains(name)) {
+            let label = label.clone();
+            return Err(RegistryError::DuplicateLabel { family, label });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "http")]
+impl Builder {
+    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
+    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
+    /// the name is empty. The operator's endpoints are not asked about.
+    #[must_use]
+    pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
+    where
+        F: Fn(&str) -> N + Send + Sync + 'static,
+        N: Into<String>,
+    {
+        self.requests.rename = Some(Arc::new(move |pattern| rename(pattern).into()));
+        self
+    }
+
+    /// Endpoints of the service that are for operators as well, by their patterns: pages about its API, for instance. The
+    /// live page leaves them out, as it does the ops endpoints themselves, which need not be named. Adds to those given
+    /// before.
+    #[must_use]
+    pub fn ops_endpoints<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let endpoints = endpoints.into_iter().map(Into::into);
+        self.requests.ops_endpoints.extend(endpoints);
+        self
+    }
+
+    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
+    /// to those given before.
+    ///
+    /// The endpoint that answers decides, not the path. Until it has answered, a request is left out of the in-progress
+    /// gauge by its path alone.
+    #[must_use]
+    pub fn exclude<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.requests
+            .exclude
+            .extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
+    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
+    /// everyone.
+    #[must_use]
+    pub fn server_timing(mut self, wanted: bool) -> Self {
+        self.requests.server_timing = wanted;
+        self
+    }
+}
+
+/// Monitoring could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The registry refused a family: a bucket bound or a name is not valid.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The service has too many labels.
+    #[error("{0} labels are too many for a whole service: it may have 16")]
+    TooManyLabels(usize),
+    /// The value of a label of the service is too long.
+    #[error("the value of the label {0:?} is longer than 256 bytes")]
+    LongLabel(String),
+    /// The operator's endpoints could not be set up.
+    #[cfg(feature = "ops")]
+    #[error(transparent)]
+    Ops(#[from] ops::OpsError),
+    /// jemalloc was built without statistics.
+    #[cfg(feature = "jemalloc")]
+    #[error("jemalloc has no statistics: {0}")]
+    Jemalloc(String),
+}
+
+impl From<BuildError> for io::Error {
+    fn from(error: BuildError) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+/// The wall clock that gives series their creation times, as time since the Unix epoch.
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn warn_of_overflow(family: &str) {
+    tracing::warn!(
+        family,
+        "series budget used up: further label sets are counted in the `overflow` series, and in vitals_series_overflow_total"
+    );
+}
+
+fn warn_of_fault(collector: &str, fault: &Fault) {
+    let kind = fault.kind();
+    if let Some(family) = fault.family() {
+        tracing::warn!(collector, family, "a family of metrics {kind}");
+    } else {
+        // The text of an error comes from the collector: it is shown in the same way as that of a panic.
+        let detail = fault.detail().map(str::to_owned);
+        let detail = detail.map(|detail| panics::message(&detail));
+        tracing::warn!(collector, detail, "a collector of metrics {kind}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_returns_an_io_error_passes_it_on() {
+        fn main() -> io::Result<Vitals> {
+            let vitals = Vitals::builder().latency_buckets([2.0, 1.0]).build()?;
+            Ok(vitals)
+        }
+        let error = main().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let inner = error.get_ref().map(ToString::to_string).unwrap();
+        assert!(
+            inner.contains("must be finite numbers of at least 0 in ascending order"),
+            "{inner}"
+        );
+        let invalid = RegistryError::InvalidName("a-b".to_owned());
+        assert_eq!(io::Error::from(invalid).kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,225 @@
+//! What a service does with its monitoring: the middleware, the pools, the endpoints, all from one handle.
+
+use std::sync::Arc;
+#[cfg(feature = "http")]
+use std::time::Duration;
+
+#[cfg(feature = "ops")]
+use vitals_console as ops;
+#[cfg(feature = "database")]
+use vitals_recorder::database;
+#[cfg(feature = "http")]
+use vitals_recorder::{http, memory, runtime};
+use vitals_recorder::{
+    jobs::{Job, JobOutput, Jobs},
+    panics::Panics,
+};
+use vitals_registry::Registry;
+
+/// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) registry: Registry,
+    pub(super) panics: Panics,
+    pub(super) jobs: Arc<Jobs>,
+    #[cfg(feature = "http")]
+    pub(super) requests: Requests,
+    #[cfg(feature = "database")]
+    pub(super) database: database::Database,
+    #[cfg(feature = "ops")]
+    pub(super) ops: ops::Ops,
+}
+
+/// What records requests.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) recorder: Arc<http::Recorder>,
+    pub(super) connections: http::ConnectionFamilies,
+    pub(super) runtime: runtime::Runtime,
+    pub(super) memory: memory::AnswerMemory,
+}
+
+impl Vitals {
+    /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
+    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. Calling it again changes
+    /// nothing.
+    ///
+    /// The panic hook that was set before is called afterwards, such as that of an error reporter. The standard library's
+    /// own writes several lines to stderr; a program whose log goes there may want an empty one in its place first:
+    /// `std::panic::set_hook(Box::new(|_| {}))`.
+    ///
+    /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
+    /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.
+    pub fn watch_panics(&self) {
+        self.inner.panics.watch();
+    }
+
+    /// Records `future` as a run of the background job of this name, from its first poll to its end.
+    ///
+    /// `job_runs_total` counts it once, by outcome: `ok`, `error` (the future returned an `Err`), `panicked` or `cancelled`
+    /// (it was dropped). Its queries are attributed to the job, in `job_db_queries` and in the statements. Give each run its
+    /// own job, not the loop around them: what a run has asked of the database is observed at its end.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let vitals = Vitals::builder().build().expect("the defaults are valid");
+    /// let exported = vitals.job("nightly-export", async { Ok::<_, std::fmt::Error>(3) });
+    /// assert_eq!(actix_web::rt::spawn(exported).await.ok(), Some(Ok(3)));
+    /// # });
+    /// ```
+    pub fn job<F>(&self, name: &'static str, future: F) -> Job<F>
+    where
+        F: Future,
+        F::Output: JobOutput,
+    {
+        Job::new(&self.inner.jobs, name, future)
+    }
+
+    /// Runs `f` on this thread as a run of the background job of this name: [`job`](Self::job) for code that blocks.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let thread = std::thread::spawn(move || vitals.job_blocking("clean-up", || 6 * 7));
+    /// assert_eq!(thread.join().ok(), Some(42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn job_blocking<T: JobOutput>(&self, name: &'static str, f: impl FnOnce() -> T) -> T {
+        self.inner.jobs.run(name, f)
+    }
+
+    /// Where all metrics are: for exposing them, and for adding your own.
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+}
+
+#[cfg(feature = "http")]
+impl Vitals {
+    /// The middleware that records every request: `App::new().wrap(vitals.http())`.
+    ///
+    /// Wrap it last, so that it stands outermost.
+    pub fn http(&self) -> http::Monitor {
+        let Requests {
+            recorder, runtime, ..
+        } = &self.inner.requests;
+        http::Monitor::new(Arc::clone(recorder), runtime.clone())
+    }
+
+    /// The requests that are worth a look one by one: the slowest, and those that failed.
+    pub fn notable_requests(&self) -> &http::NotableRequests {
+        self.inner.requests.recorder.notable()
+    }
+
+    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends. They are
+    /// exposed once somebody has asked for them.
+    pub fn connections(&self) -> &http::Connections {
+        self.inner.requests.connections.counts()
+    }
+
+    /// The budget of memory for bodies that wait for their clients. The ops endpoints keep to it; handlers with large
+    /// answers may, too.
+    pub fn answer_memory(&self) -> &memory::AnswerMemory {
+        &self.inner.requests.memory
+    }
+
+    /// Counts the connections that each worker serves among its tasks:
+    /// `HttpServer::on_connect(vitals.on_connect())`.
+    pub fn on_connect(
+        &self,
+    ) -> impl Fn(&dyn std::any::Any, &mut actix_web::dev::Extensions)
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + use<> {
+        let runtime = self.inner.requests.runtime.clone();
+        move |_, connection| {
+            connection.insert(runtime.connection());
+        }
+    }
+
+    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
+    /// none. `None` as long as no worker serves.
+    pub fn longest_stall(&self) -> Option<Duration> {
+        self.inner.requests.runtime.longest_stall()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Vitals {
+    /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
+    ///
+    /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
+    /// runs on a new connection is counted like any other query. Diesel's default instrumentation goes on seeing every event; a
+    /// customizer that sets one of its own does so with [`set_instrumentation`](database::set_instrumentation).
+    pub fn instrument<C>(
+        &self,
+        builder: diesel::r2d2::Builder<database::Manager<C>>,
+    ) -> database::PoolBuilder<C>
+    where
+        C: diesel::r2d2::R2D2Connection + Send + 'static,
+    {
+        self.inner.database.instrument(builder)
+    }
+
+    /// Records the queries and transactions of a connection that is in no pool, or in one that is not
+    /// [instrumented](Self::instrument): call it in the pool's customizer.
+    ///
+    /// Diesel's default instrumentation goes on seeing every event. An instrumentation that the application has set on the
+    /// connection cannot be taken from it and is replaced: set it afterwards, with
+    /// [`set_instrumentation`](database::set_instrumentation).
+    pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
+        self.inner.database.instrument_connection(connection);
+    }
+
+    /// The statements that cost most.
+    pub fn statements(&self) -> &database::Statements {
+        self.inner.database.statements()
+    }
+}
+
+#[cfg(feature = "ops")]
+impl Vitals {
+    /// The ops endpoints, as the [settings](super::Builder::ops) have them: `App::new().configure(vitals.ops())`. By
+    /// default these are the scrape and the health checks.
+    ///
+    /// The state behind them is shared by all applications of the process, and by all listeners.
+    pub fn ops(
+        &self,
+    ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<> {
+        let ops = self.inner.ops.clone();
+        ops.start();
+        move |config| ops.configure(config)
+    }
+
+    /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that
+    /// are [instrumented](Self::instrument). It is called for each check, and given up after 1.5 seconds.
+    ///
+    /// A probe that runs queries with a pool waits for a connection like any other caller: a busy service is then not
+    /// ready. [`PoolBuilder::health_check`](super::database::PoolBuilder::health_check) has none of that. Without a probe
+    /// and without a pool, nothing is asked, and nothing is said of a database.
+    pub fn check_health<F, Fut>(&self, probe: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ops::ProbeError>> + 'static,
+    {
+        self.inner.ops.check_health(probe);
+    }
+
+    /// From now on `/readyz` answers 503, and the streams of open live pages end: the server is about to stop.
+    pub fn drain(&self) {
+        self.inner.ops.drain();
+    }
+}

@@ -1,0 +1,356 @@
+//! The description against the code: every route is described and the reverse, the limits are those of the validation,
+//! and the document is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use actix_web::http::{Method, header};
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::{App, HttpRequest, HttpResponse, dev::ServiceResponse, web};
+use jsonschema::Validator;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::api::{Api, BodyLimits, Documentation, item, page};
+use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
+use crate::store::Store;
+use actix_vitals::Vitals;
+use actix_vitals::memory::AnswerMemory;
+use actix_vitals::ops::{OpsSettings, statements};
+
+const LIMITS: BodyLimits = BodyLimits {
+    bytes: 1024,
+    depth: 4,
+};
+const API_ADDRESS: &str = "127.0.0.1:8000";
+
+fn listeners() -> [Listener; 3] {
+    [
+        Listener::Shared,
+        Listener::Public,
+        Listener::Operators {
+            api_scheme: "http",
+            api_address: API_ADDRESS.parse().unwrap(),
+        },
+    ]
+}
+
+fn described(listener: Listener) -> Value {
+    serde_json::to_value(describe(listener, LIMITS)).unwrap()
+}
+
+/// The paths that are described as served on this listener, each with its methods.
+fn described_routes(listener: Listener) -> BTreeMap<String, BTreeSet<String>> {
+    described(listener)["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, item)| item["servers"].is_null())
+        .map(|(path, item)| (path.clone(), methods(item)))
+        .collect()
+}
+
+fn methods(item: &Value) -> BTreeSet<String> {
+    item.as_object()
+        .unwrap()
+        .keys()
+        .filter(|key| *key != "parameters")
+        .map(|method| method.to_uppercase())
+        .collect()
+}
+
+/// The application of a listener, as the server puts it together.
+fn routes(listener: Listener, vitals: &Vitals) -> impl FnOnce(&mut web::ServiceConfig) + use<> {
+    let database = DatabaseSettings {
+        url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
+        pool_size: 1,
+        pool_timeout: Duration::from_secs(5),
+    };
+    let documentation = Documentation::of(listener, LIMITS);
+    let api = Api {
+        store: Store::open(&database, vitals).unwrap(),
+        body_limits: LIMITS,
+        answer_memory: AnswerMemory::default(),
+        documentation: documentation.clone(),
+        operations: &[],
+    };
+    let ops = vitals.ops();
+    move |routes| {
+        if listener != Listener::Public {
+            ops(routes);
+        }
+        match listener {
+            Listener::Operators { .. } => documentation.configure(routes),
+            Listener::Shared | Listener::Public => api.configure(routes),
+        }
+    }
+}
+
+/// The patterns of all resources of the application that this request came to: Actix tells them in no other way.
+fn patterns(request: &HttpRequest) -> BTreeSet<String> {
+    let told = format!("{:?}", request.resource_map());
+    told.split("Single(\"")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\")"))
+        .map(|(pattern, _)| pattern.to_owned())
+        .filter(|pattern| !pattern.is_empty())
+        .collect()
+}
+
+#[actix_web::test]
+async fn every_route_is_described_and_every_described_route_is_there() {
+    for listener in listeners() {
+        let ops = OpsSettings::everything();
+        let vitals = Vitals::builder().ops(ops).build().unwrap();
+        let app = init_service(App::new().configure(routes(listener, &vitals)).route(
+            "/test/patterns",
+            web::get().to(async |request: HttpRequest| HttpResponse::Ok().json(patterns(&request))),
+        ))
+        .await;
+        let request = TestRequest::with_uri("/test/patterns").to_request();
+        let mut served: BTreeSet<String> =
+            serde_json::from_slice(&read_body(call_service(&app, request).await).await).unwrap();
+        assert!(served.remove("/test/patterns"), "{served:?}");
+        if !matches!(listener, Listener::Operators { .. }) {
+            let known: BTreeSet<String> = super::patterns(listener, LIMITS).into_iter().collect();
+            assert_eq!(known, served, "{listener:?}");
+        }
+        served.retain(|path| !PARTS_OF_PAGES.contains(&path.as_str()));
+        let described = described_routes(listener);
+        assert_eq!(
+            described.keys().cloned().collect::<BTreeSet<_>>(),
+            served,
+            "{listener:?}"
+        );
+        for (path, mut methods) in described {
+            let request = TestRequest::with_uri(&path.replace("{item_id}", "1"))
+                .method(Method::OPTIONS)
+                .to_request();
+            let allowed = allowed_methods(&call_service(&app, request).await);
+            if methods.contains("GET") {
+                methods.insert("HEAD".to_owned());
+            }
+            methods.insert("OPTIONS".to_owned());
+            assert_eq!(methods, allowed, "{path}");
+        }
+    }
+}
+
+fn allowed_methods<B>(response: &ServiceResponse<B>) -> BTreeSet<String> {
+    let allow = response.headers().get(header::ALLOW);
+    let allow = allow.map_or("", |allow| allow.to_str().unwrap());
+    allow.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn where_operators_have_a_listener_of_their_own_the_api_is_described_with_its_address() {
+    let paths = &described(Listener::Operators {
+        api_scheme: "http",
+        api_address: API_ADDRESS.parse().unwrap(),
+    })["paths"];
+    assert_eq!(
+        paths["/data"]["servers"][0]["url"],
+        format!("http://{API_ADDRESS}")
+    );
+    assert_eq!(paths["/metrics"]["servers"], Value::Null);
+    assert_eq!(
+        described(Listener::Public)["paths"]["/metrics"],
+        Value::Null
+    );
+}
+
+/// A validator of a schema that has a name.
+fn validator(name: &str) -> Validator {
+    let mut schema = described(Listener::Shared);
+    schema["$ref"] = format!("#/components/schemas/{name}").into();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+/// Texts near the limits, and near what is an address.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z]{0,3}",
+        "\\PC{98,102}",
+        "(a|\u{0}|\u{1F600}|\n){0,5}",
+        "[a.!-]{0,4}@([a1-]{1,3}\\.){0,3}[a1-]{0,3}\n?",
+        "a{62,66}@b\\.cc",
+        "[a.]{62,66}@b\\.cc",
+        "a@b{62,65}\\.c{1,2}",
+        "a@b\\.c{62,65}",
+        "a@b\\.[a1-]{1,3}\n?",
+        "(a{30}\\.){1,2}a{1,5}@(b{60}\\.){3}b{1,8}\\.cc",
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        8 => text().prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => any::<i32>().prop_map(Value::from),
+        1 => Just(json!([])),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Map<String, Value>> {
+    let name = prop_oneof![3 => Just("Ada".into()), 1 => value()];
+    let email = prop_oneof![1 => Just("ada@example.org".into()), 2 => value()];
+    let members = (name, email, value(), 0..16_u8);
+    members.prop_map(|(name, email, message, left_out)| {
+        [("name", name), ("email", email), ("message", message)]
+            .into_iter()
+            .enumerate()
+            // Mostly all of them are there.
+            .filter(|(index, _)| left_out >> index != 1)
+            .map(|(_, (member, value))| (member.to_owned(), value))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_body_is_valid_by_the_description_where_it_is_by_the_code(body in body()) {
+        thread_local!(static ITEM_FIELDS: Validator = validator(schemas::ITEM_FIELDS));
+        let by_code = item::fields(body.clone()).is_ok();
+        let by_description = ITEM_FIELDS.with(|fields| fields.is_valid(&Value::Object(body)));
+        prop_assert_eq!(by_description, by_code);
+    }
+}
+
+#[test]
+fn a_parameter_has_the_limits_of_the_code() {
+    let description = described(Listener::Shared);
+    let schema = |path: &str, name: &str| {
+        description["paths"][path]["get"]["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|parameter| parameter["name"] == name)
+            .map(|parameter| parameter["schema"].clone())
+            .unwrap()
+    };
+    for (path, name, valid, invalid) in [
+        (
+            "/data",
+            "skip",
+            vec!["0", "9223372036854775807"],
+            vec!["-1", "1.5"],
+        ),
+        ("/data", "limit", vec!["1", "1000"], vec!["0", "1001", "x"]),
+        (
+            "/ops/statements",
+            "limit",
+            vec!["1", "1000"],
+            vec!["0", "1001", "x"],
+        ),
+        (
+            "/ops/statements",
+            "sort",
+            vec!["total", "mean", "calls", "errors", "p95"],
+            vec!["Total", "p99"],
+        ),
+    ] {
+        let validator = jsonschema::validator_for(&schema(path, name)).unwrap();
+        let by_code = |value: &str| {
+            let query = format!("{name}={value}");
+            match path {
+                "/data" => page::parse(&query).is_ok(),
+                _ => statements::parameters(&query).is_ok(),
+            }
+        };
+        let by_description = |value: &str| {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            validator.is_valid(&value)
+        };
+        for value in valid {
+            assert!(by_code(value) && by_description(value), "{name}={value}");
+        }
+        for value in invalid {
+            assert!(!by_code(value) && !by_description(value), "{name}={value}");
+        }
+    }
+    assert_eq!(
+        page::parse("").unwrap().limit,
+        schema("/data", "limit")["default"]
+    );
+    assert_eq!(
+        page::parse("").unwrap().skip,
+        schema("/data", "skip")["default"]
+    );
+    assert_eq!(
+        json!(statements::parameters("").unwrap().1),
+        schema("/ops/statements", "limit")["default"]
+    );
+}
+
+/// Every object below, with the path to it.
+fn objects<'a>(value: &'a Value, path: &str, found: &mut Vec<(String, &'a Map<String, Value>)>) {
+    match value {
+        Value::Object(members) => {
+            found.push((path.to_owned(), members));
+            for (name, member) in members {
+                objects(member, &format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                objects(element, path, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_every_reference_leads_somewhere() {
+    let description = described(Listener::Shared);
+    let mut found = Vec::new();
+    objects(&description, "", &mut found);
+    let mut examples = 0;
+    for (path, object) in found {
+        if let Some(Value::String(reference)) = object.get("$ref") {
+            let target = description.pointer(&reference[1..]);
+            assert!(target.is_some(), "{path} refers to {reference}");
+        }
+        if let (Some(example), Some(schema)) = (object.get("example"), object.get("schema")) {
+            let mut schema = schema.clone();
+            schema["components"] = description["components"].clone();
+            let validator = jsonschema::validator_for(&schema).unwrap();
+            validator
+                .validate(example)
+                .unwrap_or_else(|error| panic!("{path}: {error}"));
+            examples += 1;
+        }
+    }
+    assert!(examples >= 20, "only {examples} examples");
+}
+
+#[test]
+fn every_operation_has_a_name_of_its_own_a_summary_and_its_refusals() {
+    let description = described(Listener::Shared);
+    let mut names = BTreeSet::new();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for method in methods(item) {
+            let operation = &item[method.to_lowercase()];
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} twice");
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{name}");
+            if path.starts_with("/data") {
+                for status in ["422", "500", "503"] {
+                    assert!(
+                        operation["responses"][status].is_object(),
+                        "{name}: {status}"
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(names.len(), 15);
+}
+
+#[test]
+fn the_description_is_as_it_was_reviewed() {
+    insta::assert_json_snapshot!(described(Listener::Shared), { ".info.version" => "[version]" });
+}

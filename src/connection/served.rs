@@ -1,0 +1,112 @@
+//! A connection being served: the protocol at work, and the one timer that ends it where the peer keeps it waiting.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::error::{DispatchError, ParseError};
+use futures_core::future::LocalBoxFuture;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::state::State;
+use actix_vitals::http::ConnectionOutcome;
+
+/// How the protocol came to its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    /// By itself.
+    Protocol(ConnectionOutcome),
+    /// It was ended.
+    Limit(ConnectionOutcome),
+}
+
+impl End {
+    /// What became of the connection.
+    pub(super) fn outcome(self) -> ConnectionOutcome {
+        match self {
+            Self::Protocol(outcome) | Self::Limit(outcome) => outcome,
+        }
+    }
+}
+
+pin_project! {
+    /// Resolves when the protocol has ended, or must.
+    ///
+    /// The timer is not set anew for every request: it fires now and then, and asks whether anything is due.
+    pub(super) struct Served<F> {
+        #[pin]
+        protocol: F,
+        #[pin]
+        timer: Sleep,
+        state: Rc<State>,
+        closing: Option<LocalBoxFuture<'static, ()>>,
+    }
+}
+
+impl<F> Served<F> {
+    pub(super) fn new(protocol: F, state: Rc<State>) -> Self {
+        // What HTTP/1 does by itself at a shutdown, HTTP/2 leaves to us.
+        let closing = (state.is_multiplexed())
+            .then(|| Box::pin(state.closing()) as LocalBoxFuture<'static, ()>);
+        Self {
+            protocol,
+            // It says by itself when it is to be asked next.
+            timer: sleep_until(Instant::now()),
+            state,
+            closing,
+        }
+    }
+}
+
+impl<F: Future<Output = Result<(), DispatchError>>> Future for Served<F> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        let mut this = self.project();
+        let mut polled = this.protocol.poll(context);
+        if this.state.is_spent() {
+            // It would wait for the rest of the body.
+            polled = Poll::Ready(Ok(()));
+        }
+        if let Poll::Ready(ended) = polled {
+            let ended = match ended {
+                Ok(()) => ConnectionOutcome::Closed,
+                Err(error) => outcome_of(&error),
+            };
+            return Poll::Ready(End::Protocol(this.state.fault().unwrap_or(ended)));
+        }
+        if let Err(outcome) = this.state.settle() {
+            return Poll::Ready(End::Limit(outcome));
+        }
+        let told = this
+            .closing
+            .as_mut()
+            .map(|told| told.as_mut().poll(context));
+        if told.is_some_and(|told| told.is_ready()) {
+            *this.closing = None;
+            this.state.drain();
+            this.timer.as_mut().reset(Instant::now());
+        }
+        while this.timer.as_mut().poll(context).is_ready() {
+            match this.state.check(Instant::now()) {
+                Ok(next) => this.timer.as_mut().reset(next),
+                Err(outcome) => return Poll::Ready(End::Limit(outcome)),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn outcome_of(error: &DispatchError) -> ConnectionOutcome {
+    match error {
+        // The peer did not close its side in time.
+        DispatchError::DisconnectTimeout => ConnectionOutcome::Closed,
+        DispatchError::Io(_) | DispatchError::Parse(ParseError::Io(_)) => ConnectionOutcome::Reset,
+        DispatchError::Parse(ParseError::TooLarge) => ConnectionOutcome::HeadersTooLarge,
+        DispatchError::H2(error) if error.is_io() => ConnectionOutcome::Reset,
+        DispatchError::Parse(_) | DispatchError::H2(_) => ConnectionOutcome::Malformed,
+        _ => ConnectionOutcome::Error,
+    }
+}

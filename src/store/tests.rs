@@ -1,0 +1,412 @@
+//! The store on an SQLite file of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::NaiveDateTime;
+use diesel::Connection as _;
+use diesel::connection::SimpleConnection as _;
+use tempfile::TempDir;
+
+use super::*;
+use actix_vitals::registry::Format;
+
+fn settings(path: &Path) -> DatabaseSettings {
+    DatabaseSettings {
+        url: DatabaseUrl::Sqlite(SqliteLocation::File(path.into())),
+        pool_size: 4,
+        pool_timeout: Duration::from_secs(5),
+    }
+}
+
+fn open(settings: &DatabaseSettings) -> Result<Store, OpenError> {
+    Store::open(settings, &Vitals::builder().build().unwrap())
+}
+
+fn new_store() -> (TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&settings(&directory.path().join("test.db"))).unwrap();
+    (directory, store)
+}
+
+fn fields(name: &str) -> ItemFields {
+    ItemFields {
+        name: name.to_owned(),
+        email: "ada@example.com".to_owned(),
+        message: None,
+    }
+}
+
+fn at(time: &str) -> NaiveDateTime {
+    time.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_item_can_be_created_read_replaced_and_deleted() {
+    let (_directory, store) = new_store();
+    let created = store
+        .create(ItemFields {
+            message: Some("zażółć".to_owned()),
+            ..fields("Ada")
+        })
+        .await
+        .unwrap();
+    assert_eq!(created.id, 1);
+    assert_eq!(created.message.as_deref(), Some("zażółć"));
+    assert_eq!(store.find(1).await.unwrap(), Some(created.clone()));
+
+    let replaced = store.replace(1, fields("Grace")).await.unwrap().unwrap();
+    assert_eq!(replaced.name, "Grace");
+    assert_eq!(replaced.message, None);
+    assert_eq!(replaced.created_at, created.created_at);
+
+    assert_eq!(store.delete(1).await.unwrap(), Some(replaced));
+    assert_eq!(store.find(1).await.unwrap(), None);
+    assert_eq!(store.replace(1, fields("Ada")).await.unwrap(), None);
+    assert_eq!(store.delete(1).await.unwrap(), None);
+    assert_eq!(store.create(fields("Ada")).await.unwrap().id, 2);
+}
+
+/// A page of the list that bytes do not end.
+async fn listed(store: &Store, skip: i64, limit: i64) -> Vec<Item> {
+    let wanted = PageRequest {
+        after: None,
+        skip,
+        limit,
+        bytes: 1_000_000,
+    };
+    store.list(wanted, |page| page.items).await.unwrap()
+}
+
+/// Every page of the list, one after the other.
+async fn pages(store: &Store, limit: i64, bytes: usize) -> Vec<Vec<Item>> {
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let wanted = PageRequest {
+            after,
+            skip: 0,
+            limit,
+            bytes,
+        };
+        let page = store.list(wanted, |page| page).await.unwrap();
+        pages.push(page.items);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return pages,
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_that_end_early_lead_to_every_item_once() {
+    let (_directory, store) = new_store();
+    // Some share an instant, some are long, and one is longer than a page.
+    for number in 0..40 {
+        let length = match number {
+            7 => 5_000,
+            number if number % 3 == 0 => 900,
+            _ => 10,
+        };
+        let fields = ItemFields {
+            message: (number % 5 > 0).then(|| "m".repeat(length)),
+            ..fields("x")
+        };
+        let time = at(&format!("2026-01-01T12:00:{:02}", number / 4));
+        store
+            .connections
+            .write(move |connection| queries::insert(connection, &fields, time))
+            .await
+            .unwrap();
+    }
+    let all = listed(&store, 0, 1000).await;
+    assert_eq!(all.len(), 40);
+    for (limit, bytes) in [
+        (1000, 1_500),
+        (1, 1_500),
+        (3, 100_000),
+        (40, 100_000),
+        (39, 950),
+    ] {
+        let pages = pages(&store, limit, bytes).await;
+        assert_eq!(pages.concat(), all, "{limit}, {bytes}");
+        for page in &pages {
+            let texts = page.iter().map(|item| {
+                let message = item.message.as_ref().map_or(0, String::len);
+                item.name.len() + item.email.len() + message
+            });
+            let texts: usize = texts.sum();
+            assert!(texts <= bytes || page.len() == 1, "{texts} in {bytes}");
+            assert!(!page.is_empty() && page.len() <= usize::try_from(limit).unwrap());
+        }
+    }
+    assert_eq!(
+        pages(&store, 40, 100_000).await.len(),
+        1,
+        "no link to an empty page"
+    );
+}
+
+#[tokio::test]
+async fn a_page_goes_on_behind_an_item_that_was_deleted_and_misses_what_is_new() {
+    let (_directory, store) = new_store();
+    for _ in 0..4 {
+        store.create(fields("x")).await.unwrap();
+    }
+    let wanted = |after| PageRequest {
+        after,
+        skip: 0,
+        limit: 2,
+        bytes: 1000,
+    };
+    let first = store.list(wanted(None), |page| page).await.unwrap();
+    let last = first.items[1].id;
+    store.delete(last).await.unwrap();
+    store.create(fields("new")).await.unwrap();
+    let rest = store.list(wanted(first.next), |page| page).await.unwrap();
+    let ids: Vec<i64> = rest.items.iter().map(|item| item.id).collect();
+    assert_eq!(ids, [2, 1]);
+    assert_eq!(rest.next, None);
+}
+
+#[tokio::test]
+async fn a_list_is_encoded_on_the_thread_that_read_it() {
+    let (_directory, store) = new_store();
+    let wanted = PageRequest {
+        after: None,
+        skip: 0,
+        limit: 1,
+        bytes: 1,
+    };
+    let encoded_on = store
+        .list(wanted, |_| std::thread::current().id())
+        .await
+        .unwrap();
+    assert_ne!(encoded_on, std::thread::current().id());
+}
+
+#[tokio::test]
+async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
+    let (_directory, store) = new_store();
+    let times = [
+        "2026-01-01T12:00:00.5",
+        "2026-01-01T12:00:00",
+        "2026-01-01T12:00:00.499999",
+        "2026-01-01T12:00:00.500001",
+        "2026-01-01T12:00:00.5",
+        "2025-12-31T23:59:59.999999",
+    ];
+    for time in times {
+        store
+            .connections
+            .write(move |connection| queries::insert(connection, &fields("x"), at(time)))
+            .await
+            .unwrap();
+    }
+    let all = listed(&store, 0, 100).await;
+    let ids: Vec<i64> = all.iter().map(|item| item.id).collect();
+    assert_eq!(ids, [4, 5, 1, 3, 2, 6]);
+    for item in &all {
+        let index = usize::try_from(item.id - 1).unwrap();
+        assert_eq!(item.created_at, at(times[index]));
+    }
+    let page = listed(&store, 1, 2).await;
+    assert_eq!(page, all[1..3]);
+    assert_eq!(listed(&store, 6, 10).await, []);
+    assert_eq!(listed(&store, i64::MAX, 1000).await, []);
+}
+
+#[test]
+fn an_item_shows_its_time_in_utc_with_six_digits() {
+    let item = Item {
+        id: 7,
+        name: "Ada".to_owned(),
+        email: "ada@example.com".to_owned(),
+        message: None,
+        created_at: at("2026-01-01T12:00:00"),
+    };
+    assert_eq!(
+        serde_json::to_string(&item).unwrap(),
+        r#"{"id":7,"name":"Ada","email":"ada@example.com","message":null,"created_at":"2026-01-01T12:00:00.000000Z"}"#
+    );
+}
+
+#[tokio::test]
+async fn a_second_start_finds_the_data_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(&directory.path().join("test.db"));
+    let created = open(&settings)
+        .unwrap()
+        .create(fields("Ada"))
+        .await
+        .unwrap();
+    let again = open(&settings).unwrap();
+    assert_eq!(again.find(created.id).await.unwrap(), Some(created));
+}
+
+#[tokio::test]
+async fn every_connection_is_set_up_for_durability() {
+    let (_directory, store) = new_store();
+    let setup = store
+        .connections
+        .write(|connection| {
+            use diesel::RunQueryDsl as _;
+            use diesel::dsl::sql;
+            use diesel::sql_types::{Integer, Text};
+            Ok((
+                sql::<Text>("PRAGMA journal_mode").get_result::<String>(connection)?,
+                sql::<Integer>("PRAGMA synchronous").get_result::<i32>(connection)?,
+                sql::<Integer>("PRAGMA foreign_keys").get_result::<i32>(connection)?,
+                sql::<Integer>("PRAGMA busy_timeout").get_result::<i32>(connection)?,
+            ))
+        })
+        .await
+        .unwrap();
+    assert_eq!(setup, ("wal".to_owned(), 2, 1, 5000));
+}
+
+#[tokio::test]
+async fn a_database_in_memory_keeps_its_items() {
+    let store = open(&DatabaseSettings {
+        url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
+        pool_size: 10,
+        pool_timeout: Duration::from_secs(5),
+    })
+    .unwrap();
+    let writes: Vec<_> = (0..20)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create(fields("Ada")).await.unwrap() })
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap();
+    }
+    assert_eq!(listed(&store, 0, 100).await.len(), 20);
+}
+
+#[tokio::test]
+async fn writers_wait_for_each_other() {
+    let (_directory, store) = new_store();
+    let writes: Vec<_> = (0..200)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create(fields("Ada")).await.unwrap().id })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for write in writes {
+        ids.push(write.await.unwrap());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_writer_who_misses_the_turn_is_told_so_and_counts_no_query() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    let vitals = Vitals::builder().build().unwrap();
+    let settings = DatabaseSettings {
+        pool_size: 6,
+        ..settings(&path)
+    };
+    let store = Store::open(&settings, &vitals).unwrap();
+    let mut other = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+
+    let writes: Vec<_> = (0..3)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.create(fields("Ada")).await })
+        })
+        .collect();
+    for write in writes {
+        let refused = write.await.unwrap();
+        assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+    }
+    let metrics = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
+    let errors: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("db_query_errors_total{") && !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(
+        errors,
+        [r#"db_query_errors_total{operation="insert",kind="busy"} 1"#]
+    );
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_no_success() {
+    let (_directory, store) = new_store();
+    let refused = store
+        .connections
+        .write(|connection| {
+            // A deferred constraint is checked by the commit, as a full disk would be met there.
+            connection.batch_execute(
+                "CREATE TABLE owners (item BIGINT REFERENCES items DEFERRABLE INITIALLY DEFERRED);
+                 CREATE TRIGGER orphan AFTER INSERT ON items BEGIN INSERT INTO owners VALUES (-1); END;",
+            )?;
+            queries::insert(connection, &fields("Ada"), now())
+        })
+        .await;
+    assert!(
+        matches!(refused, Err(StoreError::Database(_))),
+        "{refused:?}"
+    );
+    assert_eq!(listed(&store, 0, 100).await, []);
+}
+
+#[tokio::test]
+async fn a_pool_without_a_free_connection_is_overloaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&DatabaseSettings {
+        pool_size: 1,
+        pool_timeout: Duration::from_millis(50),
+        ..settings(&directory.path().join("test.db"))
+    })
+    .unwrap();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (taken, has_taken) = tokio::sync::oneshot::channel();
+    let holder = store.clone();
+    let holder = tokio::spawn(async move {
+        holder
+            .connections
+            .read(
+                |_| Ok(()),
+                move |()| {
+                    taken.send(()).unwrap();
+                    held.recv().ok();
+                },
+            )
+            .await
+    });
+    has_taken.await.unwrap();
+    assert!(matches!(store.find(1).await, Err(StoreError::Overloaded)));
+    release.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    assert_eq!(store.find(1).await.unwrap(), None);
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_refused_in_one_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text.db");
+    std::fs::write(&text, "This is not a database. ".repeat(100)).unwrap();
+    let foreign = directory.path().join("foreign.db");
+    diesel::SqliteConnection::establish(foreign.to_str().unwrap())
+        .unwrap()
+        .batch_execute("CREATE TABLE items (id TEXT)")
+        .unwrap();
+    for (path, words) in [
+        (directory.path().join("missing/test.db"), "cannot be opened"),
+        (directory.path().to_path_buf(), "cannot be opened"),
+        (text, "cannot be used: file is not a database"),
+        (foreign, "cannot be migrated"),
+    ] {
+        let sentence = open(&settings(&path)).unwrap_err().to_string();
+        assert!(sentence.contains(words), "{sentence}");
+        assert!(sentence.starts_with("The SQLite database /"), "{sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+    }
+}
