@@ -292,11 +292,11 @@ async fn existing_keeps_the_ops_endpoints_out_of_what_the_application_had() {
     assert_eq!(unattributed, 0.0);
 }
 
-/// The section of the README for applications that have everything already.
+/// The section of docs/ADOPTING.md for existing applications.
 #[test]
 fn the_lines_for_an_existing_application_are_those_of_the_example() {
-    let readme = include_str!("../README.md");
-    let section = readme
+    let document = include_str!("../docs/ADOPTING.md");
+    let section = document
         .split("\n### ")
         .find(|section| section.starts_with("When your app already has"))
         .expect("the section");
