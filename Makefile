@@ -14,18 +14,18 @@ ATTACK_TIME ?= 10m
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint features doc-check deny tests load instructions baseline bench docs api accuracy soak screenshots browser page-cost
+.PHONY: help run test lint features doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
 
 help: ## List what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 screenshots: ## Take docs/images anew: the live page under load, light and dark, wide and narrow.
 	@scripts/test-tools.sh
-	$(CARGO) build --quiet --features service $(OPENSSL)
+	$(CARGO) build --quiet $(OPENSSL)
 	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
 
 run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
-	$(CARGO) run --quiet --features service $(OPENSSL) -- $(ARGS)
+	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
 test: lint features doc-check tests deny instructions ## Everything that must hold before a change is kept.
 	@if [ -s "$(SKIPPED)" ]; then \
@@ -36,8 +36,8 @@ test: lint features doc-check tests deny instructions ## Everything that must ho
 	fi
 
 lint: ## Format and lints; warnings are errors.
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet $(OPENSSL) -- -D warnings
 
 deny: ## Hold the dependencies to deny.toml: licences, bans, sources, and advisories where their database is.
 	@mkdir -p "$(dir $(SKIPPED))"
@@ -47,13 +47,13 @@ features: ## Every combination of features that makes sense compiles; warnings a
 	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/features.sh
 
 doc-check: ## The library's documentation; warnings are errors.
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --features service --quiet $(OPENSSL)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
 
 tests: ## The tests alone, with the foreign tools they use.
 	@scripts/test-tools.sh
 	@rm -f "$(SKIPPED)"
-	$(CARGO) test --quiet --lib --bins --tests --examples $(OPENSSL)
-	$(CARGO) test --quiet --doc $(OPENSSL)
+	$(CARGO) test --quiet --workspace --lib --bins --tests --examples $(OPENSSL)
+	$(CARGO) test --quiet --workspace --doc $(OPENSSL)
 	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/mysql.sh "$(SKIPPED)"
 
 instructions: ## Count the instructions of the hot paths, and compare them with the baseline.
@@ -73,9 +73,6 @@ bench: ## Measure what recording, encoding and serving cost, beside the alternat
 
 docs: ## Write docs/METRICS.md anew from the registry, and docs/promql-otel.md from docs/promql.md.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- _md
-
-api: ## Write the listing of the public interface anew.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test architecture $(OPENSSL) -- interface
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)

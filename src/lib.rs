@@ -1,6 +1,6 @@
-//! The monolith: a small REST service over a real database, watched by the recorders.
+//! The service: a small REST API over a database, monitored by `actix-vitals`.
 //!
-//! It is the only wing that knows `/data`. What any service could use belongs to `vitals`.
+//! Code that any service could use belongs to the crates below; only this package knows `/data`.
 
 pub mod access;
 pub mod api;
@@ -14,3 +14,6 @@ mod shutdown;
 pub mod store;
 pub mod supervisor;
 mod threads;
+
+/// The name of the program.
+pub const NAME: &str = "actix-vitals";

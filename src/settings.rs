@@ -237,7 +237,7 @@ impl MetricsSettings {
     /// The monitoring that these settings ask for, to be built.
     pub fn to_builder(&self) -> actix_vitals::Builder {
         let ops = OpsSettings::everything()
-            .service(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .service(crate::NAME, env!("CARGO_PKG_VERSION"))
             .documentation("docs");
         let builder = Vitals::builder()
             .naming(self.naming)

@@ -13,7 +13,9 @@ const UNKNOWN: &str = "unknown";
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    let revision = revision_of_repository(&root)
+    // The repository is that of the workspace, two directories up.
+    let workspace = root.join("../..");
+    let revision = revision_of_repository(&workspace)
         .or_else(|| revision_of_package(&root))
         .unwrap_or_else(|| UNKNOWN.to_owned());
     println!("cargo::rustc-env=VITALS_REVISION={revision}");

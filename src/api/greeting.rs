@@ -34,7 +34,7 @@ pub(super) fn configure(routes: &mut ServiceConfig) {
 async fn read_greeting(request: HttpRequest) -> HttpResponse {
     let links = request.app_data::<Links>().map(|links| &links.0);
     HttpResponse::Ok().json(json!({
-        "name": env!("CARGO_PKG_NAME"),
+        "name": crate::NAME,
         "version": env!("CARGO_PKG_VERSION"),
         "description": "A REST service over a database that measures itself.",
         "links": links,

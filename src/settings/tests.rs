@@ -41,9 +41,9 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(settings.metrics.max_series, 2000);
     assert_eq!(settings.metrics.native_buckets, 160);
     assert_eq!(settings.metrics.latency_buckets, None);
-    assert_eq!(settings.metrics.naming, vitals::Naming::Vitals);
+    assert_eq!(settings.metrics.naming, Naming::Vitals);
     assert_eq!(settings.metrics.exclude, Vec::<String>::new());
-    assert_eq!(settings.metrics.n_plus_one, vitals::N_PLUS_ONE);
+    assert_eq!(settings.metrics.n_plus_one, actix_vitals::N_PLUS_ONE);
     assert_eq!(settings.metrics.statements, 1000);
     assert!(!settings.metrics.server_timing);
     assert_eq!(
@@ -105,7 +105,7 @@ fn every_flag_is_taken() {
     assert_eq!(settings.metrics.native_buckets, 20);
     let buckets = settings.metrics.latency_buckets.expect("they were given");
     assert_eq!(buckets.as_slice(), [0.1, 1.0, 10.0]);
-    assert_eq!(settings.metrics.naming, vitals::Naming::OpenTelemetry);
+    assert_eq!(settings.metrics.naming, Naming::OpenTelemetry);
     assert_eq!(
         settings.metrics.exclude,
         ["/livez", "/data/{item_id}", "unmatched"]

@@ -46,7 +46,7 @@ const DEPENDENCY: &str = r#"actix-vitals = "0.1""#;
 const DEPENDENCY_HERE: &str = concat!(
     "actix-vitals = { path = \"",
     env!("CARGO_MANIFEST_DIR"),
-    "\" }"
+    "/crates/vitals\" }"
 );
 
 /// What a build of the project has, so that its dependencies are built once for both.

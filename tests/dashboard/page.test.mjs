@@ -63,7 +63,7 @@ test("the policy forbids what the page does not need, and the parts are known ag
 });
 
 test("an axis is told in the unit of its top, in steps that are round", async () => {
-  const source = readFileSync(new URL("../../src/vitals/ops/dashboard/assets/format.js", import.meta.url), "utf8");
+  const source = readFileSync(new URL("../../crates/console/src/dashboard/assets/format.js", import.meta.url), "utf8");
   const units = await import(`data:text/javascript,${encodeURIComponent(source)}`);
   const labels = (unit, max) => units[unit].axis(max, 3).ticks.map(([, label]) => label);
   assert.deepEqual(labels("seconds", 0.0004), ["0", "200\u202fµs", "400\u202fµs"]);

@@ -85,3 +85,79 @@ impl<B: MessageBody> MessageBody for AttendedBody<B> {
         self.project().body.poll_next(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{
+        App,
+        body::to_bytes,
+        middleware::{Condition, from_fn},
+        test::{TestRequest, call_service, init_service},
+        web,
+    };
+
+    use std::time::Duration;
+
+    use vitals_recorder::{
+        context,
+        http::{Families, Monitor, NotableRequests, Recorder, Renaming, Settings, Wanted},
+        naming::{LATENCY_BUCKETS, Naming},
+        ops_endpoints::OpsEndpoints,
+        runtime::Runtime,
+    };
+    use vitals_registry::Registry;
+
+    use super::*;
+
+    /// The middleware with everything at its default.
+    fn monitor() -> Monitor {
+        let mut registry = Registry::builder(|| Duration::from_secs(1));
+        let runtime = Runtime::declare(&mut registry, &LATENCY_BUCKETS);
+        let families = Families::declare(
+            &mut registry,
+            Naming::Vitals,
+            Renaming::default(),
+            Wanted::default(),
+            &LATENCY_BUCKETS,
+        );
+        let settings = Settings {
+            exclude: Vec::new(),
+            n_plus_one: 0,
+            server_timing: false,
+            notable: NotableRequests::new(OpsEndpoints::default()),
+        };
+        registry.build().unwrap();
+        Monitor::new(Arc::new(Recorder::new(families, None, settings)), runtime)
+    }
+
+    /// How many are counted once the head of an answer is there, and once its body has been read.
+    async fn counts(monitored: bool) -> [u64; 2] {
+        let attendance = Attendance::default();
+        let shared = attendance.clone();
+        let route = web::get()
+            .to(|| async { "own" })
+            .wrap(from_fn(move |request, next| {
+                let is_shown = context::current().is_some();
+                shared.clone().attend(is_shown, request, next)
+            }));
+        let app = App::new()
+            .route("/own", route)
+            .wrap(Condition::new(monitored, monitor()));
+        let service = init_service(app).await;
+        let request = TestRequest::get().uri("/own").to_request();
+        let response = call_service(&service, request).await;
+        let before = attendance.count();
+        assert!(to_bytes(response.into_body()).await.is_ok());
+        [before, attendance.count()]
+    }
+
+    #[actix_web::test]
+    async fn a_request_is_counted_until_its_body_is_over() {
+        assert_eq!(counts(true).await, [1, 0]);
+    }
+
+    #[actix_web::test]
+    async fn a_request_that_nobody_records_is_not_taken_off() {
+        assert_eq!(counts(false).await, [0, 0]);
+    }
+}

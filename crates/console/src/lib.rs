@@ -196,7 +196,6 @@ impl Watched {
             query_durations: queries.map(|families| families.query_seconds.clone()),
             waiters: queries.map(|families| families.pool_waiters.clone()),
             pools: (self.database.as_ref()).map(|database| database.levels().clone()),
-            ..Sources::default()
         }
     }
 }
@@ -405,8 +404,7 @@ impl Shared {
 
     fn watched(&self, route: Route) -> Route {
         let route = route.wrap(self.watcher.clone());
-        let route = self.attended(route);
-        route
+        self.attended(route)
     }
 
     /// A request that the live page leaves out of those that it shows in progress.

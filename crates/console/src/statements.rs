@@ -105,7 +105,7 @@ pub(super) async fn reset_statements(statements: web::Data<Statements>) -> HttpR
 }
 
 /// The order and the limit that a query string asks for. Parameters of other names are ignored.
-pub(crate) fn parameters(query: &str) -> Result<(Order, usize), Problem> {
+pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
     let mut errors = Vec::new();
     let order = parameter(query, "sort", &mut errors, |value| {
         ORDERS

@@ -10,7 +10,8 @@
 mod diesel_error;
 mod error;
 mod families;
-#[cfg(all(test, feature = "diesel"))]
+#[cfg(test)]
+#[cfg(feature = "diesel")]
 mod fixture;
 #[cfg(feature = "diesel")]
 mod forward;

@@ -296,6 +296,7 @@ pin_project! {
 }
 
 impl<F> Job<F> {
+    /// Returns a future that is recorded as a run of the job of this name, from its first poll on.
     pub fn new(jobs: &Arc<Jobs>, name: &'static str, future: F) -> Self {
         Self {
             future: Some(future),
@@ -361,7 +362,7 @@ mod tests {
 
     fn jobs() -> Arc<Jobs> {
         let mut registry = Registry::builder(std::time::Duration::default);
-        let families = Families::declare(&mut registry);
+        let families = Families::declare(&mut registry, true);
         registry.build().unwrap();
         Arc::new(Jobs::new(families, None, 10))
     }

@@ -40,6 +40,7 @@ impl Reading {
     }
 
     /// The same with labels.
+    #[must_use]
     pub const fn labels(self, labels: &'static [&'static str]) -> Self {
         Self { labels, ..self }
     }
@@ -102,7 +103,7 @@ impl Reading {
 
 /// What a collector reads now: each sample with its labels, as the text format writes it, and its value.
 #[cfg(test)]
-pub fn samples(
+pub(crate) fn samples(
     collector: &impl vitals_registry::Collector,
 ) -> std::collections::BTreeMap<String, f64> {
     let mut rows = Vec::new();

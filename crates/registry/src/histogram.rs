@@ -112,9 +112,8 @@ impl Histogram {
         }
     }
 
-    /// The shards that have been allocated.
-    #[cfg(test)]
-    pub(crate) fn shard_count(&self) -> usize {
+    /// The number of shards that are allocated: 1 until several threads record at once.
+    pub fn shard_count(&self) -> usize {
         self.shards.iter().count()
     }
 

@@ -66,6 +66,7 @@ impl Default for Wanted {
 /// not have is empty.
 #[derive(Clone, Debug)]
 pub struct Families {
+    /// The names that the families have.
     pub naming: Naming,
     pub(super) renaming: Renaming,
     /// By method and scheme.
@@ -76,9 +77,13 @@ pub struct Families {
     pub duration: Family<Histogram, 5>,
     /// None where they are not wanted.
     pub(super) sizes: Option<SizeFamilies>,
+    /// By method, endpoint and phase.
     pub aborted: Family<Counter, 3>,
+    /// By endpoint.
     pub panics: Family<Counter, 1>,
+    /// By endpoint.
     pub streams_active: Family<Gauge, 1>,
+    /// By endpoint.
     pub stream_duration: Family<Histogram, 1>,
     /// None where it is not wanted.
     pub database: Option<DatabaseFamilies>,

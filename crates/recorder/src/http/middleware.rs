@@ -52,6 +52,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
+    /// Returns a middleware that records into `recorder`, and registers its threads as workers with `runtime`.
     pub fn new(recorder: Arc<Recorder>, runtime: Runtime) -> Self {
         Self { recorder, runtime }
     }

@@ -24,10 +24,7 @@ fn registry(budget: usize) -> RegistryBuilder {
 }
 
 fn families(registry: &mut RegistryBuilder, naming: Naming) -> Families {
-    let wanted = Wanted {
-        sizes: true,
-        database: true,
-    };
+    let wanted = Wanted::default();
     let renaming = Renaming::default();
     Families::declare(registry, naming, renaming, wanted, &LATENCY_BUCKETS)
 }
