@@ -4,7 +4,7 @@
 #
 #   prometheus         Prometheus and promtool, the newest 3.x
 #   alertmanager       Alertmanager and amtool, the newest
-#   victoria-metrics   VictoriaMetrics, single node, the newest 1.x that the Go of the tests compiles
+#   victoria-metrics   VictoriaMetrics, single node, and vmalert: the newest 1.x that the Go of the tests compiles
 #   kubernetes         the check of deploy/kubernetes against the Go types of Kubernetes and of the operator
 #   promhttp           the benchmark of client_golang's exposition
 #
