@@ -65,27 +65,7 @@ fn first_segment(path: &str) -> &str {
 /// `/metrics`, `/livez`, `/readyz` and `/health` are always there. The others show more of the service than its numbers,
 /// or change something, so each is a choice: [`with_statements`](Self::with_statements),
 /// [`with_reset`](Self::with_reset), [`with_dashboard`](Self::with_dashboard), or all of them by
-/// [`everything`](Self::everything). Mount them where operators alone can reach them, on a second listener for example:
-///
-/// ```no_run
-/// use actix_vitals::{Vitals, ops::OpsSettings};
-/// use actix_web::{App, HttpServer, rt, web};
-///
-/// # #[actix_web::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let vitals = Vitals::builder().ops(OpsSettings::everything()).build()?;
-/// let monitor = vitals.http();
-/// let service = HttpServer::new(move || {
-///     App::new()
-///         .route("/hello", web::get().to(async || "hello"))
-///         .wrap(monitor.clone())
-/// });
-/// let operations = HttpServer::new(move || App::new().configure(vitals.ops())).workers(1);
-/// rt::spawn(operations.bind("127.0.0.1:9100")?.run());
-/// service.bind("0.0.0.0:8080")?.run().await?;
-/// # Ok(())
-/// # }
-/// ```
+/// [`everything`](Self::everything). Mount them where operators alone can reach them, on a second listener for example.
 #[derive(Clone, Debug, Default)]
 pub struct OpsSettings {
     scrape: ScrapeSettings,

@@ -224,14 +224,6 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
 /// Wraps a closure so that it works for the current request or job, on whichever thread it runs.
 ///
 /// The context is captured here, not when the closure runs. Outside of a request, the closure is unchanged.
-///
-/// ```
-/// use actix_vitals::carry;
-///
-/// // In a handler: the queries of the thread are counted for the handler's request.
-/// let thread = std::thread::spawn(carry(|| 6 * 7));
-/// assert_eq!(thread.join().ok(), Some(42));
-/// ```
 pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
     // What is logged on the other thread belongs to the request too.
@@ -251,16 +243,6 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
 ///
 /// The tally of a request is observed when the last such work is dropped. A task that outlives its request by far should
 /// be a job of its own instead.
-///
-/// ```
-/// use actix_vitals::carry_future;
-///
-/// # actix_web::rt::System::new().block_on(async {
-/// // In a handler: the queries of the task are counted for the handler's request.
-/// let task = actix_web::rt::spawn(carry_future(async { 6 * 7 }));
-/// assert_eq!(task.await.ok(), Some(42));
-/// # });
-/// ```
 pub fn carry_future<F: Future>(future: F) -> Carried<F> {
     Carried {
         future: Some(future),

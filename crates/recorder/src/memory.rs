@@ -39,18 +39,6 @@ const LIMIT: Reading = Reading::gauge(
     "Memory that bodies that wait for their clients may take, all together; one client may take half of it.",
 );
 /// A budget of memory for bodies. Cheap to clone; a clone is the same budget.
-///
-/// ```
-/// use actix_vitals::memory::AnswerMemory;
-///
-/// let memory = AnswerMemory::new(1024 * 1024);
-/// let reservation = memory.reserve(None, 100_000)?;
-/// let body = reservation.hold(vec![b'x'; 80_000]);
-/// assert_eq!(memory.used(), 80_000);
-/// drop(body);
-/// assert_eq!(memory.used(), 0);
-/// # Ok::<(), actix_vitals::memory::AnswerMemoryExhausted>(())
-/// ```
 #[derive(Clone, Debug)]
 pub struct AnswerMemory {
     shared: Arc<Shared>,

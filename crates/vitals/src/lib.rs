@@ -182,7 +182,7 @@ mod builder;
 mod handle;
 
 pub use vitals_recorder::{
-    context::{self, carry, carry_future},
+    context,
     naming::{LATENCY_BUCKETS, Naming},
 };
 pub use vitals_registry as registry;
@@ -190,6 +190,33 @@ pub use vitals_registry as registry;
 pub use builder::{BuildError, Builder, N_PLUS_ONE};
 pub use handle::Vitals;
 
+/// ```
+/// use actix_vitals::carry;
+///
+/// // In a handler: the queries of the thread are counted for the handler's request.
+/// let thread = std::thread::spawn(carry(|| 6 * 7));
+/// assert_eq!(thread.join().ok(), Some(42));
+/// ```
+pub use vitals_recorder::context::carry;
+
+/// ```
+/// use actix_vitals::carry_future;
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// // In a handler: the queries of the task are counted for the handler's request.
+/// let task = actix_web::rt::spawn(carry_future(async { 6 * 7 }));
+/// assert_eq!(task.await.ok(), Some(42));
+/// # });
+/// ```
+pub use vitals_recorder::context::carry_future;
+
+/// ```
+/// # actix_web::rt::System::new().block_on(async {
+/// // In place of `web::block`.
+/// let answer = actix_vitals::block(|| 6 * 7).await;
+/// assert_eq!(answer.ok(), Some(42));
+/// # });
+/// ```
 #[cfg(feature = "http")]
 pub use vitals_recorder::http::block;
 
@@ -207,10 +234,55 @@ pub mod log_limit {
 #[cfg(feature = "database")]
 pub mod database {
     pub use vitals_recorder::database::{
-        CheckoutError, Connection, ErrorKind, Manager, Opaque, Order, Pool, PoolBuilder,
-        QueryError, Recorder, RunError, StatementReport, Statements, Typed, Wrapped, record_error,
-        set_instrumentation, sql, without_quotations,
+        CheckoutError, Connection, ErrorKind, Manager, Opaque, Order, Pool, PoolBuilder, Recorder,
+        StatementReport, Statements, Typed, Wrapped, record_error, without_quotations,
     };
+
+    /// ```
+    /// use actix_vitals::database::RunError;
+    ///
+    /// let error = RunError::Query("no such order").map(str::len);
+    /// assert!(matches!(error, RunError::Query(13)));
+    /// ```
+    pub use vitals_recorder::database::RunError;
+
+    /// ```
+    /// use actix_vitals::database::{Opaque, QueryError};
+    ///
+    /// enum Rejected {
+    ///     TooMany,
+    /// }
+    ///
+    /// impl QueryError<Opaque> for Rejected {}
+    /// ```
+    pub use vitals_recorder::database::QueryError;
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::set_instrumentation};
+    /// use diesel::{Connection, SqliteConnection, connection::InstrumentationEvent};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// vitals.instrument_connection(&mut connection);
+    /// set_instrumentation(&mut connection, |event: InstrumentationEvent<'_>| {
+    ///     if let InstrumentationEvent::FinishQuery { error: Some(_), .. } = event {
+    ///         eprintln!("a query failed");
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::set_instrumentation;
+
+    /// ```
+    /// use actix_vitals::database::sql::{Dialect, Operation, Verb, read};
+    ///
+    /// let reading = read("SELECT id FROM items WHERE name = 'secret' -- why", Dialect::Sqlite);
+    /// assert_eq!(reading.verb, Verb::Query(Operation::Select));
+    /// assert_eq!(reading.shape, "SELECT id FROM items WHERE name = ?");
+    /// ```
+    pub use vitals_recorder::database::sql;
 }
 
 /// Requests and connections.
@@ -223,7 +295,17 @@ pub mod http {
     };
 }
 
-/// The memory of answers that wait for their clients.
+/// ```
+/// use actix_vitals::memory::AnswerMemory;
+///
+/// let memory = AnswerMemory::new(1024 * 1024);
+/// let reservation = memory.reserve(None, 100_000)?;
+/// let body = reservation.hold(vec![b'x'; 80_000]);
+/// assert_eq!(memory.used(), 80_000);
+/// drop(body);
+/// assert_eq!(memory.used(), 0);
+/// # Ok::<(), actix_vitals::memory::AnswerMemoryExhausted>(())
+/// ```
 #[cfg(feature = "http")]
 pub use vitals_recorder::memory;
 
@@ -238,5 +320,26 @@ pub use vitals_recorder::problem;
 /// The ops endpoints.
 #[cfg(feature = "ops")]
 pub mod ops {
-    pub use vitals_console::{OpsError, OpsSettings, ProbeError, serves, statements};
+    pub use vitals_console::{OpsError, ProbeError, serves, statements};
+
+    /// ```no_run
+    /// use actix_vitals::{Vitals, ops::OpsSettings};
+    /// use actix_web::{App, HttpServer, rt, web};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().ops(OpsSettings::everything()).build()?;
+    /// let monitor = vitals.http();
+    /// let service = HttpServer::new(move || {
+    ///     App::new()
+    ///         .route("/hello", web::get().to(async || "hello"))
+    ///         .wrap(monitor.clone())
+    /// });
+    /// let operations = HttpServer::new(move || App::new().configure(vitals.ops())).workers(1);
+    /// rt::spawn(operations.bind("127.0.0.1:9100")?.run());
+    /// service.bind("0.0.0.0:8080")?.run().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_console::OpsSettings;
 }

@@ -16,23 +16,6 @@ use super::recorder::Recorder;
 /// In place of [`Connection::set_instrumentation`], which would replace the recorder: for a customizer of an instrumented
 /// pool, or after [`Vitals::instrument_connection`](crate::Vitals::instrument_connection). On a connection without a recorder it is
 /// the same as Diesel's.
-///
-/// ```
-/// use actix_vitals::{Vitals, database::set_instrumentation};
-/// use diesel::{Connection, SqliteConnection, connection::InstrumentationEvent};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let vitals = Vitals::builder().build()?;
-/// let mut connection = SqliteConnection::establish(":memory:")?;
-/// vitals.instrument_connection(&mut connection);
-/// set_instrumentation(&mut connection, |event: InstrumentationEvent<'_>| {
-///     if let InstrumentationEvent::FinishQuery { error: Some(_), .. } = event {
-///         eprintln!("a query failed");
-///     }
-/// });
-/// # Ok(())
-/// # }
-/// ```
 pub fn set_instrumentation<C: Connection>(
     connection: &mut C,
     instrumentation: impl Instrumentation,

@@ -33,14 +33,6 @@ pub struct Reading {
 }
 
 /// Reads a statement of a dialect, in one pass and with a few KiB of memory, however long it is.
-///
-/// ```
-/// use actix_vitals::database::sql::{Dialect, Operation, Verb, read};
-///
-/// let reading = read("SELECT id FROM items WHERE name = 'secret' -- why", Dialect::Sqlite);
-/// assert_eq!(reading.verb, Verb::Query(Operation::Select));
-/// assert_eq!(reading.shape, "SELECT id FROM items WHERE name = ?");
-/// ```
 pub fn read(sql: &str, dialect: Dialect) -> Reading {
     let mut lexer = Lexer::new(sql, dialect);
     let mut finder = Finder::default();

@@ -17,14 +17,6 @@ use crate::context::carry;
 /// # Errors
 ///
 /// When `f` panics or the runtime is shut down.
-///
-/// ```
-/// # actix_web::rt::System::new().block_on(async {
-/// // In place of `web::block`.
-/// let answer = actix_vitals::block(|| 6 * 7).await;
-/// assert_eq!(answer.ok(), Some(42));
-/// # });
-/// ```
 pub fn block<F, R>(f: F) -> impl Future<Output = Result<R, BlockingError>>
 where
     F: FnOnce() -> R + Send + 'static,

@@ -64,13 +64,6 @@ pub enum RunError<E> {
 
 impl<E> RunError<E> {
     /// Converts the error of the work, and keeps every other.
-    ///
-    /// ```
-    /// use actix_vitals::database::RunError;
-    ///
-    /// let error = RunError::Query("no such order").map(str::len);
-    /// assert!(matches!(error, RunError::Query(13)));
-    /// ```
     pub fn map<F>(self, convert: impl FnOnce(E) -> F) -> RunError<F> {
         match self {
             Self::Saturated => RunError::Saturated,
@@ -181,17 +174,7 @@ pub(super) fn failure(health: &Health) -> CheckoutError {
 ///
 /// `Kind` distinguishes these ways and is inferred. No code is needed for a type that is an [`Error`], for
 /// `anyhow::Error` and any other type that refers to an error by `AsRef`, or for a string. Any other type of your own
-/// needs one line:
-///
-/// ```
-/// use actix_vitals::database::{Opaque, QueryError};
-///
-/// enum Rejected {
-///     TooMany,
-/// }
-///
-/// impl QueryError<Opaque> for Rejected {}
-/// ```
+/// needs one line: `impl QueryError<Opaque> for Rejected {}`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of the work of `Pool::run`",
     note = "implement `std::error::Error` for `{Self}`, or `actix_vitals::database::QueryError<Opaque>`"
