@@ -51,6 +51,9 @@ const DEPENDENCY_HERE: &str = concat!(
 
 /// What a build of the project has, so that its dependencies are built once for both.
 const PROFILE: &str = "
+# Not a member of the project's workspace.
+[workspace]
+
 [profile.dev]
 debug = \"line-tables-only\"
 
