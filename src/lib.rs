@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod exclusions;
 mod intake;
+mod ops_watch;
 pub mod server;
 pub mod settings;
 mod shutdown;

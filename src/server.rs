@@ -24,6 +24,7 @@ use super::connection::{self, Drain, Reception, Screen};
 use super::descriptors;
 use super::exclusions;
 use super::intake::Intake;
+use super::ops_watch::OpsWatch;
 use super::settings::{EXIT_BAD_SETTING, LimitSettings, ServerSettings, Settings};
 use super::shutdown::{Serving, Shutdown, Signals};
 use super::store::{OpenError, Store};
@@ -82,6 +83,9 @@ pub enum ServerError {
     /// The metrics cannot be set up.
     #[error("The metrics cannot be set up: {0}")]
     Vitals(#[from] BuildError),
+    /// The metrics of the ops endpoints cannot be registered.
+    #[error("The requests of the ops endpoints cannot be recorded: {0}")]
+    OpsWatch(Box<dyn std::error::Error + Send + Sync>),
     /// Threads or signal handlers could not be set up, or the accept loop broke.
     #[error("The server failed: {0}")]
     Failed(#[from] io::Error),
@@ -109,6 +113,7 @@ pub struct Server {
     limits: LimitSettings,
     access: Access,
     vitals: Vitals,
+    ops_watch: OpsWatch,
     store: Store,
     public_listener: Listener,
     ops_listener: Option<Listener>,
@@ -172,6 +177,7 @@ impl Server {
         let mut signals = Signals::new()?;
         let hangups = signal(SignalKind::hangup())?;
         let access = Access::open(&settings.access, settings.server.ops_listen.is_some())?;
+        let ops_watch = OpsWatch::register(&vitals).map_err(ServerError::OpsWatch)?;
         let public_listener = Listener::bind(settings.server.listen)?;
         let ops_listener = settings.server.ops_listen.map(Listener::bind).transpose()?;
         let opening = {
@@ -194,6 +200,7 @@ impl Server {
             limits: settings.limits,
             access,
             vitals,
+            ops_watch,
             store,
             public_listener,
             ops_listener,
@@ -254,7 +261,8 @@ impl Server {
         let vitals = self.vitals;
         let watched = vitals.clone();
         // Where the operators have no listener of their own, they are served on this one.
-        let shared_ops = self.ops_listener.is_none().then(|| vitals.ops());
+        let ops = self.ops_watch.endpoints(&vitals);
+        let shared_ops = self.ops_listener.is_none().then(|| ops.clone());
         let scope = scope(&settings);
         let body_limits = body_limits(&self.limits);
         let api = Api {
@@ -328,14 +336,14 @@ impl Server {
         let memory = vitals.answer_memory().clone();
         let app = move || {
             App::new()
-                .configure(vitals.ops())
+                .configure(ops.clone())
                 .configure(|routes| documentation.configure(routes))
                 .default_service(web::to(api::no_route))
                 .wrap(access.gate())
                 .wrap(Screen)
                 .wrap(access.headers())
         };
-        let ops = workers(&settings, Some(OPS_WORKERS));
+        let operators = workers(&settings, Some(OPS_WORKERS));
         let reception = Reception {
             handshake: encryption,
             limits: self.limits,
@@ -345,13 +353,13 @@ impl Server {
             drain: ops_drain.clone(),
             on_connect: |_: &dyn Any, _: &mut Extensions| (),
         };
-        let ops = connection::listen(ops, listener.socket, reception, app)?.run();
-        let operators = Serving {
-            workers: ops.handle(),
+        let operators = connection::listen(operators, listener.socket, reception, app)?.run();
+        let serving = Serving {
+            workers: operators.handle(),
             drain: ops_drain,
         };
-        rt::spawn(ops);
-        Ok(started(public, Some(operators)))
+        rt::spawn(operators);
+        Ok(started(public, Some(serving)))
     }
 }
 

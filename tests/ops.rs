@@ -238,26 +238,6 @@ async fn a_scrape_that_arrives_during_a_gathering_gets_the_next() {
     );
 }
 
-#[actix_web::test]
-async fn methods_that_a_client_invents_make_no_series() {
-    let vitals = vitals();
-    let app = app(&vitals).await;
-    let rows = || {
-        let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
-        text.lines().filter(|line| line.starts_with("ops_")).count()
-    };
-    let before = rows();
-    for path in ["/livez", "/metrics"] {
-        for method in 0..100 {
-            let method = actix_web::http::Method::from_bytes(format!("M{method}").as_bytes())
-                .expect("a method");
-            let request = TestRequest::with_uri(path).method(method).to_request();
-            assert_eq!(call_service(&app, request).await.status(), 405);
-        }
-    }
-    assert_eq!(rows(), before);
-}
-
 /// Scrapes of every format, encoding and filter in turn.
 fn forms() -> impl Iterator<Item = actix_http::Request> {
     const ACCEPT: [&str; 3] = [
@@ -668,17 +648,4 @@ async fn what_shows_more_than_numbers_is_a_choice() {
     let app = init_service(App::new().configure(with_default.ops())).await;
     let request = TestRequest::with_uri("/ops/statements").to_request();
     assert_eq!(call_service(&app, request).await.status(), 404);
-}
-
-#[actix_web::test]
-async fn who_watches_the_scrape_is_counted() {
-    let vitals = vitals();
-    let app = app(&vitals).await;
-    for _ in 0..3 {
-        let response = call_service(&app, scrape("*/*")).await;
-        read_body(response).await;
-    }
-    let text = String::from_utf8(vitals.registry().encode(Format::Text)).expect("UTF-8");
-    let line = r#"ops_http_requests_total{endpoint="/metrics",method="GET",status="200"} 3"#;
-    assert!(text.contains(line), "{text}");
 }

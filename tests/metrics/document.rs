@@ -28,6 +28,9 @@ as `--max-series` allows, further label sets are counted in one series whose lab
 When a counter or histogram began is told in protobuf, in a field. In OpenMetrics it is a sample `NAME_created`, which is
 written with `--created` alone: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a
 series of its own.
+
+The service records `ops_http_requests_total` and `ops_http_requests_duration_seconds` with actix-web-prom. A service that
+adopts the library has them only if it wraps the ops endpoints itself: see [ADOPTING.md](ADOPTING.md).
 ";
 
 /// What each label says; the page cannot be written while one is missing here.

@@ -1,9 +1,5 @@
 //! The operator's endpoints, for any service: the scrape, the health checks, the statements and the live page. They know
 //! the registry and the probes that they are given, and nothing of the service's own routes.
-//!
-//! Each is wrapped by actix-web-prom under the namespace `ops`, into the same registry: `ops_http_requests_total` and
-//! `ops_http_requests_duration_seconds` tell who watches the scrape. The page's stream is not: it would be a request of
-//! minutes among those of milliseconds.
 
 mod attendance;
 mod dashboard;
@@ -22,7 +18,6 @@ use actix_web::{
     web,
 };
 use actix_web::{dev::ServiceRequest, middleware::from_fn};
-use actix_web_prom::{PrometheusMetrics, PrometheusMetricsBuilder};
 
 use crate::attendance::Attendance;
 use dashboard::{Dashboard, DashboardSettings, Details, Own, Sources};
@@ -36,14 +31,6 @@ use vitals_recorder::{
     runtime::Runtime,
 };
 use vitals_registry::Registry;
-
-/// Latency buckets of the ops endpoints, in seconds: a scrape takes from a fraction of a millisecond to its timeout.
-const OPS_BUCKETS: [f64; 10] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0,
-];
-
-/// The labels of the families that the ops endpoints are watched by; they appear with the first request.
-pub const WATCHER_LABELS: [&str; 3] = ["endpoint", "method", "status"];
 
 /// Whether a path is one of these endpoints, or stands below one: whatever is mounted, and nothing else, is there.
 ///
@@ -192,7 +179,6 @@ struct Shared {
     scraper: Arc<Scraper>,
     health: Health,
     watched: Watched,
-    watcher: PrometheusMetrics,
     gatherings: Gatherings,
     attendance: Attendance,
     /// Started when the endpoints are first mounted; none where no thread could be.
@@ -200,17 +186,8 @@ struct Shared {
 }
 
 impl Ops {
-    /// Sets up the endpoints over a registry, into which they are watched.
-    pub fn new(
-        registry: &Registry,
-        settings: OpsSettings,
-        watched: Watched,
-    ) -> Result<Self, OpsError> {
-        let requests = PrometheusMetricsBuilder::new("ops")
-            .registry(registry.prometheus().clone())
-            .buckets(&OPS_BUCKETS)
-            .build()
-            .map_err(|error| OpsError(error.to_string()))?;
+    /// Sets up the endpoints over a registry.
+    pub fn new(registry: &Registry, settings: OpsSettings, watched: Watched) -> Self {
         let levels = watched
             .database
             .as_ref()
@@ -229,7 +206,7 @@ impl Ops {
                 }
             }
         });
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 scraper: Arc::new(Scraper::new(
                     registry.clone(),
@@ -240,11 +217,10 @@ impl Ops {
                 settings,
                 health,
                 watched,
-                watcher: requests,
                 attendance: Attendance::default(),
                 dashboard: OnceLock::new(),
             }),
-        })
+        }
     }
 
     /// Starts what works in the background, once: before the endpoints are mounted.
@@ -273,39 +249,45 @@ impl Ops {
         }
     }
 
-    /// Mounts the endpoints.
-    pub fn configure(&self, config: &mut web::ServiceConfig) {
+    /// Mounts the endpoints. `wrap` may put a middleware around each route but the live page's stream, whose requests
+    /// last as long as the page is open.
+    pub fn configure(&self, config: &mut web::ServiceConfig, wrap: &dyn Fn(Route) -> Route) {
         let shared = &*self.shared;
         config
             .app_data(web::Data::from(Arc::clone(&shared.scraper)))
             .app_data(web::Data::new(shared.health.clone()))
-            .service(shared.get("/metrics", scrape::get_metrics))
-            .service(shared.get("/livez", health::get_livez))
-            .service(shared.get("/readyz", health::get_readyz))
-            .service(shared.get("/health", health::get_health));
+            .service(shared.get(wrap, "/metrics", scrape::get_metrics))
+            .service(shared.get(wrap, "/livez", health::get_livez))
+            .service(shared.get(wrap, "/readyz", health::get_readyz))
+            .service(shared.get(wrap, "/health", health::get_health));
         if let (true, Some(database)) = (shared.settings.statements, &shared.watched.database) {
-            shared.configure_statements(config, database);
+            shared.configure_statements(config, wrap, database);
         }
         if let Some(Some(dashboard)) = shared.dashboard.get() {
             config
                 .app_data(web::Data::new(dashboard.clone()))
-                .service(shared.get("/dashboard", dashboard::get_page))
-                .service(shared.get("/dashboard/history", dashboard::get_history))
+                .service(shared.get(wrap, "/dashboard", dashboard::get_page))
+                .service(shared.get(wrap, "/dashboard/history", dashboard::get_history))
                 .service(shared.stream("/dashboard/stream"))
-                .service(shared.get("/dashboard/{part}", dashboard::get_asset));
+                .service(shared.get(wrap, "/dashboard/{part}", dashboard::get_asset));
         }
     }
 }
 
 impl Shared {
-    fn configure_statements(&self, config: &mut web::ServiceConfig, database: &Database) {
+    fn configure_statements(
+        &self,
+        config: &mut web::ServiceConfig,
+        wrap: &dyn Fn(Route) -> Route,
+        database: &Database,
+    ) {
         let table = database.statements().clone();
         config
             .app_data(web::Data::new(table))
             .app_data(web::Data::new(self.gatherings.clone()))
-            .service(self.get("/ops/statements", statements::get_statements));
+            .service(self.get(wrap, "/ops/statements", statements::get_statements));
         if self.settings.reset {
-            let reset = self.watched(web::post().to(statements::reset_statements));
+            let reset = self.attended(wrap(web::post().to(statements::reset_statements)));
             let resource = web::resource("/ops/statements/reset")
                 .route(reset)
                 .default_service(other_methods("POST, OPTIONS"));
@@ -343,16 +325,22 @@ impl Shared {
 
     /// A resource that answers GET and HEAD, and 405 with `Allow` to all else.
     ///
-    /// Only its own methods are watched: actix-web-prom would make a series of every method that a client invents.
-    fn get<F, Args>(&self, path: &str, handler: F) -> impl HttpServiceFactory + use<F, Args>
+    /// The 405 is not wrapped: a middleware that counts by method would make a series of every method that a client
+    /// invents.
+    fn get<F, Args>(
+        &self,
+        wrap: &dyn Fn(Route) -> Route,
+        path: &str,
+        handler: F,
+    ) -> impl HttpServiceFactory + use<F, Args>
     where
         F: actix_web::Handler<Args> + Clone,
         Args: actix_web::FromRequest + 'static,
         F::Output: actix_web::Responder + 'static,
     {
         let resource = web::resource(path)
-            .route(self.watched(web::get().to(handler.clone())))
-            .route(self.watched(web::head().to(handler)))
+            .route(self.attended(wrap(web::get().to(handler.clone()))))
+            .route(self.attended(wrap(web::head().to(handler))))
             .default_service(other_methods("GET, HEAD, OPTIONS"));
         self.mounted(resource)
     }
@@ -382,11 +370,6 @@ impl Shared {
         })
     }
 
-    fn watched(&self, route: Route) -> Route {
-        let route = route.wrap(self.watcher.clone());
-        self.attended(route)
-    }
-
     /// A request that the live page leaves out of those that it shows in progress.
     fn attended(&self, route: Route) -> Route {
         let attendance = self.attendance.clone();
@@ -406,8 +389,3 @@ impl std::fmt::Debug for Ops {
         f.debug_struct("Ops").finish_non_exhaustive()
     }
 }
-
-/// The ops endpoints could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up the ops endpoints: {0}")]
-pub struct OpsError(String);

@@ -291,7 +291,7 @@ impl Builder {
                 runtime: requests.runtime.clone(),
                 memory: requests.memory.clone(),
             },
-        )?;
+        );
         check_labels(&self.labels, &registry)?;
         Ok(Vitals {
             inner: Arc::new(Inner {
@@ -339,17 +339,12 @@ impl Builder {
     }
 }
 
-/// Refuses labels of the service that a family has, whether the family is declared, read at the scrape, or appears later.
+/// Rejects labels of the service that a family has, whether the family is declared or read at the scrape.
 ///
 /// The registry itself refuses those of declared families alone: to an adopter's collector, its own labels are left.
 fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), RegistryError> {
     let described = registry.describe().into_iter();
     let described = described.map(|family| (family.name, family.labels));
-    #[cfg(feature = "ops")]
-    let described = described.chain([(
-        "ops_http_requests_total".to_owned(),
-        ops::WATCHER_LABELS.map(str::to_owned).to_vec(),
-    )]);
     for (family, names) in described {
         if let Some((label, _)) = labels.iter().find(|(name, _)| names.contains(name)) {
             let label = label.clone();
@@ -428,10 +423,6 @@ pub enum BuildError {
     /// The value of a label of the service is too long.
     #[error("the value of the label {0:?} is longer than 256 bytes")]
     LongLabel(String),
-    /// The operator's endpoints could not be set up.
-    #[cfg(feature = "ops")]
-    #[error(transparent)]
-    Ops(#[from] ops::OpsError),
     /// jemalloc was built without statistics.
     #[cfg(feature = "jemalloc")]
     #[error("jemalloc has no statistics: {0}")]

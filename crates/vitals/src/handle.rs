@@ -199,9 +199,38 @@ impl Vitals {
     pub fn ops(
         &self,
     ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<> {
+        self.ops_with(|route| route)
+    }
+
+    /// The ops endpoints, like [`ops`](Self::ops), with each route passed to `wrap`, which may put a middleware around it.
+    ///
+    /// The live page's stream is left out: its requests last for minutes. So are answers to methods that an endpoint does not
+    /// have, so that a middleware that counts by method only meets methods that exist.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    /// use actix_web::{App, middleware::DefaultHeaders, test::{TestRequest, call_service, init_service}};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let ops = vitals.ops_with(|route| route.wrap(DefaultHeaders::new().add(("x-robots-tag", "none"))));
+    /// let app = init_service(App::new().configure(ops)).await;
+    /// let answer = call_service(&app, TestRequest::with_uri("/metrics").to_request()).await;
+    /// assert_eq!(answer.headers()["x-robots-tag"], "none");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ops_with<F>(
+        &self,
+        wrap: F,
+    ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<F>
+    where
+        F: Fn(actix_web::Route) -> actix_web::Route + Clone + Send + Sync + 'static,
+    {
         let ops = self.inner.ops.clone();
         ops.start();
-        move |config| ops.configure(config)
+        move |config| ops.configure(config, &wrap)
     }
 
     /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that

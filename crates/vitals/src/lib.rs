@@ -320,7 +320,7 @@ pub use vitals_recorder::problem;
 /// The ops endpoints.
 #[cfg(feature = "ops")]
 pub mod ops {
-    pub use vitals_console::{OpsError, ProbeError, serves, statements};
+    pub use vitals_console::{ProbeError, serves, statements};
 
     /// ```no_run
     /// use actix_vitals::{Vitals, ops::OpsSettings};
