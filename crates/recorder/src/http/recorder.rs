@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use super::{families::Families, notable::NotableRequests};
+use crate::http::{insight::notable::NotableRequests, series::families::Families};
 use crate::{
     context::{RequestContext, Shapes},
     log_limit::LogLimit,

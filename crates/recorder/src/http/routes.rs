@@ -17,7 +17,7 @@ use std::{
 
 use actix_web::dev::ResourceMap;
 
-use super::resources::Resources;
+use crate::http::resources::Resources;
 
 /// How one application's requests find their routes. Each worker learns for itself; nothing here is asked for a request
 /// that is answered by a route that the worker knows.

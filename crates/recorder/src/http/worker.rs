@@ -8,13 +8,13 @@ use std::{
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
 
-use super::{
-    families::Families,
-    labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
+use crate::http::{
     recorder::Recorder,
     routes::Routes,
-    series::{Ending, Origin, Outcome, Series, SeriesCache},
-    shape::Shape,
+    series::cache::{Ending, Origin, Outcome, Series, SeriesCache},
+    series::families::Families,
+    series::labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
+    series::path_key::Shape,
 };
 use crate::naming::Naming;
 use vitals_registry::GaugeWriter;

@@ -13,7 +13,11 @@ static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 ///
 /// `db` is the time of the queries and `pool` that of the waits for connections, each added up; `app` is all the time
 /// since the request was read, with both in it.
-pub(super) fn add(headers: &mut HeaderMap, context: Option<&RequestContext>, elapsed: Duration) {
+pub(in crate::http) fn add(
+    headers: &mut HeaderMap,
+    context: Option<&RequestContext>,
+    elapsed: Duration,
+) {
     let value = value(
         context.map_or(0, RequestContext::queries),
         context.map_or(Duration::ZERO, RequestContext::database_time),

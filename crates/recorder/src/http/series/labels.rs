@@ -13,7 +13,7 @@ pub const UNMATCHED: &str = "unmatched";
 pub const OTHER_METHOD: &str = "other";
 
 /// The `http_status` of a request whose client left before the head of an answer was sent: 499, as nginx has it.
-pub(super) fn client_closed_request() -> StatusCode {
+pub(in crate::http) fn client_closed_request() -> StatusCode {
     // Any number from 100 to 999 is a status code.
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
@@ -23,7 +23,7 @@ pub(super) fn client_closed_request() -> StatusCode {
 ///
 /// The list is short on purpose: each route can have a series for each of these names. Methods are case-sensitive
 /// (section 9.1): `get` is `other`.
-pub(super) fn method_label(method: &Method) -> &'static str {
+pub(in crate::http) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
@@ -45,7 +45,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 /// methods, a route has one more series, and not one for each method. `is_routed` is whether a resource took the
 /// request. Actix answers 405 where a resource has no route for the method, and 404 where the guards of all resources of
 /// the path refuse it, as those of `App::route` do.
-pub(super) fn answered_method(
+pub(in crate::http) fn answered_method(
     method: &'static str,
     status: StatusCode,
     is_routed: bool,
@@ -58,7 +58,7 @@ pub(super) fn answered_method(
 }
 
 /// The endpoint of a route pattern: the application's root has an empty one.
-pub(super) fn pattern_label(pattern: &str) -> &str {
+pub(in crate::http) fn pattern_label(pattern: &str) -> &str {
     if pattern.is_empty() { "/" } else { pattern }
 }
 
@@ -68,7 +68,11 @@ pub(super) fn pattern_label(pattern: &str) -> &str {
 /// distinguish its answer from that of a middleware. So only answers that a middleware hardly ever gives count as its
 /// answers: success, or a page that the client has already. All else is [`UNMATCHED`], as are answers to OPTIONS, which
 /// a middleware for CORS gives to any path.
-pub(super) fn unrouted_endpoint(path: &Path<Url>, method: &str, status: StatusCode) -> String {
+pub(in crate::http) fn unrouted_endpoint(
+    path: &Path<Url>,
+    method: &str,
+    status: StatusCode,
+) -> String {
     let is_content = status.is_success() || status == StatusCode::NOT_MODIFIED;
     if method == "OPTIONS" || !is_content {
         return UNMATCHED.to_owned();
@@ -93,7 +97,7 @@ fn scope_pattern(path: &Path<Url>) -> String {
 
 /// A stretch of a path.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Stretch<'a> {
+pub(in crate::http) enum Stretch<'a> {
     /// What stands so in the path.
     Literal(&'a str),
     /// The name of the parameter that the stretch is the value of.
@@ -102,7 +106,7 @@ pub(super) enum Stretch<'a> {
 
 /// Takes what routing has consumed of a path apart.
 #[inline]
-pub(super) fn for_each_stretch<'a>(path: &'a Path<Url>, mut f: impl FnMut(Stretch<'a>)) {
+pub(in crate::http) fn for_each_stretch<'a>(path: &'a Path<Url>, mut f: impl FnMut(Stretch<'a>)) {
     let whole = path.as_str();
     let consumed = whole.len() - path.unprocessed().len();
     let mut done = 0;

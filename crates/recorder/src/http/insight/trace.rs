@@ -13,16 +13,16 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The trace that a request belongs to.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(in crate::http) struct Trace {
     parent: TraceParent,
     /// Makes the request's log lines bear the trace's id. Of the highest level, so that the log's filter keeps it as long
     /// as it keeps anything.
-    pub(super) log_span: tracing::Span,
+    pub(in crate::http) log_span: tracing::Span,
 }
 
 impl Trace {
     #[cold]
-    pub(super) fn boxed(parent: TraceParent) -> Box<Self> {
+    pub(in crate::http) fn boxed(parent: TraceParent) -> Box<Self> {
         let trace_id = format!("{:032x}", parent.span.trace_id);
         Box::new(Self {
             parent,
@@ -31,17 +31,17 @@ impl Trace {
     }
 
     /// Its id.
-    pub(super) fn id(&self) -> u128 {
+    pub(in crate::http) fn id(&self) -> u128 {
         self.parent.span.trace_id
     }
 
     /// The span that observations point at, if it may have been recorded.
-    pub(super) fn sampled_span(&self) -> Option<SpanContext> {
+    pub(in crate::http) fn sampled_span(&self) -> Option<SpanContext> {
         self.parent.sampled.then_some(self.parent.span)
     }
 
     /// Tells the client which trace its request belonged to, in `x-request-id`, unless the handler has set one.
-    pub(super) fn name(&self, headers: &mut HeaderMap) {
+    pub(in crate::http) fn name(&self, headers: &mut HeaderMap) {
         let id = format!("{:032x}", self.id());
         if let (false, Ok(id)) = (headers.contains_key(&REQUEST_ID), HeaderValue::try_from(id)) {
             headers.insert(REQUEST_ID.clone(), id);
@@ -60,7 +60,7 @@ pub struct TraceParent {
 
 impl TraceParent {
     /// The trace that a request belongs to; none without a header, with several, or with a malformed one.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT);
         let value = values.next()?;
         values

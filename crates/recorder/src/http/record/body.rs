@@ -22,12 +22,12 @@ use actix_web::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use super::{answer::Answer, progress::RequestBody, record::Record};
 use crate::context;
+use crate::http::{record::answered::Answer, record::open::Record, record::slot::RequestBody};
 
 /// Watches the request's body, if it has one.
 #[inline]
-pub(super) fn watch_payload(request: &mut ServiceRequest, record: &Record) {
+pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &Record) {
     if !matches!(request.parts().1, Payload::None)
         && let Some(body) = record.request_body()
     {
@@ -124,7 +124,7 @@ pin_project! {
 impl<B: MessageBody> MonitoredBody<B> {
     /// The body of an answer to HEAD, or of a status without a body: it ends at once, whatever the handler meant to send.
     /// A server would poll it to its end, and an endless one for ever.
-    pub(super) fn omitted(size: BodySize, answer: Option<Answer>) -> Self {
+    pub(in crate::http) fn omitted(size: BodySize, answer: Option<Answer>) -> Self {
         Self {
             content: Content::Omitted { size },
             answer,
@@ -132,7 +132,7 @@ impl<B: MessageBody> MonitoredBody<B> {
     }
 
     /// A body that another layer of the same monitoring watches.
-    pub(super) fn passed(body: B) -> Self {
+    pub(in crate::http) fn passed(body: B) -> Self {
         Self {
             content: Content::Passed { body },
             answer: None,
@@ -140,7 +140,7 @@ impl<B: MessageBody> MonitoredBody<B> {
     }
 
     #[inline]
-    pub(super) fn new(body: B, answer: Option<Answer>) -> Self {
+    pub(in crate::http) fn new(body: B, answer: Option<Answer>) -> Self {
         let content = match body.size() {
             BodySize::Sized(_) => match body.try_into_bytes() {
                 Ok(bytes) => Content::Whole { bytes },

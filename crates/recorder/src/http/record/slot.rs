@@ -18,10 +18,10 @@ use actix_web::{
     web::Bytes,
 };
 
-use super::{
-    labels::method_label,
-    server_timing,
-    trace::{Trace, TraceParent},
+use crate::http::{
+    insight::server_timing,
+    insight::trace::{Trace, TraceParent},
+    series::labels::method_label,
     worker::{Sent, Worker},
 };
 use crate::{
@@ -39,60 +39,60 @@ const MOST_PLACES: usize = 128;
 
 /// What is known of a request.
 #[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) worker: Rc<Worker>,
+pub(in crate::http) struct Progress {
+    pub(in crate::http) worker: Rc<Worker>,
     /// Where its place goes at its end; none while no request is in it.
     places: Option<Rc<Places>>,
-    pub(super) method: &'static str,
+    pub(in crate::http) method: &'static str,
     started: Moment,
-    pub(super) context: Option<Arc<RequestContext>>,
+    pub(in crate::http) context: Option<Arc<RequestContext>>,
     /// Boxed, since few requests are traced.
-    pub(super) trace: Option<Box<Trace>>,
+    pub(in crate::http) trace: Option<Box<Trace>>,
     /// Shared with the payload that the service reads.
-    pub(super) request_body: Rc<RequestBody>,
+    pub(in crate::http) request_body: Rc<RequestBody>,
     /// The path as it came: the endpoint of a request whose client or handler is gone is found by it.
     path: String,
-    pub(super) is_http_2: bool,
+    pub(in crate::http) is_http_2: bool,
     /// Whether the request is counted by the in-progress gauge.
     is_shown: bool,
-    pub(super) delivery: Delivery,
+    pub(in crate::http) delivery: Delivery,
 }
 
 /// How far the answer has come.
 #[derive(Debug, Default)]
-pub(super) struct Delivery {
+pub(in crate::http) struct Delivery {
     /// The bytes of the body that went to the connection.
-    pub(super) bytes: u64,
+    pub(in crate::http) bytes: u64,
     /// The answer is whole with so many.
-    pub(super) whole_at: u64,
+    pub(in crate::http) whole_at: u64,
     /// The size that the head gives; 0 where it gives none.
-    pub(super) promised: u64,
+    pub(in crate::http) promised: u64,
     /// What of a large chunk is still to be handed on.
-    pub(super) rest: Option<Bytes>,
+    pub(in crate::http) rest: Option<Bytes>,
     /// Whether the body was ever asked for.
-    pub(super) is_polled: bool,
-    pub(super) is_settled: bool,
+    pub(in crate::http) is_polled: bool,
+    pub(in crate::http) is_settled: bool,
 }
 
 /// The state of a request's body.
 #[derive(Debug, Default)]
-pub(super) struct RequestBody {
+pub(in crate::http) struct RequestBody {
     /// The bytes that the service has read.
-    pub(super) bytes: Cell<u64>,
+    pub(in crate::http) bytes: Cell<u64>,
     /// Whether the service has found that the client left before the body was whole.
-    pub(super) is_cut: Cell<bool>,
+    pub(in crate::http) is_cut: Cell<bool>,
 }
 
 /// The places of one worker's requests.
 #[derive(Debug)]
-pub(super) struct Places {
-    pub(super) worker: Rc<Worker>,
+pub(in crate::http) struct Places {
+    pub(in crate::http) worker: Rc<Worker>,
     #[allow(clippy::vec_box, reason = "a place is handed on as a pointer")]
     free: RefCell<Vec<Box<Progress>>>,
 }
 
 impl Places {
-    pub(super) fn new(worker: Worker) -> Self {
+    pub(in crate::http) fn new(worker: Worker) -> Self {
         Self {
             worker: Rc::new(worker),
             free: RefCell::default(),
@@ -135,7 +135,7 @@ impl Progress {
 
     /// A request that has just been parsed. The in-progress gauge counts it from now on if it `is_shown`.
     #[inline]
-    pub(super) fn begin(
+    pub(in crate::http) fn begin(
         places: &Rc<Places>,
         request: &ServiceRequest,
         is_shown: bool,
@@ -162,7 +162,7 @@ impl Progress {
 
     /// The request is no longer in progress.
     #[inline]
-    pub(super) fn end(mut self: Box<Self>) {
+    pub(in crate::http) fn end(mut self: Box<Self>) {
         self.context = None;
         self.trace = None;
         self.clear_request_body();
@@ -187,7 +187,7 @@ impl Progress {
 
     /// Counts the request in the in-progress gauge, if that does not yet.
     #[inline]
-    pub(super) fn show(&mut self) {
+    pub(in crate::http) fn show(&mut self) {
         if !self.is_shown {
             self.is_shown = true;
             self.worker.enter(self.method);
@@ -204,30 +204,30 @@ impl Progress {
     }
 
     /// How long the request has been in progress.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(in crate::http) fn elapsed(&self) -> Duration {
         clock::now().since(self.started)
     }
 
     /// The seconds from its start to this moment.
     #[inline]
-    pub(super) fn seconds_until(&self, ended: Moment) -> f64 {
+    pub(in crate::http) fn seconds_until(&self, ended: Moment) -> f64 {
         ended.seconds_since(self.started)
     }
 
     /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.
     #[inline]
-    pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+    pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         context::within(&mut self.context, f)
     }
 
-    pub(super) fn span(&self) -> Option<SpanContext> {
+    pub(in crate::http) fn span(&self) -> Option<SpanContext> {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
     /// The request's properties when it came.
     #[inline]
-    pub(super) fn sent(&self) -> Sent<'_> {
+    pub(in crate::http) fn sent(&self) -> Sent<'_> {
         Sent {
             method: self.method,
             path: &self.path,
@@ -236,13 +236,13 @@ impl Progress {
 
     /// The pattern of the endpoint that the request's path and method lead to: where the request itself is gone.
     #[cold]
-    pub(super) fn pattern_by_path(&self) -> String {
+    pub(in crate::http) fn pattern_by_path(&self) -> String {
         self.worker.pattern_of(&self.path, self.method)
     }
 
     /// Says in the head of the answer which trace its request belongs to and, if wanted, where its time went.
     #[cold]
-    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
+    pub(in crate::http) fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(trace) = &self.trace {
             trace.name(headers);
         }
@@ -253,7 +253,7 @@ impl Progress {
 
     /// Counts a caught panic, unless the endpoint with this pattern is excluded, and says in the log what it was.
     #[cold]
-    pub(super) fn panicked(&self, pattern: &str, payload: &(dyn Any + Send)) {
+    pub(in crate::http) fn panicked(&self, pattern: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
         let recorder = &self.worker.recorder;
         let endpoint = &*recorder.families.renaming.name(pattern);

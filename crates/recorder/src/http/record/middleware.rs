@@ -20,12 +20,12 @@ use actix_web::{
 };
 use pin_project_lite::pin_project;
 
-use super::{
-    answer::{Head, has_no_body},
-    body::{MonitoredBody, watch_payload},
-    failure::{Failure, fault},
-    progress::Places,
-    record::Record,
+use crate::http::{
+    record::answered::{Head, has_no_body},
+    record::body::{MonitoredBody, watch_payload},
+    record::error::{Failure, fault},
+    record::open::Record,
+    record::slot::Places,
     recorder::{NOBODY, Recorder, SERVED_FOR},
     worker::Worker,
 };

@@ -7,10 +7,10 @@ use std::{any::Any, mem, rc::Rc, sync::Arc, time::SystemTime};
 
 use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 
-use super::{
-    notable::NotableRequest,
-    progress::{Delivery, Progress},
-    series::{DatabaseUse, Ending, Outcome, Series, Timing},
+use crate::http::{
+    insight::notable::NotableRequest,
+    record::slot::{Delivery, Progress},
+    series::cache::{DatabaseUse, Ending, Outcome, Series, Timing},
 };
 use crate::{clock, context::RequestContext};
 
@@ -22,18 +22,18 @@ const SLICE_BYTES: usize = 32 * 1024;
 
 /// What the head of an answer says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) status: StatusCode,
+pub(in crate::http) struct Head {
+    pub(in crate::http) status: StatusCode,
     /// The size of the bytes that are sent.
-    pub(super) size: BodySize,
+    pub(in crate::http) size: BodySize,
     /// Whether the body has no end of its own.
-    pub(super) is_stream: bool,
+    pub(in crate::http) is_stream: bool,
 }
 
 impl Head {
     /// Returns the head of an answer: the size that it announces, for this method and a body of this size.
     #[inline]
-    pub(super) fn new(status: StatusCode, size: BodySize, is_head: bool) -> Self {
+    pub(in crate::http) fn new(status: StatusCode, size: BodySize, is_head: bool) -> Self {
         Self {
             status,
             size: if is_head || has_no_body(status) {
@@ -48,13 +48,13 @@ impl Head {
 
 /// Whether answers with this status have no body (RFC 9110, section 6.4.1).
 #[inline]
-pub(super) fn has_no_body(status: StatusCode) -> bool {
+pub(in crate::http) fn has_no_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// A request whose answer is on its way.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(in crate::http) struct Answer {
     /// None when it has ended.
     progress: Option<Box<Progress>>,
     series: Rc<Series>,
@@ -65,7 +65,11 @@ impl Answer {
     ///
     /// A stream is counted now, since it may never end; its duration is recorded when it does.
     #[inline]
-    pub(super) fn new(mut progress: Box<Progress>, series: Rc<Series>, head: Head) -> Self {
+    pub(in crate::http) fn new(
+        mut progress: Box<Progress>,
+        series: Rc<Series>,
+        head: Head,
+    ) -> Self {
         if let Timing::Stream { active, .. } = &series.timing {
             series.requests.inc();
             active.inc();
@@ -92,7 +96,7 @@ impl Answer {
     /// A body of known size is over with its last byte: waiting for the stream to say so as well would let the
     /// client see the whole answer, and ask for the count, before it is counted.
     #[inline]
-    pub(super) fn hand_on(&mut self, mut chunk: Bytes) -> Bytes {
+    pub(in crate::http) fn hand_on(&mut self, mut chunk: Bytes) -> Bytes {
         if let Some(progress) = &mut self.progress {
             let delivery = &mut progress.delivery;
             if chunk.len() > SLICE_BYTES {
@@ -107,13 +111,13 @@ impl Answer {
 
     /// What [`hand_on`](Self::hand_on) has left for later.
     #[inline]
-    pub(super) fn take_rest(&mut self) -> Option<Bytes> {
+    pub(in crate::http) fn take_rest(&mut self) -> Option<Bytes> {
         self.progress.as_mut()?.delivery.rest.take()
     }
 
     /// The body was asked for and had nothing to give yet.
     #[inline]
-    pub(super) fn polled(&mut self) {
+    pub(in crate::http) fn polled(&mut self) {
         if let Some(progress) = &mut self.progress {
             progress.delivery.is_polled = true;
         }
@@ -121,7 +125,7 @@ impl Answer {
 
     /// The body has ended: the answer is whole, unless its head has promised more.
     #[inline]
-    pub(super) fn complete(&mut self) {
+    pub(in crate::http) fn complete(&mut self) {
         if let Some(progress) = &mut self.progress {
             if progress.delivery.bytes < progress.delivery.promised {
                 self.fail();
@@ -133,7 +137,7 @@ impl Answer {
 
     /// The body failed: the status stands, the answer is not whole.
     #[cold]
-    pub(super) fn fail(&mut self) {
+    pub(in crate::http) fn fail(&mut self) {
         self.end_early(Ending::BodyFailed);
     }
 
@@ -152,7 +156,7 @@ impl Answer {
 
     /// The same as [`Progress::within`].
     #[inline]
-    pub(super) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
+    pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         match &mut self.progress {
             Some(progress) => progress.within(f),
             None => f(),
@@ -161,7 +165,7 @@ impl Answer {
 
     /// Counts a caught panic of the body.
     #[cold]
-    pub(super) fn panicked(&mut self, payload: &(dyn Any + Send)) {
+    pub(in crate::http) fn panicked(&mut self, payload: &(dyn Any + Send)) {
         if let Some(progress) = &self.progress {
             progress.panicked(&self.series.route.pattern, payload);
         }
@@ -219,7 +223,7 @@ impl Drop for Answer {
 
 /// Counts a request whose client left before the head of an answer was sent, under the endpoint with this pattern.
 #[cold]
-pub(super) fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
+pub(in crate::http) fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
     if let Some(series) = progress.worker.series(pattern, outcome) {
         settle(&mut progress, &series);
         count_abort(&progress, &series, "before_head");

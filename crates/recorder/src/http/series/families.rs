@@ -1,6 +1,6 @@
 //! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
 
-use super::renaming::Renaming;
+use crate::http::series::renaming::Renaming;
 use crate::naming::Naming;
 use vitals_registry::{
     Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
@@ -68,7 +68,7 @@ impl Default for Wanted {
 pub struct Families {
     /// The names that the families have.
     pub naming: Naming,
-    pub(super) renaming: Renaming,
+    pub(in crate::http) renaming: Renaming,
     /// By method and scheme.
     pub in_progress: Family<Gauge, 2>,
     /// By method, endpoint, status, scheme and error.
@@ -76,7 +76,7 @@ pub struct Families {
     /// By the same.
     pub duration: Family<Histogram, 5>,
     /// None where they are not wanted.
-    pub(super) sizes: Option<SizeFamilies>,
+    pub(in crate::http) sizes: Option<SizeFamilies>,
     /// By method, endpoint and phase.
     pub aborted: Family<Counter, 3>,
     /// By endpoint.
@@ -178,18 +178,18 @@ impl Families {
     }
 
     /// Counts a request that ended early.
-    pub(super) fn count_abort(&self, method: &'static str, endpoint: &str, phase: &str) {
+    pub(in crate::http) fn count_abort(&self, method: &'static str, endpoint: &str, phase: &str) {
         let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
         self.aborted.series([method, endpoint, phase]).inc();
     }
 
     /// Counts a panic.
-    pub(super) fn count_panic(&self, endpoint: &str) {
+    pub(in crate::http) fn count_panic(&self, endpoint: &str) {
         self.panics.series([self.naming.endpoint(endpoint)]).inc();
     }
 
     /// Counts a request that was suspected of a loop.
-    pub(super) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
+    pub(in crate::http) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
         let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
         if let Some(family) = &self.n_plus_one {
             family.series([method, endpoint]).inc();
@@ -197,7 +197,11 @@ impl Families {
     }
 
     /// Writes the gauge of the requests of one method, or of all methods where the gauge has no such label.
-    pub(super) fn in_progress(&self, method: &'static str, scheme: &'static str) -> GaugeWriter {
+    pub(in crate::http) fn in_progress(
+        &self,
+        method: &'static str,
+        scheme: &'static str,
+    ) -> GaugeWriter {
         let method = self.naming.only(self.naming.method(method));
         match (self.in_progress).try_series([method, self.naming.only(scheme)]) {
             Resolved::Series(gauge) => gauge.writer(),
@@ -208,9 +212,9 @@ impl Families {
 
 /// How large the bodies are, by method, endpoint, status, scheme and error.
 #[derive(Clone, Debug)]
-pub(super) struct SizeFamilies {
-    pub(super) request: Family<Histogram, 5>,
-    pub(super) response: Family<Histogram, 5>,
+pub(in crate::http) struct SizeFamilies {
+    pub(in crate::http) request: Family<Histogram, 5>,
+    pub(in crate::http) response: Family<Histogram, 5>,
 }
 
 impl SizeFamilies {

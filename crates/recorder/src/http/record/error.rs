@@ -14,19 +14,19 @@ use actix_web::{
     http::StatusCode,
 };
 
-use super::{answer::Head, body::MonitoredBody, record::Record};
+use crate::http::{record::answered::Head, record::body::MonitoredBody, record::open::Record};
 use crate::problem::Problem;
 
 /// An error on its way to become the answer, with the record of its request.
 ///
 /// Shows itself, and answers, as the error that it wraps.
-pub(super) struct Failure {
+pub(in crate::http) struct Failure {
     error: Error,
     record: Cell<Option<Record>>,
 }
 
 impl Failure {
-    pub(super) fn new(error: Error, record: Record) -> Self {
+    pub(in crate::http) fn new(error: Error, record: Record) -> Self {
         Self {
             error,
             record: Cell::new(Some(record)),
@@ -36,7 +36,7 @@ impl Failure {
 
 /// The answer to a panic.
 #[cold]
-pub(super) fn fault() -> Problem {
+pub(in crate::http) fn fault() -> Problem {
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "The server met a fault of its own; its operator finds the cause in the log.",

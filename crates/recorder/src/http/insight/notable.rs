@@ -134,7 +134,7 @@ impl NotableRequests {
 
     /// Whether a request, which has just ended, may be one to [keep](Self::keep).
     #[inline]
-    pub(super) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
+    pub(in crate::http) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
         seconds.to_bits() > self.inner.floor.load(Relaxed)
             || status.as_u16() >= 500
             || ended.nanoseconds() >= self.inner.span_end.load(Relaxed)
@@ -142,7 +142,7 @@ impl NotableRequests {
 
     /// Takes a request in where it belongs.
     #[cold]
-    pub(super) fn keep(&self, request: NotableRequest) {
+    pub(in crate::http) fn keep(&self, request: NotableRequest) {
         self.keep_at(request, clock::now());
     }
 

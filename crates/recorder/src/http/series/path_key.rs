@@ -13,7 +13,7 @@ use actix_web::HttpRequest;
 
 /// What tells the path of a request from paths of other patterns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Shape<'a> {
+pub(in crate::http) struct Shape<'a> {
     /// The address of the last parameter's name; 0 without one.
     parameter: usize,
     /// What follows the last parameter.
@@ -24,7 +24,7 @@ impl<'a> Shape<'a> {
     /// The shape of a request's path. A path that routing has not consumed to its end was answered by no resource, and has
     /// none.
     #[inline]
-    pub(super) fn of(request: &'a HttpRequest) -> Option<Self> {
+    pub(in crate::http) fn of(request: &'a HttpRequest) -> Option<Self> {
         let path = request.match_info();
         if !path.unprocessed().is_empty() {
             return None;
@@ -45,12 +45,12 @@ impl<'a> Shape<'a> {
 
     /// Whether a pattern is remembered for this shape. Where a path without parameters is not its own pattern, there may be
     /// any number of others with the same one.
-    pub(super) fn is_told_by(self, pattern: &str) -> bool {
+    pub(in crate::http) fn is_told_by(self, pattern: &str) -> bool {
         self.parameter != 0 || self.rest == pattern
     }
 
     /// The same, to be kept.
-    pub(super) fn to_owned(self) -> OwnedShape {
+    pub(in crate::http) fn to_owned(self) -> OwnedShape {
         OwnedShape {
             parameter: self.parameter,
             rest: self.rest.into(),
@@ -60,14 +60,14 @@ impl<'a> Shape<'a> {
 
 /// A [`Shape`] that outlives its request.
 #[derive(Debug)]
-pub(super) struct OwnedShape {
+pub(in crate::http) struct OwnedShape {
     parameter: usize,
     rest: Box<str>,
 }
 
 impl OwnedShape {
     #[inline]
-    pub(super) fn as_shape(&self) -> Shape<'_> {
+    pub(in crate::http) fn as_shape(&self) -> Shape<'_> {
         Shape {
             parameter: self.parameter,
             rest: &self.rest,

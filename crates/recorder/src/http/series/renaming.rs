@@ -42,7 +42,7 @@ impl Renaming {
     }
 
     /// The name of the endpoint with this pattern. Where the function panics, or has none, it is the pattern.
-    pub(super) fn name(&self, pattern: &str) -> Arc<str> {
+    pub(in crate::http) fn name(&self, pattern: &str) -> Arc<str> {
         let Some(asked) = &self.asked else {
             return pattern.into();
         };

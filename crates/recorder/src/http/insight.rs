@@ -1,0 +1,9 @@
+//! What is known of single requests, beside the totals.
+//!
+//! - `notable`: the slowest requests and the most recent failed ones
+//! - `server_timing`: the response header that shows where the time went
+//! - `trace`: the trace that a request belongs to
+
+pub(super) mod notable;
+pub(super) mod server_timing;
+pub(super) mod trace;
