@@ -72,25 +72,25 @@ bench: ## Measure what recording, encoding and serving cost, beside the alternat
 	$(CARGO) bench --quiet --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
 docs: ## Write docs/METRICS.md anew from the registry, and docs/promql-otel.md from docs/promql.md.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test metrics $(OPENSSL) -- _md
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- _md
 
 accuracy: ## Measure the quantiles' accuracy through the real Prometheus, and write docs/ACCURACY.md anew.
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test accuracy $(OPENSSL)
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- accuracy::
 
 # What takes long, each part on a line of its own.
 soak: ## What takes long, and must hold all the same: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
-	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test http -- --nocapture chaos
-	VITALS_CRASH_KILLS=200 $(SOAK) --test crash -- --nocapture kill_9
-	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test shutdown -- --nocapture under_load
-	VITALS_MUTANTS=100000 $(SOAK) --test limits -- --nocapture mutants
-	VITALS_SLOW_RATIO=200 $(SOAK) --release --test limits -- --nocapture --test-threads=1 slow::
-	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test description
-	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test soak -- --nocapture attack::
-	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test soak -- --nocapture everything
+	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test integration -- --nocapture http::chaos
+	VITALS_CRASH_KILLS=200 $(SOAK) --test integration -- --nocapture kill_9
+	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test integration -- --nocapture shutdown::load
+	VITALS_MUTANTS=100000 $(SOAK) --test integration -- --nocapture limits::mutants
+	VITALS_SLOW_RATIO=200 $(SOAK) --release --test exclusive -- --nocapture slow::
+	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test integration -- description::
+	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::attack::
+	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::everything
 
 browser: ## Only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh
-	$(CARGO) test --quiet --test dashboard $(OPENSSL)
+	$(CARGO) test --quiet --test integration $(OPENSSL) -- dashboard::
 
 page-cost: ## Measure how soon the live page paints, and what twenty of them take of the server's processor.
 	@scripts/test-tools.sh

@@ -3,7 +3,6 @@
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
-#[path = "support/all.rs"]
 mod support;
 
 use std::{

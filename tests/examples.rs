@@ -1,24 +1,15 @@
 //! Every example runs, answers, and tells in its scrape what was asked of it.
 
-#![allow(
-    clippy::expect_used,
-    clippy::float_cmp,
-    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
-)]
-
-#[path = "support/all.rs"]
-mod support;
-
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Once;
 use std::time::Duration;
 
-use exposition::Exposition;
+use crate::support::exposition::Exposition;
 use reqwest::{Client, Response};
 
-use support::{exposition, wait};
+use crate::support::wait;
 
 const EXAMPLES: [&str; 6] = [
     "adopt",

@@ -1,8 +1,6 @@
 //! A bounded, seeded run of every fuzz target's check, on mutations of its corpus: what `cargo fuzz` does for as long
 //! as one likes, on the stable toolchain.
 
-#![allow(clippy::expect_used, reason = "a test may panic")]
-
 #[path = "../fuzz/checks.rs"]
 mod checks;
 

@@ -1,8 +1,6 @@
 //! The scrape as it is offered: negotiated, filtered, shared, bounded in number and in time, and never brought down by
 //! a collector.
 
-#![allow(clippy::expect_used, reason = "a test may panic")]
-
 use std::{
     error::Error,
     io::Read,

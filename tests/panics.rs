@@ -6,7 +6,6 @@
     reason = "a test may panic and print"
 )]
 
-#[path = "support/all.rs"]
 mod support;
 
 use std::{

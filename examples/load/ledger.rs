@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Client;
 
-use crate::exposition::Exposition;
+use super::exposition::Exposition;
 
 /// How long the server may take to settle its last records.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);

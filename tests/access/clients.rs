@@ -2,8 +2,8 @@
 
 use rcgen::SanType;
 
-use crate::authority::Authority;
-use crate::operators::{Operators, tls};
+use crate::access::authority::Authority;
+use crate::access::operators::{Operators, tls};
 
 const DEMANDED: &str = "client_auth_type: RequireAndVerifyClientCert";
 

@@ -2,8 +2,8 @@
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 
-use crate::operators::{HASH, Operators, Place, alice, tls};
-use crate::server::{Answer, Server};
+use crate::access::operators::{HASH, Operators, Place, alice, tls};
+use crate::support::server::{Answer, Server};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
@@ -298,7 +298,7 @@ fn open_doors_and_plain_credentials_are_warned_of_at_the_start() {
     ] {
         let listens_anyhow = flags.contains(&"--listen");
         let directory = tempfile::TempDir::new().unwrap();
-        let mut command = crate::server::command(directory.path());
+        let mut command = crate::support::server::command(directory.path());
         if !listens_anyhow {
             command.args(["--listen", "127.0.0.1:0"]);
         }

@@ -3,8 +3,8 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::operators::{Operators, Place, alice};
-use crate::server::{Answer, Server};
+use crate::access::operators::{Operators, Place, alice};
+use crate::support::server::{Answer, Server};
 
 /// Sends each described request without credentials, and as a page of another origin: it is refused in the words of its
 /// description, or neither is described. Answers how many are.

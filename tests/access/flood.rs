@@ -9,9 +9,9 @@ use std::time::Duration;
 use reqwest::{Client, ClientBuilder};
 use tokio::task::JoinSet;
 
-use crate::operators::{HASH, Operators, Place, client};
-use crate::server::Answer;
-use crate::wait::until;
+use crate::access::operators::{HASH, Operators, Place, client};
+use crate::support::server::Answer;
+use crate::support::wait::until;
 
 /// Connections, and requests in flight on each of them.
 const CONNECTIONS: usize = 20;

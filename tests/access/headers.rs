@@ -1,7 +1,7 @@
 //! The headers that tell a browser to be careful, and those that a web configuration asks for.
 
-use crate::operators::{Operators, alice};
-use crate::server::{Answer, Server};
+use crate::access::operators::{Operators, alice};
+use crate::support::server::{Answer, Server};
 
 const CAREFUL: [(&str, &str); 5] = [
     ("x-content-type-options", "nosniff"),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use reqwest::{Client, ClientBuilder, Identity, Method, RequestBuilder};
 use tempfile::TempDir;
 
-use crate::authority::{Authority, Certificate};
-use crate::server::{Answer, Server};
+use crate::access::authority::{Authority, Certificate};
+use crate::support::server::{Answer, Server};
 
 /// `secret`, at the least cost.
 pub(crate) const HASH: &str = "$2b$04$aaaaaaaaaaaaaaaaaaaaaOGY9KrC7e/pHj3EXQPxs8hKEBbvQhsvG";

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::server::{Answer, Server};
+use crate::support::server::{Answer, Server};
 
 async fn ask(server: &Server, method: Method, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = server.request(method, path);

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::operators::{HASH, Place};
-use crate::{server, tools};
+use crate::access::operators::{HASH, Place};
+use crate::support::{server, tools};
 
 /// The expected result of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,7 +41,7 @@ fn http2(value: &str) -> String {
 }
 
 fn tls(line: &str) -> String {
-    crate::operators::tls(&[line])
+    crate::access::operators::tls(&[line])
 }
 
 fn rate_limit(interval: &str, burst: &str) -> String {

@@ -1,7 +1,7 @@
 //! The rate limit of the web configuration, over real connections.
 
-use crate::operators::{Operators, alice};
-use crate::server::Answer;
+use crate::access::operators::{Operators, alice};
+use crate::support::server::Answer;
 
 #[tokio::test]
 async fn requests_past_the_burst_are_answered_429_before_anybody_is_asked_for_a_password() {
@@ -25,7 +25,7 @@ async fn requests_past_the_burst_are_answered_429_before_anybody_is_asked_for_a_
 
 #[tokio::test]
 async fn a_limit_that_is_lifted_is_lifted_at_once_and_an_open_liveness_has_none() {
-    let place = crate::operators::Place::new();
+    let place = crate::access::operators::Place::new();
     let limit = "rate_limit:\n  interval: 1h\n  burst: 1\n";
     let operators = Operators::start_in(place, limit, &["--open-livez"]);
     assert_eq!(operators.status("/metrics").await, 200);
@@ -37,7 +37,7 @@ async fn a_limit_that_is_lifted_is_lifted_at_once_and_an_open_liveness_has_none(
         .place
         .write("web.yml", "rate_limit:\n  interval: 0\n  burst: 1\n");
     operators.server.signal("HUP");
-    crate::wait::until(
+    crate::support::wait::until(
         "the limit is lifted",
         std::time::Duration::from_secs(20),
         async || match operators.status("/metrics").await {

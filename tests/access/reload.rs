@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::authority::Authority;
-use crate::operators::{HASH, Operators, Place, alice, reason, tls};
-use crate::wait;
+use crate::access::authority::Authority;
+use crate::access::operators::{HASH, Operators, Place, alice, reason, tls};
+use crate::support::wait;
 
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -89,7 +89,7 @@ async fn a_hangup_has_the_files_read_again_at_once_changed_or_not() {
 
 #[tokio::test]
 async fn a_hangup_without_any_file_ends_nothing() {
-    let mut server = crate::server::Server::start_with(&["--ops-listen", "127.0.0.1:0"]);
+    let mut server = crate::support::server::Server::start_with(&["--ops-listen", "127.0.0.1:0"]);
     let url = server.next_address();
     let place = Place::new();
     let operators = Operators {
@@ -113,7 +113,7 @@ async fn a_renewed_certificate_is_shown_to_new_connections() {
 
     let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
     let url = format!("{}/livez", operators.url);
-    let new = crate::operators::client().add_root_certificate(root);
+    let new = crate::access::operators::client().add_root_certificate(root);
     let answer = new.build().unwrap().get(&url).send().await;
     assert_eq!(answer.unwrap().status(), 200);
     let old = operators.place.trusting().build().unwrap();
@@ -123,7 +123,7 @@ async fn a_renewed_certificate_is_shown_to_new_connections() {
     operators.place.write("cert.pem", "nonsense");
     logged(&operators, "tls_server_config.cert_file in ", 1).await;
     let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
-    let client = crate::operators::client().add_root_certificate(root);
+    let client = crate::access::operators::client().add_root_certificate(root);
     let answer = client.build().unwrap().get(&url).send().await;
     assert_eq!(answer.unwrap().status(), 200, "the old one stays");
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::operators::{Operators, alice, tls};
-use crate::prometheus::Prometheus;
-use crate::{tools, wait};
+use crate::access::operators::{Operators, alice, tls};
+use crate::support::prometheus::Prometheus;
+use crate::support::{tools, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 

@@ -2,8 +2,8 @@
 
 use reqwest::{Version, tls};
 
-use crate::operators::{Operators, Place, client, reason, tls};
-use crate::server::{Answer, Server};
+use crate::access::operators::{Operators, Place, client, reason, tls};
+use crate::support::server::{Answer, Server};
 
 #[tokio::test]
 async fn http_2_is_agreed_on_where_it_is_not_switched_off() {
@@ -107,7 +107,7 @@ async fn by_the_names_of_opentelemetry_the_scheme_is_that_of_the_listener() {
         client.get(server.url(path)).send().await.unwrap();
     }
     let answer = Answer::of(client.get(server.url("/metrics"))).await;
-    let scrape = crate::exposition::Exposition::parse(&answer.text).unwrap();
+    let scrape = crate::support::exposition::Exposition::parse(&answer.text).unwrap();
     for name in [
         "http_requests_total",
         "http_server_request_duration_seconds_count",
@@ -127,7 +127,7 @@ async fn an_encrypted_large_answer_arrives_whole() {
     let operators = Operators::start(&tls(&[]));
     let answer = Answer::of(operators.request("/metrics")).await;
     assert!(answer.text.len() > 20_000, "{}", answer.text.len());
-    let samples = crate::exposition::Exposition::parse(&answer.text);
+    let samples = crate::support::exposition::Exposition::parse(&answer.text);
     samples.expect("a well-formed exposition");
 }
 

@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::start;
-use crate::problem::expect_problem;
-use crate::server::{Answer, Server};
-use crate::snapshot::expect_stored;
+use crate::api::problem::expect_problem;
+use crate::api::snapshot::expect_stored;
+use crate::support::server::{Answer, Server};
 
 async fn ids(server: &Server, query: &str) -> Vec<i64> {
     let answer = server.get(&format!("/data{query}")).await;

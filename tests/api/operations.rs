@@ -3,9 +3,9 @@
 use reqwest::Method;
 
 use super::{start, start_with};
-use crate::problem::expect_problem;
-use crate::server::Answer;
-use crate::snapshot::expect_stored;
+use crate::api::problem::expect_problem;
+use crate::api::snapshot::expect_stored;
+use crate::support::server::Answer;
 
 #[tokio::test]
 async fn a_healthy_service_says_so() {

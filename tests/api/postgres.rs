@@ -2,9 +2,9 @@
 //!
 //! Where PostgreSQL is missing and that may be, the suite runs on SQLite once more, and the skip is recorded.
 
-use crate::postgres_server::Cluster;
-use crate::server::Server;
-use crate::tools;
+use crate::support::postgres::Cluster;
+use crate::support::server::Server;
+use crate::support::tools;
 
 #[path = "items.rs"]
 mod items;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::server::Answer;
+use crate::support::server::Answer;
 
 /// Holds the answer against the form of a problem document with this status; answers the document.
 pub(crate) fn expect_problem(answer: &Answer, status: u16, why: &str) -> Value {

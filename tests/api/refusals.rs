@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{start, start_with};
-use crate::problem::{expect_invalid, expect_problem};
-use crate::server::Answer;
+use crate::api::problem::{expect_invalid, expect_problem};
+use crate::support::server::Answer;
 
 #[tokio::test]
 async fn malformed_json_is_a_bad_request() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::server::{Server, run_to_end};
+use crate::support::server::{Server, run_to_end};
 
 #[test]
 fn help_lists_every_setting_with_its_variable() {
@@ -151,7 +151,7 @@ fn an_address_in_use_ends_the_start_with_a_sentence() {
 #[tokio::test]
 async fn a_flag_wins_over_its_variable_and_a_variable_over_the_default() {
     let directory = tempfile::TempDir::new().unwrap();
-    let output = crate::server::command(directory.path())
+    let output = crate::support::server::command(directory.path())
         .args(["--listen", "127.0.0.1:bad"])
         .env("VITALS_LISTEN", "127.0.0.1:0")
         .output()

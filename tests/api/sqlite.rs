@@ -1,6 +1,6 @@
 //! The suite on SQLite.
 
-use crate::server::Server;
+use crate::support::server::Server;
 
 #[path = "items.rs"]
 mod items;

@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::start;
-use crate::problem::expect_invalid;
-use crate::snapshot::expect_stored;
+use crate::api::problem::expect_invalid;
+use crate::api::snapshot::expect_stored;
 
 /// An address of exactly `length` characters with parts of legal lengths.
 fn address(length: usize) -> String {

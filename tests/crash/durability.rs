@@ -7,9 +7,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::server::Server;
-use crate::strace::Tracer;
-use crate::writers::{Books, Writers, lock};
+use crate::support::server::Server;
+use crate::support::strace::Tracer;
+use crate::support::writers::{Books, Writers, lock};
 
 /// The calls by which a file or a socket is written, or a file made to stay.
 const CALLS: &str = "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync";

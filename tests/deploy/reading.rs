@@ -1,6 +1,6 @@
 //! That the reader of expressions and documents, which other tests trust, reads them.
 
-use crate::promql::{Selection, blocks, selections};
+use crate::support::promql::{Selection, blocks, selections};
 
 fn selection(metric: &str, labels: &[&str]) -> Selection {
     Selection {

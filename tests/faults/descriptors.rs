@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
-use crate::server::{Server, command};
-use crate::{limit, tools, wait};
+use crate::faults::limit;
+use crate::support::exposition::Exposition;
+use crate::support::server::{Server, command};
+use crate::support::{tools, wait};
 
 /// Sends a request on a connection, and reads its answer: the status, if all of it comes within two seconds of silence.
 fn ask(connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {

@@ -9,10 +9,11 @@ use rand::random;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::server::Server;
-use crate::strace::Tracer;
-use crate::writers::{Books, Writers, items_of, lock};
-use crate::{limit, tools, wait};
+use crate::faults::limit;
+use crate::support::server::Server;
+use crate::support::strace::Tracer;
+use crate::support::writers::{Books, Writers, items_of, lock};
+use crate::support::{tools, wait};
 
 const WRITERS: u64 = 8;
 

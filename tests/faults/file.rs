@@ -13,9 +13,9 @@ use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::refusal;
-use crate::server::{Answer, Server};
-use crate::wait;
+use crate::faults::refusal;
+use crate::support::server::{Answer, Server};
+use crate::support::wait;
 
 fn execute(database: &Path, sql: &str) -> SqliteConnection {
     let mut connection = SqliteConnection::establish(database.to_str().unwrap()).unwrap();

@@ -4,9 +4,9 @@ use std::io::{BufRead as _, BufReader};
 
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
-use crate::server::command;
-use crate::tools;
+use crate::support::exposition::Exposition;
+use crate::support::server::command;
+use crate::support::tools;
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_costs_its_lines_and_no_more() {

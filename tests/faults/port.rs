@@ -2,8 +2,8 @@
 
 use tempfile::TempDir;
 
-use crate::sentence_of;
-use crate::server::{Server, command, to_end};
+use crate::faults::sentence_of;
+use crate::support::server::{Server, command, to_end};
 
 #[test]
 fn a_port_in_use_ends_the_start_with_a_sentence_before_the_database_is_touched() {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::server::{command, to_end};
-use crate::{sentence_of, tools};
+use crate::faults::sentence_of;
+use crate::support::server::{command, to_end};
+use crate::support::tools;
 
 const FLAGS: [&str; 4] = [
     "--listen=127.0.0.1:0",
@@ -217,11 +218,11 @@ async fn a_scrape_without_address_space_is_told_503() {
         .parse()
         .unwrap();
     let limit = format!("--as={}:", (kibibytes + 4 * 1024) * 1024);
-    crate::limit(&prlimit, service.child.id(), &limit);
+    crate::faults::limit(&prlimit, service.child.id(), &limit);
     for _ in 0..10 {
         assert_eq!((get("/metrics").await, get("/livez").await), (503, 200));
     }
-    crate::limit(&prlimit, service.child.id(), "--as=unlimited:");
+    crate::faults::limit(&prlimit, service.child.id(), "--as=unlimited:");
     assert_eq!(get("/metrics").await, 200);
     let log = service.end();
     assert!(!log.contains("panic"), "{log}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use crate::server::{Server, run_to_end};
+use crate::support::server::{Server, run_to_end};
 
 /// A flag, with values that are taken and values that are not.
 struct Numeric {

@@ -11,7 +11,7 @@ use actix_web::{
     test as actix_test, web,
 };
 
-use crate::count::Count;
+use crate::http::count::Count;
 
 /// Methods that a route of GET does not have: those of RFC 9110, and others that are registered, or invented.
 const UNUSUAL: [&str; 39] = [

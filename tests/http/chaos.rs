@@ -18,7 +18,7 @@ use std::{
 use actix_vitals::Vitals;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
-use crate::{app::TestApp, count};
+use crate::http::{app::TestApp, count};
 
 const CLIENTS: usize = 16;
 

@@ -17,7 +17,7 @@ use actix_web::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::app;
+use crate::http::app;
 
 const REQUESTS: u64 = 1_000;
 

@@ -8,7 +8,7 @@ use actix_vitals::registry::{Format, RegistryError};
 use actix_vitals::{BuildError, Builder, Naming, Vitals};
 use actix_web::{App, test as actix_test, web};
 
-use crate::{app, count::Count};
+use crate::http::{app, count::Count};
 
 #[actix_web::test]
 async fn endpoints_are_patterns_through_scopes_and_only_unanswered_paths_are_unmatched() {

@@ -16,7 +16,7 @@ use actix_web::{
     test::{TestRequest, call_service, init_service, read_body},
 };
 
-use crate::{app::TestApp, count::Count};
+use crate::http::{app::TestApp, count::Count};
 
 fn vitals() -> Vitals {
     Vitals::builder().build().expect("defaults build")
@@ -138,7 +138,7 @@ async fn a_body_that_a_middleware_outside_refuses_is_answered() {
     for reason in reasons {
         let (vitals, name) = (vitals(), reason().to_string());
         let app = App::new()
-            .configure(crate::app::routes)
+            .configure(crate::http::app::routes)
             .wrap(vitals.http())
             .wrap_fn(move |mut request, service| {
                 let refused = futures_util::stream::iter([Err(reason())]);

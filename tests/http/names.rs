@@ -21,7 +21,7 @@ use actix_web::{
     web,
 };
 
-use crate::count::Count;
+use crate::http::count::Count;
 
 fn vitals() -> Vitals {
     Vitals::builder().build().expect("defaults build")

@@ -20,7 +20,7 @@ use actix_web::{App, HttpResponse, http::Method, test as actix_test, web};
 use actix_web_prom::PrometheusMetricsBuilder;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{app, count::Count};
+use crate::http::{app, count::Count};
 
 /// How long each request to `/nap` takes at least.
 const NAP: Duration = Duration::from_millis(20);

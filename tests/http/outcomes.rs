@@ -10,7 +10,7 @@ use std::{
 
 use actix_vitals::Vitals;
 
-use crate::{app::TestApp, count::Count};
+use crate::http::{app::TestApp, count::Count};
 
 fn vitals() -> Vitals {
     Vitals::builder().build().expect("defaults build")

@@ -2,9 +2,9 @@
 
 use tokio::net::TcpStream;
 
-use crate::guarded::{BOUND, Guarded};
-use crate::memory::ask;
-use crate::wait::until;
+use crate::limits::guarded::{BOUND, Guarded};
+use crate::limits::memory::ask;
+use crate::support::wait::until;
 
 const ITEM: &[u8] = br#"{"name":"a","email":"a@example.org"}"#;
 

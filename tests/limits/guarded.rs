@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::exposition::Exposition;
-use crate::server::Server;
-use crate::wait::until;
+use crate::support::exposition::Exposition;
+use crate::support::server::Server;
+use crate::support::wait::until;
 
 /// How long a count may take to become what it must be, or an answer to come.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
+/// How much later than its deadline a connection may be gone.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// A server, and where its operators look.
 pub(crate) struct Guarded {

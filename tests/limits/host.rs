@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 
-use crate::guarded::{Guarded, Raw};
-use crate::http_2::{get, speak};
+use crate::limits::guarded::{Guarded, Raw};
+use crate::limits::http_2::{get, speak};
 
 /// The status of each answer on one connection to these requests, which all name a host.
 async fn statuses(authority: &str, hosts: &[&str]) -> Vec<String> {

@@ -12,9 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::GRACE;
-use crate::guarded::{BOUND, Guarded};
-use crate::wait::until;
+use crate::limits::guarded::{BOUND, GRACE, Guarded};
+use crate::support::wait::until;
 
 /// Starts to speak HTTP/2; each answer gets room for so many bytes, and for more when they are read.
 pub(crate) async fn speak(

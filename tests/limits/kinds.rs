@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use reqwest::Method;
 
-use crate::GRACE;
-use crate::guarded::{BOUND, Guarded, Raw};
+use crate::limits::guarded::{BOUND, GRACE, Guarded, Raw};
 
 const GREETING: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const POST: &str = "POST /data HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";

@@ -10,9 +10,9 @@ use http::Request;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::guarded::{BOUND, Guarded};
-use crate::http_2::speak;
-use crate::wait::until;
+use crate::limits::guarded::{BOUND, Guarded};
+use crate::limits::http_2::speak;
+use crate::support::wait::until;
 
 const ITEM: &[u8] = br#"{"name":"a","email":"a@example.org"}"#;
 

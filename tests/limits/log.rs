@@ -1,6 +1,6 @@
 //! What clients do wrong reaches the counters, and not the log: no client can fill it.
 
-use crate::guarded::{Guarded, Raw};
+use crate::limits::guarded::{Guarded, Raw};
 
 /// What opens a connection of HTTP/2, with settings that change nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

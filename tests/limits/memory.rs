@@ -16,8 +16,8 @@ use http::{Request, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::guarded::Guarded;
-use crate::wait::until;
+use crate::limits::guarded::Guarded;
+use crate::support::wait::until;
 
 /// How long memory may take to go back: the allocator keeps it for ten seconds, in case it is wanted again, and threads
 /// that have nothing to do end after ten.

@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
-use crate::guarded::{Guarded, Raw};
+use crate::limits::guarded::{Guarded, Raw};
 
 /// Connections at a time.
 const CLIENTS: u64 = 64;

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::server::Server;
+use crate::support::server::Server;
 
 /// A request, and the expected answer.
 #[derive(Debug, Clone)]

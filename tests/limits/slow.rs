@@ -15,13 +15,12 @@ use std::time::{Duration, Instant};
 use reqwest::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::GRACE;
-use crate::guarded::{BOUND, Guarded, Raw};
-use crate::tools;
+use crate::limits::guarded::{BOUND, GRACE, Guarded, Raw};
+use crate::support::{tools, turn::turn};
 
 const CONNECTIONS: u64 = 500;
 /// How many of them come each second.
@@ -45,9 +44,6 @@ const DEADLINES: [&str; 4] = [
     "--response-timeout=4s",
     "--idle-timeout=4s",
 ];
-
-/// One attack at a time: each needs the machine.
-static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Latencies of a well-behaved client, in seconds, until it is told to stop.
 async fn behave(url: String, mut stop: watch::Receiver<bool>) -> Vec<f64> {
@@ -230,7 +226,7 @@ async fn slow_heads() {
     let Some(program) = tools::tool("slow_heads", "slowhttptest") else {
         return;
     };
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let guarded = Guarded::start(&DEADLINES);
     withstand(
         "slow heads",
@@ -248,7 +244,7 @@ async fn slow_bodies() {
     let Some(program) = tools::tool("slow_bodies", "slowhttptest") else {
         return;
     };
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let guarded = Guarded::start(&DEADLINES);
     withstand(
         "slow bodies",
@@ -267,7 +263,7 @@ async fn slow_readers() {
     let Some(program) = tools::tool("slow_readers", "slowhttptest") else {
         return;
     };
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     // The live page has the largest answers that cost nothing to make.
     let guarded = Guarded::start_with_one_listener(&DEADLINES);
     // One that happened to have room for it all is ended for want of a request, and one that left by itself broke.
@@ -290,7 +286,7 @@ async fn slow_readers() {
 
 #[tokio::test]
 async fn slow_second_heads() {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let guarded = Guarded::start(&DEADLINES);
     withstand(
         "slow second heads",

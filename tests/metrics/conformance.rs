@@ -13,12 +13,12 @@ use prometheus::proto;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::foreign::{Reading, Series};
-use crate::server::Server;
 use crate::support::conformance::{
     OUR_UNITS, assert_same, foreign_readers_find_the_same, promtool_finds_no_fault,
 };
-use crate::tools;
+use crate::support::foreign::{Reading, Series};
+use crate::support::server::Server;
+use crate::support::tools;
 
 /// What a value can do to a format that does not escape it well.
 const HOSTILE: &[&str] = &[

@@ -6,10 +6,10 @@ use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::exposition::Exposition;
-use crate::server::Server;
-use crate::settled::{expect_count, settled};
-use crate::wait;
+use crate::support::exposition::Exposition;
+use crate::support::server::Server;
+use crate::support::settled::{expect_count, settled};
+use crate::support::wait;
 
 const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 

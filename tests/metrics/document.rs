@@ -10,9 +10,9 @@ use actix_vitals::registry::{FamilyDescription, Kind, Unit};
 use actix_vitals_service::server::Server;
 use actix_vitals_service::settings::Settings;
 
-use crate::exposition::Exposition;
-use crate::server;
-use crate::settled::settled;
+use crate::support::exposition::Exposition;
+use crate::support::server;
+use crate::support::settled::settled;
 
 /// What the page says before the tables.
 const HEAD: &str = "\

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use reqwest::Method;
 
-use crate::exposition::Exposition;
-use crate::server::{Answer, Server};
+use crate::support::exposition::Exposition;
+use crate::support::server::{Answer, Server};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

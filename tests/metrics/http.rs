@@ -7,9 +7,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::server::{Answer, Server};
-use crate::settled::{expect_count, settled};
-use crate::wait;
+use crate::support::server::{Answer, Server};
+use crate::support::settled::{expect_count, settled};
+use crate::support::wait;
 
 const ITEM: &str = r#"{"name":"Ada","email":"ada@example.com","message":"hello"}"#;
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::exposition::Exposition;
-use crate::server::{Answer, Server};
-use crate::settled::settled;
-use crate::wait;
+use crate::support::exposition::Exposition;
+use crate::support::server::{Answer, Server};
+use crate::support::settled::settled;
+use crate::support::wait;
 
 /// Families of ours with what they are called by the conventions, their type, and their labels there.
 const RENAMED: &[(&str, &str, &str, &[&str])] = &[
@@ -233,7 +233,8 @@ async fn the_values_are_the_same_by_either_name() {
             assert_eq!((here, there), (expected, expected), "{name} {values:?}");
         }
     }
-    let is_http = |(labels, _): &(&crate::exposition::Labels, f64)| labels["url_scheme"] == "http";
+    let is_http =
+        |(labels, _): &(&crate::support::exposition::Labels, f64)| labels["url_scheme"] == "http";
     assert!(theirs.series("http_requests_total").iter().all(is_http));
     for (operation, operation_there) in [
         ("select", "SELECT"),

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::server::Server;
-use crate::settled::expect_count;
-use crate::{tools, wait};
+use crate::support::server::Server;
+use crate::support::settled::expect_count;
+use crate::support::{tools, wait};
 
 /// What `/proc/PID/NAME` says.
 fn proc_file(server: &Server, name: &str) -> String {

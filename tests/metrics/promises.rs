@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::document::described;
-use crate::exposition::Exposition;
-use crate::server::Server;
-use crate::settled::settled;
+use crate::metrics::document::described;
+use crate::support::exposition::Exposition;
+use crate::support::server::Server;
+use crate::support::settled::settled;
 
 /// The name, the type and the labels of every family that dashboards may rely on.
 const PROMISED: &[(&str, &str, &[&str])] = &[

@@ -1,6 +1,6 @@
 //! The tests' own reader of the text exposition: that it reads what is right, and refuses what is not.
 
-use crate::exposition::Exposition;
+use crate::support::exposition::Exposition;
 
 #[test]
 fn a_sample_is_read_with_its_labels_unescaped() {

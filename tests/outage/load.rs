@@ -9,7 +9,7 @@ use reqwest::{Client, Method};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::ledger::{Ledger, Row};
+use crate::outage::ledger::{Ledger, Row};
 
 /// The pause between two looks at the liveness of the server.
 const LIVENESS_PAUSE: Duration = Duration::from_millis(20);

@@ -10,9 +10,9 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-use crate::postgres::{Cluster, Database, PASSWORD};
-use crate::server::{Data as _, Server, command, run_to_end};
-use crate::tools;
+use crate::support::postgres::{Cluster, Database, PASSWORD};
+use crate::support::server::{Data as _, Server, command, run_to_end};
+use crate::support::tools;
 
 /// The advisory lock that the service migrates under: "vitals".
 const MIGRATION_LOCK: i64 = 0x76_69_74_61_6c_73;

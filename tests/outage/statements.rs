@@ -6,9 +6,9 @@ use std::sync::Arc;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::postgres::{Cluster, Database};
-use crate::server::{Data as _, Server};
-use crate::tools;
+use crate::support::postgres::{Cluster, Database};
+use crate::support::server::{Data as _, Server};
+use crate::support::tools;
 
 const OUT_OF_DATE: &str = "prepared statements were out of date";
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::alertmanager::Alertmanager;
-use crate::deployment::{deploy, read};
-use crate::intruder::{Intruder, LOCKED, SLOWED};
-use crate::load::create_now_and_then;
-use crate::prometheus::{Prometheus, Setup, job};
-use crate::receiver::Receiver;
-use crate::server::Server;
-use crate::{tools, wait};
+use crate::prometheus::intruder::{Intruder, LOCKED, SLOWED};
+use crate::prometheus::load::create_now_and_then;
+use crate::prometheus::receiver::Receiver;
+use crate::support::alertmanager::Alertmanager;
+use crate::support::deployment::{deploy, read};
+use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::server::Server;
+use crate::support::{tools, wait};
 
 /// How many times faster time goes than in the deployed files.
 const HASTE: u64 = 30;

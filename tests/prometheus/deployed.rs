@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::deployment::{
+use crate::prometheus::load::{FRAIL, Trouble};
+use crate::prometheus::{Form, LATENCY, answers, exemplars};
+use crate::support::deployment::{
     dashboard, deploy, deployed_expressions, documented_expressions, filled, label_values, panels,
     place, read, recorded, targets,
 };
-use crate::load::{FRAIL, Trouble};
-use crate::prometheus::{Prometheus, Setup, job};
-use crate::server::Server;
-use crate::{Form, LATENCY, answers, exemplars, tools};
+use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::server::Server;
+use crate::support::tools;
 
 /// What stays empty here: where it stands, which family it asks for, and why. It must still evaluate, and be struck off once
 /// it answers.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 
-use crate::server::Server;
+use crate::support::server::Server;
 
 /// Statements, each with how long to wait after it.
 pub(crate) type Cycle = &'static [(&'static str, Duration)];

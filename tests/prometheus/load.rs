@@ -8,8 +8,8 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::intruder::{Intruder, TORMENTED};
-use crate::server::Server;
+use crate::prometheus::intruder::{Intruder, TORMENTED};
+use crate::support::server::Server;
 
 /// Every request belongs to a sampled trace.
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -1,7 +1,5 @@
 //! Runs statements with a secret in them on a monitored application, and searches all it shows for the secret.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -14,8 +14,8 @@ use diesel::{Connection as _, SqliteConnection};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::exposition::Exposition;
-use crate::server::Server;
+use crate::support::exposition::Exposition;
+use crate::support::server::Server;
 
 const CLIENTS: u64 = 12;
 

@@ -8,9 +8,9 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::postgres::Cluster;
-use crate::server::{Answer, Server};
-use crate::{tools, wait};
+use crate::support::postgres::Cluster;
+use crate::support::server::{Answer, Server};
+use crate::support::{tools, wait};
 
 /// What a busy machine may add to any time.
 const SLACK: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl InFlight {
         let own = f64::from(u8::from(!has_operators));
         wait::until("the write to be in flight", SLACK, async || {
             let scrape = fresh(&url).await.unwrap().text;
-            let scrape = crate::exposition::Exposition::parse(&scrape).unwrap();
+            let scrape = crate::support::exposition::Exposition::parse(&scrape).unwrap();
             let level = scrape.value("inprogress_requests", &[]);
             (level > own).then_some(()).ok_or(level)
         })

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::ONE_AT_A_TIME;
-use crate::attackers::Attackers;
-use crate::exposition::Exposition;
-use crate::server::{Answer, Server};
-use crate::wait::until;
+use crate::soak::attackers::Attackers;
+use crate::support::exposition::Exposition;
+use crate::support::server::{Answer, Server};
+use crate::support::turn::turn;
+use crate::support::wait::until;
 
 /// How long all may take to be as it was: the allocator keeps memory for ten seconds, and threads that have nothing to do
 /// end after ten.
@@ -235,7 +235,7 @@ async fn wait_for_rest(server: &Server, honest: &Honest, before: f64, descriptor
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_left_of_them() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _turn = turn().await;
     let time = attack_time();
     let (server, honest) = start();
     // What serving takes in any case: each connection to the database has read its pages.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use crate::exposition::Exposition;
+use crate::support::exposition::Exposition;
 
 /// Method, endpoint and status of requests; or `connection`, nothing, and the outcome of connections.
 type Row = [String; 3];

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::books::Books;
-use crate::raw::Raw;
+use crate::soak::books::Books;
+use crate::soak::raw::Raw;
 
 /// Items that each client keeps, so that the table stays as large as it is.
 const KEPT: usize = 100;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::exposition::Exposition;
+use crate::support::exposition::Exposition;
 
 /// What memory may rise by from the second quarter to the last one: the live page keeps its last hour, up to 8 MB, and
 /// that hour passes meanwhile.

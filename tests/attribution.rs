@@ -9,11 +9,11 @@
     reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
 )]
 
-#[path = "../support/all.rs"]
 mod support;
 
 use support::{exposition, postgres, server, tools};
 #[macro_use]
+#[path = "attribution/app.rs"]
 mod app;
 
 use std::any::Any;

@@ -2,13 +2,6 @@
 //!
 //! Which web configurations are taken and refused is tested beside the code, in a table.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
 mod authority;
 mod clients;
 mod credentials;
@@ -21,8 +14,4 @@ mod promtool;
 mod rate_limit;
 mod reload;
 mod scrape;
-#[path = "../support/all.rs"]
-mod support;
 mod tls;
-
-use support::{exposition, prometheus, server, tools, wait};

@@ -1,12 +1,12 @@
 //! No value of a statement is shown: on a real MariaDB, in every form that MySQL's dialect has for values. Needs the
 //! feature `mysql`, and with it the headers of a MySQL client: `make test` looks for them.
 
-#[path = "../support/all.rs"]
 mod support;
 
-#[path = "../secrets/plant.rs"]
+#[path = "secrets/plant.rs"]
 mod plant;
 
+#[path = "mysql/mariadb.rs"]
 mod mariadb;
 
 use diesel::MysqlConnection;

@@ -3,20 +3,11 @@
 //!
 //! The files themselves, under `deploy` and `docs`, are the list of queries: none of them stands here.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
 mod alerts;
 mod deployed;
 mod intruder;
 mod load;
 mod receiver;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -25,10 +16,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use prometheus::Prometheus;
-use server::Server;
+use crate::support::prometheus::Prometheus;
+use crate::support::server::Server;
 
-use support::{alertmanager, deployment, prometheus, promql, server, tools, wait};
+use crate::support::{deployment, promql, server, tools, wait};
 
 /// How long a query may go without an answer: rates need two scrapes of a series that exists.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);

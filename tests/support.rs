@@ -1,11 +1,4 @@
-//! What the integration tests share, one room for each concern. A binary has all of it, and names what it uses:
-//!
-//! ```ignore
-//! #[path = "../support/all.rs"]
-//! mod support;
-//!
-//! use support::{server, wait};
-//! ```
+//! What the test binaries share, one module for each concern. A binary uses a part of it.
 
 #![allow(
     dead_code,
@@ -13,7 +6,7 @@
     clippy::float_cmp,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test may panic and print, and uses a part of this; counts are whole numbers, which floats hold exactly"
+    reason = "a test may panic and print; each binary uses a part of this; counts are whole numbers, which floats represent exactly"
 )]
 
 pub(crate) mod alertmanager;
@@ -30,5 +23,6 @@ pub(crate) mod server;
 pub(crate) mod settled;
 pub(crate) mod strace;
 pub(crate) mod tools;
+pub(crate) mod turn;
 pub(crate) mod wait;
 pub(crate) mod writers;

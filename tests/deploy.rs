@@ -3,32 +3,23 @@
 //!
 //! No server runs here; that the expressions answer with data is for a test with a running Prometheus.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
 mod promised;
 mod reading;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use actix_vitals_service::settings::Settings;
-use clap::CommandFactory as _;
-use deployment::{
+use crate::support::deployment::{
     alerts, dashboard, deploy, deployed_expressions, documented_expressions, files, filled, items,
     label_values, panels, read, recorded, root, strings, targets, text, yaml,
 };
+use actix_vitals_service::settings::Settings;
+use clap::CommandFactory as _;
 use promised::{Kind, PROMISED, TARGET_LABELS, promise_of};
 use serde_json::Value;
 use yaml_rust2::Yaml;
 
-use support::{deployment, promql, tools};
+use crate::support::{promql, tools};
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
 

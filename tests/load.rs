@@ -2,24 +2,14 @@
 //!
 //! Fifty clients for twenty seconds is the promise that is kept here: no server error, every request counted once.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use server::Server;
+use crate::support::server::Server;
 
-use support::server;
+use crate::support::turn::turn;
 
 /// Runs the load driver with these arguments to its end.
 ///
@@ -50,6 +40,7 @@ fn text(output: &Output) -> String {
 
 #[tokio::test]
 async fn fifty_clients_for_twenty_seconds_are_counted_to_the_last_request() {
+    let _turn = turn().await;
     let server = Server::start();
     let url = server.url("");
     let arguments = [

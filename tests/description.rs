@@ -3,26 +3,16 @@
 //!
 //! That every route is described, and that limits are those of the code, is tested beside the description.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use exposition::Exposition;
-use postgres::Cluster;
-use server::Server;
+use crate::support::exposition::Exposition;
+use crate::support::postgres::Cluster;
+use crate::support::server::Server;
 
-use support::{exposition, postgres, server, tools};
+use crate::support::tools;
 
 /// Examples for each operation and phase; `VITALS_DESCRIPTION_EXAMPLES` asks for more.
 const EXAMPLES: &str = "10";

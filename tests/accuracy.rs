@@ -3,16 +3,6 @@
 //!
 //! The table of `docs/ACCURACY.md` is written by this test (`make accuracy`), and must be what it measures.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
 use actix_vitals::{
@@ -24,9 +14,9 @@ use actix_web::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use prometheus::Prometheus;
+use crate::support::prometheus::Prometheus;
 
-use support::{prometheus, tools, wait};
+use crate::support::{tools, wait};
 
 const SAMPLES: usize = 200_000;
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];

@@ -1,18 +1,15 @@
 //! No value of a statement is shown: on real SQLite and PostgreSQL, in every form that they have for values. MariaDB has
 //! a binary of its own, `tests/mysql`.
 
-#[path = "../support/all.rs"]
-mod support;
-
-use support::{postgres, server, tools};
+use crate::support::tools;
 
 mod plant;
 
 use diesel::{PgConnection, SqliteConnection};
 
+use crate::support::postgres::Cluster;
+use crate::support::server::Data as _;
 use plant::{Planted, look_for_secrets};
-use postgres::Cluster;
-use server::Data as _;
 
 const SQLITE: &[Planted] = &[(
     "CREATE TABLE IF NOT EXISTS [t] (\"a\" TEXT, `b`)",

@@ -5,17 +5,6 @@
 //! `unmonitored.rs` and `monitored.rs` are the service before and after. Both are built as a package of their own, by the
 //! versions of the project's lock file and where its builds are, so that little is built twice.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::float_cmp,
-    reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,19 +14,21 @@ use std::sync::{Arc, OnceLock};
 use reqwest::Method;
 use serde_json::json;
 
-use support::conformance::{OUR_UNITS, foreign_readers_find_the_same, promtool_finds_no_fault};
-use support::postgres::{Cluster, PASSWORD};
-use support::server::{Data as _, Server};
-use support::settled::settled;
-use support::tools;
+use crate::support::conformance::{
+    OUR_UNITS, foreign_readers_find_the_same, promtool_finds_no_fault,
+};
+use crate::support::postgres::{Cluster, PASSWORD};
+use crate::support::server::{Data as _, Server};
+use crate::support::settled::settled;
+use crate::support::tools;
 
 /// What adopting may take.
 const MOST_LINES: usize = 10;
 
-const MANIFEST: &str = include_str!("manifest.toml");
-const UNMONITORED: &str = include_str!("unmonitored.rs");
-const MONITORED: &str = include_str!("monitored.rs");
-const README: &str = include_str!("../../README.md");
+const MANIFEST: &str = include_str!("adoption/manifest.toml");
+const UNMONITORED: &str = include_str!("adoption/unmonitored.rs");
+const MONITORED: &str = include_str!("adoption/monitored.rs");
+const README: &str = include_str!("../README.md");
 
 /// The line that a manifest needs, as the README has it.
 const DEPENDENCY: &str = r#"actix-vitals = "0.1""#;

@@ -3,14 +3,6 @@
 //!
 //! What requests are answered with is tested in `api`; what a real Prometheus makes of it all in `prometheus`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::float_cmp,
-    reason = "a test may panic and print; counts are whole numbers, which floats hold exactly"
-)]
-
 mod conformance;
 mod database;
 mod document;
@@ -20,7 +12,3 @@ mod naming;
 mod process;
 mod promises;
 mod reader;
-#[path = "../support/all.rs"]
-mod support;
-
-use support::{exposition, foreign, server, settled, tools, wait};

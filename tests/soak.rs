@@ -4,12 +4,6 @@
 //! `VITALS_SOAK_TIME` says for how long (`20s` if unset, `1h` in `make soak`), `VITALS_SOAK_SEED` what the clients choose.
 
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-#![allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
@@ -22,22 +16,19 @@ mod books;
 mod crowd;
 mod levels;
 mod raw;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::exposition::Exposition;
+use crate::support::turn::turn;
 use books::{Books, Counted};
 use crowd::Crowd;
-use exposition::Exposition;
 use levels::Levels;
-use support::{exposition, server, wait};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use server::Server;
-use wait::until;
+use crate::support::server::Server;
+use crate::support::wait::until;
 
 /// The limits are short, so that many clients come to them.
 const LIMITS: [&str; 4] = [
@@ -49,9 +40,6 @@ const LIMITS: [&str; 4] = [
 
 /// How long the server may take to settle its last records, and to close its last connections.
 const SETTLE_BOUND: Duration = Duration::from_secs(30);
-
-/// What takes all of the machine is not done at the same time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -130,7 +118,7 @@ impl Watch {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _turn = turn().await;
     let (time, seed) = (soak_time(), seed());
     println!("{}, seed {seed}", humantime::format_duration(time));
     let books = Arc::new(Books::default());

@@ -2,11 +2,9 @@
 //! price that was promised.
 
 #![allow(
-    clippy::expect_used,
-    clippy::float_cmp,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a test may panic; counts are whole numbers, which floats hold exactly"
+    reason = "counts are whole, small and not negative"
 )]
 
 mod app;

@@ -4,16 +4,7 @@
 //! held against the books. `VITALS_CRASH_KILLS` sets how often (20 if unset), `VITALS_CRASH_SEED` the seed. What stands
 //! behind it, the order of sync and answer, is seen in `durability`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
 mod durability;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,11 +16,11 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
-use postgres::Cluster;
-use server::Server;
-use writers::{Books, Writers};
+use crate::support::postgres::Cluster;
+use crate::support::server::Server;
+use crate::support::writers::{Books, Writers};
 
-use support::{postgres, server, strace, tools, writers};
+use crate::support::{tools, writers};
 
 const WRITERS: u64 = 8;
 

@@ -4,35 +4,25 @@
 //! What the API answers on a database that is well is tested in `api`. Times are printed as measured; the bounds on them
 //! leave room for a machine that is busy with other tests.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../../examples/load/ledger.rs"]
+#[path = "../examples/load/ledger.rs"]
 #[allow(dead_code, reason = "the load driver uses the rest")]
 mod ledger;
 mod load;
 mod start;
 mod statements;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use tokio::sync::Mutex;
 
+use crate::support::postgres::{Cluster, Database};
+use crate::support::server::Server;
 use ledger::{Meter, Row};
 use load::{Load, Report};
-use postgres::{Cluster, Database};
-use server::Server;
 
-use support::{exposition, postgres, server, tools, wait};
+use crate::support::{exposition, postgres, server, tools, turn::turn, wait};
 
 /// The pool timeout of every server here.
 const POOL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,9 +32,6 @@ const ANSWER_BOUND: Duration = Duration::from_millis(1500);
 
 /// What a busy machine may add to any time.
 const SLACK: Duration = Duration::from_secs(1);
-
-/// One after the other: each measures times.
-static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// One service on one PostgreSQL, under load.
 struct Scene {
@@ -191,7 +178,7 @@ impl Scene {
 
 /// A connection is lost, then the whole server; each comes back.
 async fn killed_and_started_again(test: &str, pool_size: u32, clients: usize) {
-    let _alone = ALONE.lock().await;
+    let _turn = turn().await;
     let Some(scene) = Scene::set(test, pool_size, clients).await else {
         return;
     };
@@ -232,7 +219,7 @@ async fn two_hundred_clients_of_two_connections_are_served_or_refused_in_time() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_goes_without_a_word_holds_nobody_up() {
     let test = "a_server_that_goes_without_a_word_holds_nobody_up";
-    let _alone = ALONE.lock().await;
+    let _turn = turn().await;
     let Some(scene) = Scene::set(test, 5, 20).await else {
         return;
     };
@@ -259,7 +246,7 @@ async fn a_server_that_goes_without_a_word_holds_nobody_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_others_hold_is_an_overload_and_no_more() {
     let test = "a_table_that_others_hold_is_an_overload_and_no_more";
-    let _alone = ALONE.lock().await;
+    let _turn = turn().await;
     let Some(scene) = Scene::set(test, 2, 200).await else {
         return;
     };

@@ -2,16 +2,6 @@
 //!
 //! That its unit is one that systemd accepts is tested in `deploy`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -22,9 +12,7 @@ use actix_vitals_service::supervisor::supervise;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use tempfile::TempDir;
 
-use server::Server;
-
-use support::server;
+use crate::support::server::Server;
 
 /// How long anything may take that is waited for.
 const BOUND: Duration = Duration::from_secs(30);

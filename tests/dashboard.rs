@@ -3,16 +3,6 @@
 //!
 //! What is tested stands there; here is only how it is started.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
@@ -25,7 +15,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer};
 
-use support::tools;
+use crate::support::tools;
 
 fn run(theme: &str) {
     run_with(theme, None);

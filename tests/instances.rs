@@ -1,27 +1,17 @@
 //! Three instances on one PostgreSQL, with one real Prometheus over them: what is summed over the instances is what the
 //! clients of all of them saw.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
-#[path = "../support/all.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
 use serde_json::json;
 
-use postgres::Cluster;
-use prometheus::Prometheus;
-use server::{Data as _, Server};
+use crate::support::postgres::Cluster;
+use crate::support::prometheus::Prometheus;
+use crate::support::server::{Data as _, Server};
 
-use support::{postgres, prometheus, server, tools, wait};
+use crate::support::{tools, wait};
 
 /// How long the clients send.
 const LOAD: Duration = Duration::from_secs(30);

@@ -3,13 +3,6 @@
 //!
 //! The outages of PostgreSQL are tested in `outage`, crashes in `crash`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test may panic and print"
-)]
-
 mod descriptors;
 mod disk;
 mod file;
@@ -17,13 +10,11 @@ mod log;
 mod port;
 mod resources;
 mod settings;
-#[path = "../support/all.rs"]
-mod support;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::{exposition, server, strace, tools, wait, writers};
+use crate::support::{server, tools};
 
 /// Sets a soft limit (`--fsize=4096:`) of a running process.
 fn limit(prlimit: &Path, pid: u32, limit: &str) {

@@ -1,0 +1,28 @@
+//! Tests that need the whole machine: they load it, or they judge how soon something happens under load. Each takes its
+//! turn with [`support::turn`], so they run one at a time. Cargo starts this binary when the others have finished.
+
+#![allow(
+    clippy::expect_used,
+    clippy::float_cmp,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may panic and print; counts are whole numbers, which floats represent exactly"
+)]
+
+mod support;
+
+mod load;
+mod outage;
+mod soak;
+
+mod limits {
+    #![allow(
+        dead_code,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`limits` in the other binary uses the rest; counts are whole, small and not negative"
+    )]
+
+    mod guarded;
+    mod slow;
+}
