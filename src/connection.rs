@@ -62,7 +62,7 @@ use self::stream::{FirstBytes, Stream};
 use self::watch::Watch;
 use super::settings::LimitSettings;
 use super::threads;
-use actix_vitals::http::{ConnectionOutcome, Connections};
+use actix_vitals::http::{ConnectionMetrics, ConnectionOutcome};
 use actix_vitals::memory::AnswerMemory;
 
 /// Connections that each worker is telling at a time that there is no place for them; further ones are told nothing.
@@ -82,7 +82,7 @@ pub(super) struct Reception<H, C> {
     /// The memory for bodies that wait for their clients.
     pub(super) memory: AnswerMemory,
     /// Where they are counted, if they are.
-    pub(super) connections: Option<Connections>,
+    pub(super) connections: Option<ConnectionMetrics>,
     /// How they are told to end.
     pub(super) drain: Drain,
     /// Called with the stream of each connection and the data that its requests share.
@@ -229,7 +229,11 @@ where
             Ok(place) => place,
             Err(outcome) => return self.turn_away(socket, outcome).await,
         };
-        let open = self.reception.connections.as_ref().map(Connections::open);
+        let open = self
+            .reception
+            .connections
+            .as_ref()
+            .map(ConnectionMetrics::open);
         let outcome = self.serve(socket, peer, place.client()).await;
         drop(place);
         if let Some(open) = open {

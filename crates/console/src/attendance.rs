@@ -100,7 +100,10 @@ mod tests {
 
     use vitals_recorder::{
         context,
-        http::{Families, Monitor, NotableRequests, Recorder, Renaming, Settings, Wanted},
+        http::{
+            HttpFamilies, Monitor, NotableRequests, OptionalFamilies, RecordingSettings, Renaming,
+            RequestRecorder,
+        },
         naming::{LATENCY_BUCKETS, Naming},
         ops_endpoints::OpsEndpoints,
         runtime::Runtime,
@@ -113,21 +116,24 @@ mod tests {
     fn monitor() -> Monitor {
         let mut registry = Registry::builder(|| Duration::from_secs(1));
         let runtime = Runtime::declare(&mut registry, &LATENCY_BUCKETS);
-        let families = Families::declare(
+        let families = HttpFamilies::declare(
             &mut registry,
             Naming::Vitals,
             Renaming::default(),
-            Wanted::default(),
+            OptionalFamilies::default(),
             &LATENCY_BUCKETS,
         );
-        let settings = Settings {
+        let settings = RecordingSettings {
             exclude: Vec::new(),
             n_plus_one: 0,
             server_timing: false,
             notable: NotableRequests::new(OpsEndpoints::default()),
         };
         registry.build().unwrap();
-        Monitor::new(Arc::new(Recorder::new(families, None, settings)), runtime)
+        Monitor::new(
+            Arc::new(RequestRecorder::new(families, None, settings)),
+            runtime,
+        )
     }
 
     /// How many are counted once the head of an answer is there, and once its body has been read.

@@ -27,8 +27,8 @@ use health::{Finding, Health};
 use scrape::{ScrapeSettings, Scraper};
 use vitals_recorder::database::Database;
 use vitals_recorder::{
-    http::Recorder, memory::AnswerMemory, methods::other_methods, ops_endpoints::OpsEndpoints,
-    runtime::Runtime,
+    http::RequestRecorder, memory::AnswerMemory, methods::other_methods,
+    ops_endpoints::OpsEndpoints, runtime::Runtime,
 };
 use vitals_registry::Registry;
 
@@ -134,7 +134,7 @@ impl OpsSettings {
 #[derive(Clone, Debug)]
 pub struct Watched {
     /// Of requests.
-    pub http: Arc<Recorder>,
+    pub http: Arc<RequestRecorder>,
     /// The paths at which the endpoints turn out to be mounted.
     pub endpoints: OpsEndpoints,
     /// Of queries and pools.

@@ -33,7 +33,7 @@ const TOLERANCE: u64 = 2_000;
 const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// Set when the counter has passed its first trial.
-static COUNTER: OnceLock<Counter> = OnceLock::new();
+static COUNTER: OnceLock<ProcessorCounter> = OnceLock::new();
 
 /// Set when it has failed a later one.
 static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
@@ -44,7 +44,7 @@ pub(crate) struct Moment(u64);
 
 impl Moment {
     /// By the system's clock.
-    fn told() -> Self {
+    fn from_system() -> Self {
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         let nanoseconds = BEGINNING.elapsed().as_nanos();
         // It is full after 584 years.
@@ -79,13 +79,13 @@ impl Moment {
 
 /// The processor's counter, and one moment by both clocks.
 #[derive(Debug)]
-struct Counter {
+struct ProcessorCounter {
     clock: quanta::Clock,
     counted: u64,
     told: Moment,
 }
 
-impl Counter {
+impl ProcessorCounter {
     /// The counter, if it can be relied on.
     fn find() -> Option<Self> {
         if !is_of_the_kernel() {
@@ -117,7 +117,8 @@ impl Counter {
     /// then on is not before what the system has told, so that going over to it no time goes back.
     fn beginning_now(clock: &quanta::Clock) -> Option<Self> {
         (0..100).find_map(|_| {
-            let (before, counted, told) = (Moment::told(), clock.raw(), Moment::told());
+            let (before, counted, told) =
+                (Moment::from_system(), clock.raw(), Moment::from_system());
             (told.since(before) < AT_ONCE).then(|| Self {
                 clock: clock.clone(),
                 counted,
@@ -134,7 +135,7 @@ impl Counter {
 
     /// Whether it tells the same as the system's clock, read right before and after.
     fn is_accurate(&self) -> bool {
-        let (before, now, after) = (Moment::told(), self.now(), Moment::told());
+        let (before, now, after) = (Moment::from_system(), self.now(), Moment::from_system());
         let tolerance = 1_000 + after.0.saturating_sub(self.told.0) / TOLERANCE;
         before.0 <= now.0 + tolerance && now.0 <= after.0 + tolerance
     }
@@ -151,7 +152,7 @@ pub fn prepare() {
     BEGUN.get_or_init(|| {
         let find = || {
             while is_of_the_kernel() {
-                if let Some(found) = Counter::find() {
+                if let Some(found) = ProcessorCounter::find() {
                     COUNTER.get_or_init(|| found).watch();
                     IS_GIVEN_UP.store(true, Relaxed);
                     tracing::warn!(
@@ -178,7 +179,7 @@ pub fn prepare() {
 pub(crate) fn now() -> Moment {
     match COUNTER.get() {
         Some(counter) if !IS_GIVEN_UP.load(Relaxed) => counter.now(),
-        _ => Moment::told(),
+        _ => Moment::from_system(),
     }
 }
 
@@ -187,9 +188,9 @@ mod tests {
     use super::*;
 
     /// A counter that tells so much more than the system's clock, of one that can be relied on.
-    fn ahead(by: Duration) -> Option<Counter> {
-        let counter = Counter::find()?;
-        Some(Counter {
+    fn ahead(by: Duration) -> Option<ProcessorCounter> {
+        let counter = ProcessorCounter::find()?;
+        Some(ProcessorCounter {
             told: Moment(counter.told.0 + u64::try_from(by.as_nanos()).unwrap()),
             ..counter
         })

@@ -124,7 +124,7 @@ impl RequestContext {
 }
 
 /// Who knows the statements behind the shapes that a request's context counts.
-pub trait Shapes: fmt::Debug + Send + Sync {
+pub trait StatementShapes: fmt::Debug + Send + Sync {
     /// An endpoint ran a statement of this shape.
     fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str);
 
@@ -139,7 +139,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// What a thread works for.
 #[derive(Debug, Default)]
-enum Slot {
+enum CurrentWork {
     #[default]
     Nothing,
     /// A request, whose context is made when somebody asks for it.
@@ -147,12 +147,12 @@ enum Slot {
 }
 
 thread_local! {
-    static CURRENT: Cell<Slot> = const { Cell::new(Slot::Nothing) };
+    static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
 }
 
 /// Looks at what the thread works for, or changes it.
 #[inline]
-fn with_current<T>(f: impl FnOnce(&mut Slot) -> T) -> T {
+fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
     let mut slot = CURRENT.take();
     let result = f(&mut slot);
     CURRENT.set(slot);
@@ -162,16 +162,16 @@ fn with_current<T>(f: impl FnOnce(&mut Slot) -> T) -> T {
 /// The context of the request that this thread works for; none outside of a request.
 pub fn current() -> Option<Arc<RequestContext>> {
     with_current(|slot| match slot {
-        Slot::Nothing => None,
-        Slot::Request(context) => Some(Arc::clone(context.get_or_insert_default())),
+        CurrentWork::Nothing => None,
+        CurrentWork::Request(context) => Some(Arc::clone(context.get_or_insert_default())),
     })
 }
 
 /// The span of the request that this thread works for. Unlike [`current`], never makes a context.
 pub fn current_span() -> Option<SpanContext> {
     with_current(|slot| match slot {
-        Slot::Request(Some(context)) => context.span,
-        Slot::Request(None) | Slot::Nothing => None,
+        CurrentWork::Request(Some(context)) => context.span,
+        CurrentWork::Request(None) | CurrentWork::Nothing => None,
     })
 }
 
@@ -212,8 +212,8 @@ pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
 
 fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     with_current(|slot| match slot {
-        Slot::Nothing => Attribution::Unattributed,
-        Slot::Request(context) => {
+        CurrentWork::Nothing => Attribution::Unattributed,
+        CurrentWork::Request(context) => {
             let context = context.get_or_insert_default();
             amount(context);
             Attribution::To(context.span)
@@ -317,21 +317,21 @@ pub fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
-    let outer = CURRENT.replace(Slot::Request(context.take()));
+    let outer = CURRENT.replace(CurrentWork::Request(context.take()));
     let _restore = Restore { outer, context };
     f()
 }
 
 /// Puts the outer slot back, whether `f` returned or panicked, and keeps the context that was made meanwhile.
 struct Restore<'a> {
-    outer: Slot,
+    outer: CurrentWork,
     context: &'a mut Option<Arc<RequestContext>>,
 }
 
 impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Slot::Request(context) = CURRENT.replace(std::mem::take(&mut self.outer)) {
+        if let CurrentWork::Request(context) = CURRENT.replace(std::mem::take(&mut self.outer)) {
             *self.context = context;
         }
     }

@@ -24,7 +24,7 @@ mod series;
 mod worker;
 
 pub use block::block;
-pub use connections::{ConnectionOutcome, Connections, OpenConnection};
+pub use connections::{ConnectionMetrics, ConnectionOutcome, OpenConnection};
 pub use insight::{
     notable::{NotableRequest, NotableRequests},
     trace::TraceParent,
@@ -35,9 +35,9 @@ pub use record::{
 };
 pub use series::labels::{OTHER_METHOD, UNMATCHED};
 
-pub use connections::Families as ConnectionFamilies;
-pub use recorder::{Recorder, Settings};
+pub use connections::ConnectionFamilies;
+pub use recorder::{RecordingSettings, RequestRecorder};
 pub use series::{
-    families::{Families, Wanted},
+    families::{HttpFamilies, OptionalFamilies},
     renaming::{Rename, Renaming},
 };

@@ -17,8 +17,8 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{
-    context::{self, RequestContext, Shapes},
-    repetition::Repetition,
+    context::{self, RequestContext, StatementShapes},
+    repetition::NPlusOneDetector,
 };
 use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
@@ -35,7 +35,7 @@ const QUERY_BUCKETS: [f64; 7] = [0.0, 1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_00
 
 /// How a run ended: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum JobOutcome {
     Ok,
     Error,
     Panicked,
@@ -43,7 +43,7 @@ enum Outcome {
     Cancelled,
 }
 
-impl Outcome {
+impl JobOutcome {
     const ALL: [Self; 4] = [Self::Ok, Self::Error, Self::Panicked, Self::Cancelled];
 
     const fn label(self) -> &'static str {
@@ -88,24 +88,24 @@ never_fails! { () bool char String &str u8 u16 u32 u64 u128 usize i8 i16 i32 i64
 
 /// The families of jobs, each by the job's name.
 #[derive(Clone, Debug)]
-pub struct Families {
+pub struct JobFamilies {
     in_progress: Family<Gauge, 1>,
     /// By outcome, too.
     runs: Family<Counter, 2>,
     seconds: Family<Histogram, 1>,
     /// None where no queries are recorded.
-    database: Option<DatabaseFamilies>,
+    database: Option<JobDatabaseFamilies>,
 }
 
 /// The database queries of the runs of jobs.
 #[derive(Clone, Debug)]
-struct DatabaseFamilies {
+struct JobDatabaseFamilies {
     queries: Family<Histogram, 1>,
     seconds: Family<Histogram, 1>,
     n_plus_one: Family<Counter, 1>,
 }
 
-impl Families {
+impl JobFamilies {
     /// Declares them, with those of the jobs' queries where there is a `database`. The label is not `job`: to Prometheus that
     /// is the name of the scrape's job.
     pub fn declare(registry: &mut RegistryBuilder, database: bool) -> Self {
@@ -129,7 +129,7 @@ impl Families {
                 ),
                 &SECONDS_BUCKETS,
             ),
-            database: database.then(|| DatabaseFamilies {
+            database: database.then(|| JobDatabaseFamilies {
                 queries: registry.histogram(
                     Descriptor::new(
                         "job_db_queries",
@@ -158,18 +158,22 @@ impl Families {
 /// Records the runs of background jobs.
 #[derive(Debug)]
 pub struct Jobs {
-    families: Families,
-    statements: Option<Arc<dyn Shapes>>,
-    repetition: Repetition,
+    families: JobFamilies,
+    statements: Option<Arc<dyn StatementShapes>>,
+    repetition: NPlusOneDetector,
 }
 
 impl Jobs {
     /// Records into `families`, and attributes statements to jobs in `statements`.
-    pub fn new(families: Families, statements: Option<Arc<dyn Shapes>>, n_plus_one: u32) -> Self {
+    pub fn new(
+        families: JobFamilies,
+        statements: Option<Arc<dyn StatementShapes>>,
+        n_plus_one: u32,
+    ) -> Self {
         Self {
             families,
             statements,
-            repetition: Repetition::new(n_plus_one),
+            repetition: NPlusOneDetector::new(n_plus_one),
         }
     }
 
@@ -207,7 +211,7 @@ struct Run {
     started: Instant,
     context: Option<Arc<RequestContext>>,
     log_span: tracing::Span,
-    outcome: Outcome,
+    outcome: JobOutcome,
 }
 
 impl Run {
@@ -215,7 +219,7 @@ impl Run {
         let families = &jobs.families;
         families.in_progress.series([name]).inc();
         // From zero on, so that the first failure is an increase.
-        for outcome in Outcome::ALL {
+        for outcome in JobOutcome::ALL {
             families.runs.series([name, outcome.label()]);
         }
         if let Some(database) = &families.database {
@@ -227,7 +231,7 @@ impl Run {
             started: Instant::now(),
             context: Some(Arc::default()),
             log_span: tracing::info_span!(parent: None, "job", name),
-            outcome: Outcome::Cancelled,
+            outcome: JobOutcome::Cancelled,
         }
     }
 
@@ -240,11 +244,11 @@ impl Run {
     fn end<T: JobOutput>(mut self, ended: Result<T, Box<dyn Any + Send>>) -> T {
         match ended {
             Ok(output) => {
-                self.outcome = Outcome::of(&output);
+                self.outcome = JobOutcome::of(&output);
                 output
             }
             Err(panic) => {
-                self.outcome = Outcome::Panicked;
+                self.outcome = JobOutcome::Panicked;
                 drop(self);
                 resume_unwind(panic)
             }
@@ -362,15 +366,15 @@ mod tests {
 
     fn jobs() -> Arc<Jobs> {
         let mut registry = Registry::builder(std::time::Duration::default);
-        let families = Families::declare(&mut registry, true);
+        let families = JobFamilies::declare(&mut registry, true);
         registry.build().unwrap();
         Arc::new(Jobs::new(families, None, 10))
     }
 
     /// Runs by outcome: ok, error, panicked, cancelled.
     fn runs(jobs: &Jobs) -> [u64; 4] {
-        let runs = |outcome: Outcome| jobs.families.runs.series(["a", outcome.label()]).value();
-        let counted = Outcome::ALL.map(runs);
+        let runs = |outcome: JobOutcome| jobs.families.runs.series(["a", outcome.label()]).value();
+        let counted = JobOutcome::ALL.map(runs);
         let timed = jobs.families.seconds.series(["a"]).snapshot().count;
         assert_eq!(timed, counted.iter().sum::<u64>(), "each run is timed once");
         counted

@@ -41,11 +41,11 @@ const LIMIT: Reading = Reading::gauge(
 /// A budget of memory for bodies. Cheap to clone; a clone is the same budget.
 #[derive(Clone, Debug)]
 pub struct AnswerMemory {
-    shared: Arc<Shared>,
+    inner: Arc<AnswerMemoryInner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct AnswerMemoryInner {
     capacity: usize,
     used: Mutex<Used>,
     /// Bodies that were refused, where that is recorded.
@@ -97,7 +97,7 @@ impl AnswerMemory {
 
     fn counting(bytes: usize, refused: Option<Arc<Counter>>) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(AnswerMemoryInner {
                 capacity: bytes,
                 used: Mutex::default(),
                 refused,
@@ -116,7 +116,7 @@ impl AnswerMemory {
         bytes: usize,
     ) -> Result<Reservation, AnswerMemoryExhausted> {
         let mut reservation = Reservation {
-            shared: Arc::clone(&self.shared),
+            inner: Arc::clone(&self.inner),
             client: client.map(client_network),
             bytes: 0,
         };
@@ -129,7 +129,7 @@ impl AnswerMemory {
     /// Counts a body that exists already, without asking: for one whose request cannot be refused any more.
     pub fn charge(&self, client: Option<IpAddr>, body: Vec<u8>) -> Bytes {
         let reservation = Reservation {
-            shared: Arc::clone(&self.shared),
+            inner: Arc::clone(&self.inner),
             client: client.map(client_network),
             bytes: 0,
         };
@@ -138,11 +138,11 @@ impl AnswerMemory {
 
     /// The bytes that are reserved now.
     pub fn used(&self) -> usize {
-        self.shared.lock().total
+        self.inner.lock().total
     }
 }
 
-impl Shared {
+impl AnswerMemoryInner {
     fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +151,7 @@ impl Shared {
 /// Memory that is reserved for one body, until it is dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    shared: Arc<Shared>,
+    inner: Arc<AnswerMemoryInner>,
     client: Option<IpAddr>,
     bytes: usize,
 }
@@ -164,11 +164,11 @@ impl Reservation {
     /// The same as [`AnswerMemory::reserve`], in addition to the present reservation.
     pub fn grow(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
         {
-            let mut used = self.shared.lock();
+            let mut used = self.inner.lock();
             let total = used.total.saturating_add(more);
             let of_client = used.by_client.entry(self.client).or_default();
             let held = of_client.saturating_add(more);
-            let left = self.shared.capacity.checked_sub(total);
+            let left = self.inner.capacity.checked_sub(total);
             if left.is_some_and(|left| held <= left) {
                 *of_client = held;
                 used.total = total;
@@ -177,7 +177,7 @@ impl Reservation {
             }
             forget_if_empty(&mut used, self.client);
         }
-        if let Some(refused) = &self.shared.refused {
+        if let Some(refused) = &self.inner.refused {
             refused.inc();
         }
         Err(AnswerMemoryExhausted)
@@ -188,7 +188,7 @@ impl Reservation {
         if bytes == self.bytes {
             return;
         }
-        let mut used = self.shared.lock();
+        let mut used = self.inner.lock();
         used.total = used.total + bytes - self.bytes;
         let of_client = used.by_client.entry(self.client).or_default();
         *of_client = *of_client + bytes - self.bytes;
@@ -204,7 +204,7 @@ impl Reservation {
             return body.into();
         }
         self.settle(body.len());
-        Bytes::from_owner(HeldBody {
+        Bytes::from_owner(ReservedBytes {
             body,
             _reservation: self,
         })
@@ -217,12 +217,12 @@ impl Drop for Reservation {
     }
 }
 
-struct HeldBody {
+struct ReservedBytes {
     body: Vec<u8>,
     _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for HeldBody {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
@@ -262,7 +262,7 @@ impl Collector for AnswerMemory {
 
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
         rows.push(USED.single(self.used() as f64));
-        rows.push(LIMIT.single(self.shared.capacity as f64));
+        rows.push(LIMIT.single(self.inner.capacity as f64));
         Ok(())
     }
 }
@@ -297,12 +297,8 @@ mod tests {
         assert_eq!(memory.used(), 1_050_000);
         drop((half, quarter, third));
         assert_eq!(memory.used(), 0);
-        assert!(memory.shared.lock().by_client.is_empty());
-        let refused = memory
-            .shared
-            .refused
-            .as_ref()
-            .map(|refused| refused.value());
+        assert!(memory.inner.lock().by_client.is_empty());
+        let refused = memory.inner.refused.as_ref().map(|refused| refused.value());
         assert_eq!(refused, Some(2));
         let levels = samples(&memory);
         let bytes = |family: &str| levels[family].to_string();

@@ -20,7 +20,7 @@ const LONGEST_MESSAGE: usize = 300;
 #[derive(Clone, Debug)]
 pub struct Panics {
     counted: Family<Counter, 0>,
-    watching: Arc<Token>,
+    watching: Arc<HookToken>,
 }
 
 impl Panics {
@@ -78,13 +78,13 @@ impl Counting {
 }
 
 /// A token that a hook owns: gone when the hook is. It is locked while a hook is installed, and never in one.
-type Token = Mutex<Weak<()>>;
+type HookToken = Mutex<Weak<()>>;
 
 /// That of the hook that logs.
-static LOGGING: Token = Mutex::new(Weak::new());
+static LOGGING: HookToken = Mutex::new(Weak::new());
 
 /// The token for a new hook; none while a hook has it.
-fn begin(token: &Token) -> Option<Arc<()>> {
+fn begin(token: &HookToken) -> Option<Arc<()>> {
     let mut owned = token.lock().unwrap_or_else(PoisonError::into_inner);
     if owned.strong_count() > 0 {
         return None;

@@ -10,25 +10,25 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::context::{RequestContext, Shapes};
+use super::context::{RequestContext, StatementShapes};
 
 /// Pairs of an endpoint and a statement that are remembered as told to the log; of more than these it is not told.
-const MOST_TOLD: usize = 1024;
+const MOST_LOGGED: usize = 1024;
 
 /// When to suspect, and who was suspected.
 #[derive(Debug)]
-pub struct Repetition {
+pub struct NPlusOneDetector {
     threshold: u32,
-    told: Mutex<HashSet<u64>>,
+    logged: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
 
-impl Repetition {
+impl NPlusOneDetector {
     /// Suspects a request that runs a statement at least `threshold` times; none, with 0.
     pub fn new(threshold: u32) -> Self {
         Self {
             threshold,
-            told: Mutex::default(),
+            logged: Mutex::default(),
             hasher: RandomState::new(),
         }
     }
@@ -37,7 +37,7 @@ impl Repetition {
     /// one of them was run suspiciously often.
     pub fn attribute(
         &self,
-        statements: &dyn Shapes,
+        statements: &dyn StatementShapes,
         context: &RequestContext,
         method: &str,
         endpoint: &str,
@@ -51,7 +51,7 @@ impl Repetition {
             if self.is_suspicious(runs) {
                 suspected = true;
                 if let Some(statement) = statements.text(shape) {
-                    self.tell(method, endpoint, &statement, runs);
+                    self.log(method, endpoint, &statement, runs);
                 }
             }
         }
@@ -65,7 +65,7 @@ impl Repetition {
     }
 
     /// Tells the log, unless it was told before.
-    fn tell(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
+    fn log(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
         if self.is_news(endpoint, statement) {
             tracing::warn!(
                 method,
@@ -79,8 +79,8 @@ impl Repetition {
 
     fn is_news(&self, endpoint: &str, statement: &str) -> bool {
         let pair = self.hasher.hash_one((endpoint, statement));
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < MOST_TOLD && told.insert(pair)
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < MOST_LOGGED && logged.insert(pair)
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
             (1, 1, true),
             (0, u32::MAX, false),
         ] {
-            let repetition = Repetition::new(threshold);
+            let repetition = NPlusOneDetector::new(threshold);
             assert_eq!(
                 repetition.is_suspicious(runs),
                 suspicious,
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn each_endpoint_and_statement_is_news_once_within_bounded_memory() {
-        let repetition = Repetition::new(10);
+        let repetition = NPlusOneDetector::new(10);
         assert!(repetition.is_news("/a", "SELECT ?"));
         assert!(!repetition.is_news("/a", "SELECT ?"));
         assert!(repetition.is_news("/b", "SELECT ?"));
         for number in 0..10_000 {
             repetition.is_news("/a", &number.to_string());
         }
-        assert_eq!(repetition.told.lock().unwrap().len(), MOST_TOLD);
+        assert_eq!(repetition.logged.lock().unwrap().len(), MOST_LOGGED);
     }
 }

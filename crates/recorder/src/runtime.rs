@@ -62,17 +62,17 @@ const BUILD: Reading = Reading::gauge(
 /// The workers of a server; cheap to clone. It is its own collector.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    shared: Arc<Shared>,
+    inner: Arc<RuntimeInner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct RuntimeInner {
     lag_seconds: Family<Histogram, 0>,
-    workers: Mutex<Vec<Worker>>,
+    workers: Mutex<Vec<WorkerLoop>>,
 }
 
 #[derive(Debug)]
-struct Worker {
+struct WorkerLoop {
     /// The lowest that was free: a worker that takes another's place takes its number.
     index: usize,
     thread: ThreadId,
@@ -129,7 +129,7 @@ impl Runtime {
             latency_buckets,
         );
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(RuntimeInner {
                 lag_seconds,
                 workers: Mutex::default(),
             }),
@@ -138,7 +138,7 @@ impl Runtime {
 
     /// How late the event loops are.
     pub fn lag_seconds(&self) -> &Family<Histogram, 0> {
-        &self.shared.lag_seconds
+        &self.inner.lag_seconds
     }
 
     /// Registers the worker whose thread this is, until its event loop ends. Called again on the same thread, it does
@@ -155,7 +155,7 @@ impl Runtime {
         let Some(registration) = self.register(handle.metrics(), local) else {
             return;
         };
-        let probe = probe(self.shared.lag_seconds.get(), registration);
+        let probe = probe(self.inner.lag_seconds.get(), registration);
         if local {
             // Among the tasks of the connections, to wait as long as they do.
             tokio::task::spawn_local(probe);
@@ -166,7 +166,7 @@ impl Runtime {
 
     fn register(&self, metrics: RuntimeMetrics, local: bool) -> Option<Registration> {
         let thread = std::thread::current().id();
-        let mut workers = self.shared.workers();
+        let mut workers = self.inner.workers();
         if workers.iter().any(|worker| worker.thread == thread) {
             return None;
         }
@@ -177,7 +177,7 @@ impl Runtime {
             .position(|(position, worker)| worker.index != position)
             .unwrap_or(workers.len());
         let turned = Arc::new(Turned::now());
-        workers.push(Worker {
+        workers.push(WorkerLoop {
             index,
             thread,
             metrics,
@@ -190,7 +190,7 @@ impl Runtime {
         });
         workers.sort_unstable_by_key(|worker| worker.index);
         Some(Registration {
-            shared: Arc::downgrade(&self.shared),
+            inner: Arc::downgrade(&self.inner),
             thread,
             turned,
         })
@@ -198,7 +198,7 @@ impl Runtime {
 
     /// For how long the event loop that is stuck longest has not turned, to the tick; `None` without any worker.
     pub fn longest_stall(&self) -> Option<Duration> {
-        let workers = self.shared.workers();
+        let workers = self.inner.workers();
         workers.iter().map(|worker| worker.turned.elapsed()).max()
     }
 
@@ -206,7 +206,7 @@ impl Runtime {
     /// `HttpServer::on_connect`.
     pub fn connection(&self) -> ConnectionTask {
         let thread = std::thread::current().id();
-        let workers = self.shared.workers();
+        let workers = self.inner.workers();
         let tasks = workers
             .iter()
             .find(|worker| worker.thread == thread)
@@ -221,13 +221,13 @@ impl Runtime {
     }
 }
 
-impl Shared {
-    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+impl RuntimeInner {
+    fn workers(&self) -> MutexGuard<'_, Vec<WorkerLoop>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Worker {
+impl WorkerLoop {
     fn task_count(&self) -> usize {
         let known = self.metrics.num_alive_tasks();
         match &self.tasks {
@@ -254,15 +254,15 @@ impl Drop for ConnectionTask {
 
 /// Kept by the probe, which is dropped together with the event loop of its worker.
 struct Registration {
-    shared: Weak<Shared>,
+    inner: Weak<RuntimeInner>,
     thread: ThreadId,
     turned: Arc<Turned>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared
+        if let Some(inner) = self.inner.upgrade() {
+            inner
                 .workers()
                 .retain(|worker| worker.thread != self.thread);
         }
@@ -272,7 +272,7 @@ impl Drop for Registration {
 async fn probe(lag_seconds: Arc<Histogram>, registration: Registration) {
     let mut due = Instant::now() + TICK;
     // Without anybody left to read it, there is nothing to measure.
-    while registration.shared.strong_count() > 0 {
+    while registration.inner.strong_count() > 0 {
         tokio::time::sleep_until(due).await;
         registration.turned.renew();
         due = observe_ticks(&lag_seconds, due, Instant::now());
@@ -305,7 +305,7 @@ impl Collector for Runtime {
 
     fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let workers: Vec<_> = self
-            .shared
+            .inner
             .workers()
             .iter()
             .map(|worker| {

@@ -67,14 +67,18 @@ struct RequestSettings {
     exclude: Vec<String>,
     ops_endpoints: Vec<String>,
     server_timing: bool,
-    families: http::Wanted,
+    families: http::OptionalFamilies,
     answer_memory: Option<usize>,
 }
 
 #[cfg(feature = "http")]
 impl RequestSettings {
-    fn to_settings(&self, ops_endpoints: &OpsEndpoints, n_plus_one: u32) -> http::Settings {
-        http::Settings {
+    fn to_settings(
+        &self,
+        ops_endpoints: &OpsEndpoints,
+        n_plus_one: u32,
+    ) -> http::RecordingSettings {
+        http::RecordingSettings {
             exclude: self.exclude.clone(),
             n_plus_one,
             server_timing: self.server_timing,
@@ -215,7 +219,7 @@ impl Builder {
         let ops_endpoints =
             OpsEndpoints::new(self.requests.ops_endpoints.iter().map(String::as_str));
         #[cfg(feature = "http")]
-        let http = http::Families::declare(
+        let http = http::HttpFamilies::declare(
             &mut registry,
             self.naming,
             http::Renaming::new(self.requests.rename.clone(), ops_endpoints.clone()),
@@ -242,7 +246,7 @@ impl Builder {
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
-        let jobs = jobs::Families::declare(&mut registry, cfg!(feature = "database"));
+        let jobs = jobs::JobFamilies::declare(&mut registry, cfg!(feature = "database"));
         let registry = registry.build()?;
 
         #[cfg(feature = "database")]
@@ -262,16 +266,17 @@ impl Builder {
         }
 
         #[cfg(feature = "database")]
-        let shapes = Some(Arc::new(database.statements().clone()) as Arc<dyn context::Shapes>);
+        let shapes =
+            Some(Arc::new(database.statements().clone()) as Arc<dyn context::StatementShapes>);
         #[cfg(not(feature = "database"))]
-        let shapes: Option<Arc<dyn context::Shapes>> = None;
+        let shapes: Option<Arc<dyn context::StatementShapes>> = None;
         let n_plus_one = self.n_plus_one.unwrap_or(N_PLUS_ONE);
         let jobs = Arc::new(jobs::Jobs::new(jobs, shapes.clone(), n_plus_one));
         #[cfg(feature = "http")]
         let requests = {
             let settings = self.requests.to_settings(&ops_endpoints, n_plus_one);
             Requests {
-                recorder: Arc::new(http::Recorder::new(http, shapes, settings)),
+                recorder: Arc::new(http::RequestRecorder::new(http, shapes, settings)),
                 connections,
                 runtime,
                 memory,

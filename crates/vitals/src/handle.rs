@@ -39,7 +39,7 @@ pub(super) struct Inner {
 #[cfg(feature = "http")]
 #[derive(Debug)]
 pub(super) struct Requests {
-    pub(super) recorder: Arc<http::Recorder>,
+    pub(super) recorder: Arc<http::RequestRecorder>,
     pub(super) connections: http::ConnectionFamilies,
     pub(super) runtime: runtime::Runtime,
     pub(super) memory: memory::AnswerMemory,
@@ -124,7 +124,7 @@ impl Vitals {
 
     /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends. They are
     /// exposed once somebody has asked for them.
-    pub fn connections(&self) -> &http::Connections {
+    pub fn connections(&self) -> &http::ConnectionMetrics {
         self.inner.requests.connections.counts()
     }
 

@@ -289,9 +289,9 @@ pub mod database {
 #[cfg(feature = "http")]
 pub mod http {
     pub use vitals_recorder::http::{
-        ConnectionOutcome, Connections, Monitor, MonitorFuture, MonitorService, MonitoredBody,
-        NotableRequest, NotableRequests, OTHER_METHOD, OpenConnection, Stream, TraceParent,
-        UNMATCHED, block,
+        ConnectionMetrics, ConnectionOutcome, Monitor, MonitorFuture, MonitorService,
+        MonitoredBody, NotableRequest, NotableRequests, OTHER_METHOD, OpenConnection, Stream,
+        TraceParent, UNMATCHED, block,
     };
 }
 

@@ -25,7 +25,7 @@ const PROBES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct ShapeCounts {
     inline: [ShapeCount; INLINE],
-    tables: OnceLock<Box<Table>>,
+    tables: OnceLock<Box<ShapeTable>>,
 }
 
 impl ShapeCounts {
@@ -41,7 +41,7 @@ impl ShapeCounts {
         let mut link = &self.tables;
         let mut slots = FIRST_TABLE;
         loop {
-            let table = link.get_or_init(|| Box::new(Table::new(slots)));
+            let table = link.get_or_init(|| Box::new(ShapeTable::new(slots)));
             if table.count(shape) {
                 return;
             }
@@ -62,12 +62,12 @@ impl ShapeCounts {
 /// A hash table with open addressing. A shape that finds its slots taken goes to the next table; slots are never freed, so
 /// it goes there each time.
 #[derive(Debug)]
-struct Table {
+struct ShapeTable {
     slots: Box<[ShapeCount]>,
-    next: OnceLock<Box<Table>>,
+    next: OnceLock<Box<ShapeTable>>,
 }
 
-impl Table {
+impl ShapeTable {
     fn new(slots: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| ShapeCount::default()).collect(),

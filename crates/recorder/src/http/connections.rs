@@ -74,12 +74,12 @@ impl ConnectionOutcome {
 
 /// The counts of connections; cheap to clone. Every outcome has its series from the start, at zero.
 #[derive(Clone, Debug)]
-pub struct Connections {
+pub struct ConnectionMetrics {
     active: Arc<Gauge>,
     ended: Arc<[Arc<Counter>; ConnectionOutcome::ALL.len()]>,
 }
 
-impl Connections {
+impl ConnectionMetrics {
     /// Counts a connection among the active ones until the answer is dropped.
     pub fn open(&self) -> OpenConnection {
         self.active.inc();
@@ -99,27 +99,27 @@ impl Connections {
     }
 }
 
-/// The families that [`Connections`] fills. They have no series, and are not exposed, until somebody counts.
+/// The families that [`ConnectionMetrics`] fills. They have no series, and are not exposed, until somebody counts.
 #[derive(Debug)]
-pub struct Families {
+pub struct ConnectionFamilies {
     /// By a label that is not shown.
     active: Family<Gauge, 1>,
     ended: Family<Counter, 1>,
-    counts: OnceLock<Connections>,
+    counts: OnceLock<ConnectionMetrics>,
 }
 
-impl Families {
+impl ConnectionFamilies {
     /// Declares them.
     pub fn declare(registry: &mut RegistryBuilder) -> Self {
         Self {
             active: registry.gauge(Descriptor::new(
                 "http_connections_active",
-                "Connections open now, those that are shaking hands or being closed included.",
+                "ConnectionMetrics open now, those that are shaking hands or being closed included.",
                 [""],
             )),
             ended: registry.counter(Descriptor::new(
                 "http_connections_total",
-                "Connections that ended, by what became of them; those that were turned away never were active.",
+                "ConnectionMetrics that ended, by what became of them; those that were turned away never were active.",
                 ["outcome"],
             )),
             counts: OnceLock::new(),
@@ -127,8 +127,8 @@ impl Families {
     }
 
     /// The counts, which from now on are exposed.
-    pub fn counts(&self) -> &Connections {
-        self.counts.get_or_init(|| Connections {
+    pub fn counts(&self) -> &ConnectionMetrics {
+        self.counts.get_or_init(|| ConnectionMetrics {
             active: self.active.series([""]),
             ended: Arc::new(
                 ConnectionOutcome::ALL.map(|outcome| self.ended.series([outcome.label()])),
@@ -140,7 +140,7 @@ impl Families {
 /// An active connection: counted when it is dropped, as a fault of ours unless it is told otherwise.
 #[derive(Debug)]
 pub struct OpenConnection {
-    connections: Connections,
+    connections: ConnectionMetrics,
     outcome: ConnectionOutcome,
 }
 
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn each_connection_is_counted_once_and_where_it_belongs() {
         let mut registry = Registry::builder(|| Duration::ZERO);
-        let families = Families::declare(&mut registry);
+        let families = ConnectionFamilies::declare(&mut registry);
         assert!(families.active.is_empty() && families.ended.is_empty());
         let connections = families.counts();
 

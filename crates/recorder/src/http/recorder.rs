@@ -12,11 +12,11 @@ use std::{
     },
 };
 
-use crate::http::{insight::notable::NotableRequests, series::families::Families};
+use crate::http::{insight::notable::NotableRequests, series::families::HttpFamilies};
 use crate::{
-    context::{RequestContext, Shapes},
+    context::{RequestContext, StatementShapes},
     log_limit::LogLimit,
-    repetition::Repetition,
+    repetition::NPlusOneDetector,
 };
 
 thread_local! {
@@ -30,7 +30,7 @@ pub(super) const NOBODY: usize = 0;
 
 /// How requests are recorded.
 #[derive(Debug)]
-pub struct Settings {
+pub struct RecordingSettings {
     /// Endpoints that are left out (`*` for all).
     pub exclude: Vec<String>,
     /// A request that runs one statement at least so often is suspected of a loop; with 0 none is.
@@ -43,8 +43,8 @@ pub struct Settings {
 
 /// What every worker records into, and what it leaves out.
 #[derive(Debug)]
-pub struct Recorder {
-    pub(super) families: Families,
+pub struct RequestRecorder {
+    pub(super) families: HttpFamilies,
     exclude: HashSet<String>,
     excludes_all: bool,
     /// Whether the log has been warned of a middleware within another.
@@ -53,16 +53,16 @@ pub struct Recorder {
     pub(super) panic_lines: LogLimit,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
-    statements: Option<Arc<dyn Shapes>>,
-    repetition: Repetition,
+    statements: Option<Arc<dyn StatementShapes>>,
+    repetition: NPlusOneDetector,
 }
 
-impl Recorder {
+impl RequestRecorder {
     /// Records into `families`, and tells `statements` by whom they were run.
     pub fn new(
-        families: Families,
-        statements: Option<Arc<dyn Shapes>>,
-        settings: Settings,
+        families: HttpFamilies,
+        statements: Option<Arc<dyn StatementShapes>>,
+        settings: RecordingSettings,
     ) -> Self {
         Self {
             families,
@@ -73,7 +73,7 @@ impl Recorder {
             server_timing: settings.server_timing,
             notable: settings.notable,
             statements,
-            repetition: Repetition::new(settings.n_plus_one),
+            repetition: NPlusOneDetector::new(settings.n_plus_one),
         }
     }
 
@@ -117,7 +117,7 @@ impl Recorder {
     }
 
     /// What is counted of requests.
-    pub fn families(&self) -> &Families {
+    pub fn families(&self) -> &HttpFamilies {
         &self.families
     }
 

@@ -22,7 +22,7 @@ use crate::http::resources::Resources;
 /// How one application's requests find their routes. Each worker learns for itself; nothing here is asked for a request
 /// that is answered by a route that the worker knows.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(super) struct LearntRoutes {
     map: ResourceMap,
     /// None where the map cannot be read: then its own answer has to do.
     resources: Option<Resources>,
@@ -46,7 +46,7 @@ impl Methods {
     }
 }
 
-impl Routes {
+impl LearntRoutes {
     /// The routes of an application with this map, which may be known to rewrite paths.
     pub(super) fn new(map: &ResourceMap, rewrites_paths: bool) -> Self {
         let resources = Resources::read(map);
@@ -182,13 +182,14 @@ mod tests {
     use super::*;
 
     /// The routes of an application, known by its first request.
-    async fn routes(rewrites_paths: bool, config: fn(&mut web::ServiceConfig)) -> Routes {
+    async fn routes(rewrites_paths: bool, config: fn(&mut web::ServiceConfig)) -> LearntRoutes {
         let routes = Rc::new(RefCell::new(None));
         let seen = Rc::clone(&routes);
         let app = App::new()
             .configure(config)
             .wrap_fn(move |request, service| {
-                *seen.borrow_mut() = Some(Routes::new(request.resource_map(), rewrites_paths));
+                *seen.borrow_mut() =
+                    Some(LearntRoutes::new(request.resource_map(), rewrites_paths));
                 service.call(request)
             });
         let app = actix_test::init_service(app).await;
@@ -200,7 +201,7 @@ mod tests {
         web::to(HttpResponse::Ok)
     }
 
-    fn found(routes: &Routes, method: &str, path: &str) -> String {
+    fn found(routes: &LearntRoutes, method: &str, path: &str) -> String {
         routes.find(path, method).unwrap_or_default()
     }
 

@@ -9,20 +9,20 @@ use std::{
 use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
 
 use crate::http::{
-    recorder::Recorder,
-    routes::Routes,
-    series::cache::{Ending, Origin, Outcome, Series, SeriesCache},
-    series::families::Families,
+    recorder::RequestRecorder,
+    routes::LearntRoutes,
+    series::cache::{RequestEnding, RequestOrigin, RequestOutcome, RequestSeries, SeriesCache},
+    series::families::HttpFamilies,
     series::labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
-    series::path_key::Shape,
+    series::path_key::PathKey,
 };
 use crate::naming::Naming;
 use vitals_registry::GaugeWriter;
 
 /// What one worker records with. Shared by the records of its requests, which never leave its thread.
 #[derive(Debug)]
-pub(super) struct Worker {
-    pub(super) recorder: Arc<Recorder>,
+pub(super) struct WorkerRecorder {
+    pub(super) recorder: Arc<RequestRecorder>,
     in_progress: InProgress,
     series: SeriesCache,
     /// Whether a middleware within is known to rewrite paths.
@@ -33,7 +33,7 @@ pub(super) struct Worker {
 /// What the first request tells of the application.
 #[derive(Debug)]
 struct Application {
-    routes: Routes,
+    routes: LearntRoutes,
     /// An application serves one listener: all its requests come by one scheme.
     scheme: &'static str,
 }
@@ -54,7 +54,7 @@ enum InProgress {
 }
 
 impl InProgress {
-    fn new(families: &Families) -> Self {
+    fn new(families: &HttpFamilies) -> Self {
         match families.naming {
             Naming::Vitals => Self::All(families.in_progress("", "")),
             Naming::OpenTelemetry => Self::ByMethod(RefCell::default()),
@@ -62,8 +62,8 @@ impl InProgress {
     }
 }
 
-impl Worker {
-    pub(super) fn new(recorder: Arc<Recorder>, rewrites_paths: bool) -> Self {
+impl WorkerRecorder {
+    pub(super) fn new(recorder: Arc<RequestRecorder>, rewrites_paths: bool) -> Self {
         Self {
             in_progress: InProgress::new(&recorder.families),
             recorder,
@@ -77,7 +77,7 @@ impl Worker {
     #[inline]
     pub(super) fn meet(&self, request: &ServiceRequest) {
         self.application.get_or_init(|| Application {
-            routes: Routes::new(request.resource_map(), self.rewrites_paths),
+            routes: LearntRoutes::new(request.resource_map(), self.rewrites_paths),
             scheme: if request.app_config().secure() {
                 "https"
             } else {
@@ -167,19 +167,27 @@ impl Worker {
     }
 
     /// The series of a request whose endpoint's pattern is known; none where that is excluded.
-    pub(super) fn series(&self, pattern: &str, outcome: Outcome) -> Option<Rc<Series>> {
+    pub(super) fn series(
+        &self,
+        pattern: &str,
+        outcome: RequestOutcome,
+    ) -> Option<Rc<RequestSeries>> {
         (!self.recorder.excludes(pattern))
             .then(|| self.series.resolve(self.origin(), pattern, outcome))
     }
 
     /// Returns the series for an answer with this ending, if it differs from the series that was chosen at first.
     #[cold]
-    pub(super) fn series_of_ending(&self, series: &Series, ending: Ending) -> Option<Rc<Series>> {
+    pub(super) fn series_of_ending(
+        &self,
+        series: &RequestSeries,
+        ending: RequestEnding,
+    ) -> Option<Rc<RequestSeries>> {
         let is_told = self.recorder.families.naming == Naming::OpenTelemetry;
         if !is_told || series.is_stream() {
             return None;
         }
-        let outcome = Outcome {
+        let outcome = RequestOutcome {
             ending,
             ..series.outcome()
         };
@@ -192,9 +200,9 @@ impl Worker {
         &self,
         request: &HttpRequest,
         sent: Sent<'_>,
-        outcome: Outcome,
-    ) -> Option<Rc<Series>> {
-        let shape = Shape::of(request);
+        outcome: RequestOutcome,
+    ) -> Option<Rc<RequestSeries>> {
+        let shape = PathKey::of(request);
         if let Some(shape) = shape
             && let Some(series) = self.series.remembered(shape, outcome)
         {
@@ -207,10 +215,10 @@ impl Worker {
     fn find_series(
         &self,
         request: &HttpRequest,
-        shape: Option<Shape<'_>>,
+        shape: Option<PathKey<'_>>,
         sent: Sent<'_>,
-        mut outcome: Outcome,
-    ) -> Option<Rc<Series>> {
+        mut outcome: RequestOutcome,
+    ) -> Option<Rc<RequestSeries>> {
         let method = sent.method;
         let Some(pattern) = self.routed_pattern(request, method) else {
             let endpoint = unrouted_endpoint(request.match_info(), method, outcome.status);
@@ -222,7 +230,7 @@ impl Worker {
         let is_missing = outcome.status == StatusCode::NOT_FOUND;
         let is_routed = shape.is_some() || (is_missing && self.serves_below(request, &pattern));
         outcome.method = answered_method(outcome.method, outcome.status, is_routed);
-        let (series, is_new) = (self.series).resolve_shape(self.origin(), shape, &pattern, outcome);
+        let (series, is_new) = (self.series).resolve_key(self.origin(), shape, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {
             let routed = request.match_info().as_str();
             (application.routes).learn(sent.path, routed, method, &pattern);
@@ -237,8 +245,8 @@ impl Worker {
         application.is_some_and(|application| application.routes.serves_below(path, pattern))
     }
 
-    fn origin(&self) -> Origin<'_> {
-        Origin {
+    fn origin(&self) -> RequestOrigin<'_> {
+        RequestOrigin {
             families: &self.recorder.families,
             scheme: self.scheme(),
         }

@@ -40,7 +40,7 @@ fn busy_seconds(runtime: &Runtime) -> f64 {
 }
 
 fn lags(runtime: &Runtime) -> vitals_registry::HistogramSnapshot {
-    runtime.shared.lag_seconds.get().snapshot()
+    runtime.inner.lag_seconds.get().snapshot()
 }
 
 async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
@@ -127,7 +127,7 @@ async fn a_blocked_loop_owes_every_tick_of_that_time() {
 #[actix_web::test]
 async fn lag_is_never_negative_and_owed_ticks_are_bounded() {
     let runtime = runtime();
-    let lag = runtime.shared.lag_seconds.get();
+    let lag = runtime.inner.lag_seconds.get();
     let now = Instant::now();
     assert_eq!(observe_ticks(&lag, now, now), now + TICK);
     assert_eq!(observe_ticks(&lag, now + TICK / 2, now), now + TICK * 3 / 2);

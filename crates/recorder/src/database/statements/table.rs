@@ -18,7 +18,7 @@ use vitals_registry::{Counter, Distribution, HistogramSnapshot};
 
 use super::total::{Counted, Totals};
 use crate::clock::{self, Moment};
-use crate::context::Shapes;
+use crate::context::StatementShapes;
 use crate::database::sql::Operation;
 
 /// Statements that the table keeps at most, unless set otherwise.
@@ -183,7 +183,7 @@ pub struct StatementReport {
     pub last_seen: SystemTime,
 }
 
-impl Shapes for Statements {
+impl StatementShapes for Statements {
     fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str) {
         let Some(statement) = self.find(shape) else {
             return;

@@ -8,7 +8,7 @@ use super::super::fixture::Fixture;
 use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
 use super::{Known, Order, Place, Statements};
 use crate::clock;
-use crate::context::Shapes as _;
+use crate::context::StatementShapes as _;
 use crate::database::sql::{Dialect, Operation, Verb, read};
 
 /// A table, the families of all queries, and a connection that knows no statement yet.

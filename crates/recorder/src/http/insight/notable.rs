@@ -55,11 +55,11 @@ pub struct NotableRequest {
 /// The slowest requests of the last hour and the last failed ones. Cheap to clone; a clone is the same.
 #[derive(Clone, Debug)]
 pub struct NotableRequests {
-    inner: Arc<Inner>,
+    inner: Arc<NotableInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct NotableInner {
     /// Endpoints whose requests are not worth a look: those of whoever looks.
     left_out: OpsEndpoints,
     /// What a request must have taken longer than to be among the slowest of the span, in seconds, as bits: those of
@@ -73,19 +73,19 @@ struct Inner {
 #[derive(Debug)]
 struct Kept {
     /// The newest is the last.
-    spans: VecDeque<Span>,
+    spans: VecDeque<SlowestWindow>,
     failed: VecDeque<NotableRequest>,
 }
 
 /// The slowest requests of some minutes.
 #[derive(Debug)]
-struct Span {
+struct SlowestWindow {
     began: Moment,
     /// In no order; at most [`MOST`].
     slowest: Vec<NotableRequest>,
 }
 
-impl Span {
+impl SlowestWindow {
     fn new(began: Moment) -> Self {
         Self {
             began,
@@ -120,10 +120,10 @@ impl NotableRequests {
     pub fn new(left_out: OpsEndpoints) -> Self {
         let began = clock::now();
         let mut spans = VecDeque::with_capacity(SPANS + 1);
-        spans.push_back(Span::new(began));
+        spans.push_back(SlowestWindow::new(began));
         let failed = VecDeque::with_capacity(MOST);
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(NotableInner {
                 left_out,
                 floor: AtomicU64::new(0),
                 span_end: AtomicU64::new(began.after(SPAN).nanoseconds()),
@@ -166,12 +166,12 @@ impl NotableRequests {
 
     /// Forgets the spans that began an hour ago, and begins a new one where the last is over.
     fn advance(&self, kept: &mut Kept, now: Moment) {
-        let age = |span: &Span| now.since(span.began);
+        let age = |span: &SlowestWindow| now.since(span.began);
         while kept.spans.front().is_some_and(|span| age(span) >= HOUR) {
             kept.spans.pop_front();
         }
         if kept.spans.back().is_none_or(|span| age(span) >= SPAN) {
-            kept.spans.push_back(Span::new(now));
+            kept.spans.push_back(SlowestWindow::new(now));
             self.inner.floor.store(0, Relaxed);
             let end = now.after(SPAN).nanoseconds();
             self.inner.span_end.store(end, Relaxed);

@@ -9,8 +9,8 @@ use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 
 use crate::http::{
     insight::notable::NotableRequest,
-    record::slot::{Delivery, Progress},
-    series::cache::{DatabaseUse, Ending, Outcome, Series, Timing},
+    record::slot::{Delivery, RequestSlot},
+    series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
 };
 use crate::{clock, context::RequestContext};
 
@@ -54,20 +54,20 @@ pub(in crate::http) fn has_no_body(status: StatusCode) -> bool {
 
 /// A request whose answer is on its way.
 #[derive(Debug)]
-pub(in crate::http) struct Answer {
+pub(in crate::http) struct AnsweredRequest {
     /// None when it has ended.
-    progress: Option<Box<Progress>>,
-    series: Rc<Series>,
+    progress: Option<Box<RequestSlot>>,
+    series: Rc<RequestSeries>,
 }
 
-impl Answer {
+impl AnsweredRequest {
     /// The head of the answer is known.
     ///
     /// A stream is counted now, since it may never end; its duration is recorded when it does.
     #[inline]
     pub(in crate::http) fn new(
-        mut progress: Box<Progress>,
-        series: Rc<Series>,
+        mut progress: Box<RequestSlot>,
+        series: Rc<RequestSeries>,
         head: Head,
     ) -> Self {
         if let Timing::Stream { active, .. } = &series.timing {
@@ -138,11 +138,11 @@ impl Answer {
     /// The body failed: the status stands, the answer is not whole.
     #[cold]
     pub(in crate::http) fn fail(&mut self) {
-        self.end_early(Ending::BodyFailed);
+        self.end_early(RequestEnding::BodyFailed);
     }
 
     #[cold]
-    fn end_early(&mut self, ending: Ending) {
+    fn end_early(&mut self, ending: RequestEnding) {
         if let Some(progress) = &mut self.progress
             && !progress.delivery.is_settled
         {
@@ -154,7 +154,7 @@ impl Answer {
         }
     }
 
-    /// The same as [`Progress::within`].
+    /// The same as [`RequestSlot::within`].
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         match &mut self.progress {
@@ -187,7 +187,7 @@ impl Answer {
             // It has no end of its own: its client's leaving is one.
             self.complete();
         } else if is_polled {
-            self.end_early(Ending::ClientLeft);
+            self.end_early(RequestEnding::ClientLeft);
         } else if self
             .progress
             .as_ref()
@@ -198,13 +198,13 @@ impl Answer {
             self.replaced();
         } else if let Some(progress) = self.progress.take() {
             // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
-            let outcome = Outcome::abandoned(self.series.route.method);
+            let outcome = RequestOutcome::abandoned(self.series.route.method);
             abandon(progress, &self.series.route.pattern, outcome);
         }
     }
 }
 
-impl Drop for Answer {
+impl Drop for AnsweredRequest {
     #[inline]
     fn drop(&mut self) {
         if let Some(Delivery {
@@ -223,7 +223,11 @@ impl Drop for Answer {
 
 /// Counts a request whose client left before the head of an answer was sent, under the endpoint with this pattern.
 #[cold]
-pub(in crate::http) fn abandon(mut progress: Box<Progress>, pattern: &str, outcome: Outcome) {
+pub(in crate::http) fn abandon(
+    mut progress: Box<RequestSlot>,
+    pattern: &str,
+    outcome: RequestOutcome,
+) {
     if let Some(series) = progress.worker.series(pattern, outcome) {
         settle(&mut progress, &series);
         count_abort(&progress, &series, "before_head");
@@ -232,14 +236,14 @@ pub(in crate::http) fn abandon(mut progress: Box<Progress>, pattern: &str, outco
 }
 
 #[inline]
-fn settle_if_whole(progress: &mut Progress, series: &Series) {
+fn settle_if_whole(progress: &mut RequestSlot, series: &RequestSeries) {
     if progress.delivery.bytes >= progress.delivery.whole_at {
         settle(progress, series);
     }
 }
 
 /// Counts a request, once.
-fn settle(progress: &mut Progress, series: &Series) {
+fn settle(progress: &mut RequestSlot, series: &RequestSeries) {
     if mem::replace(&mut progress.delivery.is_settled, true) {
         return;
     }
@@ -248,7 +252,7 @@ fn settle(progress: &mut Progress, series: &Series) {
     let span = progress.span();
     let route = &series.route;
     match &series.timing {
-        Timing::Answer { latency } => {
+        Timing::AnsweredRequest { latency } => {
             series.requests.inc();
             latency.observe_with(seconds, span.as_ref());
             if let (None, Some(database)) = (&progress.context, &route.database) {
@@ -273,7 +277,7 @@ fn settle(progress: &mut Progress, series: &Series) {
 }
 
 #[cold]
-fn keep_notable(progress: &Progress, series: &Series, seconds: f64) {
+fn keep_notable(progress: &RequestSlot, series: &RequestSeries, seconds: f64) {
     let context = progress.context.as_deref();
     progress.worker.recorder.notable.keep(NotableRequest {
         at: SystemTime::now(),
@@ -290,7 +294,7 @@ fn keep_notable(progress: &Progress, series: &Series, seconds: f64) {
 /// Observes what the request has asked of the database, when nobody works for it any more.
 ///
 /// That is now, as a rule. Where a client has left, or the handler has given up waiting, a query may still run.
-fn attribute(progress: &Progress, series: &Series, context: Arc<RequestContext>) {
+fn attribute(progress: &RequestSlot, series: &RequestSeries, context: Arc<RequestContext>) {
     let (recorder, route) = (&progress.worker.recorder, &series.route);
     let log_span = progress.trace.as_ref().map(|trace| &trace.log_span);
     // Not of a stream: it asks as long as it lasts.
@@ -315,7 +319,7 @@ fn attribute(progress: &Progress, series: &Series, context: Arc<RequestContext>)
 }
 
 #[cold]
-fn count_abort(progress: &Progress, series: &Series, phase: &str) {
+fn count_abort(progress: &RequestSlot, series: &RequestSeries, phase: &str) {
     let (families, route) = (&progress.worker.recorder.families, &series.route);
     families.count_abort(route.method, &route.endpoint, phase);
 }

@@ -23,11 +23,13 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::context;
-use crate::http::{record::answered::Answer, record::open::Record, record::slot::RequestBody};
+use crate::http::{
+    record::answered::AnsweredRequest, record::open::OpenRecord, record::slot::RequestBody,
+};
 
 /// Watches the request's body, if it has one.
 #[inline]
-pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &Record) {
+pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &OpenRecord) {
     if !matches!(request.parts().1, Payload::None)
         && let Some(body) = record.request_body()
     {
@@ -102,7 +104,7 @@ pin_project! {
     pub struct MonitoredBody<B> {
         #[pin]
         content: Content<B>,
-        answer: Option<Answer>,
+        answer: Option<AnsweredRequest>,
     }
 }
 
@@ -124,7 +126,7 @@ pin_project! {
 impl<B: MessageBody> MonitoredBody<B> {
     /// The body of an answer to HEAD, or of a status without a body: it ends at once, whatever the handler meant to send.
     /// A server would poll it to its end, and an endless one for ever.
-    pub(in crate::http) fn omitted(size: BodySize, answer: Option<Answer>) -> Self {
+    pub(in crate::http) fn omitted(size: BodySize, answer: Option<AnsweredRequest>) -> Self {
         Self {
             content: Content::Omitted { size },
             answer,
@@ -140,7 +142,7 @@ impl<B: MessageBody> MonitoredBody<B> {
     }
 
     #[inline]
-    pub(in crate::http) fn new(body: B, answer: Option<Answer>) -> Self {
+    pub(in crate::http) fn new(body: B, answer: Option<AnsweredRequest>) -> Self {
         let content = match body.size() {
             BodySize::Sized(_) => match body.try_into_bytes() {
                 Ok(bytes) => Content::Whole { bytes },
@@ -174,7 +176,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let mut this = self.project();
-        let chunk = match this.answer.as_mut().and_then(Answer::take_rest) {
+        let chunk = match this.answer.as_mut().and_then(AnsweredRequest::take_rest) {
             Some(rest) => Poll::Ready(Some(Ok(rest))),
             None => match this.content.as_mut().project() {
                 ContentProjection::Whole { bytes } if bytes.is_empty() => Poll::Ready(None),
@@ -226,7 +228,7 @@ type Polled<E> = Poll<Option<Result<Bytes, E>>>;
 /// Polls a body as part of its request.
 fn poll_within<B: MessageBody>(
     body: Pin<&mut B>,
-    answer: &mut Option<Answer>,
+    answer: &mut Option<AnsweredRequest>,
     cx: &mut Context<'_>,
 ) -> thread::Result<Polled<B::Error>> {
     catch_unwind(AssertUnwindSafe(|| match answer {

@@ -14,19 +14,19 @@ use actix_web::{
     http::StatusCode,
 };
 
-use crate::http::{record::answered::Head, record::body::MonitoredBody, record::open::Record};
+use crate::http::{record::answered::Head, record::body::MonitoredBody, record::open::OpenRecord};
 use crate::problem::Problem;
 
 /// An error on its way to become the answer, with the record of its request.
 ///
 /// Shows itself, and answers, as the error that it wraps.
-pub(in crate::http) struct Failure {
+pub(in crate::http) struct RecordedError {
     error: Error,
-    record: Cell<Option<Record>>,
+    record: Cell<Option<OpenRecord>>,
 }
 
-impl Failure {
-    pub(in crate::http) fn new(error: Error, record: Record) -> Self {
+impl RecordedError {
+    pub(in crate::http) fn new(error: Error, record: OpenRecord) -> Self {
         Self {
             error,
             record: Cell::new(Some(record)),
@@ -49,7 +49,7 @@ fn ask<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
-impl ResponseError for Failure {
+impl ResponseError for RecordedError {
     fn status_code(&self) -> StatusCode {
         let status = ask(|| self.error.as_response_error().status_code());
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -74,7 +74,7 @@ impl ResponseError for Failure {
     }
 }
 
-impl Drop for Failure {
+impl Drop for RecordedError {
     /// Another middleware made its own answer of the error: the error's status is the best that is known.
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
@@ -84,13 +84,13 @@ impl Drop for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RecordedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.error, f)
     }
 }
 
-impl fmt::Debug for Failure {
+impl fmt::Debug for RecordedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.error, f)
     }

@@ -23,11 +23,11 @@ use pin_project_lite::pin_project;
 use crate::http::{
     record::answered::{Head, has_no_body},
     record::body::{MonitoredBody, watch_payload},
-    record::error::{Failure, fault},
-    record::open::Record,
-    record::slot::Places,
-    recorder::{NOBODY, Recorder, SERVED_FOR},
-    worker::Worker,
+    record::error::{RecordedError, fault},
+    record::open::OpenRecord,
+    record::slot::RequestSlots,
+    recorder::{NOBODY, RequestRecorder, SERVED_FOR},
+    worker::WorkerRecorder,
 };
 use crate::{context, runtime::Runtime};
 
@@ -47,13 +47,13 @@ pub struct Stream;
 /// Wrap the application once. A second one within, on a scope or a resource, passes its requests on unrecorded.
 #[derive(Clone, Debug)]
 pub struct Monitor {
-    recorder: Arc<Recorder>,
+    recorder: Arc<RequestRecorder>,
     runtime: Runtime,
 }
 
 impl Monitor {
     /// Returns a middleware that records into `recorder`, and registers its threads as workers with `runtime`.
-    pub fn new(recorder: Arc<Recorder>, runtime: Runtime) -> Self {
+    pub fn new(recorder: Arc<RequestRecorder>, runtime: Runtime) -> Self {
         Self { recorder, runtime }
     }
 }
@@ -74,8 +74,8 @@ where
         self.runtime.register_worker();
         // Actix' own middleware for that is the common one. Others are noticed when they have changed a path.
         let rewrites_paths = type_name::<S>().contains("NormalizePath");
-        let worker = Worker::new(Arc::clone(&self.recorder), rewrites_paths);
-        let places = Rc::new(Places::new(worker));
+        let worker = WorkerRecorder::new(Arc::clone(&self.recorder), rewrites_paths);
+        let places = Rc::new(RequestSlots::new(worker));
         ready(Ok(MonitorService { service, places }))
     }
 }
@@ -84,7 +84,7 @@ where
 #[derive(Debug)]
 pub struct MonitorService<S> {
     service: S,
-    places: Rc<Places>,
+    places: Rc<RequestSlots>,
 }
 
 impl<S, B> Service<ServiceRequest> for MonitorService<S>
@@ -112,7 +112,7 @@ where
             };
         }
         let mut record = (!recorder.excludes_all()).then(|| {
-            let record = Record::open(&self.places, &request);
+            let record = OpenRecord::open(&self.places, &request);
             watch_payload(&mut request, &record);
             record
         });
@@ -132,7 +132,7 @@ where
 /// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they
 /// go to a context that is never read.
 #[inline]
-fn within<T>(record: &mut Option<Record>, f: impl FnOnce() -> T) -> T {
+fn within<T>(record: &mut Option<OpenRecord>, f: impl FnOnce() -> T) -> T {
     match record {
         Some(record) => record.within(f),
         None => context::within(&mut None, f),
@@ -141,7 +141,7 @@ fn within<T>(record: &mut Option<Record>, f: impl FnOnce() -> T) -> T {
 
 /// Tells of a caught panic.
 #[cold]
-fn tell(record: Option<&Record>, panic: &(dyn Any + Send)) {
+fn tell(record: Option<&OpenRecord>, panic: &(dyn Any + Send)) {
     if let Some(record) = record {
         record.panicked(panic);
     }
@@ -153,7 +153,7 @@ pin_project! {
         // None after a panic: such a future is not to be polled again.
         #[pin]
         future: Option<F>,
-        record: Option<Record>,
+        record: Option<OpenRecord>,
         // `NOBODY` if an outer middleware records the request.
         recorder_id: usize,
     }
@@ -215,16 +215,16 @@ where
 
 /// The error with its request's record.
 #[cold]
-fn fail(record: Option<Record>, error: Error) -> Error {
+fn fail(record: Option<OpenRecord>, error: Error) -> Error {
     match record {
-        Some(record) => Failure::new(error, record).into(),
+        Some(record) => RecordedError::new(error, record).into(),
         None => error,
     }
 }
 
 /// Tells the record what the head of the answer says, and sends it along with the body.
 fn answer<B: MessageBody>(
-    record: Option<Record>,
+    record: Option<OpenRecord>,
     mut response: ServiceResponse<B>,
 ) -> ServiceResponse<MonitoredBody<B>> {
     let status = response.status();

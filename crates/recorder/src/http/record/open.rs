@@ -1,5 +1,5 @@
 //! The record of one request, from its head until the head of its answer is known; from then on it is an
-//! [`Answer`](crate::http::record::answered::Answer).
+//! [`AnsweredRequest`](crate::http::record::answered::AnsweredRequest).
 //!
 //! A record moves with the request: in the middleware's future, or within the error that the future ended with. One that
 //! is dropped tells that its client left before there was an answer, so that no path out of a request can forget it.
@@ -9,27 +9,27 @@ use std::{any::Any, rc::Rc};
 use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use crate::http::{
-    record::answered::{Answer, Head, abandon},
-    record::slot::{Places, Progress, RequestBody},
-    series::cache::{Ending, Outcome},
+    record::answered::{AnsweredRequest, Head, abandon},
+    record::slot::{RequestBody, RequestSlot, RequestSlots},
+    series::cache::{RequestEnding, RequestOutcome},
     series::labels::answered_method,
 };
 
 /// A request without an answer.
 #[derive(Debug)]
-pub(in crate::http) struct Record {
+pub(in crate::http) struct OpenRecord {
     /// None when it was answered.
-    progress: Option<Box<Progress>>,
+    progress: Option<Box<RequestSlot>>,
 }
 
-impl Record {
+impl OpenRecord {
     /// Opens the record of a request that has just been parsed. One whose path leads to an excluded endpoint is not shown
     /// in progress, unless another endpoint turns out to answer it.
     #[inline]
-    pub(in crate::http) fn open(places: &Rc<Places>, request: &ServiceRequest) -> Self {
+    pub(in crate::http) fn open(places: &Rc<RequestSlots>, request: &ServiceRequest) -> Self {
         let is_shown = !places.worker.expects_to_exclude(request);
         Self {
-            progress: Some(Progress::begin(places, request, is_shown)),
+            progress: Some(RequestSlot::begin(places, request, is_shown)),
         }
     }
 
@@ -39,7 +39,7 @@ impl Record {
         Some(Rc::clone(&progress.request_body))
     }
 
-    /// The same as [`Progress::within`].
+    /// The same as [`RequestSlot::within`].
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         match &mut self.progress {
@@ -83,17 +83,17 @@ impl Record {
         mut self,
         request: Option<&HttpRequest>,
         head: Head,
-    ) -> Option<Answer> {
+    ) -> Option<AnsweredRequest> {
         let mut progress = self.progress.take()?;
         if progress.request_body.is_cut.get() {
             cut_off(progress, request);
             return None;
         }
-        let outcome = Outcome {
+        let outcome = RequestOutcome {
             method: answered_method(progress.method, head.status, true),
             status: head.status,
             is_stream: head.is_stream,
-            ending: Ending::Whole,
+            ending: RequestEnding::Whole,
         };
         let worker = &progress.worker;
         let series = match request {
@@ -105,29 +105,29 @@ impl Record {
             return None;
         };
         progress.show();
-        Some(Answer::new(progress, series, head))
+        Some(AnsweredRequest::new(progress, series, head))
     }
 }
 
 /// Counts a request whose client left before the request was whole. The service's answer to the rest of it, for
 /// instance 400, has no recipient.
 #[cold]
-fn cut_off(progress: Box<Progress>, request: Option<&HttpRequest>) {
+fn cut_off(progress: Box<RequestSlot>, request: Option<&HttpRequest>) {
     let pattern = match request {
         Some(request) => progress.worker.pattern_of_request(request, progress.method),
         None => progress.pattern_by_path(),
     };
-    let outcome = Outcome::abandoned(progress.method);
+    let outcome = RequestOutcome::abandoned(progress.method);
     abandon(progress, &pattern, outcome);
 }
 
-impl Drop for Record {
+impl Drop for OpenRecord {
     /// Counts a request whose client left before there was an answer.
     #[inline]
     fn drop(&mut self) {
         if let Some(progress) = self.progress.take() {
             let pattern = progress.pattern_by_path();
-            let outcome = Outcome::abandoned(progress.method);
+            let outcome = RequestOutcome::abandoned(progress.method);
             abandon(progress, &pattern, outcome);
         }
     }

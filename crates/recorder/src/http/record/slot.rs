@@ -22,7 +22,7 @@ use crate::http::{
     insight::server_timing,
     insight::trace::{Trace, TraceParent},
     series::labels::method_label,
-    worker::{Sent, Worker},
+    worker::{Sent, WorkerRecorder},
 };
 use crate::{
     clock::{self, Moment},
@@ -35,14 +35,14 @@ use vitals_registry::SpanContext;
 const KEPT_PATH: usize = 1024;
 
 /// Most places that are kept. Of more requests at once, the rest allocate theirs.
-const MOST_PLACES: usize = 128;
+const MOST_FREE_SLOTS: usize = 128;
 
 /// What is known of a request.
 #[derive(Debug)]
-pub(in crate::http) struct Progress {
-    pub(in crate::http) worker: Rc<Worker>,
+pub(in crate::http) struct RequestSlot {
+    pub(in crate::http) worker: Rc<WorkerRecorder>,
     /// Where its place goes at its end; none while no request is in it.
-    places: Option<Rc<Places>>,
+    places: Option<Rc<RequestSlots>>,
     pub(in crate::http) method: &'static str,
     started: Moment,
     pub(in crate::http) context: Option<Arc<RequestContext>>,
@@ -85,14 +85,14 @@ pub(in crate::http) struct RequestBody {
 
 /// The places of one worker's requests.
 #[derive(Debug)]
-pub(in crate::http) struct Places {
-    pub(in crate::http) worker: Rc<Worker>,
+pub(in crate::http) struct RequestSlots {
+    pub(in crate::http) worker: Rc<WorkerRecorder>,
     #[allow(clippy::vec_box, reason = "a place is handed on as a pointer")]
-    free: RefCell<Vec<Box<Progress>>>,
+    free: RefCell<Vec<Box<RequestSlot>>>,
 }
 
-impl Places {
-    pub(in crate::http) fn new(worker: Worker) -> Self {
+impl RequestSlots {
+    pub(in crate::http) fn new(worker: WorkerRecorder) -> Self {
         Self {
             worker: Rc::new(worker),
             free: RefCell::default(),
@@ -101,23 +101,23 @@ impl Places {
 
     /// A place that holds nothing of an earlier request.
     #[inline]
-    fn take(&self) -> Box<Progress> {
+    fn take(&self) -> Box<RequestSlot> {
         let free = self.free.borrow_mut().pop();
-        free.unwrap_or_else(|| Box::new(Progress::new(Rc::clone(&self.worker))))
+        free.unwrap_or_else(|| Box::new(RequestSlot::new(Rc::clone(&self.worker))))
     }
 
     #[inline]
-    fn put_back(&self, place: Box<Progress>) {
+    fn put_back(&self, place: Box<RequestSlot>) {
         let mut free = self.free.borrow_mut();
-        if free.len() < MOST_PLACES {
+        if free.len() < MOST_FREE_SLOTS {
             free.push(place);
         }
     }
 }
 
-impl Progress {
+impl RequestSlot {
     #[cold]
-    fn new(worker: Rc<Worker>) -> Self {
+    fn new(worker: Rc<WorkerRecorder>) -> Self {
         Self {
             worker,
             places: None,
@@ -136,7 +136,7 @@ impl Progress {
     /// A request that has just been parsed. The in-progress gauge counts it from now on if it `is_shown`.
     #[inline]
     pub(in crate::http) fn begin(
-        places: &Rc<Places>,
+        places: &Rc<RequestSlots>,
         request: &ServiceRequest,
         is_shown: bool,
     ) -> Box<Self> {
@@ -176,7 +176,7 @@ impl Progress {
 
     /// Tells where the place was taken from, once in a request.
     #[inline]
-    fn leave(&mut self) -> Option<Rc<Places>> {
+    fn leave(&mut self) -> Option<Rc<RequestSlots>> {
         let places = self.places.take()?;
         if self.is_shown {
             self.is_shown = false;
@@ -274,7 +274,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for RequestSlot {
     /// A place that a panic has come upon is not used again, but no longer in progress either.
     #[inline]
     fn drop(&mut self) {

@@ -8,25 +8,25 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashSet, HashTable};
 
 use crate::http::{
-    series::families::Families,
+    series::families::HttpFamilies,
     series::labels::{client_closed_request, pattern_label},
-    series::path_key::{OwnedShape, Shape},
+    series::path_key::{OwnedPathKey, PathKey},
 };
 use crate::{context::RequestContext, naming::Naming};
 use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
 /// What tells a series from others of its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::http) struct Outcome {
+pub(in crate::http) struct RequestOutcome {
     pub(in crate::http) method: &'static str,
     pub(in crate::http) status: StatusCode,
     pub(in crate::http) is_stream: bool,
-    pub(in crate::http) ending: Ending,
+    pub(in crate::http) ending: RequestEnding,
 }
 
 /// How an answer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Ending {
+pub(in crate::http) enum RequestEnding {
     /// It is whole, or on its way to be.
     Whole,
     /// Its client left before the head.
@@ -37,21 +37,21 @@ pub(in crate::http) enum Ending {
     BodyFailed,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// Of a request whose client left before the head of an answer was sent.
     pub(in crate::http) fn abandoned(method: &'static str) -> Self {
         Self {
             method,
             status: client_closed_request(),
             is_stream: false,
-            ending: Ending::NoHead,
+            ending: RequestEnding::NoHead,
         }
     }
 
     /// The label of the status. OpenTelemetry's conventions have none where none was sent.
     fn status_label(&self, naming: Naming) -> &str {
         match (naming, self.ending) {
-            (Naming::OpenTelemetry, Ending::NoHead) => "",
+            (Naming::OpenTelemetry, RequestEnding::NoHead) => "",
             _ => self.status.as_str(),
         }
     }
@@ -63,27 +63,27 @@ impl Outcome {
     fn error_type(&self, naming: Naming) -> &str {
         naming.only(match self.ending {
             _ if self.status.is_server_error() => self.status.as_str(),
-            Ending::Whole => "",
-            Ending::NoHead | Ending::ClientLeft => "client_disconnected",
-            Ending::BodyFailed => "response_failed",
+            RequestEnding::Whole => "",
+            RequestEnding::NoHead | RequestEnding::ClientLeft => "client_disconnected",
+            RequestEnding::BodyFailed => "response_failed",
         })
     }
 }
 
 /// Where series come from.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::http) struct Origin<'a> {
-    pub(in crate::http) families: &'a Families,
+pub(in crate::http) struct RequestOrigin<'a> {
+    pub(in crate::http) families: &'a HttpFamilies,
     /// All of a worker's requests come by one.
     pub(in crate::http) scheme: &'static str,
 }
 
 /// The handles of one label set.
 #[derive(Debug)]
-pub(in crate::http) struct Series {
+pub(in crate::http) struct RequestSeries {
     pub(in crate::http) route: Rc<Route>,
     pub(in crate::http) status: StatusCode,
-    ending: Ending,
+    ending: RequestEnding,
     pub(in crate::http) requests: CounterWriter,
     pub(in crate::http) timing: Timing,
 }
@@ -92,7 +92,7 @@ pub(in crate::http) struct Series {
 #[derive(Debug)]
 pub(in crate::http) enum Timing {
     /// Of an answer that ends: its latency.
-    Answer { latency: HistogramWriter },
+    AnsweredRequest { latency: HistogramWriter },
     /// The life of a stream, and how many are open.
     Stream {
         active: Arc<Gauge>,
@@ -100,13 +100,13 @@ pub(in crate::http) enum Timing {
     },
 }
 
-impl Series {
+impl RequestSeries {
     pub(in crate::http) fn is_stream(&self) -> bool {
         matches!(self.timing, Timing::Stream { .. })
     }
 
-    pub(in crate::http) fn outcome(&self) -> Outcome {
-        Outcome {
+    pub(in crate::http) fn outcome(&self) -> RequestOutcome {
+        RequestOutcome {
             method: self.route.method,
             status: self.status,
             is_stream: self.is_stream(),
@@ -123,13 +123,13 @@ pub(in crate::http) struct Route {
     /// What the endpoint of this pattern is called.
     pub(in crate::http) endpoint: Arc<str>,
     /// The outcome, if the naming has it as labels of sizes.
-    outcome: Option<(StatusCode, Ending)>,
+    outcome: Option<(StatusCode, RequestEnding)>,
     /// None where they are not wanted.
     pub(in crate::http) sizes: Option<Sizes>,
     /// None where it is not wanted.
     pub(in crate::http) database: Option<DatabaseUse>,
     /// The statements that this worker has seen its requests run.
-    pub(in crate::http) statements: Seen,
+    pub(in crate::http) statements: ReportedStatements,
 }
 
 /// How large the bodies are.
@@ -184,9 +184,9 @@ impl DatabaseUse {
 
 /// Statements that were seen already, by the numbers of their shapes, so that each is told of once.
 #[derive(Debug, Default)]
-pub(in crate::http) struct Seen(RefCell<HashSet<NonZeroU32, FixedState>>);
+pub(in crate::http) struct ReportedStatements(RefCell<HashSet<NonZeroU32, FixedState>>);
 
-impl Seen {
+impl ReportedStatements {
     /// Most numbers that are kept: after more, each is seen for the first time again.
     const MOST: usize = 4096;
 
@@ -201,12 +201,12 @@ impl Seen {
 }
 
 /// Most shapes that are remembered with an outcome: after more, it is begun anew.
-const MOST_SHAPES: usize = 8192;
+const MOST_PATH_KEYS: usize = 8192;
 
-/// One worker's cache of [`Series`].
+/// One worker's cache of [`RequestSeries`].
 ///
 /// It is bounded by the families' series budgets. A label set that overflowed is not remembered, since each of its
-/// requests must count as a new overflow. So an answer past the budget makes its own [`Series`], whose writers are
+/// requests must count as a new overflow. So an answer past the budget makes its own [`RequestSeries`], whose writers are
 /// shared ones.
 #[derive(Debug, Default)]
 pub(in crate::http) struct SeriesCache {
@@ -214,32 +214,32 @@ pub(in crate::http) struct SeriesCache {
     /// the application's own patterns.
     hasher: FixedState,
     /// By endpoint and outcome.
-    series: RefCell<HashTable<Rc<Series>>>,
+    series: RefCell<HashTable<Rc<RequestSeries>>>,
     /// By method and endpoint.
     routes: RefCell<HashTable<Rc<Route>>>,
     /// By the shape of the path and the outcome.
-    shapes: RefCell<HashTable<Known>>,
+    shapes: RefCell<HashTable<CachedPath>>,
 }
 
 /// A series that a shape and an outcome have led to.
 #[derive(Debug)]
-struct Known {
-    shape: OwnedShape,
-    series: Rc<Series>,
+struct CachedPath {
+    shape: OwnedPathKey,
+    series: Rc<RequestSeries>,
 }
 
 impl SeriesCache {
     /// The series of an answered request whose route has this pattern, and whether the shape of its path is remembered from
     /// now on.
-    pub(in crate::http) fn resolve_shape(
+    pub(in crate::http) fn resolve_key(
         &self,
-        origin: Origin<'_>,
-        shape: Option<Shape<'_>>,
+        origin: RequestOrigin<'_>,
+        shape: Option<PathKey<'_>>,
         pattern: &str,
-        outcome: Outcome,
-    ) -> (Rc<Series>, bool) {
+        outcome: RequestOutcome,
+    ) -> (Rc<RequestSeries>, bool) {
         let (series, is_own) = self.find_or_make(origin, pattern_label(pattern), outcome);
-        let shape = shape.filter(|shape| is_own && shape.is_told_by(pattern));
+        let shape = shape.filter(|shape| is_own && shape.is_determined_by(pattern));
         if let Some(shape) = shape {
             self.remember(shape, &series);
         }
@@ -249,15 +249,15 @@ impl SeriesCache {
     /// The series of a request whose endpoint's pattern is known: from the cache, or from the families.
     pub(in crate::http) fn resolve(
         &self,
-        origin: Origin<'_>,
+        origin: RequestOrigin<'_>,
         pattern: &str,
-        outcome: Outcome,
-    ) -> Rc<Series> {
+        outcome: RequestOutcome,
+    ) -> Rc<RequestSeries> {
         self.find_or_make(origin, pattern, outcome).0
     }
 
     #[inline]
-    fn hash(&self, shape: Shape<'_>, outcome: Outcome) -> u64 {
+    fn hash(&self, shape: PathKey<'_>, outcome: RequestOutcome) -> u64 {
         // Methods of one length are few.
         let method = outcome.method.len();
         (self.hasher).hash_one((shape, method, outcome.status.as_u16()))
@@ -266,38 +266,38 @@ impl SeriesCache {
     #[inline]
     pub(in crate::http) fn remembered(
         &self,
-        shape: Shape<'_>,
-        outcome: Outcome,
-    ) -> Option<Rc<Series>> {
+        shape: PathKey<'_>,
+        outcome: RequestOutcome,
+    ) -> Option<Rc<RequestSeries>> {
         let shapes = self.shapes.borrow();
         let known = shapes.find(self.hash(shape, outcome), |known| {
-            known.shape.as_shape() == shape && known.series.outcome() == outcome
+            known.shape.as_key() == shape && known.series.outcome() == outcome
         });
         known.map(|known| Rc::clone(&known.series))
     }
 
     #[cold]
-    fn remember(&self, shape: Shape<'_>, series: &Rc<Series>) {
-        let known = Known {
+    fn remember(&self, shape: PathKey<'_>, series: &Rc<RequestSeries>) {
+        let known = CachedPath {
             shape: shape.to_owned(),
             series: Rc::clone(series),
         };
         let mut shapes = self.shapes.borrow_mut();
-        if shapes.len() >= MOST_SHAPES {
+        if shapes.len() >= MOST_PATH_KEYS {
             shapes.clear();
         }
-        let hash = |known: &Known| self.hash(known.shape.as_shape(), known.series.outcome());
+        let hash = |known: &CachedPath| self.hash(known.shape.as_key(), known.series.outcome());
         shapes.insert_unique(hash(&known), known, hash);
     }
 
     /// A series, and whether it is that of exactly these labels.
     fn find_or_make(
         &self,
-        origin: Origin<'_>,
+        origin: RequestOrigin<'_>,
         pattern: &str,
-        outcome: Outcome,
-    ) -> (Rc<Series>, bool) {
-        let hash = |pattern: &str, outcome: Outcome| {
+        outcome: RequestOutcome,
+    ) -> (Rc<RequestSeries>, bool) {
+        let hash = |pattern: &str, outcome: RequestOutcome| {
             (self.hasher).hash_one((pattern, outcome.method, outcome.status.as_u16()))
         };
         let wanted = hash(pattern, outcome);
@@ -309,7 +309,7 @@ impl SeriesCache {
             return (Rc::clone(known), true);
         }
         let (route, is_route_own) = self.route(origin, pattern, outcome);
-        let (series, is_own) = Series::new(origin, route, is_route_own, outcome);
+        let (series, is_own) = RequestSeries::new(origin, route, is_route_own, outcome);
         let series = Rc::new(series);
         if is_own {
             table.insert_unique(wanted, Rc::clone(&series), |series| {
@@ -320,7 +320,12 @@ impl SeriesCache {
     }
 
     /// A route, and whether its series are those of exactly these labels.
-    fn route(&self, origin: Origin<'_>, pattern: &str, outcome: Outcome) -> (Rc<Route>, bool) {
+    fn route(
+        &self,
+        origin: RequestOrigin<'_>,
+        pattern: &str,
+        outcome: RequestOutcome,
+    ) -> (Rc<Route>, bool) {
         let tells_outcome = origin.families.naming == Naming::OpenTelemetry;
         let told = tells_outcome.then_some((outcome.status, outcome.ending));
         let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
@@ -359,15 +364,15 @@ fn writer(histogram: &Arc<Histogram>, is_kept: bool) -> HistogramWriter {
     }
 }
 
-impl Series {
+impl RequestSeries {
     /// The series, and whether all its instruments are its own.
     fn new(
-        origin: Origin<'_>,
+        origin: RequestOrigin<'_>,
         route: Rc<Route>,
         is_route_own: bool,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) -> (Self, bool) {
-        let Origin { families, scheme } = origin;
+        let RequestOrigin { families, scheme } = origin;
         let naming = families.naming;
         let (method, endpoint) = (
             naming.method(route.method),
@@ -389,7 +394,7 @@ impl Series {
             }
         } else {
             let latency = take(families.duration.try_series(labels), &mut is_own);
-            Timing::Answer {
+            Timing::AnsweredRequest {
                 latency: writer(&latency, is_own),
             }
         };
@@ -411,12 +416,12 @@ impl Series {
 impl Route {
     /// The route, and whether all its instruments are its own.
     fn new(
-        origin: Origin<'_>,
+        origin: RequestOrigin<'_>,
         pattern: &str,
-        outcome: Outcome,
-        told: Option<(StatusCode, Ending)>,
+        outcome: RequestOutcome,
+        told: Option<(StatusCode, RequestEnding)>,
     ) -> (Self, bool) {
-        let Origin { families, scheme } = origin;
+        let RequestOrigin { families, scheme } = origin;
         let (naming, name) = (families.naming, families.renaming.name(pattern));
         let method = outcome.method;
         let route = [naming.method(method), naming.endpoint(&name)];
@@ -450,7 +455,7 @@ impl Route {
                 .map(|[queries, seconds]| DatabaseUse { queries, seconds }),
             outcome: told,
             endpoint: name,
-            statements: Seen::default(),
+            statements: ReportedStatements::default(),
         };
         (route, is_own)
     }

@@ -30,7 +30,7 @@ const QUERY_BUCKETS: [f64; 11] = [
 
 /// Which of the families that one may do without are wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct OptionalFamilies {
     /// How large the bodies are.
     pub sizes: bool,
     /// What each request asks of the database.
@@ -39,7 +39,7 @@ pub struct Wanted {
     pub n_plus_one: bool,
 }
 
-impl Wanted {
+impl OptionalFamilies {
     /// The same, without the families of queries where none are `recorded`.
     #[must_use]
     pub fn with_queries(self, recorded: bool) -> Self {
@@ -51,7 +51,7 @@ impl Wanted {
     }
 }
 
-impl Default for Wanted {
+impl Default for OptionalFamilies {
     /// All of them.
     fn default() -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Default for Wanted {
 /// The HTTP families of one registry, with the label values that tell their series apart: a value that the naming does
 /// not have is empty.
 #[derive(Clone, Debug)]
-pub struct Families {
+pub struct HttpFamilies {
     /// The names that the families have.
     pub naming: Naming,
     pub(in crate::http) renaming: Renaming,
@@ -86,18 +86,18 @@ pub struct Families {
     /// By endpoint.
     pub stream_duration: Family<Histogram, 1>,
     /// None where it is not wanted.
-    pub database: Option<DatabaseFamilies>,
+    pub database: Option<RequestDatabaseFamilies>,
     /// None where no queries are recorded.
     pub n_plus_one: Option<Family<Counter, 2>>,
 }
 
-impl Families {
+impl HttpFamilies {
     /// Declares the HTTP families, latencies with the given classic buckets (upper bounds in seconds).
     pub fn declare(
         registry: &mut RegistryBuilder,
         naming: Naming,
         renaming: Renaming,
-        wanted: Wanted,
+        wanted: OptionalFamilies,
         latency_buckets: &[f64],
     ) -> Self {
         let scheme = naming.only("url_scheme");
@@ -161,7 +161,7 @@ impl Families {
                 &STREAM_BUCKETS,
             ),
             database: (wanted.database)
-                .then(|| DatabaseFamilies::declare(registry, route, latency_buckets)),
+                .then(|| RequestDatabaseFamilies::declare(registry, route, latency_buckets)),
             n_plus_one: wanted.n_plus_one.then(|| {
                 registry.counter(Descriptor::new(
                     "http_n_plus_one_suspected_total",
@@ -242,12 +242,12 @@ impl SizeFamilies {
 
 /// What each request asks of the database, by method and endpoint.
 #[derive(Clone, Debug)]
-pub struct DatabaseFamilies {
+pub struct RequestDatabaseFamilies {
     pub queries: Family<Histogram, 2>,
     pub seconds: Family<Histogram, 2>,
 }
 
-impl DatabaseFamilies {
+impl RequestDatabaseFamilies {
     fn declare(registry: &mut RegistryBuilder, route: [&str; 2], latency_buckets: &[f64]) -> Self {
         Self {
             queries: registry.histogram(

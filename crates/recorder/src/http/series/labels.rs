@@ -84,9 +84,9 @@ pub(in crate::http) fn unrouted_endpoint(
 /// value replaced by the parameter's name.
 fn scope_pattern(path: &Path<Url>) -> String {
     let mut pattern = String::new();
-    for_each_stretch(path, |stretch| match stretch {
-        Stretch::Literal(text) => pattern.push_str(text),
-        Stretch::Parameter(name) => {
+    for_each_segment(path, |stretch| match stretch {
+        PathSegment::Literal(text) => pattern.push_str(text),
+        PathSegment::Parameter(name) => {
             pattern.push('{');
             pattern.push_str(name);
             pattern.push('}');
@@ -97,7 +97,7 @@ fn scope_pattern(path: &Path<Url>) -> String {
 
 /// A stretch of a path.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::http) enum Stretch<'a> {
+pub(in crate::http) enum PathSegment<'a> {
     /// What stands so in the path.
     Literal(&'a str),
     /// The name of the parameter that the stretch is the value of.
@@ -106,7 +106,10 @@ pub(in crate::http) enum Stretch<'a> {
 
 /// Takes what routing has consumed of a path apart.
 #[inline]
-pub(in crate::http) fn for_each_stretch<'a>(path: &'a Path<Url>, mut f: impl FnMut(Stretch<'a>)) {
+pub(in crate::http) fn for_each_segment<'a>(
+    path: &'a Path<Url>,
+    mut f: impl FnMut(PathSegment<'a>),
+) {
     let whole = path.as_str();
     let consumed = whole.len() - path.unprocessed().len();
     let mut done = 0;
@@ -119,11 +122,11 @@ pub(in crate::http) fn for_each_stretch<'a>(path: &'a Path<Url>, mut f: impl FnM
         else {
             continue;
         };
-        f(Stretch::Literal(&whole[done..start]));
-        f(Stretch::Parameter(name));
+        f(PathSegment::Literal(&whole[done..start]));
+        f(PathSegment::Parameter(name));
         done = end;
     }
-    f(Stretch::Literal(&whole[done..consumed]));
+    f(PathSegment::Literal(&whole[done..consumed]));
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ use actix_web::HttpRequest;
 
 /// What tells the path of a request from paths of other patterns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::http) struct Shape<'a> {
+pub(in crate::http) struct PathKey<'a> {
     /// The address of the last parameter's name; 0 without one.
     parameter: usize,
     /// What follows the last parameter.
     rest: &'a str,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> PathKey<'a> {
     /// The shape of a request's path. A path that routing has not consumed to its end was answered by no resource, and has
     /// none.
     #[inline]
@@ -45,30 +45,30 @@ impl<'a> Shape<'a> {
 
     /// Whether a pattern is remembered for this shape. Where a path without parameters is not its own pattern, there may be
     /// any number of others with the same one.
-    pub(in crate::http) fn is_told_by(self, pattern: &str) -> bool {
+    pub(in crate::http) fn is_determined_by(self, pattern: &str) -> bool {
         self.parameter != 0 || self.rest == pattern
     }
 
     /// The same, to be kept.
-    pub(in crate::http) fn to_owned(self) -> OwnedShape {
-        OwnedShape {
+    pub(in crate::http) fn to_owned(self) -> OwnedPathKey {
+        OwnedPathKey {
             parameter: self.parameter,
             rest: self.rest.into(),
         }
     }
 }
 
-/// A [`Shape`] that outlives its request.
+/// A [`PathKey`] that outlives its request.
 #[derive(Debug)]
-pub(in crate::http) struct OwnedShape {
+pub(in crate::http) struct OwnedPathKey {
     parameter: usize,
     rest: Box<str>,
 }
 
-impl OwnedShape {
+impl OwnedPathKey {
     #[inline]
-    pub(in crate::http) fn as_shape(&self) -> Shape<'_> {
-        Shape {
+    pub(in crate::http) fn as_key(&self) -> PathKey<'_> {
+        PathKey {
             parameter: self.parameter,
             rest: &self.rest,
         }

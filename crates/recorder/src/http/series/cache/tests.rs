@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    http::{Renaming, Wanted},
+    http::{OptionalFamilies, Renaming},
     naming::{LATENCY_BUCKETS, Naming},
 };
 use vitals_registry::{Registry, RegistryBuilder};
@@ -12,27 +12,27 @@ use vitals_registry::{Registry, RegistryBuilder};
 /// Answers under way at the same time.
 const ANSWERS: usize = 10_000;
 
-const OK: Outcome = Outcome {
+const OK: RequestOutcome = RequestOutcome {
     method: "GET",
     status: StatusCode::OK,
     is_stream: false,
-    ending: Ending::Whole,
+    ending: RequestEnding::Whole,
 };
 
 fn registry(budget: usize) -> RegistryBuilder {
     Registry::builder(|| Duration::from_secs(1)).max_series(budget)
 }
 
-fn families(registry: &mut RegistryBuilder, naming: Naming) -> Families {
-    let wanted = Wanted::default();
+fn families(registry: &mut RegistryBuilder, naming: Naming) -> HttpFamilies {
+    let wanted = OptionalFamilies::default();
     let renaming = Renaming::default();
-    Families::declare(registry, naming, renaming, wanted, &LATENCY_BUCKETS)
+    HttpFamilies::declare(registry, naming, renaming, wanted, &LATENCY_BUCKETS)
 }
 
 /// Shards of all instruments that an answer records into.
-fn shards(series: &Series) -> Vec<usize> {
+fn shards(series: &RequestSeries) -> Vec<usize> {
     let mut shards = vec![series.requests.counter().shard_count()];
-    if let Timing::Answer { latency } = &series.timing {
+    if let Timing::AnsweredRequest { latency } = &series.timing {
         shards.push(latency.histogram().shard_count());
     }
     let route = &series.route;
@@ -50,9 +50,9 @@ fn shards(series: &Series) -> Vec<usize> {
 }
 
 /// Records a request.
-fn record(series: &Series) {
+fn record(series: &RequestSeries) {
     series.requests.inc();
-    if let Timing::Answer { latency } = &series.timing {
+    if let Timing::AnsweredRequest { latency } = &series.timing {
         latency.observe(0.001);
     }
     let route = &series.route;
@@ -66,7 +66,7 @@ fn record(series: &Series) {
 fn ten_thousand_answers_past_the_budget_record_into_one_shared_shard() {
     for naming in [Naming::Vitals, Naming::OpenTelemetry] {
         let families = families(&mut registry(1), naming);
-        let origin = Origin {
+        let origin = RequestOrigin {
             families: &families,
             scheme: "http",
         };
@@ -95,7 +95,7 @@ fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others
             .duration
             .series(["GET", &format!("/full/{full}"), "200", "", ""]);
     }
-    let origin = Origin {
+    let origin = RequestOrigin {
         families: &families,
         scheme: "http",
     };
@@ -125,7 +125,7 @@ fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others
 #[test]
 fn a_route_within_the_budget_has_one_claim_for_each_worker() {
     let families = families(&mut registry(10), Naming::Vitals);
-    let origin = Origin {
+    let origin = RequestOrigin {
         families: &families,
         scheme: "http",
     };
