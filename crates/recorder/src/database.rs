@@ -1,67 +1,55 @@
-//! The database as its clients feel it: queries, transactions, connections and the pool.
+//! The database as its clients see it: queries, transactions, connections and pools.
 //!
-//! Here: `Database`, which makes instrumented pools and recorders, and the families they fill. How a statement's verb is
-//! found, what Diesel reports, what each statement costs and how the pool admits its callers is told in the modules below.
+//! Contains [`Database`], from which a service gets its recorders and pools, and the families that these fill.
 //!
-//! Nothing that could hold a secret goes into a metric, a log line or an error of this module: no statement's text but its
-//! shape, no bind, no URL.
+//! - `families`, `metrics`: the families, and the series of one database or pool
+//! - `sql`, `statements`: reads the text of statements, and keeps the cost of each
+//! - `levels`, `wait`, `health`: what pools of any kind have in common
+//! - `connection`: all that depends on Diesel
+//!
+//! No secret gets into a metric, a log line or an error of this module. It keeps no text of a statement but its shape, no
+//! bind value and no URL.
 
 #[cfg(feature = "diesel")]
-mod diesel_error;
+mod connection;
+mod driver_message;
 mod error;
 mod families;
-#[cfg(test)]
-#[cfg(feature = "diesel")]
-mod fixture;
-#[cfg(feature = "diesel")]
-mod forward;
-#[cfg(feature = "diesel")]
-mod instrumentation;
+mod health;
 mod levels;
-#[cfg(feature = "diesel")]
-mod manager;
 mod metrics;
-#[cfg(feature = "diesel")]
-mod pool;
-#[cfg(feature = "diesel")]
-mod recorder;
 pub mod sql;
 mod statements;
-#[cfg(feature = "diesel")]
-mod system;
+mod wait;
 
 use crate::naming::Naming;
 
-pub use error::ErrorKind;
-pub use families::Families;
 #[cfg(feature = "diesel")]
-pub use instrumentation::set_instrumentation;
-pub use levels::{Level, Levels, Unanswered};
-#[cfg(feature = "diesel")]
-pub use manager::{Manager, without_quotations};
-#[cfg(feature = "diesel")]
-pub use pool::{
-    CheckoutError, Connection, Opaque, Pool, PoolBuilder, QueryError, RunError, Typed, Wrapped,
+pub use connection::{
+    CheckoutError, Connection, Manager, Opaque, Pool, PoolBuilder, QueryError, QueryRecorder,
+    RunError, Typed, Wrapped, record_error, set_instrumentation,
 };
-#[cfg(feature = "diesel")]
-pub use recorder::{Recorder, record_error};
+pub use driver_message::without_quotations;
+pub use error::ErrorKind;
+pub use families::DatabaseFamilies;
+pub use levels::{PoolLevel, PoolLevels, Unanswered};
 pub use statements::{Fullness, Order, StatementReport, Statements};
 
 use statements::{Counted, DEFAULT_CAPACITY};
 
-/// The recorders of everything about the database; cheap to clone.
+/// The recorders of everything about databases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
-    families: Families,
+    families: DatabaseFamilies,
     statements: Statements,
-    levels: Levels,
+    levels: PoolLevels,
 }
 
 impl Database {
-    /// Returns recorders that fill `families`, and keep at most this many statements; by default 1,000.
-    pub fn new(families: Families, statements: Option<usize>) -> Self {
+    /// Returns recorders that fill `families` and keep at most `statements` statements, 1,000 by default.
+    pub fn new(families: DatabaseFamilies, statements: Option<usize>) -> Self {
         if families.naming == Naming::Vitals {
-            // By these names all databases share their series, which exist from the start.
+            // With these names all databases share their series, which exist from the start.
             metrics::Metrics::new(&families, "");
         }
         Self {
@@ -69,13 +57,13 @@ impl Database {
                 statements.unwrap_or(DEFAULT_CAPACITY),
                 Counted::new(&families),
             ),
-            levels: Levels::new(families.naming),
+            levels: PoolLevels::new(families.naming),
             families,
         }
     }
 
     /// The families that queries and pools are counted in.
-    pub fn families(&self) -> &Families {
+    pub fn families(&self) -> &DatabaseFamilies {
         &self.families
     }
 
@@ -89,44 +77,8 @@ impl Database {
         Fullness(self.statements.clone())
     }
 
-    /// The collector of the pools' levels. Register it once.
-    pub fn levels(&self) -> &Levels {
+    /// The collector of the levels of the pools. Register it once.
+    pub fn levels(&self) -> &PoolLevels {
         &self.levels
-    }
-}
-
-#[cfg(feature = "diesel")]
-impl Database {
-    /// A builder of instrumented pools, with the settings of `builder`.
-    ///
-    /// Its event handler and its error handler are replaced. Its connection customizer is kept, and what that runs on a new
-    /// connection is counted like any other query.
-    pub fn instrument<C>(&self, builder: diesel::r2d2::Builder<Manager<C>>) -> PoolBuilder<C>
-    where
-        C: diesel::r2d2::R2D2Connection + Send + 'static,
-    {
-        PoolBuilder::new(
-            builder,
-            self.families.clone(),
-            self.statements.clone(),
-            self.levels.clone(),
-        )
-    }
-
-    /// Records a connection outside of any pool.
-    pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
-        instrumentation::install(connection, self.recorder::<C>());
-    }
-
-    /// A recorder for a connection outside of any pool, of the type `C`.
-    fn recorder<C: diesel::Connection>(&self) -> Recorder {
-        let system = system::system_of::<C>();
-        let metrics = metrics::Metrics::new(&self.families, system);
-        let dialect = sql::Dialect::of_system(system);
-        Recorder::new(
-            std::sync::Arc::new(metrics),
-            self.statements.clone(),
-            dialect,
-        )
     }
 }

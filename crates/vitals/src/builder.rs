@@ -236,7 +236,7 @@ impl Builder {
             (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
         );
         #[cfg(feature = "database")]
-        let families = database::Families::declare(
+        let families = database::DatabaseFamilies::declare(
             &mut registry,
             self.naming,
             self.buckets_or(self.naming.database_buckets()),

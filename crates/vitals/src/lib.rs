@@ -234,8 +234,9 @@ pub mod log_limit {
 #[cfg(feature = "database")]
 pub mod database {
     pub use vitals_recorder::database::{
-        CheckoutError, Connection, ErrorKind, Manager, Opaque, Order, Pool, PoolBuilder, Recorder,
-        StatementReport, Statements, Typed, Wrapped, record_error, without_quotations,
+        CheckoutError, Connection, ErrorKind, Manager, Opaque, Order, Pool, PoolBuilder,
+        QueryRecorder, StatementReport, Statements, Typed, Wrapped, record_error,
+        without_quotations,
     };
 
     /// ```

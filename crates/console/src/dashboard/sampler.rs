@@ -150,7 +150,7 @@ pub(crate) struct Sources {
     /// All series together.
     pub(crate) waiters: Option<Family<Gauge, 1>>,
     /// How full the pools are.
-    pub(crate) pools: Option<database::Levels>,
+    pub(crate) pools: Option<database::PoolLevels>,
     /// How late event loops are.
     pub(crate) lag: Option<Family<Histogram, 0>>,
 }
@@ -170,7 +170,7 @@ pub(super) struct Sampler {
     lag: Followed<Histogram, HistogramSnapshot, 0>,
     in_progress: Option<Family<Gauge, 2>>,
     waiters: Option<Family<Gauge, 1>>,
-    pools: Option<database::Levels>,
+    pools: Option<database::PoolLevels>,
     cpu_seconds: Option<f64>,
 }
 
@@ -303,7 +303,7 @@ impl Sampler {
                 set(name, whole(level));
             }
         }
-        if let Some(pools) = self.pools.as_ref().and_then(database::Levels::sum) {
+        if let Some(pools) = self.pools.as_ref().and_then(database::PoolLevels::sum) {
             set("pool_used", pools.checked_out);
             set("pool_idle", pools.idle);
             set("pool_max", pools.max);

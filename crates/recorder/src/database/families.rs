@@ -11,11 +11,11 @@ pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
 /// The families that the recorders of the database fill.
 ///
 /// The levels of the pools are not among them: they are read when somebody looks, by
-/// [`Levels`](crate::database::Levels).
+/// [`PoolLevels`](crate::database::PoolLevels).
 ///
 /// Where the naming does not show the system of a database, or the name of a pool, its value is empty.
 #[derive(Clone, Debug)]
-pub struct Families {
+pub struct DatabaseFamilies {
     pub(super) naming: Naming,
     /// By system and operation.
     pub queries: Family<Counter, 2>,
@@ -45,7 +45,7 @@ pub struct Families {
     pub(super) connection_open_seconds: Family<Histogram, 1>,
 }
 
-impl Families {
+impl DatabaseFamilies {
     /// Declares them, with `latency_buckets` (in seconds) for the histograms.
     pub fn declare(
         registry: &mut RegistryBuilder,

@@ -15,7 +15,7 @@ use vitals_registry::{Collector, FamilyDescription, Unit};
 
 /// What one pool, or several, hold at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Level {
+pub struct PoolLevel {
     /// Connections in use.
     pub checked_out: u64,
     /// Connections that are open and free.
@@ -24,7 +24,7 @@ pub struct Level {
     pub max: u64,
 }
 
-impl Add for Level {
+impl Add for PoolLevel {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -41,7 +41,7 @@ pub(super) trait AnyPool: Send + Sync {
     /// Its name in its metrics.
     fn name(&self) -> &str;
 
-    fn level(&self) -> Level;
+    fn level(&self) -> PoolLevel;
 
     /// Whether the database answers on a connection of the pool.
     fn ping(self: Arc<Self>) -> Pinging;
@@ -95,14 +95,14 @@ const OVERFLOW: &str = "overflow";
 
 /// Reads the levels of the pools on demand; without any pool, there are no rows.
 #[derive(Clone)]
-pub struct Levels {
+pub struct PoolLevels {
     naming: Naming,
     pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
     /// The names of open pools.
     names: Arc<Mutex<Vec<Weak<str>>>>,
 }
 
-impl Levels {
+impl PoolLevels {
     /// Of no pool yet.
     pub fn new(naming: Naming) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl Levels {
     }
 
     /// The levels now, by name.
-    fn read(&self) -> BTreeMap<String, Level> {
-        let mut levels = BTreeMap::<_, Level>::new();
+    fn read(&self) -> BTreeMap<String, PoolLevel> {
+        let mut levels = BTreeMap::<_, PoolLevel>::new();
         for pool in self.open() {
             let sum = levels.entry(pool.name().to_owned()).or_default();
             *sum = *sum + pool.level();
@@ -152,7 +152,7 @@ impl Levels {
     }
 
     /// All pools added up; nothing, where there are none.
-    pub fn sum(&self) -> Option<Level> {
+    pub fn sum(&self) -> Option<PoolLevel> {
         self.read().into_values().reduce(Add::add)
     }
 
@@ -175,13 +175,13 @@ impl Levels {
     }
 }
 
-impl fmt::Debug for Levels {
+impl fmt::Debug for PoolLevels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Levels").finish_non_exhaustive()
+        f.debug_struct("PoolLevels").finish_non_exhaustive()
     }
 }
 
-impl Collector for Levels {
+impl Collector for PoolLevels {
     fn name(&self) -> &'static str {
         "database_pool"
     }
@@ -199,7 +199,7 @@ impl Collector for Levels {
         if pools.is_empty() {
             return Ok(());
         }
-        let series = |reading: &Reading, value: fn(&Level) -> u64| {
+        let series = |reading: &Reading, value: fn(&PoolLevel) -> u64| {
             let values: Vec<_> = (pools.iter())
                 .map(|(name, level)| ([name.as_str()], value(level) as f64))
                 .collect();

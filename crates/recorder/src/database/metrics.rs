@@ -10,17 +10,17 @@ use std::time::Duration;
 use vitals_registry::{Counter, Gauge, Histogram, SpanContext};
 
 use super::error::ErrorKind;
-use super::families::Families;
+use super::families::DatabaseFamilies;
 use super::sql::Operation;
 
 /// How a transaction ended: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum TransactionOutcome {
     Committed,
     RolledBack,
 }
 
-impl Outcome {
+impl TransactionOutcome {
     const ALL: [Self; 2] = [Self::Committed, Self::RolledBack];
 
     const fn label(self) -> &'static str {
@@ -75,7 +75,7 @@ pub(super) struct Metrics {
     unattributed: [Arc<Counter>; Operation::ALL.len()],
     told_unattributed: Arc<AtomicBool>,
     query_errors: [[Arc<Counter>; ErrorKind::ALL.len()]; Operation::ALL.len()],
-    transactions: [Timed; Outcome::ALL.len()],
+    transactions: [Timed; TransactionOutcome::ALL.len()],
 }
 
 /// The series of one pool.
@@ -96,7 +96,7 @@ pub(super) struct PoolMetrics {
 
 impl Metrics {
     /// Resolves the series of `families` that are of databases of one system.
-    pub(super) fn new(families: &Families, system: &str) -> Self {
+    pub(super) fn new(families: &DatabaseFamilies, system: &str) -> Self {
         let naming = families.naming;
         let system = naming.only(system);
         let operation = |operation: Operation| [system, naming.operation(operation.label())];
@@ -113,7 +113,7 @@ impl Metrics {
                 ErrorKind::ALL
                     .map(|kind| (families.query_errors).series([system, operation, kind.label()]))
             }),
-            transactions: Outcome::ALL.map(|outcome| Timed {
+            transactions: TransactionOutcome::ALL.map(|outcome| Timed {
                 count: families.transactions.series([outcome.label()]),
                 seconds: families.transaction_seconds.series([outcome.label()]),
             }),
@@ -146,14 +146,19 @@ impl Metrics {
     }
 
     /// An outermost transaction came to its end.
-    pub(super) fn transaction(&self, outcome: Outcome, took: Duration, span: Option<&SpanContext>) {
+    pub(super) fn transaction(
+        &self,
+        outcome: TransactionOutcome,
+        took: Duration,
+        span: Option<&SpanContext>,
+    ) {
         self.transactions[outcome as usize].record(took, span);
     }
 }
 
 impl PoolMetrics {
     /// Resolves the series of `families` that are of the pool called `name`.
-    pub(super) fn new(families: &Families, name: &str) -> Self {
+    pub(super) fn new(families: &DatabaseFamilies, name: &str) -> Self {
         let pool = [name];
         Self {
             waiters: families.pool_waiters.series(pool),

@@ -25,7 +25,7 @@ pub use verb::{Operation, Verb, verb};
 
 /// What one statement says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct StatementReading {
     /// The statement's verb.
     pub verb: Verb,
     /// Its text without literals, binds and comments; at most 4 KiB.
@@ -33,7 +33,7 @@ pub struct Reading {
 }
 
 /// Reads a statement of a dialect, in one pass and with a few KiB of memory, however long it is.
-pub fn read(sql: &str, dialect: Dialect) -> Reading {
+pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     let mut lexer = Lexer::new(sql, dialect);
     let mut finder = Finder::default();
     let mut shaper = Shaper::new(dialect, sql.len());
@@ -48,7 +48,7 @@ pub fn read(sql: &str, dialect: Dialect) -> Reading {
     if lexer.is_unsure() {
         shaper.cut();
     }
-    Reading {
+    StatementReading {
         verb: finder.finish(),
         shape: shaper.finish(lexer.is_misread()),
     }

@@ -1,25 +1,23 @@
-//! What each statement costs, by its shape: calls, errors, time, and the endpoints that ran it.
+//! The cost of each statement, by its shape: calls, errors, time, and the endpoints that ran it.
 //!
 //! - `table`: the bounded table that all recorders of a service share, and a statement in it
-//! - `known`, `texts`: how a connection finds the statement of a query
-//! - `total`: what all queries have counted, whether their statements are kept or not
-//! - `families`: how many statements are kept, and how many gave way
+//! - `connection_statements`, `texts`: how a connection finds the statement of a query
+//! - `total`: the counts of all queries, whether their statements are kept or not
+//! - `families`: how many statements are kept, and how many were evicted
 //!
-//! Recording goes through handles, without a lock. A part of the table is locked when a connection meets a shape for the
-//! first time, or one that the table did not keep, once in a while. A shape that had to give way, or was reset, is retired:
-//! the owner of a handle notices at its next use, and gets a new one.
+//! Recording goes through handles, without a lock. A connection locks a part of the table when it meets a shape for the
+//! first time, and once in a while for a shape that the table did not keep. A shape that was evicted or reset is retired:
+//! the owner of a handle notices that at its next use and gets a new handle.
 //!
-//! No bind gets here, and no literal stays in a shape.
+//! No bind value gets here, and no shape contains a literal.
 
+pub(super) mod connection_statements;
 mod families;
-mod known;
 mod table;
 mod texts;
 mod total;
 
 pub use families::Fullness;
-#[cfg(feature = "diesel")]
-pub(super) use known::{Kind, Known, Place};
 pub(super) use table::DEFAULT_CAPACITY;
 pub use table::{Order, StatementReport, Statements};
 pub(super) use total::Counted;

@@ -18,7 +18,7 @@ use super::keyword::Keyword;
 
 /// A piece of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(super) enum SqlToken<'a> {
     /// A literal, or the place of a bind.
     Value,
     /// A keyword, a name, a function or a type.
@@ -39,7 +39,7 @@ pub(super) enum Token<'a> {
     Operator(&'a str),
 }
 
-impl Token<'_> {
+impl SqlToken<'_> {
     /// How it is written in a shape.
     pub(super) fn text(&self) -> &str {
         match self {
@@ -182,7 +182,7 @@ impl<'a> Lexer<'a> {
         !other.is_misread
     }
 
-    fn token(&mut self, byte: u8) -> Token<'a> {
+    fn token(&mut self, byte: u8) -> SqlToken<'a> {
         let goes_on = std::mem::take(&mut self.string_goes_on);
         match byte {
             b'\'' => {
@@ -198,23 +198,23 @@ impl<'a> Lexer<'a> {
             b'?' => {
                 self.at += 1;
                 self.skip_while(|byte| byte.is_ascii_digit());
-                Token::Value
+                SqlToken::Value
             }
             b':' | b'@' if self.peek(1).is_some_and(begins_word) && self.may_bind() => {
                 self.at += 1;
                 self.skip_while(in_word);
-                Token::Value
+                SqlToken::Value
             }
-            b':' if self.peek(1) == Some(b':') => self.sign(2, Token::Cast),
+            b':' if self.peek(1) == Some(b':') => self.sign(2, SqlToken::Cast),
             b'[' => self.bracket(),
-            b'(' => self.sign(1, Token::Open(byte)),
-            b')' => self.sign(1, Token::Close(byte)),
+            b'(' => self.sign(1, SqlToken::Open(byte)),
+            b')' => self.sign(1, SqlToken::Close(byte)),
             b']' => {
                 self.brackets = self.brackets.saturating_sub(1);
-                self.sign(1, Token::Close(byte))
+                self.sign(1, SqlToken::Close(byte))
             }
-            b',' => self.sign(1, Token::Comma),
-            b';' => self.sign(1, Token::Semicolon),
+            b',' => self.sign(1, SqlToken::Comma),
+            b';' => self.sign(1, SqlToken::Semicolon),
             _ if begins_word(byte) => self.word(),
             _ => self.operator(byte),
         }
@@ -234,12 +234,12 @@ impl<'a> Lexer<'a> {
         !before.is_some_and(|byte| signs.contains(byte)) && !self.after_operand
     }
 
-    fn sign(&mut self, length: usize, token: Token<'a>) -> Token<'a> {
+    fn sign(&mut self, length: usize, token: SqlToken<'a>) -> SqlToken<'a> {
         self.at += length;
         token
     }
 
-    fn number(&mut self) -> Token<'a> {
+    fn number(&mut self) -> SqlToken<'a> {
         let is_hexadecimal = matches!(self.peek(1), Some(b'x' | b'X'));
         while let Some(byte) = self.peek(0) {
             let exponent = matches!(byte, b'e' | b'E') && !is_hexadecimal;
@@ -251,21 +251,21 @@ impl<'a> Lexer<'a> {
                 break;
             }
         }
-        Token::Value
+        SqlToken::Value
     }
 
-    fn dot(&mut self) -> Token<'a> {
+    fn dot(&mut self) -> SqlToken<'a> {
         if self.rest().starts_with("...") {
-            return self.sign(3, Token::Ellipsis);
+            return self.sign(3, SqlToken::Ellipsis);
         }
         let begins_number = self.peek(1).is_some_and(|byte| byte.is_ascii_digit());
         if begins_number && !self.after_operand {
             return self.number();
         }
-        self.sign(1, Token::Dot)
+        self.sign(1, SqlToken::Dot)
     }
 
-    fn word(&mut self) -> Token<'a> {
+    fn word(&mut self) -> SqlToken<'a> {
         let begin = self.at;
         self.skip_while(in_word);
         let word = &self.text[begin..self.at];
@@ -273,10 +273,10 @@ impl<'a> Lexer<'a> {
         if let Some(token) = self.prefixed(word) {
             return token;
         }
-        Token::Word(word, Keyword::of(word))
+        SqlToken::Word(word, Keyword::of(word))
     }
 
-    fn operator(&mut self, byte: u8) -> Token<'a> {
+    fn operator(&mut self, byte: u8) -> SqlToken<'a> {
         let begin = self.at;
         self.at += 1;
         match byte {
@@ -304,14 +304,14 @@ impl<'a> Lexer<'a> {
         if is_match && self.peek(0) == Some(b'*') {
             self.at += 1;
         }
-        Token::Operator(&self.text[begin..self.at])
+        SqlToken::Operator(&self.text[begin..self.at])
     }
 }
 
 impl<'a> Iterator for Lexer<'a> {
-    type Item = Token<'a>;
+    type Item = SqlToken<'a>;
 
-    fn next(&mut self) -> Option<Token<'a>> {
+    fn next(&mut self) -> Option<SqlToken<'a>> {
         self.skip_space();
         let byte = self.peek(0)?;
         let begin = self.at;
@@ -322,7 +322,7 @@ impl<'a> Iterator for Lexer<'a> {
             self.is_unsure = true;
         }
         self.after_operand = token.ends_operand();
-        self.before_name = matches!(token, Token::Word(_, keyword) if keyword.is_before_name());
+        self.before_name = matches!(token, SqlToken::Word(_, keyword) if keyword.is_before_name());
         Some(token)
     }
 }

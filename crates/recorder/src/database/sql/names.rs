@@ -6,7 +6,7 @@
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
-use super::lexer::Token;
+use super::lexer::SqlToken;
 
 /// The contents of the parentheses around the current position.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Names {
     dialect: Dialect,
     /// The statement's first word.
     first: Option<Keyword>,
-    before: Before,
+    before: LastToken,
     /// A table follows, and behind its name perhaps a list of columns.
     table_follows: bool,
     /// A list of columns follows, if a parenthesis does.
@@ -47,7 +47,7 @@ pub(super) struct Names {
 
 /// The last token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
+enum LastToken {
     Keyword(Keyword),
     Open,
     Comma,
@@ -60,7 +60,7 @@ impl Names {
         Self {
             dialect,
             first: None,
-            before: Before::Other,
+            before: LastToken::Other,
             table_follows: false,
             columns_follow: false,
             is_distinct: false,
@@ -83,10 +83,10 @@ impl Names {
         let is_assigned = scope.assignments && next == Some(b'=');
         next == Some(b'.')
             || match self.before {
-                Before::Dot => true,
-                Before::Comma => scope.columns || is_assigned,
-                Before::Open => scope.columns,
-                Before::Keyword(keyword) => match keyword {
+                LastToken::Dot => true,
+                LastToken::Comma => scope.columns || is_assigned,
+                LastToken::Open => scope.columns,
+                LastToken::Keyword(keyword) => match keyword {
                     Keyword::From => scope.query && !self.is_distinct,
                     Keyword::Set => is_assigned,
                     Keyword::On | Keyword::To | Keyword::Exists => {
@@ -95,18 +95,23 @@ impl Names {
                     Keyword::Update => !scope.assignments || is_assigned,
                     _ => keyword.is_before_name(),
                 },
-                Before::Other => false,
+                LastToken::Other => false,
             }
     }
 
     /// Whether a word, or text in quotes of names, is a value all the same: the value of a setting, a file or a
     /// password. `next` is the byte behind it.
-    pub(super) fn is_bare_value(&self, token: &Token<'_>, depth: usize, next: Option<u8>) -> bool {
+    pub(super) fn is_bare_value(
+        &self,
+        token: &SqlToken<'_>,
+        depth: usize,
+        next: Option<u8>,
+    ) -> bool {
         match token {
-            Token::Word(text, Keyword::None) if self.attaches => {
+            SqlToken::Word(text, Keyword::None) if self.attaches => {
                 !text.eq_ignore_ascii_case("DATABASE")
             }
-            Token::Word(_, Keyword::None) | Token::Quoted(_) => {
+            SqlToken::Word(_, Keyword::None) | SqlToken::Quoted(_) => {
                 self.attaches || self.password_follows || self.is_value_of_setting(depth, next)
             }
             _ => false,
@@ -117,7 +122,7 @@ impl Names {
         let is_pragma = self.first == Some(Keyword::Pragma);
         self.setting
             && depth <= usize::from(is_pragma)
-            && self.before != Before::Dot
+            && self.before != LastToken::Dot
             && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
     }
 
@@ -139,54 +144,54 @@ impl Names {
     }
 
     /// Takes a token in `scope`. An opening parenthesis is in the scope that it opens.
-    pub(super) fn push(&mut self, token: &Token<'_>, scope: &mut Scope) {
-        if self.first.is_none() && !matches!(token, Token::Open(_) | Token::Semicolon) {
+    pub(super) fn push(&mut self, token: &SqlToken<'_>, scope: &mut Scope) {
+        if self.first.is_none() && !matches!(token, SqlToken::Open(_) | SqlToken::Semicolon) {
             let (text, first) = match token {
-                Token::Word(text, keyword) => (*text, *keyword),
+                SqlToken::Word(text, keyword) => (*text, *keyword),
                 _ => ("", Keyword::None),
             };
             self.first = Some(first);
             self.attaches = text.eq_ignore_ascii_case("ATTACH");
             self.strings_only = !begins_with_names(first);
         }
-        self.password_follows = matches!(token, Token::Word(_, Keyword::Operand))
-            && self.before == Before::Keyword(Keyword::Secret);
+        self.password_follows = matches!(token, SqlToken::Word(_, Keyword::Operand))
+            && self.before == LastToken::Keyword(Keyword::Secret);
         let before = match token {
-            Token::Word(_, keyword) => {
+            SqlToken::Word(_, keyword) => {
                 self.word(*keyword, scope);
                 match keyword {
-                    Keyword::None => Before::Other,
-                    keyword => Before::Keyword(*keyword),
+                    Keyword::None => LastToken::Other,
+                    keyword => LastToken::Keyword(*keyword),
                 }
             }
-            Token::Open(_) => {
+            SqlToken::Open(_) => {
                 scope.columns = std::mem::take(&mut self.columns_follow)
                     || matches!(
                         self.before,
-                        Before::Keyword(Keyword::Key | Keyword::Listed | Keyword::Using)
+                        LastToken::Keyword(Keyword::Key | Keyword::Listed | Keyword::Using)
                     );
                 self.setting |= self.first == Some(Keyword::Pragma);
-                Before::Open
+                LastToken::Open
             }
-            Token::Comma => Before::Comma,
-            Token::Dot => Before::Dot,
-            Token::Semicolon => {
+            SqlToken::Comma => LastToken::Comma,
+            SqlToken::Dot => LastToken::Dot,
+            SqlToken::Semicolon => {
                 *self = Self::new(self.dialect);
                 *scope = Scope::default();
-                Before::Other
+                LastToken::Other
             }
-            Token::Operator(sign) => {
+            SqlToken::Operator(sign) => {
                 let sets = matches!(*sign, "=" | ":=");
                 self.setting |= sets && self.is_setting();
-                Before::Other
+                LastToken::Other
             }
-            _ => Before::Other,
+            _ => LastToken::Other,
         };
         match token {
-            Token::Quoted(_) | Token::Word(_, Keyword::None) => {
+            SqlToken::Quoted(_) | SqlToken::Word(_, Keyword::None) => {
                 self.columns_follow |= self.table_follows;
             }
-            Token::Word(..) | Token::Dot => {}
+            SqlToken::Word(..) | SqlToken::Dot => {}
             _ => {
                 self.table_follows = false;
                 self.columns_follow = false;
@@ -197,7 +202,7 @@ impl Names {
 
     fn word(&mut self, keyword: Keyword, scope: &mut Scope) {
         self.is_distinct =
-            keyword == Keyword::From && self.before == Before::Keyword(Keyword::Distinct);
+            keyword == Keyword::From && self.before == LastToken::Keyword(Keyword::Distinct);
         match keyword {
             Keyword::None | Keyword::Recursive | Keyword::Operator => {}
             _ => {
@@ -223,7 +228,7 @@ impl Names {
                 self.alters_setting = self.first == Some(Keyword::Alter);
             }
             // `ON DUPLICATE KEY UPDATE`
-            Keyword::Update if self.before == Before::Keyword(Keyword::Key) => {
+            Keyword::Update if self.before == LastToken::Keyword(Keyword::Key) => {
                 scope.assignments = true;
             }
             Keyword::Clause | Keyword::From => scope.assignments = false,

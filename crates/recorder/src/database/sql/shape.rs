@@ -15,7 +15,7 @@ mod lists;
 mod output;
 
 use super::dialect::Dialect;
-use super::lexer::Token;
+use super::lexer::SqlToken;
 use super::names::Names;
 
 use lists::Lists;
@@ -28,7 +28,7 @@ pub(super) struct Shaper<'a> {
     lists: Lists,
     names: Names,
     /// The first token.
-    first: Option<Token<'a>>,
+    first: Option<SqlToken<'a>>,
     /// The last token ends an operand.
     after_operand: bool,
     /// Where the signs before an operand begin.
@@ -60,7 +60,7 @@ impl<'a> Shaper<'a> {
     }
 
     /// Takes the next token. `next` is the byte behind it, `is_name` is whether it can only be a common table expression's.
-    pub(super) fn push(&mut self, token: Token<'a>, next: Option<u8>, is_name: bool) {
+    pub(super) fn push(&mut self, token: SqlToken<'a>, next: Option<u8>, is_name: bool) {
         if self.is_cut {
             return;
         }
@@ -69,17 +69,17 @@ impl<'a> Shaper<'a> {
         }
         let scope = self.lists.scope();
         let token = match token {
-            _ if self.names.is_bare_value(&token, self.lists.depth(), next) => Token::Value,
-            Token::Quoted(text) if text.starts_with('"') && !is_name => {
+            _ if self.names.is_bare_value(&token, self.lists.depth(), next) => SqlToken::Value,
+            SqlToken::Quoted(text) if text.starts_with('"') && !is_name => {
                 if self.names.is_name(scope, next) {
                     token
                 } else {
-                    Token::Value
+                    SqlToken::Value
                 }
             }
             _ => token,
         };
-        if token == Token::Semicolon {
+        if token == SqlToken::Semicolon {
             self.semicolon = !self.output.is_empty();
             self.names.push(&token, self.lists.scope_mut());
             self.after_operand = false;
@@ -88,10 +88,10 @@ impl<'a> Shaper<'a> {
         }
         self.first.get_or_insert(token);
         if std::mem::take(&mut self.semicolon) {
-            self.output.push(&Token::Semicolon, false);
+            self.output.push(&SqlToken::Semicolon, false);
             self.lists.separate();
         }
-        let is_sign = matches!(token, Token::Operator("+" | "-")) && !self.after_operand;
+        let is_sign = matches!(token, SqlToken::Operator("+" | "-")) && !self.after_operand;
         self.fold_signs(&token, is_sign);
         if !is_sign {
             self.lists.examine(&token);
@@ -103,12 +103,12 @@ impl<'a> Shaper<'a> {
     }
 
     /// Leaves the signs out that belong to a value.
-    fn fold_signs(&mut self, token: &Token<'_>, is_sign: bool) {
+    fn fold_signs(&mut self, token: &SqlToken<'_>, is_sign: bool) {
         match token {
             _ if is_sign => {
                 self.signs.get_or_insert_with(|| self.output.mark());
             }
-            Token::Value => {
+            SqlToken::Value => {
                 if let Some(mark) = self.signs.take() {
                     self.output.rewind(mark);
                 }
@@ -124,7 +124,7 @@ impl<'a> Shaper<'a> {
             return self.output.finish(self.is_cut);
         }
         let mut output = Output::default();
-        if let Some(first @ Token::Word(..)) = self.first {
+        if let Some(first @ SqlToken::Word(..)) = self.first {
             output.push(&first, false);
         }
         output.finish(true)

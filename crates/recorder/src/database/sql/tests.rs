@@ -6,7 +6,7 @@ use super::{Dialect, read};
 
 /// A server, described by the settings that decide how it reads a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Server {
+enum SqlServer {
     Postgres,
     /// With `standard_conforming_strings` off.
     OldPostgres,
@@ -16,9 +16,9 @@ enum Server {
     Sqlite,
 }
 
-use Server::{LiteralMySql, MySql, OldPostgres, Postgres, Sqlite};
+use SqlServer::{LiteralMySql, MySql, OldPostgres, Postgres, Sqlite};
 
-impl Server {
+impl SqlServer {
     fn dialect(self) -> Dialect {
         match self {
             Postgres | OldPostgres => Dialect::PostgreSql,
@@ -60,7 +60,7 @@ fn quoted(content: &str, quote: char, style: u8, escapes: bool) -> String {
 }
 
 /// A value that contains `content`, in one of the forms of a server.
-fn value(server: Server, content: &str, form: u8) -> String {
+fn value(server: SqlServer, content: &str, form: u8) -> String {
     let plain = quoted(content, '\'', form / 32, server.escapes());
     match form % 8 {
         0 | 1 => plain,
@@ -88,7 +88,7 @@ fn value(server: Server, content: &str, form: u8) -> String {
 }
 
 /// White space that may contain `content`, in one of the forms of a server.
-fn space(server: Server, content: &str, form: u8) -> String {
+fn space(server: SqlServer, content: &str, form: u8) -> String {
     let block = content.replace("/*", "").replace("*/", "").replace('!', "");
     let line = content.replace(['\n', '\r'], "");
     match form % 8 {
@@ -138,7 +138,7 @@ const TEMPLATES: &[&str] = &[
 
 #[derive(Clone, Debug)]
 struct Planted {
-    server: Server,
+    server: SqlServer,
     sql: String,
     /// The statement with binds for values, and without comments.
     plain: String,

@@ -16,7 +16,7 @@
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexer, SqlToken};
 
 /// The kind of a statement: the values of the label `operation` of `db_queries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,14 +95,14 @@ pub(super) struct Finder {
     known: Option<Verb>,
     /// A statement before this one controls a transaction.
     transaction: bool,
-    place: Place,
+    place: FinderState,
     /// Parentheses that have opened since the place began to count them.
     depth: u32,
 }
 
 /// Where in the statement the finder is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum FinderState {
     /// Before the leading word.
     #[default]
     Start,
@@ -140,15 +140,17 @@ fn operation_of(keyword: Keyword) -> Option<Operation> {
 
 impl Finder {
     /// Takes the next token. Returns true once the verb is known.
-    pub(super) fn push(&mut self, token: &Token<'_>) -> bool {
+    pub(super) fn push(&mut self, token: &SqlToken<'_>) -> bool {
         if self.known.is_none() {
             match token {
-                Token::Word(_, keyword) => self.word(*keyword),
-                Token::Quoted(_) | Token::Value => self.quotation(),
-                Token::Open(b'(') => self.open(),
-                Token::Close(b')') => self.close(),
-                Token::Comma if self.place == Place::Tail => self.place = Place::Name,
-                Token::Semicolon => self.semicolon(),
+                SqlToken::Word(_, keyword) => self.word(*keyword),
+                SqlToken::Quoted(_) | SqlToken::Value => self.quotation(),
+                SqlToken::Open(b'(') => self.open(),
+                SqlToken::Close(b')') => self.close(),
+                SqlToken::Comma if self.place == FinderState::Tail => {
+                    self.place = FinderState::Name
+                }
+                SqlToken::Semicolon => self.semicolon(),
                 _ => self.symbol(),
             }
         }
@@ -157,14 +159,16 @@ impl Finder {
 
     /// Whether the next token is the name of a common table expression.
     pub(super) fn expects_name(&self) -> bool {
-        self.known.is_none() && matches!(self.place, Place::With | Place::Name)
+        self.known.is_none() && matches!(self.place, FinderState::With | FinderState::Name)
     }
 
     /// The verb, now that there is no more to read.
     pub(super) fn finish(&self) -> Verb {
         match self.known {
             Some(verb) => verb,
-            None if self.transaction && matches!(self.place, Place::Start | Place::Control) => {
+            None if self.transaction
+                && matches!(self.place, FinderState::Start | FinderState::Control) =>
+            {
                 Verb::Transaction
             }
             None => Verb::Query(Operation::Other),
@@ -177,70 +181,76 @@ impl Finder {
 
     fn word(&mut self, keyword: Keyword) {
         match self.place {
-            Place::Start => match (keyword, operation_of(keyword)) {
+            FinderState::Start => match (keyword, operation_of(keyword)) {
                 (_, Some(operation)) => self.decide(operation),
-                (Keyword::With, _) => self.place = Place::With,
+                (Keyword::With, _) => self.place = FinderState::With,
                 (Keyword::Control | Keyword::Savepoint | Keyword::Release, _) => self.control(),
-                (Keyword::Perhaps, _) => self.place = Place::Transaction,
+                (Keyword::Perhaps, _) => self.place = FinderState::Transaction,
                 _ => self.decide(Operation::Other),
             },
-            Place::Transaction if keyword == Keyword::Transaction => self.control(),
-            Place::Transaction => self.decide(Operation::Other),
-            Place::With if keyword == Keyword::Recursive => self.place = Place::Name,
+            FinderState::Transaction if keyword == Keyword::Transaction => self.control(),
+            FinderState::Transaction => self.decide(Operation::Other),
+            FinderState::With if keyword == Keyword::Recursive => self.place = FinderState::Name,
             // `WITH RECURSIVE AS (…)`: an expression with the name `recursive`.
-            Place::Name | Place::As if keyword == Keyword::As => self.body(),
-            Place::With | Place::Name => self.place = Place::As,
-            Place::Tail => match operation_of(keyword) {
+            FinderState::Name | FinderState::As if keyword == Keyword::As => self.body(),
+            FinderState::With | FinderState::Name => self.place = FinderState::As,
+            FinderState::Tail => match operation_of(keyword) {
                 Some(operation) => self.decide(operation),
-                None if keyword == Keyword::Search => self.place = Place::Clause,
+                None if keyword == Keyword::Search => self.place = FinderState::Clause,
                 None => self.decide(Operation::Other),
             },
-            Place::Clause if self.depth == 0 => {
+            FinderState::Clause if self.depth == 0 => {
                 if let Some(operation) = operation_of(keyword) {
                     self.decide(operation);
                 }
             }
-            Place::Control | Place::As | Place::Body | Place::Inside | Place::Clause => {}
+            FinderState::Control
+            | FinderState::As
+            | FinderState::Body
+            | FinderState::Inside
+            | FinderState::Clause => {}
         }
     }
 
     fn control(&mut self) {
         self.transaction = true;
-        self.place = Place::Control;
+        self.place = FinderState::Control;
     }
 
     fn body(&mut self) {
         self.depth = 0;
-        self.place = Place::Body;
+        self.place = FinderState::Body;
     }
 
     fn open(&mut self) {
         match self.place {
-            Place::Body => {
+            FinderState::Body => {
                 self.depth = 1;
-                self.place = Place::Inside;
+                self.place = FinderState::Inside;
             }
-            Place::As | Place::Inside | Place::Clause => self.depth = self.depth.saturating_add(1),
+            FinderState::As | FinderState::Inside | FinderState::Clause => {
+                self.depth = self.depth.saturating_add(1)
+            }
             // `WITH recursive (n) AS (…)`: the name was `recursive`.
-            Place::Name => self.place = Place::As,
-            Place::Transaction => self.decide(Operation::Other),
-            Place::Start | Place::Control | Place::With | Place::Tail => {}
+            FinderState::Name => self.place = FinderState::As,
+            FinderState::Transaction => self.decide(Operation::Other),
+            FinderState::Start | FinderState::Control | FinderState::With | FinderState::Tail => {}
         }
     }
 
     fn close(&mut self) {
         self.depth = self.depth.saturating_sub(1);
         match self.place {
-            Place::Inside if self.depth == 0 => self.place = Place::Tail,
-            Place::Transaction => self.decide(Operation::Other),
+            FinderState::Inside if self.depth == 0 => self.place = FinderState::Tail,
+            FinderState::Transaction => self.decide(Operation::Other),
             _ => {}
         }
     }
 
     fn semicolon(&mut self) {
         match self.place {
-            Place::Start | Place::Inside => {}
-            Place::Control => self.place = Place::Start,
+            FinderState::Start | FinderState::Inside => {}
+            FinderState::Control => self.place = FinderState::Start,
             _ => self.decide(Operation::Other),
         }
     }
@@ -248,7 +258,7 @@ impl Finder {
     /// A token in quotes: a name, where one is due.
     fn quotation(&mut self) {
         match self.place {
-            Place::With | Place::Name => self.place = Place::As,
+            FinderState::With | FinderState::Name => self.place = FinderState::As,
             _ => self.symbol(),
         }
     }
@@ -257,7 +267,11 @@ impl Finder {
     fn symbol(&mut self) {
         if matches!(
             self.place,
-            Place::Start | Place::Transaction | Place::With | Place::Name | Place::Tail
+            FinderState::Start
+                | FinderState::Transaction
+                | FinderState::With
+                | FinderState::Name
+                | FinderState::Tail
         ) {
             self.decide(Operation::Other);
         }

@@ -1,7 +1,7 @@
 //! The table of statements that all recorders of a service share, and the statements in it.
 //!
 //! The table keeps a bounded number of shapes. A statement is found by the hash of its shape, in one of several parts with
-//! a lock each; [`Known`](super::Known) spares a connection even that. A full table keeps no further shape until it has
+//! a lock each; [`ConnectionStatements`](super::ConnectionStatements) spares a connection even that. A full table keeps no further shape until it has
 //! made room, which it does when it is read: by a scrape, a report or the live page. The least costly give way.
 //!
 //! Queries of statements that are not kept are counted nowhere in the table. The row [`OTHER`] is the difference between
@@ -112,11 +112,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The statements that cost most, by shape; cheap to clone, and all clones are one table.
 #[derive(Clone, Debug)]
 pub struct Statements {
-    table: Arc<Table>,
+    table: Arc<StatementTable>,
 }
 
 #[derive(Debug)]
-struct Table {
+struct StatementTable {
     capacity: usize,
     made: Moment,
     hasher: DefaultHashBuilder,
@@ -211,7 +211,7 @@ impl Statements {
     /// A table of at most `capacity` shapes, at least one, of the queries that are `counted`.
     pub(crate) fn new(capacity: usize, counted: Counted) -> Self {
         Self {
-            table: Arc::new(Table {
+            table: Arc::new(StatementTable {
                 capacity: capacity.max(1),
                 made: clock::now(),
                 hasher: DefaultHashBuilder::default(),

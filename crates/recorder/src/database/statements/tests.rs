@@ -4,43 +4,44 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::fixture::Fixture;
+use super::connection_statements::{ConnectionStatements, StatementLookup};
 use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
-use super::{Known, Order, Place, Statements};
+use super::{Order, Statements};
 use crate::clock;
 use crate::context::StatementShapes as _;
+use crate::database::connection::fixture::Fixture;
 use crate::database::sql::{Dialect, Operation, Verb, read};
 
 /// A table, the families of all queries, and a connection that knows no statement yet.
-struct Table {
+struct TableFixture {
     fixture: Fixture,
     statements: Statements,
-    known: Known,
+    known: ConnectionStatements,
 }
 
-fn table_of(capacity: usize) -> Table {
+fn table_of(capacity: usize) -> TableFixture {
     let fixture = Fixture::keeping(Some(capacity));
     let statements = fixture.database.statements().clone();
-    let known = Known::new(statements.clone(), Dialect::Unknown);
-    Table {
+    let known = ConnectionStatements::new(statements.clone(), Dialect::Unknown);
+    TableFixture {
         fixture,
         statements,
         known,
     }
 }
 
-impl Table {
+impl TableFixture {
     /// A query, as the recorder records it; the number of its statement.
     fn run(&mut self, sql: &str, seconds: f64) -> Option<NonZeroU32> {
         let place = self.place(sql);
         self.run_at(place, seconds)
     }
 
-    fn place(&mut self, sql: &str) -> Place {
+    fn place(&mut self, sql: &str) -> StatementLookup {
         self.known.of_text(self.known.hash(sql), sql).unwrap().1
     }
 
-    fn run_at(&mut self, place: Place, seconds: f64) -> Option<NonZeroU32> {
+    fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
         let took = Duration::from_secs_f64(seconds);
         let number = self.known.ran(place, took, clock::now());
         let all = self.fixture.families.query_seconds.series(["", "select"]);
@@ -50,7 +51,7 @@ impl Table {
 
     /// Another connection.
     fn connect(&mut self) {
-        self.known = Known::new(self.statements.clone(), Dialect::Unknown);
+        self.known = ConnectionStatements::new(self.statements.clone(), Dialect::Unknown);
     }
 
     /// The table is read when its statements are old enough to give way.
@@ -324,7 +325,8 @@ fn threads_lose_no_call_while_statements_give_way() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let mut known = Known::new(table.statements.clone(), Dialect::Unknown);
+                let mut known =
+                    ConnectionStatements::new(table.statements.clone(), Dialect::Unknown);
                 for number in 0..20_000 {
                     let sql = format!("SELECT c{}", number % 29);
                     let (_, place) = known.of_text(known.hash(&sql), &sql).unwrap();

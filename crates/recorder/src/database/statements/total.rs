@@ -1,6 +1,6 @@
 //! What all queries of a service have counted, whether their statements are kept or not.
 
-use crate::database::families::Families;
+use crate::database::families::DatabaseFamilies;
 use vitals_registry::{Counter, Family, Histogram, HistogramSnapshot};
 
 /// Where the totals of all queries are counted.
@@ -16,7 +16,7 @@ pub(crate) struct Counted {
 
 impl Counted {
     /// The totals that are in `families`.
-    pub(crate) fn new(families: &Families) -> Self {
+    pub(crate) fn new(families: &DatabaseFamilies) -> Self {
         Self {
             seconds: families.query_seconds.clone(),
             unattributed: families.unattributed.clone(),

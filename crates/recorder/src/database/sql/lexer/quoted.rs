@@ -1,6 +1,6 @@
 //! Reads quoted text of all kinds: strings, names, dollar quotes, brackets.
 
-use super::{Dialect, Keyword, Lexer, Token, begins_word, in_word};
+use super::{Dialect, Keyword, Lexer, SqlToken, begins_word, in_word};
 
 /// The longest text that counts as a name, in bytes: PostgreSQL has no longer names.
 const LONGEST_NAME: usize = 63;
@@ -19,7 +19,7 @@ enum Backslash {
 
 impl<'a> Lexer<'a> {
     /// Reads a string from its opening quote on.
-    pub(super) fn string(&mut self, backslash_escapes: bool) -> Token<'a> {
+    pub(super) fn string(&mut self, backslash_escapes: bool) -> SqlToken<'a> {
         let backslash = if backslash_escapes {
             Backslash::Escapes
         } else {
@@ -27,7 +27,7 @@ impl<'a> Lexer<'a> {
         };
         self.skip_quoted(b'\'', backslash);
         self.is_misread |= self.is_before_word();
-        Token::Value
+        SqlToken::Value
     }
 
     /// Whether a word that is no keyword begins right here, as none does behind a string: `'it's'`.
@@ -38,7 +38,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Returns the token for a word together with the quote behind it: `E'…'`, `U&"…"`.
-    pub(super) fn prefixed(&mut self, word: &str) -> Option<Token<'a>> {
+    pub(super) fn prefixed(&mut self, word: &str) -> Option<SqlToken<'a>> {
         let is = |prefix: &str| word.eq_ignore_ascii_case(prefix);
         match (self.peek(0), self.peek(1)) {
             (Some(b'\''), _)
@@ -59,21 +59,21 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
                 if quote == b'"' {
                     self.skip_quoted(quote, Backslash::Literal);
-                    return Some(Token::Quoted("\"?\""));
+                    return Some(SqlToken::Quoted("\"?\""));
                 }
                 let backslash = match self.dialect {
                     Dialect::PostgreSql => Backslash::Literal,
                     _ => Backslash::Rule,
                 };
                 self.skip_quoted(quote, backslash);
-                Some(Token::Value)
+                Some(SqlToken::Value)
             }
             _ => None,
         }
     }
 
     /// Reads text in double quotes or backticks.
-    pub(super) fn quoted_name(&mut self, quote: u8) -> Token<'a> {
+    pub(super) fn quoted_name(&mut self, quote: u8) -> SqlToken<'a> {
         let begin = self.at;
         let may_be_string =
             quote == b'"' && matches!(self.dialect, Dialect::MySql | Dialect::Unknown);
@@ -88,7 +88,7 @@ impl<'a> Lexer<'a> {
 
     /// Returns the token for the quoted text from `begin` to here. The token has no text if that does not look like a
     /// name.
-    fn name(&self, begin: usize) -> Token<'a> {
+    fn name(&self, begin: usize) -> SqlToken<'a> {
         let text = self.text.get(begin..self.at).unwrap_or_default();
         let inside = text
             .get(1..text.len().saturating_sub(1))
@@ -96,7 +96,7 @@ impl<'a> Lexer<'a> {
         let is_name = inside.len() <= LONGEST_NAME
             && inside.bytes().next().is_some_and(begins_word)
             && inside.bytes().all(in_word);
-        Token::Quoted(match text.as_bytes().first() {
+        SqlToken::Quoted(match text.as_bytes().first() {
             _ if is_name => text,
             Some(b'`') => "`?`",
             Some(b'[') => "[?]",
@@ -136,7 +136,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A bind (`$1`, `$name`) or a string between two equal tags (`$$…$$`, `$tag$…$tag$`).
-    pub(super) fn dollar(&mut self) -> Token<'a> {
+    pub(super) fn dollar(&mut self) -> SqlToken<'a> {
         let rest = self.rest();
         let tag_length = rest[1..]
             .bytes()
@@ -156,11 +156,11 @@ impl<'a> Lexer<'a> {
             self.at += 1;
             self.skip_while(in_word);
         }
-        Token::Value
+        SqlToken::Value
     }
 
     /// A bracket: it quotes a name in SQLite, and opens a subscript or an array in PostgreSQL.
-    pub(super) fn bracket(&mut self) -> Token<'a> {
+    pub(super) fn bracket(&mut self) -> SqlToken<'a> {
         let begin = self.at;
         let end = match self.dialect {
             Dialect::PostgreSql | Dialect::MySql => None,
@@ -171,7 +171,7 @@ impl<'a> Lexer<'a> {
             None => {
                 self.brackets = self.brackets.saturating_add(1);
                 self.at += 1;
-                Token::Open(b'[')
+                SqlToken::Open(b'[')
             }
             Some(Some(length)) => {
                 self.at += length + 1;
@@ -180,7 +180,7 @@ impl<'a> Lexer<'a> {
             Some(None) => {
                 self.is_misread = true;
                 self.end();
-                Token::Quoted("[?]")
+                SqlToken::Quoted("[?]")
             }
         }
     }

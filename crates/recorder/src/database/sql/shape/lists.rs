@@ -5,7 +5,7 @@
 
 use super::output::{Mark, Output};
 use crate::database::sql::keyword::Keyword;
-use crate::database::sql::lexer::Token;
+use crate::database::sql::lexer::SqlToken;
 use crate::database::sql::names::Scope;
 
 /// The parentheses and brackets that are open.
@@ -18,18 +18,18 @@ pub(super) struct Lists {
     unwritten: usize,
     /// How many of `open` may be folded.
     foldable: usize,
-    place: Place,
+    place: ElementPosition,
     /// The kind of the last token.
-    before: Before,
+    before: ListIntroducer,
     /// The last row behind `VALUES`.
-    row: Option<Row>,
+    row: Option<WrittenRow>,
 }
 
 /// A parenthesis or bracket that is open.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Copy, Debug)]
 struct List {
-    kind: Kind,
+    kind: ListKind,
     scope: Scope,
     /// Where it begins.
     begin: Mark,
@@ -47,7 +47,7 @@ struct List {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ListKind {
     /// Behind `IN` or `ARRAY`.
     Values,
     /// Behind `VALUES`, or behind another such row.
@@ -57,14 +57,14 @@ enum Kind {
 
 /// A row that has been written.
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct WrittenRow {
     begin: usize,
     end: Mark,
 }
 
 /// The position of the last token within its element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ElementPosition {
     /// Before an operand.
     #[default]
     Before,
@@ -78,7 +78,7 @@ enum Place {
 
 /// The last token, as far as it determines the kind of parenthesis that follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Before {
+enum ListIntroducer {
     /// `VALUES`, or a comma behind a row.
     Rows,
     /// `IN` or `ARRAY`
@@ -108,31 +108,33 @@ impl Lists {
     /// Another statement begins.
     pub(super) fn separate(&mut self) {
         self.row = None;
-        self.before = Before::Other;
-        self.place = Place::Before;
+        self.before = ListIntroducer::Other;
+        self.place = ElementPosition::Before;
         // A parenthesis that is still open was never closed.
         self.is_no_constant();
     }
 
     /// Writes a token, and folds what ends with it. A parenthesis may open a list of `columns`.
-    pub(super) fn push(&mut self, token: &Token<'_>, columns: bool, output: &mut Output) {
+    pub(super) fn push(&mut self, token: &SqlToken<'_>, columns: bool, output: &mut Output) {
         let before = match token {
-            Token::Open(_) => {
+            SqlToken::Open(_) => {
                 self.open(token, columns, output);
-                Before::Other
+                ListIntroducer::Other
             }
-            Token::Close(_) => self.close(token, output),
-            Token::Comma => self.comma(output),
+            SqlToken::Close(_) => self.close(token, output),
+            SqlToken::Comma => self.comma(output),
             _ => {
                 output.push(token, false);
                 match token {
-                    Token::Word(_, Keyword::Values | Keyword::Value) => {
+                    SqlToken::Word(_, Keyword::Values | Keyword::Value) => {
                         self.row = None;
-                        Before::Rows
+                        ListIntroducer::Rows
                     }
-                    Token::Word(_, Keyword::Row) if self.before == Before::Rows => Before::Rows,
-                    Token::Word(_, Keyword::In | Keyword::Array) => Before::Values,
-                    _ => Before::Other,
+                    SqlToken::Word(_, Keyword::Row) if self.before == ListIntroducer::Rows => {
+                        ListIntroducer::Rows
+                    }
+                    SqlToken::Word(_, Keyword::In | Keyword::Array) => ListIntroducer::Values,
+                    _ => ListIntroducer::Other,
                 }
             }
         };
@@ -141,7 +143,7 @@ impl Lists {
 
     /// The text ends here.
     pub(super) fn finish(&mut self, output: &mut Output) {
-        if self.place == Place::Words {
+        if self.place == ElementPosition::Words {
             self.is_no_constant();
         }
         if self.unwritten > 0 {
@@ -156,7 +158,7 @@ impl Lists {
         }
     }
 
-    fn open(&mut self, token: &Token<'_>, columns: bool, output: &mut Output) {
+    fn open(&mut self, token: &SqlToken<'_>, columns: bool, output: &mut Output) {
         if output.is_full() {
             self.unwritten += 1;
             return;
@@ -164,13 +166,13 @@ impl Lists {
         let begin = output.mark();
         output.push(token, columns);
         let kind = match self.before {
-            Before::Rows => Kind::Row,
-            Before::Values => Kind::Values,
-            Before::Row | Before::Other => Kind::Other,
+            ListIntroducer::Rows => ListKind::Row,
+            ListIntroducer::Values => ListKind::Values,
+            ListIntroducer::Row | ListIntroducer::Other => ListKind::Other,
         };
-        if kind != Kind::Other {
+        if kind != ListKind::Other {
             self.foldable += 1;
-            self.place = Place::Before;
+            self.place = ElementPosition::Before;
         }
         self.open.push(List {
             kind,
@@ -185,11 +187,11 @@ impl Lists {
         });
     }
 
-    fn comma(&mut self, output: &mut Output) -> Before {
+    fn comma(&mut self, output: &mut Output) -> ListIntroducer {
         if self.unwritten > 0 {
-            return Before::Other;
+            return ListIntroducer::Other;
         }
-        let is_behind_row = self.before == Before::Row;
+        let is_behind_row = self.before == ListIntroducer::Row;
         self.end_element(output);
         if let Some(list) = self.open.last_mut() {
             list.element = output.mark();
@@ -197,36 +199,36 @@ impl Lists {
             list.has_element = false;
             list.is_constant = true;
         }
-        output.push(&Token::Comma, false);
+        output.push(&SqlToken::Comma, false);
         if is_behind_row {
-            Before::Rows
+            ListIntroducer::Rows
         } else {
-            Before::Other
+            ListIntroducer::Other
         }
     }
 
-    fn close(&mut self, token: &Token<'_>, output: &mut Output) -> Before {
+    fn close(&mut self, token: &SqlToken<'_>, output: &mut Output) -> ListIntroducer {
         if let Some(unwritten) = self.unwritten.checked_sub(1) {
             self.unwritten = unwritten;
-            return Before::Other;
+            return ListIntroducer::Other;
         }
         self.end_element(output);
         output.push(token, false);
         let Some(list) = self.open.pop() else {
-            return Before::Other;
+            return ListIntroducer::Other;
         };
-        if list.kind != Kind::Other {
+        if list.kind != ListKind::Other {
             self.foldable -= 1;
         }
         if !list.all_constant {
             self.is_no_constant();
         }
         match list.kind {
-            Kind::Row => {
+            ListKind::Row => {
                 self.end_row(list, output);
-                Before::Row
+                ListIntroducer::Row
             }
-            Kind::Values | Kind::Other => Before::Other,
+            ListKind::Values | ListKind::Other => ListIntroducer::Other,
         }
     }
 
@@ -236,7 +238,7 @@ impl Lists {
             return;
         };
         list.all_constant &= list.is_constant;
-        if list.kind == Kind::Other {
+        if list.kind == ListKind::Other {
             return;
         }
         if !list.has_element {
@@ -248,11 +250,11 @@ impl Lists {
             return;
         }
         if !list.is_first_element {
-            output.push(&Token::Comma, false);
+            output.push(&SqlToken::Comma, false);
         }
-        output.push(&Token::Value, false);
-        output.push(&Token::Comma, false);
-        output.push(&Token::Ellipsis, false);
+        output.push(&SqlToken::Value, false);
+        output.push(&SqlToken::Comma, false);
+        output.push(&SqlToken::Ellipsis, false);
     }
 
     /// Leaves out a row that equals the previous one.
@@ -266,7 +268,7 @@ impl Lists {
         {
             output.rewind(row.end);
         } else {
-            self.row = Some(Row { begin, end });
+            self.row = Some(WrittenRow { begin, end });
         }
     }
 
@@ -278,41 +280,41 @@ impl Lists {
     }
 
     /// Looks whether an element can still be a constant with this token, which is about to be pushed.
-    pub(super) fn examine(&mut self, token: &Token<'_>) {
+    pub(super) fn examine(&mut self, token: &SqlToken<'_>) {
         if self.foldable == 0 {
             return;
         }
         let place = self.place;
-        let is_end = matches!(token, Token::Close(_) | Token::Comma | Token::Cast);
-        if place == Place::Words && is_end {
+        let is_end = matches!(token, SqlToken::Close(_) | SqlToken::Comma | SqlToken::Cast);
+        if place == ElementPosition::Words && is_end {
             self.is_no_constant();
         }
         self.place = match token {
-            Token::Value | Token::Close(_) => Place::Behind,
-            Token::Open(_) | Token::Comma | Token::Semicolon => Place::Before,
-            Token::Cast => Place::Type,
-            Token::Dot => match place {
-                Place::Behind => {
+            SqlToken::Value | SqlToken::Close(_) => ElementPosition::Behind,
+            SqlToken::Open(_) | SqlToken::Comma | SqlToken::Semicolon => ElementPosition::Before,
+            SqlToken::Cast => ElementPosition::Type,
+            SqlToken::Dot => match place {
+                ElementPosition::Behind => {
                     self.is_no_constant();
-                    Place::Words
+                    ElementPosition::Words
                 }
                 _ => place,
             },
-            Token::Quoted(_) => match place {
-                Place::Before => Place::Words,
+            SqlToken::Quoted(_) => match place {
+                ElementPosition::Before => ElementPosition::Words,
                 _ => place,
             },
-            Token::Word(_, keyword) => self.word(*keyword),
-            Token::Operator(sign) => self.operator(sign),
-            Token::Ellipsis => {
+            SqlToken::Word(_, keyword) => self.word(*keyword),
+            SqlToken::Operator(sign) => self.operator(sign),
+            SqlToken::Ellipsis => {
                 // More of the constants before, or something that is missing.
                 if !self.may_go_on() {
                     self.is_no_constant();
                 }
-                Place::Behind
+                ElementPosition::Behind
             }
         };
-        if !matches!(token, Token::Comma | Token::Close(_))
+        if !matches!(token, SqlToken::Comma | SqlToken::Close(_))
             && let Some(list) = self.open.last_mut()
         {
             list.has_element = true;
@@ -325,52 +327,52 @@ impl Lists {
         innermost.is_some_and(|list| list.after_constant && !list.has_element)
     }
 
-    fn word(&mut self, keyword: Keyword) -> Place {
+    fn word(&mut self, keyword: Keyword) -> ElementPosition {
         let place = self.place;
         match keyword {
             Keyword::Select | Keyword::Values | Keyword::Table => {
                 self.subquery();
-                Place::Before
+                ElementPosition::Before
             }
-            Keyword::With if place == Place::Before => {
+            Keyword::With if place == ElementPosition::Before => {
                 self.subquery();
-                Place::Before
+                ElementPosition::Before
             }
-            Keyword::Literal | Keyword::Default => Place::Behind,
+            Keyword::Literal | Keyword::Default => ElementPosition::Behind,
             Keyword::As | Keyword::Collate | Keyword::Using => {
                 self.unless_words();
-                Place::Type
+                ElementPosition::Type
             }
             Keyword::Operator | Keyword::In => {
                 self.unless_words();
-                Place::Before
+                ElementPosition::Before
             }
             Keyword::From | Keyword::Interval | Keyword::Operand | Keyword::Distinct => {
-                Place::Before
+                ElementPosition::Before
             }
             _ => match place {
-                Place::Before => Place::Words,
+                ElementPosition::Before => ElementPosition::Words,
                 _ => place,
             },
         }
     }
 
-    fn operator(&mut self, sign: &str) -> Place {
+    fn operator(&mut self, sign: &str) -> ElementPosition {
         match (sign, self.place) {
             // The name of an argument.
-            ("=>" | ":=", Place::Words) => Place::Before,
+            ("=>" | ":=", ElementPosition::Words) => ElementPosition::Before,
             // `count(*)`
-            ("*", Place::Before) => Place::Behind,
+            ("*", ElementPosition::Before) => ElementPosition::Behind,
             _ => {
                 self.unless_words();
-                Place::Before
+                ElementPosition::Before
             }
         }
     }
 
     /// The words before an operator were a column.
     fn unless_words(&mut self) {
-        if self.place == Place::Words {
+        if self.place == ElementPosition::Words {
             self.is_no_constant();
         }
     }
@@ -381,10 +383,10 @@ impl Lists {
             list.is_constant = false;
             if !list.has_element
                 && list.is_first_element
-                && list.kind != Kind::Other
+                && list.kind != ListKind::Other
                 && self.unwritten == 0
             {
-                list.kind = Kind::Other;
+                list.kind = ListKind::Other;
                 self.foldable -= 1;
             }
         }

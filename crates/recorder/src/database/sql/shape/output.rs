@@ -1,6 +1,6 @@
 //! The text of a shape as it grows: bounded, and cut back where a list is folded.
 
-use crate::database::sql::lexer::Token;
+use crate::database::sql::lexer::SqlToken;
 
 /// Bytes of the longest shape.
 pub(super) const LONGEST: usize = 4096;
@@ -15,7 +15,7 @@ const ROOM: usize = LONGEST - CUT.len();
 #[derive(Debug, Default)]
 pub(super) struct Output {
     text: String,
-    before: Option<Kind>,
+    before: Option<SpacingKind>,
     /// A token had no room; none is written until the text is cut back.
     is_full: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct Output {
 pub(super) struct Mark {
     /// Small, as there may be two for each parenthesis that is open.
     length: u16,
-    before: Option<Kind>,
+    before: Option<SpacingKind>,
     /// The text was not full here.
     is_valid: bool,
 }
@@ -38,7 +38,7 @@ impl Mark {
 
 /// What matters of a token for the space behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SpacingKind {
     /// A name, a function or a type.
     Word,
     /// A keyword before which a parenthesis is no function's.
@@ -53,19 +53,19 @@ enum Kind {
     Other,
 }
 
-impl Kind {
-    fn of(token: &Token<'_>) -> Self {
+impl SpacingKind {
+    fn of(token: &SqlToken<'_>) -> Self {
         match token {
-            Token::Value => Self::Value,
-            Token::Word(_, keyword) if keyword.is_before_parenthesis() => Self::Keyword,
-            Token::Word(..) | Token::Quoted(_) => Self::Word,
-            Token::Open(_) => Self::Open,
-            Token::Close(_) => Self::Close,
-            Token::Dot => Self::Dot,
-            Token::Cast => Self::Cast,
-            Token::Ellipsis => Self::Ellipsis,
-            Token::Operator(_) => Self::Operator,
-            Token::Comma | Token::Semicolon => Self::Other,
+            SqlToken::Value => Self::Value,
+            SqlToken::Word(_, keyword) if keyword.is_before_parenthesis() => Self::Keyword,
+            SqlToken::Word(..) | SqlToken::Quoted(_) => Self::Word,
+            SqlToken::Open(_) => Self::Open,
+            SqlToken::Close(_) => Self::Close,
+            SqlToken::Dot => Self::Dot,
+            SqlToken::Cast => Self::Cast,
+            SqlToken::Ellipsis => Self::Ellipsis,
+            SqlToken::Operator(_) => Self::Operator,
+            SqlToken::Comma | SqlToken::Semicolon => Self::Other,
         }
     }
 }
@@ -110,7 +110,7 @@ impl Output {
     }
 
     /// Appends a token; `columns` is whether it opens a list of columns.
-    pub(super) fn push(&mut self, token: &Token<'_>, columns: bool) {
+    pub(super) fn push(&mut self, token: &SqlToken<'_>, columns: bool) {
         if self.is_full {
             return;
         }
@@ -119,7 +119,7 @@ impl Output {
             .is_some_and(|before| is_spaced(before, token, columns));
         let text = token.text();
         let room = match token {
-            Token::Ellipsis => LONGEST,
+            SqlToken::Ellipsis => LONGEST,
             _ => ROOM,
         };
         if self.text.len() + usize::from(space) + text.len() > room {
@@ -130,13 +130,13 @@ impl Output {
             self.text.push(' ');
         }
         self.text.push_str(text);
-        self.before = Some(Kind::of(token));
+        self.before = Some(SpacingKind::of(token));
     }
 
     /// The text; `is_cut` is whether something is missing at its end.
     pub(super) fn finish(mut self, is_cut: bool) -> String {
-        if (is_cut || self.is_full) && self.before != Some(Kind::Ellipsis) {
-            let end = Token::Ellipsis;
+        if (is_cut || self.is_full) && self.before != Some(SpacingKind::Ellipsis) {
+            let end = SqlToken::Ellipsis;
             if self
                 .before
                 .is_some_and(|before| is_spaced(before, &end, false))
@@ -150,17 +150,26 @@ impl Output {
 }
 
 /// Whether two tokens have a space between them. It does not depend on how they were written.
-fn is_spaced(before: Kind, token: &Token<'_>, columns: bool) -> bool {
+fn is_spaced(before: SpacingKind, token: &SqlToken<'_>, columns: bool) -> bool {
     match (before, token) {
         // Together they would be other tokens.
-        (Kind::Dot | Kind::Ellipsis, Token::Dot | Token::Ellipsis)
-        | (Kind::Operator, Token::Cast)
-        | (Kind::Cast, Token::Operator(_)) => true,
-        (Kind::Open | Kind::Dot | Kind::Cast, _)
-        | (_, Token::Close(_) | Token::Comma | Token::Semicolon | Token::Dot | Token::Cast)
-        | (Kind::Close | Kind::Value | Kind::Word, Token::Open(b'[')) => false,
+        (SpacingKind::Dot | SpacingKind::Ellipsis, SqlToken::Dot | SqlToken::Ellipsis)
+        | (SpacingKind::Operator, SqlToken::Cast)
+        | (SpacingKind::Cast, SqlToken::Operator(_)) => true,
+        (SpacingKind::Open | SpacingKind::Dot | SpacingKind::Cast, _)
+        | (
+            _,
+            SqlToken::Close(_)
+            | SqlToken::Comma
+            | SqlToken::Semicolon
+            | SqlToken::Dot
+            | SqlToken::Cast,
+        )
+        | (SpacingKind::Close | SpacingKind::Value | SpacingKind::Word, SqlToken::Open(b'[')) => {
+            false
+        }
         // A function's arguments.
-        (Kind::Word, Token::Open(_)) => columns,
+        (SpacingKind::Word, SqlToken::Open(_)) => columns,
         _ => true,
     }
 }

@@ -28,9 +28,9 @@ fn common(sql: &str) -> String {
 }
 
 /// A text of a dialect, its shape, and the rule under test.
-type Row = (Dialect, &'static str, &'static str, &'static str);
+type ShapeCase = (Dialect, &'static str, &'static str, &'static str);
 
-const LITERALS: &[Row] = &[
+const LITERALS: &[ShapeCase] = &[
     (
         PostgreSql,
         "SELECT E'it\\'s', e''",
@@ -178,7 +178,7 @@ fn signs_belong_to_the_value() {
     }
 }
 
-const MISLEADING: &[Row] = &[
+const MISLEADING: &[ShapeCase] = &[
     (
         PostgreSql,
         "SELECT E'a'\n'b\\'hunter2'",

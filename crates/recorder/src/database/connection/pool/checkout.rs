@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{self, PooledConnection, R2D2Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::super::levels::{AnyPool, Level, Pinging, Unanswered};
-use super::super::manager::{Health, Manager};
-use super::super::metrics::{PoolMetrics, Rejection};
-use super::super::recorder::{Recorder, record_error};
+use super::super::manager::Manager;
+use super::super::recorder::{QueryRecorder, record_error};
 use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
-use super::line::Line;
-use super::probe::Probe;
-use super::wait::{Caller, Wait};
+use super::probe::PoolProbe;
+use super::wait_queue::WaitQueue;
 use crate::context;
+use crate::database::health::DatabaseHealth;
+use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
+use crate::database::metrics::{PoolMetrics, Rejection};
+use crate::database::wait::{Caller, Wait};
 
 /// A connection out of a [`Pool`]; it goes back when dropped.
 pub type Connection<C> = PooledConnection<Manager<C>>;
@@ -25,7 +26,7 @@ pub struct Pool<C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    shared: Arc<Shared<C>>,
+    shared: Arc<PoolInner<C>>,
 }
 
 impl<C> Clone for Pool<C>
@@ -58,16 +59,16 @@ where
     pub(super) fn new(
         pool: r2d2::Pool<Manager<C>>,
         metrics: Arc<PoolMetrics>,
-        health: Arc<Health>,
+        health: Arc<DatabaseHealth>,
         max_waiters: usize,
         name: Arc<str>,
-        probe: Probe<C>,
+        probe: PoolProbe<C>,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(PoolInner {
                 name,
                 admission: Arc::new(Semaphore::new(pool.max_size() as usize)),
-                line: Line::new(max_waiters),
+                queue: WaitQueue::new(max_waiters),
                 pool,
                 metrics,
                 health,
@@ -166,7 +167,7 @@ struct AnswerWatch<'a, C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    shared: &'a Shared<C>,
+    shared: &'a PoolInner<C>,
     started: Instant,
     is_over: bool,
 }
@@ -183,7 +184,7 @@ where
     }
 }
 
-struct Shared<C>
+struct PoolInner<C>
 where
     C: R2D2Connection + Send + 'static,
 {
@@ -191,22 +192,22 @@ where
     pool: r2d2::Pool<Manager<C>>,
     /// A permit for each connection.
     admission: Arc<Semaphore>,
-    line: Arc<Line>,
+    queue: Arc<WaitQueue>,
     metrics: Arc<PoolMetrics>,
-    health: Arc<Health>,
-    probe: Probe<C>,
+    health: Arc<DatabaseHealth>,
+    probe: PoolProbe<C>,
 }
 
-impl<C> Shared<C>
+impl<C> PoolInner<C>
 where
     C: R2D2Connection + Send + 'static,
 {
     async fn admit(&self) -> Result<(OwnedSemaphorePermit, Caller), AdmissionError> {
-        // Permits go to those in line first: nobody overtakes them here.
+        // The semaphore serves the callers in the queue first.
         if let Ok(permit) = Arc::clone(&self.admission).try_acquire_owned() {
             return Ok((permit, Caller::new(&self.metrics)));
         }
-        let Some(_place) = Line::step_in(&self.line) else {
+        let Some(_position) = WaitQueue::enter(&self.queue) else {
             self.metrics.rejected(Rejection::Saturated);
             return Err(AdmissionError::Saturated);
         };
@@ -232,7 +233,7 @@ where
 
     /// Queries run on the connection until now, such as its set-up, do not belong to its next user.
     fn turn_over(&self, connection: &mut C) {
-        match Recorder::of(connection) {
+        match QueryRecorder::of(connection) {
             Some(recorder) => recorder.turn_over(),
             None => self.health.recorder_is_replaced(),
         }
@@ -269,7 +270,7 @@ where
     }
 }
 
-impl<C> AnyPool for Shared<C>
+impl<C> AnyPool for PoolInner<C>
 where
     C: R2D2Connection + Send + 'static,
 {
@@ -291,12 +292,12 @@ where
         &self.name
     }
 
-    fn level(&self) -> Level {
+    fn level(&self) -> PoolLevel {
         let state = self.pool.state();
         let taken = state.connections.saturating_sub(state.idle_connections);
         // A connection that a probe holds counts as idle.
         let taken = taken.saturating_sub(self.probe.taken());
-        Level {
+        PoolLevel {
             checked_out: u64::from(taken),
             idle: u64::from(state.connections.saturating_sub(taken)),
             max: u64::from(self.pool.max_size()),

@@ -2,7 +2,7 @@
 
 use diesel::result::{DatabaseErrorKind, Error};
 
-use super::error::ErrorKind;
+use crate::database::error::ErrorKind;
 
 impl ErrorKind {
     /// The kind of an error, or nothing where it is not the database's: no row found, or a rollback that was asked for.

@@ -8,8 +8,8 @@ use diesel::prelude::*;
 use crate::naming::Naming;
 use vitals_registry::{Format, Registry};
 
-use super::Database;
-use super::families::Families;
+use crate::database::Database;
+use crate::database::families::DatabaseFamilies;
 
 diesel::table! {
     items (id) {
@@ -18,21 +18,21 @@ diesel::table! {
     }
 }
 
-pub(super) struct Fixture {
-    pub(super) families: Families,
-    pub(super) database: Database,
+pub(in crate::database) struct Fixture {
+    pub(in crate::database) families: DatabaseFamilies,
+    pub(in crate::database) database: Database,
     registry: Registry,
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(in crate::database) fn new() -> Self {
         Self::keeping(None)
     }
 
     /// With room for this many statements.
-    pub(super) fn keeping(statements: Option<usize>) -> Self {
+    pub(in crate::database) fn keeping(statements: Option<usize>) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
-        let families = Families::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
+        let families = DatabaseFamilies::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
         let database = Database::new(families.clone(), statements);
         registry.register(database.levels().clone()).unwrap();
@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     /// A connection to a database of its own, with the table, from which nothing has been recorded yet.
-    pub(super) fn connection(&self) -> SqliteConnection {
+    pub(in crate::database) fn connection(&self) -> SqliteConnection {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
         create_table(&mut connection);
         connection.set_instrumentation(self.database.recorder::<SqliteConnection>());
@@ -53,12 +53,12 @@ impl Fixture {
     }
 
     /// The exposition with exemplars.
-    pub(super) fn open_metrics(&self) -> String {
+    pub(in crate::database) fn open_metrics(&self) -> String {
         String::from_utf8(self.registry.encode(Format::OpenMetrics)).unwrap()
     }
 
     /// The operations that were counted, and that the histogram has as many observations of.
-    pub(super) fn queries(&self) -> Vec<(String, u64)> {
+    pub(in crate::database) fn queries(&self) -> Vec<(String, u64)> {
         let mut found = Vec::new();
         self.families
             .queries
@@ -78,7 +78,7 @@ impl Fixture {
         found
     }
 
-    pub(super) fn errors(&self) -> Vec<(String, String, u64)> {
+    pub(in crate::database) fn errors(&self) -> Vec<(String, String, u64)> {
         let mut found = Vec::new();
         self.families
             .query_errors
@@ -92,7 +92,7 @@ impl Fixture {
     }
 
     /// How many transactions were committed, and how many rolled back.
-    pub(super) fn transactions(&self) -> (u64, u64) {
+    pub(in crate::database) fn transactions(&self) -> (u64, u64) {
         let count = |outcome| {
             let counted = self.families.transactions.series([outcome]).value();
             let observed = self
@@ -107,20 +107,26 @@ impl Fixture {
     }
 }
 
-pub(super) fn create_table(connection: &mut SqliteConnection) {
+pub(in crate::database) fn create_table(connection: &mut SqliteConnection) {
     connection
         .batch_execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 9))")
         .unwrap();
 }
 
-pub(super) fn insert(connection: &mut SqliteConnection, name: &str) -> QueryResult<usize> {
+pub(in crate::database) fn insert(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> QueryResult<usize> {
     diesel::insert_into(items::table)
         .values(items::name.eq(name))
         .execute(connection)
 }
 
 /// By `RETURNING`, whose failures Diesel does not report.
-pub(super) fn insert_returning(connection: &mut SqliteConnection, name: &str) -> QueryResult<i32> {
+pub(in crate::database) fn insert_returning(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> QueryResult<i32> {
     diesel::insert_into(items::table)
         .values(items::name.eq(name))
         .returning(items::id)

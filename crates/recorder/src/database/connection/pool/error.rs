@@ -8,7 +8,7 @@ use std::io;
 #[cfg(feature = "http")]
 use actix_web::{HttpResponse, http::StatusCode};
 
-use super::super::manager::Health;
+use crate::database::health::DatabaseHealth;
 #[cfg(feature = "http")]
 use crate::problem::Problem;
 
@@ -158,7 +158,7 @@ impl<E> From<AdmissionError> for RunError<E> {
 }
 
 /// Why r2d2 had no connection, which it does not tell.
-pub(super) fn failure(health: &Health) -> CheckoutError {
+pub(super) fn failure(health: &DatabaseHealth) -> CheckoutError {
     if health.failing() {
         CheckoutError::Unavailable
     } else {

@@ -16,9 +16,9 @@ use crate::database::sql::{self, Dialect, Operation, Verb};
 /// What a connection remembers, in multiples of what the table keeps: texts, and statements with those that gave way.
 const MULTIPLE: usize = 2;
 
-/// Where [`Known`] has the statement of a query.
+/// Where [`ConnectionStatements`] has the statement of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum StatementLookup {
     /// Among its statements. Indices of an earlier generation are no longer valid.
     Known { index: u32, generation: u32 },
     /// Nowhere: the table did not keep it, in this epoch of the table.
@@ -27,28 +27,28 @@ pub(crate) enum Place {
 
 /// The statements that a connection has run.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct ConnectionStatements {
     table: Statements,
     dialect: Dialect,
-    statements: Vec<Slot>,
+    statements: Vec<KnownStatement>,
     by_shape: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    texts: Texts<Kind>,
+    texts: Texts<TextKind>,
     hasher: DefaultHashBuilder,
     generation: u32,
 }
 
 /// A statement that this connection has run.
 #[derive(Debug)]
-struct Slot {
+struct KnownStatement {
     shape: Arc<StatementShape>,
     /// The statement, or the epoch in which the table did not keep it.
     statement: Result<Arc<Statement>, u32>,
 }
 
 /// What a text is: a query and where its statement is, or control of a transaction.
-pub(crate) type Kind = Option<(Operation, Place)>;
+pub(crate) type TextKind = Option<(Operation, StatementLookup)>;
 
-impl Known {
+impl ConnectionStatements {
     pub(crate) fn new(table: Statements, dialect: Dialect) -> Self {
         Self {
             texts: Texts::new(MULTIPLE * table.capacity()),
@@ -69,7 +69,7 @@ impl Known {
     }
 
     /// Looks up the text with this hash. The text must have no binds behind it.
-    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> Kind {
+    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> TextKind {
         match self.texts.get(hash) {
             Some(None) => return None,
             Some(Some((operation, place))) if self.is_valid(place) => {
@@ -86,14 +86,14 @@ impl Known {
         kind
     }
 
-    fn learn(&mut self, shape: &str, operation: Operation) -> Place {
+    fn learn(&mut self, shape: &str, operation: Operation) -> StatementLookup {
         let hash = self.table.hash(shape, operation);
         if let Some(&index) = self.by_shape.get(&hash) {
             return self.place(index);
         }
         let epoch = self.table.epoch();
         let Some(statement) = self.table.of_text(hash, shape, operation) else {
-            return Place::Other { epoch };
+            return StatementLookup::Other { epoch };
         };
         if self.statements.len() >= MULTIPLE * self.table.capacity() {
             // As many statements have given way as the table keeps: these are most of what is known here.
@@ -103,7 +103,7 @@ impl Known {
             self.generation = self.generation.wrapping_add(1);
         }
         let index = u32::try_from(self.statements.len()).unwrap_or(u32::MAX);
-        self.statements.push(Slot {
+        self.statements.push(KnownStatement {
             shape: Arc::clone(statement.shape()),
             statement: Ok(statement),
         });
@@ -111,8 +111,8 @@ impl Known {
         self.place(index)
     }
 
-    fn place(&self, index: u32) -> Place {
-        Place::Known {
+    fn place(&self, index: u32) -> StatementLookup {
+        StatementLookup::Known {
             index,
             generation: self.generation,
         }
@@ -120,17 +120,17 @@ impl Known {
 
     /// Whether the place still refers to the same statement.
     #[inline]
-    pub(crate) fn is_valid(&self, place: Place) -> bool {
+    pub(crate) fn is_valid(&self, place: StatementLookup) -> bool {
         match place {
-            Place::Known { generation, .. } => generation == self.generation,
-            Place::Other { epoch } => epoch == self.table.epoch(),
+            StatementLookup::Known { generation, .. } => generation == self.generation,
+            StatementLookup::Other { epoch } => epoch == self.table.epoch(),
         }
     }
 
     /// The statement at a place: the present one, if that was retired; none if the table does not keep it.
     #[inline]
-    fn at(&mut self, place: Place) -> Option<&Statement> {
-        let Place::Known { index, generation } = place else {
+    fn at(&mut self, place: StatementLookup) -> Option<&Statement> {
+        let StatementLookup::Known { index, generation } = place else {
             return None;
         };
         if generation != self.generation {
@@ -145,7 +145,12 @@ impl Known {
 
     /// The statement at a place was run, and ended `now`. Returns its shape's number, if the table keeps it.
     #[inline]
-    pub(crate) fn ran(&mut self, place: Place, took: Duration, now: Moment) -> Option<NonZeroU32> {
+    pub(crate) fn ran(
+        &mut self,
+        place: StatementLookup,
+        took: Duration,
+        now: Moment,
+    ) -> Option<NonZeroU32> {
         let at = self.table.age(now);
         let Some(statement) = self.at(place) else {
             self.table.ran_other(at);
@@ -157,14 +162,14 @@ impl Known {
 
     /// The statement at a place was run outside of any request and job.
     #[cold]
-    pub(crate) fn unattributed(&mut self, place: Place) {
+    pub(crate) fn unattributed(&mut self, place: StatementLookup) {
         if let Some(statement) = self.at(place) {
             statement.unattributed();
         }
     }
 
     /// The statement at a place failed.
-    pub(crate) fn failed(&mut self, place: Place) {
+    pub(crate) fn failed(&mut self, place: StatementLookup) {
         self.table.failed();
         if let Some(statement) = self.at(place) {
             statement.failed();
@@ -177,7 +182,7 @@ impl Known {
     }
 }
 
-impl Slot {
+impl KnownStatement {
     /// Looks for the statement that takes the place of a retired one, once in each epoch.
     #[cold]
     fn renew(&mut self, table: &Statements) {

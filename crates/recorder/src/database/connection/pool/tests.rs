@@ -17,7 +17,7 @@ use super::{CheckoutError, Pool, RunError};
 use crate::context;
 use crate::reading::samples;
 
-type Builder = r2d2::Builder<Manager<SqliteConnection>>;
+type R2d2Builder = r2d2::Builder<Manager<SqliteConnection>>;
 
 /// A pool on a database of its own, with the table.
 struct Pooled {
@@ -26,14 +26,14 @@ struct Pooled {
     _directory: TempDir,
 }
 
-fn pooled(settings: impl FnOnce(Builder) -> Builder) -> Pooled {
+fn pooled(settings: impl FnOnce(R2d2Builder) -> R2d2Builder) -> Pooled {
     pooled_with(Fixture::new(), 1024, settings)
 }
 
 fn pooled_with(
     fixture: Fixture,
     max_waiters: usize,
-    settings: impl FnOnce(Builder) -> Builder,
+    settings: impl FnOnce(R2d2Builder) -> R2d2Builder,
 ) -> Pooled {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pool.db");
@@ -52,7 +52,7 @@ fn pooled_with(
     }
 }
 
-fn of_size(size: u32) -> impl FnOnce(Builder) -> Builder {
+fn of_size(size: u32) -> impl FnOnce(R2d2Builder) -> R2d2Builder {
     move |builder| {
         builder
             .max_size(size)
@@ -60,7 +60,7 @@ fn of_size(size: u32) -> impl FnOnce(Builder) -> Builder {
     }
 }
 
-fn impatient(size: u32) -> impl FnOnce(Builder) -> Builder {
+fn impatient(size: u32) -> impl FnOnce(R2d2Builder) -> R2d2Builder {
     move |builder| {
         builder
             .max_size(size)
@@ -158,12 +158,12 @@ async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
 type Work = Box<dyn FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send>;
 
 /// Work that signals when it has begun, and goes on when told to.
-struct Gate {
+struct PausedWork {
     begun: tokio::sync::oneshot::Receiver<()>,
     go_on: mpsc::Sender<()>,
 }
 
-impl Gate {
+impl PausedWork {
     fn new() -> (
         Self,
         impl FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send,
@@ -346,9 +346,9 @@ fn pings_at_checkout_are_no_queries() {
 }
 
 #[derive(Debug)]
-struct Customizer;
+struct TestCustomizer;
 
-impl CustomizeConnection<SqliteConnection, r2d2::Error> for Customizer {
+impl CustomizeConnection<SqliteConnection, r2d2::Error> for TestCustomizer {
     fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), r2d2::Error> {
         connection
             .batch_execute("PRAGMA foreign_keys = ON")
@@ -358,7 +358,8 @@ impl CustomizeConnection<SqliteConnection, r2d2::Error> for Customizer {
 
 #[test]
 fn the_customizer_of_the_builder_is_kept() {
-    let pooled = pooled(|builder| of_size(2)(builder).connection_customizer(Box::new(Customizer)));
+    let pooled =
+        pooled(|builder| of_size(2)(builder).connection_customizer(Box::new(TestCustomizer)));
     assert_eq!(pooled.fixture.queries(), [("other".to_owned(), 2)]);
 }
 
@@ -415,7 +416,7 @@ async fn work_runs_on_a_connection_of_the_pool() {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name is taken")]
-struct Taken(#[source] Error);
+struct NameTaken(#[source] Error);
 
 #[actix_web::test]
 async fn the_error_of_the_work_is_returned_and_counted_once() {
@@ -427,10 +428,10 @@ async fn the_error_of_the_work_is_returned_and_counted_once() {
         .unwrap();
     let error = pooled
         .pool
-        .run(|connection| insert_returning(connection, "a").map_err(Taken))
+        .run(|connection| insert_returning(connection, "a").map_err(NameTaken))
         .await
         .unwrap_err();
-    assert!(matches!(error, RunError::Query(Taken(_))));
+    assert!(matches!(error, RunError::Query(NameTaken(_))));
     let reported = pooled
         .pool
         .run(|connection| insert(connection, "a"))
@@ -517,7 +518,7 @@ async fn an_error_of_work_that_ran_no_query_is_not_blamed_on_the_setting_up() {
 #[actix_web::test]
 async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
     let pooled = pooled(impatient(1));
-    let (gate, work) = Gate::new();
+    let (gate, work) = PausedWork::new();
     let holder = actix_web::rt::spawn({
         let pool = pooled.pool.clone();
         async move { pool.run(work).await }
@@ -564,7 +565,7 @@ async fn work_waits_for_those_who_block_as_well() {
 #[actix_web::test]
 async fn a_wait_in_line_is_measured_once_from_its_beginning() {
     let pooled = pooled(of_size(1));
-    let (gate, work) = Gate::new();
+    let (gate, work) = PausedWork::new();
     let pool = pooled.pool.clone();
     let holder = actix_web::rt::spawn(async move { pool.run(work).await });
     gate.begun.await.unwrap();
@@ -588,7 +589,7 @@ async fn a_wait_in_line_is_measured_once_from_its_beginning() {
 #[actix_web::test]
 async fn the_line_has_an_end() {
     let pooled = pooled_with(Fixture::new(), 2, of_size(1));
-    let (gate, work) = Gate::new();
+    let (gate, work) = PausedWork::new();
     let spawn = |work: Work| {
         let pool = pooled.pool.clone();
         actix_web::rt::spawn(async move { pool.run(work).await })
@@ -618,7 +619,7 @@ async fn the_line_has_an_end() {
 #[actix_web::test]
 async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
     let pooled = pooled(of_size(1));
-    let (gate, work) = Gate::new();
+    let (gate, work) = PausedWork::new();
     let pool = pooled.pool.clone();
     let holder = actix_web::rt::spawn(async move { pool.run(work).await });
     gate.begun.await.unwrap();
@@ -650,7 +651,7 @@ async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
 async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
     let pooled = pooled(of_size(1));
     let held = pooled.pool.get().unwrap();
-    let (gate, work) = Gate::new();
+    let (gate, work) = PausedWork::new();
     let mut leaver = Box::pin(pooled.pool.run(work));
     tokio::select! {
         biased;

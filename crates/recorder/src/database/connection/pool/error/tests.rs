@@ -21,9 +21,9 @@ struct Layer(u8, #[source] Box<dyn Error + Send + Sync>);
 
 /// An adopter's own type that does not implement the standard library's `Error`.
 #[derive(Debug)]
-struct Plain;
+struct PlainError;
 
-impl QueryError<Opaque> for Plain {}
+impl QueryError<Opaque> for PlainError {}
 
 /// Whether the error of the database is found in `error`: compiles for every type that `run` accepts.
 fn found<Kind>(error: &impl QueryError<Kind>) -> bool {
@@ -56,7 +56,7 @@ fn errors_without_one_are_accepted_all_the_same() {
     assert!(!found(&"in words".to_owned()));
     assert!(!found(&Cow::Borrowed("in words")));
     assert!(!found(&()));
-    assert!(!found(&Plain));
+    assert!(!found(&PlainError));
 }
 
 #[test]
@@ -116,9 +116,9 @@ mod answers {
 
     #[derive(Debug, thiserror::Error)]
     #[error("the name is taken")]
-    struct Taken;
+    struct NameTakenResponse;
 
-    impl ResponseError for Taken {
+    impl ResponseError for NameTakenResponse {
         fn status_code(&self) -> StatusCode {
             StatusCode::CONFLICT
         }
@@ -127,7 +127,11 @@ mod answers {
     #[test]
     fn each_error_has_the_answer_that_suits_it() {
         for (error, status, retried) in [
-            (RunError::Query(Taken), StatusCode::CONFLICT, false),
+            (
+                RunError::Query(NameTakenResponse),
+                StatusCode::CONFLICT,
+                false,
+            ),
             (RunError::Saturated, StatusCode::SERVICE_UNAVAILABLE, true),
             (RunError::Timeout, StatusCode::SERVICE_UNAVAILABLE, true),
             (RunError::Unavailable, StatusCode::SERVICE_UNAVAILABLE, true),
@@ -148,7 +152,7 @@ mod answers {
     #[test]
     fn a_handler_returns_it_with_a_question_mark() {
         fn handler() -> actix_web::Result<&'static str> {
-            Err(RunError::Query(Taken))?
+            Err(RunError::Query(NameTakenResponse))?
         }
         let error = handler().unwrap_err();
         assert_eq!(

@@ -13,9 +13,9 @@ use std::hash::{Hash, Hasher};
 
 use diesel::result::Error;
 
-use super::super::error::ErrorKind;
-use super::super::sql::Operation;
-use super::super::statements::Place;
+use crate::database::error::ErrorKind;
+use crate::database::sql::Operation;
+use crate::database::statements::connection_statements::StatementLookup;
 
 /// Errors that are remembered as reported and not yet handed in.
 const MOST_REPORTED: usize = 32;
@@ -39,7 +39,7 @@ struct Finished {
     /// Its place in the order in which the queries started.
     number: u64,
     /// What is counted of it; nothing for control of a transaction.
-    query: Option<(Operation, Place)>,
+    query: Option<(Operation, StatementLookup)>,
     failed: bool,
 }
 
@@ -67,7 +67,12 @@ impl ErrorIdentity {
 
 impl Failures {
     /// A query came to its end.
-    pub(super) fn finished(&mut self, number: u64, query: (Operation, Place), failed: bool) {
+    pub(super) fn finished(
+        &mut self,
+        number: u64,
+        query: (Operation, StatementLookup),
+        failed: bool,
+    ) {
         let finished = Finished {
             number,
             query: Some(query),
@@ -111,7 +116,7 @@ impl Failures {
     }
 
     /// The query that an error of this kind belongs to, which has failed from now on.
-    pub(super) fn fail(&mut self, kind: ErrorKind) -> Option<(Operation, Place)> {
+    pub(super) fn fail(&mut self, kind: ErrorKind) -> Option<(Operation, StatementLookup)> {
         let owner = if is_violation(kind) {
             self.last_write
         } else {

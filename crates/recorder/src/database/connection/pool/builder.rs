@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 
-use super::super::families::Families;
-use super::super::levels::Levels;
-use super::super::manager::{Connector, Health, Manager, Opener, OutageLog};
-use super::super::metrics::{Metrics, PoolMetrics};
-use super::super::sql::Dialect;
-use super::super::statements::Statements;
+use super::super::manager::{Connector, Manager, Opener, OutageLog};
 use super::super::system::system_of;
 use super::checkout::Pool;
 use super::error::{CheckoutError, failure};
-use super::probe::{HealthCheck, Probe};
-use super::wait::Holds;
+use super::holds::Holds;
+use super::probe::{HealthCheck, PoolProbe};
+use crate::database::families::DatabaseFamilies;
+use crate::database::health::DatabaseHealth;
+use crate::database::levels::PoolLevels;
+use crate::database::metrics::{Metrics, PoolMetrics};
+use crate::database::sql::Dialect;
+use crate::database::statements::Statements;
 
 /// How many callers may stand in line, unless set otherwise.
 const DEFAULT_MAX_WAITERS: usize = 1024;
@@ -29,9 +30,9 @@ where
     C: R2D2Connection + Send + 'static,
 {
     builder: r2d2::Builder<Manager<C>>,
-    families: Families,
+    families: DatabaseFamilies,
     statements: Statements,
-    levels: Levels,
+    levels: PoolLevels,
     name: String,
     system: &'static str,
     max_waiters: usize,
@@ -57,9 +58,9 @@ where
     /// A pool with the settings of `builder`, whose levels `levels` will read.
     pub(crate) fn new(
         builder: r2d2::Builder<Manager<C>>,
-        families: Families,
+        families: DatabaseFamilies,
         statements: Statements,
-        levels: Levels,
+        levels: PoolLevels,
     ) -> Self {
         Self {
             builder,
@@ -67,7 +68,7 @@ where
             statements,
             levels,
             name: DEFAULT_NAME.to_owned(),
-            system: system_of::<C>(),
+            system: system_of::<C::Backend>(),
             max_waiters: DEFAULT_MAX_WAITERS,
             opener: None,
             health_check: None,
@@ -100,7 +101,7 @@ where
     /// Sets the name of the database system. The default follows from Diesel's backend. It is `other_sql` where the
     /// backend does not determine the system, as for an enum of Diesel's `MultiConnection`.
     ///
-    /// The reader of statements takes the [`Dialect`](super::super::sql::Dialect) from this name. Of a database that it does
+    /// The reader of statements takes the [`Dialect`](crate::database::sql::Dialect) from this name. Of a database that it does
     /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has the name as a label.
     #[must_use]
     pub fn system(mut self, name: &'static str) -> Self {
@@ -157,7 +158,7 @@ where
     fn open<E>(
         self,
         manager: ConnectionManager<C>,
-        health: &Arc<Health>,
+        health: &Arc<DatabaseHealth>,
         open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
     ) -> Result<Pool<C>, E> {
         let name = self.levels.claim(&self.name);
@@ -173,7 +174,7 @@ where
             .event_handler(Box::new(holds))
             .error_handler(Box::new(log));
         let connector = Arc::new(Connector::new(manager, self.opener));
-        let probe = Probe::new(Arc::clone(&connector), self.health_check);
+        let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);
         let manager = Manager::new(
             connector,
             Arc::new(Metrics::new(&self.families, self.system)),

@@ -15,8 +15,10 @@ use diesel::QueryResult;
 use diesel::r2d2::{self, R2D2Connection};
 use tokio::sync::Mutex;
 
-use super::super::manager::{Connector, Health, Manager, mute, without_quotations};
+use super::super::manager::{Connector, Manager, mute};
 use crate::context;
+use crate::database::driver_message::{is_connection_limit, without_quotations};
+use crate::database::health::DatabaseHealth;
 
 /// For so long after an answer of the database a busy pool is ready without being asked.
 const LATELY: Duration = Duration::from_millis(500);
@@ -34,7 +36,7 @@ pub(super) fn is_probing() -> bool {
 }
 
 /// Asks the database of one pool.
-pub(super) struct Probe<C> {
+pub(super) struct PoolProbe<C> {
     connector: Arc<Connector<C>>,
     health_check: Option<HealthCheck<C>>,
     /// Held by the probe that runs. A database that does not answer keeps at most one connection of the pool, and one
@@ -46,7 +48,7 @@ pub(super) struct Probe<C> {
     failing: AtomicBool,
 }
 
-impl<C: R2D2Connection + Send + 'static> Probe<C> {
+impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
     pub(super) fn new(connector: Arc<Connector<C>>, health_check: Option<HealthCheck<C>>) -> Self {
         Self {
             connector,
@@ -68,9 +70,9 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
     }
 
     /// Asks the database. Blocks.
-    pub(super) fn ask(&self, pool: &r2d2::Pool<Manager<C>>, health: &Health) -> bool {
+    pub(super) fn ask(&self, pool: &r2d2::Pool<Manager<C>>, health: &DatabaseHealth) -> bool {
         let answer = {
-            let _taking = Taking::begin(&self.taken);
+            let _taking = ProbeCheckout::begin(&self.taken);
             // Dropped before the guard.
             pool.try_get().map(|mut connection| {
                 if let Some(check) = &self.health_check {
@@ -90,7 +92,7 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
                 Ok(mut connection) => connection.ping().map_err(|error| error.to_string()),
                 Err(error) => {
                     let error = error.to_string();
-                    if pool.state().connections > 0 && is_limit(&error) {
+                    if pool.state().connections > 0 && is_connection_limit(&error) {
                         Ok(())
                     } else {
                         Err(error)
@@ -119,25 +121,10 @@ impl<C: R2D2Connection + Send + 'static> Probe<C> {
     }
 }
 
-/// Whether a database refused a further connection for the number of those that it has, by its message: PostgreSQL's, that
-/// of `PgBouncer`, MySQL's and MariaDB's in English. A database that says so answers.
-fn is_limit(error: &str) -> bool {
-    let error = error.to_ascii_lowercase();
-    [
-        "too many clients",
-        "too many connections",
-        "remaining connection slots",
-        "no more connections allowed",
-        "max_user_connections",
-    ]
-    .iter()
-    .any(|limit| error.contains(limit))
-}
-
 /// A probe that may have a connection of the pool.
-struct Taking<'a>(&'a AtomicU32);
+struct ProbeCheckout<'a>(&'a AtomicU32);
 
-impl<'a> Taking<'a> {
+impl<'a> ProbeCheckout<'a> {
     fn begin(taken: &'a AtomicU32) -> Self {
         taken.fetch_add(1, Ordering::Relaxed);
         PROBING.set(true);
@@ -145,7 +132,7 @@ impl<'a> Taking<'a> {
     }
 }
 
-impl Drop for Taking<'_> {
+impl Drop for ProbeCheckout<'_> {
     fn drop(&mut self) {
         PROBING.set(false);
         self.0.fetch_sub(1, Ordering::Relaxed);

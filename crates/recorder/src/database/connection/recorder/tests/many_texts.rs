@@ -12,9 +12,9 @@ use diesel::sqlite::Sqlite;
 use proptest::prelude::*;
 
 use super::super::super::fixture::{Fixture, insert, items};
-use super::super::super::sql::{Dialect, read};
 use super::statements;
 use crate::context;
+use crate::database::sql::{Dialect, read};
 
 /// Where the rows of a boxed query are cut.
 #[derive(Clone, Copy, Debug)]
@@ -271,15 +271,14 @@ fn a_query_that_cannot_be_written_never_got_to_the_database() {
 }
 
 #[derive(diesel::MultiConnection)]
-enum Either {
-    Postgres(PgConnection),
+enum Several {
     Sqlite(SqliteConnection),
 }
 
 #[test]
 fn queries_on_a_connection_of_several_backends_are_told_apart() {
     let fixture = Fixture::new();
-    let mut connection = Either::Sqlite(fixture.connection());
+    let mut connection = Several::Sqlite(fixture.connection());
     for round in 0..30 {
         for by_id in [true, false] {
             let mut query = items::table.select(items::id).into_boxed();

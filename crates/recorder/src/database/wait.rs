@@ -1,18 +1,19 @@
-//! A wait for a connection, as its caller feels it, and the hold that may follow: what is observed of either, and when.
+//! One caller's wait for a connection, from the call until it has one, gives up or leaves.
+//!
+//! Contains [`Wait`] and [`Caller`]. A wait is observed once, however it ends; it also goes to the tally of the request
+//! that it was for. Nothing here knows what kind of pool the caller waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use diesel::r2d2::{HandleEvent, event::CheckinEvent};
-
-use super::super::metrics::{PoolMetrics, Rejection};
+use super::metrics::{PoolMetrics, Rejection};
 use crate::context;
 
-/// Somebody waiting for a connection. It ends once: by getting one, by the timeout, or by leaving.
+/// A wait for a connection. It ends once: with a connection, with the timeout, or when the caller leaves.
 pub(super) struct Wait {
     pub(super) started: Instant,
-    over: AtomicBool,
+    ended: AtomicBool,
     metrics: Arc<PoolMetrics>,
 }
 
@@ -21,33 +22,35 @@ impl Wait {
         metrics.waiters.inc();
         Self {
             started: Instant::now(),
-            over: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         }
     }
 
+    /// Whether the caller still waits.
     pub(super) fn lasts(&self) -> bool {
-        !self.over.load(Ordering::Acquire)
+        !self.ended.load(Ordering::Acquire)
     }
 
-    /// Whether this is what ended it.
+    /// Ends the wait. Returns false if it had ended before.
     fn end(&self) -> bool {
-        let ended = !self.over.swap(true, Ordering::AcqRel);
-        if ended {
+        let ends = !self.ended.swap(true, Ordering::AcqRel);
+        if ends {
             self.metrics.waiters.dec();
         }
-        ended
+        ends
     }
 
-    /// The connection is there; the answer is whether anybody still waits for it.
+    /// Ends the wait with a connection. Returns false if the caller no longer waits.
     pub(super) fn served(&self) -> bool {
-        let ended = self.end();
-        if ended {
+        let ends = self.end();
+        if ends {
             self.observe();
         }
-        ended
+        ends
     }
 
+    /// Ends the wait at the pool's timeout.
     pub(super) fn timed_out(&self) {
         if self.end() {
             self.metrics.rejected(Rejection::Timeout);
@@ -55,7 +58,7 @@ impl Wait {
         }
     }
 
-    /// The caller has left.
+    /// Ends the wait because the caller has left.
     fn cancelled(&self) {
         if self.end() {
             self.metrics.rejected(Rejection::Cancelled);
@@ -78,7 +81,7 @@ impl Drop for Wait {
     }
 }
 
-/// The caller's end of a wait: it leaves when this is dropped.
+/// The caller's end of a wait that other threads share. The caller leaves when this is dropped.
 pub(super) struct Caller {
     pub(super) wait: Arc<Wait>,
 }
@@ -94,23 +97,5 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.wait.cancelled();
-    }
-}
-
-/// Observes how long connections were out.
-#[derive(Debug)]
-pub(super) struct Holds {
-    pub(super) metrics: Arc<PoolMetrics>,
-}
-
-impl HandleEvent for Holds {
-    fn handle_checkin(&self, event: CheckinEvent) {
-        if super::probe::is_probing() {
-            return;
-        }
-        let span = context::current_span();
-        self.metrics
-            .hold_seconds
-            .observe_with(event.duration().as_secs_f64(), span.as_ref());
     }
 }

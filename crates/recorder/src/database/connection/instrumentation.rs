@@ -9,7 +9,7 @@ use diesel::Connection;
 use diesel::connection::{Instrumentation, get_default_instrumentation};
 
 use super::forward::Forward;
-use super::recorder::Recorder;
+use super::recorder::QueryRecorder;
 
 /// Sets the instrumentation of a connection beside its recorder: both see every event.
 ///
@@ -20,15 +20,15 @@ pub fn set_instrumentation<C: Connection>(
     connection: &mut C,
     instrumentation: impl Instrumentation,
 ) {
-    match Recorder::of(connection) {
+    match QueryRecorder::of(connection) {
         Some(recorder) => recorder.forward(Forward::to(Some(Box::new(instrumentation)))),
         None => connection.set_instrumentation(instrumentation),
     }
 }
 
 /// Gives a connection its recorder, which hands every event on to the instrumentation that the connection had.
-pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: Recorder) {
-    let forward = if let Some(former) = Recorder::of(connection) {
+pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: QueryRecorder) {
+    let forward = if let Some(former) = QueryRecorder::of(connection) {
         former.take_forward()
     } else {
         let default = get_default_instrumentation();
@@ -61,7 +61,7 @@ mod tests {
     use diesel::{RunQueryDsl, SqliteConnection, sql_query};
 
     use super::*;
-    use crate::database::fixture::Fixture;
+    use crate::database::connection::fixture::Fixture;
 
     /// Counts the queries that start, and those that finish.
     #[derive(Clone, Debug, Default)]
@@ -123,9 +123,9 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Customizer(Counts);
+    struct InstrumentingCustomizer(Counts);
 
-    impl CustomizeConnection<SqliteConnection, r2d2::Error> for Customizer {
+    impl CustomizeConnection<SqliteConnection, r2d2::Error> for InstrumentingCustomizer {
         fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), r2d2::Error> {
             set_instrumentation(connection, self.0.clone());
             Ok(())
@@ -139,7 +139,7 @@ mod tests {
         let builder = r2d2::Pool::builder()
             .max_size(1)
             .test_on_check_out(false)
-            .connection_customizer(Box::new(Customizer(counts.clone())));
+            .connection_customizer(Box::new(InstrumentingCustomizer(counts.clone())));
         let pool = fixture
             .database
             .instrument(builder)

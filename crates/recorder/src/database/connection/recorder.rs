@@ -1,6 +1,6 @@
 //! What Diesel reports of a connection, made into counts and times.
 //!
-//! Here: the [`Recorder`], which is the `Instrumentation` of one connection. How a statement's verb is told is in
+//! Here: the [`QueryRecorder`], which is the `Instrumentation` of one connection. How a statement's verb is told is in
 //! [`sql`](super::sql), what is kept of its text in [`statements`](super::statements). No bind and no URL is kept.
 //!
 //! What Diesel 2.3 reports, and what is made of it:
@@ -35,13 +35,16 @@ use diesel::Connection;
 use diesel::connection::{DebugQuery, Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
 
-use super::error::ErrorKind;
 use super::forward::Forward;
-use super::metrics::{Metrics, Outcome};
-use super::sql::{Dialect, Operation};
-use super::statements::{Kind, Known, Place, Statements};
 use crate::clock::{self, Moment};
 use crate::context::{self, Attribution};
+use crate::database::error::ErrorKind;
+use crate::database::metrics::{Metrics, TransactionOutcome};
+use crate::database::sql::{Dialect, Operation};
+use crate::database::statements::Statements;
+use crate::database::statements::connection_statements::{
+    ConnectionStatements, StatementLookup, TextKind,
+};
 
 use failures::{ErrorIdentity, Failures};
 use types::{TypeIdentity, Types};
@@ -57,7 +60,7 @@ const PING: &str = "SELECT 1";
 
 /// Records what one connection does.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct QueryRecorder {
     metrics: Arc<Metrics>,
     /// What happens now is not to be recorded: the pool looks whether the connection is alive.
     muted: bool,
@@ -70,7 +73,7 @@ pub struct Recorder {
     started: u64,
     /// What an error may belong to that the events left out.
     failures: Failures,
-    known: Known,
+    known: ConnectionStatements,
     types: Types,
     /// The text that is being looked at; empty in between.
     text: String,
@@ -98,7 +101,7 @@ struct Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryKind {
     /// Counted under its operation and its statement.
-    Counted(Operation, Place),
+    Counted(Operation, StatementLookup),
     /// Controls an announced transaction.
     Announced(Control),
     /// Controls a transaction by hand.
@@ -116,8 +119,8 @@ enum Control {
     Nested,
 }
 
-impl From<Kind> for QueryKind {
-    fn from(kind: Kind) -> Self {
+impl From<TextKind> for QueryKind {
+    fn from(kind: TextKind) -> Self {
         match kind {
             Some((operation, place)) => Self::Counted(operation, place),
             None => Self::Uncounted,
@@ -180,7 +183,7 @@ impl Running {
     }
 }
 
-impl Recorder {
+impl QueryRecorder {
     /// A recorder for one connection.
     pub(super) fn new(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
         Self {
@@ -191,7 +194,7 @@ impl Recorder {
             running: Running::default(),
             started: 0,
             failures: Failures::default(),
-            known: Known::new(statements, dialect),
+            known: ConnectionStatements::new(statements, dialect),
             types: Types::default(),
             text: String::new(),
             announced: None,
@@ -241,7 +244,7 @@ impl Recorder {
         self.running = Running::default();
         self.failures = Failures::default();
         self.announced = None;
-        self.settle(Outcome::RolledBack, clock::now());
+        self.settle(TransactionOutcome::RolledBack, clock::now());
     }
 
     fn start(&mut self, query: &dyn DebugQuery) {
@@ -264,14 +267,14 @@ impl Recorder {
     }
 
     #[inline]
-    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> Kind {
+    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> TextKind {
         let known = &self.known;
         let trusted = identity.and_then(|identity| self.types.kind(identity, known));
         trusted.unwrap_or_else(|| self.read(query, identity))
     }
 
     /// Classifies a query by its text, up to its binds. The buffer is left empty: it held literals.
-    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> Kind {
+    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> TextKind {
         // An error is the writer's way of saying that it has all it wants.
         let _ = write!(Text(&mut self.text), "{query}");
         let sql = without_binds(&self.text);
@@ -369,7 +372,7 @@ impl Recorder {
         }
     }
 
-    fn failed(&mut self, operation: Operation, place: Place, kind: ErrorKind) {
+    fn failed(&mut self, operation: Operation, place: StatementLookup, kind: ErrorKind) {
         self.known.failed(place);
         self.metrics.error(operation, kind);
     }
@@ -378,21 +381,21 @@ impl Recorder {
         self.announced = Some(if depth == 1 { control } else { Control::Nested });
         if depth == 1 && control == Control::Begin {
             // One is still open only if the database rolled it back by itself.
-            self.settle(Outcome::RolledBack, clock::now());
+            self.settle(TransactionOutcome::RolledBack, clock::now());
         }
     }
 
     fn control(&mut self, control: Control, query: &Query, now: Moment, succeeded: bool) {
         match control {
             Control::Begin if succeeded => self.transaction = Some(query.started),
-            Control::Commit if succeeded => self.settle(Outcome::Committed, now),
+            Control::Commit if succeeded => self.settle(TransactionOutcome::Committed, now),
             // Diesel rolls back what could not be committed, if the database has not done so.
-            Control::Commit | Control::Rollback => self.settle(Outcome::RolledBack, now),
+            Control::Commit | Control::Rollback => self.settle(TransactionOutcome::RolledBack, now),
             Control::Begin | Control::Nested => {}
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, now: Moment) {
+    fn settle(&mut self, outcome: TransactionOutcome, now: Moment) {
         if let Some(begun) = self.transaction.take() {
             let span = context::current_span();
             self.metrics
@@ -433,12 +436,12 @@ fn without_binds(sql: &str) -> &str {
 /// the last statement that could have failed so, unless that has failed already. Called for an error that Diesel has
 /// reported, or that is not the database's, or on a connection without a recorder, it does nothing.
 pub fn record_error<C: Connection>(connection: &mut C, error: &Error) {
-    if let Some(recorder) = Recorder::of(connection) {
+    if let Some(recorder) = QueryRecorder::of(connection) {
         recorder.left_out(error);
     }
 }
 
-impl Instrumentation for Recorder {
+impl Instrumentation for QueryRecorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         if !self.muted {
             self.record(&event);
@@ -454,7 +457,7 @@ impl Instrumentation for Recorder {
     }
 }
 
-impl Recorder {
+impl QueryRecorder {
     fn record(&mut self, event: &InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(*query),
@@ -475,9 +478,9 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
+impl Drop for QueryRecorder {
     fn drop(&mut self) {
-        self.settle(Outcome::RolledBack, clock::now());
+        self.settle(TransactionOutcome::RolledBack, clock::now());
     }
 }
 

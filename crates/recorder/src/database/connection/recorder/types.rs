@@ -16,7 +16,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use diesel::connection::DebugQuery;
 
-use super::super::statements::{Kind, Known};
+use crate::database::statements::connection_statements::{ConnectionStatements, TextKind};
 
 /// Runs of a type that are read before its text is assumed to be the only one.
 const FIRST_READS: u32 = 1_000;
@@ -46,7 +46,11 @@ pub(super) struct Types(HashMap<TypeIdentity, Learnt, BuildHasherDefault<Address
 #[derive(Clone, Copy, Debug)]
 enum Learnt {
     /// It has had one text so far.
-    One { text: u64, kind: Kind, runs: u32 },
+    One {
+        text: u64,
+        kind: TextKind,
+        runs: u32,
+    },
     /// It has several.
     Many,
 }
@@ -54,7 +58,11 @@ enum Learnt {
 impl Types {
     /// Returns the kind of a query of this type, for one run; `None` if its text has to be read.
     #[inline]
-    pub(super) fn kind(&mut self, identity: TypeIdentity, known: &Known) -> Option<Kind> {
+    pub(super) fn kind(
+        &mut self,
+        identity: TypeIdentity,
+        known: &ConnectionStatements,
+    ) -> Option<TextKind> {
         let Learnt::One { kind, runs, .. } = self.0.get_mut(&identity)? else {
             return None;
         };
@@ -66,14 +74,14 @@ impl Types {
     }
 
     /// A query of this type was read. Says nothing of a type that was never announced.
-    pub(super) fn saw(&mut self, identity: TypeIdentity, text: u64, kind: Kind) {
+    pub(super) fn saw(&mut self, identity: TypeIdentity, text: u64, kind: TextKind) {
         if let Some(learnt) = self.0.get_mut(&identity) {
             learnt.saw(text, kind);
         }
     }
 
     /// Diesel has announced the text of a query of this type.
-    pub(super) fn announced(&mut self, identity: TypeIdentity, text: u64, kind: Kind) {
+    pub(super) fn announced(&mut self, identity: TypeIdentity, text: u64, kind: TextKind) {
         self.0
             .entry(identity)
             .and_modify(|learnt| learnt.saw(text, kind))
@@ -86,7 +94,7 @@ impl Types {
 }
 
 impl Learnt {
-    fn saw(&mut self, seen: u64, kind_seen: Kind) {
+    fn saw(&mut self, seen: u64, kind_seen: TextKind) {
         if let Self::One { text, kind, .. } = self {
             if *text == seen {
                 *kind = kind_seen;

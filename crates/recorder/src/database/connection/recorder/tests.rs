@@ -14,10 +14,10 @@ use diesel::sql_types::{Integer, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::fixture::{Fixture, insert, insert_returning, items};
-use super::super::statements::Order;
-use super::{Recorder, record_error};
+use super::{QueryRecorder, record_error};
 use crate::clock;
 use crate::context::{self, RequestContext};
+use crate::database::statements::Order;
 use vitals_registry::SpanContext;
 
 fn queries(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
@@ -34,8 +34,8 @@ fn errors(expected: &[(&str, &str, u64)]) -> Vec<(String, String, u64)> {
         .collect()
 }
 
-fn recorder(connection: &mut SqliteConnection) -> &mut Recorder {
-    Recorder::of(connection).unwrap()
+fn recorder(connection: &mut SqliteConnection) -> &mut QueryRecorder {
+    QueryRecorder::of(connection).unwrap()
 }
 
 #[test]
@@ -556,7 +556,7 @@ fn a_transaction_that_the_database_ended_by_itself_was_rolled_back() {
     let fixture = Fixture::new();
     let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let control = diesel::sql_query("BEGIN");
-    let begin = |recorder: &mut Recorder| {
+    let begin = |recorder: &mut QueryRecorder| {
         recorder.announce(NonZeroU32::MIN.get(), super::Control::Begin);
         recorder.start(&diesel::debug_query::<Sqlite, _>(&control));
         recorder.finish(None);

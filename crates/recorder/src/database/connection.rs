@@ -1,0 +1,66 @@
+//! Everything that depends on Diesel: what its connections report, and pools of them.
+//!
+//! - `instrumentation`, `forward`: how a connection gets its recorder, beside the application's own instrumentation
+//! - `recorder`: what the events of a connection count
+//! - `manager`, `pool`: pools of r2d2
+//! - `error`, `system`: which kind of error, and which database, by Diesel's types
+//!
+//! The rest of `database` does not know Diesel: families, series, statements, levels, waits and the reader of SQL.
+
+mod error;
+#[cfg(test)]
+pub(super) mod fixture;
+mod forward;
+mod instrumentation;
+mod manager;
+mod pool;
+mod recorder;
+mod system;
+
+use std::sync::Arc;
+
+use diesel::r2d2::{self, R2D2Connection};
+
+use super::Database;
+use super::metrics::Metrics;
+use super::sql::Dialect;
+
+pub use instrumentation::set_instrumentation;
+pub use manager::Manager;
+pub use pool::{
+    CheckoutError, Connection, Opaque, Pool, PoolBuilder, QueryError, RunError, Typed, Wrapped,
+};
+pub use recorder::{QueryRecorder, record_error};
+
+impl Database {
+    /// Returns a builder of instrumented pools, with the settings of `builder`.
+    ///
+    /// The event handler and the error handler of `builder` are replaced. Its connection customizer is kept, and the
+    /// queries that it runs on a new connection are counted like any other.
+    pub fn instrument<C>(&self, builder: r2d2::Builder<Manager<C>>) -> PoolBuilder<C>
+    where
+        C: R2D2Connection + Send + 'static,
+    {
+        PoolBuilder::new(
+            builder,
+            self.families.clone(),
+            self.statements.clone(),
+            self.levels.clone(),
+        )
+    }
+
+    /// Records a connection outside of any pool.
+    pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
+        instrumentation::install(connection, self.recorder::<C>());
+    }
+
+    /// Returns a recorder for a connection outside of any pool, of the type `C`.
+    fn recorder<C: diesel::Connection>(&self) -> QueryRecorder {
+        let system = system::system_of::<C::Backend>();
+        QueryRecorder::new(
+            Arc::new(Metrics::new(&self.families, system)),
+            self.statements.clone(),
+            Dialect::of_system(system),
+        )
+    }
+}

@@ -1,0 +1,166 @@
+//! How the pool opens connections and looks whether they are alive.
+//!
+//! Here: the [`Manager`], which wraps Diesel's and gives each new connection its recorder. Not here: how many connections
+//! there are, and who waits for one.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
+use diesel::{ConnectionError, ConnectionResult};
+
+use super::instrumentation::install;
+use super::recorder::QueryRecorder;
+use crate::database::error::ErrorKind;
+use crate::database::health::DatabaseHealth;
+use crate::database::metrics::{Metrics, PoolMetrics};
+use crate::database::sql::Dialect;
+use crate::database::statements::Statements;
+
+/// What opens a connection in place of `C::establish`.
+pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
+
+/// Opens connections: with the opener, or with Diesel's manager where there is none.
+pub(super) struct Connector<C> {
+    inner: ConnectionManager<C>,
+    opener: Option<Opener<C>>,
+}
+
+impl<C: R2D2Connection + Send + 'static> Connector<C> {
+    pub(super) fn new(inner: ConnectionManager<C>, opener: Option<Opener<C>>) -> Self {
+        Self { inner, opener }
+    }
+
+    /// Opens a connection. A panic is an error: r2d2 would wait for the connection for good, and have one less.
+    pub(super) fn open(&self) -> Result<C, Error> {
+        catch_unwind(AssertUnwindSafe(|| match &self.opener {
+            Some(open) => open().map_err(Error::ConnectionError),
+            None => self.inner.connect(),
+        }))
+        .unwrap_or_else(|_| {
+            let panicked = "the opening of a connection panicked".to_owned();
+            Err(Error::ConnectionError(ConnectionError::BadConnection(
+                panicked,
+            )))
+        })
+    }
+}
+
+/// Diesel's connection manager, timed and counted.
+///
+/// The ping with which r2d2 looks whether a connection is alive is no query of anybody's: it is not recorded, well or not.
+pub struct Manager<C> {
+    connector: Arc<Connector<C>>,
+    metrics: Arc<Metrics>,
+    pool_metrics: Arc<PoolMetrics>,
+    statements: Statements,
+    dialect: Dialect,
+    health: Arc<DatabaseHealth>,
+}
+
+impl<C> Manager<C> {
+    /// A manager of the connections that `connector` opens.
+    pub(super) fn new(
+        connector: Arc<Connector<C>>,
+        metrics: Arc<Metrics>,
+        pool_metrics: Arc<PoolMetrics>,
+        statements: Statements,
+        dialect: Dialect,
+        health: Arc<DatabaseHealth>,
+    ) -> Self {
+        Self {
+            connector,
+            metrics,
+            pool_metrics,
+            statements,
+            dialect,
+            health,
+        }
+    }
+}
+
+impl<C> fmt::Debug for Manager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager")
+            .field("inner", &self.connector.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C> ManageConnection for Manager<C>
+where
+    C: R2D2Connection + Send + 'static,
+{
+    type Connection = C;
+    type Error = Error;
+
+    fn connect(&self) -> Result<C, Error> {
+        let started = Instant::now();
+        match self.connector.open() {
+            Ok(mut connection) => {
+                self.pool_metrics.opened(started.elapsed());
+                self.health.recovered();
+                let metrics = Arc::clone(&self.metrics);
+                let recorder =
+                    QueryRecorder::of_pool(metrics, self.statements.clone(), self.dialect);
+                install(&mut connection, recorder);
+                Ok(connection)
+            }
+            Err(error) => {
+                self.pool_metrics.open_errors.inc();
+                Err(error)
+            }
+        }
+    }
+
+    fn is_valid(&self, connection: &mut C) -> Result<(), Error> {
+        mute(connection, true);
+        let alive = self.connector.inner.is_valid(connection);
+        mute(connection, false);
+        if alive.is_ok() {
+            self.health.recovered();
+        }
+        alive
+    }
+
+    fn has_broken(&self, connection: &mut C) -> bool {
+        if let Some(recorder) = QueryRecorder::of(connection) {
+            if recorder.was_answered() {
+                self.health.answered();
+            }
+            recorder.turn_over();
+        }
+        self.connector.inner.has_broken(connection)
+    }
+}
+
+/// Has the connection's recorder look away, or back.
+pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
+    if let Some(recorder) = QueryRecorder::of(connection) {
+        recorder.mute(muted);
+    }
+}
+
+/// Logs when the database stops answering: once, however often the pool tries again. The counters have the rest.
+///
+/// A database that refuses the ping of a connection answers. The pool replaces that connection, and its caller waits for
+/// another one. So it is where a pooler or an administrator took the prepared statements from a session.
+#[derive(Debug)]
+pub(super) struct OutageLog {
+    /// What the manager keeps, too.
+    pub(super) health: Arc<DatabaseHealth>,
+}
+
+impl HandleError<Error> for OutageLog {
+    fn handle_error(&self, error: Error) {
+        let message = error.to_string();
+        match &error {
+            Error::QueryError(refused) if ErrorKind::of(refused) == Some(ErrorKind::Other) => {
+                self.health.ping_rejected(&message);
+            }
+            _ => self.health.failed(&message),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Whether the database of a pool answers, as seen from its connections: openings, checkouts and returns.
+//!
+//! Contains [`DatabaseHealth`], which each pool has one of, and which logs an outage once. Nothing here asks the database.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::driver_message::without_quotations;
+
+/// The least time between two log lines about rejected pings, in milliseconds.
+const REJECTED_PING_PAUSE_MS: u64 = 60_000;
+
+/// Whether the database of one pool answers.
+#[derive(Debug)]
+pub(super) struct DatabaseHealth {
+    /// The last attempt to open or check a connection failed.
+    failing: AtomicBool,
+    /// The log has a line that the database does not answer.
+    silent: AtomicBool,
+    /// The log has a line that a recorder was replaced.
+    recorder_replaced: AtomicBool,
+    created: Instant,
+    /// When the database last answered, in milliseconds since `created`; `u64::MAX` before the first answer.
+    answered_ms: AtomicU64,
+    /// When a rejected ping was last logged, in the same form.
+    rejected_ping_ms: AtomicU64,
+}
+
+impl Default for DatabaseHealth {
+    fn default() -> Self {
+        Self {
+            failing: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            recorder_replaced: AtomicBool::new(false),
+            created: Instant::now(),
+            answered_ms: AtomicU64::new(u64::MAX),
+            rejected_ping_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl DatabaseHealth {
+    /// Notes that the database has just answered.
+    pub(super) fn answered(&self) {
+        self.answered_ms.store(self.elapsed_ms(), Ordering::Relaxed);
+        if self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed) {
+            tracing::info!("the database answers again");
+        }
+    }
+
+    /// Notes that a caller or a probe waited for `waited` without an answer. Logs, once, a database that has answered
+    /// nobody in that time.
+    pub(super) fn unanswered(&self, waited: Duration) {
+        if !self.failing()
+            && !self.answered_within(waited)
+            && !self.silent.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(?waited, "the database does not answer");
+        }
+    }
+
+    /// Whether the log has a line that the database does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the database has answered within the last `period`.
+    pub(super) fn answered_within(&self, period: Duration) -> bool {
+        let answered = self.answered_ms.load(Ordering::Relaxed);
+        let age = (self.created.elapsed()).checked_sub(Duration::from_millis(answered));
+        answered != u64::MAX && age.unwrap_or_default() <= period
+    }
+
+    /// Whether the last attempt to open or check a connection failed.
+    pub(super) fn failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
+    /// Notes that a connection was opened or passed its check.
+    pub(super) fn recovered(&self) {
+        self.answered();
+        if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
+            tracing::info!("the database accepts connections again");
+        }
+    }
+
+    /// Notes that a connection could not be opened or was found dead. Logs the first failure of an outage.
+    pub(super) fn failed(&self, error: &str) {
+        if !self.failing.swap(true, Ordering::AcqRel) {
+            let error = without_quotations(error);
+            tracing::warn!(error, "no connection to the database; trying again");
+        }
+    }
+
+    /// Notes that the database answered the ping of a connection with an error. Logs it at most once a minute.
+    ///
+    /// Such a database is up: the pool replaces the connection, and the caller gets another one. This happens when a
+    /// connection pooler or an administrator has dropped the prepared statements of a session.
+    pub(super) fn ping_rejected(&self, error: &str) {
+        let now = self.elapsed_ms();
+        let last = self.rejected_ping_ms.load(Ordering::Relaxed);
+        let is_due = last == u64::MAX || now.saturating_sub(last) >= REJECTED_PING_PAUSE_MS;
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let logged = &self.rejected_ping_ms;
+        if is_due && logged.compare_exchange(last, now, success, failure).is_ok() {
+            let error = without_quotations(error);
+            tracing::warn!(
+                error,
+                "the database refuses the ping of a pooled connection, which is replaced"
+            );
+        }
+    }
+
+    /// Notes that a connection has lost its recorder. Logs it once for each pool.
+    #[cold]
+    pub(super) fn recorder_is_replaced(&self) {
+        if !self.recorder_replaced.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the recorder of a pooled connection was replaced, and its queries are not recorded: \
+                 use actix_vitals::database::set_instrumentation in place of Connection::set_instrumentation"
+            );
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
