@@ -5,12 +5,19 @@ use std::error::Error;
 
 use actix_vitals::{
     Vitals,
-    registry::{Collector, FamilyDescription, Kind, Unit},
+    registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit},
 };
 use actix_web::{App, HttpServer, web};
-use prometheus::{HistogramOpts, HistogramVec, proto};
+use prometheus::{HistogramOpts, HistogramVec};
 
-/// How many letters wait, as the post office knows it.
+/// Letters that wait to be sorted.
+const LETTERS: ReadFamily = ReadFamily::gauge(
+    "post_letters",
+    Unit::None,
+    "Letters that wait to be sorted.",
+);
+
+/// Reads how many letters wait.
 struct Letters;
 
 impl Collector for Letters {
@@ -19,22 +26,11 @@ impl Collector for Letters {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        vec![FamilyDescription {
-            name: "post_letters".to_owned(),
-            kind: Kind::Gauge,
-            unit: Unit::None,
-            help: "Letters that wait to be sorted.".to_owned(),
-            labels: Vec::new(),
-        }]
+        vec![LETTERS.describe()]
     }
 
-    fn collect(
-        &self,
-        rows: &mut Vec<proto::MetricFamily>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let waiting = prometheus::Gauge::new("post_letters", "Letters that wait to be sorted.")?;
-        waiting.set(3.0);
-        rows.extend(prometheus::core::Collector::collect(&waiting));
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        rows.push(LETTERS.single(3.0));
         Ok(())
     }
 }

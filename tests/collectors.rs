@@ -18,7 +18,7 @@ use std::{
 use actix_vitals::{
     Vitals,
     ops::OpsSettings,
-    registry::{Collector, FamilyDescription, Format},
+    registry::{Collector, FamilyDescription, FamilyRows, Format},
 };
 use actix_web::{
     App,
@@ -73,7 +73,7 @@ impl Collector for Failing {
         Vec::new()
     }
 
-    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, _: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         Err("the warehouse\nat \"s3cret\" does not answer".into())
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use actix_vitals::{
     Vitals,
     ops::{OpsSettings, ProbeError},
-    registry::{Collector, FamilyDescription, Format},
+    registry::{Collector, FamilyDescription, FamilyRows, Format},
 };
 use actix_web::{
     App, HttpServer,
@@ -29,7 +29,6 @@ use diesel::{
     r2d2::{self, ConnectionManager},
 };
 use futures_util::future::join_all;
-use prometheus::proto::MetricFamily;
 
 /// A collector that takes its time, or fails.
 struct Unusual {
@@ -49,7 +48,7 @@ impl Collector for Unusual {
         Vec::new()
     }
 
-    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, _: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.gatherings.fetch_add(1, Ordering::SeqCst);
         (self.behave)()
     }

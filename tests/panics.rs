@@ -21,7 +21,7 @@ use std::{
 use actix_vitals::{
     Vitals,
     database::RunError,
-    registry::{Collector, FamilyDescription, Format},
+    registry::{Collector, FamilyDescription, FamilyRows, Format},
 };
 use actix_web::{
     App, HttpResponse,
@@ -34,7 +34,6 @@ use diesel::{
     r2d2::{ConnectionManager, Pool},
     sql_query,
 };
-use prometheus::proto::MetricFamily;
 use support::log::Log;
 
 /// Shows the log where the test itself fails: its panic is a line there, too.
@@ -59,7 +58,7 @@ impl Collector for Panicking {
         Vec::new()
     }
 
-    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, _: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         panic!("in a collector")
     }
 }

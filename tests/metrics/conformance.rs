@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix_vitals::registry::{
-    Collector, Descriptor, FamilyDescription, Format, Registry, SpanContext, Unit,
+    Collector, Descriptor, FamilyDescription, FamilyRows, Format, Kind, Registry, RowValue,
+    SpanContext, Unit,
 };
 use prometheus::core::Collector as Foreign;
-use prometheus::proto;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -79,29 +79,18 @@ impl Collector for Sizes {
 
     fn collect(
         &self,
-        rows: &mut Vec<proto::MetricFamily>,
+        rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut family = proto::MetricFamily::default();
-        family.set_name("hostile_sizes_bytes".to_owned());
-        family.set_help(HELP.to_owned());
-        family.set_field_type(proto::MetricType::SUMMARY);
+        let mut sizes = FamilyRows::new("hostile_sizes_bytes", Kind::Summary, HELP);
         for (at, value) in (0_u32..).zip(hostile_values()) {
-            let mut pair = proto::LabelPair::default();
-            pair.set_name("value".to_owned());
-            pair.set_value(value);
-            let mut quantile = proto::Quantile::default();
-            quantile.set_quantile(0.5);
-            quantile.set_value(f64::from(at) / 3.0);
-            let mut summary = proto::Summary::default();
-            summary.set_quantile(vec![quantile]);
-            summary.set_sample_count(u64::from(at) + 2);
-            summary.set_sample_sum(f64::from(at) * 1e17);
-            let mut metric = proto::Metric::default();
-            metric.set_label(vec![pair]);
-            metric.set_summary(summary);
-            family.mut_metric().push(metric);
+            let summary = RowValue::Summary {
+                count: u64::from(at) + 2,
+                sum: f64::from(at) * 1e17,
+                quantiles: vec![(0.5, f64::from(at) / 3.0)],
+            };
+            sizes.push([("value", value)], summary);
         }
-        rows.push(family);
+        rows.push(sizes);
         Ok(())
     }
 }

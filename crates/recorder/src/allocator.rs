@@ -6,23 +6,21 @@
 use std::error::Error;
 use std::fmt;
 
-use prometheus::proto::MetricFamily;
 use tikv_jemalloc_ctl::{epoch, epoch_mib, stats};
 
-use crate::reading::Reading;
-use vitals_registry::{Collector, FamilyDescription, Unit};
+use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
-const ALLOCATED: Reading = Reading::gauge(
+const ALLOCATED: ReadFamily = ReadFamily::gauge(
     "allocator_allocated_bytes",
     Unit::Bytes,
     "Bytes that the program has allocated and not freed; growing without end, it is a leak.",
 );
-const ACTIVE: Reading = Reading::gauge(
+const ACTIVE: ReadFamily = ReadFamily::gauge(
     "allocator_active_bytes",
     Unit::Bytes,
     "Bytes in pages that hold at least one allocation; far above the allocated bytes, memory is fragmented.",
 );
-const RESIDENT: Reading = Reading::gauge(
+const RESIDENT: ReadFamily = ReadFamily::gauge(
     "allocator_resident_bytes",
     Unit::Bytes,
     "Bytes in pages that the allocator keeps in RAM, its own and those it has not yet given back included.",
@@ -66,11 +64,11 @@ impl Collector for Allocator {
     fn describe(&self) -> Vec<FamilyDescription> {
         [ALLOCATED, ACTIVE, RESIDENT]
             .iter()
-            .map(Reading::describe)
+            .map(ReadFamily::describe)
             .collect()
     }
 
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Without this the numbers are those of the last time.
         self.epoch.advance().map_err(failure)?;
         rows.push(ALLOCATED.single(self.allocated.read().map_err(failure)? as f64));

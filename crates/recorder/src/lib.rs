@@ -32,7 +32,8 @@ pub mod panics;
 #[cfg(feature = "http")]
 pub mod problem;
 pub mod process;
-pub mod reading;
+#[cfg(test)]
+mod reading;
 pub mod repetition;
 #[cfg(feature = "http")]
 pub mod runtime;

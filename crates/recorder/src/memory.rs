@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
-use prometheus::proto::MetricFamily;
 
 use crate::problem::Problem;
-use crate::reading::Reading;
-use vitals_registry::{Collector, Counter, Descriptor, FamilyDescription, RegistryBuilder, Unit};
+use vitals_registry::{
+    Collector, Counter, Descriptor, FamilyDescription, FamilyRows, ReadFamily, RegistryBuilder,
+    Unit,
+};
 
 /// The default budget: 256 MiB.
 pub const DEFAULT_ANSWER_MEMORY: usize = 256 * 1024 * 1024;
@@ -28,12 +29,12 @@ pub const UNCOUNTED_BYTES: usize = 4 * 1024;
 /// When to try again, in seconds, after the budget was used up.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-const USED: Reading = Reading::gauge(
+const USED: ReadFamily = ReadFamily::gauge(
     "http_answer_memory_bytes",
     Unit::Bytes,
     "Memory of bodies that wait for their clients: answers that are not taken yet, and requests that are not complete yet.",
 );
-const LIMIT: Reading = Reading::gauge(
+const LIMIT: ReadFamily = ReadFamily::gauge(
     "http_answer_memory_limit_bytes",
     Unit::Bytes,
     "Memory that bodies that wait for their clients may take, all together; one client may take half of it.",
@@ -257,10 +258,10 @@ impl Collector for AnswerMemory {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        [USED, LIMIT].iter().map(Reading::describe).collect()
+        [USED, LIMIT].iter().map(ReadFamily::describe).collect()
     }
 
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         rows.push(USED.single(self.used() as f64));
         rows.push(LIMIT.single(self.inner.capacity as f64));
         Ok(())

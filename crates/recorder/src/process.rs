@@ -7,52 +7,49 @@
 use std::error::Error;
 use std::sync::OnceLock;
 
-use prometheus::proto::MetricFamily;
+use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
-use crate::reading::Reading;
-use vitals_registry::{Collector, FamilyDescription, Unit};
-
-const CPU: Reading = Reading::counter(
+const CPU: ReadFamily = ReadFamily::counter(
     "process_cpu_seconds_total",
     Unit::Seconds,
     "Processor time that this process has used, in user and system mode together; its rate is the number of cores it keeps busy.",
 );
-const RESIDENT: Reading = Reading::gauge(
+const RESIDENT: ReadFamily = ReadFamily::gauge(
     "process_resident_memory_bytes",
     Unit::Bytes,
     "Memory of this process that is in RAM: what an out-of-memory killer looks at.",
 );
-const VIRTUAL: Reading = Reading::gauge(
+const VIRTUAL: ReadFamily = ReadFamily::gauge(
     "process_virtual_memory_bytes",
     Unit::Bytes,
     "Address space of this process, most of which may never have been touched.",
 );
-const VIRTUAL_MAX: Reading = Reading::gauge(
+const VIRTUAL_MAX: ReadFamily = ReadFamily::gauge(
     "process_virtual_memory_max_bytes",
     Unit::Bytes,
     "Address space that this process may have at most; 2^64 where there is no limit.",
 );
-const HEAP: Reading = Reading::gauge(
+const HEAP: ReadFamily = ReadFamily::gauge(
     "process_heap_bytes",
     Unit::Bytes,
     "Size of the data segments of this process (VmData): heap, anonymous mappings and the stacks of its threads.",
 );
-const OPEN_FDS: Reading = Reading::gauge(
+const OPEN_FDS: ReadFamily = ReadFamily::gauge(
     "process_open_fds",
     Unit::None,
     "File descriptors that this process has open, one for each connection among them.",
 );
-const MAX_FDS: Reading = Reading::gauge(
+const MAX_FDS: ReadFamily = ReadFamily::gauge(
     "process_max_fds",
     Unit::None,
     "File descriptors that this process may have open at most; 2^64 where there is no limit.",
 );
-const START: Reading = Reading::gauge(
+const START: ReadFamily = ReadFamily::gauge(
     "process_start_time_seconds",
     Unit::Seconds,
     "Time at which this process started, since the Unix epoch; a change is a restart.",
 );
-const THREADS: Reading = Reading::gauge(
+const THREADS: ReadFamily = ReadFamily::gauge(
     "process_threads",
     Unit::None,
     "Threads of this process: workers, blocking threads, and those of the runtime.",
@@ -90,7 +87,7 @@ impl Collector for Process {
             THREADS,
         ]
         .iter()
-        .map(Reading::describe)
+        .map(ReadFamily::describe)
         .collect()
     }
 
@@ -100,12 +97,12 @@ impl Collector for Process {
     }
 
     #[cfg(target_os = "linux")]
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         linux::collect(&self.started, rows)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn collect(&self, _: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, _: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let _ = &self.started;
         Ok(())
     }
@@ -119,13 +116,13 @@ mod linux {
     use rustix::time::{ClockId, clock_gettime};
 
     use super::{
-        CPU, Error, HEAP, MAX_FDS, MetricFamily, OPEN_FDS, OnceLock, RESIDENT, START, THREADS,
+        CPU, Error, FamilyRows, HEAP, MAX_FDS, OPEN_FDS, OnceLock, RESIDENT, START, THREADS,
         VIRTUAL, VIRTUAL_MAX,
     };
 
     pub(super) fn collect(
         started: &OnceLock<f64>,
-        rows: &mut Vec<MetricFamily>,
+        rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
         // First, while this holds no descriptor of its own.
         let open = open_fds();
@@ -153,7 +150,7 @@ mod linux {
         Ok(())
     }
 
-    fn from_stat(stat: &Stat, rows: &mut Vec<MetricFamily>) {
+    fn from_stat(stat: &Stat, rows: &mut Vec<FamilyRows>) {
         let ticks = stat.utime + stat.stime;
         rows.push(CPU.single(ticks as f64 / procfs::ticks_per_second() as f64));
         rows.push(VIRTUAL.single(stat.vsize as f64));
@@ -161,13 +158,13 @@ mod linux {
         rows.push(THREADS.single(stat.num_threads as f64));
     }
 
-    fn from_status(status: &Status, rows: &mut Vec<MetricFamily>) {
+    fn from_status(status: &Status, rows: &mut Vec<FamilyRows>) {
         if let Some(kibibytes) = status.vmdata {
             rows.push(HEAP.single((kibibytes * 1024) as f64));
         }
     }
 
-    fn from_limits(limits: &Limits, rows: &mut Vec<MetricFamily>) {
+    fn from_limits(limits: &Limits, rows: &mut Vec<FamilyRows>) {
         rows.push(VIRTUAL_MAX.single(limit(limits.max_address_space.soft_limit)));
         rows.push(MAX_FDS.single(limit(limits.max_open_files.soft_limit)));
     }

@@ -21,13 +21,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use prometheus::proto::MetricFamily;
 use tokio::runtime::{Handle, RuntimeFlavor, RuntimeMetrics};
 use tokio::time::Instant;
 
-use crate::reading::Reading;
 use vitals_registry::{
-    Collector, Descriptor, Family, FamilyDescription, Histogram, RegistryBuilder, Unit,
+    Collector, Descriptor, Family, FamilyDescription, FamilyRows, Histogram, ReadFamily,
+    RegistryBuilder, Unit,
 };
 
 /// How often a tick is due.
@@ -35,24 +34,24 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many ticks are observed at most when the loop turns again: those of a minute and a half.
 const MAX_OWED_TICKS: u32 = 1000;
 
-const WORKERS: Reading = Reading::gauge(
+const WORKERS: ReadFamily = ReadFamily::gauge(
     "runtime_workers",
     Unit::None,
     "Workers whose event loops serve requests; fewer than configured, one has died.",
 );
-const BUSY: Reading = Reading::counter(
+const BUSY: ReadFamily = ReadFamily::counter(
     "runtime_worker_busy_seconds_total",
     Unit::Seconds,
     "Time that each worker's event loop has been doing something; at a rate near 1, requests queue up behind it.",
 )
 .labels(&["worker"]);
-const TASKS: Reading = Reading::gauge(
+const TASKS: ReadFamily = ReadFamily::gauge(
     "runtime_worker_tasks",
     Unit::None,
     "Tasks alive on each worker, one for each connection among them; unevenly spread, so is the load.",
 )
 .labels(&["worker"]);
-const BUILD: Reading = Reading::gauge(
+const BUILD: ReadFamily = ReadFamily::gauge(
     "vitals_build_info",
     Unit::None,
     "Always 1; the labels say which version runs, from which revision of the source, and how it was compiled.",
@@ -299,12 +298,12 @@ impl Collector for Runtime {
     fn describe(&self) -> Vec<FamilyDescription> {
         [WORKERS, BUSY, TASKS, BUILD]
             .iter()
-            .map(Reading::describe)
+            .map(ReadFamily::describe)
             .collect()
     }
 
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let workers: Vec<_> = self
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let workers: Vec<(String, Duration, usize)> = self
             .inner
             .workers()
             .iter()
@@ -313,15 +312,17 @@ impl Collector for Runtime {
                 (worker.index.to_string(), busy, worker.task_count())
             })
             .collect();
-        let labels: Vec<_> = workers.iter().map(|(index, ..)| [index.as_str()]).collect();
-        let numbered = || labels.iter().map(<[&str; 1]>::as_slice).zip(&workers);
         rows.push(WORKERS.single(workers.len() as f64));
-        rows.push(BUILD.series([(BUILT.as_slice(), 1.0)]));
+        rows.push(BUILD.series([(BUILT, 1.0)]));
         if workers.is_empty() {
             return Ok(());
         }
-        rows.push(BUSY.series(numbered().map(|(label, (_, busy, _))| (label, busy.as_secs_f64()))));
-        rows.push(TASKS.series(numbered().map(|(label, (.., tasks))| (label, *tasks as f64))));
+        let busy =
+            |(index, busy, _): &(String, Duration, usize)| ([index.clone()], busy.as_secs_f64());
+        let tasks =
+            |(index, _, tasks): &(String, Duration, usize)| ([index.clone()], *tasks as f64);
+        rows.push(BUSY.series(workers.iter().map(busy)));
+        rows.push(TASKS.series(workers.iter().map(tasks)));
         Ok(())
     }
 }

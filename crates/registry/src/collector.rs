@@ -5,27 +5,23 @@
 
 mod bridge;
 mod fault;
+mod foreign;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::ops::Add;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 
-use prometheus::proto::{self, MetricType};
-
-use super::descriptor::{FamilyDescription, Kind, Unit};
+use super::descriptor::FamilyDescription;
 use super::label::is_metric_name;
 use super::negotiate::Format;
-#[allow(
-    unused_imports,
-    reason = "used with one of the two models of the `prometheus` crate"
-)]
-use bridge::Scalar as _;
-use bridge::{Bridged, Row};
+use super::row::FamilyRows;
+use bridge::{Bridged, MergedFamily};
 
 pub(crate) use fault::Reported;
 pub use fault::{Fault, FaultKind};
+#[cfg(test)]
+pub(crate) use foreign::convert;
+pub(crate) use foreign::{Embedded, Foreign};
 
 /// A source of rows that are read at scrape time.
 pub trait Collector: Send + Sync + 'static {
@@ -48,159 +44,7 @@ pub trait Collector: Send + Sync + 'static {
     ///
     /// Where this errs, the rows pushed before are exposed nevertheless; where it panics, they are not. Either counts
     /// as one error, and is reported once until the collector has been read without one.
-    fn collect(
-        &self,
-        rows: &mut Vec<proto::MetricFamily>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>>;
-}
-
-/// The families that a collector returned last: what is known of those that do not describe themselves.
-#[derive(Debug, Default)]
-struct Seen(Mutex<Vec<FamilyDescription>>);
-
-impl Seen {
-    /// Remembers the families of `rows`.
-    fn remember(&self, rows: &[proto::MetricFamily]) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = seen.len() == rows.len()
-            && (seen.iter().zip(rows))
-                .all(|(seen, row)| seen.name == row.name() && seen.kind == kind_of(row));
-        if !known {
-            *seen = describe_rows(rows);
-        }
-    }
-
-    fn describe(&self) -> Vec<FamilyDescription> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-/// A collector of the `prometheus` crate under a name of its own.
-pub(crate) struct Foreign {
-    name: &'static str,
-    collector: Box<dyn prometheus::core::Collector>,
-    seen: Seen,
-}
-
-impl Foreign {
-    pub(crate) fn new(name: &'static str, collector: Box<dyn prometheus::core::Collector>) -> Self {
-        Self {
-            name,
-            collector,
-            seen: Seen::default(),
-        }
-    }
-}
-
-impl Collector for Foreign {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// By the collector's own descriptions, which do not say of what type a family is: that is known once it was read.
-    fn describe(&self) -> Vec<FamilyDescription> {
-        let seen = self.seen.describe();
-        let describe = |desc: &prometheus::core::Desc| {
-            let seen = seen.iter().find(|seen| seen.name == desc.fq_name);
-            let mut family = seen.cloned().unwrap_or_else(|| FamilyDescription {
-                name: desc.fq_name.clone(),
-                kind: Kind::Unknown,
-                unit: Unit::of_name(&desc.fq_name),
-                help: desc.help.clone(),
-                labels: Vec::new(),
-            });
-            family.labels.clone_from(&desc.variable_labels);
-            family
-        };
-        self.collector.desc().into_iter().map(describe).collect()
-    }
-
-    fn collect(
-        &self,
-        rows: &mut Vec<proto::MetricFamily>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let collected = self.collector.collect();
-        self.seen.remember(&collected);
-        rows.extend(collected);
-        Ok(())
-    }
-}
-
-/// An embedded registry of the `prometheus` crate.
-pub(crate) struct Embedded {
-    registry: prometheus::Registry,
-    seen: Seen,
-}
-
-impl Embedded {
-    pub(crate) fn new(registry: prometheus::Registry) -> Self {
-        Self {
-            registry,
-            seen: Seen::default(),
-        }
-    }
-}
-
-impl Collector for Embedded {
-    fn name(&self) -> &'static str {
-        "prometheus"
-    }
-
-    /// The descriptions from the last scrape: the registry has no newer ones without collecting.
-    fn describe(&self) -> Vec<FamilyDescription> {
-        self.seen.describe()
-    }
-
-    fn collect(
-        &self,
-        rows: &mut Vec<proto::MetricFamily>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let gathered = self.registry.gather();
-        self.seen.remember(&gathered);
-        rows.extend(gathered);
-        Ok(())
-    }
-}
-
-/// Descriptions by the rows themselves, with the labels of the first.
-fn describe_rows(rows: &[proto::MetricFamily]) -> Vec<FamilyDescription> {
-    rows.iter()
-        .map(|row| {
-            let labels = row
-                .get_metric()
-                .first()
-                .map_or(&[][..], |metric| metric.get_label());
-            FamilyDescription {
-                labels: labels.iter().map(|label| label.name().to_owned()).collect(),
-                ..describe_row(row)
-            }
-        })
-        .collect()
-}
-
-fn kind_of(row: &proto::MetricFamily) -> Kind {
-    match row.get_field_type() {
-        MetricType::COUNTER => Kind::Counter,
-        MetricType::GAUGE => Kind::Gauge,
-        MetricType::HISTOGRAM => Kind::Histogram,
-        MetricType::SUMMARY => Kind::Summary,
-        MetricType::UNTYPED => Kind::Unknown,
-    }
-}
-
-fn describe_row(row: &proto::MetricFamily) -> FamilyDescription {
-    let mut family = FamilyDescription {
-        name: row.name().to_owned(),
-        kind: kind_of(row),
-        unit: Unit::None,
-        help: row.help().to_owned(),
-        labels: Vec::new(),
-    };
-    family.unit = Unit::of_name(family.base());
-    family
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
 /// The rows of one collector, as an exposition shows them.
@@ -210,10 +54,7 @@ pub(crate) struct Gathered {
 }
 
 /// Appends the rows that a collector returns, or returns its fault. After a panic, nothing is appended.
-pub(crate) fn read(
-    collector: &dyn Collector,
-    rows: &mut Vec<proto::MetricFamily>,
-) -> Result<(), Fault> {
+pub(crate) fn read(collector: &dyn Collector, rows: &mut Vec<FamilyRows>) -> Result<(), Fault> {
     let before = rows.len();
     let outcome = catch_unwind(AssertUnwindSafe(|| collector.collect(rows)));
     let outcome = outcome.map_err(|_| {
@@ -229,30 +70,16 @@ pub(crate) fn describe(collector: &dyn Collector) -> Result<Vec<FamilyDescriptio
         .map_err(|_| Fault::of_collector(FaultKind::PanickedDescribing))
 }
 
-/// The sum of a family's series, if it is one of counters or gauges and has any.
-pub(crate) fn sum(row: &proto::MetricFamily) -> Option<f64> {
-    let series = row.get_metric().iter();
-    match row.get_field_type() {
-        MetricType::COUNTER => series
-            .map(|metric| metric.get_counter().value())
-            .reduce(Add::add),
-        MetricType::GAUGE => series
-            .map(|metric| metric.get_gauge().value())
-            .reduce(Add::add),
-        _ => None,
-    }
-}
-
 /// The sample names that are taken. The first family to claim a name has it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claimed {
+pub(crate) struct TakenNames {
     /// In text and protobuf.
     plain: HashSet<String>,
     /// In OpenMetrics, where a counter's family goes without `_total`.
     openmetrics: HashSet<String>,
 }
 
-impl Claimed {
+impl TakenNames {
     /// Claims the names of a family; or says why it cannot have them.
     fn claim(&mut self, family: &FamilyDescription, format: Format) -> Result<(), FaultKind> {
         let plain = family.plain_sample_names();
@@ -277,13 +104,13 @@ impl Claimed {
     }
 }
 
-/// Takes what `format` can hold of the rows of one collector, in families whose names are not `claimed`. Each series gets
+/// Takes what `format` can hold of the rows of one collector, in families whose names are not `taken`. Each series gets
 /// the labels in `constant` that it does not have.
 pub(crate) fn bridge(
-    rows: &[proto::MetricFamily],
+    rows: &[FamilyRows],
     constant: &[(String, String)],
     format: Format,
-    claimed: &mut Claimed,
+    taken: &mut TakenNames,
 ) -> Gathered {
     let mut faults = Vec::new();
     let mut families = Vec::new();
@@ -292,7 +119,7 @@ pub(crate) fn bridge(
         // A counter `_total` would have no name in OpenMetrics.
         let is_valid = is_metric_name(&name) && is_metric_name(row.description.base());
         let claim = if is_valid {
-            claimed.claim(&row.description, format)
+            taken.claim(&row.description, format)
         } else {
             Err(FaultKind::InvalidName)
         };
@@ -304,21 +131,21 @@ pub(crate) fn bridge(
     Gathered { families, faults }
 }
 
-/// One row for each name: a collector may return a family in several parts.
-fn merge<'a>(rows: &'a [proto::MetricFamily], faults: &mut Vec<Fault>) -> Vec<Row<'a>> {
-    let mut merged: Vec<Row<'a>> = Vec::with_capacity(rows.len());
-    let mut places = HashMap::new();
-    for row in rows.iter().filter(|row| !row.get_metric().is_empty()) {
-        let place = *places.entry(row.name()).or_insert(merged.len());
-        let Some(whole) = merged.get_mut(place) else {
-            merged.push(Row {
-                description: describe_row(row),
-                metrics: row.get_metric().iter().collect(),
+/// Merges the rows by name: a collector may return a family in several parts.
+fn merge<'a>(rows: &'a [FamilyRows], faults: &mut Vec<Fault>) -> Vec<MergedFamily<'a>> {
+    let mut merged: Vec<MergedFamily<'a>> = Vec::with_capacity(rows.len());
+    let mut positions = HashMap::new();
+    for row in rows.iter().filter(|row| !row.is_empty()) {
+        let position = *positions.entry(row.name()).or_insert(merged.len());
+        let Some(whole) = merged.get_mut(position) else {
+            merged.push(MergedFamily {
+                description: row.head(),
+                series: row.series.iter().collect(),
             });
             continue;
         };
-        if whole.description.kind == kind_of(row) {
-            whole.metrics.extend(row.get_metric());
+        if whole.description.kind == row.kind {
+            whole.series.extend(&row.series);
         } else {
             faults.push(Fault::of_family(row.name(), FaultKind::NameTaken));
         }

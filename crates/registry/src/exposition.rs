@@ -82,6 +82,11 @@ impl NativeReading {
         counts.filter(|count| **count > 0).count()
     }
 
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.zero_count == 0 && self.octaves.is_empty() && self.buckets.is_empty()
+    }
+
     /// All that the buckets hold.
     pub(crate) fn count(&self) -> u64 {
         let octaves = self.octaves.iter().flat_map(|octave| &octave.counts);

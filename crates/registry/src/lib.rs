@@ -23,6 +23,7 @@ mod negotiate;
 mod number;
 mod openmetrics;
 mod protobuf;
+mod row;
 mod scrape;
 mod shard;
 #[cfg(test)]
@@ -45,10 +46,11 @@ pub use gauge::{Gauge, GaugeWriter};
 pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
 pub use native::ZERO_THRESHOLD;
 pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
+pub use row::{FamilyRows, ReadFamily, RowValue};
 pub use scrape::{NameFilter, Scrape};
 pub use time::Clock;
 
-use collector::{Claimed, Embedded, Foreign, Reported};
+use collector::{Embedded, Foreign, Reported, TakenNames};
 use exposition::{Bounds, Header};
 use family::{Exposed, Meters, Settings};
 use histogram::Shape;
@@ -267,7 +269,7 @@ impl RegistryBuilder {
             return Err(error);
         }
         let embedded = prometheus::Registry::new();
-        let mut claimed = Claimed::default();
+        let mut claimed = TakenNames::default();
         for family in &self.families {
             claimed.take(&family.header().description);
         }
@@ -379,7 +381,7 @@ pub struct Registry {
 
 struct Inner {
     families: Vec<Arc<dyn Exposed>>,
-    claimed: Claimed,
+    claimed: TakenNames,
     created: bool,
     on_fault: Option<OnFault>,
     collectors: RwLock<Vec<Registered>>,
@@ -489,7 +491,7 @@ impl Source {
 #[derive(Debug)]
 pub struct Collected {
     source: Source,
-    rows: Vec<prometheus::proto::MetricFamily>,
+    rows: Vec<FamilyRows>,
     /// Why the rows are not all that the collector has: it failed, panicked, or was skipped.
     fault: Option<Fault>,
 }
@@ -610,8 +612,8 @@ impl Registry {
             }
         }
         names.map(|name| {
-            let row = rows.iter().find(|row| row.name() == name)?;
-            collector::sum(row)
+            let family = rows.iter().find(|family| family.name() == name)?;
+            family.sum()
         })
     }
 

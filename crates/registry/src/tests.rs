@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod foreign;
+mod rows;
 mod schema;
 
 fn clock() -> Duration {
@@ -335,11 +336,14 @@ where
         Vec::new()
     }
 
-    fn collect(
-        &self,
-        rows: &mut Vec<proto::MetricFamily>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.1(rows)
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut families = Vec::new();
+        let outcome = self.1(&mut families);
+        let families = families
+            .iter()
+            .map(|family| collector::convert(family).unwrap());
+        rows.extend(families);
+        outcome
     }
 }
 
@@ -741,7 +745,7 @@ fn a_declared_family_is_found_by_its_name_and_type() {
 
 #[test]
 fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
-    struct Levels(&'static str, Vec<proto::MetricFamily>, bool);
+    struct Levels(&'static str, Vec<FamilyRows>, bool);
 
     impl Collector for Levels {
         fn name(&self) -> &'static str {
@@ -749,20 +753,14 @@ fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
         }
 
         fn describe(&self) -> Vec<FamilyDescription> {
-            let describe = |row: &proto::MetricFamily| Descriptor::new(row.name(), "Help.", []);
-            let rows = self.1.iter().map(describe);
-            rows.map(|descriptor| descriptor.describe(Kind::Gauge))
-                .collect()
+            self.1.iter().map(FamilyRows::describe).collect()
         }
 
         fn is_cheap(&self) -> bool {
             true
         }
 
-        fn collect(
-            &self,
-            rows: &mut Vec<proto::MetricFamily>,
-        ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
             rows.extend(self.1.clone());
             assert!(!self.2, "read without need");
             Ok(())
@@ -770,9 +768,15 @@ fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
     }
 
     let registry = Registry::builder(clock).build().unwrap();
-    let pools = gauges("pools", &[(&[("of", "a")], 2.0), (&[("of", "b")], 3.0)]);
-    let several = Levels("several", vec![pools, gauges("one", &[(&[], 1.0)])], false);
-    let unwanted = Levels("unwanted", vec![gauges("other", &[(&[], 1.0)])], true);
+    let gauge = |name: &'static str| FamilyRows::new(name, Kind::Gauge, "Help.");
+    let mut pools = gauge("pools");
+    pools.push([("of", "a")], 2.0);
+    pools.push([("of", "b")], 3.0);
+    let [mut one, mut other] = ["one", "other"].map(gauge);
+    one.push_single(1.0);
+    other.push_single(1.0);
+    let several = Levels("several", vec![pools, one], false);
+    let unwanted = Levels("unwanted", vec![other], true);
     registry.register(several).unwrap();
     registry.register(unwanted).unwrap();
     let levels = registry.read_levels(["pools", "one", "none"]);

@@ -6,12 +6,9 @@ use std::fmt;
 use std::ops::Add;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use prometheus::proto::MetricFamily;
-
 use super::families::POOL_NAME;
 use crate::naming::Naming;
-use crate::reading::Reading;
-use vitals_registry::{Collector, FamilyDescription, Unit};
+use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
 /// What one pool, or several, hold at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,19 +52,19 @@ pub(super) type Pinging = std::pin::Pin<Box<dyn Future<Output = Result<(), Unans
 #[error("the database did not answer")]
 pub struct Unanswered;
 
-const CHECKED_OUT: Reading = Reading::gauge(
+const CHECKED_OUT: ReadFamily = ReadFamily::gauge(
     "db_pool_checked_out_connections",
     Unit::None,
     "Connections of the pool that are in use; at the maximum for long, callers wait.",
 )
 .labels(&["pool"]);
-const IDLE: Reading = Reading::gauge(
+const IDLE: ReadFamily = ReadFamily::gauge(
     "db_pool_idle_connections",
     Unit::None,
     "Connections of the pool that are open and free.",
 )
 .labels(&["pool"]);
-const MAX: Reading = Reading::gauge(
+const MAX: ReadFamily = ReadFamily::gauge(
     "db_pool_max_connections",
     Unit::None,
     "Connections that the pool opens at most.",
@@ -75,13 +72,13 @@ const MAX: Reading = Reading::gauge(
 .labels(&["pool"]);
 
 /// In use and free, together.
-const COUNT: Reading = Reading::gauge(
+const COUNT: ReadFamily = ReadFamily::gauge(
     "db_client_connection_count",
     Unit::None,
     "Connections of the pool that are open, by whether they are used or idle; all used for long, callers wait.",
 )
 .labels(&[POOL_NAME, "db_client_connection_state"]);
-const MAX_OF_POOL: Reading = Reading {
+const MAX_OF_POOL: ReadFamily = ReadFamily {
     name: "db_client_connection_max",
     ..MAX
 }
@@ -187,23 +184,20 @@ impl Collector for PoolLevels {
     }
 
     fn describe(&self) -> Vec<FamilyDescription> {
-        let readings: &[Reading] = match self.naming {
+        let families: &[ReadFamily] = match self.naming {
             Naming::Vitals => &[CHECKED_OUT, IDLE, MAX],
             Naming::OpenTelemetry => &[COUNT, MAX_OF_POOL],
         };
-        readings.iter().map(Reading::describe).collect()
+        families.iter().map(ReadFamily::describe).collect()
     }
 
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let pools = self.read();
         if pools.is_empty() {
             return Ok(());
         }
-        let series = |reading: &Reading, value: fn(&PoolLevel) -> u64| {
-            let values: Vec<_> = (pools.iter())
-                .map(|(name, level)| ([name.as_str()], value(level) as f64))
-                .collect();
-            reading.series(values.iter().map(|(name, value)| (&name[..], *value)))
+        let series = |family: &ReadFamily, value: fn(&PoolLevel) -> u64| {
+            family.series((pools.iter()).map(|(name, level)| ([name], value(level) as f64)))
         };
         match self.naming {
             Naming::Vitals => {
@@ -212,13 +206,10 @@ impl Collector for PoolLevels {
                 rows.push(series(&MAX, |level| level.max));
             }
             Naming::OpenTelemetry => {
-                let states: Vec<_> = (pools.iter())
-                    .flat_map(|(name, level)| {
-                        [("used", level.checked_out), ("idle", level.idle)]
-                            .map(|(state, count)| ([name.as_str(), state], count as f64))
-                    })
-                    .collect();
-                let states = states.iter().map(|(values, count)| (&values[..], *count));
+                let states = pools.iter().flat_map(|(name, level)| {
+                    [("used", level.checked_out), ("idle", level.idle)]
+                        .map(|(state, count)| ([name.as_str(), state], count as f64))
+                });
                 rows.push(COUNT.series(states));
                 rows.push(series(&MAX_OF_POOL, |level| level.max));
             }

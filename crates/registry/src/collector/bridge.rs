@@ -2,16 +2,19 @@
 
 use std::collections::HashSet;
 
-use prometheus::proto;
-
 use super::fault::{Fault, FaultKind};
 use crate::descriptor::{FamilyDescription, Kind};
 use crate::encoder::Encoder;
-use crate::exposition::{Bounds, Header, HistogramValue, Labels, Number, Reading, Value};
+use crate::exposition::{
+    Bounds, Header, HistogramValue, Labels, NativeReading, Number, Reading, Value,
+};
 use crate::family::Exposed;
+use crate::histogram::HistogramSnapshot;
 use crate::label::{is_label_name, push_pair};
+use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
 use crate::negotiate::Format;
-use crate::{openmetrics, protobuf};
+use crate::row::{RowValue, SeriesRow};
+use crate::{DEFAULT_NATIVE_BUCKETS, openmetrics, protobuf};
 
 /// Bridged series that one step of a walk writes.
 const BATCH: usize = 64;
@@ -76,7 +79,7 @@ impl BridgedValue {
             BridgedValue::Histogram(histogram) => Value::Histogram(HistogramValue {
                 bounds: &histogram.0,
                 reading: &histogram.1,
-                native: false,
+                native: !histogram.1.native.is_empty(),
             }),
             BridgedValue::Summary {
                 count,
@@ -118,15 +121,15 @@ impl Exposed for Bridged {
     }
 }
 
-/// A family out of the rows of one name.
-pub(super) struct Row<'a> {
+/// A family with all rows of its name.
+pub(super) struct MergedFamily<'a> {
     pub(super) description: FamilyDescription,
-    pub(super) metrics: Vec<&'a proto::Metric>,
+    pub(super) series: Vec<&'a SeriesRow>,
 }
 
-impl Row<'_> {
-    /// What `format` can hold of the family; none where that is no series. Each series gets the labels in `constant` that
-    /// it does not have. What is left out is put into `faults`.
+impl MergedFamily<'_> {
+    /// Returns what `format` can hold of the family, or `None` if that is no series. Each series gets the labels in
+    /// `constant` that it does not have. A fault is added to `faults` for each part that is left out.
     pub(super) fn bridge(
         self,
         constant: &[(String, String)],
@@ -136,10 +139,9 @@ impl Row<'_> {
         let kind = self.description.kind;
         let mut found = HashSet::new();
         let mut seen = HashSet::new();
-        let mut series = Vec::with_capacity(self.metrics.len());
-        for metric in &self.metrics {
-            let converted = convert(metric, kind, constant, format, &mut seen, &mut found);
-            match converted {
+        let mut series = Vec::with_capacity(self.series.len());
+        for row in &self.series {
+            match convert(row, kind, constant, format, &mut seen, &mut found) {
                 Ok(converted) => series.push(converted),
                 Err(fault) => {
                     found.insert(fault);
@@ -155,23 +157,21 @@ impl Row<'_> {
     }
 }
 
-/// Returns one series, or the fault of the whole series. Faults of its parts are put into `found`.
+/// Returns one series, or the fault of the whole series. Faults of its parts are added to `found`.
 fn convert(
-    metric: &proto::Metric,
+    row: &SeriesRow,
     kind: Kind,
     constant: &[(String, String)],
     format: Format,
     seen: &mut HashSet<String>,
     found: &mut HashSet<FaultKind>,
 ) -> Result<BridgedSeries, FaultKind> {
-    let (text, protobuf) = convert_labels(metric.get_label(), kind, constant, seen)?;
-    let value = convert_value(metric, kind, found)?;
-    let timestamp = metric.timestamp_ms();
+    let (text, protobuf) = convert_labels(row, kind, constant, seen)?;
     let mut series = BridgedSeries {
         text,
         protobuf,
-        timestamp: (timestamp != 0).then_some(timestamp),
-        value,
+        timestamp: row.timestamp,
+        value: convert_value(&row.value, kind, found)?,
     };
     if format == Format::OpenMetrics {
         series.value.fit_openmetrics(found)?;
@@ -179,9 +179,9 @@ fn convert(
     Ok(series)
 }
 
-/// Renders labels, unless they are invalid, or were seen before in any order.
+/// Renders labels, unless they are invalid, or an earlier series has the same in any order.
 fn convert_labels(
-    labels: &[proto::LabelPair],
+    row: &SeriesRow,
     kind: Kind,
     constant: &[(String, String)],
     seen: &mut HashSet<String>,
@@ -191,13 +191,10 @@ fn convert_labels(
         Kind::Summary => "quantile",
         _ => "",
     };
-    let mut sorted: Vec<_> = labels
-        .iter()
-        .map(|label| (label.name(), label.value()))
-        .collect();
+    let mut sorted: Vec<_> = row.labels().collect();
     let missing = (constant.iter())
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|(name, _)| *name != reserved && labels.iter().all(|own| own.name() != *name));
+        .filter(|(name, _)| *name != reserved && row.labels().all(|(own, _)| own != *name));
     sorted.extend(missing);
     sorted.sort_unstable();
     let valid = sorted
@@ -224,40 +221,42 @@ fn convert_labels(
     }
 }
 
-/// A metric's value. Any number is accepted: text and protobuf hold them all.
+/// Returns the value of a series. Any number is accepted: text and protobuf can hold all of them.
 fn convert_value(
-    metric: &proto::Metric,
+    value: &RowValue,
     kind: Kind,
     found: &mut HashSet<FaultKind>,
 ) -> Result<BridgedValue, FaultKind> {
-    Ok(match kind {
-        Kind::Counter => BridgedValue::Counter(metric.get_counter().get_value()),
-        Kind::Gauge => BridgedValue::Gauge(metric.get_gauge().get_value()),
-        Kind::Unknown => BridgedValue::Unknown(untyped_value(metric).ok_or(FaultKind::Unreadable)?),
-        Kind::Histogram => {
-            let histogram = convert_histogram(metric.get_histogram());
-            BridgedValue::Histogram(Box::new(histogram.ok_or(FaultKind::InvalidBuckets)?))
+    match (kind, value) {
+        (Kind::Counter, RowValue::Number(number)) => Ok(BridgedValue::Counter(*number)),
+        (Kind::Gauge, RowValue::Number(number)) => Ok(BridgedValue::Gauge(*number)),
+        (Kind::Unknown, RowValue::Number(number)) => Ok(BridgedValue::Unknown(*number)),
+        (Kind::Histogram, RowValue::Histogram(histogram)) => {
+            let histogram = convert_histogram(histogram).ok_or(FaultKind::InvalidBuckets)?;
+            Ok(BridgedValue::Histogram(Box::new(histogram)))
         }
-        Kind::Summary => {
-            let summary = metric.get_summary();
-            BridgedValue::Summary {
-                count: summary.sample_count(),
-                sum: summary.sample_sum(),
-                quantiles: convert_quantiles(summary.get_quantile(), found),
-            }
-        }
-    })
+        (
+            Kind::Summary,
+            RowValue::Summary {
+                count,
+                sum,
+                quantiles,
+            },
+        ) => Ok(BridgedValue::Summary {
+            count: *count,
+            sum: *sum,
+            quantiles: convert_quantiles(quantiles, found),
+        }),
+        _ => Err(FaultKind::WrongType),
+    }
 }
 
-/// The quantiles between 0 and 1 in their order, each once.
-fn convert_quantiles(
-    quantiles: &[proto::Quantile],
-    found: &mut HashSet<FaultKind>,
-) -> Vec<(f64, f64)> {
+/// Returns the quantiles between 0 and 1 in ascending order, each once.
+fn convert_quantiles(quantiles: &[(f64, f64)], found: &mut HashSet<FaultKind>) -> Vec<(f64, f64)> {
     let mut valid: Vec<_> = quantiles
         .iter()
-        // Zero has no sign here.
-        .map(|quantile| (quantile.quantile() + 0.0, quantile.value()))
+        // Adding 0 removes the sign of a zero.
+        .map(|(quantile, value)| (quantile + 0.0, *value))
         .filter(|(quantile, _)| (0.0..=1.0).contains(quantile))
         .collect();
     valid.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -268,16 +267,11 @@ fn convert_quantiles(
     valid
 }
 
-/// A histogram by its buckets in the order of their bounds; none where they contradict each other or its count. The last
-/// bucket, of everything, may be missing: that is the count.
-fn convert_histogram(histogram: &proto::Histogram) -> Option<(Bounds, Reading)> {
-    let count = histogram.get_sample_count();
-    let mut buckets: Vec<_> = histogram
-        .get_bucket()
-        .iter()
-        .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
-        .chain([(f64::INFINITY, count)])
-        .collect();
+/// Returns a histogram with its classic buckets in ascending order, or `None` if its buckets contradict each other or its
+/// count. The infinite classic bucket may be missing, as it holds the count.
+fn convert_histogram(histogram: &HistogramSnapshot) -> Option<(Bounds, Reading)> {
+    let mut buckets = histogram.classic.clone();
+    buckets.push((f64::INFINITY, histogram.count));
     if buckets
         .iter()
         .any(|(bound, _)| bound.is_nan() || *bound == f64::NEG_INFINITY)
@@ -287,62 +281,41 @@ fn convert_histogram(histogram: &proto::Histogram) -> Option<(Bounds, Reading)> 
     buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     buckets.dedup();
     let rises = buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+    let native = convert_native(histogram)?;
     let finite: Vec<_> = buckets[..buckets.len() - 1]
         .iter()
         .map(|(bound, _)| *bound)
         .collect();
     rises.then(|| {
         let reading = Reading {
-            sum: histogram.get_sample_sum(),
+            sum: histogram.sum,
             classic: buckets.iter().map(|(_, cumulative)| *cumulative).collect(),
+            native,
             ..Reading::default()
         };
         (Bounds::new(&finite), reading)
     })
 }
 
-/// The value of an untyped metric.
-///
-/// The `prometheus` crate has two models, by its `protobuf` feature. No accessor exists in both, but their debug output
-/// is the same.
-fn untyped_value(metric: &proto::Metric) -> Option<f64> {
-    let mut bare = metric.clone();
-    bare.take_label();
-    let text = format!("{bare:?}");
-    let untyped = &text[text.find("untyped:")?..];
-    let value = &untyped[untyped.find("value:")? + "value:".len()..];
-    let value = value.trim_start().trim_start_matches("Some(");
-    let end = value.find([',', ')', '}', ' ']).unwrap_or(value.len());
-    value[..end].parse().ok()
-}
-
-/// The value of a counter or gauge by whichever accessor the model of the `prometheus` crate has: `get_value` without
-/// its `protobuf` feature, `value` with it. An inherent method goes before these, so one of the two is always real.
-#[allow(
-    dead_code,
-    reason = "which of the two is called depends on that feature"
-)]
-pub(super) trait Scalar {
-    fn get_value(&self) -> f64;
-    fn value(&self) -> f64;
-}
-
-impl Scalar for proto::Counter {
-    fn get_value(&self) -> f64 {
-        self.value()
+/// Returns the native buckets, at a resolution of at most [`DEFAULT_NATIVE_BUCKETS`] populated ones, or `None` if their
+/// indices are not ascending or not those of a float, or if their counts do not add up to the histogram's.
+fn convert_native(histogram: &HistogramSnapshot) -> Option<NativeReading> {
+    let mut native = NativeReading {
+        schema: SCHEMA,
+        zero_count: histogram.zero_count,
+        buckets: histogram.native.clone(),
+        ..NativeReading::default()
+    };
+    if !native.is_empty() {
+        let range = index(ZERO_THRESHOLD)..=index(f64::INFINITY);
+        let valid = native.buckets.is_sorted_by(|a, b| a.0 < b.0)
+            && native.buckets.iter().all(|(at, _)| range.contains(at));
+        let mut counts = native.buckets.iter().map(|(_, count)| *count);
+        let sum = counts.try_fold(histogram.zero_count, u64::checked_add);
+        if !valid || sum != Some(histogram.count) {
+            return None;
+        }
+        native.schema = lower(&mut native.buckets, DEFAULT_NATIVE_BUCKETS);
     }
-
-    fn value(&self) -> f64 {
-        self.get_value()
-    }
-}
-
-impl Scalar for proto::Gauge {
-    fn get_value(&self) -> f64 {
-        self.value()
-    }
-
-    fn value(&self) -> f64 {
-        self.get_value()
-    }
+    Some(native)
 }

@@ -52,9 +52,9 @@ pub enum FaultKind {
     /// A quantile is not between 0 and 1, or there twice.
     #[error("has a quantile that is not between 0 and 1, or there twice")]
     InvalidQuantile,
-    /// A value cannot be read.
-    #[error("has a value that cannot be read")]
-    Unreadable,
+    /// A value is not of the type of its family.
+    #[error("has a value that is not of the family's type")]
+    WrongType,
     /// Only in OpenMetrics: an earlier family has the name, without the suffix of its samples.
     #[error("is left out of OpenMetrics, where another family has its name")]
     NameTakenInOpenMetrics,

@@ -424,11 +424,10 @@ fn a_collector_that_panics_while_it_describes_itself_is_isolated() {
             panic!("while it is described")
         }
 
-        fn collect(
-            &self,
-            rows: &mut Vec<proto::MetricFamily>,
-        ) -> Result<(), Box<dyn Error + Send + Sync>> {
-            rows.push(gauges("read_all_the_same", &[(&[], 1.0)]));
+        fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
+            let mut row = FamilyRows::new("read_all_the_same", Kind::Gauge, "Help.");
+            row.push_single(1.0);
+            rows.push(row);
             Ok(())
         }
     }

@@ -2,19 +2,16 @@
 
 use std::error::Error;
 
-use prometheus::proto::MetricFamily;
-
 use super::table::Statements;
 use crate::clock;
-use crate::reading::Reading;
-use vitals_registry::{Collector, FamilyDescription, Unit};
+use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
-const KEPT: Reading = Reading::gauge(
+const KEPT: ReadFamily = ReadFamily::gauge(
     "db_statements",
     Unit::None,
     "Statements that are kept by shape for /ops/statements; at the capacity, further ones are counted as (other).",
 );
-const EVICTED: Reading = Reading::counter(
+const EVICTED: ReadFamily = ReadFamily::counter(
     "db_statements_evicted_total",
     Unit::None,
     "Statements that gave way to others in the full table; what they had counted is part of (other).",
@@ -33,7 +30,7 @@ impl Collector for Fullness {
         vec![KEPT.describe(), EVICTED.describe()]
     }
 
-    fn collect(&self, rows: &mut Vec<MetricFamily>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Self(statements) = self;
         statements.make_room(statements.age(clock::now()));
         rows.extend([
