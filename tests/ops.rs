@@ -14,7 +14,7 @@ use std::{
 
 use actix_vitals::{
     Vitals,
-    ops::{OpsSettings, ProbeError},
+    ops::{ENDPOINTS, OpsChoice, OpsEndpoint, OpsSettings, ProbeError},
     registry::{Collector, FamilyDescription, FamilyRows, Format},
 };
 use actix_web::{
@@ -554,25 +554,19 @@ async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
         .wrap(vitals.http());
     let app = init_service(app).await;
     for scope in ["", "/internal", "/tenants/7/page"] {
-        for path in [
-            "/metrics",
-            "/livez",
-            "/readyz",
-            "/health",
-            "/dashboard",
-            "/dashboard/app.js",
-            "/dashboard/history",
-            "/dashboard/stream",
-            "/ops/statements",
-        ] {
-            let request = TestRequest::with_uri(&format!("{scope}{path}")).to_request();
-            let response = call_service(&app, request).await;
-            assert_eq!(response.status(), 200, "{scope}{path}");
+        for endpoint in &ENDPOINTS {
+            let response = call_service(&app, request_of(scope, endpoint)).await;
+            assert!(response.status().is_success(), "{scope} {endpoint:?}");
         }
-        let request = TestRequest::post().uri(&format!("{scope}/ops/statements/reset"));
-        let response = call_service(&app, request.to_request()).await;
-        assert_eq!(response.status(), 204, "{scope}");
     }
+}
+
+/// A request of an endpoint that is mounted in a scope.
+fn request_of(scope: &str, endpoint: &OpsEndpoint) -> actix_http::Request {
+    let path = endpoint.path().replace("{part}", "app.js");
+    TestRequest::with_uri(&format!("{scope}{path}"))
+        .method(endpoint.methods().list()[0].clone())
+        .to_request()
 }
 
 #[actix_web::test]
@@ -601,48 +595,37 @@ async fn a_pool_that_is_busy_is_ready_and_one_whose_database_is_gone_is_not() {
 }
 
 #[actix_web::test]
-async fn what_shows_more_than_numbers_is_a_choice() {
-    const ALWAYS: [&str; 4] = ["/metrics", "/livez", "/readyz", "/health"];
-    let settings = OpsSettings::new;
+async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more() {
+    use OpsChoice::{Always, Dashboard, Reset, Statements};
+
     for (settings, chosen) in [
-        (settings(), &[][..]),
-        (settings().with_statements(), &["/ops/statements"]),
+        (OpsSettings::default(), &[Always][..]),
+        (OpsSettings::new(), &[Always]),
+        (OpsSettings::new().with_statements(), &[Always, Statements]),
         (
-            settings().with_reset(),
-            &["/ops/statements", "/ops/statements/reset"],
+            OpsSettings::new().with_reset(),
+            &[Always, Statements, Reset],
         ),
-        (
-            settings().with_dashboard(),
-            &["/dashboard", "/dashboard/app.js"],
-        ),
+        (OpsSettings::new().with_dashboard(), &[Always, Dashboard]),
         (
             OpsSettings::everything(),
-            &["/ops/statements", "/ops/statements/reset", "/dashboard"],
+            &[Always, Statements, Reset, Dashboard],
         ),
     ] {
         let vitals = vitals_with(settings.clone());
         let app = init_service(App::new().configure(vitals.ops())).await;
-        for path in ["/ops/statements", "/ops/statements/reset", "/dashboard"]
-            .iter()
-            .chain(chosen)
-            .chain(&ALWAYS)
-        {
-            let request = match *path {
-                "/ops/statements/reset" => TestRequest::post(),
-                _ => TestRequest::get(),
-            };
-            let response = call_service(&app, request.uri(path).to_request()).await;
-            let is_there = ALWAYS.contains(path) || chosen.contains(path);
-            assert_eq!(
-                response.status().is_success(),
-                is_there,
-                "{path} with {settings:?}: {}",
-                response.status()
-            );
+        for endpoint in &ENDPOINTS {
+            let status = call_service(&app, request_of("", endpoint)).await.status();
+            if chosen.contains(&endpoint.choice()) {
+                assert!(status.is_success(), "{endpoint:?}: {status}");
+            } else {
+                assert_eq!(status, 404, "{endpoint:?} with {settings:?}");
+            }
         }
     }
-    let with_default = Vitals::builder().build().expect("the default builds");
-    let app = init_service(App::new().configure(with_default.ops())).await;
-    let request = TestRequest::with_uri("/ops/statements").to_request();
-    assert_eq!(call_service(&app, request).await.status(), 404);
+    let always = ENDPOINTS
+        .iter()
+        .filter(|endpoint| endpoint.choice() == Always);
+    let paths: Vec<_> = always.map(OpsEndpoint::path).collect();
+    assert_eq!(paths, ["/metrics", "/livez", "/readyz", "/health"]);
 }

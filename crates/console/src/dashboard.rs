@@ -41,13 +41,13 @@ use serde::Deserialize;
 
 pub(crate) use details::Details;
 
-use super::{fair_places::FairPlaces, gatherings::Gatherings};
-use history::{Wanted, compress};
-use hub::{Hub, Identity};
+use super::{fair_slots::FairSlots, heavy_answers::HeavyAnswers};
+use history::{HistoryKey, compress};
+use hub::{Hub, ServiceIdentity};
 use ring::{HOUR, MAX_BYTES};
-pub(crate) use sampler::Own;
+pub(crate) use sampler::OpsTraffic;
+pub(crate) use sampler::SampledSources;
 use sampler::Sampler;
-pub(crate) use sampler::Sources;
 use stream::Events;
 use vitals_recorder::{memory::client_of, problem::Problem};
 use vitals_registry::{Registry, negotiate_encoding};
@@ -86,14 +86,14 @@ impl Default for DashboardSettings {
 pub(crate) struct Dashboard {
     hub: Arc<Hub>,
     details: Details,
-    gatherings: Gatherings,
-    pages: FairPlaces,
+    heavy_answers: HeavyAnswers,
+    pages: FairSlots,
     /// Dropped with the last clone, which ends the sampler's wait.
     _sampling: mpsc::SyncSender<()>,
 }
 
 impl Dashboard {
-    /// Starts to sample a registry once a second, on a thread of its own. The operator's `own` requests are left out of
+    /// Starts to sample a registry once a second, on a thread of its ops_traffic. The operator's `ops_traffic` requests are left out of
     /// the service's numbers.
     ///
     /// # Errors
@@ -101,11 +101,11 @@ impl Dashboard {
     /// Fails if no thread can be started.
     pub(super) fn start(
         registry: &Registry,
-        sources: Sources,
+        sources: SampledSources,
         settings: DashboardSettings,
-        own: Own,
+        ops_traffic: OpsTraffic,
         details: Details,
-        gatherings: Gatherings,
+        heavy_answers: HeavyAnswers,
     ) -> io::Result<Self> {
         let started = since_epoch();
         let hub = Arc::new(Hub::new(
@@ -113,7 +113,7 @@ impl Dashboard {
             started.as_secs(),
         ));
         let sampling = Sampling {
-            sampler: Sampler::new(registry, sources, own),
+            sampler: Sampler::new(registry, sources, ops_traffic),
             hub: Arc::clone(&hub),
             details: details.clone(),
             timeline: Timeline::starting(started),
@@ -127,19 +127,19 @@ impl Dashboard {
         Ok(Self {
             hub,
             details,
-            gatherings,
-            pages: FairPlaces::new(MAX_PAGES),
+            heavy_answers,
+            pages: FairSlots::new(MAX_PAGES),
             _sampling: keep,
         })
     }
 
     /// Returns the history, made once for all equal requests until the next tick.
-    async fn history(&self, wanted: Wanted, client: Option<IpAddr>) -> Result<Bytes, Problem> {
+    async fn history(&self, wanted: HistoryKey, client: Option<IpAddr>) -> Result<Bytes, Problem> {
         let shared = self.hub.answers.share(wanted);
         // Where the request that gathers is given up, one of those that wait for it takes over.
         let history = shared.get_or_try_init(|| {
             let (hub, details) = (Arc::clone(&self.hub), self.details.clone());
-            self.gatherings.gather(client, MAX_BYTES, move || {
+            self.heavy_answers.make(client, MAX_BYTES, move || {
                 hub.publish_details(&details.read());
                 let history = hub.history(wanted.since, wanted.until, wanted.step);
                 compress(history, wanted.encoding).unwrap_or_default()
@@ -259,12 +259,12 @@ fn since_epoch() -> Duration {
         .unwrap_or_default()
 }
 
-fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> Identity {
+fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> ServiceIdentity {
     let pid = std::process::id();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let [started] = registry.read_levels(["process_start_time_seconds"]);
-    Identity {
+    ServiceIdentity {
         id: format!("{pid}-{}", now.as_nanos()),
         name: settings.name,
         version: settings.version,
@@ -320,7 +320,7 @@ pub(crate) async fn get_history(
     let accept_encoding =
         (request.headers().get_all(header::ACCEPT_ENCODING)).map(header::HeaderValue::as_bytes);
     let encoding = negotiate_encoding(&accept_encoding.collect::<Vec<_>>());
-    let wanted = Wanted {
+    let wanted = HistoryKey {
         since: query.since,
         until: query.until,
         step: query.step,
@@ -357,7 +357,7 @@ pub(crate) async fn get_stream(
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
     let since = last.or_else(|| query.and_then(|query| query.since));
-    let Some(place) = dashboard.pages.take(client_of(&request)) else {
+    let Some(slot) = dashboard.pages.take(client_of(&request)) else {
         let detail = "Too many pages are open already.";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
     };
@@ -367,7 +367,7 @@ pub(crate) async fn get_stream(
         // A proxy in between must not wait for the stream's end.
         .insert_header(("x-accel-buffering", "no"))
         .content_type("text/event-stream")
-        .streaming(Events::new(Arc::clone(&dashboard.hub), place, since)))
+        .streaming(Events::new(Arc::clone(&dashboard.hub), slot, since)))
 }
 
 fn shutting_down() -> Problem {

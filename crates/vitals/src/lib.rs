@@ -321,7 +321,9 @@ pub use vitals_recorder::problem;
 /// The ops endpoints.
 #[cfg(feature = "ops")]
 pub mod ops {
-    pub use vitals_console::{ProbeError, serves, statements};
+    pub use vitals_console::{
+        ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods, ProbeError, serves, statements,
+    };
 
     /// ```no_run
     /// use actix_vitals::{Vitals, ops::OpsSettings};

@@ -28,13 +28,13 @@ impl Details {
     }
 
     /// The rows as they are now.
-    pub(super) fn read(&self) -> Rows {
+    pub(super) fn read(&self) -> DetailRows {
         let requests = |list: Vec<NotableRequest>| list.into_iter().map(RequestRow::from).collect();
         let statements = self.statements.as_ref().map(|statements| {
             let reports = statements.report(Order::Total, STATEMENTS);
             reports.into_iter().map(StatementRow::from).collect()
         });
-        Rows {
+        DetailRows {
             statements,
             slowest: requests(self.requests.slowest()),
             errors: requests(self.requests.failed()),
@@ -44,7 +44,7 @@ impl Details {
 
 /// The rows of the tables that are not made from the registry.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Rows {
+pub(super) struct DetailRows {
     /// `None` where statements are not recorded.
     pub(super) statements: Option<Vec<StatementRow>>,
     pub(super) slowest: Vec<RequestRow>,

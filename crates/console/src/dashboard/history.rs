@@ -9,12 +9,12 @@ use tokio::sync::OnceCell;
 
 use vitals_registry::Encoding;
 
-/// Answers that are kept until the next tick.
+/// HistoryCache that are kept until the next tick.
 const MOST_KEPT: usize = 16;
 
 /// Identifies an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct HistoryKey {
     /// Ticks after this time; negative: seconds before the last one.
     pub(super) since: i64,
     /// Ticks up to this time.
@@ -26,15 +26,15 @@ pub(super) struct Wanted {
 }
 
 /// An answer that is there, or being made.
-pub(super) type Shared = Arc<OnceCell<Bytes>>;
+pub(super) type SharedHistory = Arc<OnceCell<Bytes>>;
 
 /// The answers since the last tick.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Mutex<Vec<(Wanted, Shared)>>);
+pub(super) struct HistoryCache(Mutex<Vec<(HistoryKey, SharedHistory)>>);
 
-impl Answers {
+impl HistoryCache {
     /// Returns the answer that all callers with the same request share until the next tick.
-    pub(super) fn share(&self, wanted: Wanted) -> Shared {
+    pub(super) fn share(&self, wanted: HistoryKey) -> SharedHistory {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, shared)) = kept.iter().find(|(other, _)| *other == wanted) {
             return Arc::clone(shared);
@@ -42,7 +42,7 @@ impl Answers {
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
-        let shared = Shared::default();
+        let shared = SharedHistory::default();
         kept.push((wanted, Arc::clone(&shared)));
         shared
     }
@@ -71,8 +71,8 @@ pub(super) fn compress(text: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>>
 mod tests {
     use super::*;
 
-    fn wanted(since: i64) -> Wanted {
-        Wanted {
+    fn wanted(since: i64) -> HistoryKey {
+        HistoryKey {
             since,
             until: None,
             step: 1,
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_made_once_for_all_that_want_the_same_until_the_next_tick() {
-        let answers = Answers::default();
+        let answers = HistoryCache::default();
         let count = std::cell::Cell::new(0);
         let get = async |since| {
             let shared = answers.share(wanted(since));
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn no_more_than_a_few_answers_are_kept() {
-        let answers = Answers::default();
+        let answers = HistoryCache::default();
         let first = answers.share(wanted(0));
         for since in 1..100 {
             answers.share(wanted(since));

@@ -12,9 +12,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::{
-    details::Rows,
-    history::Answers,
-    ring::{HOUR, MAX_BYTES, OVERHEAD, Record, Ring, merge},
+    details::DetailRows,
+    history::HistoryCache,
+    ring::{HOUR, MAX_BYTES, OVERHEAD, PackedTick, Ring, merge},
     tick::Tick,
 };
 
@@ -32,7 +32,7 @@ const RETRY: &[u8] = b"retry: 1000\n";
 
 /// Who serves the page.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Identity {
+pub(super) struct ServiceIdentity {
     /// Different for each run of a server.
     pub(super) id: String,
     pub(super) name: String,
@@ -107,7 +107,7 @@ impl Recent {
 }
 
 #[derive(Debug)]
-struct State {
+struct HubState {
     ring: Ring,
     routes: Vec<String>,
     /// The bytes that the names of the routes take.
@@ -122,7 +122,7 @@ struct State {
     clock: i64,
 }
 
-impl State {
+impl HubState {
     /// Leaves to the ring what nothing else takes of [`MAX_BYTES`].
     fn fit_ring(&mut self) {
         let details = self.details.capacity() + self.details_event.len() + 2 * OVERHEAD;
@@ -134,10 +134,10 @@ impl State {
 /// What is sent to streams; how many those are.
 #[derive(Debug)]
 pub(super) struct Hub {
-    identity: Identity,
-    state: Mutex<State>,
+    identity: ServiceIdentity,
+    state: Mutex<HubState>,
     /// The history, as it was asked for since the last tick.
-    pub(super) answers: Answers,
+    pub(super) answers: HistoryCache,
     /// The time of the last tick; `None` once there will be no more.
     news: watch::Sender<Option<u64>>,
 }
@@ -145,7 +145,7 @@ pub(super) struct Hub {
 /// What opens a stream.
 #[derive(Serialize)]
 struct Hello<'a> {
-    instance: &'a Identity,
+    instance: &'a ServiceIdentity,
     routes: &'a [String],
     /// Seconds to add to a tick's time where it is shown.
     #[serde(skip_serializing_if = "is_zero")]
@@ -175,11 +175,11 @@ struct NewRoutes<'a> {
 }
 
 impl Hub {
-    pub(super) fn new(identity: Identity, now: u64) -> Self {
+    pub(super) fn new(identity: ServiceIdentity, now: u64) -> Self {
         Self {
             identity,
-            answers: Answers::default(),
-            state: Mutex::new(State {
+            answers: HistoryCache::default(),
+            state: Mutex::new(HubState {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),
                 routes_bytes: 0,
@@ -228,7 +228,7 @@ impl Hub {
     }
 
     /// Takes in the details; streams get them with the next tick, where they changed.
-    pub(super) fn publish_details(&self, details: &Rows) {
+    pub(super) fn publish_details(&self, details: &DetailRows) {
         let text = json(details);
         let mut state = self.lock();
         if state.details != text {
@@ -344,13 +344,13 @@ impl Hub {
         Some(event.text.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, HubState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Appends ticks, separated by commas. Returns `false`, and cuts them off, if they do not fit.
-fn write_ticks(out: &mut Vec<u8>, records: &[Record], step: u64, most_bytes: usize) -> bool {
+fn write_ticks(out: &mut Vec<u8>, records: &[PackedTick], step: u64, most_bytes: usize) -> bool {
     let mut end = out.len();
     for tick in merge(records, step) {
         if !out.ends_with(b"[") {

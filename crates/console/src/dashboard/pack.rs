@@ -1,6 +1,6 @@
 //! Ticks as bytes: every number as a variable-length integer (LEB128), most of which take one byte.
 
-use super::tick::{Distribution, LEVELS, RouteTick, Tick};
+use super::tick::{LEVELS, RouteTick, Tick, TickDistribution};
 
 /// A tick as bytes.
 pub(super) fn pack(tick: &Tick) -> Vec<u8> {
@@ -76,7 +76,7 @@ fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
 }
 
 /// How many buckets, the zeros, then the distance from the bucket before and the count of each.
-fn put_distribution(out: &mut Vec<u8>, distribution: &Distribution) {
+fn put_distribution(out: &mut Vec<u8>, distribution: &TickDistribution) {
     put(out, distribution.buckets.len() as u64);
     put(out, distribution.zeros);
     let mut last = i32::MIN;
@@ -112,7 +112,7 @@ impl Bytes<'_> {
         [(); N].map(|()| self.take())
     }
 
-    fn take_distribution(&mut self) -> Distribution {
+    fn take_distribution(&mut self) -> TickDistribution {
         let populated = self.take();
         let zeros = self.take();
         let mut last = i32::MIN;
@@ -121,7 +121,7 @@ impl Bytes<'_> {
             last = last.wrapping_add_unsigned(distance);
             (last, self.take())
         });
-        Distribution {
+        TickDistribution {
             buckets: buckets.collect(),
             zeros,
         }
@@ -134,9 +134,9 @@ mod tests {
 
     use super::*;
 
-    fn distributions() -> impl Strategy<Value = Distribution> {
+    fn distributions() -> impl Strategy<Value = TickDistribution> {
         let buckets = proptest::collection::btree_map(-4096..33_000, 1..u64::MAX, 0..40);
-        (any::<u64>(), buckets).prop_map(|(zeros, buckets)| Distribution {
+        (any::<u64>(), buckets).prop_map(|(zeros, buckets)| TickDistribution {
             zeros,
             buckets: buckets.into_iter().collect(),
         })

@@ -24,12 +24,12 @@ pub(super) const OVERHEAD: usize = 64;
 
 /// A packed tick.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(super) struct PackedTick {
     time: u64,
     packed: Arc<[u8]>,
 }
 
-impl Record {
+impl PackedTick {
     fn new(tick: &Tick) -> Self {
         Self {
             time: tick.time,
@@ -45,7 +45,7 @@ impl Record {
 /// The ticks of the last hour.
 #[derive(Debug)]
 pub(super) struct Ring {
-    records: VecDeque<Record>,
+    records: VecDeque<PackedTick>,
     /// Records at the front that are coarse already.
     coarse: usize,
     bytes: usize,
@@ -56,10 +56,10 @@ impl Ring {
     /// An empty ring that may take `max_bytes`.
     pub(super) fn new(max_bytes: usize) -> Self {
         let seconds = usize::try_from(HOUR).unwrap_or(usize::MAX);
-        let records: VecDeque<Record> = VecDeque::with_capacity(seconds + 2);
+        let records: VecDeque<PackedTick> = VecDeque::with_capacity(seconds + 2);
         Self {
             coarse: 0,
-            bytes: records.capacity() * size_of::<Record>(),
+            bytes: records.capacity() * size_of::<PackedTick>(),
             max_bytes,
             records,
         }
@@ -67,7 +67,7 @@ impl Ring {
 
     /// Adds a tick that is later than all others.
     pub(super) fn push(&mut self, tick: &Tick) {
-        self.insert(self.records.len(), Record::new(tick));
+        self.insert(self.records.len(), PackedTick::new(tick));
         while (self.records.front()).is_some_and(|record| record.time + HOUR <= tick.time) {
             self.remove_oldest();
         }
@@ -94,13 +94,13 @@ impl Ring {
     }
 
     /// The packed ticks after `since` and up to `until`.
-    pub(super) fn between(&self, since: u64, until: u64) -> Vec<Record> {
+    pub(super) fn between(&self, since: u64, until: u64) -> Vec<PackedTick> {
         let from = self.records.partition_point(|record| record.time <= since);
         let to = (self.records).partition_point(|record| record.time <= until);
         self.records.range(from..to.max(from)).cloned().collect()
     }
 
-    fn insert(&mut self, at: usize, record: Record) {
+    fn insert(&mut self, at: usize, record: PackedTick) {
         self.bytes += record.bytes();
         self.records.insert(at, record);
     }
@@ -114,7 +114,7 @@ impl Ring {
 
     /// Merges the oldest seconds that are not merged yet; `false` where only the span that is still growing is left.
     fn coarsen(&mut self) -> bool {
-        let span = |record: &Record| record.time.div_ceil(COARSE);
+        let span = |record: &PackedTick| record.time.div_ceil(COARSE);
         let newest = self.records.back().map(span);
         let Some(oldest) = self.records.get(self.coarse).map(span) else {
             return false;
@@ -125,10 +125,10 @@ impl Ring {
         let end = self
             .records
             .partition_point(|record| span(record) <= oldest);
-        let merged: Vec<Record> = self.records.drain(self.coarse..end).collect();
-        self.bytes -= merged.iter().map(Record::bytes).sum::<usize>();
+        let merged: Vec<PackedTick> = self.records.drain(self.coarse..end).collect();
+        self.bytes -= merged.iter().map(PackedTick::bytes).sum::<usize>();
         for tick in merge(&merged, COARSE) {
-            self.insert(self.coarse, Record::new(&tick));
+            self.insert(self.coarse, PackedTick::new(&tick));
             self.coarse += 1;
         }
         true
@@ -137,7 +137,7 @@ impl Ring {
 
 /// Unpacks records and merges those that end in the same span of `step` seconds. Unpacked, there are never more than two
 /// at a time: a tick takes many times what its record does.
-pub(super) fn merge(records: &[Record], step: u64) -> impl Iterator<Item = Tick> {
+pub(super) fn merge(records: &[PackedTick], step: u64) -> impl Iterator<Item = Tick> {
     let mut ticks = records
         .iter()
         .map(|record| unpack(&record.packed))

@@ -1,14 +1,14 @@
 //! The sampler: from the recorders' families to ticks, whatever they are called. A family that a service does not have is
 //! a number that the page does not show.
 //!
-//! It has no clock and no thread of its own; whoever calls it says what time it is.
+//! It has no clock and no thread of its ops_traffic; whoever calls it says what time it is.
 
 use std::collections::HashMap;
 
 use super::tick::{
-    CLASSES, Distribution, LEVELS, OPERATIONS, RouteTick, Tick, microseconds, whole,
+    CLASSES, LEVELS, OPERATIONS, RouteTick, Tick, TickDistribution, microseconds, whole,
 };
-use crate::attendance::Attendance;
+use crate::in_progress::OpsInProgress;
 use vitals_recorder::database;
 use vitals_recorder::{http::UNMATCHED, ops_endpoints::OpsEndpoints};
 use vitals_registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
@@ -24,28 +24,28 @@ const READ_FAMILIES: [&str; 4] = [
     "process_cpu_seconds_total",
 ];
 
-/// What is the operator's and not the service's: the page's own traffic, scrapes, probes.
+/// What is the operator's and not the service's: the page's ops_traffic traffic, scrapes, probes.
 #[derive(Clone, Debug)]
-pub(crate) struct Own {
+pub(crate) struct OpsTraffic {
     /// The endpoints of such requests.
     pub(crate) endpoints: OpsEndpoints,
     /// How many of them are in progress.
-    pub(crate) in_progress: Attendance,
+    pub(crate) in_progress: OpsInProgress,
 }
 
 /// The routes that have been seen, each with a number that it keeps.
 #[derive(Debug)]
-struct Routes {
-    own: Own,
+struct RouteNumbers {
+    ops_traffic: OpsTraffic,
     numbers: HashMap<String, u32>,
     /// Method and route pattern: what the page calls an endpoint.
     names: Vec<String>,
 }
 
-impl Routes {
-    /// The number of a route, a new one where it is new; `None` for what is not the service's own traffic.
+impl RouteNumbers {
+    /// The number of a route, a new one where it is new; `None` for what is not the service's ops_traffic traffic.
     fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
-        if self.own.endpoints.contains(endpoint) {
+        if self.ops_traffic.endpoints.contains(endpoint) {
             return None;
         }
         // By some names, what no route matched has none.
@@ -77,7 +77,7 @@ impl Routes {
 
 /// Where a series counts, and what it had counted before. Families only grow, and keep their order.
 #[derive(Debug)]
-struct Series<T> {
+struct FollowedSeries<T> {
     /// The number of its route, if it is to count.
     route: Option<u32>,
     /// The class of its status, or the number of its operation.
@@ -89,7 +89,7 @@ struct Series<T> {
 #[derive(Debug)]
 struct Followed<M, T, const N: usize> {
     family: Option<Family<M, N>>,
-    series: Vec<Series<T>>,
+    series: Vec<FollowedSeries<T>>,
 }
 
 impl<M, T: Default, const N: usize> Followed<M, T, N> {
@@ -113,7 +113,7 @@ impl<M, T: Default, const N: usize> Followed<M, T, N> {
             if at == self.series.len() {
                 let (route, class) = place(values);
                 let before = T::default();
-                self.series.push(Series {
+                self.series.push(FollowedSeries {
                     route,
                     class,
                     before,
@@ -130,7 +130,7 @@ impl<M, T: Default, const N: usize> Followed<M, T, N> {
 
 /// What there is to sample: the families and levels that a service has.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sources {
+pub(crate) struct SampledSources {
     /// By method, endpoint, status, scheme and error.
     pub(crate) requests: Option<Family<Counter, 5>>,
     /// By the same.
@@ -159,7 +159,7 @@ pub(crate) struct Sources {
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Registry,
-    routes: Routes,
+    routes: RouteNumbers,
     requests: Followed<Counter, u64, 5>,
     durations: Followed<Histogram, HistogramSnapshot, 5>,
     route_queries: Followed<Histogram, f64, 2>,
@@ -175,12 +175,16 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler of what is recorded from now on, and of what has been before; `own` is left out.
-    pub(super) fn new(registry: &Registry, sources: Sources, own: Own) -> Self {
+    /// A sampler of what is recorded from now on, and of what has been before; `ops_traffic` is left out.
+    pub(super) fn new(
+        registry: &Registry,
+        sources: SampledSources,
+        ops_traffic: OpsTraffic,
+    ) -> Self {
         let mut sampler = Self {
             registry: registry.clone(),
-            routes: Routes {
-                own,
+            routes: RouteNumbers {
+                ops_traffic,
                 numbers: HashMap::new(),
                 names: Vec::new(),
             },
@@ -312,8 +316,8 @@ impl Sampler {
             set("pool_waiting", level(waiters));
         }
         if let Some(in_progress) = &self.in_progress {
-            let own = self.routes.own.in_progress.count();
-            set("in_flight", level(in_progress).saturating_sub(own));
+            let ops_traffic = self.routes.ops_traffic.in_progress.count();
+            set("in_flight", level(in_progress).saturating_sub(ops_traffic));
         }
         let used = cpu_seconds
             .zip(self.cpu_seconds)
@@ -365,9 +369,9 @@ fn rise_of_sum(histogram: &Histogram, before: &mut f64) -> f64 {
 }
 
 /// What a histogram observed since `before`, and the sum of that.
-fn advance(histogram: &Histogram, before: &mut HistogramSnapshot) -> (Distribution, f64) {
+fn advance(histogram: &Histogram, before: &mut HistogramSnapshot) -> (TickDistribution, f64) {
     let now = histogram.snapshot();
-    let new = Distribution::since(&now, before);
+    let new = TickDistribution::since(&now, before);
     let sum = now.sum - before.sum;
     *before = now;
     (new, sum)

@@ -14,14 +14,14 @@ use futures_core::Stream;
 use tokio::sync::watch;
 
 use super::hub::{Cursor, Hub};
-use crate::fair_places::FairPlace;
+use crate::fair_slots::FairSlot;
 
 type News = watch::Receiver<Option<u64>>;
 
 /// Resolves to whether there may be more, once there is something new to know.
-type Waiting = Pin<Box<dyn Future<Output = (News, bool)>>>;
+type NextEvents = Pin<Box<dyn Future<Output = (News, bool)>>>;
 
-fn wait(mut news: News) -> Waiting {
+fn wait(mut news: News) -> NextEvents {
     Box::pin(async move {
         let open = news.changed().await.is_ok() && news.borrow_and_update().is_some();
         (news, open)
@@ -32,18 +32,18 @@ fn wait(mut news: News) -> Waiting {
 pub(super) struct Events {
     hub: Arc<Hub>,
     cursor: Cursor,
-    waiting: Waiting,
-    _place: FairPlace,
+    waiting: NextEvents,
+    _slot: FairSlot,
 }
 
 impl Events {
-    /// The events after the tick `since`, for a page that has this place.
-    pub(super) fn new(hub: Arc<Hub>, place: FairPlace, since: Option<u64>) -> Self {
+    /// The events after the tick `since`, for a page that has this slot.
+    pub(super) fn new(hub: Arc<Hub>, slot: FairSlot, since: Option<u64>) -> Self {
         Self {
             waiting: wait(hub.subscribe()),
             hub,
             cursor: Cursor::new(since),
-            _place: place,
+            _slot: slot,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The times of ticks while the wall clock is set.
 
 use super::*;
-use crate::attendance::Attendance;
+use crate::in_progress::OpsInProgress;
 use vitals_recorder::ops_endpoints::OpsEndpoints;
 
 const STARTED: Duration = Duration::from_millis(1_700_000_000_250);
@@ -10,13 +10,13 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 fn sampling() -> Sampling {
     let registry = &Registry::builder(|| STARTED).build().expect("no families");
-    let own = Own {
+    let ops_traffic = OpsTraffic {
         endpoints: OpsEndpoints::new(["/metrics"]),
-        in_progress: Attendance::default(),
+        in_progress: OpsInProgress::default(),
     };
     let identity = identity(registry, DashboardSettings::default(), STARTED);
     Sampling {
-        sampler: Sampler::new(registry, Sources::default(), own),
+        sampler: Sampler::new(registry, SampledSources::default(), ops_traffic),
         hub: Arc::new(Hub::new(identity, STARTED.as_secs())),
         details: Details::new(
             None,

@@ -48,14 +48,14 @@ fn seconds(microseconds: u64) -> f64 {
 
 /// A distribution at the full resolution of native histograms (schema 5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Distribution {
+pub(super) struct TickDistribution {
     /// Observations of zero.
     pub(super) zeros: u64,
     /// Index and count of the populated buckets, ascending.
     pub(super) buckets: Vec<(i32, u64)>,
 }
 
-impl Distribution {
+impl TickDistribution {
     /// Whether nothing was observed.
     pub(super) fn is_empty(&self) -> bool {
         self.zeros == 0 && self.buckets.is_empty()
@@ -96,7 +96,7 @@ impl Distribution {
 }
 
 /// A flat list: the zeros, then index and count of each bucket, each index relative to the one before.
-impl Serialize for Distribution {
+impl Serialize for TickDistribution {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.is_empty() {
             return serializer.serialize_seq(Some(0))?.end();
@@ -123,7 +123,7 @@ pub(super) struct RouteTick {
     /// Microseconds that they took.
     pub(super) microseconds: u64,
     /// How those were distributed.
-    pub(super) latency: Distribution,
+    pub(super) latency: TickDistribution,
     /// Queries they ran, where that is recorded.
     pub(super) queries: Option<u64>,
     /// Microseconds they spent in the database, where that is recorded.
@@ -181,11 +181,11 @@ pub(super) struct Tick {
     /// Microseconds of processor time used.
     pub(super) cpu_microseconds: Option<u64>,
     /// How late the event loops were.
-    pub(super) lag: Distribution,
+    pub(super) lag: TickDistribution,
     /// Queries by operation.
     pub(super) queries: [u64; OPERATIONS.len()],
     /// How long queries took.
-    pub(super) query: Distribution,
+    pub(super) query: TickDistribution,
     /// The routes that had requests, by ascending number.
     pub(super) routes: Vec<RouteTick>,
 }
@@ -218,7 +218,7 @@ impl Serialize for Tick {
         tick.serialize_field("time", &self.time)?;
         tick.serialize_field("width", &self.width)?;
         tick.serialize_field("span", &seconds(self.span_microseconds))?;
-        tick.serialize_field("levels", &Levels(&self.levels))?;
+        tick.serialize_field("levels", &TickLevels(&self.levels))?;
         tick.serialize_field("cpu", &self.cpu_microseconds.map(seconds))?;
         tick.serialize_field("lag", &self.lag)?;
         tick.serialize_field("queries", &self.queries)?;
@@ -229,9 +229,9 @@ impl Serialize for Tick {
 }
 
 /// The known levels by their names.
-struct Levels<'a>(&'a [Option<u64>; LEVELS.len()]);
+struct TickLevels<'a>(&'a [Option<u64>; LEVELS.len()]);
 
-impl Serialize for Levels<'_> {
+impl Serialize for TickLevels<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (name, level) in LEVELS.iter().zip(self.0) {

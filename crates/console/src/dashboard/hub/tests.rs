@@ -1,12 +1,12 @@
 //! Tests what streams and history calls receive, in what order and without repetition, and what the hub keeps.
 
 use super::*;
-use crate::dashboard::tick::{Distribution, RouteTick};
+use crate::dashboard::tick::{RouteTick, TickDistribution};
 
 const START: u64 = 1_700_000_000;
 
 fn hub() -> Hub {
-    let identity = Identity {
+    let identity = ServiceIdentity {
         documentation: None,
         id: "1-2".to_owned(),
         name: "shop".to_owned(),
@@ -143,7 +143,7 @@ fn details_are_sent_when_they_change() {
     let hub = hub();
     let mut cursor = Cursor::new(None);
     assert_eq!(kinds(&events(&hub, &mut cursor)), ["hello"]);
-    let details = Rows::default();
+    let details = DetailRows::default();
     hub.publish_details(&details);
     assert_eq!(kinds(&events(&hub, &mut cursor)), ["details"]);
     hub.publish_details(&details);
@@ -184,7 +184,7 @@ fn what_is_closed_stays_closed() {
 
 /// A second in which this many routes have a latency in each of 80 buckets.
 fn busy(second: u64, routes: u32) -> Tick {
-    let latency = Distribution {
+    let latency = TickDistribution {
         zeros: 0,
         buckets: (0..80).map(|at| (at * 2 - 300, 7 + second % 50)).collect(),
     };

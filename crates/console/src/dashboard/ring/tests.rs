@@ -1,13 +1,13 @@
 //! The ring under hours of ticks: what it keeps, what it takes, and that merging loses no count.
 
 use super::*;
-use crate::dashboard::tick::{Distribution, RouteTick};
+use crate::dashboard::tick::{RouteTick, TickDistribution};
 
 const START: u64 = 1_700_000_000;
 
 /// A second with `routes` busy routes whose latencies spread over `buckets` buckets.
 fn tick(time: u64, routes: u32, buckets: i32) -> Tick {
-    let distribution = Distribution {
+    let distribution = TickDistribution {
         zeros: 0,
         buckets: (0..buckets)
             .map(|at| (at * 2 - 300, 7 + time % 50))

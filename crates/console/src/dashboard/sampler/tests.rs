@@ -11,10 +11,10 @@ fn builder() -> RegistryBuilder {
     Registry::builder(|| Duration::from_secs(1))
 }
 
-fn own() -> Own {
-    Own {
+fn ops_traffic() -> OpsTraffic {
+    OpsTraffic {
         endpoints: OpsEndpoints::new(["/dashboard/history", "/metrics"]),
-        in_progress: Attendance::default(),
+        in_progress: OpsInProgress::default(),
     }
 }
 
@@ -44,17 +44,17 @@ impl Service {
         let described = Descriptor::new("suspected_total", "x", ROUTE);
         let suspected = builder.counter(described);
         let registry = builder.build().expect("valid families");
-        let sources = Sources {
+        let sources = SampledSources {
             requests: Some(requests.clone()),
             durations: Some(durations.clone()),
             in_progress: Some(in_progress.clone()),
             queries: Some(queries.clone()),
             route_queries: Some(route_queries.clone()),
             n_plus_one: Some(suspected.clone()),
-            ..Sources::default()
+            ..SampledSources::default()
         };
         Self {
-            sampler: Sampler::new(&registry, sources, own()),
+            sampler: Sampler::new(&registry, sources, ops_traffic()),
             requests,
             durations,
             in_progress,
@@ -102,8 +102,8 @@ fn the_pages_own_traffic_is_left_out() {
     let mut service = Service::new();
     service.in_progress.series(["GET", "http"]).add(4);
     service.in_progress.series(["POST", "http"]).add(1);
-    let own = &service.sampler.routes.own.in_progress;
-    let _open = [own.clone().enter(), own.clone().enter()];
+    let ops_traffic = &service.sampler.routes.ops_traffic.in_progress;
+    let _open = [ops_traffic.clone().start(), ops_traffic.clone().start()];
     service.request("GET", "/dashboard/history", "200", 0.004);
     service.request("GET", "/metrics", "200", 0.004);
     let tick = service.sample(1);
@@ -160,7 +160,7 @@ fn quantiles_of_merged_ticks_are_those_of_all_observations() {
 #[test]
 fn what_a_service_does_not_record_is_missing_and_not_zero() {
     let registry = builder().build().expect("no families are fine");
-    let tick = Sampler::new(&registry, Sources::default(), own()).sample(1, 1, 1.0);
+    let tick = Sampler::new(&registry, SampledSources::default(), ops_traffic()).sample(1, 1, 1.0);
     assert_eq!(tick.levels, [None; LEVELS.len()]);
     assert_eq!(tick.cpu_microseconds, None);
     let json = serde_json::to_value(&tick).expect("a tick is JSON");

@@ -12,14 +12,14 @@ use super::exposition::Exposition;
 /// No further exposition is made while those in memory have this many bytes.
 const ENOUGH: usize = 64 << 20;
 
-/// How often a scrape that waits for room looks again.
+/// How often a scrape that waits for memory looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The expositions in memory.
-pub(super) struct Room {
+pub(super) struct ExpositionMemory {
     /// The oldest is the first.
     held: Mutex<VecDeque<Held>>,
-    /// A client may take an exposition this long, however many others want room.
+    /// A client may take an exposition this long, however many others want memory.
     lifetime: Duration,
 }
 
@@ -29,7 +29,7 @@ struct Held {
     exposition: Weak<Exposition>,
 }
 
-impl Room {
+impl ExpositionMemory {
     pub(super) fn new(lifetime: Duration) -> Self {
         Self {
             held: Mutex::default(),
@@ -37,7 +37,7 @@ impl Room {
         }
     }
 
-    /// Waits until there is room for one more exposition, or until `is_over`. Blocks.
+    /// Waits until there is memory for one more exposition, or until `is_over`. Blocks.
     ///
     /// Where there is none, the oldest exposition is given up if its client has not taken it within the lifetime.
     pub(super) fn wait(&self, is_over: impl Fn() -> bool) {
@@ -91,20 +91,20 @@ mod tests {
 
     #[test]
     fn one_exposition_more_than_fits_waits_for_an_old_or_a_sent_one() {
-        let room = Room::new(LIFETIME);
+        let memory = ExpositionMemory::new(LIFETIME);
         let now = Instant::now();
         let mut held: Vec<_> = (0..4).map(|_| exposition()).collect();
         for exposition in &held {
-            assert!(room.make(now));
-            room.enter(exposition);
+            assert!(memory.make(now));
+            memory.enter(exposition);
         }
-        assert!(!room.make(now), "all are held, and none is old");
+        assert!(!memory.make(now), "all are held, and none is old");
         held.pop();
-        assert!(room.make(now), "one was sent");
+        assert!(memory.make(now), "one was sent");
         held.push(exposition());
-        room.enter(&held[3]);
-        assert!(!room.make(now));
-        assert!(room.make(now + LIFETIME + Duration::from_secs(1)));
+        memory.enter(&held[3]);
+        assert!(!memory.make(now));
+        assert!(memory.make(now + LIFETIME + Duration::from_secs(1)));
         let given_up: Vec<_> = held.iter().map(|held| held.is_given_up()).collect();
         assert_eq!(given_up, [true, false, false, false]);
     }

@@ -34,7 +34,7 @@ impl Busy {
 pub(super) struct Collection {
     busy: Busy,
     /// Lives on between the calls, so that a scrape starts no thread. None at first, and where it was given up.
-    reader: Option<Reader>,
+    reader: Option<CollectorThread>,
 }
 
 impl Collection {
@@ -53,7 +53,7 @@ impl Collection {
         while collected.len() < sources.len() {
             let rest = &sources[collected.len()..];
             let reader = self.reader.take();
-            let reader = reader.unwrap_or_else(|| Reader::start(self.busy.clone()));
+            let reader = reader.unwrap_or_else(|| CollectorThread::start(self.busy.clone()));
             reader.read(rest, runtime);
             for source in rest {
                 let wait = end.saturating_duration_since(Instant::now());
@@ -74,18 +74,18 @@ impl Collection {
 }
 
 /// A thread that reads collectors.
-struct Reader {
-    jobs: Sender<Job>,
+struct CollectorThread {
+    jobs: Sender<ReadRequest>,
     results: Receiver<Collected>,
 }
 
-struct Job {
+struct ReadRequest {
     sources: Vec<Source>,
     /// A collector may use the runtime of the worker that the scrape came to.
     runtime: Option<Handle>,
 }
 
-impl Reader {
+impl CollectorThread {
     /// Starts the thread. Where none can be started, there are no results.
     fn start(busy: Busy) -> Self {
         let (jobs, to_do) = mpsc::channel();
@@ -102,7 +102,7 @@ impl Reader {
     }
 
     fn read(&self, sources: &[Source], runtime: Option<&Handle>) {
-        let job = Job {
+        let job = ReadRequest {
             sources: sources.to_vec(),
             runtime: runtime.cloned(),
         };
@@ -111,8 +111,8 @@ impl Reader {
     }
 }
 
-fn work(jobs: &Receiver<Job>, busy: &Busy, results: &Sender<Collected>) {
-    for Job { sources, runtime } in jobs {
+fn work(jobs: &Receiver<ReadRequest>, busy: &Busy, results: &Sender<Collected>) {
+    for ReadRequest { sources, runtime } in jobs {
         let _context = runtime.as_ref().map(Handle::enter);
         for source in sources {
             let is_free = busy.lock().insert(source.name());

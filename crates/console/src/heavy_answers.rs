@@ -1,45 +1,46 @@
-//! Large answers of the ops endpoints: made off the event loops, few at a time, within the memory for answers.
+//! Limits large answers of the ops endpoints: they are made on blocking threads, two at a time, within the memory for answers.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use actix_web::http::StatusCode;
-use actix_web::web::{self, Bytes};
+use actix_web::{
+    http::StatusCode,
+    web::{self, Bytes},
+};
 use tokio::sync::Semaphore;
+use vitals_recorder::{memory::AnswerMemory, problem::Problem};
 
-use super::fair_places::FairPlaces;
-use vitals_recorder::memory::AnswerMemory;
-use vitals_recorder::problem::Problem;
+use crate::fair_slots::FairSlots;
 
-/// Answers that are made at once.
+/// How many answers are made at the same time.
 const AT_ONCE: usize = 2;
 
-/// Requests that wait for their turn at once.
+/// How many requests may wait for their turn.
 const MOST_WAITING: usize = 64;
 
-/// The answers that are being made. Cheap to clone; a clone is the same.
+/// Makes large answers. Cheap to clone; all clones share the limits.
 #[derive(Clone, Debug)]
-pub(super) struct Gatherings {
+pub(super) struct HeavyAnswers {
     memory: AnswerMemory,
     turns: Arc<Semaphore>,
-    waiting: FairPlaces,
+    waiting: FairSlots,
 }
 
-impl Gatherings {
+impl HeavyAnswers {
     pub(super) fn new(memory: AnswerMemory) -> Self {
         Self {
             memory,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: FairPlaces::new(MOST_WAITING),
+            waiting: FairSlots::new(MOST_WAITING),
         }
     }
 
-    /// Makes an answer of about `bytes` at most for this client, when its turn has come.
+    /// Runs `make` on a blocking thread when the client's turn has come, and returns the answer. `bytes` is the size to
+    /// reserve: about the largest that the answer may have.
     ///
     /// # Errors
     ///
-    /// Fails with 503 if too many wait already, or the memory for answers is used up.
-    pub(super) async fn gather<F>(
+    /// Returns 503 if too many requests wait already, if the memory for answers is used up, or at shutdown.
+    pub(super) async fn make<F>(
         &self,
         client: Option<IpAddr>,
         bytes: usize,
@@ -54,7 +55,7 @@ impl Gatherings {
         drop(waiting);
         let reservation = self.memory.reserve(client, bytes)?;
         let answer = web::block(move || {
-            // The turn is held for as long as the work lasts, even if no caller waits for it any more.
+            // Keeps the turn until the work is done, even if its request was dropped.
             let _turn = turn;
             reservation.hold(make())
         });
@@ -85,13 +86,13 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn few_are_made_at_once_some_wait_and_the_others_are_told_so() {
-        let gatherings = Gatherings::new(AnswerMemory::default());
+    async fn two_answers_are_made_at_once_64_wait_and_the_others_get_503() {
+        let heavy = HeavyAnswers::new(AnswerMemory::default());
         let running = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
         let asked = (0..AT_ONCE + MOST_WAITING + 5).map(|_| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-            gatherings.gather(None, 10_000, move || {
+            heavy.make(None, 10_000, move || {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -104,16 +105,16 @@ mod tests {
         assert_eq!(refused, 5);
         assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
         let held = (AT_ONCE + MOST_WAITING) * 5_000;
-        assert_eq!(gatherings.memory.used(), held);
+        assert_eq!(heavy.memory.used(), held);
         drop(answers);
-        assert_eq!(gatherings.memory.used(), 0);
+        assert_eq!(heavy.memory.used(), 0);
     }
 
     #[actix_web::test]
-    async fn one_client_leaves_places_for_others() {
-        let gatherings = Gatherings::new(AnswerMemory::default());
+    async fn one_client_leaves_slots_for_others() {
+        let heavy = HeavyAnswers::new(AnswerMemory::default());
         let client = |number| Some(IpAddr::from([192, 0, 2, number]));
-        let ask = |number| gatherings.gather(client(number), 100, || vec![0; 100]);
+        let ask = |number| heavy.make(client(number), 100, || vec![0; 100]);
         let many = join_all((0..AT_ONCE + MOST_WAITING).map(|_| ask(1)));
         let (many, other) = tokio::join!(many, ask(2));
         let refused = many.iter().filter(|answer| answer.is_err()).count();
@@ -122,10 +123,10 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn without_memory_nothing_is_made() {
-        let gatherings = Gatherings::new(AnswerMemory::new(15_000));
+    async fn without_memory_no_answer_is_made() {
+        let heavy = HeavyAnswers::new(AnswerMemory::new(15_000));
         let (made, were_made) = mpsc::channel();
-        let answer = gatherings.gather(None, 10_000, move || {
+        let answer = heavy.make(None, 10_000, move || {
             made.send(()).unwrap();
             Vec::new()
         });

@@ -4,8 +4,8 @@
 
 mod collection;
 mod exposition;
-mod room;
-mod round;
+mod exposition_memory;
+mod queue;
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use actix_web::{
     },
     web,
 };
-use exposition::Body;
-use round::{Failure, Form, Rounds};
+use exposition::ExpositionBody;
+use queue::{Form, ScrapeError, ScrapeQueue};
 
-use super::fair_places::FairPlaces;
+use crate::fair_slots::FairSlots;
 use vitals_recorder::{
     memory::{AnswerMemory, AnswerMemoryExhausted, client_of},
     problem::Problem,
@@ -42,11 +42,11 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// How the scrape is offered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ScrapeSettings {
+pub(crate) struct ScrapeSettings {
     /// Most scrapes that wait at once.
-    pub(super) max_waiting: usize,
+    pub(crate) max_waiting: usize,
     /// Longest wait of a client that does not say how long it waits.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Default for ScrapeSettings {
@@ -59,14 +59,14 @@ impl Default for ScrapeSettings {
 }
 
 /// The scrape's shared state: one for each registry.
-pub(super) struct Scraper {
+pub(crate) struct Scraper {
     settings: ScrapeSettings,
-    waiting: FairPlaces,
-    rounds: Rounds,
+    waiting: FairSlots,
+    queue: ScrapeQueue,
 }
 
 impl Scraper {
-    pub(super) fn new(
+    pub(crate) fn new(
         registry: Registry,
         mut settings: ScrapeSettings,
         memory: AnswerMemory,
@@ -75,15 +75,15 @@ impl Scraper {
         // A hanging collector leaves each caller half of its time.
         let patience = settings.timeout / 2;
         Self {
-            waiting: FairPlaces::for_each(settings.max_waiting),
+            waiting: FairSlots::for_each(settings.max_waiting),
             settings,
-            rounds: Rounds::new(registry, patience, settings.timeout, memory),
+            queue: ScrapeQueue::new(registry, patience, settings.timeout, memory),
         }
     }
 
     /// What is scraped.
-    pub(super) fn registry(&self) -> &Registry {
-        self.rounds.registry()
+    pub(crate) fn registry(&self) -> &Registry {
+        self.queue.registry()
     }
 }
 
@@ -101,7 +101,7 @@ fn wait_of(headers: &HeaderMap, otherwise: Duration) -> Duration {
 
 /// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
 /// many as wanted, keep only the families of those names.
-pub(super) async fn get_metrics(
+pub(crate) async fn get_metrics(
     request: HttpRequest,
     scraper: web::Data<Scraper>,
 ) -> Result<HttpResponse, Problem> {
@@ -122,16 +122,16 @@ pub(super) async fn get_metrics(
         ));
     };
     let wait = wait_of(request.headers(), scraper.settings.timeout);
-    let exposition = tokio::time::timeout(wait, scraper.rounds.expose(form))
+    let exposition = tokio::time::timeout(wait, scraper.queue.expose(form))
         .await
         .map_err(|_| {
             let seconds = wait.as_secs_f64();
             unavailable(format!("The scrape took longer than {seconds} seconds."))
         })?
         .map_err(|failure| match failure {
-            Failure::NoThread => unavailable("No thread can be started.".to_owned()),
-            Failure::NoMemory => AnswerMemoryExhausted.into(),
-            Failure::Broken => Problem::new(
+            ScrapeError::NoThread => unavailable("No thread can be started.".to_owned()),
+            ScrapeError::NoMemory => AnswerMemoryExhausted.into(),
+            ScrapeError::Broken => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "The exposition could not be written.",
             ),
@@ -144,7 +144,7 @@ pub(super) async fn get_metrics(
     if let Some(encoding) = encoding.content_encoding() {
         response.insert_header((header::CONTENT_ENCODING, encoding));
     }
-    Ok(response.body(Body::new(exposition)))
+    Ok(response.body(ExpositionBody::new(exposition)))
 }
 
 fn unavailable(detail: String) -> Problem {

@@ -101,7 +101,7 @@ impl Drop for Exposition {
 }
 
 /// An exposition that is being sent, perhaps to several at once.
-pub(super) struct Body {
+pub(super) struct ExpositionBody {
     exposition: Arc<Exposition>,
     /// The piece that comes next, and where in it to go on.
     piece: usize,
@@ -114,7 +114,7 @@ pub(super) struct Body {
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
-impl Body {
+impl ExpositionBody {
     /// The body of an answer.
     pub(super) fn new(exposition: Arc<Exposition>) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl Body {
     }
 }
 
-impl MessageBody for Body {
+impl MessageBody for ExpositionBody {
     type Error = GivenUp;
 
     fn size(&self) -> BodySize {
@@ -189,7 +189,10 @@ mod tests {
     #[actix_web::test]
     async fn what_was_written_is_sent_to_each_and_its_length_told_before() {
         let exposition = of_pieces(9, 100_000);
-        for body in [Body::new(Arc::clone(&exposition)), Body::new(exposition)] {
+        for body in [
+            ExpositionBody::new(Arc::clone(&exposition)),
+            ExpositionBody::new(exposition),
+        ] {
             assert_eq!(body.size(), BodySize::Sized(900_000));
             let sent = actix_web::body::to_bytes(body).await.unwrap();
             for (piece, byte) in sent.chunks(100_000).zip(0..) {
@@ -201,7 +204,7 @@ mod tests {
     #[actix_web::test]
     async fn a_client_that_takes_too_long_gets_an_error_and_no_part_for_the_whole() {
         let exposition = of_pieces(2, 100_000);
-        let mut body = pin!(Body::new(Arc::clone(&exposition)));
+        let mut body = pin!(ExpositionBody::new(Arc::clone(&exposition)));
         let first = poll_fn(|context| body.as_mut().poll_next(context)).await;
         assert_eq!(first.unwrap().unwrap().len(), SLICE);
         exposition.give_up();
@@ -212,7 +215,7 @@ mod tests {
 
     #[actix_web::test]
     async fn others_are_let_to_the_event_loop_time_and_again() {
-        let mut body = pin!(Body::new(of_pieces(2, 5 * TURN)));
+        let mut body = pin!(ExpositionBody::new(of_pieces(2, 5 * TURN)));
         let mut turns = vec![0];
         poll_fn(|context| {
             loop {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
 
-use super::gatherings::Gatherings;
+use crate::heavy_answers::HeavyAnswers;
 use vitals_recorder::{
     database::{Order, StatementReport, Statements},
     memory::client_of,
@@ -78,13 +78,13 @@ fn rfc_3339(time: SystemTime) -> String {
 
 /// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements first; by total time and
 /// 50 of them, unless asked for otherwise.
-pub(super) async fn get_statements(
+pub(crate) async fn get_statements(
     request: HttpRequest,
     statements: web::Data<Statements>,
-    gatherings: web::Data<Gatherings>,
+    heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
     let (order, limit) = parameters(request.query_string())?;
-    let listing = gatherings.gather(client_of(&request), limit * ENTRY_BYTES, move || {
+    let listing = heavy_answers.make(client_of(&request), limit * ENTRY_BYTES, move || {
         let reports = statements.report(order, limit);
         let listing = Listing {
             statements: reports.into_iter().map(Entry::from).collect(),
@@ -99,7 +99,7 @@ pub(super) async fn get_statements(
 }
 
 /// `POST /ops/statements/reset`: forgets them all; counting begins anew.
-pub(super) async fn reset_statements(statements: web::Data<Statements>) -> HttpResponse {
+pub(crate) async fn reset_statements(statements: web::Data<Statements>) -> HttpResponse {
     statements.reset();
     HttpResponse::NoContent().finish()
 }

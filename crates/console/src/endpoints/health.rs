@@ -1,4 +1,4 @@
-//! The health checks: is the process alive, and are the things that it depends on there?
+//! `GET /livez`, `/readyz` and `/health`: whether the process answers, and whether its database can be reached.
 
 use std::{
     future::{Future, poll_fn},
@@ -17,68 +17,68 @@ use serde::Serialize;
 
 use vitals_recorder::{log_limit::LogLimit, panics};
 
-/// How long a probe may take before its dependency counts as unreachable.
+/// How long a check may take before the database counts as unreachable.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The result of a check.
 #[derive(Clone, Debug)]
-pub(super) enum Finding {
-    /// There is nothing to ask.
+pub(crate) enum Finding {
+    /// There is no database to check.
     Nothing,
     /// The database answers.
     Reachable,
-    /// It does not.
+    /// The database does not answer.
     Unreachable(ProbeError),
-    /// The probe of the service itself did not come to an end.
+    /// The service's own probe did not return in time.
     ProbeHangs,
-    /// It panicked.
+    /// The service's own probe panicked.
     ProbePanicked,
 }
 
 type ProbeFuture = Pin<Box<dyn Future<Output = Finding>>>;
 
-/// Why a probe failed, as one sentence that the public may read: it names no address, no credential and no statement.
+/// Why a probe failed: one sentence that is public, so it must not contain an address, a credential or a statement.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
-/// The source that a check asks.
+/// What a check calls.
 #[derive(Clone)]
-enum Probe {
-    /// The pools that are instrumented.
+enum HealthSource {
+    /// Pings the instrumented pools.
     Pools(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
-    /// The service's own probe in their place.
+    /// The service's own probe, which replaces the pings.
     Custom(Arc<dyn Fn() -> ProbeFuture + Send + Sync>),
 }
 
-/// The state behind `/livez`, `/readyz` and `/health`: a probe of the database, and whether the server is draining.
+/// The state behind `/livez`, `/readyz` and `/health`: the source of checks, and whether the server is draining.
 #[derive(Clone)]
-pub(super) struct Health {
-    probe: Arc<RwLock<Probe>>,
+pub(crate) struct HealthChecks {
+    probe: Arc<RwLock<HealthSource>>,
     draining: Arc<AtomicBool>,
 }
 
-impl Health {
-    /// Health that depends on what `pools` finds: it is called for each check, and given up after 1.5 seconds.
-    pub(super) fn new<F, Fut>(pools: F) -> Self
+impl HealthChecks {
+    /// Checks that call `pools`, until [`check`](Self::check) replaces it.
+    pub(crate) fn new<F, Fut>(pools: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Finding> + 'static,
     {
-        let probe = Probe::Pools(Arc::new(move || Box::pin(pools())));
+        let probe = HealthSource::Pools(Arc::new(move || Box::pin(pools())));
         Self {
             probe: Arc::new(RwLock::new(probe)),
             draining: Arc::default(),
         }
     }
 
-    /// Asks `probe` from now on.
-    pub(super) fn check<F, Fut>(&self, probe: F)
+    /// Calls `probe` for each check from now on.
+    pub(crate) fn check<F, Fut>(&self, probe: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), ProbeError>> + 'static,
     {
-        let probe = Probe::Custom(Arc::new(move || {
+        let probe = HealthSource::Custom(Arc::new(move || {
             let answer = probe();
             Box::pin(async move {
                 match answer.await {
@@ -90,19 +90,19 @@ impl Health {
         *self.probe.write().unwrap_or_else(PoisonError::into_inner) = probe;
     }
 
-    /// From now on `/readyz` answers 503: the server is about to stop, and wants no new traffic.
-    pub(super) fn drain(&self) {
+    /// Makes `/readyz` answer 503 from now on: the server is about to stop and wants no new traffic.
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     async fn check_database(&self) -> Finding {
         let probe = (self.probe.read().unwrap_or_else(PoisonError::into_inner)).clone();
-        let (Probe::Pools(ask) | Probe::Custom(ask)) = &probe;
-        let asked = tokio::time::timeout(PROBE_TIMEOUT, caught(&**ask));
-        match (asked.await, &probe) {
+        let (HealthSource::Pools(check) | HealthSource::Custom(check)) = &probe;
+        let finding = tokio::time::timeout(PROBE_TIMEOUT, caught(&**check));
+        match (finding.await, &probe) {
             (Ok(finding), _) => finding,
-            (Err(_), Probe::Custom(_)) => Finding::ProbeHangs,
-            (Err(_), Probe::Pools(_)) => {
+            (Err(_), HealthSource::Custom(_)) => Finding::ProbeHangs,
+            (Err(_), HealthSource::Pools(_)) => {
                 let seconds = PROBE_TIMEOUT.as_secs_f64();
                 let detail = format!("the database did not answer within {seconds} s");
                 Finding::Unreachable(ProbeError(detail))
@@ -111,11 +111,11 @@ impl Health {
     }
 }
 
-/// Returns the finding of a probe. A panic of the probe is a finding as well, so that the caller gets an answer.
-async fn caught(ask: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
-    let mut asking = None;
+/// Returns the finding of a probe. If the probe panics, that is the finding.
+async fn caught(check: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
+    let mut running = None;
     poll_fn(|context| {
-        let polled = AssertUnwindSafe(|| asking.get_or_insert_with(ask).as_mut().poll(context));
+        let polled = AssertUnwindSafe(|| running.get_or_insert_with(check).as_mut().poll(context));
         catch_unwind(polled).unwrap_or_else(|panic| {
             static LINES: LogLimit = LogLimit::new();
             if let Some(line) = LINES.line() {
@@ -128,9 +128,9 @@ async fn caught(ask: &(dyn Fn() -> ProbeFuture + Send + Sync)) -> Finding {
     .await
 }
 
-impl std::fmt::Debug for Health {
+impl std::fmt::Debug for HealthChecks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Health")
+        f.debug_struct("HealthChecks")
             .field("draining", &self.draining)
             .finish_non_exhaustive()
     }
@@ -192,13 +192,13 @@ impl Report {
     }
 }
 
-/// `GET /livez`: the process answers. Never looks at the database: a restart would not bring that back.
-pub(super) async fn get_livez() -> HttpResponse {
+/// `GET /livez`: the process answers. Does not check the database: a restart would not repair that.
+pub(crate) async fn get_livez() -> HttpResponse {
     Report::OK.respond()
 }
 
-/// `GET /readyz`: the process and its database. 503 takes the instance out of its load balancer.
-pub(super) async fn get_readyz(health: web::Data<Health>) -> HttpResponse {
+/// `GET /readyz`: whether the instance should receive requests. A load balancer takes it out at 503.
+pub(crate) async fn get_readyz(health: web::Data<HealthChecks>) -> HttpResponse {
     if health.draining.load(Ordering::Relaxed) {
         return Report {
             status: "error",
@@ -210,7 +210,7 @@ pub(super) async fn get_readyz(health: web::Data<Health>) -> HttpResponse {
     Report::of(health.check_database().await).respond()
 }
 
-/// `GET /health`: the same for people, without the shutdown.
-pub(super) async fn get_health(health: web::Data<Health>) -> HttpResponse {
+/// `GET /health`: whether the database can be reached, also during a shutdown.
+pub(crate) async fn get_health(health: web::Data<HealthChecks>) -> HttpResponse {
     Report::of(health.check_database().await).respond()
 }

@@ -14,7 +14,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{collection::Collection, exposition::Exposition, room::Room};
+use super::{collection::Collection, exposition::Exposition, exposition_memory::ExpositionMemory};
 use vitals_recorder::log_limit::LogLimit;
 use vitals_recorder::memory::{AnswerMemory, AnswerMemoryExhausted};
 use vitals_registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
@@ -41,7 +41,7 @@ fn can_allocate(bytes: usize) -> bool {
 
 /// Why there is no exposition.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
+pub(super) enum ScrapeError {
     /// No thread can be started.
     NoThread,
     /// The memory for answers is used up.
@@ -51,17 +51,17 @@ pub(super) enum Failure {
 }
 
 /// The result of a round for one form; `None` until there is one.
-type Outcome = Option<Result<Arc<Exposition>, Failure>>;
+type ScrapeResult = Option<Result<Arc<Exposition>, ScrapeError>>;
 
 /// The scrapes of one registry.
-pub(super) struct Rounds(Arc<Inner>);
+pub(super) struct ScrapeQueue(Arc<ScrapeQueueInner>);
 
-struct Inner {
+struct ScrapeQueueInner {
     registry: Registry,
     /// How long a round waits for the collectors.
     patience: Duration,
     memory: AnswerMemory,
-    room: Room,
+    expositions: ExpositionMemory,
     failure_lines: LogLimit,
     next: Mutex<Next>,
     /// Signals that a caller waits for the next round, or that no caller ever will.
@@ -72,10 +72,10 @@ struct Inner {
 #[derive(Default)]
 struct Next {
     /// At most one entry for each caller that waits.
-    wanted: Vec<Wanted>,
+    wanted: Vec<WaitingScrape>,
     /// The runtime of a caller.
     runtime: Option<Handle>,
-    /// Whether there is a thread for the rounds. It lives as long as the [`Rounds`].
+    /// Whether there is a thread for the rounds. It lives as long as the [`ScrapeQueue`].
     has_thread: bool,
     /// Whether the callers that arrived together have joined.
     is_due: bool,
@@ -83,13 +83,13 @@ struct Next {
     is_over: bool,
 }
 
-struct Wanted {
+struct WaitingScrape {
     form: Form,
-    outcome: watch::Sender<Outcome>,
+    outcome: watch::Sender<ScrapeResult>,
 }
 
-impl Rounds {
-    /// Rounds over a registry. Each waits for `patience` for the collectors; an exposition may be given up once it is
+impl ScrapeQueue {
+    /// ScrapeQueue over a registry. Each waits for `patience` for the collectors; an exposition may be given up once it is
     /// older than `lifetime`.
     pub(super) fn new(
         registry: Registry,
@@ -97,11 +97,11 @@ impl Rounds {
         lifetime: Duration,
         memory: AnswerMemory,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(ScrapeQueueInner {
             registry,
             patience,
             memory,
-            room: Room::new(lifetime),
+            expositions: ExpositionMemory::new(lifetime),
             failure_lines: LogLimit::new(),
             next: Mutex::default(),
             changed: Condvar::new(),
@@ -117,9 +117,9 @@ impl Rounds {
     ///
     /// A round that is under way does not count, as it may have read values before this call: a client finds in its
     /// scrape what was answered before.
-    pub(super) async fn expose(&self, form: Form) -> Result<Arc<Exposition>, Failure> {
+    pub(super) async fn expose(&self, form: Form) -> Result<Arc<Exposition>, ScrapeError> {
         if !can_allocate(ALLOCATED_BY_A_ROUND) {
-            return Err(Failure::NoMemory);
+            return Err(ScrapeError::NoMemory);
         }
         let mut outcome = self.join(form);
         // Those that arrive at the same moment join this round.
@@ -127,11 +127,11 @@ impl Rounds {
         self.start()?;
         match outcome.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(result)) => result.clone(),
-            _ => Err(Failure::Broken),
+            _ => Err(ScrapeError::Broken),
         }
     }
 
-    fn join(&self, form: Form) -> watch::Receiver<Outcome> {
+    fn join(&self, form: Form) -> watch::Receiver<ScrapeResult> {
         let mut next = self.0.lock_next();
         // Callers that have given up leave nothing behind.
         next.wanted.retain(|wanted| !wanted.outcome.is_closed());
@@ -139,12 +139,12 @@ impl Rounds {
             return wanted.outcome.subscribe();
         }
         let (outcome, receiver) = watch::channel(None);
-        next.wanted.push(Wanted { form, outcome });
+        next.wanted.push(WaitingScrape { form, outcome });
         receiver
     }
 
     /// Lets the next round begin as soon as the one under way is over.
-    fn start(&self) -> Result<(), Failure> {
+    fn start(&self) -> Result<(), ScrapeError> {
         let mut next = self.0.lock_next();
         next.runtime = Handle::try_current().ok();
         if !next.has_thread {
@@ -155,7 +155,7 @@ impl Rounds {
                     let left_out = line.left_out;
                     tracing::error!(%error, left_out, "no thread can be started for a scrape");
                 }
-                return Err(Failure::NoThread);
+                return Err(ScrapeError::NoThread);
             }
             next.has_thread = true;
         }
@@ -165,14 +165,14 @@ impl Rounds {
     }
 }
 
-impl Drop for Rounds {
+impl Drop for ScrapeQueue {
     fn drop(&mut self) {
         self.0.lock_next().is_over = true;
         self.0.changed.notify_one();
     }
 }
 
-impl Inner {
+impl ScrapeQueueInner {
     fn lock_next(&self) -> MutexGuard<'_, Next> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ impl Inner {
     }
 
     /// Waits until a caller wants a round. Returns `None` when no caller ever will.
-    fn next_round(&self) -> Option<(Vec<Wanted>, Option<Handle>)> {
+    fn next_round(&self) -> Option<(Vec<WaitingScrape>, Option<Handle>)> {
         let next = self.lock_next();
         let mut next = self
             .changed
@@ -208,7 +208,7 @@ impl Inner {
     /// One round.
     fn serve(
         &self,
-        mut wanted: Vec<Wanted>,
+        mut wanted: Vec<WaitingScrape>,
         collection: &mut Collection,
         runtime: Option<&Handle>,
     ) {
@@ -216,32 +216,32 @@ impl Inner {
         let collected = collection.collect(&sources, self.patience, runtime);
         // Whole expositions first: there are few forms of them, while filters may be many.
         wanted.sort_by_key(|wanted| !wanted.form.names.is_all());
-        for Wanted { form, outcome } in wanted {
-            self.room.wait(|| outcome.is_closed());
+        for WaitingScrape { form, outcome } in wanted {
+            self.expositions.wait(|| outcome.is_closed());
             if outcome.is_closed() {
                 continue;
             }
             let result = self.expose(&form, &collected).map(Arc::new);
             if let Ok(exposition) = &result {
-                self.room.enter(exposition);
+                self.expositions.enter(exposition);
             }
             outcome.send_replace(Some(result));
         }
     }
 }
 
-impl Inner {
+impl ScrapeQueueInner {
     /// One exposition, counted among the answers that wait for their clients: no one client's, as several may share it.
-    fn expose(&self, form: &Form, collected: &[Collected]) -> Result<Exposition, Failure> {
+    fn expose(&self, form: &Form, collected: &[Collected]) -> Result<Exposition, ScrapeError> {
         let exposition = encode(&self.registry, form, collected).map_err(|error| {
             if let Some(line) = self.failure_lines.line() {
                 let left_out = line.left_out;
                 tracing::error!(%error, left_out, "an exposition could not be compressed");
             }
-            Failure::Broken
+            ScrapeError::Broken
         })?;
         let reservation = self.memory.reserve(None, exposition.length());
-        let reservation = reservation.map_err(|AnswerMemoryExhausted| Failure::NoMemory)?;
+        let reservation = reservation.map_err(|AnswerMemoryExhausted| ScrapeError::NoMemory)?;
         Ok(exposition.within(reservation))
     }
 }

@@ -1,4 +1,4 @@
-//! Places that clients share. No client has more places than are left for all others, as with the memory for answers.
+//! Slots that clients share. No client has more slots than are left for all others, as with the memory for answers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vitals_recorder::memory::client_network;
 
-/// A number of places. Cheap to clone; a clone shares the same places.
+/// A number of slots. Cheap to clone; a clone shares the same slots.
 #[derive(Clone, Debug)]
-pub(super) struct FairPlaces {
+pub(super) struct FairSlots {
     most: usize,
-    /// Places that callers without a known address may have.
+    /// Slots that callers without a known address may have.
     most_unknown: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<UsedFairSlots>>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct UsedFairSlots {
     total: usize,
     unknown: usize,
     by_client: HashMap<IpAddr, usize>,
 }
 
-impl FairPlaces {
+impl FairSlots {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -32,7 +32,7 @@ impl FairPlaces {
         }
     }
 
-    /// Places of which one client may have `each`, and all others together as many again.
+    /// Slots of which one client may have `each`, and all others together as many again.
     pub(super) fn for_each(each: usize) -> Self {
         Self {
             most_unknown: each,
@@ -40,10 +40,10 @@ impl FairPlaces {
         }
     }
 
-    /// Returns a place for this client until it is dropped. Returns `None` if all are taken, or if the client has as
-    /// many as are left. A client without a place gets one as long as there is any; a caller without a known address
-    /// may take all places.
-    pub(super) fn take(&self, client: Option<IpAddr>) -> Option<FairPlace> {
+    /// Returns a slot for this client until it is dropped. Returns `None` if all are taken, or if the client has as
+    /// many as are left. A client without a slot gets one as long as there is any; a caller without a known address
+    /// may take all slots.
+    pub(super) fn take(&self, client: Option<IpAddr>) -> Option<FairSlot> {
         let client = client.map(client_network);
         let mut taken = self.lock();
         let left = self.most.checked_sub(taken.total + 1)?;
@@ -59,27 +59,27 @@ impl FairPlaces {
             return None;
         }
         taken.total += 1;
-        Some(FairPlace {
-            places: self.clone(),
+        Some(FairSlot {
+            slots: self.clone(),
             client,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, UsedFairSlots> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place that is taken.
+/// A slot that is taken.
 #[derive(Debug)]
-pub(super) struct FairPlace {
-    places: FairPlaces,
+pub(super) struct FairSlot {
+    slots: FairSlots,
     client: Option<IpAddr>,
 }
 
-impl Drop for FairPlace {
+impl Drop for FairSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.slots.lock();
         taken.total -= 1;
         let Some(client) = self.client else {
             taken.unknown -= 1;
@@ -110,36 +110,36 @@ mod tests {
 
     #[test]
     fn nobody_has_more_than_are_left_for_others() {
-        let places = FairPlaces::new(200);
-        let taken: Vec<Vec<FairPlace>> = (0..10)
-            .map(|number| from_fn(|| places.take(client(number))).collect())
+        let slots = FairSlots::new(200);
+        let taken: Vec<Vec<FairSlot>> = (0..10)
+            .map(|number| from_fn(|| slots.take(client(number))).collect())
             .collect();
         let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
         assert_eq!(counts, [100, 50, 25, 12, 6, 3, 2, 1, 1, 0]);
         drop(taken);
-        let taken = places.lock();
+        let taken = slots.lock();
         assert_eq!((taken.total, taken.by_client.len()), (0, 0));
     }
 
     #[test]
     fn a_single_place_is_for_anybody_and_one_who_is_unknown_may_have_all() {
-        let places = FairPlaces::new(1);
-        let place = places.take(client(1)).unwrap();
-        assert!(places.take(client(2)).is_none());
-        drop(place);
-        places.take(client(2)).unwrap();
-        let places = FairPlaces::new(5);
-        assert_eq!(from_fn(|| places.take(None)).collect::<Vec<_>>().len(), 5);
+        let slots = FairSlots::new(1);
+        let slot = slots.take(client(1)).unwrap();
+        assert!(slots.take(client(2)).is_none());
+        drop(slot);
+        slots.take(client(2)).unwrap();
+        let slots = FairSlots::new(5);
+        assert_eq!(from_fn(|| slots.take(None)).collect::<Vec<_>>().len(), 5);
     }
 
     #[test]
     fn one_client_may_have_its_number_and_all_others_as_many_again() {
-        let places = FairPlaces::for_each(64);
+        let slots = FairSlots::for_each(64);
         let taken = [client(1), None, client(2)]
-            .map(|client| from_fn(|| places.take(client)).collect::<Vec<_>>());
+            .map(|client| from_fn(|| slots.take(client)).collect::<Vec<_>>());
         assert_eq!(taken.each_ref().map(Vec::len), [64, 64, 0]);
         drop(taken);
-        let taken: Vec<_> = from_fn(|| places.take(None)).collect();
+        let taken: Vec<_> = from_fn(|| slots.take(None)).collect();
         assert_eq!(taken.len(), 64);
     }
 }

@@ -1,5 +1,6 @@
-//! How many requests of the operator are in progress. They stand in `inprogress_requests` like all others, whose gauge
-//! has no labels to tell them by: who shows how busy the service is takes these off.
+//! Counts the requests of the ops endpoints that are in progress.
+//!
+//! The gauge `inprogress_requests` contains them and has no label that separates them. The live page subtracts this count.
 
 use std::{
     pin::Pin,
@@ -19,43 +20,43 @@ use actix_web::{
 };
 use pin_project_lite::pin_project;
 
-/// Counts requests from their handler's start to the end of their body. Cheap to clone; a clone is the same.
+/// Counts requests from the start of their handler to the end of their body. Cheap to clone; all clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attendance(Arc<AtomicU64>);
+pub(crate) struct OpsInProgress(Arc<AtomicU64>);
 
-impl Attendance {
-    /// How many there are now.
+impl OpsInProgress {
+    /// How many requests are in progress.
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
-    /// Serves a request, and counts it for as long as that takes, if it `is_shown` by the gauge.
-    pub(crate) async fn attend<B: MessageBody>(
+    /// Serves a request. Counts it until its body ends, if it `is_in_gauge`.
+    pub(crate) async fn track<B: MessageBody>(
         self,
-        is_shown: bool,
+        is_in_gauge: bool,
         request: ServiceRequest,
         next: Next<B>,
-    ) -> Result<ServiceResponse<AttendedBody<B>>, Error> {
-        let present = is_shown.then(|| self.enter());
+    ) -> Result<ServiceResponse<OpsTrackedBody<B>>, Error> {
+        let guard = is_in_gauge.then(|| self.start());
         let response = next.call(request).await?;
-        Ok(response.map_body(|_, body| AttendedBody {
+        Ok(response.map_body(|_, body| OpsTrackedBody {
             body,
-            _present: present,
+            _guard: guard,
         }))
     }
 
-    /// Counts one for as long as what is returned is kept.
-    pub(crate) fn enter(self) -> Present {
+    /// Counts one request until the guard is dropped.
+    pub(crate) fn start(self) -> OpsRequestGuard {
         self.0.fetch_add(1, Relaxed);
-        Present(self)
+        OpsRequestGuard(self)
     }
 }
 
-/// A request that is counted.
+/// Counts one request until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Present(Attendance);
+pub(crate) struct OpsRequestGuard(OpsInProgress);
 
-impl Drop for Present {
+impl Drop for OpsRequestGuard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }
@@ -64,14 +65,14 @@ impl Drop for Present {
 pin_project! {
     /// A body that keeps its request counted.
     #[derive(Debug)]
-    pub(crate) struct AttendedBody<B> {
+    pub(crate) struct OpsTrackedBody<B> {
         #[pin]
         body: B,
-        _present: Option<Present>,
+        _guard: Option<OpsRequestGuard>,
     }
 }
 
-impl<B: MessageBody> MessageBody for AttendedBody<B> {
+impl<B: MessageBody> MessageBody for OpsTrackedBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
@@ -88,6 +89,8 @@ impl<B: MessageBody> MessageBody for AttendedBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use actix_web::{
         App,
         body::to_bytes,
@@ -95,9 +98,6 @@ mod tests {
         test::{TestRequest, call_service, init_service},
         web,
     };
-
-    use std::time::Duration;
-
     use vitals_recorder::{
         context,
         http::{
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// The middleware with everything at its default.
+    /// The middleware with the default settings.
     fn monitor() -> Monitor {
         let mut registry = Registry::builder(|| Duration::from_secs(1));
         let runtime = Runtime::declare(&mut registry, &LATENCY_BUCKETS);
@@ -136,15 +136,15 @@ mod tests {
         )
     }
 
-    /// How many are counted once the head of an answer is there, and once its body has been read.
+    /// The counts after the head of an answer, and after its body.
     async fn counts(monitored: bool) -> [u64; 2] {
-        let attendance = Attendance::default();
-        let shared = attendance.clone();
+        let in_progress = OpsInProgress::default();
+        let shared = in_progress.clone();
         let route = web::get()
             .to(|| async { "own" })
             .wrap(from_fn(move |request, next| {
-                let is_shown = context::current().is_some();
-                shared.clone().attend(is_shown, request, next)
+                let is_in_gauge = context::current().is_some();
+                shared.clone().track(is_in_gauge, request, next)
             }));
         let app = App::new()
             .route("/own", route)
@@ -152,18 +152,18 @@ mod tests {
         let service = init_service(app).await;
         let request = TestRequest::get().uri("/own").to_request();
         let response = call_service(&service, request).await;
-        let before = attendance.count();
+        let before = in_progress.count();
         assert!(to_bytes(response.into_body()).await.is_ok());
-        [before, attendance.count()]
+        [before, in_progress.count()]
     }
 
     #[actix_web::test]
-    async fn a_request_is_counted_until_its_body_is_over() {
+    async fn a_request_is_counted_until_its_body_ends() {
         assert_eq!(counts(true).await, [1, 0]);
     }
 
     #[actix_web::test]
-    async fn a_request_that_nobody_records_is_not_taken_off() {
+    async fn a_request_that_is_not_recorded_is_not_counted() {
         assert_eq!(counts(false).await, [0, 0]);
     }
 }

@@ -1,0 +1,254 @@
+//! The list of all ops endpoints. Their routes, [`serves`], the greeting of the service and the tests derive
+//! from it.
+//!
+//! A module for each group of endpoints contains the handlers: `health`, `scrape`, `statements`; those of the live
+//! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
+
+pub(crate) mod health;
+pub(crate) mod scrape;
+pub mod statements;
+
+use actix_web::{Route, http::Method, web::to};
+
+use crate::dashboard;
+
+/// Every ops endpoint, in the order in which they are mounted: a pattern comes after the paths that it covers.
+pub static ENDPOINTS: [OpsEndpoint; 10] = [
+    OpsEndpoint {
+        path: "/metrics",
+        summary: "All metrics, for Prometheus and OpenMetrics",
+        choice: OpsChoice::Always,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(scrape::get_metrics),
+    },
+    OpsEndpoint {
+        path: "/livez",
+        summary: "Whether the process answers",
+        choice: OpsChoice::Always,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(health::get_livez),
+    },
+    OpsEndpoint {
+        path: "/readyz",
+        summary: "Whether requests should be sent here",
+        choice: OpsChoice::Always,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(health::get_readyz),
+    },
+    OpsEndpoint {
+        path: "/health",
+        summary: "Whether the database can be reached",
+        choice: OpsChoice::Always,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(health::get_health),
+    },
+    OpsEndpoint {
+        path: "/ops/statements",
+        summary: "The statements that cost most, by shape",
+        choice: OpsChoice::Statements,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(statements::get_statements),
+    },
+    OpsEndpoint {
+        path: "/ops/statements/reset",
+        summary: "Clear all statements",
+        choice: OpsChoice::Reset,
+        methods: OpsMethods::Change,
+        is_page_part: false,
+        route: || to(statements::reset_statements),
+    },
+    OpsEndpoint {
+        path: "/dashboard",
+        summary: "The live page: the last hour, at a glance",
+        choice: OpsChoice::Dashboard,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(dashboard::get_page),
+    },
+    OpsEndpoint {
+        path: "/dashboard/history",
+        summary: "The ticks that the live page shows first",
+        choice: OpsChoice::Dashboard,
+        methods: OpsMethods::Read,
+        is_page_part: true,
+        route: || to(dashboard::get_history),
+    },
+    OpsEndpoint {
+        path: "/dashboard/stream",
+        summary: "One event a second, while the live page is open",
+        choice: OpsChoice::Dashboard,
+        methods: OpsMethods::Stream,
+        is_page_part: true,
+        route: || to(dashboard::get_stream),
+    },
+    OpsEndpoint {
+        path: "/dashboard/{part}",
+        summary: "The scripts, the style and the icon of the live page",
+        choice: OpsChoice::Dashboard,
+        methods: OpsMethods::Read,
+        is_page_part: true,
+        route: || to(dashboard::get_asset),
+    },
+];
+
+/// An ops endpoint: where it is, what it is for, and which setting adds it.
+#[derive(Debug)]
+pub struct OpsEndpoint {
+    path: &'static str,
+    summary: &'static str,
+    choice: OpsChoice,
+    methods: OpsMethods,
+    is_page_part: bool,
+    route: fn() -> Route,
+}
+
+impl OpsEndpoint {
+    /// The pattern of its path, below the scope that the ops endpoints are mounted in.
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// What the endpoint is for, in a few words.
+    pub fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// The setting that adds the endpoint.
+    pub fn choice(&self) -> OpsChoice {
+        self.choice
+    }
+
+    /// The methods that the endpoint has, besides `OPTIONS`.
+    pub fn methods(&self) -> OpsMethods {
+        self.methods
+    }
+
+    /// Whether only the live page requests it. What such an endpoint answers may change with any version.
+    pub fn is_page_part(&self) -> bool {
+        self.is_page_part
+    }
+
+    /// The routes of all its methods.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = Route> {
+        let methods = self.methods.list().iter();
+        methods.map(|method| (self.route)().method(method.clone()))
+    }
+}
+
+/// What adds an ops endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpsChoice {
+    /// Nothing: the endpoint always exists.
+    Always,
+    /// [`OpsSettings::with_statements`](crate::OpsSettings::with_statements), in a service with a database.
+    Statements,
+    /// [`OpsSettings::with_reset`](crate::OpsSettings::with_reset), in a service with a database.
+    Reset,
+    /// [`OpsSettings::with_dashboard`](crate::OpsSettings::with_dashboard).
+    Dashboard,
+}
+
+/// The methods of an ops endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpsMethods {
+    /// `GET` and `HEAD`.
+    Read,
+    /// `GET`, whose answer ends when the client leaves.
+    Stream,
+    /// `POST`.
+    Change,
+}
+
+static READ: [Method; 2] = [Method::GET, Method::HEAD];
+static STREAM: [Method; 1] = [Method::GET];
+static CHANGE: [Method; 1] = [Method::POST];
+
+impl OpsMethods {
+    /// Each of the methods.
+    pub fn list(self) -> &'static [Method] {
+        match self {
+            Self::Read => &READ,
+            Self::Stream => &STREAM,
+            Self::Change => &CHANGE,
+        }
+    }
+
+    /// The value of `Allow`, which has `OPTIONS` as well.
+    pub(crate) fn allow(self) -> &'static str {
+        match self {
+            Self::Read => "GET, HEAD, OPTIONS",
+            Self::Stream => "GET, OPTIONS",
+            Self::Change => "POST, OPTIONS",
+        }
+    }
+}
+
+/// Whether a path is that of an ops endpoint, or may be one below it: its first segment is that of an endpoint.
+///
+/// For a service that mounts the ops endpoints among its own routes, in a scope with a middleware of their own.
+pub fn serves(path: &str) -> bool {
+    let first = first_segment(path);
+    ENDPOINTS
+        .iter()
+        .any(|endpoint| first_segment(endpoint.path) == first)
+}
+
+/// The text between the first two slashes of a path, or after the only one.
+fn first_segment(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_ops_endpoints_and_below_are_served_and_no_others() {
+        for endpoint in &ENDPOINTS {
+            assert!(serves(endpoint.path), "{}", endpoint.path);
+        }
+        for (path, expected) in [
+            ("/ops/nothing", true),
+            ("/metrics/", true),
+            ("/dashboard/app.js", true),
+            ("/", false),
+            ("", false),
+            ("metrics", false),
+            ("/metrics2", false),
+            ("/Metrics", false),
+            ("/data/metrics", false),
+            ("//metrics", false),
+            ("/health;a=b", false),
+        ] {
+            assert_eq!(serves(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_comes_after_the_paths_that_it_covers() {
+        let patterns = ENDPOINTS.iter().enumerate();
+        for (at, pattern) in patterns.filter(|(_, endpoint)| endpoint.path.contains('{')) {
+            let (parent, _) = pattern.path.split_once('{').unwrap();
+            let later = ENDPOINTS[at + 1..].iter();
+            for endpoint in later {
+                assert!(!endpoint.path.starts_with(parent), "{}", endpoint.path);
+            }
+        }
+    }
+
+    #[test]
+    fn each_path_is_listed_once_and_allows_its_methods() {
+        for (at, endpoint) in ENDPOINTS.iter().enumerate() {
+            let mut earlier = ENDPOINTS[..at].iter();
+            assert!(earlier.all(|other| other.path != endpoint.path));
+            let names = endpoint.methods.list().iter().map(Method::as_str);
+            let allowed: Vec<_> = names.chain(["OPTIONS"]).collect();
+            assert_eq!(allowed.join(", "), endpoint.methods.allow());
+        }
+    }
+}
