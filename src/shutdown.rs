@@ -1,46 +1,43 @@
-//! The way from a signal to the end, so that nothing that was begun is lost and the last of it can be seen.
+//! The steps of a shutdown. No request that has begun is lost, and a last scrape can count them all.
 //!
-//! In order:
+//! 1. `/readyz` answers 503, and event streams end. Everything else continues for `--drain-delay`, so that load
+//!    balancers notice.
+//! 2. The public listener closes. Requests in flight finish, and their answers close their connections. An idle
+//!    connection stays open a little longer, because a request may be on its way.
+//! 3. The ops listener closes. Its open connections may scrape a little longer: by now everything is counted.
 //!
-//! 1. `/readyz` answers 503, and streams end. For `--drain-delay` all else goes on, for those who read that.
-//! 2. The public listener closes. Requests in flight finish; their answers end their connections. A connection that
-//!    waits for a request waits a little longer, as one may be on its way, and closes then.
-//! 3. The operators' listener closes. Connections that are kept alive may scrape a little longer: now all is counted.
-//!
-//! Where the operators share the public listener, that closes last; until the requests in flight have finished, it turns
-//! away new ones that are not the operators'.
+//! Where both share one listener, it closes last. Until the requests in flight have finished, it rejects new requests,
+//! except those for the ops endpoints.
 
-use std::io;
-use std::pin::pin;
-use std::time::Duration;
+use std::{io, pin::pin, time::Duration};
 
 use actix_server::ServerHandle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, timeout};
-
-use super::connection::Drain;
-use super::intake::Intake;
-use super::supervisor;
 use actix_vitals::Vitals;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{sleep, timeout},
+};
 
-/// How long a connection still waits for a request that may be on its way.
+use super::{connection::Drain, intake::Intake, supervisor};
+
+/// How long an idle connection stays open for a request that may be on its way.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
-/// How long a listener may take to close: a thread has to wake up for it.
+/// How long a listener may take to close: its thread has to wake up.
 const CLOSING: Duration = Duration::from_millis(50);
 
-/// How often it is asked whether the requests in flight have finished.
+/// The interval at which the number of requests in flight is read.
 const TICK: Duration = Duration::from_millis(10);
 
-/// SIGXFSZ, for which Tokio has no name; the same number on every platform that it runs on.
+/// SIGXFSZ, which Tokio has no name for. The number is the same on every platform that Tokio supports.
 const FILE_SIZE_EXCEEDED: i32 = 25;
 
-/// The signals that ask the service to end.
+/// The signals that end the service.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Taken so that it does not kill: a file at its limit is an error of whoever writes to it.
+    /// Handled so that it does not end the process: writing to a file at its size limit then fails with an error.
     _file_size_exceeded: Signal,
 }
 
@@ -53,7 +50,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next, and names it.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -62,53 +59,52 @@ impl Signals {
     }
 }
 
-/// A listener that serves, and how it ends.
+/// The handles that end one running listener.
 #[derive(Debug)]
 pub(super) struct Serving {
-    /// Its workers.
     pub(super) workers: ServerHandle,
-    /// Its connections.
     pub(super) drain: Drain,
 }
 
 impl Serving {
-    /// Closes the listener, and waits until its connections have ended. Those that take their leave end with their next
-    /// answer; the others, with the last that was on its way.
-    async fn end(self, with_leave: bool) {
+    /// Closes the listener and waits until its connections have ended.
+    ///
+    /// With `closes_after_answer`, each connection ends with its next answer. Without, it may be used until
+    /// [`LAST_REQUEST`] has passed.
+    async fn end(self, closes_after_answer: bool) {
         let mut stopped = pin!(self.workers.stop(true));
-        if with_leave {
-            // Or who is told to leave would come back by the listener while it closes.
+        if closes_after_answer {
+            // The listener closes first, or a client whose connection ends would connect again.
             if timeout(CLOSING, &mut stopped).await.is_ok() {
                 return;
             }
-            self.drain.part();
+            self.drain.close_after_answer();
         }
         if timeout(LAST_REQUEST, &mut stopped).await.is_err() {
-            self.drain.close();
+            self.drain.close_idle();
             stopped.await;
         }
     }
 }
 
-/// All that has to end.
+/// Everything that a shutdown ends.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    /// What tells of it.
     pub(super) vitals: Vitals,
     /// The listener of the API.
     pub(super) public: Serving,
-    /// The listener of the operators, if it is another one.
-    pub(super) operators: Option<Serving>,
-    /// What the API takes in.
+    /// The ops listener, if there is one.
+    pub(super) ops: Option<Serving>,
+    /// Counts the requests to the API that are in flight.
     pub(super) intake: Intake,
-    /// How long to go on serving.
+    /// How long to keep serving first.
     pub(super) delay: Duration,
-    /// How long requests in flight may take, after that.
+    /// How long requests in flight may take after that.
     pub(super) timeout: Duration,
 }
 
 impl Shutdown {
-    /// Ends it all.
+    /// Carries out all steps.
     pub(super) async fn run(self) {
         supervisor::stopping(self.delay.saturating_add(self.timeout));
         self.vitals.drain();
@@ -122,17 +118,17 @@ impl Shutdown {
     }
 
     async fn finish(self) {
-        if self.operators.is_none() {
-            self.public.drain.part();
+        if self.ops.is_none() {
+            self.public.drain.close_after_answer();
             self.intake.close();
             while self.intake.unanswered() > 0 {
                 sleep(TICK).await;
             }
         }
         self.public.end(true).await;
-        if let Some(operators) = self.operators {
-            // Whoever watches may go on to the end.
-            operators.end(false).await;
+        if let Some(ops) = self.ops {
+            // A scraper may use its open connection until the end.
+            ops.end(false).await;
         }
     }
 }

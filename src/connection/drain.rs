@@ -1,41 +1,45 @@
-//! How the connections of a listener are told to end, in two steps: first each takes its leave with its next answer, then
-//! those that wait for a request close.
+//! How the connections of a listener end at a shutdown, in two steps: first each closes after its next answer, then idle
+//! ones close.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::sync::watch;
 
-/// The end of a listener's connections. Cheap to clone; a clone is of the same listener.
+/// Ends the connections of one listener. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Drain {
-    parting: Arc<AtomicBool>,
-    closing: watch::Sender<bool>,
+    closes_after_answer: Arc<AtomicBool>,
+    closes_idle: watch::Sender<bool>,
 }
 
 impl Drain {
-    /// From now on every answer is the last of its connection, and says so.
-    pub(in super::super) fn part(&self) {
-        self.parting.store(true, Ordering::Relaxed);
+    /// Makes every further answer the last of its connection, and announces that in its head.
+    pub(in super::super) fn close_after_answer(&self) {
+        self.closes_after_answer.store(true, Ordering::Relaxed);
     }
 
-    /// From now on no connection waits for a request.
-    pub(in super::super) fn close(&self) {
-        self.part();
-        self.closing.send_replace(true);
+    /// Closes the connections that wait for a request, now and from now on.
+    pub(in super::super) fn close_idle(&self) {
+        self.close_after_answer();
+        self.closes_idle.send_replace(true);
     }
 
-    pub(super) fn is_parting(&self) -> bool {
-        self.parting.load(Ordering::Relaxed)
+    pub(super) fn closes_after_answer(&self) -> bool {
+        self.closes_after_answer.load(Ordering::Relaxed)
     }
 
-    /// Waits for [`Drain::close`].
+    /// Waits for [`Drain::close_idle`].
     pub(super) fn closing(&self) -> impl Future<Output = ()> + use<> {
-        let mut closing = self.closing.subscribe();
+        let mut closes = self.closes_idle.subscribe();
         async move {
-            // The sender lives as long as the listener does.
-            let _closing = closing.wait_for(|closing| *closing).await;
+            // The sender lives as long as the listener.
+            let _closing = closes.wait_for(|closes| *closes).await;
         }
     }
 }

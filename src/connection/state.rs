@@ -326,8 +326,8 @@ impl State {
     }
 
     /// Whether the connection is to end with its next answer.
-    pub(super) fn is_parting(&self) -> bool {
-        self.drain.is_parting()
+    pub(super) fn closes_after_answer(&self) -> bool {
+        self.drain.closes_after_answer()
     }
 
     /// Waits until the connection is to wait for no further request.

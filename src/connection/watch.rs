@@ -239,10 +239,11 @@ where
         };
         *this.held = None;
         let in_service = this.in_service.take();
-        let is_parting = (in_service.as_ref()).is_some_and(|service| service.state.is_parting());
+        let is_last =
+            (in_service.as_ref()).is_some_and(|service| service.state.closes_after_answer());
         Poll::Ready(match answer {
             Ok(response) => {
-                let mut response = last_if(is_parting, response.into());
+                let mut response = last_if(is_last, response.into());
                 if *this.is_http_1_0 && response.body().size() == BodySize::Stream {
                     end_with_connection(&mut response);
                 }
@@ -252,7 +253,7 @@ where
                     rest: Bytes::new(),
                 }))
             }
-            Err(error) => Err(last_if(is_parting, error.into())),
+            Err(error) => Err(last_if(is_last, error.into())),
         })
     }
 }

@@ -61,7 +61,7 @@ fn too_few_descriptors_to_start_are_a_sentence() {
         "ulimit -n 48",
     ] {
         let sentence = refused(to_end(limited(&directory, limit)), limit);
-        let expected = "actix-vitals: The start takes 48 file descriptors, and the system does not allow that many \
+        let expected = "actix-vitals: The start needs 48 file descriptors, and the system does not allow that many \
                         (ulimit -n, LimitNOFILE=): Too many open files (os error 24).\n";
         assert_eq!(sentence, expected, "{limit}");
     }
@@ -103,7 +103,7 @@ fn too_few_threads_to_start_are_a_sentence() {
     for threads in [1, 3, 8, 17] {
         let limit = format!("{threads} threads");
         let sentence = refused(to_end(of_a_user(&directory, 54_321, threads)), &limit);
-        let expected = "actix-vitals: The start takes 18 threads, and the system does not allow that many (ulimit -u, \
+        let expected = "actix-vitals: The start needs 18 threads, and the system does not allow that many (ulimit -u, \
                         LimitNPROC=, TasksMax=): Resource temporarily unavailable (os error 11).\n";
         assert_eq!(sentence, expected, "{limit}");
     }
@@ -187,7 +187,7 @@ fn too_little_address_space_to_start_is_a_sentence() {
     for kibibytes in [200_000, 300_000, 400_000, 1_000_000] {
         let limit = format!("ulimit -v {kibibytes}");
         let sentence = refused(to_end(limited(&directory, &limit)), &limit);
-        let expected = "actix-vitals: The start takes 1024 MiB of address space, and the system does not allow that many \
+        let expected = "actix-vitals: The start needs 1024 MiB of address space, and the system does not allow that many \
                         (ulimit -v, LimitAS=): out of memory.\n";
         assert_eq!(sentence, expected, "{limit}");
     }
