@@ -1,7 +1,7 @@
-//! The way of a connection from its acceptance to its end: a place, the handshake, the protocol, and the limits that it
+//! The way of a connection from its acceptance to its end: a slot, the handshake, the protocol, and the limits that it
 //! must keep to all along. What is served on it is for the application that it is given to.
 //!
-//! - `places`: how many connections there may be
+//! - `slots`: how many connections there may be
 //! - `handshake`: where an encryption plugs in
 //! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bounds on its frames as they come in
 //! - `request_extent`: where a request of HTTP/1 ends, so that Actix is given one at a time
@@ -9,19 +9,19 @@
 //! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
 //! - `state`: what that amounts to, and what is due when
 //! - `served`: the protocol at work, until it ends or something is due
-//! - `farewell`: what a client is told last
+//! - `closing`: what a client is told last
 //! - `drain`: how all of them end when the server does
 
+mod closing;
 mod drain;
-mod farewell;
 mod handshake;
 mod header_blocks;
 mod http_2;
 mod payload;
-mod places;
 mod request_extent;
 mod screen;
 mod served;
+mod slots;
 mod state;
 mod stream;
 mod watch;
@@ -50,22 +50,22 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use self::closing::CLOSE_TIMEOUT;
 pub(super) use self::drain::Drain;
-use self::farewell::CLOSE_TIMEOUT;
 pub(super) use self::handshake::Handshake;
-use self::handshake::Plain;
-use self::places::{Client, Places};
+use self::handshake::NoHandshake;
 pub(super) use self::screen::Screen;
 use self::served::{End, Served};
-use self::state::State;
-use self::stream::{FirstBytes, Stream};
+use self::slots::{Client, ConnectionSlots};
+use self::state::ConnectionState;
+use self::stream::{ConnectionStream, FirstBytes};
 use self::watch::Watch;
 use super::settings::LimitSettings;
 use super::threads;
 use actix_vitals::http::{ConnectionMetrics, ConnectionOutcome};
 use actix_vitals::memory::AnswerMemory;
 
-/// Connections that each worker is telling at a time that there is no place for them; further ones are told nothing.
+/// Connections that each worker is telling at a time that there is no slot for them; further ones are told nothing.
 const MAX_REFUSALS: usize = 128;
 
 /// What the system may hold of an answer that it has not sent yet. A peer that takes nothing is noticed once that is full,
@@ -116,7 +116,7 @@ where
     // this way, which is public for theirs: requests are told apart by it.
     let is_secure = !reception.handshake.is_plain();
     let config = AppConfig::__priv_test_new(is_secure, address.to_string(), address);
-    let places = Places::new(
+    let slots = ConnectionSlots::new(
         limits.max_connections,
         limits.max_connections_per_address,
         reception.memory.clone(),
@@ -125,7 +125,7 @@ where
         .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
         .listen(format!("http-{address}"), socket, move || {
             let reception = reception.clone();
-            let places = places.clone();
+            let slots = slots.clone();
             let app = app.clone();
             let config = config.clone();
             fn_factory(move || {
@@ -135,18 +135,18 @@ where
                 rt::spawn(threads::keep_one());
                 let app = Watch::new(map_config(app, move |()| config.clone()));
                 let app = app.new_service(());
-                let (reception, places) = (reception.clone(), places.clone());
+                let (reception, slots) = (reception.clone(), slots.clone());
                 async move {
                     let app = app.await.map_err(|error| {
                         tracing::error!(?error, "an application cannot be started");
                     })?;
                     let app = Rc::new(app);
                     let http_1 = http_1(&reception, address, Rc::clone(&app));
-                    Ok::<_, ()>(Worker(Rc::new(Acceptor {
+                    Ok::<_, ()>(WorkerService(Rc::new(Acceptor {
                         http_1: http_1.new_service(()).await?,
                         app,
                         reception,
-                        places,
+                        slots,
                         refusals: Cell::new(0),
                     })))
                 }
@@ -187,7 +187,7 @@ where
         .h1_allow_half_closed(false)
         .local_addr(address)
         .graceful_shutdown_signal(move || drain.closing())
-        .on_connect_ext(move |stream: &Stream<H::Stream>, data| {
+        .on_connect_ext(move |stream: &ConnectionStream<H::Stream>, data| {
             data.insert(Rc::clone(stream.state()));
             on_connect(stream, data);
         })
@@ -195,13 +195,16 @@ where
 }
 
 /// What Actix' HTTP/1 is given of a connection.
-type Http1Connection<H> = (Stream<<H as Handshake>::Stream>, Option<SocketAddr>);
+type Http1Connection<H> = (
+    ConnectionStream<<H as Handshake>::Stream>,
+    Option<SocketAddr>,
+);
 
 /// What a worker does with the connections that it is given.
 struct Acceptor<H, C, P, S, B> {
     reception: Reception<H, C>,
-    places: Places,
-    /// The connections that are being refused because all places are taken.
+    slots: ConnectionSlots,
+    /// The connections that are being refused because all slots are taken.
     refusals: Cell<usize>,
     http_1: P,
     /// What both protocols serve.
@@ -219,14 +222,14 @@ where
     S::Response: Into<Response<B>>,
     B: MessageBody + 'static,
 {
-    /// Gives the connection a place and serves it, or turns it away.
+    /// Gives the connection a slot and serves it, or turns it away.
     async fn receive(&self, socket: TcpStream) {
         let Ok(peer) = socket.peer_addr() else {
             // It has gone already.
             return;
         };
-        let place = match self.places.take(peer.ip()) {
-            Ok(place) => place,
+        let slot = match self.slots.take(peer.ip()) {
+            Ok(slot) => slot,
             Err(outcome) => return self.turn_away(socket, outcome).await,
         };
         let open = self
@@ -234,8 +237,8 @@ where
             .connections
             .as_ref()
             .map(ConnectionMetrics::open);
-        let outcome = self.serve(socket, peer, place.client()).await;
-        drop(place);
+        let outcome = self.serve(socket, peer, slot.client()).await;
+        drop(slot);
         if let Some(open) = open {
             open.end(outcome);
         }
@@ -247,7 +250,11 @@ where
         }
         if self.reception.handshake.is_plain() && self.refusals.get() < MAX_REFUSALS {
             self.refusals.set(self.refusals.get() + 1);
-            farewell::part::<Plain>(socket, &farewell::last_words(outcome, false)).await;
+            closing::close_politely::<NoHandshake>(
+                socket,
+                &closing::closing_response(outcome, false),
+            )
+            .await;
             self.refusals.set(self.refusals.get() - 1);
         }
     }
@@ -289,14 +296,14 @@ where
         };
 
         let is_multiplexed = protocol == Protocol::Http2;
-        let state = Rc::new(State::new(
+        let state = Rc::new(ConnectionState::new(
             self.reception.limits,
             is_multiplexed,
             accepted,
             client,
             self.reception.drain.clone(),
         ));
-        let stream = Stream::new(stream, &first, Rc::clone(&state));
+        let stream = ConnectionStream::new(stream, &first, Rc::clone(&state));
         let returned = stream.returned();
         let end = if is_multiplexed {
             let mut data = Extensions::new();
@@ -317,21 +324,21 @@ where
 /// Closes a stream that the protocol is done with.
 async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) {
     match end {
-        End::Limit(ConnectionOutcome::ResponseTimeout) => farewell::cut::<H>(&stream),
+        End::Limit(ConnectionOutcome::ResponseTimeout) => closing::cut::<H>(&stream),
         End::Limit(outcome) => {
-            let words = farewell::last_words(outcome, is_multiplexed);
-            farewell::part::<H>(stream, &words).await;
+            let words = closing::closing_response(outcome, is_multiplexed);
+            closing::close_politely::<H>(stream, &words).await;
         }
         End::Protocol(outcome @ ConnectionOutcome::HeadersTooLarge) if is_multiplexed => {
-            let words = farewell::last_words(outcome, is_multiplexed);
-            farewell::part::<H>(stream, &words).await;
+            let words = closing::closing_response(outcome, is_multiplexed);
+            closing::close_politely::<H>(stream, &words).await;
         }
         // What the protocol has answered must still arrive.
         End::Protocol(
             ConnectionOutcome::BodyTimeout
             | ConnectionOutcome::HeadersTooLarge
             | ConnectionOutcome::Malformed,
-        ) => farewell::part::<H>(stream, &[]).await,
+        ) => closing::close_politely::<H>(stream, &[]).await,
         End::Protocol(_) => (),
     }
 }
@@ -348,9 +355,9 @@ fn tune(socket: &TcpStream, response_timeout: Duration) {
 }
 
 /// What Actix gives the connections of a worker to.
-struct Worker<H, C, P, S, B>(Rc<Acceptor<H, C, P, S, B>>);
+struct WorkerService<H, C, P, S, B>(Rc<Acceptor<H, C, P, S, B>>);
 
-impl<H, C, P, S, B> Service<TcpStream> for Worker<H, C, P, S, B>
+impl<H, C, P, S, B> Service<TcpStream> for WorkerService<H, C, P, S, B>
 where
     H: Handshake,
     C: Fn(&dyn Any, &mut Extensions) + 'static,

@@ -29,9 +29,9 @@ pub(in super::super) trait Handshake: Clone + Send + 'static {
 
 /// No handshake: HTTP in plain sight, its version told by the first bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plain;
+pub(super) struct NoHandshake;
 
-impl Handshake for Plain {
+impl Handshake for NoHandshake {
     type Stream = TcpStream;
 
     fn is_plain(&self) -> bool {

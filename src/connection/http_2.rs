@@ -24,8 +24,8 @@ use h2_0_3::server::{Builder, SendResponse};
 use h2_0_3::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::places::MAX_STREAMS;
-use super::state::State;
+use super::slots::MAX_STREAMS;
+use super::state::ConnectionState;
 use super::watch::Watch;
 
 /// The bytes of a body that a client may send before they are read, for one request and for the whole connection.
@@ -42,7 +42,7 @@ const CHUNK: usize = 16 * 1024;
 pub(super) async fn serve<T, S, B>(
     io: T,
     app: Rc<Watch<S, B>>,
-    state: Rc<State>,
+    state: Rc<ConnectionState>,
     peer: SocketAddr,
 ) -> Result<(), DispatchError>
 where
@@ -76,7 +76,7 @@ fn translate(head: http_0_2::request::Parts, body: RecvStream, peer: SocketAddr)
     let payload = if body.is_end_stream() {
         Payload::None
     } else {
-        let payload: BoxedPayloadStream = Box::pin(Body(body));
+        let payload: BoxedPayloadStream = Box::pin(Http2RequestBody(body));
         Payload::Stream { payload }
     };
     let mut request = Request::with_payload(payload);
@@ -90,9 +90,9 @@ fn translate(head: http_0_2::request::Parts, body: RecvStream, peer: SocketAddr)
 }
 
 /// The body of a request; the client gets room for more as it is read.
-struct Body(RecvStream);
+struct Http2RequestBody(RecvStream);
 
-impl Stream for Body {
+impl Stream for Http2RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -13,7 +13,7 @@ use actix_web::web::Bytes;
 use futures_core::Stream;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-use super::state::State;
+use super::state::ConnectionState;
 use actix_vitals::http::ConnectionOutcome;
 use actix_vitals::memory::{AnswerMemoryExhausted, Reservation, UNCOUNTED_BYTES};
 
@@ -22,7 +22,7 @@ const LEAST_BYTES_PER_SECOND: u64 = 1024;
 
 /// The memory that is reserved for the body of a request, once it is large enough to count. It is kept for as long as the
 /// application may have the body.
-pub(super) type HeldBody = Rc<RefCell<Option<Reservation>>>;
+pub(super) type BodyReservation = Rc<RefCell<Option<Reservation>>>;
 
 /// A request's payload that fails with [`io::ErrorKind::TimedOut`] where it does not come in time, and with
 /// [`io::ErrorKind::OutOfMemory`] where the memory for bodies is used up.
@@ -30,20 +30,20 @@ pub(super) type HeldBody = Rc<RefCell<Option<Reservation>>>;
 /// Its time begins when somebody waits for it in vain, and grows with every byte that comes.
 pub(super) struct TimedPayload {
     payload: Payload,
-    state: Rc<State>,
-    held: HeldBody,
+    state: Rc<ConnectionState>,
+    held: BodyReservation,
     bytes: u64,
     has_ended: bool,
-    waiting: Option<Waiting>,
+    waiting: Option<BodyWait>,
 }
 
-struct Waiting {
+struct BodyWait {
     since: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl TimedPayload {
-    pub(super) fn new(payload: Payload, state: Rc<State>, held: HeldBody) -> Self {
+    pub(super) fn new(payload: Payload, state: Rc<ConnectionState>, held: BodyReservation) -> Self {
         Self {
             payload,
             state,
@@ -73,7 +73,7 @@ impl TimedPayload {
         let timeout = self.state.body_timeout();
         let waiting = self.waiting.get_or_insert_with(|| {
             let since = Instant::now();
-            Waiting {
+            BodyWait {
                 since,
                 timer: Box::pin(sleep_until(since + timeout)),
             }

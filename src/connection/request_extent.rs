@@ -50,18 +50,18 @@ impl BodyLength {
 /// Follows the bytes of a connection, from one request to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestExtent {
-    position: Position,
+    position: RequestPart,
     is_chunked: bool,
     /// Whether the protocol has not yet seen that nothing follows for now.
     must_pause: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Position {
+enum RequestPart {
     /// In a head.
     Head {
         has_begun: bool,
-        line: Line,
+        line: HeadLine,
     },
     /// A head is whole, and the protocol has not said how its body ends.
     AfterHead,
@@ -78,7 +78,7 @@ enum Position {
 
 /// The part of a head's line that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum HeadLine {
     Empty,
     CarriageReturn,
     Text,
@@ -105,9 +105,9 @@ enum Chunk {
 impl RequestExtent {
     pub(super) fn new() -> Self {
         Self {
-            position: Position::Head {
+            position: RequestPart::Head {
                 has_begun: false,
-                line: Line::Empty,
+                line: HeadLine::Empty,
             },
             is_chunked: false,
             must_pause: false,
@@ -119,34 +119,36 @@ impl RequestExtent {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             taken += match self.position {
-                Position::Head { has_begun, line } => self.take_head(has_begun, line, rest),
-                Position::Sized(left) => self.take_sized(left, rest),
-                Position::Chunked(chunk) => self.take_chunked(chunk, rest),
-                Position::Unbounded => rest.len(),
-                Position::AfterHead | Position::Whole | Position::Malformed => return taken,
+                RequestPart::Head { has_begun, line } => self.take_head(has_begun, line, rest),
+                RequestPart::Sized(left) => self.take_sized(left, rest),
+                RequestPart::Chunked(chunk) => self.take_chunked(chunk, rest),
+                RequestPart::Unbounded => rest.len(),
+                RequestPart::AfterHead | RequestPart::Whole | RequestPart::Malformed => {
+                    return taken;
+                }
             };
         }
         taken
     }
 
     /// Takes a line of a head, or the part of it that has come.
-    fn take_head(&mut self, has_begun: bool, line: Line, bytes: &[u8]) -> usize {
+    fn take_head(&mut self, has_begun: bool, line: HeadLine, bytes: &[u8]) -> usize {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let line = match (line, &bytes[..end.unwrap_or(bytes.len())]) {
             (line, []) => line,
-            (Line::Empty, [b'\r']) => Line::CarriageReturn,
-            _ => Line::Text,
+            (HeadLine::Empty, [b'\r']) => HeadLine::CarriageReturn,
+            _ => HeadLine::Text,
         };
         let Some(end) = end else {
-            self.position = Position::Head { has_begun, line };
+            self.position = RequestPart::Head { has_begun, line };
             return bytes.len();
         };
         // Empty lines ahead of a head are skipped (RFC 9112, section 2.2).
         self.position = match line {
-            Line::Empty | Line::CarriageReturn if has_begun => Position::AfterHead,
-            _ => Position::Head {
-                has_begun: has_begun || line == Line::Text,
-                line: Line::Empty,
+            HeadLine::Empty | HeadLine::CarriageReturn if has_begun => RequestPart::AfterHead,
+            _ => RequestPart::Head {
+                has_begun: has_begun || line == HeadLine::Text,
+                line: HeadLine::Empty,
             },
         };
         end + 1
@@ -157,7 +159,7 @@ impl RequestExtent {
         if left == 0 {
             self.complete();
         } else {
-            self.position = Position::Sized(left);
+            self.position = RequestPart::Sized(left);
         }
         taken
     }
@@ -179,13 +181,13 @@ impl RequestExtent {
             (chunk, [byte, ..]) => (1, chunk.next(*byte)),
             (chunk, []) => (0, Some(chunk)),
         };
-        self.position = next.map_or(Position::Malformed, Position::Chunked);
+        self.position = next.map_or(RequestPart::Malformed, RequestPart::Chunked);
         taken
     }
 
     /// The last byte of a body was read: the protocol sees the end of the request before anything else.
     fn complete(&mut self) {
-        self.position = Position::Whole;
+        self.position = RequestPart::Whole;
         self.must_pause = true;
     }
 
@@ -193,19 +195,23 @@ impl RequestExtent {
     pub(super) fn begin(&mut self, body: BodyLength) {
         self.is_chunked = body == BodyLength::Chunked;
         self.position = match (self.position, body) {
-            (Position::AfterHead, BodyLength::Empty | BodyLength::Sized(0)) => Position::Whole,
-            (Position::AfterHead, BodyLength::Sized(bytes)) => Position::Sized(bytes),
-            (Position::AfterHead, BodyLength::Chunked) => Position::Chunked(Chunk::FirstDigit),
+            (RequestPart::AfterHead, BodyLength::Empty | BodyLength::Sized(0)) => {
+                RequestPart::Whole
+            }
+            (RequestPart::AfterHead, BodyLength::Sized(bytes)) => RequestPart::Sized(bytes),
+            (RequestPart::AfterHead, BodyLength::Chunked) => {
+                RequestPart::Chunked(Chunk::FirstDigit)
+            }
             // The protocol found the end of the head elsewhere: no byte behind it may count as a request.
-            _ => Position::Unbounded,
+            _ => RequestPart::Unbounded,
         };
     }
 
     /// The request was answered.
     pub(super) fn end(&mut self) {
-        if let Position::Sized(_) = self.position {
+        if let RequestPart::Sized(_) = self.position {
             // The protocol closes the connection rather than read the rest.
-            self.position = Position::Unbounded;
+            self.position = RequestPart::Unbounded;
         }
         // The protocol may still have to read unwanted chunks that it was given.
         self.must_pause |= self.is_chunked;
@@ -213,19 +219,19 @@ impl RequestExtent {
 
     /// Whether what follows is the next request, for which the protocol is ready where it has answered this one.
     pub(super) fn is_whole(&self) -> bool {
-        self.position == Position::Whole
+        self.position == RequestPart::Whole
     }
 
     /// Whether bytes may be passed on, because they belong to the request that is being read.
     pub(super) fn is_open(&self) -> bool {
         !matches!(
             self.position,
-            Position::AfterHead | Position::Whole | Position::Malformed
+            RequestPart::AfterHead | RequestPart::Whole | RequestPart::Malformed
         )
     }
 
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.position, Position::Head { .. })
+        matches!(self.position, RequestPart::Head { .. })
     }
 
     /// Whether the protocol must first see once that there are no more bytes.

@@ -13,8 +13,8 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{Error, HttpMessage as _};
 use pin_project_lite::pin_project;
 
-use super::farewell;
-use super::state::Refusal;
+use super::closing;
+use super::state::RequestRejection;
 use actix_vitals::problem::Problem;
 
 /// Wrap it around each application that is passed to [`listen`](super::listen).
@@ -52,9 +52,9 @@ where
     }
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let refusal = request.extensions().get::<Refusal>().copied();
+        let refusal = request.extensions().get::<RequestRejection>().copied();
         let problem = match refusal {
-            Some(refusal) => farewell::problem(refusal),
+            Some(refusal) => closing::problem(refusal),
             None if has_valid_host(request.head()) => {
                 return Answering::Passed {
                     future: self.0.call(request),

@@ -10,7 +10,7 @@ use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::state::State;
+use super::state::ConnectionState;
 use actix_vitals::http::ConnectionOutcome;
 
 /// How the protocol came to its end.
@@ -40,13 +40,13 @@ pin_project! {
         protocol: F,
         #[pin]
         timer: Sleep,
-        state: Rc<State>,
+        state: Rc<ConnectionState>,
         closing: Option<LocalBoxFuture<'static, ()>>,
     }
 }
 
 impl<F> Served<F> {
-    pub(super) fn new(protocol: F, state: Rc<State>) -> Self {
+    pub(super) fn new(protocol: F, state: Rc<ConnectionState>) -> Self {
         // What HTTP/1 does by itself at a shutdown, HTTP/2 leaves to us.
         let closing = (state.is_multiplexed())
             .then(|| Box::pin(state.closing()) as LocalBoxFuture<'static, ()>);

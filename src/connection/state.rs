@@ -12,8 +12,8 @@ use tokio::time::{Duration, Instant};
 
 use super::drain::Drain;
 use super::header_blocks::{Excess, HeaderBlocks};
-use super::places::Client;
 use super::request_extent::{BodyLength, RequestExtent};
+use super::slots::Client;
 use crate::settings::LimitSettings;
 use actix_vitals::http::ConnectionOutcome;
 
@@ -28,7 +28,7 @@ const SHORTEST_HEADER_BYTES: usize = 4;
 const DRAINING_TICK: Duration = Duration::from_millis(50);
 
 /// What is known of a connection.
-pub(super) struct State {
+pub(super) struct ConnectionState {
     limits: LimitSettings,
     /// HTTP/2: requests stand beside each other.
     is_multiplexed: bool,
@@ -62,14 +62,14 @@ pub(super) struct State {
 
 /// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestRejection {
     /// Its head is too large.
     HeadersTooLarge,
     /// Too many requests of its client are being served.
     TooManyRequests,
 }
 
-impl State {
+impl ConnectionState {
     pub(super) fn new(
         limits: LimitSettings,
         is_multiplexed: bool,
@@ -225,10 +225,13 @@ impl State {
         }
     }
 
-    /// A request begins, unless it is refused; whatever the answer, [`State::end`] must follow.
+    /// A request begins, unless it is refused; whatever the answer, [`ConnectionState::end`] must follow.
     ///
     /// `measure` counts the headers and the bytes of its head, and is called only where they may be too many.
-    pub(super) fn begin(&self, measure: impl FnOnce() -> (usize, usize)) -> Result<(), Refusal> {
+    pub(super) fn begin(
+        &self,
+        measure: impl FnOnce() -> (usize, usize),
+    ) -> Result<(), RequestRejection> {
         let head_bytes = self.unclaimed_bytes.get();
         let in_service = self.in_service.get();
         self.in_service.set(in_service + 1);
@@ -237,7 +240,7 @@ impl State {
         self.unpark();
         self.unclaimed_bytes.set(0);
         if self.is_multiplexed && !self.client.begin() {
-            return Err(Refusal::TooManyRequests);
+            return Err(RequestRejection::TooManyRequests);
         }
         let LimitSettings {
             max_headers,
@@ -253,7 +256,7 @@ impl State {
             if !self.is_multiplexed {
                 self.fault.set(Some(ConnectionOutcome::HeadersTooLarge));
             }
-            return Err(Refusal::HeadersTooLarge);
+            return Err(RequestRejection::HeadersTooLarge);
         }
         Ok(())
     }
@@ -288,7 +291,7 @@ impl State {
         self.unpark();
     }
 
-    /// An answer has handed on a part, and waits for room. To be taken back with [`State::resume`].
+    /// An answer has handed on a part, and waits for room. To be taken back with [`ConnectionState::resume`].
     pub(super) fn stall(&self) -> usize {
         let mut stalled = self.stalled.borrow_mut();
         let now = Some(Instant::now());

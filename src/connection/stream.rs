@@ -12,7 +12,7 @@ use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::header_blocks::Excess;
-use super::state::{MAX_BYTES_AHEAD, State};
+use super::state::{ConnectionState, MAX_BYTES_AHEAD};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4), as far as no HTTP/1 request does.
 const HTTP_2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
@@ -54,17 +54,17 @@ impl FirstBytes {
 pub(super) type Returned<T> = Rc<Cell<Option<T>>>;
 
 /// A stream, beginning with the bytes that were read of it before.
-pub(super) struct Stream<T> {
+pub(super) struct ConnectionStream<T> {
     /// Present until it is returned.
     inner: Option<T>,
     /// Bytes that were read and not handed on: the first ones, and of HTTP/1 those behind the request in service.
     held: BytesMut,
-    state: Rc<State>,
+    state: Rc<ConnectionState>,
     returned: Returned<T>,
 }
 
-impl<T> Stream<T> {
-    pub(super) fn new(inner: T, first: &FirstBytes, state: Rc<State>) -> Self {
+impl<T> ConnectionStream<T> {
+    pub(super) fn new(inner: T, first: &FirstBytes, state: Rc<ConnectionState>) -> Self {
         Self {
             inner: Some(inner),
             held: BytesMut::from(&first.bytes[..first.count]),
@@ -73,7 +73,7 @@ impl<T> Stream<T> {
         }
     }
 
-    pub(super) fn state(&self) -> &Rc<State> {
+    pub(super) fn state(&self) -> &Rc<ConnectionState> {
         &self.state
     }
 
@@ -91,13 +91,13 @@ impl<T> Stream<T> {
     }
 }
 
-impl<T> Drop for Stream<T> {
+impl<T> Drop for ConnectionStream<T> {
     fn drop(&mut self) {
         self.returned.set(self.inner.take());
     }
 }
 
-impl<T: AsyncRead + Unpin> Stream<T> {
+impl<T: AsyncRead + Unpin> ConnectionStream<T> {
     /// Reads what is not to be handed on yet, so that a client is noticed that leaves meanwhile. `room` is filled with
     /// nothing; it resolves where the stream has ended.
     fn read_ahead(
@@ -141,7 +141,7 @@ fn refused(_: Excess) -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ConnectionStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -177,7 +177,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> Stream<T> {
+impl<T: AsyncWrite + Unpin> ConnectionStream<T> {
     /// Notes whether the peer keeps us waiting.
     fn note<R>(&self, written: Poll<R>) -> Poll<R> {
         match &written {
@@ -188,7 +188,7 @@ impl<T: AsyncWrite + Unpin> Stream<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for ConnectionStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

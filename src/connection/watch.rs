@@ -18,10 +18,10 @@ use actix_web::web::Bytes;
 use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
-use super::farewell;
-use super::payload::{HeldBody, TimedPayload};
+use super::closing;
+use super::payload::{BodyReservation, TimedPayload};
 use super::request_extent::BodyLength;
-use super::state::{Refusal, State};
+use super::state::{ConnectionState, RequestRejection};
 
 /// The most bytes of a body that are passed on at once. HTTP/1 copies them to be sent: without this limit, a large body
 /// would be in memory twice, and the copy uncounted.
@@ -79,7 +79,7 @@ where
     }
 
     fn call(&self, request: Request) -> Self::Future {
-        match request.conn_data::<Rc<State>>().cloned() {
+        match request.conn_data::<Rc<ConnectionState>>().cloned() {
             Some(state) => self.serve(state, request),
             None => WatchedFuture::serving(self.inner.call(request), None, None),
         }
@@ -93,7 +93,7 @@ where
     /// Serves a request of the connection that this is the state of.
     pub(super) fn serve(
         &self,
-        state: Rc<State>,
+        state: Rc<ConnectionState>,
         mut request: Request,
     ) -> WatchedFuture<S::Future, B> {
         let has_body = !matches!(request.payload(), Payload::None);
@@ -116,7 +116,7 @@ where
             return WatchedFuture::serving(self.inner.call(request), Some(in_service), None);
         }
         let body = has_body.then(|| {
-            let held = HeldBody::default();
+            let held = BodyReservation::default();
             let payload = request.take_payload();
             let payload = Box::pin(TimedPayload::new(payload, state, Rc::clone(&held)));
             *request.payload() = Payload::Stream { payload };
@@ -148,7 +148,7 @@ fn measure(request: &Request) -> (usize, usize) {
 
 /// A request in service, until it is dropped.
 struct InService {
-    state: Rc<State>,
+    state: Rc<ConnectionState>,
     stalled_at: Option<usize>,
 }
 
@@ -180,10 +180,10 @@ pin_project! {
     /// A request being answered by the application, or turned away.
     pub(super) struct WatchedFuture<F, B> {
         #[pin]
-        inner: Answering<F>,
+        inner: WatchedInner<F>,
         in_service: Option<InService>,
         // What the body of the request takes, also while the application works with it.
-        held: Option<HeldBody>,
+        held: Option<BodyReservation>,
         // Its client knows no chunks.
         is_http_1_0: bool,
         body: PhantomData<B>,
@@ -192,16 +192,16 @@ pin_project! {
 
 pin_project! {
     #[project = AnsweringProjection]
-    enum Answering<F> {
+    enum WatchedInner<F> {
         Serving { #[pin] future: F },
-        Refusing { refusal: Refusal },
+        Refusing { refusal: RequestRejection },
     }
 }
 
 impl<F, B> WatchedFuture<F, B> {
-    fn serving(future: F, in_service: Option<InService>, held: Option<HeldBody>) -> Self {
+    fn serving(future: F, in_service: Option<InService>, held: Option<BodyReservation>) -> Self {
         Self {
-            inner: Answering::Serving { future },
+            inner: WatchedInner::Serving { future },
             in_service,
             held,
             is_http_1_0: false,
@@ -209,9 +209,9 @@ impl<F, B> WatchedFuture<F, B> {
         }
     }
 
-    fn refusing(refusal: Refusal, in_service: InService) -> Self {
+    fn refusing(refusal: RequestRejection, in_service: InService) -> Self {
         Self {
-            inner: Answering::Refusing { refusal },
+            inner: WatchedInner::Refusing { refusal },
             in_service: Some(in_service),
             held: None,
             is_http_1_0: false,
@@ -234,7 +234,7 @@ where
         let answer = match this.inner.project() {
             AnsweringProjection::Serving { future } => ready!(future.poll(context)),
             AnsweringProjection::Refusing { refusal } => {
-                return Poll::Ready(Err(farewell::response(*refusal)));
+                return Poll::Ready(Err(closing::response(*refusal)));
             }
         };
         *this.held = None;

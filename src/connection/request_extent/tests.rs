@@ -38,7 +38,7 @@ fn here(bytes: &[u8], body: BodyLength, step: usize) -> usize {
             let count = extent.take(offered);
             taken += count;
             offered = &offered[count..];
-            if extent.position != Position::AfterHead {
+            if extent.position != RequestPart::AfterHead {
                 break;
             }
             extent.begin(body);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
 use super::*;
-use crate::connection::places::Places;
+use crate::connection::slots::ConnectionSlots;
 use actix_vitals::memory::AnswerMemory;
 
 const HEAD: Duration = Duration::from_secs(1);
@@ -32,29 +32,29 @@ fn limits() -> LimitSettings {
 }
 
 fn client() -> Client {
-    let places = Places::new(1, 9, AnswerMemory::default());
-    places.take([192, 0, 2, 1].into()).unwrap().client()
+    let slots = ConnectionSlots::new(1, 9, AnswerMemory::default());
+    slots.take([192, 0, 2, 1].into()).unwrap().client()
 }
 
-fn http_1() -> State {
-    State::new(limits(), false, Instant::now(), client(), Drain::default())
+fn http_1() -> ConnectionState {
+    ConnectionState::new(limits(), false, Instant::now(), client(), Drain::default())
 }
 
 /// What the connection is waited for, and for how long from now on, to the second.
-fn waits(state: &State) -> Option<(u64, ConnectionOutcome)> {
+fn waits(state: &ConnectionState) -> Option<(u64, ConnectionOutcome)> {
     let (deadline, outcome) = state.waiting()?;
     let left = deadline - Instant::now() + Duration::from_millis(500);
     Some((left.as_secs(), outcome))
 }
 
 /// Reads and serves a request without a body.
-fn serve(state: &State, bytes: &[u8]) {
+fn serve(state: &ConnectionState, bytes: &[u8]) {
     assert_eq!(state.read(bytes), Ok(bytes.len()));
     answer(state, BodyLength::Empty);
 }
 
 /// Begins and answers the request whose head was read.
-fn answer(state: &State, body: BodyLength) {
+fn answer(state: &ConnectionState, body: BodyLength) {
     state.body_ends(body);
     state.begin(|| SMALL).unwrap();
     state.end();
@@ -139,7 +139,7 @@ fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
 
 #[test]
 fn of_answers_without_room_the_first_to_wait_is_due_first() {
-    let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
+    let state = ConnectionState::new(limits(), true, Instant::now(), client(), Drain::default());
     state.begin(|| SMALL).unwrap();
     state.begin(|| SMALL).unwrap();
     let first = state.stall();
@@ -155,7 +155,7 @@ fn of_answers_without_room_the_first_to_wait_is_due_first() {
 
 #[test]
 fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measured() {
-    let measured = |state: &State, bytes: &[u8]| {
+    let measured = |state: &ConnectionState, bytes: &[u8]| {
         state.read(bytes).unwrap();
         state.body_ends(BodyLength::Empty);
         let begun = state.begin(|| LARGE);
@@ -167,7 +167,7 @@ fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measure
         Ok(()),
         "it was measured"
     );
-    let refused = Err(Refusal::HeadersTooLarge);
+    let refused = Err(RequestRejection::HeadersTooLarge);
     assert_eq!(measured(&http_1(), &[b'x'; 2000]), refused);
     let state = http_1();
     serve(&state, b"GET / HTTP/1.1\r\n\r\n");
@@ -258,7 +258,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
 
 #[test]
 fn at_a_shutdown_it_ends_with_its_last_request() {
-    let state = State::new(limits(), true, Instant::now(), client(), Drain::default());
+    let state = ConnectionState::new(limits(), true, Instant::now(), client(), Drain::default());
     let now = Instant::now();
     state.begin(|| SMALL).unwrap();
     state.drain();

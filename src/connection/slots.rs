@@ -1,4 +1,4 @@
-//! How many connections a listener has, in total and of each address, and who gets no place any more.
+//! How many connections a listener has, in total and of each address, and who gets no slot any more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,39 +16,39 @@ use actix_vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, cli
 /// above the usual 100, for clients that send hundreds before they have received it.
 pub(super) const MAX_STREAMS: u16 = 512;
 
-/// The places for the connections of one listener; a clone is the same places.
+/// The slots for the connections of one listener; a clone is the same slots.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
-    shared: Arc<Shared>,
+pub(super) struct ConnectionSlots {
+    shared: Arc<ConnectionSlotsInner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ConnectionSlotsInner {
     most: usize,
     most_per_address: usize,
     memory: AnswerMemory,
-    taken: Mutex<Taken>,
+    taken: Mutex<UsedSlots>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct UsedSlots {
     total: usize,
-    by_address: HashMap<IpAddr, Taking>,
+    by_address: HashMap<IpAddr, AddressUse>,
 }
 
-/// The places that an address has.
+/// The slots that an address has.
 #[derive(Debug, Default)]
-struct Taking {
+struct AddressUse {
     connections: usize,
     requests: Arc<AtomicUsize>,
 }
 
-impl Places {
-    /// So many places, and so many for an address, which may have as many requests over HTTP/2; and the memory for
+impl ConnectionSlots {
+    /// So many slots, and so many for an address, which may have as many requests over HTTP/2; and the memory for
     /// bodies that wait for their clients.
     pub(super) fn new(most: usize, most_per_address: usize, memory: AnswerMemory) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ConnectionSlotsInner {
                 most,
                 most_per_address,
                 memory,
@@ -57,10 +57,10 @@ impl Places {
         }
     }
 
-    /// A place, kept until it is dropped; or what becomes of a connection without one.
-    pub(super) fn take(&self, address: IpAddr) -> Result<Place, ConnectionOutcome> {
+    /// A slot, kept until it is dropped; or what becomes of a connection without one.
+    pub(super) fn take(&self, address: IpAddr) -> Result<ConnectionSlot, ConnectionOutcome> {
         let address = client_network(address);
-        let Taken { total, by_address } = &mut *self.shared.taken.lock();
+        let UsedSlots { total, by_address } = &mut *self.shared.taken.lock();
         if *total >= self.shared.most {
             return Err(ConnectionOutcome::RefusedTotal);
         }
@@ -70,7 +70,7 @@ impl Places {
         }
         of_address.connections += 1;
         *total += 1;
-        Ok(Place {
+        Ok(ConnectionSlot {
             requests: Arc::clone(&of_address.requests),
             shared: Arc::clone(&self.shared),
             address,
@@ -78,16 +78,16 @@ impl Places {
     }
 }
 
-/// A place that is taken.
+/// A slot that is taken.
 #[derive(Debug)]
-pub(super) struct Place {
-    shared: Arc<Shared>,
+pub(super) struct ConnectionSlot {
+    shared: Arc<ConnectionSlotsInner>,
     address: IpAddr,
     requests: Arc<AtomicUsize>,
 }
 
-impl Place {
-    /// Whose place it is.
+impl ConnectionSlot {
+    /// Whose slot it is.
     pub(super) fn client(&self) -> Client {
         Client {
             address: self.address,
@@ -98,9 +98,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let Taken { total, by_address } = &mut *self.shared.taken.lock();
+        let UsedSlots { total, by_address } = &mut *self.shared.taken.lock();
         *total -= 1;
         if let Entry::Occupied(mut of_address) = by_address.entry(self.address) {
             of_address.get_mut().connections -= 1;
@@ -148,52 +148,52 @@ mod tests {
 
     #[test]
     fn no_more_places_are_given_than_there_are() {
-        let places = Places::new(2, 2, AnswerMemory::default());
-        let first = places.take(address("192.0.2.1")).unwrap();
-        let _second = places.take(address("192.0.2.2")).unwrap();
-        let third = places.take(address("192.0.2.3"));
+        let slots = ConnectionSlots::new(2, 2, AnswerMemory::default());
+        let first = slots.take(address("192.0.2.1")).unwrap();
+        let _second = slots.take(address("192.0.2.2")).unwrap();
+        let third = slots.take(address("192.0.2.3"));
         assert_eq!(third.unwrap_err(), ConnectionOutcome::RefusedTotal);
         drop(first);
-        places.take(address("192.0.2.3")).unwrap();
+        slots.take(address("192.0.2.3")).unwrap();
     }
 
     #[test]
     fn an_address_gets_its_share_and_no_more() {
-        let places = Places::new(9, 1, AnswerMemory::default());
-        let first = places.take(address("192.0.2.1")).unwrap();
-        let _other = places.take(address("192.0.2.2")).unwrap();
-        let again = places.take(address("::ffff:192.0.2.1"));
+        let slots = ConnectionSlots::new(9, 1, AnswerMemory::default());
+        let first = slots.take(address("192.0.2.1")).unwrap();
+        let _other = slots.take(address("192.0.2.2")).unwrap();
+        let again = slots.take(address("::ffff:192.0.2.1"));
         assert_eq!(again.unwrap_err(), ConnectionOutcome::RefusedAddress);
         drop(first);
-        assert_eq!(places.shared.taken.lock().by_address.len(), 1);
-        places.take(address("192.0.2.1")).unwrap();
+        assert_eq!(slots.shared.taken.lock().by_address.len(), 1);
+        slots.take(address("192.0.2.1")).unwrap();
     }
 
     #[test]
     fn a_network_of_64_bits_is_one_address() {
-        let places = Places::new(9, 1, AnswerMemory::default());
-        let _one = places.take(address("2001:db8:0:1::1")).unwrap();
-        let again = places.take(address("2001:db8:0:1:ffff::2"));
+        let slots = ConnectionSlots::new(9, 1, AnswerMemory::default());
+        let _one = slots.take(address("2001:db8:0:1::1")).unwrap();
+        let again = slots.take(address("2001:db8:0:1:ffff::2"));
         assert_eq!(again.unwrap_err(), ConnectionOutcome::RefusedAddress);
-        places.take(address("2001:db8:0:2::1")).unwrap();
+        slots.take(address("2001:db8:0:2::1")).unwrap();
     }
 
     #[test]
     fn a_client_has_as_many_requests_as_connections_and_no_fewer_than_one_connection_has() {
         for (most_connections, most_requests) in [(1, 512), (1000, 1000)] {
-            let places = Places::new(5000, most_connections, AnswerMemory::default());
-            let place = places.take(address("192.0.2.1")).unwrap();
-            let other = places.take(address("192.0.2.2")).unwrap();
+            let slots = ConnectionSlots::new(5000, most_connections, AnswerMemory::default());
+            let slot = slots.take(address("192.0.2.1")).unwrap();
+            let other = slots.take(address("192.0.2.2")).unwrap();
             for _ in 0..most_requests {
-                assert!(place.client().begin());
+                assert!(slot.client().begin());
             }
-            assert!(!place.client().begin());
+            assert!(!slot.client().begin());
             assert!(other.client().begin());
-            place.client().end();
-            assert!(!place.client().begin());
-            place.client().end();
-            place.client().end();
-            assert!(place.client().begin());
+            slot.client().end();
+            assert!(!slot.client().begin());
+            slot.client().end();
+            slot.client().end();
+            assert!(slot.client().begin());
         }
     }
 }

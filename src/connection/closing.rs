@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, timeout};
 
 use super::handshake::Handshake;
-use super::state::Refusal;
+use super::state::RequestRejection;
 use actix_vitals::http::ConnectionOutcome;
 use actix_vitals::problem::{CONTENT_TYPE, Problem};
 
@@ -27,10 +27,10 @@ const GO_AWAY: [u8; 17] = [
 ];
 
 /// Why a request is turned away.
-pub(super) fn problem(refusal: Refusal) -> Problem {
+pub(super) fn problem(refusal: RequestRejection) -> Problem {
     match refusal {
-        Refusal::HeadersTooLarge => headers_too_large(),
-        Refusal::TooManyRequests => Problem::new(
+        RequestRejection::HeadersTooLarge => headers_too_large(),
+        RequestRejection::TooManyRequests => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "There are too many requests at a time. Try again in a moment.",
         )
@@ -39,7 +39,7 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
 }
 
 /// The answer to a request that is turned away, as the last of its connection.
-pub(super) fn response(refusal: Refusal) -> Response<BoxBody> {
+pub(super) fn response(refusal: RequestRejection) -> Response<BoxBody> {
     let mut response = Response::from(problem(refusal).to_response());
     response
         .head_mut()
@@ -48,7 +48,7 @@ pub(super) fn response(refusal: Refusal) -> Response<BoxBody> {
 }
 
 /// The last words on a connection with this outcome, as they stand on the wire; empty where there is nothing to say.
-pub(super) fn last_words(outcome: ConnectionOutcome, is_multiplexed: bool) -> Vec<u8> {
+pub(super) fn closing_response(outcome: ConnectionOutcome, is_multiplexed: bool) -> Vec<u8> {
     if is_multiplexed {
         return GO_AWAY.to_vec();
     }
@@ -102,7 +102,7 @@ fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
 
 /// Says the last words and closes, so that they arrive: reads what still comes, for to close before would reset the
 /// connection. A peer that takes longer than a moment is cut off, with all that the system still holds for it.
-pub(super) async fn part<H: Handshake>(mut stream: H::Stream, words: &[u8]) {
+pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, words: &[u8]) {
     let parted = timeout(CLOSE_TIMEOUT, async {
         stream.write_all(words).await?;
         stream.shutdown().await?;
