@@ -1,8 +1,11 @@
-//! The public REST API: its routes, and what they have in common.
+//! The REST API: its routes, and what the handlers share.
 //!
-//! The items' handlers are in `data`; how requests are read in `body`, `page` and `item_id`; how answers are kept within their memory in `answers`; what makes an item valid
-//! in `item` and `email`; which error is told how in `problem`; the description of it all in `openapi`, and the page that
-//! shows that in `docs`. It knows no SQL.
+//! - `data`: the handlers of items; `item`, `email`: what makes an item valid
+//! - `body`, `page`, `item_id`: extractors
+//! - `answers`: JSON answers within the answer memory; `problem`: errors as problem documents
+//! - `openapi`, `docs`: the description of the API, and the page that shows it
+//!
+//! It contains no SQL: that is in `store`.
 
 mod answers;
 mod body;
@@ -16,45 +19,70 @@ mod openapi;
 mod page;
 mod problem;
 
-use actix_web::web::{self, ServiceConfig};
+use actix_vitals::{memory::AnswerMemory, methods::other_methods};
+use actix_web::{
+    FromRequest, Handler, Resource, Responder,
+    web::{self, Data, ServiceConfig},
+};
 
+use self::data::{create_item, delete_item, list_items, read_item, replace_item};
 use crate::store::Store;
-use actix_vitals::memory::AnswerMemory;
 
-pub use self::body::BodyLimits;
-pub use self::docs::Documentation;
-pub use self::openapi::Listener;
-pub(super) use self::openapi::patterns;
-pub(super) use self::problem::no_route;
+pub use self::{body::BodyLimits, docs::Documentation, openapi::DescribedListener};
+pub(super) use self::{openapi::patterns, problem::no_route};
 
-/// What the API needs to know of the service around it.
+/// What the API needs from the service around it.
 #[derive(Debug, Clone)]
 pub struct Api {
-    /// Where the items are.
+    /// The items.
     pub store: Store,
-    /// How much the body of a request may hold.
+    /// The limits on request bodies.
     pub body_limits: BodyLimits,
-    /// The memory for answers that wait for their clients.
+    /// The budget for bodies that wait for their clients.
     pub answer_memory: AnswerMemory,
-    /// What is told of the API.
+    /// The description of the API.
     pub documentation: Documentation,
-    /// The operators' endpoints on the same listener, for the greeting to link to.
+    /// The ops endpoints on the same listener, for the greeting to link to.
     pub operations: &'static [&'static str],
 }
 
 impl Api {
-    /// Adds every route of the API, and the answer to requests that have none.
+    /// Adds every route of the API, and the answer to requests that match none.
     pub fn configure(&self, routes: &mut ServiceConfig) {
         routes
-            .app_data(web::Data::new(self.store.clone()))
+            .app_data(Data::new(self.store.clone()))
             .app_data(self.body_limits)
             .app_data(self.answer_memory.clone())
             .app_data(greeting::Links::new(self.operations))
-            .configure(greeting::configure)
-            .configure(data::configure)
+            .service(get("/", greeting::read_greeting, "GET, HEAD, OPTIONS"))
+            .service(
+                get("/data", list_items, "GET, HEAD, OPTIONS, POST")
+                    .route(web::post().to(create_item)),
+            )
+            .service(
+                get(
+                    "/data/{item_id}",
+                    read_item,
+                    "DELETE, GET, HEAD, OPTIONS, PUT",
+                )
+                .route(web::put().to(replace_item))
+                .route(web::delete().to(delete_item)),
+            )
             .configure(|routes| self.documentation.configure(routes))
             .default_service(web::to(no_route));
     }
+}
+
+/// A resource that answers `GET` and `HEAD` with `handler`, and names its methods, `allow`, to other requests.
+fn get<F, Args>(path: &str, handler: F, allow: &'static str) -> Resource
+where
+    F: Handler<Args, Output: Responder + 'static> + Clone,
+    Args: FromRequest + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(other_methods(allow))
 }
 
 #[cfg(test)]

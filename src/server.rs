@@ -17,7 +17,7 @@ use tokio::{
 
 use self::{
     bind::BoundListener,
-    listeners::{OPS_WORKERS, Parts, body_limits, described_listener},
+    listeners::{OPS_WORKERS, Parts, described_listener},
 };
 use super::{
     access::{Access, Refusal},
@@ -169,10 +169,7 @@ impl Server {
         };
         // Last, so that the error of a failed start is the only line.
         descriptors::warn_of_shortage(&settings);
-        let known = api::patterns(
-            described_listener(&settings.server),
-            body_limits(&settings.limits),
-        );
+        let known = api::patterns(described_listener(&settings.server));
         exclusions::warn_of_unknown(&settings.metrics.exclude, &known);
         Ok(Some(Self {
             parts: Parts {

@@ -17,13 +17,13 @@ use chrono::{NaiveDateTime, SubsecRound as _, Utc};
 
 use self::connection::Connection;
 use self::migrations::MigrationError;
-use self::pool::Connections;
+use self::pool::StorePools;
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 use actix_vitals::Vitals;
 use actix_vitals::database::without_quotations;
 
 pub use self::error::{OpenError, StoreError};
-pub use self::models::{Item, ItemFields, Page, PageRequest, Position};
+pub use self::models::{Item, ItemFields, Page, PageCursor, PageRequest};
 
 /// The job that runs the migrations of the tables.
 const MIGRATIONS: &str = "migrations";
@@ -31,7 +31,7 @@ const MIGRATIONS: &str = "migrations";
 /// The items, in the database that the settings name. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    connections: Connections,
+    connections: StorePools,
 }
 
 impl std::fmt::Debug for Store {
@@ -51,7 +51,7 @@ impl Store {
             })?;
         }
         let connections =
-            Connections::open(settings, vitals).map_err(|error| unreachable(settings, &error))?;
+            StorePools::open(settings, vitals).map_err(|error| unreachable(settings, &error))?;
         if in_memory {
             vitals.job_blocking(MIGRATIONS, || {
                 let migrated =

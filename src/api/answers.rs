@@ -1,29 +1,33 @@
-//! JSON answers, within the budget of memory for answers that wait for their clients.
+//! JSON answers whose bodies are reserved in the answer memory.
 
-use std::future::{Ready, ready};
-use std::net::IpAddr;
+use std::{
+    future::{Ready, ready},
+    net::IpAddr,
+};
 
-use actix_web::dev::Payload;
-use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_vitals::{
+    memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_of},
+    problem::Problem,
+};
+use actix_web::{
+    FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder, dev::Payload, web::Bytes,
+};
 use serde::Serialize;
 
 use super::problem::failed;
 use crate::store::ItemFields;
-use actix_vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_of};
-use actix_vitals::problem::Problem;
 
-/// The bytes of an item's JSON beside its texts: names of members, id, time.
+/// The bytes of an item's JSON beside its texts: names of members, id and time.
 const AROUND_ITEM: usize = 128;
 
-/// Makes the JSON answers to one request.
+/// Holds the bodies of answers to one request in the answer memory, on behalf of its client.
 #[derive(Debug, Clone)]
-pub(super) struct Answers {
+pub(super) struct JsonResponder {
     memory: AnswerMemory,
     client: Option<IpAddr>,
 }
 
-impl FromRequest for Answers {
+impl FromRequest for JsonResponder {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -36,8 +40,8 @@ impl FromRequest for Answers {
     }
 }
 
-impl Answers {
-    /// Keeps room for an item with these fields, before it is written.
+impl JsonResponder {
+    /// Reserves memory for the JSON of an item with these fields, before the item is written.
     pub(super) fn reserve_for(
         &self,
         fields: &ItemFields,
@@ -47,24 +51,24 @@ impl Answers {
         self.memory.reserve(self.client, bytes)
     }
 
-    /// The body as bytes that are counted until the client has taken them.
+    /// Wraps a body so that its bytes are reserved until the client has read them. Fails if the memory is exhausted.
     pub(super) fn hold(&self, body: Vec<u8>) -> Result<Bytes, AnswerMemoryExhausted> {
         let reservation = self.memory.reserve(self.client, body.len())?;
         Ok(reservation.hold(body))
     }
 
-    /// The same without asking, for a request that has done its work.
+    /// The same for a request whose work is done: reserves beyond the limit if need be.
     pub(super) fn charge(&self, body: Vec<u8>) -> Bytes {
         self.memory.charge(self.client, body)
     }
 }
 
-/// An item as JSON. Texts and numbers always serialise.
+/// The item as JSON. Serializing strings and numbers cannot fail.
 pub(super) fn json(item: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(item).unwrap_or_default()
 }
 
-/// An answer with a body of JSON.
+/// Completes an answer with a JSON body.
 pub(super) fn respond(answer: &mut HttpResponseBuilder, body: Bytes) -> HttpResponse {
     answer.content_type("application/json").body(body)
 }

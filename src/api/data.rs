@@ -1,43 +1,23 @@
-//! `/data`: items are created, listed, read, replaced and deleted.
+//! The handlers of `/data` and `/data/{item_id}`.
 
-use actix_web::HttpResponse;
-use actix_web::http::header;
-use actix_web::web::{self, Data, ServiceConfig};
-
-use super::answers::{Answers, json, respond};
-use super::body::JsonObject;
-use super::item;
-use super::item_id::ItemId;
-use super::page::{PAGE_BYTES, Page};
-use super::problem::no_item;
-use crate::store::{self, Position, Store};
-use actix_vitals::methods::other_methods;
 use actix_vitals::problem::Problem;
+use actix_web::{HttpResponse, http::header, web::Data};
 
-pub(super) fn configure(routes: &mut ServiceConfig) {
-    routes
-        .service(
-            web::resource("/data")
-                .route(web::get().to(list_items))
-                .route(web::head().to(list_items))
-                .route(web::post().to(create_item))
-                .default_service(other_methods("GET, HEAD, OPTIONS, POST")),
-        )
-        .service(
-            web::resource("/data/{item_id}")
-                .route(web::get().to(read_item))
-                .route(web::head().to(read_item))
-                .route(web::put().to(replace_item))
-                .route(web::delete().to(delete_item))
-                .default_service(other_methods("DELETE, GET, HEAD, OPTIONS, PUT")),
-        );
-}
+use super::{
+    answers::{JsonResponder, json, respond},
+    body::JsonObject,
+    item,
+    item_id::ItemId,
+    page::{PAGE_BYTES, PageQuery},
+    problem::no_item,
+};
+use crate::store::{self, PageCursor, Store};
 
-/// Answers with a page of the list. Where there is more, a `Link` leads to the next page.
-async fn list_items(
+/// Answers with a page of the list, and with a `Link` to the next page if there is more.
+pub(super) async fn list_items(
     store: Data<Store>,
-    answers: Answers,
-    page: Page,
+    answers: JsonResponder,
+    page: PageQuery,
 ) -> Result<HttpResponse, Problem> {
     let (body, next) = store
         .list(page.request(), move |items| {
@@ -52,14 +32,15 @@ async fn list_items(
     Ok(respond(&mut answer, body))
 }
 
-/// The items as a JSON array of at most [`PAGE_BYTES`], and where to go on: escapes may take more than the texts.
-fn write_page(page: store::Page) -> (Vec<u8>, Option<Position>) {
+/// The items as a JSON array of at most [`PAGE_BYTES`], and the cursor of the next page. The store has counted the bytes of
+/// the texts; their escapes in JSON may need more.
+fn write_page(page: store::Page) -> (Vec<u8>, Option<PageCursor>) {
     let mut written = vec![b'['];
     let mut last = None;
     for item in page.items {
         let json = json(&item);
         if last.is_some() {
-            // A comma before it and a bracket behind it.
+            // Two bytes: the comma before it and the bracket at the end.
             if written.len() + json.len() + 2 > PAGE_BYTES {
                 written.push(b']');
                 return (written, last);
@@ -67,7 +48,7 @@ fn write_page(page: store::Page) -> (Vec<u8>, Option<Position>) {
             written.push(b',');
         }
         written.extend(json);
-        last = Some(Position {
+        last = Some(PageCursor {
             created_at: item.created_at,
             id: item.id,
         });
@@ -76,13 +57,13 @@ fn write_page(page: store::Page) -> (Vec<u8>, Option<Position>) {
     (written, page.next)
 }
 
-async fn create_item(
+pub(super) async fn create_item(
     store: Data<Store>,
-    answers: Answers,
+    answers: JsonResponder,
     body: JsonObject,
 ) -> Result<HttpResponse, Problem> {
     let fields = item::fields(body.0)?;
-    // Before it is written: a 503 must mean that nothing was.
+    // Reserved before the item is written, so that a 503 means that nothing was.
     let room = answers.reserve_for(&fields)?;
     let item = store.create(fields).await?;
     let mut answer = HttpResponse::Created();
@@ -90,9 +71,9 @@ async fn create_item(
     Ok(respond(&mut answer, room.hold(json(&item))))
 }
 
-async fn read_item(
+pub(super) async fn read_item(
     store: Data<Store>,
-    answers: Answers,
+    answers: JsonResponder,
     id: ItemId,
 ) -> Result<HttpResponse, Problem> {
     let item = store.find(id.0).await?.ok_or_else(no_item)?;
@@ -100,9 +81,9 @@ async fn read_item(
     Ok(respond(&mut HttpResponse::Ok(), body))
 }
 
-async fn replace_item(
+pub(super) async fn replace_item(
     store: Data<Store>,
-    answers: Answers,
+    answers: JsonResponder,
     id: ItemId,
     body: JsonObject,
 ) -> Result<HttpResponse, Problem> {
@@ -112,13 +93,13 @@ async fn replace_item(
     Ok(respond(&mut HttpResponse::Ok(), room.hold(json(&item))))
 }
 
-async fn delete_item(
+pub(super) async fn delete_item(
     store: Data<Store>,
-    answers: Answers,
+    answers: JsonResponder,
     id: ItemId,
 ) -> Result<HttpResponse, Problem> {
     let item = store.delete(id.0).await?.ok_or_else(no_item)?;
-    // It is gone: no 503 any more.
+    // The item is deleted already, so this cannot fail with 503.
     let body = answers.charge(json(&item));
     Ok(respond(&mut HttpResponse::Ok(), body))
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, AcceptEncoding, ContentEncoding, Encoding, Header as _};
 use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Resource};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use flate2::read::GzDecoder;
 use tokio::sync::OnceCell;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::body::BodyLimits;
-use super::openapi::{self, Listener};
+use super::get;
+use super::openapi::{self, DescribedListener};
 use super::problem::failed;
-use actix_vitals::methods::other_methods;
 use actix_vitals::problem::Problem;
 
 const PAGE: &str = include_str!("docs/index.html");
@@ -48,39 +48,31 @@ pub struct Documentation {
 
 impl Documentation {
     /// Describes what this listener offers, with these limits on bodies.
-    pub fn of(listener: Listener, limits: BodyLimits) -> Self {
+    pub fn of(listener: DescribedListener, limits: BodyLimits) -> Self {
         let description = openapi::describe(listener, limits);
         Self {
-            // Text, numbers and lists always serialise.
-            description: serde_json::to_vec(&description).unwrap_or_default().into(),
-            has_page: listener != Listener::Public,
+            description: description.to_string().into(),
+            has_page: listener != DescribedListener::Public,
             unpacked: Arc::default(),
         }
     }
 
     /// Mounts the description, and the page.
     pub fn configure(&self, routes: &mut ServiceConfig) {
-        routes
-            .app_data(Data::new(self.clone()))
-            .service(get("/openapi.json", read_description));
+        const ALLOW: &str = "GET, HEAD, OPTIONS";
+        routes.app_data(Data::new(self.clone())).service(get(
+            "/openapi.json",
+            read_description,
+            ALLOW,
+        ));
         if self.has_page {
-            routes
-                .service(get("/docs", read_page))
-                .service(get("/docs/{part}", read_part));
+            routes.service(get("/docs", read_page, ALLOW)).service(get(
+                "/docs/{part}",
+                read_part,
+                ALLOW,
+            ));
         }
     }
-}
-
-fn get<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: actix_web::Handler<Args> + Clone,
-    Args: actix_web::FromRequest + 'static,
-    F::Output: actix_web::Responder + 'static,
-{
-    web::resource(path)
-        .route(web::get().to(handler.clone()))
-        .route(web::head().to(handler))
-        .default_service(other_methods("GET, HEAD, OPTIONS"))
 }
 
 async fn read_description(documentation: Data<Documentation>) -> HttpResponse {

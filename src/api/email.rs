@@ -29,15 +29,6 @@ pub(super) fn is_valid(text: &str) -> bool {
         && last.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
-/// The same as a regular expression of JSON Schema (ECMA-262).
-pub(super) fn pattern() -> String {
-    const ATOM: &str = r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+";
-    let rest = format!("(?:[A-Za-z0-9-]{{0,{}}}[A-Za-z0-9])?", LABEL_LENGTH - 2);
-    format!(
-        r"^(?=[^@]{{1,{LOCAL_LENGTH}}}@){ATOM}(?:\.{ATOM})*@(?:[A-Za-z0-9]{rest}\.)+[A-Za-z]{rest}$"
-    )
-}
-
 fn is_atom(part: &str) -> bool {
     !part.is_empty()
         && part

@@ -13,9 +13,6 @@ pub(super) const NAME_LENGTH: usize = 100;
 /// Most characters of an address.
 pub(super) const EMAIL_LENGTH: usize = 255;
 
-/// A text without U+0000, as a regular expression of JSON Schema.
-pub(super) const STORABLE: &str = r"^[^\u0000]*$";
-
 /// Reads an item's fields from a JSON object, or names every field that breaks a rule.
 ///
 /// - `name`: a string of 1 to 100 characters;

@@ -1,37 +1,37 @@
-//! What a listener offers, described as OpenAPI 3.1.
+//! The description of a listener as OpenAPI 3.1: the document `openapi.yaml`, completed for this process.
 //!
-//! - `items`, `operations`: the paths, by whom they are for
-//! - `refusals`: the answers that are problem documents; `schemas`: the JSON, with the limits that validation enforces
-//!
-//! Limits are never written down twice: they are the constants of the code that enforces them. `docs` serves it.
-
-mod items;
-mod operations;
-mod refusals;
-mod schemas;
+//! The document has everything that is fixed. This module sets the version and the limits of request bodies, adds the
+//! example of each problem, and adapts the paths to what the listener serves. `docs` serves the result.
 
 use std::net::SocketAddr;
 
-use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{
-    Components, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Paths,
-    ServerBuilder,
+use actix_vitals::{
+    ops,
+    problem::{CONTENT_TYPE, FieldError, Problem},
 };
+use serde_json::{Map, Value, json};
+use yaml_rust2::{Yaml, YamlLoader};
 
-use self::refusals::{Refusal, refuse_others};
-use super::body::BodyLimits;
-use actix_vitals::ops;
+use super::{body, body::BodyLimits, problem};
+use crate::access;
 
-const DESCRIPTION: &str = "A REST service over a database that measures itself, for Prometheus and OpenMetrics.
+const DOCUMENT: &str = include_str!("openapi.yaml");
 
-Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)). A path that is not described is \
-answered with 404. Every path answers `OPTIONS`; every one with `GET` answers `HEAD`, too; any other method is answered \
-with 405. Both 405 and `OPTIONS` list the methods in `Allow`. A request may also be refused before it reaches its path: \
-with 408 or 431 where its head is too slow or too large, with 503 where there are too many connections. Where operators \
-have to say who they are, their endpoints answer others with 401, pages of other origins with 403, and requests past a \
-rate limit with 429.";
+/// The tag of the paths that are for operators.
+const OPERATIONS: &str = "operations";
 
-/// The resources that a page loads by itself: routes, but no part of the API.
+/// The path of the description itself, which every listener serves.
+const DESCRIPTION_PATH: &str = "/openapi.json";
+
+/// What the gate answers to requests for ops endpoints, by status.
+const GATE_RESPONSES: [(&str, &str); 4] = [
+    ("401", "NotOperator"),
+    ("403", "ForeignOrigin"),
+    ("429", "TooOften"),
+    ("503", "Unavailable"),
+];
+
+/// Routes that a page loads by itself. They are not described.
 const PARTS_OF_PAGES: [&str; 4] = [
     "/dashboard/history",
     "/dashboard/stream",
@@ -39,120 +39,139 @@ const PARTS_OF_PAGES: [&str; 4] = [
     "/docs/{part}",
 ];
 
-/// A listener, by what is served on it.
+/// A listener, by what it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
-    /// The API and the operators' endpoints.
+pub enum DescribedListener {
+    /// The API and the ops endpoints.
     Shared,
-    /// The API alone: operators have a listener of their own.
+    /// The API only: the ops endpoints have a listener of their own.
     Public,
-    /// The operators' endpoints alone. The API, served elsewhere, is described for people to read.
-    Operators {
+    /// The ops endpoints only. The API is described with its address.
+    Ops {
         /// `http` or `https`.
         api_scheme: &'static str,
-        /// Where the API is served.
+        /// The address of the public listener.
         api_address: SocketAddr,
     },
 }
 
-/// The patterns of all routes that are recorded where the API is served.
-pub(crate) fn patterns(listener: Listener, limits: BodyLimits) -> Vec<String> {
-    let described = describe(listener, limits).paths.paths;
-    let mut patterns: Vec<String> = described.into_keys().collect();
-    if listener != Listener::Public {
+/// The patterns of all routes that are recorded on the public listener.
+pub(crate) fn patterns(listener: DescribedListener) -> Vec<String> {
+    let paths = paths(&parse(DOCUMENT), listener);
+    let mut patterns: Vec<String> = paths.into_iter().map(|(path, _)| path).collect();
+    if listener != DescribedListener::Public {
         patterns.extend(PARTS_OF_PAGES.map(str::to_owned));
     }
     patterns
 }
 
-/// Describes what this listener offers, with these limits on bodies.
-pub(super) fn describe(listener: Listener, limits: BodyLimits) -> OpenApi {
-    let mut paths = Paths::new();
-    let elsewhere = match listener {
-        Listener::Operators {
-            api_scheme,
-            api_address,
-        } => Some(format!("{api_scheme}://{api_address}")),
-        Listener::Shared | Listener::Public => None,
-    };
-    for (path, item) in items::paths(limits) {
-        paths
-            .paths
-            .insert(path.to_owned(), at(item, elsewhere.as_deref()));
+/// Describes what this listener serves, with these limits on bodies.
+pub(super) fn describe(listener: DescribedListener, limits: BodyLimits) -> Value {
+    let text = DOCUMENT
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{body_bytes}", &limits.bytes.to_string())
+        .replace("{json_depth}", &limits.depth.to_string());
+    let mut document = parse(&text);
+    let responses = &mut document["components"]["responses"];
+    for (name, problem) in problems(limits) {
+        responses[name]["content"][CONTENT_TYPE]["example"] = json!(problem);
     }
-    let operations = match listener {
-        Listener::Public => vec![operations::description()],
-        Listener::Shared | Listener::Operators { .. } => operations::paths(),
-    };
-    for (path, item) in operations {
-        // A listener of the operators is theirs as a whole.
-        let is_guarded = elsewhere.is_some() || ops::serves(path);
-        let item = if is_guarded {
-            refuse_others(item)
-        } else {
-            item
-        };
-        paths.paths.insert(path.to_owned(), item);
-    }
-    OpenApiBuilder::new()
-        .info(info())
-        .paths(paths)
-        .components(Some(components(limits)))
-        .tags(Some([
-            tag(items::TAG, "The items: what the service is for."),
-            tag(
-                operations::TAG,
-                "For operators: the scrape, health, the statements that cost most, and pages.",
-            ),
-        ]))
-        .build()
+    document["paths"] = paths(&document, listener).into();
+    document
 }
 
-/// The paths as they are, or as they are found on another address.
-fn at(mut item: PathItem, elsewhere: Option<&str>) -> PathItem {
-    item.servers = elsewhere.map(|url| {
-        vec![
-            ServerBuilder::new()
-                .url(url)
-                .description(Some("The public listener."))
-                .build(),
-        ]
-    });
+/// The paths of the document as this listener serves them.
+fn paths(document: &Value, listener: DescribedListener) -> Map<String, Value> {
+    let described = document["paths"].as_object().into_iter().flatten();
+    described
+        .filter(|(path, item)| {
+            let is_served_here = !is_for_operators(item) || *path == DESCRIPTION_PATH;
+            listener != DescribedListener::Public || is_served_here
+        })
+        .map(|(path, item)| (path.clone(), adapt(path, item.clone(), listener)))
+        .collect()
+}
+
+fn is_for_operators(item: &Value) -> bool {
+    ["get", "post"]
+        .iter()
+        .any(|method| item[*method]["tags"][0] == OPERATIONS)
+}
+
+/// Adds the address of a path that another listener serves, or the answers of the gate to a path behind it.
+fn adapt(path: &str, mut item: Value, listener: DescribedListener) -> Value {
+    match listener {
+        DescribedListener::Ops {
+            api_scheme,
+            api_address,
+        } if !is_for_operators(&item) => {
+            let url = format!("{api_scheme}://{api_address}");
+            item["servers"] = json!([{"url": url, "description": "The public listener."}]);
+        }
+        // The gate guards all of the ops listener.
+        DescribedListener::Ops { .. } => add_gate_responses(&mut item),
+        _ if ops::serves(path) => add_gate_responses(&mut item),
+        _ => (),
+    }
     item
 }
 
-fn info() -> Info {
-    InfoBuilder::new()
-        .title("Actix Vitals")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(DESCRIPTION))
-        .license(Some(
-            LicenseBuilder::new()
-                .name(env!("CARGO_PKG_LICENSE"))
-                .identifier(Some(env!("CARGO_PKG_LICENSE")))
-                .build(),
-        ))
-        .build()
+/// Adds the gate's answers to all operations of a path. An operation that describes an answer of this status keeps it.
+fn add_gate_responses(item: &mut Value) {
+    let operations = item.as_object_mut().into_iter().flatten();
+    for responses in operations.filter_map(|(_, it)| it.get_mut("responses")?.as_object_mut()) {
+        for (status, name) in GATE_RESPONSES {
+            let reference = format!("#/components/responses/{name}");
+            responses
+                .entry(status)
+                .or_insert_with(|| json!({"$ref": reference}));
+        }
+    }
 }
 
-fn components(limits: BodyLimits) -> Components {
-    let mut components = Components::new();
-    for (name, schema) in schemas::all() {
-        components.schemas.insert(name.to_owned(), schema);
-    }
-    for refusal in Refusal::ALL {
-        components
-            .responses
-            .insert(refusal.name().to_owned(), refusal.response(limits).into());
-    }
-    components
+/// An example of each problem response, from the code that answers with it.
+fn problems(limits: BodyLimits) -> [(&'static str, Problem); 11] {
+    let reason = "EOF while parsing an object at line 1 column 1";
+    let rule = FieldError::new("limit", "must be an integer from 1 to 1000");
+    [
+        ("Malformed", body::malformed(&reason)),
+        ("NoItem", problem::no_item()),
+        ("TooSlow", body::too_slow()),
+        ("TooLarge", body::too_large(limits.bytes)),
+        ("Unsupported", body::not_json()),
+        ("Invalid", problem::invalid(vec![rule])),
+        ("Failed", problem::failed()),
+        ("Unavailable", problem::busy()),
+        ("NotOperator", access::not_operator()),
+        ("ForeignOrigin", access::foreign_origin()),
+        ("TooOften", access::too_often(1)),
+    ]
 }
 
-fn tag(name: &str, description: &str) -> utoipa::openapi::Tag {
-    TagBuilder::new()
-        .name(name)
-        .description(Some(description))
-        .build()
+/// The document as JSON. A test parses it, so that it cannot fail here.
+fn parse(text: &str) -> Value {
+    let documents = YamlLoader::load_from_str(text).unwrap_or_default();
+    documents.first().map_or(Value::Null, to_json)
+}
+
+fn to_json(yaml: &Yaml) -> Value {
+    match yaml {
+        Yaml::Hash(members) => {
+            let key = |key: &Yaml| match key {
+                Yaml::Integer(status) => Some(status.to_string()),
+                _ => key.as_str().map(str::to_owned),
+            };
+            let members = members.iter();
+            members
+                .filter_map(|(name, value)| Some((key(name)?, to_json(value))))
+                .collect()
+        }
+        Yaml::Array(elements) => elements.iter().map(to_json).collect(),
+        Yaml::String(text) => text.as_str().into(),
+        Yaml::Integer(number) => (*number).into(),
+        Yaml::Boolean(value) => (*value).into(),
+        Yaml::Real(_) | Yaml::Alias(_) | Yaml::Null | Yaml::BadValue => Value::Null,
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest};
 use chrono::DateTime;
 
 use super::problem::invalid;
-use crate::store::{PageRequest, Position};
+use crate::store::{PageCursor, PageRequest};
 use actix_vitals::problem::{FieldError, Problem};
 
 /// Items that may be left out at the start.
@@ -24,21 +24,18 @@ pub(super) const DEFAULT_LIMIT: i64 = 100;
 
 /// Most bytes of a page, in JSON; a page of one item may have more.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
-/// A place in the list, as a regular expression: microseconds since the Unix epoch, and an id.
-pub(super) const AFTER: &str = "^[0-9]{1,16},[0-9]{1,18}$";
-
 /// The part of a list that a request asks for. Parameters of other names are ignored.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct PageQuery {
     /// Items to leave out at the start: 0 or more; 0 by default.
     pub(super) skip: i64,
     /// Most items to give: 1 to 1000; 100 by default.
     pub(super) limit: i64,
     /// Where to begin; at the newest item by default.
-    pub(super) after: Option<Position>,
+    pub(super) after: Option<PageCursor>,
 }
 
-impl Page {
+impl PageQuery {
     /// The request to the store.
     pub(super) fn request(&self) -> PageRequest {
         PageRequest {
@@ -50,14 +47,14 @@ impl Page {
     }
 
     /// The link to the page that begins there (RFC 8288).
-    pub(super) fn next_link(&self, next: Position) -> String {
+    pub(super) fn next_link(&self, next: PageCursor) -> String {
         let created_at = next.created_at.and_utc().timestamp_micros();
         let (id, limit) = (next.id, self.limit);
         format!("</data?after={created_at},{id}&limit={limit}>; rel=\"next\"")
     }
 }
 
-impl FromRequest for Page {
+impl FromRequest for PageQuery {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -66,7 +63,7 @@ impl FromRequest for Page {
     }
 }
 
-pub(super) fn parse(query: &str) -> Result<Page, Problem> {
+pub(super) fn parse(query: &str) -> Result<PageQuery, Problem> {
     let parameters = Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| {
             invalid(vec![FieldError::new(
@@ -80,7 +77,7 @@ pub(super) fn parse(query: &str) -> Result<Page, Problem> {
     let limit = number(&parameters, "limit", &LIMIT, &mut errors);
     let after = position(&parameters, &mut errors);
     if errors.is_empty() {
-        Ok(Page {
+        Ok(PageQuery {
             skip: skip.unwrap_or(DEFAULT_SKIP),
             limit: limit.unwrap_or(DEFAULT_LIMIT),
             after,
@@ -116,7 +113,7 @@ fn number(
 }
 
 /// The value of `after`, if it is given.
-fn position(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Option<Position> {
+fn position(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Option<PageCursor> {
     let value = only(parameters, "after", errors)?;
     let position = parse_position(value.trim_end());
     if position.is_none() {
@@ -128,13 +125,13 @@ fn position(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Op
     position
 }
 
-fn parse_position(value: &str) -> Option<Position> {
+fn parse_position(value: &str) -> Option<PageCursor> {
     let (created_at, id) = value.split_once(',')?;
     let number = |digits: &str, most: usize| {
         let is_number = digits.len() <= most && digits.bytes().all(|byte| byte.is_ascii_digit());
         digits.parse().ok().filter(|_: &i64| is_number)
     };
-    Some(Position {
+    Some(PageCursor {
         created_at: DateTime::from_timestamp_micros(number(created_at, 16)?)?.naive_utc(),
         id: number(id, 18)?,
     })
@@ -173,7 +170,7 @@ mod tests {
             ("sort=name&limit=7&&x", 0, 7),
             ("%6cimit=%31", 0, 1),
         ] {
-            let page = Page {
+            let page = PageQuery {
                 skip,
                 limit,
                 after: None,
@@ -189,7 +186,7 @@ mod tests {
             ("1970-01-01T00:00:00", 999_999_999_999_999_999, 1),
             ("2286-11-20T17:46:39.999999", 1, 1000),
         ] {
-            let next = Position {
+            let next = PageCursor {
                 created_at: time.parse().unwrap(),
                 id,
             };
@@ -198,7 +195,7 @@ mod tests {
             let (url, relation) = link.split_once(">; ").unwrap();
             assert_eq!(relation, "rel=\"next\"");
             let query = url.strip_prefix("</data?").unwrap();
-            let expected = Page {
+            let expected = PageQuery {
                 skip: 0,
                 limit,
                 after: Some(next),

@@ -18,13 +18,13 @@ const LIMITS: BodyLimits = BodyLimits {
     depth: 4,
 };
 
-struct Answer {
+struct TestAnswer {
     status: StatusCode,
     headers: header::HeaderMap,
     body: Bytes,
 }
 
-impl Answer {
+impl TestAnswer {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -37,7 +37,7 @@ impl Answer {
 }
 
 /// Sends requests one after the other to an API of their own.
-async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer> {
+async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAnswer> {
     let api = Api {
         store: Store::open(
             &DatabaseSettings {
@@ -50,14 +50,14 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer>
         .unwrap(),
         body_limits: LIMITS,
         answer_memory: AnswerMemory::default(),
-        documentation: Documentation::of(Listener::Shared, LIMITS),
+        documentation: Documentation::of(DescribedListener::Shared, LIMITS),
         operations: &["/metrics"],
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;
     let mut answers = Vec::new();
     for request in requests {
         let response = call_service(&app, request.to_request()).await;
-        answers.push(Answer {
+        answers.push(TestAnswer {
             status: response.status(),
             headers: response.headers().clone(),
             body: to_bytes(response.into_body()).await.unwrap(),
@@ -66,7 +66,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<Answer>
     answers
 }
 
-async fn answer(request: TestRequest) -> Answer {
+async fn answer(request: TestRequest) -> TestAnswer {
     answers([request]).await.remove(0)
 }
 

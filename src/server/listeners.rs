@@ -103,7 +103,7 @@ impl Parts {
         let drain = Drain::default();
         let ops = self.ops_watch.endpoints(&self.vitals);
         let access = self.access.clone();
-        let described = api::Listener::Operators {
+        let described = api::DescribedListener::Ops {
             api_scheme: access.public_encryption().scheme(),
             api_address,
         };
@@ -164,14 +164,14 @@ where
 }
 
 /// The public listener, as its description names it.
-pub(super) fn described_listener(settings: &ServerSettings) -> api::Listener {
+pub(super) fn described_listener(settings: &ServerSettings) -> api::DescribedListener {
     match settings.ops_listen {
-        Some(_) => api::Listener::Public,
-        None => api::Listener::Shared,
+        Some(_) => api::DescribedListener::Public,
+        None => api::DescribedListener::Shared,
     }
 }
 
-pub(super) fn body_limits(limits: &LimitSettings) -> BodyLimits {
+fn body_limits(limits: &LimitSettings) -> BodyLimits {
     BodyLimits {
         bytes: limits.body_limit,
         depth: limits.json_depth,

@@ -29,22 +29,22 @@ const WRITE_PAUSE: Duration = Duration::from_secs(5);
 const TURN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Device and inode.
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
 /// A database file that is open.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    identity: Identity,
+    identity: FileId,
     /// The path of the write-ahead log.
     log_path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<FileState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FileState {
     /// The write-ahead log, once it was seen.
-    log: Option<Identity>,
+    log: Option<FileId>,
     is_lost: bool,
     /// The last write that succeeded; `None` if the last one failed.
     written: Option<Instant>,
@@ -149,7 +149,7 @@ impl DatabaseFile {
         !is_lost
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, FileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -162,7 +162,7 @@ fn keep_watch(file: &Weak<DatabaseFile>) {
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn identity(path: &Path) -> io::Result<FileId> {
     let metadata = fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }

@@ -24,7 +24,7 @@ pub struct Item {
 
 /// A place in the list of items: right behind an item of this instant and id, whether there is one or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub struct PageCursor {
     /// When the item was created.
     pub created_at: NaiveDateTime,
     /// Its id.
@@ -35,7 +35,7 @@ pub struct Position {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
     /// Where to begin; at the newest item by default.
-    pub after: Option<Position>,
+    pub after: Option<PageCursor>,
     /// Items to leave out there.
     pub skip: i64,
     /// Most items.
@@ -50,7 +50,7 @@ pub struct Page {
     /// Newest first; of the same instant, the highest id first.
     pub items: Vec<Item>,
     /// Where to go on, if there is more.
-    pub next: Option<Position>,
+    pub next: Option<PageCursor>,
 }
 
 /// The part of an item that clients choose.

@@ -39,7 +39,7 @@ const MARGIN: Duration = Duration::from_millis(100);
 ///
 /// PostgreSQL does all that itself, but it may go away, even without a word. So no caller waits for it without end.
 #[derive(Clone)]
-pub(super) struct Connections {
+pub(super) struct StorePools {
     readers: Pool<Connection>,
     writers: Pool<Connection>,
     /// The file of SQLite's, if there is one.
@@ -52,7 +52,7 @@ pub(super) struct Connections {
     patience: Option<Duration>,
 }
 
-impl Connections {
+impl StorePools {
     /// Opens all connections, to be watched by `vitals`. Blocks.
     pub(super) fn open(
         settings: &DatabaseSettings,

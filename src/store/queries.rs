@@ -18,7 +18,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Integer, Nullable, Text};
 
 use super::connection::{BUSY_TIMEOUT, Connection};
-use super::models::{Item, ItemFields, Page, PageRequest, Position};
+use super::models::{Item, ItemFields, Page, PageCursor, PageRequest};
 use super::schema::items;
 use actix_vitals::database::ErrorKind;
 
@@ -48,7 +48,7 @@ extern "SQL" {
 
 /// A row of the list: `message` is left out where it is long.
 #[derive(Queryable)]
-struct Row {
+struct ItemRow {
     id: i64,
     name: String,
     email: String,
@@ -57,7 +57,7 @@ struct Row {
     created_at: NaiveDateTime,
 }
 
-impl Row {
+impl ItemRow {
     /// The bytes of the whole item's texts.
     fn bytes(&self) -> usize {
         let message = usize::try_from(self.message_bytes.unwrap_or(0)).unwrap_or(0);
@@ -100,7 +100,7 @@ pub(super) fn list(connection: &mut Connection, wanted: &PageRequest) -> QueryRe
         rows.truncate(fitting);
         has_more = true;
     }
-    let end = rows.last().map(|row| Position {
+    let end = rows.last().map(|row| PageCursor {
         created_at: row.created_at,
         id: row.id,
     });
@@ -112,7 +112,7 @@ pub(super) fn list(connection: &mut Connection, wanted: &PageRequest) -> QueryRe
 }
 
 /// The rows of a page and one more, each with its message where that is short enough for all of them to be loaded.
-fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Vec<Row>> {
+fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Vec<ItemRow>> {
     let limit = wanted.limit.saturating_add(1);
     let shortest = usize::try_from(limit).unwrap_or(usize::MAX);
     let inlined_bytes = i32::try_from(wanted.bytes / shortest.max(1)).unwrap_or(i32::MAX);
@@ -145,7 +145,7 @@ fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<V
 }
 
 /// The items of these rows, with the messages that the rows lack.
-fn complete(connection: &mut Connection, rows: Vec<Row>) -> QueryResult<Vec<Item>> {
+fn complete(connection: &mut Connection, rows: Vec<ItemRow>) -> QueryResult<Vec<Item>> {
     let lacking: Vec<i64> = rows
         .iter()
         .filter(|row| row.lacks_message())
