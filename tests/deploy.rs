@@ -633,7 +633,7 @@ fn every_file_that_the_image_is_made_of_exists() {
     for path in [
         "Cargo.toml",
         "Cargo.lock",
-        "build.rs",
+        "crates",
         "src",
         "migrations",
         "README.md",
@@ -680,14 +680,16 @@ fn links_between_the_documents_lead_somewhere() {
     }
 }
 
-/// Every file of Rust below a directory, or the one that stands in its place.
-fn sources(path: &Path) -> String {
-    let Ok(entries) = std::fs::read_dir(path) else {
-        return read(&path.with_extension("rs"));
-    };
-    let paths = entries.map(|entry| entry.expect("an entry").path());
-    let ours = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "rs");
-    paths.filter(ours).map(|path| read(&path)).collect()
+/// The source of a module: its file, and the files in the directory of its name.
+fn sources(module: &Path) -> String {
+    let entries = std::fs::read_dir(module).into_iter().flatten();
+    let inner = entries.map(|entry| entry.expect("an entry").path());
+    let own = module.with_extension("rs");
+    inner
+        .chain(own.is_file().then_some(own))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .map(|path| read(&path))
+        .collect()
 }
 
 #[test]

@@ -76,7 +76,7 @@ const LABELS: [(&str, &str); 18] = [
         "pool",
         "the name of the pool: `readers` and `writers` of SQLite, `default` of PostgreSQL, or the one that `PoolBuilder::name` gave",
     ),
-    ("profile", "how it was built: `debug` or `release`"),
+    ("profile", "the build profile: `debug`, `release` or `dist`"),
     (
         "reason",
         "why a caller got no connection: `saturated`, `timeout` or `cancelled`",
