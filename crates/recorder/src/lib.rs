@@ -15,6 +15,7 @@
 #[cfg(feature = "jemalloc")]
 pub mod allocator;
 pub mod clock;
+pub mod collection;
 pub mod context;
 pub mod database;
 #[cfg(feature = "http")]

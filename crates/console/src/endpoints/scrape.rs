@@ -2,7 +2,6 @@
 //! out on threads of its own, so that no event loop waits for it. Callers that coincide share the work; how many may
 //! wait, and for how long, is bounded.
 
-mod collection;
 mod exposition;
 mod exposition_memory;
 mod queue;

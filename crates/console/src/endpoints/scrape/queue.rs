@@ -14,7 +14,8 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{collection::Collection, exposition::Exposition, exposition_memory::ExpositionMemory};
+use super::{exposition::Exposition, exposition_memory::ExpositionMemory};
+use vitals_recorder::collection::{Collection, Enter};
 use vitals_recorder::log_limit::LogLimit;
 use vitals_recorder::memory::{AnswerMemory, AnswerMemoryExhausted};
 use vitals_registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
@@ -213,7 +214,14 @@ impl ScrapeQueueInner {
         runtime: Option<&Handle>,
     ) {
         let sources = self.registry.sources();
-        let collected = collection.collect(&sources, self.patience, runtime);
+        // A collector may use the runtime of the worker that the scrape came to.
+        let enter = runtime.cloned().map(|runtime| -> Enter {
+            Arc::new(move |read| {
+                let _context = runtime.enter();
+                read();
+            })
+        });
+        let collected = collection.collect(&sources, self.patience, enter.as_ref());
         // Whole expositions first: there are few forms of them, while filters may be many.
         wanted.sort_by_key(|wanted| !wanted.form.names.is_all());
         for WaitingScrape { form, outcome } in wanted {

@@ -1,7 +1,10 @@
 //! Reads the collectors of a registry with a bounded wait: a collector that does not return costs its own rows only.
+//!
+//! The scrape and the push both read collectors this way. What is done with the rows is their concern.
 
 use std::{
     collections::HashSet,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -10,18 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
-
-use vitals_recorder::log_limit::LogLimit;
 use vitals_registry::{Collected, Source};
+
+use crate::log_limit::LogLimit;
 
 /// Once the patience is used up, each further collector gets this fraction of it.
 const GRACE: u32 = 8;
 
+/// Calls its argument once, in a context that collectors may use, such as that of an async runtime.
+pub type Enter = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
 /// The names of the collectors that are being read. Between two calls of [`Collection::collect`],
 /// these are the hanging ones.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Busy(Arc<Mutex<HashSet<&'static str>>>);
+struct Busy(Arc<Mutex<HashSet<&'static str>>>);
 
 impl Busy {
     fn lock(&self) -> MutexGuard<'_, HashSet<&'static str>> {
@@ -30,8 +35,8 @@ impl Busy {
 }
 
 /// Reads collectors, one call at a time.
-#[derive(Default)]
-pub(super) struct Collection {
+#[derive(Debug, Default)]
+pub struct Collection {
     busy: Busy,
     /// Lives on between the calls, so that a scrape starts no thread. None at first, and where it was given up.
     reader: Option<CollectorThread>,
@@ -42,11 +47,11 @@ impl Collection {
     /// and later calls skip it until it has returned. Blocks.
     ///
     /// A hanging collector holds one thread, so there are never more such threads than collectors.
-    pub(super) fn collect(
+    pub fn collect(
         &mut self,
         sources: &[Source],
         patience: Duration,
-        runtime: Option<&Handle>,
+        enter: Option<&Enter>,
     ) -> Vec<Collected> {
         let end = Instant::now() + patience;
         let mut collected = Vec::with_capacity(sources.len());
@@ -54,7 +59,7 @@ impl Collection {
             let rest = &sources[collected.len()..];
             let reader = self.reader.take();
             let reader = reader.unwrap_or_else(|| CollectorThread::start(self.busy.clone()));
-            reader.read(rest, runtime);
+            reader.read(rest, enter);
             for source in rest {
                 let wait = end.saturating_duration_since(Instant::now());
                 let Ok(rows) = reader.results.recv_timeout(wait.max(patience / GRACE)) else {
@@ -74,6 +79,7 @@ impl Collection {
 }
 
 /// A thread that reads collectors.
+#[derive(Debug)]
 struct CollectorThread {
     jobs: Sender<ReadRequest>,
     results: Receiver<Collected>,
@@ -81,8 +87,13 @@ struct CollectorThread {
 
 struct ReadRequest {
     sources: Vec<Source>,
-    /// A collector may use the runtime of the worker that the scrape came to.
-    runtime: Option<Handle>,
+    enter: Option<Enter>,
+}
+
+impl fmt::Debug for ReadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadRequest").field(&self.sources).finish()
+    }
 }
 
 impl CollectorThread {
@@ -101,10 +112,10 @@ impl CollectorThread {
         Self { jobs, results }
     }
 
-    fn read(&self, sources: &[Source], runtime: Option<&Handle>) {
+    fn read(&self, sources: &[Source], enter: Option<&Enter>) {
         let job = ReadRequest {
             sources: sources.to_vec(),
-            runtime: runtime.cloned(),
+            enter: enter.cloned(),
         };
         // Fails where there is no thread: then the results do, too.
         let _ = self.jobs.send(job);
@@ -112,21 +123,31 @@ impl CollectorThread {
 }
 
 fn work(jobs: &Receiver<ReadRequest>, busy: &Busy, results: &Sender<Collected>) {
-    for ReadRequest { sources, runtime } in jobs {
-        let _context = runtime.as_ref().map(Handle::enter);
-        for source in sources {
-            let is_free = busy.lock().insert(source.name());
-            let collected = if is_free {
-                let collected = source.read();
-                busy.lock().remove(source.name());
-                collected
-            } else {
-                source.skip()
-            };
-            // The receiver is gone if this collector returned too late, and another reader has read the others.
-            if results.send(collected).is_err() {
-                return;
-            }
+    for ReadRequest { sources, enter } in jobs {
+        let mut is_wanted = true;
+        let mut read = || is_wanted = read_all(&sources, busy, results);
+        match enter {
+            Some(enter) => enter(&mut read),
+            None => read(),
+        }
+        if !is_wanted {
+            return;
         }
     }
+}
+
+/// Reads each source. Returns false if a collector returned too late, and another reader has read the others: the
+/// receiver is gone.
+fn read_all(sources: &[Source], busy: &Busy, results: &Sender<Collected>) -> bool {
+    sources.iter().all(|source| {
+        let is_free = busy.lock().insert(source.name());
+        let collected = if is_free {
+            let collected = source.read();
+            busy.lock().remove(source.name());
+            collected
+        } else {
+            source.skip()
+        };
+        results.send(collected).is_ok()
+    })
 }
