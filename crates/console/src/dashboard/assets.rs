@@ -1,5 +1,5 @@
-//! The files of the page, embedded, and how they are sent: without their comments and indentation, with an `ETag`, and
-//! under a policy that lets a browser load from this server only.
+//! The embedded files of the page. They are sent without comments and indentation, with an `ETag`, and with a policy that lets
+//! a browser load from this server only.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web::Bytes};
 
 use super::bundle::{Module, bundle};
 
-/// What a browser may do with the page: nothing but load its own parts and talk to its own server.
+/// Allows the page to load its own parts and to connect to its own server, and nothing else.
 /// <https://www.w3.org/TR/CSP3/>
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -37,7 +37,7 @@ macro_rules! modules {
     };
 }
 
-/// The modules of `app.js`, each behind its imports.
+/// The modules of `app.js`. Each comes after those that it imports.
 const MODULES: [Module; 9] = modules! {
     "dom.js",
     "format.js",
@@ -50,7 +50,7 @@ const MODULES: [Module; 9] = modules! {
     "app.js",
 };
 
-/// The page itself is the first.
+/// All files. The page itself is the first.
 static ASSETS: LazyLock<[Asset; 5]> = LazyLock::new(|| {
     [
         Asset::new(
@@ -70,7 +70,7 @@ pub(super) fn page(request: &HttpRequest) -> HttpResponse {
     ASSETS[0].respond(request)
 }
 
-/// The file of this name, beside the page.
+/// The file of this name, except the page.
 pub(super) fn find(name: &str) -> Option<&'static Asset> {
     ASSETS[1..].iter().find(|asset| asset.name == name)
 }
@@ -88,7 +88,7 @@ impl Asset {
         }
     }
 
-    /// The file, or 304 where the client has it already.
+    /// Answers with the file, or with 304 if the client has it.
     pub(super) fn respond(&self, request: &HttpRequest) -> HttpResponse {
         let known = request.headers().get_all(header::IF_NONE_MATCH);
         let is_known = known
@@ -115,8 +115,7 @@ impl Asset {
     }
 }
 
-/// The source without indentation, empty lines, and lines that are nothing but a comment: what people need to read it,
-/// and a browser does not. No literal of ours goes over several lines.
+/// Removes indentation, empty lines, and lines that are only a comment. The sources must not have a literal of several lines.
 fn slim(source: &str) -> String {
     let mut slim = String::with_capacity(source.len());
     let mut in_comment = false;
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_is_one_that_needs_no_module() {
+    fn the_script_has_no_import_and_no_export() {
         let script = find("app.js").expect("the script");
         let text = std::str::from_utf8(&script.body).expect("text");
         for word in ["import ", "export "] {
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_weighs_at_most_60_kilobytes() {
+    fn the_page_has_at_most_60_kilobytes() {
         let weight: usize = ASSETS.iter().map(|asset| asset.body.len()).sum();
         assert!(weight <= 60_000, "{weight} bytes");
     }
@@ -174,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_indentation_and_comments_is_left_out() {
-        let source = "/* what it is */\n:root {\n  --a: 1; /* kept */\n}\n\n/**\n * Doc.\n */\n// note\na = b // c\n  * d;\n";
+    fn slim_removes_only_indentation_and_comments() {
+        let source = "/* a comment */\n:root {\n  --a: 1; /* kept */\n}\n\n/**\n * Doc.\n */\n// note\na = b // c\n  * d;\n";
         assert_eq!(
             slim(source),
             ":root {\n--a: 1; /* kept */\n}\na = b // c\n* d;\n"
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn no_literal_goes_over_several_lines() {
+    fn no_literal_has_several_lines() {
         for asset in ASSETS.iter() {
             let text = std::str::from_utf8(&asset.body).expect("text");
             for line in text.lines() {

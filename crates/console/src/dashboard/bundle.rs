@@ -1,15 +1,15 @@
-//! One classic script out of the page's modules.
+//! Bundles the page's modules into one classic script.
 //!
-//! A browser fetches modules in CORS mode, with an `Origin` even from their own server, and a CORS middleware that
-//! allows other origins only refuses them. A classic script is fetched without.
+//! A browser fetches modules in CORS mode, with an `Origin` even for its own server. A CORS middleware that allows only other
+//! origins rejects them. A classic script is fetched without `Origin`.
 
 /// A module: the name of its file, and its source.
 pub(super) type Module = (&'static str, &'static str);
 
-/// Returns one script that does what the last of `modules` does. Each module must come after those that it imports.
+/// Returns one script that runs `modules` in order. Each module must come after those that it imports.
 ///
-/// Accepts only the syntax of our modules: an `import` of names is one line, and an `export` begins the line of a
-/// declaration. Each module becomes a function that returns what it exports.
+/// Accepts only the syntax of the page's modules: an `import` of names is one line, and an `export` begins the line of a
+/// declaration. Each module becomes a function that returns its exports.
 pub(super) fn bundle(modules: &[Module]) -> String {
     let mut script = "\"use strict\";\n{\n".to_owned();
     for (file, source) in modules {
@@ -31,13 +31,13 @@ pub(super) fn bundle(modules: &[Module]) -> String {
     script
 }
 
-/// The names and the file of a line that imports: `import { a, b as c } from "./file.js";`.
+/// The names and the file of an import: `import { a, b as c } from "./file.js";`.
 fn import(line: &str) -> Option<(&str, &str)> {
     let (names, from) = line.strip_prefix("import {")?.split_once("} from \"./")?;
     Some((names, from.strip_suffix("\";")?))
 }
 
-/// The name that a declaration gives: `class A {`, `function a(`, `async function a(`, `const a =`.
+/// The name that a declaration introduces: `class A {`, `function a(`, `async function a(`, `const a =`.
 fn declared(declaration: &str) -> Option<&str> {
     let declaration = declaration.strip_prefix("async ").unwrap_or(declaration);
     let (_, named) = declaration.split_once(' ')?;

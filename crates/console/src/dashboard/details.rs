@@ -1,17 +1,17 @@
-//! What the page shows beside its charts: single statements and single requests, as their recorders know them, in the
-//! shape of the page's tables. Nothing is measured here.
+//! Rows of the page's tables of statements and of single requests. The recorders keep them; nothing is measured here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use vitals_recorder::{
+    database::{Order, StatementReport, Statements},
+    http::{NotableRequest, NotableRequests},
+};
 
-use vitals_recorder::database::{Order, StatementReport, Statements};
-use vitals_recorder::http::{NotableRequest, NotableRequests};
-
-/// Statements that are shown.
+/// How many statements the page shows.
 const STATEMENTS: usize = 50;
 
-/// Where the rows come from.
+/// The sources of the rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Details {
     statements: Option<Statements>,
@@ -19,7 +19,7 @@ pub(crate) struct Details {
 }
 
 impl Details {
-    /// Rows of these; without statements, the page says that there are none to know of.
+    /// Without `statements`, the page says that none are recorded.
     pub(crate) fn new(statements: Option<Statements>, requests: NotableRequests) -> Self {
         Self {
             statements,
@@ -27,7 +27,7 @@ impl Details {
         }
     }
 
-    /// The rows as they are now.
+    /// Reads the current rows.
     pub(super) fn read(&self) -> DetailRows {
         let requests = |list: Vec<NotableRequest>| list.into_iter().map(RequestRow::from).collect();
         let statements = self.statements.as_ref().map(|statements| {
@@ -42,16 +42,16 @@ impl Details {
     }
 }
 
-/// The rows of the tables that are not made from the registry.
+/// Rows that do not come from the registry.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct DetailRows {
-    /// `None` where statements are not recorded.
+    /// `None` if statements are not recorded.
     pub(super) statements: Option<Vec<StatementRow>>,
     pub(super) slowest: Vec<RequestRow>,
     pub(super) errors: Vec<RequestRow>,
 }
 
-/// A statement's shape and what it cost. Times are seconds.
+/// A statement's shape and its cost. Times are in seconds.
 #[derive(Debug, Serialize)]
 pub(super) struct StatementRow {
     shape: String,
@@ -77,11 +77,11 @@ impl From<StatementReport> for StatementRow {
     }
 }
 
-/// One request. Times are seconds, `time` since the Unix epoch.
+/// One request. Times are in seconds; `time` is since the Unix epoch.
 #[derive(Debug, Serialize)]
 pub(super) struct RequestRow {
     time: f64,
-    /// Method and route pattern, as the page names an endpoint.
+    /// Method and route pattern: the page's name of an endpoint.
     name: String,
     status: u16,
     seconds: f64,

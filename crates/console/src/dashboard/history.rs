@@ -1,60 +1,61 @@
-//! The history as it is sent: gathered, encoded and compressed once for all pages that ask for the same within a tick.
+//! The cache of histories: each is made and compressed once for all pages that request the same within a tick.
 
-use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    io::{self, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use actix_web::web::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use tokio::sync::OnceCell;
-
 use vitals_registry::Encoding;
 
 /// HistoryCache that are kept until the next tick.
 const MOST_KEPT: usize = 16;
 
-/// Identifies an answer.
+/// Identifies a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HistoryKey {
-    /// Ticks after this time; negative: seconds before the last one.
+    /// Ticks after this time. A negative value counts seconds back from the last tick.
     pub(super) since: i64,
     /// Ticks up to this time.
     pub(super) until: Option<u64>,
-    /// The seconds that ticks are merged to.
+    /// The number of seconds that ticks are merged to.
     pub(super) step: u64,
-    /// How the answer is compressed.
+    /// The compression.
     pub(super) encoding: Encoding,
 }
 
-/// An answer that is there, or being made.
+/// A history that exists or is being made.
 pub(super) type SharedHistory = Arc<OnceCell<Bytes>>;
 
-/// The answers since the last tick.
+/// The histories that were requested since the last tick.
 #[derive(Debug, Default)]
 pub(super) struct HistoryCache(Mutex<Vec<(HistoryKey, SharedHistory)>>);
 
 impl HistoryCache {
-    /// Returns the answer that all callers with the same request share until the next tick.
-    pub(super) fn share(&self, wanted: HistoryKey) -> SharedHistory {
+    /// Returns the history that all callers with the same key share until the next tick.
+    pub(super) fn share(&self, key: HistoryKey) -> SharedHistory {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, shared)) = kept.iter().find(|(other, _)| *other == wanted) {
+        if let Some((_, shared)) = kept.iter().find(|(other, _)| *other == key) {
             return Arc::clone(shared);
         }
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
         let shared = SharedHistory::default();
-        kept.push((wanted, Arc::clone(&shared)));
+        kept.push((key, Arc::clone(&shared)));
         shared
     }
 
-    /// There is a new tick.
+    /// Removes all histories: there is a new tick.
     pub(super) fn forget(&self) {
         let kept = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         drop(kept);
     }
 }
 
-/// The text in this encoding.
+/// Compresses the text.
 pub(super) fn compress(text: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>> {
     match encoding {
         Encoding::Identity => Ok(text),
@@ -71,7 +72,7 @@ pub(super) fn compress(text: Vec<u8>, encoding: Encoding) -> io::Result<Vec<u8>>
 mod tests {
     use super::*;
 
-    fn wanted(since: i64) -> HistoryKey {
+    fn key(since: i64) -> HistoryKey {
         HistoryKey {
             since,
             until: None,
@@ -81,11 +82,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_made_once_for_all_that_want_the_same_until_the_next_tick() {
+    async fn a_history_is_made_once_for_equal_requests_until_the_next_tick() {
         let answers = HistoryCache::default();
         let count = std::cell::Cell::new(0);
         let get = async |since| {
-            let shared = answers.share(wanted(since));
+            let shared = answers.share(key(since));
             let make = async || {
                 count.set(count.get() + 1);
                 tokio::task::yield_now().await;
@@ -104,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_few_answers_are_kept() {
+    fn at_most_16_histories_are_kept() {
         let answers = HistoryCache::default();
-        let first = answers.share(wanted(0));
+        let first = answers.share(key(0));
         for since in 1..100 {
-            answers.share(wanted(since));
+            answers.share(key(since));
         }
         assert_eq!(answers.0.lock().unwrap().len(), MOST_KEPT);
-        assert!(!Arc::ptr_eq(&first, &answers.share(wanted(0))));
+        assert!(!Arc::ptr_eq(&first, &answers.share(key(0))));
     }
 }

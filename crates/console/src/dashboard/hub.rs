@@ -1,5 +1,5 @@
-//! The hub: what the sampler's one thread gives and all open pages take. Here is the state they share, with its ring,
-//! and the events as they stand in a stream; how a stream is served is told in `stream`.
+//! The hub is the state that the sampler's thread writes and all open pages read: the ring of ticks, and the newest ticks as
+//! encoded events. `stream` serves them.
 
 use std::{
     collections::VecDeque,
@@ -18,22 +18,22 @@ use super::{
     tick::Tick,
 };
 
-/// The most ticks that are kept as events, for streams that fall behind or resume.
+/// How many ticks are kept as events, for streams that fall behind or resume.
 const RECENT: usize = 120;
 
-/// The most bytes of these events. A busy second with a thousand routes takes half a megabyte.
+/// The largest size of these events. A busy second with a thousand routes takes half a megabyte.
 const RECENT_BYTES: usize = 2_000_000;
 
-/// The seconds that ticks are merged to where the history would be too large otherwise.
+/// If the history is too large, ticks are merged to the first of these numbers of seconds that makes it fit.
 const COARSER_STEPS: [u64; 4] = [15, 60, 300, HOUR];
 
-/// How long a page waits before it connects again, in milliseconds.
+/// The field that makes a page wait one second before it connects again.
 const RETRY: &[u8] = b"retry: 1000\n";
 
-/// Who serves the page.
+/// The service and the process that serve the page.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ServiceIdentity {
-    /// Different for each run of a server.
+    /// Unique for each run of a server.
     pub(super) id: String,
     pub(super) name: String,
     pub(super) version: String,
@@ -45,19 +45,19 @@ pub(super) struct ServiceIdentity {
     pub(super) started: f64,
 }
 
-/// How far a stream has come.
+/// The position of a stream: what it has sent.
 #[derive(Debug)]
 pub(super) struct Cursor {
-    /// The last tick it has.
+    /// The time of the last tick it sent.
     time: u64,
-    /// The routes it knows; `None` before the greeting.
+    /// How many routes it sent; `None` before the first event.
     routes: Option<usize>,
-    /// The details it has.
+    /// The version of the details it sent.
     details: u64,
 }
 
 impl Cursor {
-    /// A stream that has all up to the tick `since`; without it, all there is.
+    /// A stream that continues after the tick `since`, or after the newest tick.
     pub(super) fn new(since: Option<u64>) -> Self {
         Self {
             time: since.unwrap_or(u64::MAX),
@@ -67,7 +67,7 @@ impl Cursor {
     }
 }
 
-/// A tick as it stands in streams: encoded once, and shared by all of them.
+/// A tick as it is sent: encoded once, shared by all streams.
 #[derive(Debug)]
 struct Event {
     time: u64,
@@ -80,7 +80,7 @@ impl Event {
     }
 }
 
-/// The last ticks as events: at most [`RECENT`], and the newest of them whatever it takes.
+/// The last ticks as events: at most [`RECENT`] in [`RECENT_BYTES`]. The newest is kept even if it is larger.
 #[derive(Debug)]
 struct Recent {
     events: VecDeque<Event>,
@@ -110,20 +110,20 @@ impl Recent {
 struct HubState {
     ring: Ring,
     routes: Vec<String>,
-    /// The bytes that the names of the routes take.
+    /// The size of the names of the routes.
     routes_bytes: usize,
     recent: Recent,
-    /// As JSON, and as the event that tells of them.
+    /// The details as JSON. `details_event` is the event with them.
     details: String,
     details_event: Bytes,
-    /// Rises with each change of the details.
+    /// Increases with each change of the details.
     details_version: u64,
-    /// Seconds that the wall clock is ahead of the ticks' times.
+    /// How many seconds the wall clock is ahead of the ticks' times.
     clock: i64,
 }
 
 impl HubState {
-    /// Leaves to the ring what nothing else takes of [`MAX_BYTES`].
+    /// Limits the ring to the part of [`MAX_BYTES`] that nothing else uses.
     fn fit_ring(&mut self) {
         let details = self.details.capacity() + self.details_event.len() + 2 * OVERHEAD;
         let taken = self.recent.bytes + self.routes_bytes + details;
@@ -131,28 +131,28 @@ impl HubState {
     }
 }
 
-/// What is sent to streams; how many those are.
+/// The state that the sampler and all open pages share.
 #[derive(Debug)]
 pub(super) struct Hub {
     identity: ServiceIdentity,
     state: Mutex<HubState>,
-    /// The history, as it was asked for since the last tick.
-    pub(super) answers: HistoryCache,
-    /// The time of the last tick; `None` once there will be no more.
+    /// The histories that were requested since the last tick.
+    pub(super) histories: HistoryCache,
+    /// The time of the last tick; `None` after the last one.
     news: watch::Sender<Option<u64>>,
 }
 
-/// What opens a stream.
+/// The first event of a stream.
 #[derive(Serialize)]
 struct Hello<'a> {
     instance: &'a ServiceIdentity,
     routes: &'a [String],
-    /// Seconds to add to a tick's time where it is shown.
+    /// Seconds that the page adds to the times that it shows.
     #[serde(skip_serializing_if = "is_zero")]
     clock: i64,
 }
 
-/// A tick as it is sent when it is new.
+/// The event of a new tick.
 #[derive(Serialize)]
 struct NewTick<'a> {
     #[serde(flatten)]
@@ -167,7 +167,7 @@ fn is_zero(clock: &i64) -> bool {
     *clock == 0
 }
 
-/// Routes that a stream does not know yet, and the number of the first.
+/// Routes that a stream has not sent yet, and the number of the first.
 #[derive(Serialize)]
 struct NewRoutes<'a> {
     from: usize,
@@ -178,7 +178,7 @@ impl Hub {
     pub(super) fn new(identity: ServiceIdentity, now: u64) -> Self {
         Self {
             identity,
-            answers: HistoryCache::default(),
+            histories: HistoryCache::default(),
             state: Mutex::new(HubState {
                 ring: Ring::new(MAX_BYTES),
                 routes: Vec::new(),
@@ -193,7 +193,7 @@ impl Hub {
         }
     }
 
-    /// Takes in a tick; `routes` are all that are known by now.
+    /// Adds a tick. `routes` are all routes that are known.
     pub(super) fn publish(&self, tick: &Tick, routes: &[String]) {
         let clock = self.lock().clock;
         let text = event("tick", Some(tick.time), &json(&NewTick { tick, clock }));
@@ -201,7 +201,7 @@ impl Hub {
             let mut state = self.lock();
             let known = state.routes.len();
             for route in &routes[known..] {
-                // The list doubles as it grows.
+                // The capacity of the list may be twice its length.
                 state.routes_bytes += route.len() + OVERHEAD + 2 * size_of::<String>();
                 state.routes.push(route.clone());
             }
@@ -212,7 +212,7 @@ impl Hub {
             state.ring.push(tick);
             state.fit_ring();
         }
-        self.answers.forget();
+        self.histories.forget();
         self.news.send_if_modified(|news| {
             let open = news.is_some();
             if open {
@@ -222,12 +222,12 @@ impl Hub {
         });
     }
 
-    /// Sets how many seconds the wall clock is ahead of the ticks' times, for the next tick and all that follows.
+    /// Sets how many seconds the wall clock is ahead of the ticks' times, from the next tick on.
     pub(super) fn set_clock(&self, clock: i64) {
         self.lock().clock = clock;
     }
 
-    /// Takes in the details; streams get them with the next tick, where they changed.
+    /// Replaces the details. If they changed, streams send them with the next tick.
     pub(super) fn publish_details(&self, details: &DetailRows) {
         let text = json(details);
         let mut state = self.lock();
@@ -239,17 +239,17 @@ impl Hub {
         }
     }
 
-    /// Ends all streams, now and from now on.
+    /// Ends all open streams, and any that is opened later.
     pub(super) fn close(&self) {
         self.news.send_replace(None);
     }
 
-    /// Whether there will be no more ticks.
+    /// Whether the hub is closed, so that no tick will follow.
     pub(super) fn is_closed(&self) -> bool {
         self.news.borrow().is_none()
     }
 
-    /// Where a stream waits for ticks.
+    /// A receiver on which a stream waits for ticks.
     pub(super) fn subscribe(&self) -> watch::Receiver<Option<u64>> {
         self.news.subscribe()
     }
@@ -259,10 +259,10 @@ impl Hub {
         self.news.receiver_count()
     }
 
-    /// The ticks after `since` and up to `until`, merged to `step` seconds, with all that belongs to them, as JSON. A
+    /// The ticks after `since` and up to `until`, merged to `step` seconds, with their routes and the details, as JSON. A
     /// negative `since` counts back from the last tick. Takes some tenths of a second for a busy hour.
     ///
-    /// Where that would take more than the [bytes](MAX_BYTES) of the hub itself, ticks are merged to more seconds.
+    /// If the JSON would be larger than [`MAX_BYTES`], ticks are merged to more seconds.
     pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> Vec<u8> {
         let (records, routes, details, last, clock) = {
             let state = self.lock();
@@ -286,7 +286,7 @@ impl Hub {
             r#"{{"instance":{},"last":{last},"clock":{clock},"routes":{routes},"ticks":["#,
             json(&self.identity),
         );
-        // The details are JSON already.
+        // The details are already JSON.
         let tail = format!(r#"],"details":{details}}}"#);
         let coarser = COARSER_STEPS.into_iter().filter(|coarser| *coarser > step);
         let mut history = Vec::new();
@@ -306,7 +306,7 @@ impl Hub {
         history
     }
 
-    /// The first event that a stream does not have yet, if there is one.
+    /// The next event of a stream; `None` if it has sent all.
     pub(super) fn next(&self, cursor: &mut Cursor) -> Option<Bytes> {
         let state = self.lock();
         let Some(known) = cursor.routes.replace(state.routes.len()) else {
@@ -331,7 +331,7 @@ impl Hub {
         }
         let recent = &state.recent.events;
         let (first, last) = recent.front().zip(recent.back())?;
-        // A time from the future is that of another run of the server, or made up.
+        // A time in the future is from another run of the server, or the client invented it.
         cursor.time = cursor.time.min(last.time);
         let older = state.ring.oldest().is_some_and(|time| time < first.time);
         if older && cursor.time + 1 < first.time {
@@ -349,14 +349,14 @@ impl Hub {
     }
 }
 
-/// Appends ticks, separated by commas. Returns `false`, and cuts them off, if they do not fit.
+/// Appends ticks, separated by commas. Returns `false`, and leaves out the rest, if they do not fit.
 fn write_ticks(out: &mut Vec<u8>, records: &[PackedTick], step: u64, most_bytes: usize) -> bool {
     let mut end = out.len();
     for tick in merge(records, step) {
         if !out.ends_with(b"[") {
             out.push(b',');
         }
-        // To memory, and no map has keys that are not strings: it cannot fail.
+        // Cannot fail: it writes to memory, and all keys of maps are strings.
         let _written = serde_json::to_writer(&mut *out, &tick);
         if out.len() > most_bytes {
             out.truncate(end);
@@ -367,16 +367,16 @@ fn write_ticks(out: &mut Vec<u8>, records: &[PackedTick], step: u64, most_bytes:
     true
 }
 
-/// JSON on one line. None of what is written here can fail: no map has keys that are not strings.
+/// JSON on one line. Cannot fail for the values of this module: all keys of their maps are strings.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned())
 }
 
-/// An event as it stands in a stream. `data` is JSON, which has no line breaks.
+/// A server-sent event. `data` is JSON without line breaks.
 /// <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>
 fn event(kind: &str, id: Option<u64>, data: &str) -> Bytes {
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
-    // In an allocation of just this length: some events are large, and kept.
+    // `concat` allocates the exact length: some events are large and are kept.
     ["event: ", kind, "\n", &id, "data: ", data, "\n\n"]
         .concat()
         .into()

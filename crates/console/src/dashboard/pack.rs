@@ -1,8 +1,8 @@
-//! Ticks as bytes: every number as a variable-length integer (LEB128), most of which take one byte.
+//! Packs ticks: each number is a variable-length integer (LEB128). Most numbers take one byte.
 
 use super::tick::{LEVELS, RouteTick, Tick, TickDistribution};
 
-/// A tick as bytes.
+/// Packs a tick.
 pub(super) fn pack(tick: &Tick) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     for number in [tick.time, tick.width, tick.span_microseconds] {
@@ -32,7 +32,7 @@ pub(super) fn pack(tick: &Tick) -> Vec<u8> {
     out
 }
 
-/// The tick that was packed into `bytes`.
+/// Unpacks a tick that [`pack`] wrote.
 pub(super) fn unpack(bytes: &[u8]) -> Tick {
     let mut bytes = Bytes(bytes.iter());
     Tick {
@@ -70,25 +70,25 @@ fn put(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-/// Nothing is 0, and a number one more than itself.
+/// `None` is 0, and `Some(number)` is `number + 1`.
 fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
     put(out, number.map_or(0, |number| number.saturating_add(1)));
 }
 
-/// How many buckets, the zeros, then the distance from the bucket before and the count of each.
+/// Writes the number of buckets and the zeros; then, for each bucket, its distance from the one before and its count.
 fn put_distribution(out: &mut Vec<u8>, distribution: &TickDistribution) {
     put(out, distribution.buckets.len() as u64);
     put(out, distribution.zeros);
     let mut last = i32::MIN;
     for (index, count) in &distribution.buckets {
-        // Of the first, the distance is that from the lowest index: five bytes, once.
+        // The first distance is that from the lowest index. It takes five bytes.
         put(out, index.abs_diff(last).into());
         put(out, *count);
         last = *index;
     }
 }
 
-/// Bytes that were packed here: what is missing at their end reads as zeros.
+/// Reads packed bytes. Bytes that are missing at the end read as zeros.
 struct Bytes<'a>(std::slice::Iter<'a, u8>);
 
 impl Bytes<'_> {
@@ -182,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(tick in ticks()) {
+        fn a_packed_tick_is_unpacked_unchanged(tick in ticks()) {
             prop_assert_eq!(unpack(&pack(&tick)), tick);
         }
     }

@@ -1,7 +1,7 @@
-//! The ring: the ticks of the last hour, within a fixed number of bytes whatever happens.
+//! The ring contains the ticks of the last hour, packed, within a fixed number of bytes.
 //!
-//! Ticks are kept packed. Where a busy hour would exceed the bytes, the oldest seconds are merged into spans of 15
-//! seconds, as wide as the points of a chart of the whole hour; and where even that is too much, the oldest go.
+//! If a busy hour would exceed that limit, the oldest seconds are merged into spans of 15 seconds, the width of a point in a
+//! chart of the whole hour. If that is not enough, the oldest spans are removed.
 
 use std::{collections::VecDeque, iter, sync::Arc};
 
@@ -13,13 +13,13 @@ use super::{
 /// How far back the ring goes, in seconds.
 pub(super) const HOUR: u64 = 3600;
 
-/// The limit of the ring, its own table included, and of all that is kept beside it for the page.
+/// The largest size of the ring, its table included, together with all other data of the page.
 pub(super) const MAX_BYTES: usize = 8_000_000;
 
-/// The spans that the oldest ticks are merged into, in seconds.
+/// The length of the spans that the oldest ticks are merged into, in seconds.
 const COARSE: u64 = 15;
 
-/// What an allocation takes beside its content: the counts of an `Arc`, and rounding.
+/// The memory of an allocation besides its content: the counts of an `Arc`, and rounding.
 pub(super) const OVERHEAD: usize = 64;
 
 /// A packed tick.
@@ -45,43 +45,43 @@ impl PackedTick {
 /// The ticks of the last hour.
 #[derive(Debug)]
 pub(super) struct Ring {
-    records: VecDeque<PackedTick>,
-    /// Records at the front that are coarse already.
+    ticks: VecDeque<PackedTick>,
+    /// How many ticks at the front are merged already.
     coarse: usize,
     bytes: usize,
     max_bytes: usize,
 }
 
 impl Ring {
-    /// An empty ring that may take `max_bytes`.
+    /// An empty ring with a limit of `max_bytes`.
     pub(super) fn new(max_bytes: usize) -> Self {
         let seconds = usize::try_from(HOUR).unwrap_or(usize::MAX);
-        let records: VecDeque<PackedTick> = VecDeque::with_capacity(seconds + 2);
+        let ticks: VecDeque<PackedTick> = VecDeque::with_capacity(seconds + 2);
         Self {
             coarse: 0,
-            bytes: records.capacity() * size_of::<PackedTick>(),
+            bytes: ticks.capacity() * size_of::<PackedTick>(),
             max_bytes,
-            records,
+            ticks,
         }
     }
 
-    /// Adds a tick that is later than all others.
+    /// Adds a tick, which must be later than all others.
     pub(super) fn push(&mut self, tick: &Tick) {
-        self.insert(self.records.len(), PackedTick::new(tick));
-        while (self.records.front()).is_some_and(|record| record.time + HOUR <= tick.time) {
+        self.insert(self.ticks.len(), PackedTick::new(tick));
+        while (self.ticks.front()).is_some_and(|oldest| oldest.time + HOUR <= tick.time) {
             self.remove_oldest();
         }
         self.shrink();
     }
 
-    /// Sets the bytes that the ring may take from now on.
+    /// Changes the limit of the ring.
     pub(super) fn limit(&mut self, max_bytes: usize) {
         self.max_bytes = max_bytes;
         self.shrink();
     }
 
     fn shrink(&mut self) {
-        while self.bytes > self.max_bytes && self.records.len() > 1 {
+        while self.bytes > self.max_bytes && self.ticks.len() > 1 {
             if !self.coarsen() {
                 self.remove_oldest();
             }
@@ -90,42 +90,40 @@ impl Ring {
 
     /// The time of the oldest tick.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.records.front().map(|record| record.time)
+        self.ticks.front().map(|tick| tick.time)
     }
 
     /// The packed ticks after `since` and up to `until`.
     pub(super) fn between(&self, since: u64, until: u64) -> Vec<PackedTick> {
-        let from = self.records.partition_point(|record| record.time <= since);
-        let to = (self.records).partition_point(|record| record.time <= until);
-        self.records.range(from..to.max(from)).cloned().collect()
+        let from = self.ticks.partition_point(|tick| tick.time <= since);
+        let to = (self.ticks).partition_point(|tick| tick.time <= until);
+        self.ticks.range(from..to.max(from)).cloned().collect()
     }
 
-    fn insert(&mut self, at: usize, record: PackedTick) {
-        self.bytes += record.bytes();
-        self.records.insert(at, record);
+    fn insert(&mut self, at: usize, tick: PackedTick) {
+        self.bytes += tick.bytes();
+        self.ticks.insert(at, tick);
     }
 
     fn remove_oldest(&mut self) {
-        if let Some(record) = self.records.pop_front() {
-            self.bytes -= record.bytes();
+        if let Some(tick) = self.ticks.pop_front() {
+            self.bytes -= tick.bytes();
             self.coarse = self.coarse.saturating_sub(1);
         }
     }
 
-    /// Merges the oldest seconds that are not merged yet; `false` where only the span that is still growing is left.
+    /// Merges the oldest seconds that are not merged yet. Returns `false` if only the current span is left.
     fn coarsen(&mut self) -> bool {
-        let span = |record: &PackedTick| record.time.div_ceil(COARSE);
-        let newest = self.records.back().map(span);
-        let Some(oldest) = self.records.get(self.coarse).map(span) else {
+        let span = |tick: &PackedTick| tick.time.div_ceil(COARSE);
+        let newest = self.ticks.back().map(span);
+        let Some(oldest) = self.ticks.get(self.coarse).map(span) else {
             return false;
         };
         if Some(oldest) == newest {
             return false;
         }
-        let end = self
-            .records
-            .partition_point(|record| span(record) <= oldest);
-        let merged: Vec<PackedTick> = self.records.drain(self.coarse..end).collect();
+        let end = self.ticks.partition_point(|tick| span(tick) <= oldest);
+        let merged: Vec<PackedTick> = self.ticks.drain(self.coarse..end).collect();
         self.bytes -= merged.iter().map(PackedTick::bytes).sum::<usize>();
         for tick in merge(&merged, COARSE) {
             self.insert(self.coarse, PackedTick::new(&tick));
@@ -135,13 +133,10 @@ impl Ring {
     }
 }
 
-/// Unpacks records and merges those that end in the same span of `step` seconds. Unpacked, there are never more than two
-/// at a time: a tick takes many times what its record does.
-pub(super) fn merge(records: &[PackedTick], step: u64) -> impl Iterator<Item = Tick> {
-    let mut ticks = records
-        .iter()
-        .map(|record| unpack(&record.packed))
-        .peekable();
+/// Unpacks ticks and merges those that end in the same span of `step` seconds. At most two are unpacked at a time: an
+/// unpacked tick is many times larger.
+pub(super) fn merge(ticks: &[PackedTick], step: u64) -> impl Iterator<Item = Tick> {
+    let mut ticks = ticks.iter().map(|tick| unpack(&tick.packed)).peekable();
     iter::from_fn(move || {
         let mut merged = ticks.next()?;
         let span = merged.time.div_ceil(step);

@@ -1,7 +1,7 @@
-//! The sampler: from the recorders' families to ticks, whatever they are called. A family that a service does not have is
-//! a number that the page does not show.
+//! The sampler reads the recorders' families, by whatever names, and makes ticks. The page does not show numbers whose family
+//! a service does not have.
 //!
-//! It has no clock and no thread of its ops_traffic; whoever calls it says what time it is.
+//! It has no clock and no thread: the caller passes the time.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,13 @@ use super::tick::{
     CLASSES, LEVELS, OPERATIONS, RouteTick, Tick, TickDistribution, microseconds, whole,
 };
 use crate::in_progress::OpsInProgress;
-use vitals_recorder::database;
-use vitals_recorder::{http::UNMATCHED, ops_endpoints::OpsEndpoints};
+use vitals_recorder::{database, http::UNMATCHED, ops_endpoints::OpsEndpoints};
 use vitals_registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
 
-/// The levels of the process, as the page calls them.
+/// The page's names of the levels of the process.
 const READ_LEVELS: [&str; 3] = ["resident_bytes", "open_fds", "max_fds"];
 
-/// The families of those, and of the processor time.
+/// The families of these levels, and of the processor time.
 const READ_FAMILIES: [&str; 4] = [
     "process_resident_memory_bytes",
     "process_open_fds",
@@ -24,31 +23,31 @@ const READ_FAMILIES: [&str; 4] = [
     "process_cpu_seconds_total",
 ];
 
-/// What is the operator's and not the service's: the page's ops_traffic traffic, scrapes, probes.
+/// The requests of operators, which the page leaves out: its own, scrapes, probes.
 #[derive(Clone, Debug)]
 pub(crate) struct OpsTraffic {
-    /// The endpoints of such requests.
+    /// The endpoints of these requests.
     pub(crate) endpoints: OpsEndpoints,
-    /// How many of them are in progress.
+    /// How many of these requests are in progress.
     pub(crate) in_progress: OpsInProgress,
 }
 
-/// The routes that have been seen, each with a number that it keeps.
+/// Assigns a number to each route, in the order in which they appear.
 #[derive(Debug)]
 struct RouteNumbers {
     ops_traffic: OpsTraffic,
     numbers: HashMap<String, u32>,
-    /// Method and route pattern: what the page calls an endpoint.
+    /// Method and route pattern of each route: the page's name of an endpoint.
     names: Vec<String>,
 }
 
 impl RouteNumbers {
-    /// The number of a route, a new one where it is new; `None` for what is not the service's ops_traffic traffic.
+    /// The number of a route. Returns `None` for an ops endpoint.
     fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
         if self.ops_traffic.endpoints.contains(endpoint) {
             return None;
         }
-        // By some names, what no route matched has none.
+        // OpenTelemetry's names have an empty endpoint for requests that no route matched.
         let endpoint = if endpoint.is_empty() {
             UNMATCHED
         } else {
@@ -65,7 +64,7 @@ impl RouteNumbers {
     }
 
     fn by_status(&mut self, [method, endpoint, status, _, _]: [&str; 5]) -> (Option<u32>, usize) {
-        // By some names, an answer that was never sent has no status.
+        // OpenTelemetry's names have an empty status for an answer that was never sent.
         let status = if status.is_empty() { "499" } else { status };
         (self.number(method, endpoint), class(status))
     }
@@ -75,17 +74,17 @@ impl RouteNumbers {
     }
 }
 
-/// Where a series counts, and what it had counted before. Families only grow, and keep their order.
+/// A series, and its value at the last tick. Families only grow and keep their order, so a series is found by its position.
 #[derive(Debug)]
 struct FollowedSeries<T> {
-    /// The number of its route, if it is to count.
+    /// The number of its route; `None` if the series is left out.
     route: Option<u32>,
-    /// The class of its status, or the number of its operation.
+    /// The class of its status, or the position of its operation in [`OPERATIONS`].
     class: usize,
     before: T,
 }
 
-/// A family whose series are followed from tick to tick.
+/// A family, and the values of its series at the last tick.
 #[derive(Debug)]
 struct Followed<M, T, const N: usize> {
     family: Option<Family<M, N>>,
@@ -100,18 +99,18 @@ impl<M, T: Default, const N: usize> Followed<M, T, N> {
         }
     }
 
-    /// Calls `f` with each series that counts, where it does, and what it had before, for `f` to change. `place` tells
-    /// where a new series counts.
+    /// Calls `f` with the route, the class, the metric and the last value of each series that is not left out; `f` updates
+    /// that value. `classify` returns the route and the class of a new series.
     fn for_each(
         &mut self,
-        mut place: impl FnMut([&str; N]) -> (Option<u32>, usize),
+        mut classify: impl FnMut([&str; N]) -> (Option<u32>, usize),
         mut f: impl FnMut(u32, usize, &M, &mut T),
     ) {
         let Some(family) = &self.family else { return };
         let mut at = 0;
         family.for_each(|values, metric| {
             if at == self.series.len() {
-                let (route, class) = place(values);
+                let (route, class) = classify(values);
                 let before = T::default();
                 self.series.push(FollowedSeries {
                     route,
@@ -128,34 +127,34 @@ impl<M, T: Default, const N: usize> Followed<M, T, N> {
     }
 }
 
-/// What there is to sample: the families and levels that a service has.
+/// The families and levels that a service has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SampledSources {
-    /// By method, endpoint, status, scheme and error.
+    /// Requests, by method, endpoint, status, scheme and error.
     pub(crate) requests: Option<Family<Counter, 5>>,
-    /// By the same.
+    /// Durations of requests, by the same labels.
     pub(crate) durations: Option<Family<Histogram, 5>>,
-    /// The queries of requests, by method and endpoint.
+    /// Queries of requests, by method and endpoint.
     pub(crate) route_queries: Option<Family<Histogram, 2>>,
-    /// The time of those, by the same.
+    /// Database time of requests, by method and endpoint.
     pub(crate) route_database: Option<Family<Histogram, 2>>,
-    /// By the same.
+    /// N+1 suspicions, by method and endpoint.
     pub(crate) n_plus_one: Option<Family<Counter, 2>>,
-    /// Requests being served; all series together.
+    /// Requests in progress; the page shows the sum of all series.
     pub(crate) in_progress: Option<Family<Gauge, 2>>,
-    /// By system and operation.
+    /// Queries, by database system and operation.
     pub(crate) queries: Option<Family<Counter, 2>>,
-    /// By the same.
+    /// Durations of queries, by the same labels.
     pub(crate) query_durations: Option<Family<Histogram, 2>>,
-    /// All series together.
+    /// Callers that wait for a connection; the page shows the sum of all series.
     pub(crate) waiters: Option<Family<Gauge, 1>>,
-    /// How full the pools are.
+    /// The connections of the pools.
     pub(crate) pools: Option<database::PoolLevels>,
-    /// How late event loops are.
+    /// The lag of event loops.
     pub(crate) lag: Option<Family<Histogram, 0>>,
 }
 
-/// Reads them, and the process by the registry, once for each tick.
+/// Reads the sources, and the levels of the process, once for each tick.
 #[derive(Debug)]
 pub(super) struct Sampler {
     registry: Registry,
@@ -175,7 +174,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler of what is recorded from now on, and of what has been before; `ops_traffic` is left out.
+    /// A sampler whose first tick contains everything that was recorded before it. Leaves out `ops_traffic`.
     pub(super) fn new(
         registry: &Registry,
         sources: SampledSources,
@@ -201,17 +200,18 @@ impl Sampler {
             pools: sources.pools,
             cpu_seconds: None,
         };
-        // Processor time is that of the whole process: what was used before is not of the first tick.
+        // The first tick must not contain the processor time since the start of the process.
         sampler.read_levels(&mut Tick::default());
         sampler
     }
 
-    /// The routes that ticks name by their numbers, in the order of those.
+    /// The names of all routes; the position is the route's number.
     pub(super) fn routes(&self) -> &[String] {
         &self.routes.names
     }
 
-    /// What happened since the tick before, `width` seconds of the clock and `span` seconds of time ago.
+    /// Returns the tick that ends at `time`. The tick before ended `width` seconds earlier by the clock of the ticks, and `span`
+    /// seconds earlier in elapsed time.
     pub(super) fn sample(&mut self, time: u64, width: u64, span: f64) -> Tick {
         let mut tick = Tick {
             time,
@@ -270,7 +270,7 @@ impl Sampler {
             },
         );
         if self.n_plus_one.family.is_some() {
-            // A route that was never suspected has no series, and is known to have had none.
+            // A route that was never suspected has no series: its count is 0.
             for route in &mut routes {
                 route.n_plus_one.get_or_insert(0);
             }
@@ -327,14 +327,14 @@ impl Sampler {
     }
 }
 
-/// All series of a gauge together.
+/// The sum of all series of a gauge.
 fn level<const N: usize>(gauge: &Family<Gauge, N>) -> u64 {
     let mut sum = 0;
     gauge.for_each(|_, gauge| sum += gauge.value());
     u64::try_from(sum).unwrap_or(0)
 }
 
-/// The class of a status, by its first digit.
+/// The class of a status: the position of its first digit among 2 to 5, or the last class.
 fn class(status: &str) -> usize {
     match status.as_bytes() {
         [first @ b'2'..=b'5', _, _] => usize::from(first - b'2'),
@@ -342,7 +342,7 @@ fn class(status: &str) -> usize {
     }
 }
 
-/// The entry of a route in a list that is ordered by its number.
+/// The entry of a route in a list that is ordered by number. Inserts it if it is missing.
 fn of(routes: &mut Vec<RouteTick>, number: u32) -> &mut RouteTick {
     let at = match routes.binary_search_by_key(&number, |route| route.route) {
         Ok(at) => at,
@@ -368,7 +368,7 @@ fn rise_of_sum(histogram: &Histogram, before: &mut f64) -> f64 {
     now - std::mem::replace(before, now)
 }
 
-/// What a histogram observed since `before`, and the sum of that.
+/// Returns the observations since `before` and their sum, and updates `before`.
 fn advance(histogram: &Histogram, before: &mut HistogramSnapshot) -> (TickDistribution, f64) {
     let now = histogram.snapshot();
     let new = TickDistribution::since(&now, before);

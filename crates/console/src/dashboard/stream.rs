@@ -1,5 +1,5 @@
-//! A stream of server-sent events: each is a cursor into the hub, so that a page that does not read costs nothing, and
-//! one that comes back gets what it missed.
+//! Streams of server-sent events. Each is a cursor into the hub: a page that does not read uses no memory, and a page that
+//! comes back gets the ticks that it missed.
 
 use std::{
     convert::Infallible,
@@ -18,7 +18,7 @@ use crate::fair_slots::FairSlot;
 
 type News = watch::Receiver<Option<u64>>;
 
-/// Resolves to whether there may be more, once there is something new to know.
+/// Resolves when there is a new tick, or when the hub closes. The value is `true` if more may follow.
 type NextEvents = Pin<Box<dyn Future<Output = (News, bool)>>>;
 
 fn wait(mut news: News) -> NextEvents {
@@ -28,7 +28,7 @@ fn wait(mut news: News) -> NextEvents {
     })
 }
 
-/// The events for one page; ends when the hub closes.
+/// The events of one page. Ends when the hub closes.
 pub(super) struct Events {
     hub: Arc<Hub>,
     cursor: Cursor,
@@ -37,7 +37,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// The events after the tick `since`, for a page that has this slot.
+    /// The events after the tick `since`. The slot is kept until the stream is dropped.
     pub(super) fn new(hub: Arc<Hub>, slot: FairSlot, since: Option<u64>) -> Self {
         Self {
             waiting: wait(hub.subscribe()),

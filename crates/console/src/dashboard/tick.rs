@@ -1,17 +1,17 @@
-//! A tick: what one second did to the service, in whole numbers that add up, so that ticks merge into longer ones
-//! without ever averaging an average. Here is also how a tick looks as JSON; how it is kept is told in `pack`.
+//! A tick contains the numbers of one second of the service. All are integers that add up, so that ticks merge without an
+//! average of averages. This module also writes ticks as JSON; `pack` writes them as bytes.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
 use vitals_registry::HistogramSnapshot;
 
-/// The classes of a status: 2xx, 3xx, 4xx, 5xx, and all else.
+/// The number of classes of a status: 2xx, 3xx, 4xx, 5xx, and all others.
 pub(super) const CLASSES: usize = 5;
 
 /// The values of the label `operation`, in the order of [`Tick::queries`].
 pub(super) const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 
-/// The levels of a tick, as the page calls them, in the order of [`Tick::levels`].
+/// The page's names of the levels of a tick, in the order of [`Tick::levels`].
 pub(super) const LEVELS: [&str; 8] = [
     "in_flight",
     "pool_used",
@@ -23,20 +23,20 @@ pub(super) const LEVELS: [&str; 8] = [
     "max_fds",
 ];
 
-/// What a duration or a sum of them is counted in: millionths of a second.
+/// Microseconds in a second.
 const MICROSECONDS: f64 = 1e6;
 
-/// Whole microseconds, from seconds.
+/// Converts seconds to whole microseconds.
 pub(super) fn microseconds(seconds: f64) -> u64 {
     whole(seconds * MICROSECONDS)
 }
 
-/// The nearest whole number; 0 for what is negative or no number.
+/// The nearest integer; 0 for a negative value and for NaN.
 pub(super) fn whole(value: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the cast saturates, which is what is wanted"
+        reason = "the cast saturates, as intended"
     )]
     let whole = value.round() as u64;
     whole
@@ -61,7 +61,7 @@ impl TickDistribution {
         self.zeros == 0 && self.buckets.is_empty()
     }
 
-    /// What `now` has more than `before`, an earlier snapshot of the same histogram.
+    /// The observations between `before` and `now`, two snapshots of one histogram.
     pub(super) fn since(now: &HistogramSnapshot, before: &HistogramSnapshot) -> Self {
         let mut earlier = before.native.iter().peekable();
         let buckets = now.native.iter().filter_map(|(index, count)| {
@@ -76,7 +76,7 @@ impl TickDistribution {
         }
     }
 
-    /// Adds the observations of another.
+    /// Adds the observations of another distribution.
     pub(super) fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
         if self.buckets.is_empty() {
@@ -95,7 +95,7 @@ impl TickDistribution {
     }
 }
 
-/// A flat list: the zeros, then index and count of each bucket, each index relative to the one before.
+/// A flat list: the zeros, then the index and the count of each bucket. Each index is relative to the one before.
 impl Serialize for TickDistribution {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.is_empty() {
@@ -113,27 +113,27 @@ impl Serialize for TickDistribution {
     }
 }
 
-/// What one route's requests add up to.
+/// The requests of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RouteTick {
     /// The number of the route.
     pub(super) route: u32,
     /// Requests by the class of their status.
     pub(super) counts: [u64; CLASSES],
-    /// Microseconds that they took.
+    /// The sum of their durations, in microseconds.
     pub(super) microseconds: u64,
-    /// How those were distributed.
+    /// The distribution of their durations.
     pub(super) latency: TickDistribution,
-    /// Queries they ran, where that is recorded.
+    /// Their queries, if those are recorded.
     pub(super) queries: Option<u64>,
-    /// Microseconds they spent in the database, where that is recorded.
+    /// The time of their queries in microseconds, if it is recorded.
     pub(super) database_microseconds: Option<u64>,
-    /// Suspicions of a loop with a query in it, where they are recorded.
+    /// N+1 suspicions, if they are recorded.
     pub(super) n_plus_one: Option<u64>,
 }
 
 impl RouteTick {
-    /// Whether nothing happened.
+    /// Whether all counts are 0.
     pub(super) fn is_empty(&self) -> bool {
         let extra = [self.queries, self.database_microseconds, self.n_plus_one];
         self.counts == [0; CLASSES]
@@ -167,31 +167,31 @@ impl Serialize for RouteTick {
     }
 }
 
-/// What happened up to `time`, within `width` seconds.
+/// The numbers of the `width` seconds that end at `time`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tick {
-    /// Its end, in seconds since the Unix epoch.
+    /// The end of the tick, in seconds since the Unix epoch.
     pub(super) time: u64,
     /// Seconds since the end of the tick before.
     pub(super) width: u64,
-    /// Microseconds that were really observed.
+    /// The elapsed time that the tick covers, in microseconds.
     pub(super) span_microseconds: u64,
-    /// The levels named in [`LEVELS`], the highest where ticks were merged.
+    /// The levels that [`LEVELS`] names. Merged ticks have the highest value.
     pub(super) levels: [Option<u64>; LEVELS.len()],
-    /// Microseconds of processor time used.
+    /// Processor time, in microseconds.
     pub(super) cpu_microseconds: Option<u64>,
-    /// How late the event loops were.
+    /// The lag of the event loops.
     pub(super) lag: TickDistribution,
     /// Queries by operation.
     pub(super) queries: [u64; OPERATIONS.len()],
-    /// How long queries took.
+    /// The durations of queries.
     pub(super) query: TickDistribution,
-    /// The routes that had requests, by ascending number.
+    /// The routes that had requests, in ascending order of their numbers.
     pub(super) routes: Vec<RouteTick>,
 }
 
 impl Tick {
-    /// Adds what happened in the tick after this one.
+    /// Adds the next tick to this one.
     pub(super) fn merge(&mut self, later: &Self) {
         self.time = later.time;
         self.width += later.width;
@@ -228,7 +228,7 @@ impl Serialize for Tick {
     }
 }
 
-/// The known levels by their names.
+/// The levels that are known, by name.
 struct TickLevels<'a>(&'a [Option<u64>; LEVELS.len()]);
 
 impl Serialize for TickLevels<'_> {

@@ -1,6 +1,5 @@
-//! `GET /metrics`: negotiates a format and an encoding, and waits for the exposition. The registry is read and written
-//! out on threads of its own, so that no event loop waits for it. Callers that coincide share the work; how many may
-//! wait, and for how long, is bounded.
+//! `GET /metrics`: negotiates a format and an encoding, and waits for the exposition. Separate threads read the registry and
+//! encode it, so that no event loop waits. Scrapes that coincide share that work. How many wait, and how long, is bounded.
 
 mod exposition;
 mod exposition_memory;
@@ -26,25 +25,25 @@ use vitals_recorder::{
 };
 use vitals_registry::{NameFilter, Registry, negotiate_encoding, negotiate_format};
 
-/// The header by which Prometheus says how long it waits for this scrape.
+/// The header in which Prometheus sends its timeout for this scrape.
 const PROMETHEUS_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 
-/// The longest wait that a client may ask for.
+/// The longest wait that a client may request.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
-/// The longest timeout that can be set. A longer one counts as no timeout, as no clock could represent its end.
+/// The longest timeout that can be set: a longer one is shortened to this, because a clock may not represent its end.
 const MOST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How much earlier than the client a scrape gives up, so that the answer still arrives: this, or a tenth of a shorter
-/// wait.
+/// A scrape gives up this much earlier than the client, so that the answer arrives in time. For waits under five seconds it
+/// is a tenth of the wait.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// How the scrape is offered.
+/// The settings of the scrape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScrapeSettings {
-    /// Most scrapes that wait at once.
+    /// How many scrapes of one client may wait at once.
     pub(crate) max_waiting: usize,
-    /// Longest wait of a client that does not say how long it waits.
+    /// The wait of a client that sends no timeout.
     pub(crate) timeout: Duration,
 }
 
@@ -57,7 +56,7 @@ impl Default for ScrapeSettings {
     }
 }
 
-/// The scrape's shared state: one for each registry.
+/// The state of the scrape: one for each registry.
 pub(crate) struct Scraper {
     settings: ScrapeSettings,
     waiting: FairSlots,
@@ -71,7 +70,7 @@ impl Scraper {
         memory: AnswerMemory,
     ) -> Self {
         settings.timeout = settings.timeout.min(MOST_TIMEOUT);
-        // A hanging collector leaves each caller half of its time.
+        // If a collector hangs, each caller still has half of its time.
         let patience = settings.timeout / 2;
         Self {
             waiting: FairSlots::for_each(settings.max_waiting),
@@ -80,26 +79,26 @@ impl Scraper {
         }
     }
 
-    /// What is scraped.
+    /// The registry that is scraped.
     pub(crate) fn registry(&self) -> &Registry {
         self.queue.registry()
     }
 }
 
-/// How long a scrape waits: a little less than the client does where it says so.
+/// How long a scrape waits: a little less than the timeout that the client sends, or else `otherwise`.
 fn wait_of(headers: &HeaderMap, otherwise: Duration) -> Duration {
-    let said = headers.get(PROMETHEUS_TIMEOUT);
-    let seconds = said.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
-    let asked = seconds.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
-    let Some(asked) = asked else {
+    let value = headers.get(PROMETHEUS_TIMEOUT);
+    let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+    let requested = seconds.filter(|seconds| *seconds > 0.0 && seconds.is_finite());
+    let Some(requested) = requested else {
         return otherwise;
     };
-    let asked = Duration::from_secs_f64(asked.min(LONGEST_WAIT.as_secs_f64()));
-    asked.saturating_sub(MARGIN.min(asked / 10))
+    let wait = Duration::from_secs_f64(requested.min(LONGEST_WAIT.as_secs_f64()));
+    wait.saturating_sub(MARGIN.min(wait / 10))
 }
 
-/// `GET /metrics`: the exposition in the best format and encoding that the client accepts. `name[]` parameters, as
-/// many as wanted, keep only the families of those names.
+/// `GET /metrics`: the exposition in the best format and encoding that the client accepts. Parameters
+/// `name[]` select the families of these names.
 pub(crate) async fn get_metrics(
     request: HttpRequest,
     scraper: web::Data<Scraper>,
@@ -150,7 +149,7 @@ fn unavailable(detail: String) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1)
 }
 
-/// All values of a header that may be repeated.
+/// All values of a header that may occur several times.
 fn header_values(request: &HttpRequest, name: header::HeaderName) -> Vec<&[u8]> {
     request
         .headers()
@@ -173,7 +172,7 @@ mod tests {
             ("2.5", 2.25, "a short wait keeps nine tenths"),
             ("0.1", 0.09, "a very short one too"),
             (" 60 ", 59.5, "spaces"),
-            ("1e9", 119.5, "nobody waits for ever"),
+            ("1e9", 119.5, "the longest wait"),
             ("", 7.0, "nothing"),
             ("soon", 7.0, "no number"),
             ("0", 7.0, "no time at all"),

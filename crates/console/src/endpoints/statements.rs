@@ -1,4 +1,4 @@
-//! `GET /ops/statements` and `POST /ops/statements/reset`: the statements that cost most, by shape.
+//! `GET /ops/statements` and `POST /ops/statements/reset`: the most costly statements, by shape.
 
 use std::time::SystemTime;
 
@@ -12,15 +12,15 @@ use vitals_recorder::{
     problem::{FieldError, Problem},
 };
 
-/// Statements that are told unless more are asked for.
+/// The default of `limit`.
 pub const DEFAULT_LIMIT: usize = 50;
-/// Most statements that can be asked for.
+/// The largest `limit`.
 pub const MOST: usize = 1000;
 
-/// The most bytes that an entry is expected to take in JSON.
+/// The largest size that is expected of an entry in JSON, in bytes.
 const ENTRY_BYTES: usize = 5 * 1024;
 
-/// The values of `sort`; by the first, unless asked for otherwise.
+/// The values of `sort`. The first is the default.
 pub const ORDERS: [(&str, Order); 5] = [
     ("total", Order::Total),
     ("mean", Order::Mean),
@@ -34,7 +34,7 @@ struct Listing {
     statements: Vec<Entry>,
 }
 
-/// One statement. Times are seconds.
+/// One statement. Times are in seconds.
 #[derive(Serialize)]
 struct Entry {
     statement: String,
@@ -46,7 +46,7 @@ struct Entry {
     total_seconds: f64,
     mean_seconds: f64,
     p95_seconds: f64,
-    /// Diesel does not tell how many rows there were.
+    /// Always `null`: Diesel does not report the number of rows.
     rows: Option<u64>,
     endpoints: Vec<String>,
     first_seen: String,
@@ -76,8 +76,8 @@ fn rfc_3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements first; by total time and
-/// 50 of them, unless asked for otherwise.
+/// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements, in descending order. By
+/// default 50 of them by total time.
 pub(crate) async fn get_statements(
     request: HttpRequest,
     statements: web::Data<Statements>,
@@ -89,7 +89,7 @@ pub(crate) async fn get_statements(
         let listing = Listing {
             statements: reports.into_iter().map(Entry::from).collect(),
         };
-        // Texts and numbers always serialise.
+        // Cannot fail: strings and numbers always serialize.
         serde_json::to_vec(&listing).unwrap_or_default()
     });
     Ok(HttpResponse::Ok()
@@ -98,13 +98,13 @@ pub(crate) async fn get_statements(
         .body(listing.await?))
 }
 
-/// `POST /ops/statements/reset`: forgets them all; counting begins anew.
+/// `POST /ops/statements/reset`: clears all statements. Counting starts again.
 pub(crate) async fn reset_statements(statements: web::Data<Statements>) -> HttpResponse {
     statements.reset();
     HttpResponse::NoContent().finish()
 }
 
-/// The order and the limit that a query string asks for. Parameters of other names are ignored.
+/// Parses the order and the limit of a query string. Ignores other parameters.
 pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
     let mut errors = Vec::new();
     let order = parameter(query, "sort", &mut errors, |value| {
@@ -128,7 +128,7 @@ pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors))
 }
 
-/// The value of a parameter that is given once, or none; everything else is an error.
+/// Parses a parameter that is given at most once. Adds an error if it is given twice or is not valid.
 fn parameter<T>(
     query: &str,
     name: &'static str,
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_is_read_and_what_cannot_be_meant_is_refused() {
+    fn valid_parameters_are_parsed_and_others_are_rejected() {
         for (query, expected, why) in [
             ("", Some((Order::Total, 50)), "the defaults"),
             ("sort=p95&limit=1", Some((Order::P95, 1)), "both"),
@@ -164,7 +164,7 @@ mod tests {
             ("sort=", None, "no order"),
             ("sort=Total", None, "names are in lower case"),
             ("sort=mean&sort=mean", None, "given twice"),
-            ("limit=0", None, "none at all"),
+            ("limit=0", None, "zero"),
             ("limit=1001", None, "too many"),
             ("limit=-1", None, "negative"),
             ("limit=ten", None, "no number"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_parameter_is_named() {
+    fn every_invalid_parameter_is_named() {
         let problem = parameters("sort=a&limit=b").unwrap_err();
         assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let fields: Vec<_> = problem.errors().iter().map(|error| &*error.field).collect();

@@ -98,7 +98,7 @@ fn each_request_is_in_one_tick_under_its_route_and_class() {
 }
 
 #[test]
-fn the_pages_own_traffic_is_left_out() {
+fn requests_of_ops_endpoints_are_left_out() {
     let mut service = Service::new();
     service.in_progress.series(["GET", "http"]).add(4);
     service.in_progress.series(["POST", "http"]).add(1);
@@ -113,7 +113,7 @@ fn the_pages_own_traffic_is_left_out() {
 }
 
 #[test]
-fn the_database_is_told_of_by_operation_and_by_route() {
+fn queries_are_counted_by_operation_and_by_route() {
     let mut service = Service::new();
     service.queries.series(["sqlite", "select"]).add(4);
     service.queries.series(["postgresql", "SELECT"]).add(3);

@@ -1,5 +1,5 @@
-//! An exposition on its way to the client: in pieces, as large as what they hold, so that it takes no more memory than its
-//! bytes; and sent little by little, so that the event loop has time for others.
+//! An exposition, and the body that sends it. It is a list of pieces without spare capacity, so that it takes no more memory
+//! than its bytes. It is sent in slices, so that the event loop serves other requests in between.
 
 use std::{
     io::{self, Write},
@@ -14,23 +14,21 @@ use actix_web::{
     web::Bytes,
 };
 use tokio::runtime::Handle;
-
 use vitals_recorder::memory::Reservation;
 
-/// What is handed on at once: as much as the connection's buffer takes before it is written, so that it need not grow.
+/// The size of a slice: Actix writes its buffer when it has this size, so that the buffer does not grow.
 const SLICE: usize = 32 * 1024;
 
-/// What is sent before others are let to the event loop. It is copied twice, which takes some hundredths of a
-/// millisecond.
+/// How much is sent before the body yields to the event loop. It is copied twice, which takes some hundredths of a millisecond.
 const TURN: usize = 2 * SLICE;
 
-/// What was gathered.
+/// The bytes of one scrape in one form.
 #[derive(Debug, Default)]
 pub(super) struct Exposition {
-    /// Empty once the exposition is given up.
+    /// Empty after the exposition was given up.
     pieces: Mutex<Vec<Bytes>>,
     length: usize,
-    /// The memory that is reserved for it; `None` once it is given up.
+    /// The memory that is reserved for it; `None` after it was given up.
     reservation: Mutex<Option<Reservation>>,
 }
 
@@ -39,7 +37,7 @@ impl Exposition {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, with memory reserved for it.
+    /// Attaches the reservation of its memory.
     pub(super) fn within(self, reservation: Reservation) -> Self {
         *self.lock_reservation() = Some(reservation);
         self
@@ -54,7 +52,7 @@ impl Exposition {
         self.length
     }
 
-    /// Frees the memory at once. Bodies that are not sent by now fail, so that no client takes a part for the whole.
+    /// Frees the memory at once. Bodies that are not sent completely fail, so that no client takes a part for the whole.
     pub(super) fn give_up(&self) {
         let pieces = mem::take(&mut *self.lock());
         drop(pieces);
@@ -69,9 +67,9 @@ impl Exposition {
     }
 }
 
-/// The exposition was given up before the client had taken it.
+/// The exposition was given up before the client had received it.
 #[derive(Debug, thiserror::Error)]
-#[error("the client took too long, and others needed the memory")]
+#[error("the client read too slowly, and other scrapes needed the memory")]
 pub(super) struct GivenUp;
 
 impl Write for Exposition {
@@ -88,7 +86,7 @@ impl Write for Exposition {
     }
 }
 
-/// To give much memory back takes long: the event loop does not wait for that either.
+/// Freeing much memory takes long, so a large exposition is freed on a blocking thread.
 impl Drop for Exposition {
     fn drop(&mut self) {
         if self.length > TURN
@@ -100,22 +98,22 @@ impl Drop for Exposition {
     }
 }
 
-/// An exposition that is being sent, perhaps to several at once.
+/// The body of an answer. Several bodies may send one exposition.
 pub(super) struct ExpositionBody {
     exposition: Arc<Exposition>,
-    /// The piece that comes next, and where in it to go on.
+    /// The next piece, and the position in it.
     piece: usize,
     offset: usize,
-    /// What has been sent in this turn.
+    /// Bytes sent since the last pause.
     sent: usize,
-    /// The part that was not sent yet.
+    /// Bytes that are not sent yet.
     left: usize,
-    /// The others' turn. Waking oneself would not do: the event loop serves all that are awake before it looks for others.
+    /// Yields to the event loop. Waking the own task is not enough: the event loop polls all woken tasks before it polls for I/O.
     pause: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl ExpositionBody {
-    /// The body of an answer.
+    /// A body that sends an exposition from its beginning.
     pub(super) fn new(exposition: Arc<Exposition>) -> Self {
         Self {
             left: exposition.length,
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn what_was_written_is_sent_to_each_and_its_length_told_before() {
+    async fn each_body_sends_all_bytes_and_states_their_number_before() {
         let exposition = of_pieces(9, 100_000);
         for body in [
             ExpositionBody::new(Arc::clone(&exposition)),
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_client_that_takes_too_long_gets_an_error_and_no_part_for_the_whole() {
+    async fn the_body_of_a_slow_client_fails_instead_of_ending_early() {
         let exposition = of_pieces(2, 100_000);
         let mut body = pin!(ExpositionBody::new(Arc::clone(&exposition)));
         let first = poll_fn(|context| body.as_mut().poll_next(context)).await;
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn others_are_let_to_the_event_loop_time_and_again() {
+    async fn a_body_yields_to_the_event_loop_after_each_turn() {
         let mut body = pin!(ExpositionBody::new(of_pieces(2, 5 * TURN)));
         let mut turns = vec![0];
         poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! The bound on the memory of expositions, those on their way to a client included.
+//! Bounds the memory of expositions, including those that clients are reading.
 
 use std::{
     collections::VecDeque,
@@ -9,17 +9,17 @@ use std::{
 
 use super::exposition::Exposition;
 
-/// No further exposition is made while those in memory have this many bytes.
+/// No further exposition is made while the existing ones have this many bytes.
 const ENOUGH: usize = 64 << 20;
 
-/// How often a scrape that waits for memory looks again.
+/// How often a scrape that waits for memory checks again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The expositions in memory.
 pub(super) struct ExpositionMemory {
-    /// The oldest is the first.
+    /// The oldest comes first.
     held: Mutex<VecDeque<Held>>,
-    /// A client may take an exposition this long, however many others want memory.
+    /// How long a client may read an exposition while other scrapes wait for memory.
     lifetime: Duration,
 }
 
@@ -37,16 +37,16 @@ impl ExpositionMemory {
         }
     }
 
-    /// Waits until there is memory for one more exposition, or until `is_over`. Blocks.
+    /// Waits until one more exposition may be made, or until `is_over`. Blocks.
     ///
-    /// Where there is none, the oldest exposition is given up if its client has not taken it within the lifetime.
+    /// Gives up the oldest exposition if its client has not read it within the lifetime.
     pub(super) fn wait(&self, is_over: impl Fn() -> bool) {
-        while !self.make(Instant::now()) && !is_over() {
+        while !self.has_room(Instant::now()) && !is_over() {
             thread::sleep(LOOK_EVERY);
         }
     }
 
-    fn make(&self, now: Instant) -> bool {
+    fn has_room(&self, now: Instant) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|held| held.exposition.strong_count() > 0);
         while held.iter().map(|held| held.bytes).sum::<usize>() >= ENOUGH {
@@ -64,7 +64,7 @@ impl ExpositionMemory {
     }
 
     /// Counts an exposition until its last owner drops it.
-    pub(super) fn enter(&self, exposition: &Arc<Exposition>) {
+    pub(super) fn add(&self, exposition: &Arc<Exposition>) {
         let held = Held {
             since: Instant::now(),
             bytes: exposition.length(),
@@ -90,21 +90,21 @@ mod tests {
     }
 
     #[test]
-    fn one_exposition_more_than_fits_waits_for_an_old_or_a_sent_one() {
+    fn an_exposition_that_does_not_fit_waits_until_another_is_sent_or_old() {
         let memory = ExpositionMemory::new(LIFETIME);
         let now = Instant::now();
         let mut held: Vec<_> = (0..4).map(|_| exposition()).collect();
         for exposition in &held {
-            assert!(memory.make(now));
-            memory.enter(exposition);
+            assert!(memory.has_room(now));
+            memory.add(exposition);
         }
-        assert!(!memory.make(now), "all are held, and none is old");
+        assert!(!memory.has_room(now), "all are held, and none is old");
         held.pop();
-        assert!(memory.make(now), "one was sent");
+        assert!(memory.has_room(now), "one was sent");
         held.push(exposition());
-        memory.enter(&held[3]);
-        assert!(!memory.make(now));
-        assert!(memory.make(now + LIFETIME + Duration::from_secs(1)));
+        memory.add(&held[3]);
+        assert!(!memory.has_room(now));
+        assert!(memory.has_room(now + LIFETIME + Duration::from_secs(1)));
         let given_up: Vec<_> = held.iter().map(|held| held.is_given_up()).collect();
         assert_eq!(given_up, [true, false, false, false]);
     }

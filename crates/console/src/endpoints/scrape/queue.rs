@@ -1,8 +1,8 @@
-//! The rounds of scrapes. One round at a time reads the collectors once, and writes each wanted form once, for all
-//! callers that wait for it.
+//! The queue of scrapes. They are served in rounds: one round at a time reads the collectors once, and encodes each requested
+//! form once for all callers.
 
-use std::hint::black_box;
 use std::{
+    hint::black_box,
     io::{self, Write},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,7 +20,7 @@ use vitals_recorder::log_limit::LogLimit;
 use vitals_recorder::memory::{AnswerMemory, AnswerMemoryExhausted};
 use vitals_registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
 
-/// Identifies an exposition. Callers that want the same form share one exposition.
+/// Identifies an exposition. Callers that request the same form share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Form {
     pub(super) format: Format,
@@ -28,15 +28,15 @@ pub(super) struct Form {
     pub(super) names: NameFilter,
 }
 
-/// What a round may allocate at once, and more. Where the system has no room for it (`ulimit -v`), the allocation would end
-/// the process.
+/// More than a round allocates. A failed allocation ends the process, so a round only begins if this much is free: the address
+/// space may be limited (`ulimit -v`).
 const ALLOCATED_BY_A_ROUND: usize = 32 * 1024 * 1024;
 
-/// Whether this many bytes can be allocated now. They are freed untouched.
+/// Whether this many bytes can be allocated. They are freed untouched.
 fn can_allocate(bytes: usize) -> bool {
-    let mut room = Vec::<u8>::new();
-    let reserved = room.try_reserve_exact(bytes).is_ok();
-    black_box(&room);
+    let mut buffer = Vec::<u8>::new();
+    let reserved = buffer.try_reserve_exact(bytes).is_ok();
+    black_box(&buffer);
     reserved
 }
 
@@ -47,51 +47,52 @@ pub(super) enum ScrapeError {
     NoThread,
     /// The memory for answers is used up.
     NoMemory,
-    /// The exposition could not be written: a fault of ours.
+    /// The exposition could not be encoded. The log has the cause.
     Broken,
 }
 
-/// The result of a round for one form; `None` until there is one.
+/// The result of a round for one form; `None` until the round is over.
 type ScrapeResult = Option<Result<Arc<Exposition>, ScrapeError>>;
 
-/// The scrapes of one registry.
+/// The queue of the scrapes of one registry.
 pub(super) struct ScrapeQueue(Arc<ScrapeQueueInner>);
 
 struct ScrapeQueueInner {
     registry: Registry,
-    /// How long a round waits for the collectors.
+    /// How long a round waits for all collectors.
     patience: Duration,
     memory: AnswerMemory,
     expositions: ExpositionMemory,
     failure_lines: LogLimit,
     next: Mutex<Next>,
-    /// Signals that a caller waits for the next round, or that no caller ever will.
+    /// Signals that the next round is due, or that the queue was dropped.
     changed: Condvar,
 }
 
-/// The round to come.
+/// The next round.
 #[derive(Default)]
 struct Next {
-    /// At most one entry for each caller that waits.
-    wanted: Vec<WaitingScrape>,
-    /// The runtime of a caller.
+    /// The requested forms, each with its callers.
+    waiting: Vec<WaitingScrape>,
+    /// The runtime of the last caller.
     runtime: Option<Handle>,
-    /// Whether there is a thread for the rounds. It lives as long as the [`ScrapeQueue`].
+    /// Whether the thread of the rounds runs. It ends when the [`ScrapeQueue`] is dropped.
     has_thread: bool,
-    /// Whether the callers that arrived together have joined.
+    /// Whether the round may begin: callers that arrived together have joined.
     is_due: bool,
-    /// Whether no more scrapes will come.
+    /// Whether the queue was dropped.
     is_over: bool,
 }
 
+/// A form that callers wait for.
 struct WaitingScrape {
     form: Form,
-    outcome: watch::Sender<ScrapeResult>,
+    result: watch::Sender<ScrapeResult>,
 }
 
 impl ScrapeQueue {
-    /// ScrapeQueue over a registry. Each waits for `patience` for the collectors; an exposition may be given up once it is
-    /// older than `lifetime`.
+    /// A queue over a registry. Each round waits at most `patience` for all collectors. An exposition may be given
+    /// up when it is older than `lifetime`.
     pub(super) fn new(
         registry: Registry,
         patience: Duration,
@@ -114,44 +115,44 @@ impl ScrapeQueue {
         &self.0.registry
     }
 
-    /// The exposition of the next round in this form.
+    /// Returns the exposition of the next round in this form.
     ///
-    /// A round that is under way does not count, as it may have read values before this call: a client finds in its
-    /// scrape what was answered before.
+    /// The current round may have read values before this call, so it cannot serve it: a scrape contains everything that was
+    /// answered before it.
     pub(super) async fn expose(&self, form: Form) -> Result<Arc<Exposition>, ScrapeError> {
         if !can_allocate(ALLOCATED_BY_A_ROUND) {
             return Err(ScrapeError::NoMemory);
         }
-        let mut outcome = self.join(form);
-        // Those that arrive at the same moment join this round.
+        let mut result = self.join(form);
+        // Scrapes that arrive at the same moment join this round.
         tokio::task::yield_now().await;
         self.start()?;
-        match outcome.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(result)) => result.clone(),
+        match result.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(exposition)) => exposition.clone(),
             _ => Err(ScrapeError::Broken),
         }
     }
 
     fn join(&self, form: Form) -> watch::Receiver<ScrapeResult> {
         let mut next = self.0.lock_next();
-        // Callers that have given up leave nothing behind.
-        next.wanted.retain(|wanted| !wanted.outcome.is_closed());
-        if let Some(wanted) = next.wanted.iter().find(|wanted| wanted.form == form) {
-            return wanted.outcome.subscribe();
+        // Removes the forms whose callers have all given up.
+        next.waiting.retain(|scrape| !scrape.result.is_closed());
+        if let Some(scrape) = next.waiting.iter().find(|scrape| scrape.form == form) {
+            return scrape.result.subscribe();
         }
-        let (outcome, receiver) = watch::channel(None);
-        next.wanted.push(WaitingScrape { form, outcome });
+        let (result, receiver) = watch::channel(None);
+        next.waiting.push(WaitingScrape { form, result });
         receiver
     }
 
-    /// Lets the next round begin as soon as the one under way is over.
+    /// Makes the next round begin when the current one is over.
     fn start(&self) -> Result<(), ScrapeError> {
         let mut next = self.0.lock_next();
         next.runtime = Handle::try_current().ok();
         if !next.has_thread {
             let inner = Arc::clone(&self.0);
             let thread = thread::Builder::new().name("vitals-scrape".to_owned());
-            if let Err(error) = thread.spawn(move || inner.work()) {
+            if let Err(error) = thread.spawn(move || inner.serve_rounds()) {
                 if let Some(line) = self.0.failure_lines.line() {
                     let left_out = line.left_out;
                     tracing::error!(%error, left_out, "no thread can be started for a scrape");
@@ -160,7 +161,7 @@ impl ScrapeQueue {
             }
             next.has_thread = true;
         }
-        next.is_due = !next.wanted.is_empty();
+        next.is_due = !next.waiting.is_empty();
         self.0.changed.notify_one();
         Ok(())
     }
@@ -178,12 +179,12 @@ impl ScrapeQueueInner {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on one round after the other.
-    fn work(&self) {
+    /// Serves one round after the other, until the queue is dropped.
+    fn serve_rounds(&self) {
         let mut collection = Collection::default();
-        while let Some((wanted, runtime)) = self.next_round() {
-            // A panic ends this round, whose callers get an error, and no later one.
-            let round = AssertUnwindSafe(|| self.serve(wanted, &mut collection, runtime.as_ref()));
+        while let Some((scrapes, runtime)) = self.next_round() {
+            // A panic ends only this round. Its callers get an error.
+            let round = AssertUnwindSafe(|| self.serve(scrapes, &mut collection, runtime.as_ref()));
             if catch_unwind(round).is_err()
                 && let Some(line) = self.failure_lines.line()
             {
@@ -192,7 +193,7 @@ impl ScrapeQueueInner {
         }
     }
 
-    /// Waits until a caller wants a round. Returns `None` when no caller ever will.
+    /// Waits for the next round. Returns `None` when the queue is dropped.
     fn next_round(&self) -> Option<(Vec<WaitingScrape>, Option<Handle>)> {
         let next = self.lock_next();
         let mut next = self
@@ -203,18 +204,18 @@ impl ScrapeQueueInner {
             return None;
         }
         next.is_due = false;
-        Some((mem::take(&mut next.wanted), next.runtime.take()))
+        Some((mem::take(&mut next.waiting), next.runtime.take()))
     }
 
-    /// One round.
+    /// Serves one round.
     fn serve(
         &self,
-        mut wanted: Vec<WaitingScrape>,
+        mut scrapes: Vec<WaitingScrape>,
         collection: &mut Collection,
         runtime: Option<&Handle>,
     ) {
         let sources = self.registry.sources();
-        // A collector may use the runtime of the worker that the scrape came to.
+        // A collector may use the runtime of the worker that received the scrape.
         let enter = runtime.cloned().map(|runtime| -> Enter {
             Arc::new(move |read| {
                 let _context = runtime.enter();
@@ -222,24 +223,25 @@ impl ScrapeQueueInner {
             })
         });
         let collected = collection.collect(&sources, self.patience, enter.as_ref());
-        // Whole expositions first: there are few forms of them, while filters may be many.
-        wanted.sort_by_key(|wanted| !wanted.form.names.is_all());
-        for WaitingScrape { form, outcome } in wanted {
-            self.expositions.wait(|| outcome.is_closed());
-            if outcome.is_closed() {
+        // Whole expositions first: they have few forms, but filters may have many.
+        scrapes.sort_by_key(|scrape| !scrape.form.names.is_all());
+        for WaitingScrape { form, result } in scrapes {
+            self.expositions.wait(|| result.is_closed());
+            if result.is_closed() {
                 continue;
             }
-            let result = self.expose(&form, &collected).map(Arc::new);
-            if let Ok(exposition) = &result {
-                self.expositions.enter(exposition);
+            let exposition = self.expose(&form, &collected).map(Arc::new);
+            if let Ok(exposition) = &exposition {
+                self.expositions.add(exposition);
             }
-            outcome.send_replace(Some(result));
+            result.send_replace(Some(exposition));
         }
     }
 }
 
 impl ScrapeQueueInner {
-    /// One exposition, counted among the answers that wait for their clients: no one client's, as several may share it.
+    /// Encodes one exposition, and reserves its memory. The reservation belongs to no client, because several may share the
+    /// exposition.
     fn expose(&self, form: &Form, collected: &[Collected]) -> Result<Exposition, ScrapeError> {
         let exposition = encode(&self.registry, form, collected).map_err(|error| {
             if let Some(line) = self.failure_lines.line() {
@@ -254,7 +256,7 @@ impl ScrapeQueueInner {
     }
 }
 
-/// Writes the registry out, chunk by chunk through the compressor.
+/// Encodes the registry, chunk by chunk through the compressor.
 fn encode(registry: &Registry, form: &Form, collected: &[Collected]) -> io::Result<Exposition> {
     let mut scrape = registry.scrape_collected(form.format, &form.names, collected);
     let mut exposition = Exposition::default();
@@ -274,7 +276,7 @@ fn encode(registry: &Registry, form: &Form, collected: &[Collected]) -> io::Resu
     Ok(exposition)
 }
 
-/// Moves a scrape on, a chunk at a time.
+/// Writes all chunks of a scrape.
 fn pump(scrape: &mut Scrape, to: &mut impl Write) -> io::Result<()> {
     let mut chunk = Vec::new();
     loop {

@@ -1,8 +1,13 @@
 //! The times of ticks while the wall clock is set.
 
+use vitals_recorder::{http::NotableRequests, ops_endpoints::OpsEndpoints};
+use vitals_registry::Registry;
+
 use super::*;
-use crate::in_progress::OpsInProgress;
-use vitals_recorder::ops_endpoints::OpsEndpoints;
+use crate::{
+    dashboard::{DashboardSettings, OpsTraffic, SampledSources, identity},
+    in_progress::OpsInProgress,
+};
 
 const STARTED: Duration = Duration::from_millis(1_700_000_000_250);
 const HOUR_LONG: Duration = Duration::from_secs(3600);
@@ -15,17 +20,13 @@ fn sampling() -> Sampling {
         in_progress: OpsInProgress::default(),
     };
     let identity = identity(registry, DashboardSettings::default(), STARTED);
-    Sampling {
-        sampler: Sampler::new(registry, SampledSources::default(), ops_traffic),
-        hub: Arc::new(Hub::new(identity, STARTED.as_secs())),
-        details: Details::new(
-            None,
-            vitals_recorder::http::NotableRequests::new(OpsEndpoints::new(["/metrics"])),
-        ),
-        timeline: Timeline::starting(STARTED),
-        sampled: Duration::ZERO,
-        time: STARTED.as_secs(),
-    }
+    let requests = NotableRequests::new(OpsEndpoints::new(["/metrics"]));
+    Sampling::new(
+        Sampler::new(registry, SampledSources::default(), ops_traffic),
+        Arc::new(Hub::new(identity, STARTED.as_secs())),
+        Details::new(None, requests),
+        STARTED,
+    )
 }
 
 /// The whole history: its clock, and the times of its ticks after the start.
