@@ -1,31 +1,31 @@
-//! Which kind of error the database answered with: the values of the label `kind`.
+//! The kinds of database errors: the values of the label `kind`.
 
-/// A kind of database error that calls for an answer of its own.
+/// A kind of database error that needs a reaction of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A value that must be unique is there already.
+    /// A value that must be unique exists already.
     UniqueViolation,
-    /// A row that must be there is not, or is still referred to.
+    /// A referenced row does not exist, or a row is still referenced.
     ForeignKeyViolation,
-    /// A value is missing.
+    /// A required value is missing.
     NotNullViolation,
-    /// A value is outside of what the schema allows.
+    /// A value breaks a constraint of the schema.
     CheckViolation,
-    /// Concurrent transactions got in each other's way, deadlocks included; the transaction may be tried again.
+    /// Concurrent transactions conflict, deadlocks included. The transaction may be retried.
     SerializationFailure,
-    /// Something is locked by another connection.
+    /// Another connection holds a lock.
     Busy,
-    /// The connection to the server is gone.
+    /// The connection to the server is lost.
     ConnectionLost,
-    /// The database, or whoever watches over it, stopped a statement that took too long.
+    /// A statement was stopped because it took too long, or because an administrator cancelled it.
     Timeout,
     /// Everything else.
     Other,
 }
 
 impl ErrorKind {
-    /// All of them, in the order of their index.
+    /// All kinds, in the order of their index.
     pub const ALL: [Self; 9] = [
         Self::UniqueViolation,
         Self::ForeignKeyViolation,
@@ -53,7 +53,7 @@ impl ErrorKind {
         }
     }
 
-    /// The place of this kind in [`ErrorKind::ALL`].
+    /// The index of this kind in [`ErrorKind::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }

@@ -1,30 +1,29 @@
-//! The families of the database: their names, their labels, and what they tell whoever is on call.
+//! The families of databases and pools: their names, labels and help texts.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
 use crate::naming::Naming;
 use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
-/// The label of a pool's name by OpenTelemetry's conventions.
+/// The label for the name of a pool in OpenTelemetry's conventions.
 pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
 
-/// The families that the recorders of the database fill.
+/// The families that the recorders of databases fill.
 ///
-/// The levels of the pools are not among them: they are read when somebody looks, by
-/// [`PoolLevels`](crate::database::PoolLevels).
+/// The levels of the pools are not among them: [`PoolLevels`](crate::database::PoolLevels) reads these at the scrape.
 ///
-/// Where the naming does not show the system of a database, or the name of a pool, its value is empty.
+/// A label that the naming does not show has an empty value: the system of a database, or the name of a pool.
 #[derive(Clone, Debug)]
 pub struct DatabaseFamilies {
     pub(super) naming: Naming,
     /// By system and operation.
     pub queries: Family<Counter, 2>,
-    /// By the same.
+    /// By system and operation.
     pub query_seconds: Family<Histogram, 2>,
-    /// By the same.
+    /// By system and operation.
     pub unattributed: Family<Counter, 2>,
-    /// Whether the log has named the remedy for unattributed queries.
-    pub(super) told_unattributed: Arc<AtomicBool>,
+    /// Whether the log has a line about unattributed queries.
+    pub(super) logged_unattributed: Arc<AtomicBool>,
     /// By system, operation and kind of error.
     pub(super) query_errors: Family<Counter, 3>,
     pub(super) transactions: Family<Counter, 1>,
@@ -41,12 +40,12 @@ pub struct DatabaseFamilies {
     pub(super) pool_rejected: Family<Counter, 2>,
     pub(super) connections_opened: Family<Counter, 0>,
     pub(super) connection_open_errors: Family<Counter, 0>,
-    /// By pool, where the naming has it.
+    /// By pool, if the naming shows it.
     pub(super) connection_open_seconds: Family<Histogram, 1>,
 }
 
 impl DatabaseFamilies {
-    /// Declares them, with `latency_buckets` (in seconds) for the histograms.
+    /// Declares the families, with `latency_buckets` (in seconds) for the histograms.
     pub fn declare(
         registry: &mut RegistryBuilder,
         naming: Naming,
@@ -65,7 +64,7 @@ impl DatabaseFamilies {
             query_seconds: registry.histogram(
                 seconds(
                     naming.family("db_query_duration_seconds"),
-                    "Time from handing a query to the database until its result was read or let go, by what the statement does.",
+                    "Time from handing a query to the database until its result was read or dropped, by what the statement does.",
                     operation,
                 ),
                 latency_buckets,
@@ -75,15 +74,15 @@ impl DatabaseFamilies {
                 "Queries that ran outside of any request and job, by what the statement does: on a thread or task that carries no context, as with a plain web::block.",
                 operation,
             )),
-            told_unattributed: Arc::default(),
+            logged_unattributed: Arc::default(),
             query_errors: registry.counter(Descriptor::new(
                 "db_query_errors_total",
-                "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction stand under the operation other.",
+                "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction are counted under the operation other.",
                 [operation[0], operation[1], kind],
             )),
             transactions: registry.counter(Descriptor::new(
                 "db_transactions_total",
-                "Transactions that came to an end, by how; nested ones are part of the outermost.",
+                "Transactions that ended, by outcome; nested ones are part of the outermost.",
                 ["outcome"],
             )),
             transaction_seconds: registry.histogram(
@@ -102,7 +101,7 @@ impl DatabaseFamilies {
             pool_wait_seconds: registry.histogram(
                 seconds(
                     naming.family("db_pool_wait_seconds"),
-                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one, gave up or met the timeout.",
+                    "Time that callers waited for a connection of the pool, observed once per caller, whether it got one, left or reached the timeout.",
                     [pool],
                 ),
                 latency_buckets,

@@ -1,4 +1,6 @@
-//! How full the pools are, read when somebody looks, and whether their databases answer.
+//! How many connections the pools have, read at the scrape, and whether their databases answer.
+//!
+//! Contains the collector [`PoolLevels`] and what it needs of a pool of any kind, [`AnyPool`].
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -10,14 +12,14 @@ use super::families::POOL_NAME;
 use crate::naming::Naming;
 use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
-/// What one pool, or several, hold at a moment.
+/// The connections of one pool, or of several, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolLevel {
     /// Connections in use.
     pub checked_out: u64,
     /// Connections that are open and free.
     pub idle: u64,
-    /// Connections that are opened at most.
+    /// The most connections that may be open.
     pub max: u64,
 }
 
@@ -33,18 +35,18 @@ impl Add for PoolLevel {
     }
 }
 
-/// What can be asked of a pool of whatever connections.
+/// A pool of connections of any type.
 pub(super) trait AnyPool: Send + Sync {
-    /// Its name in its metrics.
+    /// The name of the pool in its metrics.
     fn name(&self) -> &str;
 
     fn level(&self) -> PoolLevel;
 
-    /// Whether the database answers on a connection of the pool.
+    /// Asks the database on a connection of the pool.
     fn ping(self: Arc<Self>) -> Pinging;
 }
 
-/// A question to a database.
+/// The answer of a database, in the future.
 pub(super) type Pinging = std::pin::Pin<Box<dyn Future<Output = Result<(), Unanswered>>>>;
 
 /// The database of a pool did not answer.
@@ -55,7 +57,7 @@ pub struct Unanswered;
 const CHECKED_OUT: ReadFamily = ReadFamily::gauge(
     "db_pool_checked_out_connections",
     Unit::None,
-    "Connections of the pool that are in use; at the maximum for long, callers wait.",
+    "Connections of the pool that are in use; while all are in use, callers wait.",
 )
 .labels(&["pool"]);
 const IDLE: ReadFamily = ReadFamily::gauge(
@@ -67,15 +69,15 @@ const IDLE: ReadFamily = ReadFamily::gauge(
 const MAX: ReadFamily = ReadFamily::gauge(
     "db_pool_max_connections",
     Unit::None,
-    "Connections that the pool opens at most.",
+    "The most connections that the pool opens.",
 )
 .labels(&["pool"]);
 
-/// In use and free, together.
+/// Both kinds in one family, as OpenTelemetry's conventions have it.
 const COUNT: ReadFamily = ReadFamily::gauge(
     "db_client_connection_count",
     Unit::None,
-    "Connections of the pool that are open, by whether they are used or idle; all used for long, callers wait.",
+    "Connections of the pool that are open, by whether they are used or idle; while all are used, callers wait.",
 )
 .labels(&[POOL_NAME, "db_client_connection_state"]);
 const MAX_OF_POOL: ReadFamily = ReadFamily {
@@ -84,13 +86,13 @@ const MAX_OF_POOL: ReadFamily = ReadFamily {
 }
 .labels(&[POOL_NAME]);
 
-/// Most pools that have a name of their own; further ones share [`OVERFLOW`].
+/// The most pools with a name of their own. Further pools share the name [`OVERFLOW`].
 const MOST_POOLS: usize = 64;
 
-/// The name of all pools past [`MOST_POOLS`].
+/// The name of all pools beyond [`MOST_POOLS`].
 const OVERFLOW: &str = "overflow";
 
-/// Reads the levels of the pools on demand; without any pool, there are no rows.
+/// Reads the levels of the pools at each scrape. Without any pool, it has no rows.
 #[derive(Clone)]
 pub struct PoolLevels {
     naming: Naming,
@@ -100,7 +102,7 @@ pub struct PoolLevels {
 }
 
 impl PoolLevels {
-    /// Of no pool yet.
+    /// A collector without any pool.
     pub fn new(naming: Naming) -> Self {
         Self {
             naming,
@@ -109,7 +111,7 @@ impl PoolLevels {
         }
     }
 
-    /// A name that no open pool has: the wanted one, or one with a number behind it. It is free again once dropped.
+    /// Returns a name that no open pool has: `wanted`, or `wanted` with a number appended. It is free again when dropped.
     pub(super) fn claim(&self, wanted: &str) -> Arc<str> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         names.retain(|name| name.strong_count() > 0);
@@ -126,19 +128,19 @@ impl PoolLevels {
         name
     }
 
-    /// One more pool, as long as there is one.
+    /// Adds a pool, for as long as it is open.
     pub(super) fn add(&self, pool: Weak<dyn AnyPool>) {
         self.lock().push(pool);
     }
 
-    /// The pools that there are.
+    /// The pools that are open.
     fn open(&self) -> Vec<Arc<dyn AnyPool>> {
         let mut pools = self.lock();
         pools.retain(|pool| pool.strong_count() > 0);
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// The levels now, by name.
+    /// The current levels, by the name of the pool.
     fn read(&self) -> BTreeMap<String, PoolLevel> {
         let mut levels = BTreeMap::<_, PoolLevel>::new();
         for pool in self.open() {
@@ -148,12 +150,12 @@ impl PoolLevels {
         levels
     }
 
-    /// All pools added up; nothing, where there are none.
+    /// The sum of all pools; `None` if there are none.
     pub fn sum(&self) -> Option<PoolLevel> {
         self.read().into_values().reduce(Add::add)
     }
 
-    /// Whether the database of every pool answers; nothing where there is no pool.
+    /// Whether the databases of all pools answer; `None` if there is no pool.
     pub async fn ping(&self) -> Option<Result<(), Unanswered>> {
         let pools = self.open();
         if pools.is_empty() {

@@ -1,7 +1,7 @@
-//! The series behind the families, all resolved once: recording looks nothing up.
+//! The series of one database and of one pool, resolved once, so that recording looks nothing up.
 //!
-//! Every series exists from the start at 0, so that the first error of a kind is an increase from 0 and not the birth of a
-//! series, which `rate()` and `increase()` would not see.
+//! Every series exists from the start with the value 0. The first error of a kind is then an increase from 0; `rate()` and
+//! `increase()` do not see the first value of a new series.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,7 +13,7 @@ use super::error::ErrorKind;
 use super::families::DatabaseFamilies;
 use super::sql::Operation;
 
-/// How a transaction ended: the values of the label `outcome`.
+/// The outcome of a transaction: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransactionOutcome {
     Committed,
@@ -36,9 +36,9 @@ impl TransactionOutcome {
 pub(super) enum Rejection {
     /// The queue was full.
     Saturated,
-    /// No connection was free in time.
+    /// No connection was free within the pool's timeout.
     Timeout,
-    /// The caller left while it waited.
+    /// The caller dropped its future while it waited.
     Cancelled,
 }
 
@@ -54,7 +54,7 @@ impl Rejection {
     }
 }
 
-/// A counter and the histogram of how long each of what it counts took.
+/// A counter, and the histogram of the durations of what it counts.
 #[derive(Debug)]
 struct Timed {
     count: Arc<Counter>,
@@ -73,7 +73,7 @@ impl Timed {
 pub(super) struct Metrics {
     queries: [Timed; Operation::ALL.len()],
     unattributed: [Arc<Counter>; Operation::ALL.len()],
-    told_unattributed: Arc<AtomicBool>,
+    logged_unattributed: Arc<AtomicBool>,
     query_errors: [[Arc<Counter>; ErrorKind::ALL.len()]; Operation::ALL.len()],
     transactions: [Timed; TransactionOutcome::ALL.len()],
 }
@@ -95,7 +95,7 @@ pub(super) struct PoolMetrics {
 }
 
 impl Metrics {
-    /// Resolves the series of `families` that are of databases of one system.
+    /// Resolves the series of `families` for databases of one system.
     pub(super) fn new(families: &DatabaseFamilies, system: &str) -> Self {
         let naming = families.naming;
         let system = naming.only(system);
@@ -108,7 +108,7 @@ impl Metrics {
             unattributed: Operation::ALL
                 .map(operation)
                 .map(|values| families.unattributed.series(values)),
-            told_unattributed: Arc::clone(&families.told_unattributed),
+            logged_unattributed: Arc::clone(&families.logged_unattributed),
             query_errors: Operation::ALL.map(operation).map(|[system, operation]| {
                 ErrorKind::ALL
                     .map(|kind| (families.query_errors).series([system, operation, kind.label()]))
@@ -120,17 +120,17 @@ impl Metrics {
         }
     }
 
-    /// A query came to its end, well or not.
+    /// Counts a query that ended, with or without an error.
     pub(super) fn query(&self, operation: Operation, took: Duration, span: Option<&SpanContext>) {
         self.queries[operation.index()].record(took, span);
     }
 
-    /// A query ran outside of any request and job. The log names the remedy, once.
+    /// Counts a query that ran outside of any request and job. The first is logged, with the remedy.
     #[cold]
     pub(super) fn unattributed(&self, operation: Operation) {
         self.unattributed[operation.index()].inc();
         // Without the middleware no query can belong to a request.
-        if cfg!(feature = "http") && !self.told_unattributed.swap(true, Relaxed) {
+        if cfg!(feature = "http") && !self.logged_unattributed.swap(true, Relaxed) {
             tracing::warn!(
                 operation = operation.label(),
                 "a query ran outside of any request or job: use actix_vitals::block in place of web::block, \
@@ -140,12 +140,12 @@ impl Metrics {
         }
     }
 
-    /// A statement failed.
+    /// Counts a failed statement.
     pub(super) fn error(&self, operation: Operation, kind: ErrorKind) {
         self.query_errors[operation.index()][kind.index()].inc();
     }
 
-    /// An outermost transaction came to its end.
+    /// Counts an outermost transaction that ended.
     pub(super) fn transaction(
         &self,
         outcome: TransactionOutcome,
@@ -157,7 +157,7 @@ impl Metrics {
 }
 
 impl PoolMetrics {
-    /// Resolves the series of `families` that are of the pool called `name`.
+    /// Resolves the series of `families` for the pool `name`.
     pub(super) fn new(families: &DatabaseFamilies, name: &str) -> Self {
         let pool = [name];
         Self {
@@ -175,7 +175,7 @@ impl PoolMetrics {
         }
     }
 
-    /// A caller got no connection.
+    /// Counts a caller that got no connection.
     pub(super) fn rejected(&self, reason: Rejection) {
         self.rejected[reason as usize].inc();
         if reason == Rejection::Timeout {
@@ -183,7 +183,7 @@ impl PoolMetrics {
         }
     }
 
-    /// A connection was opened.
+    /// Counts a connection that was opened.
     pub(super) fn opened(&self, took: Duration) {
         self.opened.record(took, None);
     }

@@ -1,5 +1,5 @@
-//! What one connection knows of the statements that it has run: from a query's text to the statement, without the table's
-//! locks and without reading the text as SQL.
+//! The statements that one connection has run. Finds the statement of a query by its text, without the locks of the table
+//! and without reading the text as SQL.
 
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::num::NonZeroU32;
@@ -13,15 +13,16 @@ use super::texts::{Hashed, Texts};
 use crate::clock::Moment;
 use crate::database::sql::{self, Dialect, Operation, Verb};
 
-/// What a connection remembers, in multiples of what the table keeps: texts, and statements with those that gave way.
+/// How many texts, and how many statements (retired ones included), a connection remembers: this many times the capacity of
+/// the table.
 const MULTIPLE: usize = 2;
 
-/// Where [`ConnectionStatements`] has the statement of a query.
+/// Where [`ConnectionStatements`] finds the statement of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatementLookup {
-    /// Among its statements. Indices of an earlier generation are no longer valid.
+    /// At this index. Indices of an earlier generation are no longer valid.
     Known { index: u32, generation: u32 },
-    /// Nowhere: the table did not keep it, in this epoch of the table.
+    /// Nowhere: the table did not keep the statement in this epoch.
     Other { epoch: u32 },
 }
 
@@ -45,7 +46,7 @@ struct KnownStatement {
     statement: Result<Arc<Statement>, u32>,
 }
 
-/// What a text is: a query and where its statement is, or control of a transaction.
+/// What a text is: a query of an operation and a statement, or `None` for control of a transaction.
 pub(crate) type TextKind = Option<(Operation, StatementLookup)>;
 
 impl ConnectionStatements {
@@ -61,19 +62,19 @@ impl ConnectionStatements {
         }
     }
 
-    /// The hash of a text, by which [`of_text`](Self::of_text) knows it.
+    /// The hash of a text, for [`of_text`](Self::of_text).
     ///
-    /// Two texts with the same hash of 64 bits are not expected within the life of a service.
+    /// Two texts with the same hash of 64 bits are not expected while a service runs.
     pub(crate) fn hash(&self, sql: &str) -> u64 {
         self.hasher.hash_one(sql)
     }
 
-    /// Looks up the text with this hash. The text must have no binds behind it.
+    /// Looks up the text with this hash. The text must not contain Diesel's list of binds.
     pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> TextKind {
         match self.texts.get(hash) {
             Some(None) => return None,
-            Some(Some((operation, place))) if self.is_valid(place) => {
-                return Some((operation, place));
+            Some(Some((operation, lookup))) if self.is_valid(lookup) => {
+                return Some((operation, lookup));
             }
             _ => {}
         }
@@ -89,14 +90,14 @@ impl ConnectionStatements {
     fn learn(&mut self, shape: &str, operation: Operation) -> StatementLookup {
         let hash = self.table.hash(shape, operation);
         if let Some(&index) = self.by_shape.get(&hash) {
-            return self.place(index);
+            return self.lookup(index);
         }
         let epoch = self.table.epoch();
         let Some(statement) = self.table.of_text(hash, shape, operation) else {
             return StatementLookup::Other { epoch };
         };
         if self.statements.len() >= MULTIPLE * self.table.capacity() {
-            // As many statements have given way as the table keeps: these are most of what is known here.
+            // At least half of these statements are retired.
             self.statements.clear();
             self.by_shape.clear();
             self.texts.clear();
@@ -108,29 +109,29 @@ impl ConnectionStatements {
             statement: Ok(statement),
         });
         self.by_shape.insert(hash, index);
-        self.place(index)
+        self.lookup(index)
     }
 
-    fn place(&self, index: u32) -> StatementLookup {
+    fn lookup(&self, index: u32) -> StatementLookup {
         StatementLookup::Known {
             index,
             generation: self.generation,
         }
     }
 
-    /// Whether the place still refers to the same statement.
+    /// Whether the lookup still refers to the same statement.
     #[inline]
-    pub(crate) fn is_valid(&self, place: StatementLookup) -> bool {
-        match place {
+    pub(crate) fn is_valid(&self, lookup: StatementLookup) -> bool {
+        match lookup {
             StatementLookup::Known { generation, .. } => generation == self.generation,
             StatementLookup::Other { epoch } => epoch == self.table.epoch(),
         }
     }
 
-    /// The statement at a place: the present one, if that was retired; none if the table does not keep it.
+    /// The statement of a lookup. A retired statement is replaced by its successor; `None` if the table does not keep it.
     #[inline]
-    fn at(&mut self, place: StatementLookup) -> Option<&Statement> {
-        let StatementLookup::Known { index, generation } = place else {
+    fn at(&mut self, lookup: StatementLookup) -> Option<&Statement> {
+        let StatementLookup::Known { index, generation } = lookup else {
             return None;
         };
         if generation != self.generation {
@@ -143,16 +144,16 @@ impl ConnectionStatements {
         slot.statement.as_deref().ok()
     }
 
-    /// The statement at a place was run, and ended `now`. Returns its shape's number, if the table keeps it.
+    /// Counts a run of a statement that ended `now`. Returns the statement's number, if the table keeps it.
     #[inline]
     pub(crate) fn ran(
         &mut self,
-        place: StatementLookup,
+        lookup: StatementLookup,
         took: Duration,
         now: Moment,
     ) -> Option<NonZeroU32> {
         let at = self.table.age(now);
-        let Some(statement) = self.at(place) else {
+        let Some(statement) = self.at(lookup) else {
             self.table.ran_other(at);
             return None;
         };
@@ -160,18 +161,18 @@ impl ConnectionStatements {
         Some(statement.number())
     }
 
-    /// The statement at a place was run outside of any request and job.
+    /// Counts a run outside of any request and job.
     #[cold]
-    pub(crate) fn unattributed(&mut self, place: StatementLookup) {
-        if let Some(statement) = self.at(place) {
+    pub(crate) fn unattributed(&mut self, lookup: StatementLookup) {
+        if let Some(statement) = self.at(lookup) {
             statement.unattributed();
         }
     }
 
-    /// The statement at a place failed.
-    pub(crate) fn failed(&mut self, place: StatementLookup) {
+    /// Counts a failed run.
+    pub(crate) fn failed(&mut self, lookup: StatementLookup) {
         self.table.failed();
-        if let Some(statement) = self.at(place) {
+        if let Some(statement) = self.at(lookup) {
             statement.failed();
         }
     }
@@ -183,7 +184,7 @@ impl ConnectionStatements {
 }
 
 impl KnownStatement {
-    /// Looks for the statement that takes the place of a retired one, once in each epoch.
+    /// Looks for the successor of a retired statement, once in each epoch of the table.
     #[cold]
     fn renew(&mut self, table: &Statements) {
         let epoch = table.epoch();

@@ -1,4 +1,4 @@
-//! How full the table of statements is. A scrape that reads this is also when a full table makes room.
+//! How full the table of statements is. A full table evicts statements when a scrape reads this.
 
 use std::error::Error;
 
@@ -14,10 +14,10 @@ const KEPT: ReadFamily = ReadFamily::gauge(
 const EVICTED: ReadFamily = ReadFamily::counter(
     "db_statements_evicted_total",
     Unit::None,
-    "Statements that gave way to others in the full table; what they had counted is part of (other).",
+    "Statements that the full table evicted to make room for others; their counts are part of (other).",
 );
 
-/// How full a table is, read when it is scraped.
+/// How full a table is, read at the scrape.
 #[derive(Debug)]
 pub struct Fullness(pub(crate) Statements);
 

@@ -1,11 +1,12 @@
 //! The table of statements that all recorders of a service share, and the statements in it.
 //!
 //! The table keeps a bounded number of shapes. A statement is found by the hash of its shape, in one of several parts with
-//! a lock each; [`ConnectionStatements`](super::ConnectionStatements) spares a connection even that. A full table keeps no further shape until it has
-//! made room, which it does when it is read: by a scrape, a report or the live page. The least costly give way.
+//! a lock each; `ConnectionStatements` avoids even that for shapes that a connection has run before. A full table keeps no
+//! further shape until it has evicted some, which it does when it is read: by a scrape, a report or the live page. It
+//! evicts the least costly.
 //!
-//! Queries of statements that are not kept are counted nowhere in the table. The row [`OTHER`] is the difference between
-//! the families of all queries and the rows of the kept statements, so that the rows always add up to the families.
+//! The table does not count queries of statements that it does not keep. The row [`OTHER`] is the difference between the
+//! families of all queries and the rows of the kept statements, so that the rows always add up to the families.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -21,13 +22,13 @@ use crate::clock::{self, Moment};
 use crate::context::StatementShapes;
 use crate::database::sql::Operation;
 
-/// Statements that the table keeps at most, unless set otherwise.
+/// The default capacity of the table.
 pub(crate) const DEFAULT_CAPACITY: usize = 1000;
 
-/// The most endpoints that are listed for a statement: the first that ran it.
+/// The most endpoints that are listed for a statement. The first ones to run it are kept.
 pub(super) const ENDPOINTS: usize = 8;
 
-/// How long a statement is kept at least.
+/// A statement is kept for at least this long.
 pub(super) const MIN_AGE: Duration = Duration::from_secs(60);
 
 /// The text of the row for all statements that are not kept.
@@ -36,7 +37,7 @@ pub(crate) const OTHER: &str = "(other)";
 /// Parts of the table, each with a lock.
 const PARTS: usize = 16;
 
-/// What makes a statement itself, also after the table has given it up.
+/// What identifies a statement, also after the table has evicted it.
 #[derive(Debug)]
 pub(super) struct StatementShape {
     hash: u64,
@@ -54,15 +55,15 @@ pub(super) struct Statement {
     errors: Counter,
     unattributed: Counter,
     first_seen: SystemTime,
-    /// When it was first seen, as time since the table was made.
-    born: Duration,
-    /// Seconds since the table was made.
+    /// When it was first seen, as time since the table was created.
+    first_seen_at: Duration,
+    /// When it was last seen, in seconds since the table was created.
     last_seen_seconds: AtomicU64,
     endpoints: Mutex<Vec<String>>,
 }
 
 impl Statement {
-    /// The number that tells it from others, and from the same shape after it was retired.
+    /// A number that no other statement has; the same shape gets another number after it was retired.
     pub(super) fn number(&self) -> NonZeroU32 {
         self.number
     }
@@ -75,19 +76,19 @@ impl Statement {
         self.retired.load(Relaxed)
     }
 
-    /// It was run; `at` is the time since the table was made.
+    /// Counts a run; `at` is the time since the table was created.
     #[inline]
     pub(super) fn ran(&self, took: Duration, at: Duration) {
         self.seconds.observe(took.as_secs_f64());
         touch(&self.last_seen_seconds, at);
     }
 
-    /// It failed.
+    /// Counts a failed run.
     pub(super) fn failed(&self) {
         self.errors.inc();
     }
 
-    /// It ran outside of any request and job.
+    /// Counts a run outside of any request and job.
     pub(super) fn unattributed(&self) {
         self.unattributed.inc();
     }
@@ -97,7 +98,7 @@ impl Statement {
     }
 }
 
-/// Keeps the second `at`. Writes once a second, so that threads do not take the cache line from each other.
+/// Stores the second `at`. Writes at most once a second, so that threads do not contend for the cache line.
 #[inline]
 fn touch(last_seen_seconds: &AtomicU64, at: Duration) {
     if last_seen_seconds.load(Relaxed) != at.as_secs() {
@@ -109,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The statements that cost most, by shape; cheap to clone, and all clones are one table.
+/// The statements of a service, by shape. Cheap to clone; all clones are one table.
 #[derive(Clone, Debug)]
 pub struct Statements {
     table: Arc<StatementTable>,
@@ -118,27 +119,27 @@ pub struct Statements {
 #[derive(Debug)]
 struct StatementTable {
     capacity: usize,
-    made: Moment,
+    created: Moment,
     hasher: DefaultHashBuilder,
     parts: [Mutex<HashTable<Arc<Statement>>>; PARTS],
-    /// Locked within the lock of a part, never around one.
+    /// Lock order: a part first, then this.
     by_number: Mutex<HashMap<NonZeroU32, Arc<Statement>>>,
     kept: AtomicUsize,
     next_number: AtomicU32,
-    /// Rises when the table has room again: it may now keep shapes that it refused before.
+    /// Incremented when the table has room again: it may now keep shapes that it did not keep before.
     epoch: AtomicU32,
-    /// A statement was not kept since the table was read last.
-    has_refused: AtomicBool,
+    /// The table could not keep a statement since it was last read.
+    was_full: AtomicBool,
     evicted: AtomicU64,
-    /// What all queries have counted, kept or not.
+    /// The counts of all queries, kept or not.
     counted: Counted,
-    /// Their counts at the last reset of the table, and its time.
+    /// The totals at the last reset of the table, and its time.
     beginning: Mutex<(Totals, SystemTime)>,
-    /// When a statement that is not kept was run last, in seconds since the table was made.
+    /// When a statement that is not kept was last run, in seconds since the table was created.
     other_last_seen_seconds: AtomicU64,
 }
 
-/// How [`Statements::report`] orders the rows, the most first.
+/// How [`Statements::report`] orders the rows, the largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
@@ -155,15 +156,15 @@ pub enum Order {
     P95,
 }
 
-/// What one statement has cost.
+/// The cost of one statement.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatementReport {
-    /// Its shape: the text without literals and binds. `(other)` for all statements that are not kept.
+    /// The shape: the text without literals and binds. `(other)` for all statements that are not kept.
     pub statement: String,
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
-    /// How often it came to an end, well or not.
+    /// How often it ended, failures included.
     pub calls: u64,
     /// How often it failed.
     pub errors: u64,
@@ -173,11 +174,11 @@ pub struct StatementReport {
     pub total_seconds: f64,
     /// The mean time of a call, in seconds.
     pub mean_seconds: f64,
-    /// The time that 95 of 100 calls stayed below, in seconds; from buckets that are 2 % wide.
+    /// The 95th percentile of the time of a call, in seconds; from buckets that are 2 % wide.
     pub p95_seconds: f64,
-    /// The endpoints that ran it first, at most 8, with their methods: `GET /data/{item_id}`. Empty for `(other)`.
+    /// The first endpoints that ran it, at most 8, with their methods: `GET /data/{item_id}`. Empty for `(other)`.
     pub endpoints: Vec<String>,
-    /// When it was first seen. For `(other)`, when counting began: at the start, or at the last reset.
+    /// When it was first seen. For `(other)`: the start of the service, or the last reset.
     pub first_seen: SystemTime,
     /// When it was last seen, to the second.
     pub last_seen: SystemTime,
@@ -202,25 +203,25 @@ impl StatementShapes for Statements {
     }
 }
 
-/// The part that statements of this hash are in. A hash table takes its lower bits for a place within.
+/// The part for this hash. It uses the upper bits, because the hash table within uses the lower ones.
 fn part_of(hash: u64) -> usize {
     (hash >> 32) as usize % PARTS
 }
 
 impl Statements {
-    /// A table of at most `capacity` shapes, at least one, of the queries that are `counted`.
+    /// A table of at most `capacity` shapes (at least 1). Reads the totals of all queries from `counted`.
     pub(crate) fn new(capacity: usize, counted: Counted) -> Self {
         Self {
             table: Arc::new(StatementTable {
                 capacity: capacity.max(1),
-                made: clock::now(),
+                created: clock::now(),
                 hasher: DefaultHashBuilder::default(),
                 parts: Default::default(),
                 by_number: Mutex::default(),
                 kept: AtomicUsize::new(0),
                 next_number: AtomicU32::new(1),
                 epoch: AtomicU32::new(0),
-                has_refused: AtomicBool::new(false),
+                was_full: AtomicBool::new(false),
                 evicted: AtomicU64::new(0),
                 beginning: Mutex::new((Totals::default(), SystemTime::now())),
                 counted,
@@ -229,34 +230,34 @@ impl Statements {
         }
     }
 
-    /// Statements that the table keeps at most.
+    /// The most statements that the table keeps.
     pub(super) fn capacity(&self) -> usize {
         self.table.capacity
     }
 
-    /// Statements that the table keeps now.
+    /// How many statements the table keeps now.
     pub(super) fn kept(&self) -> usize {
         self.table.kept.load(Relaxed)
     }
 
-    /// Statements that gave way to others since the start.
+    /// How many statements were evicted since the start.
     pub(super) fn evicted(&self) -> u64 {
         self.table.evicted.load(Relaxed)
     }
 
-    /// Time since the table was made.
+    /// Time since the table was created.
     #[inline]
     pub(super) fn age(&self, now: Moment) -> Duration {
-        now.since(self.table.made)
+        now.since(self.table.created)
     }
 
-    /// Changes when the table may keep shapes that it refused before.
+    /// Changes when the table may keep shapes that it did not keep before.
     #[inline]
     pub(super) fn epoch(&self) -> u32 {
         self.table.epoch.load(Relaxed)
     }
 
-    /// The hash of a shape, the same for all connections.
+    /// The hash of a shape. It is the same for all connections.
     pub(super) fn hash(&self, text: &str, operation: Operation) -> u64 {
         use std::hash::BuildHasher as _;
         self.table.hasher.hash_one((text, operation.index()))
@@ -302,13 +303,13 @@ impl Statements {
         }
         let has_room = |kept| (kept < table.capacity).then_some(kept + 1);
         if table.kept.fetch_update(Relaxed, Relaxed, has_room).is_err() {
-            table.has_refused.store(true, Relaxed);
+            table.was_full.store(true, Relaxed);
             return None;
         }
-        let born = self.age(clock::now());
+        let first_seen_at = self.age(clock::now());
         let number = table.next_number.fetch_add(1, Relaxed);
         let statement = Arc::new(Statement {
-            // It wraps around after four billion shapes; two of the same number have never met by then.
+            // Wraps around after four billion shapes. The statement that had the number before was evicted long ago.
             number: NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN),
             shape: shape(),
             retired: AtomicBool::new(false),
@@ -316,8 +317,8 @@ impl Statements {
             errors: Counter::new(1),
             unattributed: Counter::new(1),
             first_seen: SystemTime::now(),
-            born,
-            last_seen_seconds: AtomicU64::new(born.as_secs()),
+            first_seen_at,
+            last_seen_seconds: AtomicU64::new(first_seen_at.as_secs()),
             endpoints: Mutex::default(),
         });
         part.insert_unique(hash, Arc::clone(&statement), |other| other.shape.hash);
@@ -325,13 +326,13 @@ impl Statements {
         Some(statement)
     }
 
-    /// A statement that is not kept was run; `at` is the time since the table was made.
+    /// Notes a run of a statement that is not kept; `at` is the time since the table was created.
     #[inline]
     pub(super) fn ran_other(&self, at: Duration) {
         touch(&self.table.other_last_seen_seconds, at);
     }
 
-    /// A statement failed, kept or not.
+    /// Counts a failed statement, kept or not.
     pub(super) fn failed(&self) {
         self.table.counted.failed();
     }
@@ -343,11 +344,11 @@ impl Statements {
     /// The kept statements, in the order in which they were first seen.
     fn list(&self) -> Vec<Arc<Statement>> {
         let mut list: Vec<_> = lock(&self.table.by_number).values().cloned().collect();
-        list.sort_unstable_by_key(|statement| (statement.born, statement.number));
+        list.sort_unstable_by_key(|statement| (statement.first_seen_at, statement.number));
         list
     }
 
-    /// Gives a statement up. Its counts are part of the row [`OTHER`] from now on.
+    /// Removes a statement. Its counts are part of the row [`OTHER`] from now on.
     fn retire(&self, statement: &Arc<Statement>) {
         let table = &*self.table;
         let hash = statement.shape.hash;
@@ -360,38 +361,38 @@ impl Statements {
         }
     }
 
-    /// Makes room where the table is full and has refused a statement: a tenth gives way, of the less costly half and of
-    /// at least [`MIN_AGE`]. The other half stays, however many statements come and go.
+    /// Evicts statements if the table is full and could not keep one: a tenth of the capacity, from the less costly half,
+    /// and only those older than [`MIN_AGE`]. The more costly half always stays.
     pub(super) fn make_room(&self, age: Duration) {
         let table = &*self.table;
-        if !table.has_refused.load(Relaxed) {
+        if !table.was_full.load(Relaxed) {
             return;
         }
-        let mut leaving = self.list();
-        // The bits of numbers that are not negative are in the order of the numbers.
-        leaving.sort_by_cached_key(|statement| statement.seconds.sum().to_bits());
-        leaving.truncate(leaving.len().div_ceil(2));
-        leaving.retain(|statement| age.saturating_sub(statement.born) >= MIN_AGE);
-        leaving.truncate((table.capacity / 10).max(1));
-        if leaving.is_empty() {
+        let mut evicted = self.list();
+        // The bits of non-negative floats have the order of the floats.
+        evicted.sort_by_cached_key(|statement| statement.seconds.sum().to_bits());
+        evicted.truncate(evicted.len().div_ceil(2));
+        evicted.retain(|statement| age.saturating_sub(statement.first_seen_at) >= MIN_AGE);
+        evicted.truncate((table.capacity / 10).max(1));
+        if evicted.is_empty() {
             return;
         }
-        for statement in &leaving {
+        for statement in &evicted {
             self.retire(statement);
             self.ran_other(Duration::from_secs(
                 statement.last_seen_seconds.load(Relaxed),
             ));
         }
-        table.evicted.fetch_add(leaving.len() as u64, Relaxed);
-        table.has_refused.store(false, Relaxed);
+        table.evicted.fetch_add(evicted.len() as u64, Relaxed);
+        table.was_full.store(false, Relaxed);
         table.epoch.fetch_add(1, Relaxed);
     }
 
-    /// What the statements have cost: the first `limit` in that order. Where there are queries of statements that are not
+    /// Returns the cost of the first `limit` statements in this order. If there are queries of statements that are not
     /// kept, the row `(other)` follows, beyond the limit.
     pub fn report(&self, order: Order, limit: usize) -> Vec<StatementReport> {
         self.make_room(self.age(clock::now()));
-        // Before the rows: a query that ends meanwhile is in its row and not in the total, never the other way round.
+        // Read before the rows, so that a query that ends meanwhile is not counted in `(other)`.
         let (totals, since) = self.totals();
         let mut kept = Totals::default();
         let mut reports = Vec::new();
@@ -446,7 +447,7 @@ impl Statements {
             calls: seconds.count,
             errors: other.errors,
             unattributed_calls: other.unattributed,
-            // Sums of floats do not cancel out to the last bit.
+            // The difference of two sums of floats may be slightly negative.
             total_seconds: seconds.sum.max(0.0),
             mean_seconds: seconds.mean().unwrap_or_default().max(0.0),
             p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
@@ -458,27 +459,27 @@ impl Statements {
         })
     }
 
-    /// A point in time by how long ago it was, so that two clocks do not part over the days.
+    /// The wall-clock time of a last run. Computed from its age, so that the two clocks do not drift apart.
     fn last_seen(&self, seconds: &AtomicU64) -> SystemTime {
         let last_seen = Duration::from_secs(seconds.load(Relaxed));
         SystemTime::now() - self.age(clock::now()).saturating_sub(last_seen)
     }
 
-    /// What all queries have counted since the last reset, and when that was.
+    /// The counts of all queries since the last reset, and its time.
     fn totals(&self) -> (Totals, SystemTime) {
         let beginning = lock(&self.table.beginning);
         let totals = self.table.counted.totals();
         (totals.since(&beginning.0), beginning.1)
     }
 
-    /// Forgets everything; counting begins anew.
+    /// Removes all statements and starts counting at zero.
     pub fn reset(&self) {
         let mut beginning = lock(&self.table.beginning);
         for statement in self.list() {
             self.retire(&statement);
         }
         *beginning = (self.table.counted.totals(), SystemTime::now());
-        self.table.has_refused.store(false, Relaxed);
+        self.table.was_full.store(false, Relaxed);
         self.table.epoch.fetch_add(1, Relaxed);
     }
 

@@ -1,4 +1,4 @@
-//! Tests the table of statements: the counts of each, which give way, and that no call is lost.
+//! Tests the table of statements: the counts of each, which are evicted, and that no call is lost.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::context::StatementShapes as _;
 use crate::database::connection::fixture::Fixture;
 use crate::database::sql::{Dialect, Operation, Verb, read};
 
-/// A table, the families of all queries, and a connection that knows no statement yet.
+/// A table, the families of all queries, and a connection that has run no statement.
 struct TableFixture {
     fixture: Fixture,
     statements: Statements,
@@ -31,7 +31,7 @@ fn table_of(capacity: usize) -> TableFixture {
 }
 
 impl TableFixture {
-    /// A query, as the recorder records it; the number of its statement.
+    /// Runs a query as the recorder does. Returns the number of its statement.
     fn run(&mut self, sql: &str, seconds: f64) -> Option<NonZeroU32> {
         let place = self.place(sql);
         self.run_at(place, seconds)
@@ -49,12 +49,12 @@ impl TableFixture {
         number
     }
 
-    /// Another connection.
+    /// Switches to another connection.
     fn connect(&mut self) {
         self.known = ConnectionStatements::new(self.statements.clone(), Dialect::Unknown);
     }
 
-    /// The table is read when its statements are old enough to give way.
+    /// Reads the table when its statements are old enough to be evicted.
     fn read_later(&self) {
         self.statements.make_room(MIN_AGE * 2);
     }
@@ -95,7 +95,7 @@ fn calls_of_one_shape_are_one_statement() {
 }
 
 #[test]
-fn the_most_of_what_is_asked_for_comes_first() {
+fn reports_are_ordered_by_the_chosen_figure() {
     let mut table = table_of(10);
     table.run("SELECT slow", 3.0);
     for _ in 0..9 {
@@ -117,7 +117,7 @@ fn the_most_of_what_is_asked_for_comes_first() {
 }
 
 #[test]
-fn every_call_is_in_the_rows_whatever_the_table_keeps() {
+fn the_rows_contain_every_call_even_if_the_table_is_full() {
     let mut table = table_of(20);
     for _ in 0..3 {
         for number in 0..100 {
@@ -136,7 +136,7 @@ fn every_call_is_in_the_rows_whatever_the_table_keeps() {
 }
 
 #[test]
-fn errors_and_unattributed_calls_of_what_is_not_kept_are_in_its_row() {
+fn errors_and_unattributed_calls_of_statements_that_are_not_kept_are_in_the_row_other() {
     let mut table = table_of(1);
     for sql in ["SELECT kept", "SELECT other"] {
         table.run(sql, 0.001);
@@ -160,7 +160,7 @@ fn errors_and_unattributed_calls_of_what_is_not_kept_are_in_its_row() {
 }
 
 #[test]
-fn the_least_costly_give_way_to_others_and_no_call_is_lost() {
+fn the_least_costly_statements_are_evicted_and_no_call_is_lost() {
     let mut table = table_of(20);
     table.run("SELECT costly", 9.0);
     for number in 0..100 {
@@ -169,7 +169,7 @@ fn the_least_costly_give_way_to_others_and_no_call_is_lost() {
     table.run("SELECT also_costly", 8.0);
     assert!(!table.rows(Order::Total)[1].0.contains("also_costly"));
     table.read_later();
-    assert_eq!(table.statements.kept(), 18, "a tenth gave way");
+    assert_eq!(table.statements.kept(), 18, "a tenth was evicted");
     assert_eq!(table.statements.evicted(), 2);
     assert_eq!(table.calls(), 102);
     table.run("SELECT also_costly", 8.0);
@@ -180,7 +180,7 @@ fn the_least_costly_give_way_to_others_and_no_call_is_lost() {
 }
 
 #[test]
-fn the_costly_half_stays_however_many_come_and_go() {
+fn the_costly_half_is_never_evicted() {
     let mut table = table_of(20);
     for number in 0..10 {
         table.run(&format!("SELECT costly{number}"), 1.0);
@@ -196,7 +196,7 @@ fn the_costly_half_stays_however_many_come_and_go() {
 }
 
 #[test]
-fn what_gave_way_is_counted_on_by_connections_that_know_it() {
+fn an_evicted_statement_is_counted_again_by_a_connection_that_knows_it() {
     let mut table = table_of(2);
     table.run("SELECT a", 1.0);
     table.run("SELECT b", 2.0);
@@ -219,7 +219,7 @@ fn what_gave_way_is_counted_on_by_connections_that_know_it() {
 }
 
 #[test]
-fn a_young_statement_does_not_give_way() {
+fn a_young_statement_is_not_evicted() {
     let mut table = table_of(2);
     for sql in ["SELECT a", "SELECT b", "SELECT c"] {
         table.run(sql, 1.0);
@@ -231,7 +231,7 @@ fn a_young_statement_does_not_give_way() {
 }
 
 #[test]
-fn none_gives_way_where_none_is_refused() {
+fn nothing_is_evicted_if_all_statements_have_room() {
     let mut table = table_of(2);
     for sql in ["SELECT a", "SELECT b", "SELECT a"] {
         table.run(sql, 1.0);
@@ -258,7 +258,7 @@ fn a_retired_statement_is_renewed_when_it_is_run() {
 }
 
 #[test]
-fn a_reset_makes_room_and_forgets_what_was_not_kept() {
+fn a_reset_makes_room_and_clears_the_row_other() {
     let mut table = table_of(1);
     table.run("SELECT a", 1.0);
     table.run("SELECT b", 1.0);
@@ -289,7 +289,7 @@ fn a_connection_remembers_all_statements_that_the_table_keeps() {
 }
 
 #[test]
-fn what_a_connection_remembers_is_bounded() {
+fn the_memory_of_a_connection_is_bounded() {
     let mut table = table_of(10);
     for number in 0..5_000 {
         table.run(&format!("SELECT c{number}"), 0.001);
@@ -319,7 +319,7 @@ fn connections_share_what_the_table_keeps() {
 }
 
 #[test]
-fn threads_lose_no_call_while_statements_give_way() {
+fn threads_lose_no_call_while_statements_are_evicted() {
     let table = table_of(8);
     let all = table.fixture.families.query_seconds.series(["", "select"]);
     std::thread::scope(|scope| {
@@ -347,7 +347,7 @@ fn threads_lose_no_call_while_statements_give_way() {
 }
 
 #[test]
-fn control_of_a_transaction_is_no_statement() {
+fn transaction_control_is_not_a_statement() {
     let mut table = table_of(10);
     for _ in 0..2 {
         let hash = table.known.hash("BEGIN IMMEDIATE");
@@ -357,7 +357,7 @@ fn control_of_a_transaction_is_no_statement() {
 }
 
 #[test]
-fn the_endpoints_that_ran_a_statement_first_are_told() {
+fn the_first_endpoints_that_ran_a_statement_are_reported() {
     let mut table = table_of(10);
     let number = table.run("SELECT 1", 0.1).unwrap();
     for endpoint in [0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9] {

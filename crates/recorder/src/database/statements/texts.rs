@@ -1,14 +1,14 @@
-//! The texts that a connection has run lately, by their hash, with a value for each.
+//! A bounded map of the texts that a connection has run recently, by their hash.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
 use hashbrown::HashMap;
 
-/// A bounded map of the texts that were used last.
+/// A bounded map of the texts that were used most recently.
 ///
-/// It has two generations. When the young one is full it becomes the old one, and what was in the old one is forgotten. A
-/// text that is found in the old one moves to the young one. So a connection that uses no more texts than one generation
-/// has room for never forgets any of them, and forgetting costs no more than remembering.
+/// It has two generations. When the young one is full it becomes the old one, and the previous old one is cleared. A text
+/// that is found in the old generation moves to the young one. A connection that uses at most as many texts as one
+/// generation has room for never loses any of them.
 #[derive(Debug)]
 pub(super) struct Texts<T> {
     young: Generation<T>,
@@ -19,7 +19,7 @@ pub(super) struct Texts<T> {
 type Generation<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
 
 impl<T: Copy> Texts<T> {
-    /// Room for at least the `most` texts that were used last, and at most for twice as many.
+    /// Keeps at least the `most` texts that were used last, and at most twice as many.
     pub(super) fn new(most: usize) -> Self {
         Self {
             young: HashMap::default(),
@@ -83,13 +83,13 @@ impl Hasher for Hashed {
 mod tests {
     use super::*;
 
-    /// Hashes as a text's are: spread over all bits.
+    /// A hash that is spread over all bits, as that of a text.
     fn hash(number: u64) -> u64 {
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     #[test]
-    fn texts_that_take_turns_are_all_remembered() {
+    fn texts_that_alternate_are_all_kept() {
         let mut texts = Texts::new(100);
         for round in 0..5 {
             for number in 0..100 {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_remembered_among_texts_that_are_not() {
+    fn a_text_in_use_is_kept_among_texts_that_are_used_once() {
         let mut texts = Texts::new(100);
         texts.insert(hash(0), 0);
         for number in 1..10_000 {

@@ -1,21 +1,21 @@
-//! What all queries of a service have counted, whether their statements are kept or not.
+//! The counts of all queries of a service, whether their statements are kept or not.
 
 use crate::database::families::DatabaseFamilies;
 use vitals_registry::{Counter, Family, Histogram, HistogramSnapshot};
 
-/// Where the totals of all queries are counted.
+/// The families and counters that contain the totals.
 #[derive(Debug)]
 pub(crate) struct Counted {
     /// By system and operation.
     seconds: Family<Histogram, 2>,
-    /// By the same.
+    /// By system and operation.
     unattributed: Family<Counter, 2>,
-    /// Of statements alone: the family of errors counts those of transaction control, too.
+    /// Errors of statements. The family of errors includes those of transaction control.
     errors: Counter,
 }
 
 impl Counted {
-    /// The totals that are in `families`.
+    /// Reads the totals from `families`.
     pub(crate) fn new(families: &DatabaseFamilies) -> Self {
         Self {
             seconds: families.query_seconds.clone(),
@@ -24,7 +24,7 @@ impl Counted {
         }
     }
 
-    /// A statement failed.
+    /// Counts a failed statement.
     pub(super) fn failed(&self) {
         self.errors.inc();
     }
@@ -43,7 +43,7 @@ impl Counted {
     }
 }
 
-/// The figures of some queries.
+/// The sums of some queries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     pub(super) seconds: HistogramSnapshot,
@@ -52,14 +52,14 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Adds the figures of one statement.
+    /// Adds one statement.
     pub(super) fn add(&mut self, seconds: &HistogramSnapshot, errors: u64, unattributed: u64) {
         self.seconds.merge(seconds);
         self.errors += errors;
         self.unattributed += unattributed;
     }
 
-    /// Returns these figures less `part`.
+    /// Returns the difference to `part`.
     pub(super) fn since(&self, part: &Self) -> Self {
         Self {
             seconds: self.seconds.delta(&part.seconds),

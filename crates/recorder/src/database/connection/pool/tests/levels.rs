@@ -1,0 +1,89 @@
+//! Levels, names and holds of pools.
+
+use super::*;
+
+#[test]
+fn levels_holds_and_waits_are_those_of_the_pool() {
+    let pooled = pooled(of_size(2));
+    assert_eq!(pooled.levels(), Some([0.0, 2.0, 2.0]));
+    let first = pooled.pool.get().unwrap();
+    assert_eq!(pooled.levels(), Some([1.0, 1.0, 2.0]));
+    let second = pooled.pool.get().unwrap();
+    assert_eq!(pooled.levels(), Some([2.0, 0.0, 2.0]));
+    assert_eq!(
+        (pooled.waits(), pooled.holds(), pooled.waiters()),
+        (2, 0, 0)
+    );
+    drop((first, second));
+    assert_eq!(pooled.levels(), Some([0.0, 2.0, 2.0]));
+    assert_eq!(
+        (pooled.waits(), pooled.holds(), pooled.timeouts()),
+        (2, 2, 0)
+    );
+}
+
+#[test]
+fn each_open_pool_has_a_name_of_its_own_and_a_closed_one_is_gone() {
+    let fixture = Fixture::new();
+    let open = |name: &str, size| {
+        fixture
+            .database
+            .instrument(r2d2::Pool::builder().max_size(size))
+            .name(name)
+            .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+            .unwrap()
+    };
+    assert_eq!(levels(&fixture), None);
+    let (one, three, readers) = (open("default", 1), open("default", 3), open("readers", 2));
+    assert_eq!(
+        [one.name(), three.name(), readers.name()],
+        ["default", "default-2", "readers"]
+    );
+    assert_eq!(levels(&fixture), Some([0.0, 1.0, 1.0]));
+    assert_eq!(levels_of(&fixture, "default-2"), Some([0.0, 3.0, 3.0]));
+    assert_eq!(levels_of(&fixture, "readers"), Some([0.0, 2.0, 2.0]));
+    drop(three.get().unwrap());
+    let waits = |pool| {
+        let waits = fixture.families.pool_wait_seconds.series([pool]);
+        waits.snapshot().count
+    };
+    assert_eq!((waits("default"), waits("default-2")), (0, 1));
+    drop(one);
+    until("the pool is closed", || levels(&fixture).is_none());
+    assert_eq!(levels_of(&fixture, "default-2"), Some([0.0, 3.0, 3.0]));
+    until("its name is free", || {
+        open("default", 1).name() == "default"
+    });
+}
+
+#[test]
+fn past_a_bound_further_pools_share_one_name() {
+    let fixture = Fixture::new();
+    let pools: Vec<_> = (0..70)
+        .map(|_| {
+            let builder = r2d2::Pool::builder().max_size(1).min_idle(Some(0));
+            fixture
+                .database
+                .instrument(builder)
+                .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+                .unwrap()
+        })
+        .collect();
+    let names: BTreeSet<&str> = pools.iter().map(Pool::name).collect();
+    assert_eq!(names.len(), 65);
+    assert_eq!(levels_of(&fixture, "overflow"), Some([0.0, 0.0, 6.0]));
+}
+
+#[test]
+fn the_counts_of_a_pool_exist_from_the_start() {
+    let pooled = pooled(of_size(1));
+    let text = pooled.fixture.open_metrics();
+    for reason in ["saturated", "timeout", "cancelled"] {
+        let line = format!("db_pool_rejected_total{{pool=\"default\",reason=\"{reason}\"}} 0");
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(
+        text.contains("db_pool_timeouts_total{pool=\"default\"} 0"),
+        "{text}"
+    );
+}

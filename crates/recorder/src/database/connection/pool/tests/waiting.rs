@@ -1,0 +1,230 @@
+//! Waits for a connection: how each ends, and the bound of the queue.
+
+use super::*;
+
+#[test]
+fn whoever_blocks_for_a_connection_is_a_waiter_until_it_has_one() {
+    let pooled = pooled(of_size(1));
+    let held = pooled.pool.get().unwrap();
+    let before = pooled.waited_seconds();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| pooled.pool.get().map(drop));
+        until("it waits", || pooled.waiters() == 1);
+        std::thread::sleep(Duration::from_millis(20));
+        drop(held);
+        waiter.join().unwrap().unwrap();
+    });
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 0)
+    );
+    assert!(pooled.waited_seconds() - before >= 0.02);
+}
+
+#[test]
+fn a_blocking_wait_that_times_out_is_one_timeout_and_one_wait() {
+    let pooled = pooled(impatient(1));
+    let _held = pooled.pool.get().unwrap();
+    assert_eq!(
+        pooled.pool.get().map(drop).unwrap_err(),
+        CheckoutError::Timeout
+    );
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    assert!(pooled.waited_seconds() >= 0.05);
+}
+
+#[actix_web::test]
+async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
+    let pooled = pooled(impatient(1));
+    let (gate, work) = PausedWork::new();
+    let holder = actix_web::rt::spawn({
+        let pool = pooled.pool.clone();
+        async move { pool.run(work).await }
+    });
+    gate.begun.await.unwrap();
+    let refused = pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, RunError::Timeout));
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    assert_eq!(pooled.rejected(), [0, 1, 0]);
+    gate.go_on.send(()).unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), 7);
+    assert_eq!(pooled.fixture.queries(), []);
+}
+
+#[actix_web::test]
+async fn work_waits_for_those_who_block_as_well() {
+    let pooled = pooled(impatient(1));
+    let held = pooled.pool.get().unwrap();
+    let refused = pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, RunError::Timeout));
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 1)
+    );
+    drop(held);
+    pooled
+        .pool
+        .run(|connection| insert(connection, "a"))
+        .await
+        .unwrap();
+}
+
+#[actix_web::test]
+async fn a_wait_in_line_is_measured_once_from_its_beginning() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = PausedWork::new();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move { pool.run(work).await });
+    gate.begun.await.unwrap();
+    let before = pooled.waited_seconds();
+    let pool = pooled.pool.clone();
+    let waiter =
+        actix_web::rt::spawn(async move { pool.run(|connection| insert(connection, "a")).await });
+    soon("it waits", || pooled.waiters() == 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(pooled.waits(), 1);
+    gate.go_on.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    waiter.await.unwrap().unwrap();
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (0, 2, 0)
+    );
+    assert!(pooled.waited_seconds() - before >= 0.02);
+}
+
+#[actix_web::test]
+async fn the_line_has_an_end() {
+    let pooled = pooled_with(Fixture::new(), 2, of_size(1));
+    let (gate, work) = PausedWork::new();
+    let spawn = |work: Work| {
+        let pool = pooled.pool.clone();
+        actix_web::rt::spawn(async move { pool.run(work).await })
+    };
+    let holder = spawn(Box::new(work));
+    gate.begun.await.unwrap();
+    let waiters = [spawn(Box::new(|_| Ok(1))), spawn(Box::new(|_| Ok(2)))];
+    soon("both wait", || pooled.waiters() == 2).await;
+    let started = Instant::now();
+    let refused = pooled.pool.run(|_| Ok::<_, Error>(3)).await.unwrap_err();
+    assert!(matches!(refused, RunError::Saturated));
+    assert!(started.elapsed() < Duration::from_secs(4), "at once");
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.timeouts()),
+        (2, 1, 0)
+    );
+    assert_eq!(pooled.rejected(), [1, 0, 0]);
+    gate.go_on.send(()).unwrap();
+    assert_eq!(holder.await.unwrap().unwrap(), 7);
+    for (waiter, answer) in waiters.into_iter().zip([1, 2]) {
+        assert_eq!(waiter.await.unwrap().unwrap(), answer);
+    }
+    pooled.pool.run(|_| Ok::<_, Error>(3)).await.unwrap();
+    assert_eq!((pooled.waiters(), pooled.waits()), (0, 4));
+}
+
+#[actix_web::test]
+async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = PausedWork::new();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move { pool.run(work).await });
+    gate.begun.await.unwrap();
+    {
+        let ran = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&ran);
+        let mut leaver = Box::pin(pooled.pool.run(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Error>(())
+        }));
+        tokio::select! {
+            biased;
+            _ = &mut leaver => panic!("there is no connection"),
+            () = tokio::task::yield_now() => {}
+        }
+        assert_eq!(pooled.waiters(), 1);
+        drop(leaver);
+        assert_eq!(pooled.waiters(), 0);
+        gate.go_on.send(()).unwrap();
+        holder.await.unwrap().unwrap();
+        pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 0);
+    }
+    assert_eq!((pooled.waits(), pooled.timeouts()), (3, 0), "its wait, too");
+    assert_eq!(pooled.rejected(), [0, 0, 1]);
+}
+
+#[actix_web::test]
+async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
+    let pooled = pooled(of_size(1));
+    let held = pooled.pool.get().unwrap();
+    let (gate, work) = PausedWork::new();
+    let mut leaver = Box::pin(pooled.pool.run(work));
+    tokio::select! {
+        biased;
+        _ = &mut leaver => panic!("there is no connection"),
+        () = tokio::time::sleep(Duration::from_millis(5)) => {}
+    }
+    assert_eq!(pooled.waiters(), 1);
+    drop(leaver);
+    assert_eq!(pooled.waiters(), 0);
+    drop(held);
+    assert!(gate.begun.await.is_err(), "the work did not begin");
+    pooled.pool.run(|_| Ok::<_, Error>(())).await.unwrap();
+    assert_eq!((pooled.waits(), pooled.timeouts()), (3, 0), "its wait, too");
+    assert_eq!(pooled.rejected(), [0, 0, 1]);
+}
+
+#[actix_web::test]
+async fn many_callers_on_a_small_pool_all_get_their_turn() {
+    let pooled = pooled(of_size(2));
+    let callers: Vec<_> = (0..100)
+        .map(|number: i32| {
+            let pool = pooled.pool.clone();
+            actix_web::rt::spawn(async move {
+                pool.run(move |connection| {
+                    diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("1"))
+                        .get_result::<i32>(connection)
+                        .map(|one| one + number)
+                })
+                .await
+            })
+        })
+        .collect();
+    for (number, caller) in (0..).zip(callers) {
+        assert_eq!(caller.await.unwrap().unwrap(), number + 1);
+    }
+    assert_eq!(pooled.fixture.queries(), [("select".to_owned(), 100)]);
+    assert_eq!(
+        (pooled.waiters(), pooled.waits(), pooled.holds()),
+        (0, 100, 100)
+    );
+}
+
+#[actix_web::test]
+async fn a_wait_in_line_that_times_out_belongs_to_its_request() {
+    let pooled =
+        pooled(|builder| of_size(1)(builder).connection_timeout(Duration::from_millis(50)));
+    let _held = pooled.pool.get().unwrap();
+    let mut context = None;
+    let mut run = std::pin::pin!(pooled.pool.run(|connection| insert(connection, "a")));
+    let ran = std::future::poll_fn(|cx| context::within(&mut context, || run.as_mut().poll(cx)));
+    assert!(matches!(ran.await, Err(RunError::Timeout)));
+    let context = context.unwrap();
+    assert_eq!(context.queries(), 0);
+    assert!(context.pool_wait() >= Duration::from_millis(50));
+}

@@ -1,0 +1,249 @@
+//! Names are kept where no value is possible.
+
+use super::*;
+
+#[test]
+fn names_are_kept_and_what_is_unlike_a_name_is_not() {
+    for (dialect, sql, expected, why) in [
+        (
+            Sqlite,
+            "SELECT `a`.`b`, `c` FROM `a`",
+            "SELECT `a`.`b`, `c` FROM `a`",
+            "as Diesel writes for SQLite",
+        ),
+        (
+            PostgreSql,
+            "SELECT \"a\".\"b\", \"c\" FROM \"a\"",
+            "SELECT \"a\".\"b\", \"c\" FROM \"a\"",
+            "as Diesel writes for PostgreSQL",
+        ),
+        (
+            PostgreSql,
+            "SELECT \"it\"\"s\"",
+            "SELECT \"?\"",
+            "a doubled quote",
+        ),
+        (
+            PostgreSql,
+            "SELECT \"a b\"",
+            "SELECT \"?\"",
+            "more than a word",
+        ),
+        (
+            PostgreSql,
+            "SELECT \"123\"",
+            "SELECT \"?\"",
+            "no name begins with a digit",
+        ),
+        (MySql, "SELECT `a b`, `c`", "SELECT `?`, `c`", "backticks"),
+        (Sqlite, "SELECT [a b], [c]", "SELECT [?], [c]", "brackets"),
+        (Unknown, "SELECT [a b], [c]", "SELECT [?], [c]", "brackets"),
+        (
+            PostgreSql,
+            "SELECT a[1], ARRAY[b]",
+            "SELECT a[?], ARRAY[b]",
+            "other brackets",
+        ),
+        (
+            Unknown,
+            "SELECT a[1], ARRAY[[b], [c]]",
+            "SELECT a[?], ARRAY[[b], [c]]",
+            "other brackets",
+        ),
+        (Unknown, "SELECT \"open", "SELECT ...", "without an end"),
+        (
+            Unknown,
+            "SELECT größe FROM 表",
+            "SELECT größe FROM 表",
+            "letters of all kinds",
+        ),
+    ] {
+        assert_eq!(shape_in(dialect, sql), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_token_in_double_quotes_is_a_name_only_where_no_value_can_stand() {
+    for dialect in [Sqlite, MySql, Unknown] {
+        for (sql, expected) in [
+            ("SELECT a WHERE b = \"x\"", "SELECT a WHERE b = ?"),
+            ("SELECT \"x\", \"y\" FROM \"t\"", "SELECT ?, ? FROM \"t\""),
+            (
+                "SELECT \"t\".\"a\" , s . \"b\" FROM \"s\" . \"t\"",
+                "SELECT \"t\".\"a\", s.\"b\" FROM \"s\".\"t\"",
+            ),
+            ("SELECT \"x\" AS \"b\"", "SELECT ? AS \"b\""),
+            (
+                "SELECT a FROM t JOIN \"u\" ON \"t\".\"a\" = \"x\"",
+                "SELECT a FROM t JOIN \"u\" ON \"t\".\"a\" = ?",
+            ),
+            (
+                "INSERT INTO \"t\" (\"a\", \"b\") VALUES (\"x\", now(\"y\")), (\"z\", 1)",
+                "INSERT INTO \"t\" (\"a\", \"b\") VALUES (?, ...)",
+            ),
+            (
+                "INSERT INTO t (a, \"b\") SELECT c, \"x\" FROM d",
+                "INSERT INTO t (a, \"b\") SELECT c, ? FROM d",
+            ),
+            (
+                "INSERT INTO t (SELECT \"x\", \"y\")",
+                "INSERT INTO t (SELECT ?, ?)",
+            ),
+            (
+                "INSERT INTO t VALUES (\"x\", c)",
+                "INSERT INTO t VALUES (?, ..., c)",
+            ),
+            (
+                "INSERT INTO t VALUE (\"x\", c)",
+                "INSERT INTO t VALUE (?, ..., c)",
+            ),
+            (
+                "INSERT INTO \"t\" (\"a\") VALUES (?) ON CONFLICT (\"a\") DO UPDATE SET \"a\" = excluded.\"a\", \"b\" = \"x\"",
+                "INSERT INTO \"t\" (\"a\") VALUES (?, ...) ON CONFLICT (\"a\") DO UPDATE SET \"a\" = excluded.\"a\", \"b\" = ?",
+            ),
+            (
+                "UPDATE \"t\" SET \"a\" = \"x\", \"b\" = 1 WHERE \"t\".\"c\" = \"y\"",
+                "UPDATE \"t\" SET \"a\" = ?, \"b\" = ? WHERE \"t\".\"c\" = ?",
+            ),
+            (
+                "UPDATE t SET a = f(b, \"x\" = c)",
+                "UPDATE t SET a = f(b, ? = c)",
+            ),
+            ("SELECT a, \"x\" = b FROM t", "SELECT a, ? = b FROM t"),
+            (
+                "UPDATE t SET a = 1 ORDER BY b, \"x\" = c",
+                "UPDATE t SET a = ? ORDER BY b, ? = c",
+            ),
+            (
+                "DELETE FROM \"t\" WHERE a IS DISTINCT FROM \"x\"",
+                "DELETE FROM \"t\" WHERE a IS DISTINCT FROM ?",
+            ),
+            (
+                "SELECT trim(\"x\" FROM \"y\") FROM \"t\"",
+                "SELECT trim(? FROM ?) FROM \"t\"",
+            ),
+            (
+                "WITH \"a\" AS (SELECT \"x\"), \"b\" (\"c\") AS (SELECT 1) SELECT a FROM \"a\"",
+                "WITH \"a\" AS (SELECT ?), \"b\" (\"c\") AS (SELECT ?) SELECT a FROM \"a\"",
+            ),
+            (
+                "CREATE TABLE \"t\" (\"a\" TEXT DEFAULT \"x\", \"b\" INT)",
+                "CREATE TABLE \"t\" (\"a\" TEXT DEFAULT ?, \"b\" INT)",
+            ),
+            (
+                "CREATE INDEX \"i\" ON \"t\" (\"a\", \"b\")",
+                "CREATE INDEX \"i\" ON \"t\" (\"a\", \"b\")",
+            ),
+            (
+                "CREATE VIEW v AS SELECT a FROM t JOIN u ON \"x\" = b",
+                "CREATE VIEW v AS SELECT a FROM t JOIN u ON ? = b",
+            ),
+            (
+                "ALTER TABLE \"t\" RENAME COLUMN \"a\" TO \"b\"",
+                "ALTER TABLE \"t\" RENAME COLUMN \"a\" TO \"b\"",
+            ),
+            (
+                "CREATE USER u IDENTIFIED WITH p AS \"x\"",
+                "CREATE USER u IDENTIFIED WITH p AS ?",
+            ),
+            (
+                "ATTACH DATABASE \"x\" AS \"y\" KEY \"z\"",
+                "ATTACH DATABASE ? AS ? KEY ?",
+            ),
+            ("VACUUM INTO \"x\"", "VACUUM INTO ?"),
+            ("PRAGMA key = \"x\"", "PRAGMA key = ?"),
+            (
+                "SELECT a FROM t WHERE b = \"x\".",
+                "SELECT a FROM t WHERE b = ?.",
+            ),
+        ] {
+            assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
+        }
+    }
+}
+
+#[test]
+fn a_bare_word_can_be_the_value_of_a_setting() {
+    for (sql, expected) in [
+        ("PRAGMA key = hunter2", "PRAGMA key = ?"),
+        ("PRAGMA table_info(hunter2)", "PRAGMA table_info(?)"),
+        (
+            "PRAGMA main.journal_mode = WAL",
+            "PRAGMA main.journal_mode = ?",
+        ),
+        ("SET app.token TO hunter2, hunter2", "SET app.token TO ?, ?"),
+        ("SET LOCAL app.token = hunter2", "SET LOCAL app.token = ?"),
+        ("SET a = hunter2, b.c = hunter2", "SET a = ?, b.c = ?"),
+        ("SET a = DEFAULT, b = TRUE", "SET a = DEFAULT, b = TRUE"),
+        (
+            "SET a = (SELECT max(b) FROM c)",
+            "SET a = (SELECT max(b) FROM c)",
+        ),
+        (
+            "ALTER ROLE r SET app.token TO hunter2",
+            "ALTER ROLE r SET app.token TO ?",
+        ),
+        ("ALTER TABLE t RENAME TO u", "ALTER TABLE t RENAME TO u"),
+        (
+            "ALTER TABLE t SET (a = 1), ALTER COLUMN b SET NOT NULL",
+            "ALTER TABLE t SET (a = ?), ALTER COLUMN b SET NOT NULL",
+        ),
+        ("UPDATE t SET a = b", "UPDATE t SET a = b"),
+    ] {
+        assert_eq!(common(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn what_stands_in_quotes_of_names_can_be_the_value_of_a_setting() {
+    for (dialect, sql, expected) in [
+        (PostgreSql, "SET a.b = \"hunter2\"", "SET a.b = ?"),
+        (PostgreSql, "SET a.b TO \"x\", \"y z\"", "SET a.b TO ?, ?"),
+        (
+            PostgreSql,
+            "ALTER ROLE \"r\" IN DATABASE d SET a.b = \"hunter2\"",
+            "ALTER ROLE \"r\" IN DATABASE d SET a.b = ?",
+        ),
+        (
+            PostgreSql,
+            "ALTER TABLE \"t\" SET (a = 1), ALTER COLUMN \"b\" SET NOT NULL",
+            "ALTER TABLE \"t\" SET (a = ?), ALTER COLUMN \"b\" SET NOT NULL",
+        ),
+        (
+            PostgreSql,
+            "UPDATE \"t\" SET \"a\" = \"b\"",
+            "UPDATE \"t\" SET \"a\" = \"b\"",
+        ),
+        (Sqlite, "PRAGMA key = [hunter2]", "PRAGMA key = ?"),
+        (Sqlite, "PRAGMA key = `hunter2`", "PRAGMA key = ?"),
+        (Sqlite, "PRAGMA main.key(`hunter2`)", "PRAGMA main.key (?)"),
+        (MySql, "SET a = `hunter2`", "SET a = ?"),
+        (MySql, "SET `a` = 1, `b` = 2", "SET `a` = ?, `b` = ?"),
+    ] {
+        assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
+    }
+}
+
+#[test]
+fn a_bare_word_can_be_a_file_or_a_password() {
+    for (sql, expected) in [
+        (
+            "ATTACH DATABASE hunter2 AS a KEY hunter2",
+            "ATTACH DATABASE ? AS ? KEY ?",
+        ),
+        ("attach hunter2 AS a", "attach ? AS ?"),
+        ("ATTACH `hunter2` AS a; SELECT b", "ATTACH ? AS ?; SELECT b"),
+        (
+            "CREATE USER u IDENTIFIED BY hunter2 ACCOUNT UNLOCK",
+            "CREATE USER u IDENTIFIED BY ? ACCOUNT UNLOCK",
+        ),
+        (
+            "SELECT password FROM t ORDER BY a",
+            "SELECT password FROM t ORDER BY a",
+        ),
+    ] {
+        for dialect in [Sqlite, MySql, Unknown] {
+            assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
+        }
+    }
+}
