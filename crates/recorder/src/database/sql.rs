@@ -1,13 +1,15 @@
-//! The only reader of SQL. It returns a statement's verb, and its text without values.
+//! The only reader of SQL. It returns the verb of a statement, and its text without values.
 //!
 //! Contains [`read`], which returns the [`Verb`] and the shape of a statement in one pass, and [`verb()`] for the verb
-//! alone. Nothing here understands more of SQL than that, and no part keeps a value.
+//! alone. It understands no more of SQL than that, and no part keeps a value.
 //!
-//! - `dialect`: the dialects, and how a connection's dialect is found
-//! - `keyword`, `lexer`: a text as tokens
-//! - `verb`: what the tokens do
-//! - `names`: which of them are names, and which are values
-//! - `shape`: the text without values
+//! One lexer produces the tokens, and each of the other parts is a state machine over them:
+//!
+//! - `dialect`: the dialects, and how the dialect of a connection is found
+//! - `keyword`, `lexer`: splits a text into tokens
+//! - `verb`: finds the verb
+//! - `names`: decides which tokens are names, and which are values
+//! - `shape`: writes the text without values
 
 mod dialect;
 mod keyword;
@@ -23,16 +25,16 @@ use verb::Finder;
 pub use dialect::Dialect;
 pub use verb::{Operation, Verb, verb};
 
-/// What one statement says of itself.
+/// The verb and the shape of one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatementReading {
-    /// The statement's verb.
+    /// The verb of the statement.
     pub verb: Verb,
-    /// Its text without literals, binds and comments; at most 4 KiB.
+    /// The text without literals, binds and comments; at most 4 KiB.
     pub shape: String,
 }
 
-/// Reads a statement of a dialect, in one pass and with a few KiB of memory, however long it is.
+/// Reads a statement of a dialect, in one pass and with a few KiB of memory for a text of any length.
 pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     let mut lexer = Lexer::new(sql, dialect);
     let mut finder = Finder::default();

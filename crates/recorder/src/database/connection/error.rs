@@ -1,11 +1,11 @@
-//! Which [`ErrorKind`] an error of Diesel is.
+//! The [`ErrorKind`] of an error of Diesel.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::database::error::ErrorKind;
 
 impl ErrorKind {
-    /// The kind of an error, or nothing where it is not the database's: no row found, or a rollback that was asked for.
+    /// The kind of an error. `None` if it is not the database's: no row was found, or the application wanted a rollback.
     pub fn of(error: &Error) -> Option<Self> {
         match error {
             Error::NotFound | Error::RollbackTransaction => None,
@@ -33,20 +33,20 @@ fn of_database(kind: DatabaseErrorKind, message: &str) -> ErrorKind {
     }
 }
 
-/// What messages say of the errors for which Diesel has no kind: those of SQLite's `sqlite3_errstr`, and those of
-/// PostgreSQL and libpq where the server speaks English.
-const MESSAGES: [(&str, ErrorKind); 20] = [
-    // Of a row id, for which Diesel has no kind.
+/// Parts of messages, for errors without a kind of Diesel's. The messages are in English.
+const MESSAGES: &[(&str, ErrorKind)] = &[
+    // SQLite's `sqlite3_errstr`. Diesel has no kind for a row id.
     ("UNIQUE constraint failed", ErrorKind::UniqueViolation),
     ("database is locked", ErrorKind::Busy),
     ("database table is locked", ErrorKind::Busy),
     ("database schema is locked", ErrorKind::Busy),
+    ("interrupted", ErrorKind::Timeout),
+    // PostgreSQL and libpq.
     ("could not obtain lock", ErrorKind::Busy),
     ("deadlock detected", ErrorKind::SerializationFailure),
     ("could not serialize", ErrorKind::SerializationFailure),
     ("restart transaction", ErrorKind::SerializationFailure),
     ("canceling statement due to", ErrorKind::Timeout),
-    ("interrupted", ErrorKind::Timeout),
     ("timeout expired", ErrorKind::Timeout),
     ("server closed the connection", ErrorKind::ConnectionLost),
     ("terminating connection", ErrorKind::ConnectionLost),
@@ -60,6 +60,34 @@ const MESSAGES: [(&str, ErrorKind); 20] = [
     ("could not send data to server", ErrorKind::ConnectionLost),
     ("SSL SYSCALL error", ErrorKind::ConnectionLost),
     ("SSL connection has been closed", ErrorKind::ConnectionLost),
+    // tokio-postgres, under diesel-async.
+    (
+        "error communicating with the server",
+        ErrorKind::ConnectionLost,
+    ),
+    ("connection closed", ErrorKind::ConnectionLost),
+    // MySQL and MariaDB. A constraint of MariaDB has the code 4025, which Diesel does not know.
+    ("Lock wait timeout exceeded", ErrorKind::Busy),
+    ("NOWAIT is set", ErrorKind::Busy),
+    ("Deadlock found", ErrorKind::SerializationFailure),
+    (
+        "Record has changed since last read",
+        ErrorKind::SerializationFailure,
+    ),
+    (
+        "maximum statement execution time exceeded",
+        ErrorKind::Timeout,
+    ),
+    ("CONSTRAINT `", ErrorKind::CheckViolation),
+    ("erver has gone away", ErrorKind::ConnectionLost),
+    ("Lost connection to", ErrorKind::ConnectionLost),
+    ("Connection was killed", ErrorKind::ConnectionLost),
+    // mysql_async, under diesel-async.
+    (
+        "Connection to the server is closed",
+        ErrorKind::ConnectionLost,
+    ),
+    ("Input/output error", ErrorKind::ConnectionLost),
 ];
 
 fn of_message(message: &str) -> ErrorKind {
@@ -78,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_told_from_what_the_database_says() {
+    fn every_kind_follows_from_the_error_of_the_database() {
         use DatabaseErrorKind as Kind;
         for (kind, message, expected) in [
             (Kind::UniqueViolation, "", ErrorKind::UniqueViolation),
@@ -148,6 +176,42 @@ mod tests {
                 ErrorKind::ConnectionLost,
             ),
             (Kind::Unknown, "no such table: t", ErrorKind::Other),
+            (
+                Kind::UnableToSendCommand,
+                "connection closed",
+                ErrorKind::ConnectionLost,
+            ),
+            (
+                Kind::Unknown,
+                "Deadlock found when trying to get lock; try restarting transaction",
+                ErrorKind::SerializationFailure,
+            ),
+            (
+                Kind::Unknown,
+                "Lock wait timeout exceeded; try restarting transaction",
+                ErrorKind::Busy,
+            ),
+            (
+                Kind::Unknown,
+                "Query execution was interrupted (max_statement_time exceeded)",
+                ErrorKind::Timeout,
+            ),
+            (
+                Kind::Unknown,
+                "CONSTRAINT `short` failed for `shop`.`items`",
+                ErrorKind::CheckViolation,
+            ),
+            (
+                Kind::Unknown,
+                "MySQL server has gone away",
+                ErrorKind::ConnectionLost,
+            ),
+            (
+                Kind::Unknown,
+                "Lost connection to server during query",
+                ErrorKind::ConnectionLost,
+            ),
+            (Kind::Unknown, "Duplicate column name 'a'", ErrorKind::Other),
             (Kind::ReadOnlyTransaction, "", ErrorKind::Other),
             (Kind::ExclusionViolation, "", ErrorKind::Other),
         ] {
@@ -160,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn no_row_is_no_error_of_the_database() {
+    fn no_row_is_not_an_error_of_the_database() {
         assert_eq!(ErrorKind::of(&Error::NotFound), None);
         assert_eq!(ErrorKind::of(&Error::RollbackTransaction), None);
     }
 
     #[test]
-    fn a_commit_that_cannot_be_undone_either_failed_for_its_first_reason() {
+    fn a_failed_commit_that_cannot_be_rolled_back_has_the_kind_of_the_commit_error() {
         let failed = Error::RollbackErrorOnCommit {
             commit_error: Box::new(error(DatabaseErrorKind::SerializationFailure, "")),
             rollback_error: Box::new(Error::BrokenTransactionManager),
@@ -182,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_stands_at_its_index() {
+    fn every_kind_has_its_index() {
         for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!(kind.index(), index);
         }

@@ -1,4 +1,4 @@
-//! The instrumentation of the application, to which a recorder hands every event on.
+//! The instrumentation of the application, to which a recorder forwards every event.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use diesel::connection::{Instrumentation, InstrumentationEvent};
 pub(super) struct Forward(Option<Box<dyn Instrumentation>>);
 
 impl Forward {
-    /// Hands events on to this instrumentation.
+    /// Forwards events to this instrumentation.
     pub(super) fn to(instrumentation: Option<Box<dyn Instrumentation>>) -> Self {
         Self(instrumentation)
     }
 
-    /// Whether there is one.
+    /// Whether the application has an instrumentation.
     #[inline]
     pub(super) fn is_set(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Hands an event on.
+    /// Forwards an event.
     #[inline]
     pub(super) fn hand_on(&mut self, event: InstrumentationEvent<'_>) {
         if let Some(instrumentation) = &mut self.0 {

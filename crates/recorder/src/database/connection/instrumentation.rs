@@ -1,9 +1,9 @@
-//! Lets a connection's recorder and the application's instrumentation share the single slot that Diesel has for both.
+//! Lets the recorder of a connection and the instrumentation of the application share the single slot that Diesel has.
 //!
-//! The recorder is set on the connection, and hands every event on to the application's. Diesel has no way to take an
-//! instrumentation from a connection. So the recorder can hand events on to the default of
+//! The recorder is set on the connection, and forwards every event to the application's instrumentation. Diesel cannot take
+//! an instrumentation from a connection. The recorder therefore forwards to the default of
 //! [`set_default_instrumentation`](diesel::connection::set_default_instrumentation), which has one instance for each
-//! connection, and to an instrumentation that is passed to [`set_instrumentation`].
+//! connection, or to an instrumentation that is passed to [`set_instrumentation`].
 
 use diesel::Connection;
 use diesel::connection::{Instrumentation, get_default_instrumentation};
@@ -13,9 +13,10 @@ use super::recorder::QueryRecorder;
 
 /// Sets the instrumentation of a connection beside its recorder: both see every event.
 ///
-/// In place of [`Connection::set_instrumentation`], which would replace the recorder: for a customizer of an instrumented
-/// pool, or after [`Vitals::instrument_connection`](crate::Vitals::instrument_connection). On a connection without a recorder it is
-/// the same as Diesel's.
+/// Use it in place of [`Connection::set_instrumentation`], which would replace the recorder: in a customizer of an
+/// instrumented pool, or after
+/// [`Vitals::instrument_connection`](crate::Vitals::instrument_connection). On a connection without a recorder it does the
+/// same as Diesel's method.
 pub fn set_instrumentation<C: Connection>(
     connection: &mut C,
     instrumentation: impl Instrumentation,
@@ -26,7 +27,7 @@ pub fn set_instrumentation<C: Connection>(
     }
 }
 
-/// Gives a connection its recorder, which hands every event on to the instrumentation that the connection had.
+/// Sets the recorder of a connection. It forwards every event to the instrumentation that the connection had.
 pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: QueryRecorder) {
     let forward = if let Some(former) = QueryRecorder::of(connection) {
         former.take_forward()
@@ -45,7 +46,7 @@ pub(super) fn install<C: Connection>(connection: &mut C, mut recorder: QueryReco
 }
 
 /// Whether the instrumentation of a connection belongs to the application, and is not the default. An instrumentation
-/// without any state looks like none.
+/// without state is taken for none.
 fn is_foreign(present: &dyn Instrumentation, default: Option<&dyn Instrumentation>) -> bool {
     let type_of = |instrumentation: &dyn Instrumentation| instrumentation.as_any().type_id();
     size_of_val(present) > 0 && default.map(type_of) != Some(type_of(present))
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instrumentation_that_is_set_after_the_recorder_sees_every_event_beside_it() {
+    fn an_instrumentation_set_after_the_recorder_sees_every_event() {
         let fixture = Fixture::new();
         let mut connection = fixture.connection();
         let (first, second) = (Counts::default(), Counts::default());
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_recorder_it_is_diesels() {
+    fn without_a_recorder_it_is_set_as_diesel_does() {
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
         let counts = Counts::default();
         set_instrumentation(&mut connection, counts.clone());
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pools_connections_keep_what_a_customizer_sets() {
+    fn connections_of_a_pool_keep_the_instrumentation_of_a_customizer() {
         let fixture = Fixture::new();
         let counts = Counts::default();
         let builder = r2d2::Pool::builder()
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_instrumentation_sees_every_event_beside_the_recorder() {
+    fn the_default_instrumentation_sees_every_event() {
         set_default_instrumentation(default).unwrap();
         let fixture = Fixture::new();
         let mut connection = SqliteConnection::establish(":memory:").unwrap();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_state_and_is_not_the_default_is_the_applications_own() {
+    fn an_instrumentation_with_state_other_than_the_default_is_the_applications() {
         let counts = Counts::default();
         assert!(is_foreign(&counts, None));
         assert!(!is_foreign(&counts, Some(&Counts::default())));

@@ -1,7 +1,7 @@
-//! How the pool opens connections and looks whether they are alive.
+//! How a pool of r2d2 opens connections and checks them.
 //!
-//! Here: the [`Manager`], which wraps Diesel's and gives each new connection its recorder. Not here: how many connections
-//! there are, and who waits for one.
+//! Contains the [`Manager`], which wraps Diesel's and sets the recorder of each new connection. Not here: how many
+//! connections there are, and the callers that wait for one.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +19,10 @@ use crate::database::metrics::{Metrics, PoolMetrics};
 use crate::database::sql::Dialect;
 use crate::database::statements::Statements;
 
-/// What opens a connection in place of `C::establish`.
+/// A function that opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
 
-/// Opens connections: with the opener, or with Diesel's manager where there is none.
+/// Opens connections, with the opener if there is one, and with Diesel's manager otherwise.
 pub(super) struct Connector<C> {
     inner: ConnectionManager<C>,
     opener: Option<Opener<C>>,
@@ -33,14 +33,14 @@ impl<C: R2D2Connection + Send + 'static> Connector<C> {
         Self { inner, opener }
     }
 
-    /// Opens a connection. A panic is an error: r2d2 would wait for the connection for good, and have one less.
+    /// Opens a connection. A panic becomes an error, because r2d2 would wait for that connection forever.
     pub(super) fn open(&self) -> Result<C, Error> {
         catch_unwind(AssertUnwindSafe(|| match &self.opener {
             Some(open) => open().map_err(Error::ConnectionError),
             None => self.inner.connect(),
         }))
         .unwrap_or_else(|_| {
-            let panicked = "the opening of a connection panicked".to_owned();
+            let panicked = "the function that opens a connection panicked".to_owned();
             Err(Error::ConnectionError(ConnectionError::BadConnection(
                 panicked,
             )))
@@ -48,9 +48,9 @@ impl<C: R2D2Connection + Send + 'static> Connector<C> {
     }
 }
 
-/// Diesel's connection manager, timed and counted.
+/// Wraps Diesel's connection manager, and counts and times the connections that it opens.
 ///
-/// The ping with which r2d2 looks whether a connection is alive is no query of anybody's: it is not recorded, well or not.
+/// The ping with which r2d2 checks a connection is not a query and is not recorded, whether it succeeds or fails.
 pub struct Manager<C> {
     connector: Arc<Connector<C>>,
     metrics: Arc<Metrics>,
@@ -136,20 +136,19 @@ where
     }
 }
 
-/// Has the connection's recorder look away, or back.
+/// Stops the recorder of a connection from recording, or lets it record again.
 pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
     if let Some(recorder) = QueryRecorder::of(connection) {
         recorder.mute(muted);
     }
 }
 
-/// Logs when the database stops answering: once, however often the pool tries again. The counters have the rest.
+/// Logs an outage of the database once, however often the pool retries. The counters have the rest.
 ///
-/// A database that refuses the ping of a connection answers. The pool replaces that connection, and its caller waits for
-/// another one. So it is where a pooler or an administrator took the prepared statements from a session.
+/// A database that answers a ping with an error is up: see [`DatabaseHealth::ping_rejected`].
 #[derive(Debug)]
 pub(super) struct OutageLog {
-    /// What the manager keeps, too.
+    /// Shared with the manager.
     pub(super) health: Arc<DatabaseHealth>,
 }
 

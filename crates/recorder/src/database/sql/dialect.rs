@@ -1,6 +1,6 @@
 //! The dialects of SQL that the reader knows, and how a connection's dialect is found.
 
-/// Which rules decide where a value begins and ends.
+/// The rules that decide where a value begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -8,15 +8,15 @@ pub enum Dialect {
     PostgreSql,
     /// The dialect of MySQL and MariaDB: double quotes are strings, a backslash escapes, `#` starts a comment.
     MySql,
-    /// SQLite's: a token in double quotes is a string where no column has its name, `[a]` is a name.
+    /// SQLite's: a token in double quotes is a string if no column has its name, `[a]` is a name.
     Sqlite,
-    /// Any of them. Where they differ, the reader shows nothing that is a value in one of them.
+    /// Any dialect. Where they differ, the reader shows nothing that is a value in one of them.
     #[default]
     Unknown,
 }
 
 impl Dialect {
-    /// The dialect of a database system, by the name that OpenTelemetry's conventions have for it.
+    /// The dialect of a database system, by its name in OpenTelemetry's conventions.
     pub fn of_system(system: &str) -> Self {
         match system {
             "postgresql" | "cockroachdb" => Self::PostgreSql,

@@ -1,8 +1,8 @@
-//! The words of SQL that mean something to the reader, whatever their case.
+//! The keywords that the reader of SQL distinguishes, in any case.
 //!
-//! Words that only matter for one property share a variant. A word that is not here is a name, a function or a type.
+//! Words that matter for one property only share a variant. A word that is not here is a name, a function or a type.
 
-/// What a word is.
+/// The class of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keyword {
     // Begin a statement.
@@ -27,7 +27,7 @@ pub(super) enum Keyword {
     Control,
     Savepoint,
     Release,
-    /// `START`, `PREPARE`: they control a transaction where `TRANSACTION` follows.
+    /// `START`, `PREPARE`: they control a transaction if `TRANSACTION` follows.
     Perhaps,
     Transaction,
     // Parts of a `WITH`.
@@ -55,15 +55,15 @@ pub(super) enum Keyword {
     In,
     Array,
     Interval,
-    /// Begins a clause of a query: `WHERE`, `ORDER`, `LIMIT` and their like.
+    /// Begins a clause of a query: `WHERE`, `ORDER`, `LIMIT` and similar words.
     Clause,
     /// Joins operands, or precedes one: `AND`, `LIKE`, `CASE` and similar words.
     Operator,
     /// Precedes an operand in a clause: `BY`, `ALL`, `FOR`.
     Operand,
-    /// `UNION`, `OVER`, `FILTER`, `CHECK` and their like: a parenthesis behind them is no function's.
+    /// `UNION`, `OVER`, `FILTER`, `CHECK` and similar words: a parenthesis after them is not that of a function.
     Phrase,
-    /// `VALUE`, which MySQL takes for `VALUES`.
+    /// `VALUE`, which MySQL accepts in place of `VALUES`.
     Value,
     /// `ROW`
     Row,
@@ -71,17 +71,17 @@ pub(super) enum Keyword {
     Default,
     /// A constant that is written as a word: `NULL`, `TRUE`, `CURRENT_DATE`.
     Literal,
-    /// `IDENTIFIED`, `PASSWORD`: what follows is secret.
+    /// `IDENTIFIED`, `PASSWORD`: a secret follows.
     Secret,
     /// None of these.
     None,
 }
 
-/// Bytes of the longest keyword.
+/// The length of the longest keyword, in bytes.
 const LONGEST: usize = 17;
 
 impl Keyword {
-    /// What a word is.
+    /// The class of a word.
     pub(super) fn of(word: &str) -> Self {
         let mut upper = [0; LONGEST];
         let Some(upper) = upper.get_mut(..word.len()) else {
@@ -151,7 +151,7 @@ impl Keyword {
         }
     }
 
-    /// Whether an operand follows it, so that a sign behind it belongs to the operand.
+    /// Whether an operand follows it, so that a sign after it belongs to the operand.
     pub(super) fn is_before_operand(self) -> bool {
         matches!(
             self,
@@ -197,7 +197,7 @@ impl Keyword {
         )
     }
 
-    /// Whether a parenthesis behind it is written with a space, as it is no function's.
+    /// Whether a space separates it from a parenthesis, because it is not a function.
     pub(super) fn is_before_parenthesis(self) -> bool {
         self.is_before_operand() && !matches!(self, Self::Default | Self::Interval)
             || matches!(

@@ -1,14 +1,14 @@
-//! The tokens of a statement: values, and everything around them.
+//! Splits a statement into tokens: values, and everything around them.
 //!
-//! The lexer accepts any text and keeps no value's text. The module `space` skips the space between tokens; `quoted`
-//! reads quoted text.
+//! The lexer accepts any text, and no token contains the text of a value. The module `space` skips the space between
+//! tokens; `quoted` reads quoted text.
 //!
-//! A text of an unknown dialect may be read in more than one way. The lexer is *unsure* from there on: it goes on by the
-//! most common rule, and nothing of the rest may be shown. So it is where a setting of the server changes what a backslash
-//! does, if the text can be read to its end either way.
+//! Some text means different things in different dialects. If the dialect is unknown, the lexer is *unsure* from there on:
+//! it continues by the most common rule, and the rest must not be shown. It is also unsure if a setting of the server
+//! decides whether a backslash escapes, and the text can be read to its end both ways.
 //!
-//! A text that ends within quotes, or contains what no SQL has outside of them, was *misread*: strings and the text
-//! between them may be swapped.
+//! A text is *misread* if it ends within quotes, or contains characters that SQL has only within quotes. Strings and the
+//! text between them may then be swapped.
 
 mod quoted;
 mod space;
@@ -19,11 +19,11 @@ use super::keyword::Keyword;
 /// A piece of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SqlToken<'a> {
-    /// A literal, or the place of a bind.
+    /// A literal or a placeholder.
     Value,
     /// A keyword, a name, a function or a type.
     Word(&'a str, Keyword),
-    /// Quoted text, with its quotes, which are not single ones. It may still be a string: see `names`.
+    /// Text in quotes other than single ones, with its quotes. It may still be a string: see `names`.
     Quoted(&'a str),
     /// `(` or `[`.
     Open(u8),
@@ -34,13 +34,13 @@ pub(super) enum SqlToken<'a> {
     Dot,
     /// `::`
     Cast,
-    /// `...`: more elements like the preceding one were left out.
+    /// `...`: elements like the preceding one are left out.
     Ellipsis,
     Operator(&'a str),
 }
 
 impl SqlToken<'_> {
-    /// How it is written in a shape.
+    /// Its text in a shape.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Value => "?",
@@ -57,7 +57,7 @@ impl SqlToken<'_> {
         }
     }
 
-    /// Whether an operand can end with it, so that a sign behind it is an operator between two.
+    /// Whether an operand can end with it, so that a sign after it is an operator between two operands.
     pub(super) fn ends_operand(&self) -> bool {
         match self {
             Self::Value | Self::Quoted(_) | Self::Close(_) => true,
@@ -76,17 +76,18 @@ pub(super) struct Lexer<'a> {
     dialect: Dialect,
     /// A backslash in a string escapes what follows it.
     backslash_escapes: bool,
-    /// A setting of the server may have it the other way.
+    /// A setting of the server may invert `backslash_escapes`.
     may_differ: bool,
     /// The last token ends an operand.
     after_operand: bool,
     /// The last token is a word before a name.
     before_name: bool,
-    /// Brackets that are open.
+    /// How many brackets are open.
     brackets: u32,
-    /// In a comment whose content MySQL executes.
+    /// Within a comment whose content MySQL executes.
     in_executed_comment: bool,
-    /// The last token was a string in which a backslash escapes: so it does where the string goes on behind white space.
+    /// The last token was a string in which a backslash escapes. It also escapes in a string that continues it after white
+    /// space.
     string_goes_on: bool,
     is_unsure: bool,
     is_misread: bool,
@@ -94,7 +95,7 @@ pub(super) struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, dialect: Dialect) -> Self {
-        // To SQLite the text ends there.
+        // SQLite ends the text at the first NUL.
         let text = match dialect {
             Dialect::Sqlite | Dialect::Unknown => text.split('\0').next().unwrap_or_default(),
             Dialect::PostgreSql | Dialect::MySql => text,
@@ -116,7 +117,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether the last token, and all that follow, may be something else in another dialect.
+    /// Whether the last token, and all that follow, may have another meaning.
     pub(super) fn is_unsure(&self) -> bool {
         self.is_unsure
     }
@@ -126,7 +127,7 @@ impl<'a> Lexer<'a> {
         self.is_misread
     }
 
-    /// The next byte that is not white space; a dot only where a name can follow it.
+    /// The next byte that is neither white space nor part of a comment; a dot only if a name can follow it.
     pub(super) fn next_byte(&self) -> Option<u8> {
         let bytes_from = |at| {
             let rest = self.text.as_bytes().get(at..).unwrap_or_default();
@@ -135,7 +136,7 @@ impl<'a> Lexer<'a> {
         let mut bytes = bytes_from(self.at);
         let mut next = bytes.next()?;
         if matches!(next, b'-' | b'/' | b'#') {
-            // Perhaps a comment.
+            // This may be a comment.
             let mut ahead = self.clone();
             ahead.skip_space();
             if ahead.is_unsure {
@@ -145,7 +146,7 @@ impl<'a> Lexer<'a> {
             next = bytes.next()?;
         }
         let mut is_before_name = || match bytes.next() {
-            // In a shape that ends behind the dot.
+            // The ellipsis of a shape that was cut after the dot.
             Some(b'.') => bytes.next() == Some(b'.') && bytes.next() == Some(b'.'),
             behind => behind.is_some_and(|byte| begins_word(byte) || b"\"`[*?".contains(&byte)),
         };
@@ -160,14 +161,14 @@ impl<'a> Lexer<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Goes on past all bytes that `f` takes.
+    /// Skips the bytes for which `f` returns true.
     fn skip_while(&mut self, f: impl Fn(u8) -> bool) {
         while self.peek(0).is_some_and(&f) {
             self.at += 1;
         }
     }
 
-    /// The text ends within something that should have an end of its own.
+    /// Moves to the end of the text.
     fn end(&mut self) {
         self.at = self.text.len();
     }
@@ -220,7 +221,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Whether a sign here begins the name of a bind, rather than be, or end, an operator: `@@`, `@>`.
+    /// Whether a sign here begins the name of a bind, and is not part of an operator such as `@@` or `@>`.
     fn may_bind(&self) -> bool {
         let before = self.at.checked_sub(1).and_then(|before| {
             let bytes = self.text.as_bytes();
@@ -280,7 +281,7 @@ impl<'a> Lexer<'a> {
         let begin = self.at;
         self.at += 1;
         match byte {
-            // No SQL has these outside of quotes and comments.
+            // SQL has these only within quotes and comments.
             b'\\' => self.is_misread = true,
             b'*' if self.peek(0) == Some(b'/') => self.is_misread = true,
             // In MySQL a comment begins here.
@@ -318,7 +319,7 @@ impl<'a> Iterator for Lexer<'a> {
         let token = self.token(byte);
         self.at = self.at.min(self.text.len());
         if self.in_executed_comment && self.text[begin..self.at].contains("*/") {
-            // A server that skips this comment sees its end here.
+            // For a server that skips this comment, it ends here.
             self.is_unsure = true;
         }
         self.after_operand = token.ends_operand();
@@ -335,12 +336,12 @@ fn begins_word(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-/// What text processors make of quotes, dashes and spaces. A database takes it for a part of a name, which it never is.
+/// Whether text processors write this character in place of quotes, dashes and spaces. Databases read it as part of a name.
 fn is_typographic(character: char) -> bool {
     matches!(
         character,
         '\u{80}'..='\u{a0}' | '´' | '«' | '»'
-            // All but the two joiners, which are part of words.
+            // Without the two joiners, which are part of words.
             | '\u{2000}'..='\u{200b}' | '\u{200e}'..='\u{206f}'
             | '\u{3000}' | '\u{3008}'..='\u{301f}' | '\u{feff}' | '\u{ff02}' | '\u{ff07}'
     )

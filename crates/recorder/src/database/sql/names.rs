@@ -1,47 +1,47 @@
-//! Where a token in double quotes is a name, and where a bare word is a value.
+//! Decides where a token in double quotes is a name, and where a bare word is a value.
 //!
-//! PostgreSQL has only names in double quotes. MySQL has strings in them, and SQLite takes such a token for a string
-//! where no column has that name. In these, it counts as a name only where no value is possible: behind `FROM`, beside
-//! a dot, in a list of columns. Everywhere else it counts as a value.
+//! In PostgreSQL double quotes always contain a name, in MySQL a string. SQLite reads such a token as a string if no column
+//! has that name. In MySQL, SQLite and unknown dialects the token counts as a name only where no value is possible: after
+//! `FROM`, beside a dot, in a list of columns. Everywhere else it counts as a value.
 
 use super::dialect::Dialect;
 use super::keyword::Keyword;
 use super::lexer::SqlToken;
 
-/// The contents of the parentheses around the current position.
+/// What the innermost parentheses around the current position contain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scope {
     /// A `SELECT` or `DELETE`, where `FROM` precedes a table, unlike in `trim('a' FROM 'b')`.
     query: bool,
-    /// Assignments behind `SET`.
+    /// Assignments after `SET`.
     assignments: bool,
     /// The names of columns, or their definitions.
     columns: bool,
 }
 
-/// Follows a statement token by token.
+/// The state of a statement, updated with each token.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(super) struct Names {
     dialect: Dialect,
     /// The statement's first word.
     first: Option<Keyword>,
-    before: LastToken,
-    /// A table follows, and behind its name perhaps a list of columns.
+    last: LastToken,
+    /// The name of a table follows, and possibly a list of columns after it.
     table_follows: bool,
-    /// A list of columns follows, if a parenthesis does.
+    /// The next parenthesis opens a list of columns.
     columns_follow: bool,
     /// The last words were `DISTINCT FROM`: a value follows.
     is_distinct: bool,
-    /// An `ALTER` that has come to its `SET`.
+    /// An `ALTER` after its `SET`.
     alters_setting: bool,
-    /// A setting's value follows, which may be a bare word.
+    /// The value of a setting follows, which may be a bare word.
     setting: bool,
     /// Nothing in double quotes is a name from here on.
     strings_only: bool,
-    /// An `ATTACH`, to which a bare word is a string, too.
+    /// An `ATTACH`, which accepts a bare word as a string.
     attaches: bool,
-    /// The last words were `IDENTIFIED BY`: a password follows, in Oracle as a bare word.
+    /// The last words were `IDENTIFIED BY`: a password follows, which Oracle writes as a bare word.
     password_follows: bool,
 }
 
@@ -60,7 +60,7 @@ impl Names {
         Self {
             dialect,
             first: None,
-            before: LastToken::Other,
+            last: LastToken::Other,
             table_follows: false,
             columns_follow: false,
             is_distinct: false,
@@ -72,7 +72,7 @@ impl Names {
         }
     }
 
-    /// Whether a token in double quotes is a name here; `next` is the byte behind it.
+    /// Whether a token in double quotes is a name here; `next` is the byte after it.
     pub(super) fn is_name(&self, scope: Scope, next: Option<u8>) -> bool {
         if self.dialect == Dialect::PostgreSql {
             return true;
@@ -82,7 +82,7 @@ impl Names {
         }
         let is_assigned = scope.assignments && next == Some(b'=');
         next == Some(b'.')
-            || match self.before {
+            || match self.last {
                 LastToken::Dot => true,
                 LastToken::Comma => scope.columns || is_assigned,
                 LastToken::Open => scope.columns,
@@ -99,8 +99,8 @@ impl Names {
             }
     }
 
-    /// Whether a word, or text in quotes of names, is a value all the same: the value of a setting, a file or a
-    /// password. `next` is the byte behind it.
+    /// Whether a word or a quoted name is a value nevertheless: the value of a setting, a file or a password. `next` is the
+    /// byte after it.
     pub(super) fn is_bare_value(
         &self,
         token: &SqlToken<'_>,
@@ -122,11 +122,11 @@ impl Names {
         let is_pragma = self.first == Some(Keyword::Pragma);
         self.setting
             && depth <= usize::from(is_pragma)
-            && self.before != LastToken::Dot
+            && self.last != LastToken::Dot
             && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
     }
 
-    /// The next token is the name of a common table expression.
+    /// Notes that the next token is the name of a common table expression.
     pub(super) fn expect_table(&mut self) {
         self.table_follows = true;
     }
@@ -143,7 +143,7 @@ impl Names {
         )
     }
 
-    /// Takes a token in `scope`. An opening parenthesis is in the scope that it opens.
+    /// Processes a token in `scope`. An opening parenthesis is in the scope that it opens.
     pub(super) fn push(&mut self, token: &SqlToken<'_>, scope: &mut Scope) {
         if self.first.is_none() && !matches!(token, SqlToken::Open(_) | SqlToken::Semicolon) {
             let (text, first) = match token {
@@ -155,8 +155,8 @@ impl Names {
             self.strings_only = !begins_with_names(first);
         }
         self.password_follows = matches!(token, SqlToken::Word(_, Keyword::Operand))
-            && self.before == LastToken::Keyword(Keyword::Secret);
-        let before = match token {
+            && self.last == LastToken::Keyword(Keyword::Secret);
+        let last = match token {
             SqlToken::Word(_, keyword) => {
                 self.word(*keyword, scope);
                 match keyword {
@@ -167,7 +167,7 @@ impl Names {
             SqlToken::Open(_) => {
                 scope.columns = std::mem::take(&mut self.columns_follow)
                     || matches!(
-                        self.before,
+                        self.last,
                         LastToken::Keyword(Keyword::Key | Keyword::Listed | Keyword::Using)
                     );
                 self.setting |= self.first == Some(Keyword::Pragma);
@@ -197,12 +197,12 @@ impl Names {
                 self.columns_follow = false;
             }
         }
-        self.before = before;
+        self.last = last;
     }
 
     fn word(&mut self, keyword: Keyword, scope: &mut Scope) {
         self.is_distinct =
-            keyword == Keyword::From && self.before == LastToken::Keyword(Keyword::Distinct);
+            keyword == Keyword::From && self.last == LastToken::Keyword(Keyword::Distinct);
         match keyword {
             Keyword::None | Keyword::Recursive | Keyword::Operator => {}
             _ => {
@@ -228,12 +228,12 @@ impl Names {
                 self.alters_setting = self.first == Some(Keyword::Alter);
             }
             // `ON DUPLICATE KEY UPDATE`
-            Keyword::Update if self.before == LastToken::Keyword(Keyword::Key) => {
+            Keyword::Update if self.last == LastToken::Keyword(Keyword::Key) => {
                 scope.assignments = true;
             }
             Keyword::Clause | Keyword::From => scope.assignments = false,
             Keyword::To => self.setting |= self.is_setting(),
-            // `ALTER COLUMN`: the value of a setting has come to its end.
+            // `ALTER COLUMN` ends the value of a setting.
             Keyword::Named => self.setting = false,
             Keyword::Secret => self.strings_only = true,
             _ => {}

@@ -1,15 +1,15 @@
-//! The shape of a statement: its text without what differs from one call to the next.
+//! The shape of a statement: its text without the parts that differ between calls.
 //!
 //! * literals and binds become `?`, a sign before them is left out;
 //! * comments are left out, white space is one space, and the same tokens always have the same space around them;
-//! * in a list behind `IN`, `VALUES` or `ARRAY`, constants become `?, ...`, and equal rows behind `VALUES` become one;
+//! * in a list after `IN`, `VALUES` or `ARRAY`, constants become `?, ...`, and equal rows after `VALUES` become one;
 //! * names in quotes are kept where they can only be names;
 //! * a bare word, or a name in quotes, that is the value of a setting becomes `?`;
-//! * of a text that was misread only the first word is kept, and nothing from where dialects differ;
-//! * a shape has at most 4 KiB, and ends in `...` where something is missing.
+//! * of a misread text only the first word is kept; an unsure text is cut where dialects differ;
+//! * a shape has at most 4 KiB, and ends in `...` if something is missing.
 //!
-//! The shape of a shape is that shape. It is written while the text is read, so that the memory it takes is bounded by its
-//! own length: `output` has the text, `lists` folds lists in it as they end.
+//! The shape of a shape is that shape. It is written while the text is read, so that its memory is bounded by its own
+//! length: `output` contains the text, `lists` folds lists in it when they end.
 
 mod lists;
 mod output;
@@ -21,7 +21,7 @@ use super::names::Names;
 use lists::Lists;
 use output::{Mark, Output};
 
-/// Makes a shape, token by token.
+/// Builds a shape, token by token.
 #[derive(Debug)]
 pub(super) struct Shaper<'a> {
     output: Output,
@@ -31,16 +31,16 @@ pub(super) struct Shaper<'a> {
     first: Option<SqlToken<'a>>,
     /// The last token ends an operand.
     after_operand: bool,
-    /// Where the signs before an operand begin.
+    /// The position of the signs before an operand.
     signs: Option<Mark>,
-    /// A semicolon has been read that is written only if something follows.
+    /// A semicolon was read; it is written only if something follows.
     semicolon: bool,
-    /// The rest is not shown.
+    /// The rest is left out.
     is_cut: bool,
 }
 
 impl<'a> Shaper<'a> {
-    /// For a text of that many bytes.
+    /// A shaper for a text of this many bytes.
     pub(super) fn new(dialect: Dialect, bytes: usize) -> Self {
         Self {
             output: Output::with_room_for(bytes),
@@ -54,12 +54,13 @@ impl<'a> Shaper<'a> {
         }
     }
 
-    /// Leaves out what follows.
+    /// Leaves out the rest of the text.
     pub(super) fn cut(&mut self) {
         self.is_cut = true;
     }
 
-    /// Takes the next token. `next` is the byte behind it, `is_name` is whether it can only be a common table expression's.
+    /// Processes the next token. `next` is the byte after it; `is_name` says that it is the name of a common table
+    /// expression.
     pub(super) fn push(&mut self, token: SqlToken<'a>, next: Option<u8>, is_name: bool) {
         if self.is_cut {
             return;
@@ -102,7 +103,7 @@ impl<'a> Shaper<'a> {
         self.after_operand = token.ends_operand();
     }
 
-    /// Leaves the signs out that belong to a value.
+    /// Removes the signs that belong to a value.
     fn fold_signs(&mut self, token: &SqlToken<'_>, is_sign: bool) {
         match token {
             _ if is_sign => {
@@ -117,7 +118,7 @@ impl<'a> Shaper<'a> {
         }
     }
 
-    /// The shape of a text that was `misread`, or not.
+    /// Returns the shape. Of a text that was misread, only the first word is kept.
     pub(super) fn finish(mut self, is_misread: bool) -> String {
         if !is_misread {
             self.lists.finish(&mut self.output);

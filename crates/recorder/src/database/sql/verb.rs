@@ -1,17 +1,17 @@
-//! Determines a statement's verb from its leading words.
+//! Determines the verb of a statement from its leading words.
 //!
-//! Contains the [`Verb`] of a statement, the [`Operation`] it is counted under, and the finder that takes tokens until the
-//! verb is known. For most statements that is the first token. `WITH` takes it past the common table expressions; `BEGIN`
-//! and its like take it to the next statement of the batch, if there is one.
+//! Contains the [`Verb`] of a statement, the [`Operation`] that it is counted under, and the finder that reads tokens until
+//! the verb is known. Usually that is the first token. After `WITH` the finder skips the common table expressions; after
+//! `BEGIN` and similar words it continues with the next statement of the batch, if there is one.
 //!
-//! The rules, where the first word does not say it all:
+//! The rules, where the first word does not suffice:
 //!
 //! * white space, `--` and (nested) `/* */` comments, opening parentheses and empty statements are skipped;
-//! * `WITH` has the verb of the statement behind it, whatever the expressions in it do;
+//! * `WITH` has the verb of the statement after the expressions, whatever the expressions do;
 //! * `VALUES` and `TABLE` are selects: they return rows and change nothing. `REPLACE` and `UPSERT` are inserts;
-//! * `EXPLAIN` is `other`, with or without `ANALYZE`: it is a question about a statement, and its time is not that
-//!   statement's time. So are `MERGE`, `COPY`, `PRAGMA`, `SET`, `CALL` and everything that defines the schema;
-//! * transaction control is no query. A batch that opens with it (`BEGIN; INSERT …`) has the verb of its first other
+//! * `EXPLAIN` is `other`, with or without `ANALYZE`: its time is not the time of the statement that it explains. So are
+//!   `MERGE`, `COPY`, `PRAGMA`, `SET`, `CALL` and everything that defines the schema;
+//! * transaction control is not a query. A batch that begins with it (`BEGIN; INSERT …`) has the verb of its first other
 //!   statement.
 
 use super::dialect::Dialect;
@@ -29,12 +29,12 @@ pub enum Operation {
     Update,
     /// Removes rows: `DELETE`.
     Delete,
-    /// Everything else: the schema, `EXPLAIN`, `MERGE`, `PRAGMA`, and what cannot be read.
+    /// Everything else: the schema, `EXPLAIN`, `MERGE`, `PRAGMA`, and unreadable text.
     Other,
 }
 
 impl Operation {
-    /// All of them, in the order of their index.
+    /// All operations, in the order of their index.
     pub const ALL: [Self; 5] = [
         Self::Select,
         Self::Insert,
@@ -54,19 +54,19 @@ impl Operation {
         }
     }
 
-    /// The place of this operation in [`Operation::ALL`].
+    /// The index of this operation in [`Operation::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// What a statement is: a query of some kind, or control of a transaction, which is no query.
+/// What a statement is: a query, or transaction control, which is not a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// A query, counted under its operation.
     Query(Operation),
     /// `BEGIN`, `START TRANSACTION`, `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `SAVEPOINT`, `RELEASE` or
-    /// `PREPARE TRANSACTION`, and nothing else behind it.
+    /// `PREPARE TRANSACTION`, without another statement after it.
     Transaction,
 }
 
@@ -93,36 +93,36 @@ pub fn operation(sql: &str) -> Operation {
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     known: Option<Verb>,
-    /// A statement before this one controls a transaction.
+    /// An earlier statement of the batch controls a transaction.
     transaction: bool,
-    place: FinderState,
-    /// Parentheses that have opened since the place began to count them.
+    state: FinderState,
+    /// Open parentheses, in the states that count them.
     depth: u32,
 }
 
-/// Where in the statement the finder is.
+/// The position of the finder in the statement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FinderState {
     /// Before the leading word.
     #[default]
     Start,
-    /// Behind `START` or `PREPARE`, which control a transaction only if the word `TRANSACTION` follows.
+    /// After `START` or `PREPARE`, which control a transaction only if the word `TRANSACTION` follows.
     Transaction,
     /// In a statement that controls a transaction, before its end.
     Control,
-    /// Behind `WITH`, before `RECURSIVE` or the first name.
+    /// After `WITH`, before `RECURSIVE` or the first name.
     With,
-    /// Behind `WITH RECURSIVE` or a comma, before a name.
+    /// After `WITH RECURSIVE` or a comma, before a name.
     Name,
-    /// Behind the name of an expression, before `AS`.
+    /// After the name of an expression, before `AS`.
     As,
-    /// Behind `AS`, before the parenthesis that opens the body.
+    /// After `AS`, before the parenthesis that opens the body.
     Body,
-    /// In a body.
+    /// Within a body.
     Inside,
-    /// Behind a body: before a comma, a `SEARCH` or `CYCLE` clause, or the statement itself.
+    /// After a body: before a comma, a `SEARCH` or `CYCLE` clause, or the statement itself.
     Tail,
-    /// In a `SEARCH` or `CYCLE` clause, before the statement.
+    /// Within a `SEARCH` or `CYCLE` clause, before the statement.
     Clause,
 }
 
@@ -147,8 +147,8 @@ impl Finder {
                 SqlToken::Quoted(_) | SqlToken::Value => self.quotation(),
                 SqlToken::Open(b'(') => self.open(),
                 SqlToken::Close(b')') => self.close(),
-                SqlToken::Comma if self.place == FinderState::Tail => {
-                    self.place = FinderState::Name
+                SqlToken::Comma if self.state == FinderState::Tail => {
+                    self.state = FinderState::Name
                 }
                 SqlToken::Semicolon => self.semicolon(),
                 _ => self.symbol(),
@@ -159,15 +159,15 @@ impl Finder {
 
     /// Whether the next token is the name of a common table expression.
     pub(super) fn expects_name(&self) -> bool {
-        self.known.is_none() && matches!(self.place, FinderState::With | FinderState::Name)
+        self.known.is_none() && matches!(self.state, FinderState::With | FinderState::Name)
     }
 
-    /// The verb, now that there is no more to read.
+    /// The verb, at the end of the text.
     pub(super) fn finish(&self) -> Verb {
         match self.known {
             Some(verb) => verb,
             None if self.transaction
-                && matches!(self.place, FinderState::Start | FinderState::Control) =>
+                && matches!(self.state, FinderState::Start | FinderState::Control) =>
             {
                 Verb::Transaction
             }
@@ -180,23 +180,23 @@ impl Finder {
     }
 
     fn word(&mut self, keyword: Keyword) {
-        match self.place {
+        match self.state {
             FinderState::Start => match (keyword, operation_of(keyword)) {
                 (_, Some(operation)) => self.decide(operation),
-                (Keyword::With, _) => self.place = FinderState::With,
+                (Keyword::With, _) => self.state = FinderState::With,
                 (Keyword::Control | Keyword::Savepoint | Keyword::Release, _) => self.control(),
-                (Keyword::Perhaps, _) => self.place = FinderState::Transaction,
+                (Keyword::Perhaps, _) => self.state = FinderState::Transaction,
                 _ => self.decide(Operation::Other),
             },
             FinderState::Transaction if keyword == Keyword::Transaction => self.control(),
             FinderState::Transaction => self.decide(Operation::Other),
-            FinderState::With if keyword == Keyword::Recursive => self.place = FinderState::Name,
+            FinderState::With if keyword == Keyword::Recursive => self.state = FinderState::Name,
             // `WITH RECURSIVE AS (…)`: an expression with the name `recursive`.
             FinderState::Name | FinderState::As if keyword == Keyword::As => self.body(),
-            FinderState::With | FinderState::Name => self.place = FinderState::As,
+            FinderState::With | FinderState::Name => self.state = FinderState::As,
             FinderState::Tail => match operation_of(keyword) {
                 Some(operation) => self.decide(operation),
-                None if keyword == Keyword::Search => self.place = FinderState::Clause,
+                None if keyword == Keyword::Search => self.state = FinderState::Clause,
                 None => self.decide(Operation::Other),
             },
             FinderState::Clause if self.depth == 0 => {
@@ -214,25 +214,25 @@ impl Finder {
 
     fn control(&mut self) {
         self.transaction = true;
-        self.place = FinderState::Control;
+        self.state = FinderState::Control;
     }
 
     fn body(&mut self) {
         self.depth = 0;
-        self.place = FinderState::Body;
+        self.state = FinderState::Body;
     }
 
     fn open(&mut self) {
-        match self.place {
+        match self.state {
             FinderState::Body => {
                 self.depth = 1;
-                self.place = FinderState::Inside;
+                self.state = FinderState::Inside;
             }
             FinderState::As | FinderState::Inside | FinderState::Clause => {
                 self.depth = self.depth.saturating_add(1)
             }
             // `WITH recursive (n) AS (…)`: the name was `recursive`.
-            FinderState::Name => self.place = FinderState::As,
+            FinderState::Name => self.state = FinderState::As,
             FinderState::Transaction => self.decide(Operation::Other),
             FinderState::Start | FinderState::Control | FinderState::With | FinderState::Tail => {}
         }
@@ -240,33 +240,33 @@ impl Finder {
 
     fn close(&mut self) {
         self.depth = self.depth.saturating_sub(1);
-        match self.place {
-            FinderState::Inside if self.depth == 0 => self.place = FinderState::Tail,
+        match self.state {
+            FinderState::Inside if self.depth == 0 => self.state = FinderState::Tail,
             FinderState::Transaction => self.decide(Operation::Other),
             _ => {}
         }
     }
 
     fn semicolon(&mut self) {
-        match self.place {
+        match self.state {
             FinderState::Start | FinderState::Inside => {}
-            FinderState::Control => self.place = FinderState::Start,
+            FinderState::Control => self.state = FinderState::Start,
             _ => self.decide(Operation::Other),
         }
     }
 
-    /// A token in quotes: a name, where one is due.
+    /// A token in quotes: a name, where one is expected.
     fn quotation(&mut self) {
-        match self.place {
-            FinderState::With | FinderState::Name => self.place = FinderState::As,
+        match self.state {
+            FinderState::With | FinderState::Name => self.state = FinderState::As,
             _ => self.symbol(),
         }
     }
 
-    /// Anything else: no statement that this finder knows begins like that.
+    /// Any other token: no known statement begins like that.
     fn symbol(&mut self) {
         if matches!(
-            self.place,
+            self.state,
             FinderState::Start
                 | FinderState::Transaction
                 | FinderState::With

@@ -1,4 +1,4 @@
-//! Makes pools: what there is to set, and how it is put together.
+//! Builds pools: their settings, and how their parts are connected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::database::metrics::{Metrics, PoolMetrics};
 use crate::database::sql::Dialect;
 use crate::database::statements::Statements;
 
-/// How many callers may stand in line, unless set otherwise.
+/// The default capacity of the wait queue.
 const DEFAULT_MAX_WAITERS: usize = 1024;
 
-/// What a pool is called, unless set otherwise.
+/// The default name of a pool.
 const DEFAULT_NAME: &str = "default";
 
-/// Makes an instrumented [`Pool`].
+/// Builds an instrumented [`Pool`].
 pub struct PoolBuilder<C>
 where
     C: R2D2Connection + Send + 'static,
@@ -55,7 +55,7 @@ impl<C> PoolBuilder<C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    /// A pool with the settings of `builder`, whose levels `levels` will read.
+    /// A builder with the settings of `builder`. The levels of the pool are added to `levels`.
     pub(crate) fn new(
         builder: r2d2::Builder<Manager<C>>,
         families: DatabaseFamilies,
@@ -77,8 +77,8 @@ where
 
     /// Opens connections with `open`, in place of the connection manager with its URL.
     ///
-    /// For an enum of Diesel's `MultiConnection`: its own way is to try each database in turn, and to tell nothing of what
-    /// any of them said. What `open` does with a new connection before it returns it is not recorded.
+    /// For an enum of Diesel's `MultiConnection`, whose `establish` tries each database in turn and drops their errors. The
+    /// queries of `open` itself are not recorded.
     #[must_use]
     pub fn opener(
         mut self,
@@ -88,10 +88,10 @@ where
         self
     }
 
-    /// Sets the name of the pool, for the label `pool` of its metrics: `default` unless set.
+    /// Sets the name of the pool, for the label `pool` of its metrics. The default is `default`.
     ///
-    /// The name of an open pool is unique: a second pool of the same name gets a number behind it, as in `default-2`.
-    /// Past 64 open pools, further ones share the name `overflow`.
+    /// The name of an open pool is unique: a second pool of the same name gets a number, as in `default-2`. Beyond 64 open
+    /// pools, further ones share the name `overflow`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -102,18 +102,17 @@ where
     /// backend does not determine the system, as for an enum of Diesel's `MultiConnection`.
     ///
     /// The reader of statements takes the [`Dialect`](crate::database::sql::Dialect) from this name. Of a database that it does
-    /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has the name as a label.
+    /// not know it shows less: nothing that is a value in any dialect. OpenTelemetry's naming has a label for it.
     #[must_use]
     pub fn system(mut self, name: &'static str) -> Self {
         self.system = name;
         self
     }
 
-    /// What `/readyz` and `/health` run on an idle connection of the pool: Diesel's ping unless set. Its queries are those of
-    /// the request that asks; it is in none of the pool's families.
+    /// Sets the check that `/readyz` and `/health` run on an idle connection of the pool. The default is Diesel's ping.
     ///
-    /// Where all connections are busy, it is not run: the pool is ready if the database has answered lately or accepts a
-    /// further connection.
+    /// Its queries belong to the request that asks. The families of the pool do not count it. If all connections are busy,
+    /// it is not run: the pool is then ready if the database has answered recently or accepts a further connection.
     #[must_use]
     pub fn health_check(
         mut self,
@@ -123,8 +122,8 @@ where
         self
     }
 
-    /// How many callers of [`Pool::run`] may stand in line for a connection; 1024 unless set. With 0, whoever would have to
-    /// wait is refused.
+    /// Sets how many callers of [`Pool::run`] may wait for a connection. The default is 1024. With 0, callers that would
+    /// have to wait are rejected.
     #[must_use]
     pub fn max_waiters(mut self, max_waiters: usize) -> Self {
         self.max_waiters = max_waiters;
@@ -135,7 +134,7 @@ where
     ///
     /// # Errors
     ///
-    /// When they are not within the pool's timeout.
+    /// If they are not open within the pool's timeout.
     pub fn build(self, manager: ConnectionManager<C>) -> Result<Pool<C>, CheckoutError> {
         let health = Arc::default();
         self.open(manager, &health, |builder, manager| {

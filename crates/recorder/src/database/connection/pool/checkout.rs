@@ -1,4 +1,4 @@
-//! The pool itself: how a caller comes to a connection, on its own thread or off the event loop, and gives it back.
+//! The pool: how a caller gets a connection, on its own thread or from the event loop.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -18,10 +18,10 @@ use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
 use crate::database::wait::{Caller, Wait};
 
-/// A connection out of a [`Pool`]; it goes back when dropped.
+/// A connection of a [`Pool`]. It is returned to the pool when dropped.
 pub type Connection<C> = PooledConnection<Manager<C>>;
 
-/// A pool of connections that tells how it is doing. Cheap to clone; the last clone closes it.
+/// A pool of connections that records its waits, holds and errors. Cheap to clone; dropping the last clone closes it.
 pub struct Pool<C>
 where
     C: R2D2Connection + Send + 'static,
@@ -55,7 +55,7 @@ impl<C> Pool<C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    /// Over a pool of r2d2, with so many places in the line before it.
+    /// Wraps a pool of r2d2, with a wait queue of this capacity.
     pub(super) fn new(
         pool: r2d2::Pool<Manager<C>>,
         metrics: Arc<PoolMetrics>,
@@ -77,16 +77,16 @@ where
         }
     }
 
-    /// For who reads its level, as long as there is one.
+    /// A weak handle for the collector of levels.
     pub(super) fn watched(&self) -> Weak<dyn AnyPool> {
         Arc::downgrade(&self.shared) as Weak<dyn AnyPool>
     }
 
-    /// A connection, waited for on this thread: never call it on an event loop.
+    /// Gets a connection, and blocks this thread until there is one. Never call it on an event loop.
     ///
     /// # Errors
     ///
-    /// When there is none within the pool's timeout.
+    /// If no connection is free within the pool's timeout.
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
@@ -101,16 +101,16 @@ where
 
     /// Runs `work` with a connection on a blocking thread, with the context of the current request.
     ///
-    /// Must be called in a Tokio runtime with its timer on, as every worker of Actix is. When the future is dropped before
-    /// the work has begun, it does not begin; once begun, it runs to its end.
+    /// Needs a Tokio runtime with a timer, which every worker of Actix has. If the future is dropped before the work has
+    /// started, the work does not run; work that has started runs to its end.
     ///
-    /// The error of `work` may be of any type that is `Send`: see [`QueryError`]. An error of the database that it is, or
-    /// that is among its sources, is counted in `db_query_errors_total` even where Diesel does not report it; see
+    /// The error of `work` may be of any type that is `Send`: see [`QueryError`]. If it is an error of the database, or has
+    /// one among its sources, that error is counted in `db_query_errors_total` even if Diesel does not report it; see
     /// [`record_error`].
     ///
     /// # Errors
     ///
-    /// [`RunError::Query`] with the error of `work`; the others when it did not run, or panicked.
+    /// [`RunError::Query`] with the error of `work`; the others if it did not run or panicked.
     pub async fn run<T, E, Kind>(
         &self,
         work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
@@ -125,7 +125,7 @@ where
             let shared = Arc::clone(shared);
             let wait = Arc::clone(&caller.wait);
             context::carry(move || {
-                // Given back behind the connection, also when the work panics.
+                // Released after the connection, also if the work panics.
                 let _permit = permit;
                 shared.perform(work, &wait)
             })
@@ -144,25 +144,24 @@ where
         }
     }
 
-    /// What the pool is called in its metrics: the name that the builder gave it, with a number behind it where another
-    /// pool has that name already.
+    /// The name of the pool in its metrics: the name from the builder, with a number if another open pool has that name.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// How many connections the pool opens at most.
+    /// The most connections that the pool opens.
     pub fn max_size(&self) -> u32 {
         self.shared.pool.max_size()
     }
 
-    /// How long the pool lets its callers wait.
+    /// The longest time that callers wait.
     pub fn timeout(&self) -> Duration {
         self.shared.pool.connection_timeout()
     }
 }
 
-/// Detects callers that give up because their work did not come back. If the wait lasted for the pool's timeout, the
-/// database may have stopped answering.
+/// Detects callers that give up while their work runs. If they waited for at least the pool's timeout, the database may
+/// have stopped answering.
 struct AnswerWatch<'a, C>
 where
     C: R2D2Connection + Send + 'static,
@@ -224,14 +223,14 @@ where
 
     fn deadline(&self, wait: &Wait) -> Instant {
         let timeout = self.pool.connection_timeout();
-        // A timeout beyond what the clock can tell is as good as a day.
+        // A deadline that the clock cannot represent becomes a day.
         let far = Duration::from_secs(86_400);
         wait.started
             .checked_add(timeout)
             .unwrap_or_else(|| wait.started + far)
     }
 
-    /// Queries run on the connection until now, such as its set-up, do not belong to its next user.
+    /// Resets the recorder: earlier queries, such as those of the customizer, do not belong to the next user.
     fn turn_over(&self, connection: &mut C) {
         match QueryRecorder::of(connection) {
             Some(recorder) => recorder.turn_over(),

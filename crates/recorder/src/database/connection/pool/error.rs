@@ -1,4 +1,4 @@
-//! The errors of the pool: why there is no connection, or no result.
+//! The errors of pools: why a caller gets no connection, or no result.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use crate::database::health::DatabaseHealth;
 #[cfg(feature = "http")]
 use crate::problem::Problem;
 
-/// Why there is no connection.
+/// Why a caller got no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckoutError {
@@ -36,13 +36,13 @@ impl From<CheckoutError> for io::Error {
 
 /// Why [`Pool::run`](super::Pool::run) has no result.
 ///
-/// It is an [`Error`] where `E` is one. With the feature `http` it is a `ResponseError` where `E` is one, so that a
-/// handler may return it with `?`: the error of the work answers for itself, a full pool and a lost database are 503 with
+/// It is an [`Error`] if `E` is one. With the feature `http` it is a `ResponseError` if `E` is one, so that a handler may
+/// return it with `?`: the error of the work has its own response, a full pool and a lost database are 503 with
 /// `Retry-After`, and a panic is 500.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError<E> {
-    /// The line was full: the work was refused at once.
+    /// The wait queue was full. The work was rejected at once.
     #[error("too many callers wait for a connection to the database")]
     Saturated,
     /// All connections were in use until the pool's timeout.
@@ -57,7 +57,7 @@ pub enum RunError<E> {
     /// The work panicked; its connection was closed.
     #[error("the work on the database panicked")]
     Panicked,
-    /// The runtime was shut down before the work could begin.
+    /// The runtime was shut down before the work could start.
     #[error("the runtime was shut down")]
     Cancelled,
 }
@@ -75,8 +75,7 @@ impl<E> RunError<E> {
         }
     }
 
-    /// The error as a trait object, also where `E` is no [`Error`] itself: `anyhow::Error`, a string. For a caller that
-    /// passes every error on with `?`.
+    /// Converts the error into a trait object, also if `E` is not an [`Error`]: `anyhow::Error`, a string.
     pub fn boxed(self) -> Box<dyn Error + Send + Sync>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
@@ -111,7 +110,7 @@ impl<E: Error + Send + Sync + 'static> From<RunError<E>> for io::Error {
     }
 }
 
-/// When a client may try again after the pool was full or the database was lost, in seconds.
+/// When a client may retry after the pool was full or the database was lost, in seconds.
 #[cfg(feature = "http")]
 const RETRY_AFTER: u32 = 1;
 
@@ -142,7 +141,7 @@ impl<E: actix_web::ResponseError> actix_web::ResponseError for RunError<E> {
     }
 }
 
-/// Why a caller is not let to the pool.
+/// Why a caller is not admitted to the pool.
 pub(super) enum AdmissionError {
     Saturated,
     Checkout(CheckoutError),
@@ -157,7 +156,7 @@ impl<E> From<AdmissionError> for RunError<E> {
     }
 }
 
-/// Why r2d2 had no connection, which it does not tell.
+/// Why r2d2 returned no connection. Its error has no reason, so the health of the database decides.
 pub(super) fn failure(health: &DatabaseHealth) -> CheckoutError {
     if health.failing() {
         CheckoutError::Unavailable
@@ -166,21 +165,19 @@ pub(super) fn failure(health: &DatabaseHealth) -> CheckoutError {
     }
 }
 
-/// An error that the work of [`Pool::run`](super::Pool::run) may return: any type that is `Send`, and by which the pool
-/// finds the error of the database in it.
+/// An error that the work of [`Pool::run`](super::Pool::run) may return. The pool looks for the error of the database in it.
 ///
-/// An error type that skips the error it holds, as `#[error(transparent)]` does, hides that error from the pool and
-/// from every other reader of `source`. `#[source]` does not.
+/// An error type with `#[error(transparent)]` hides the error that it contains from the pool, because its `source` skips
+/// that error. A type with `#[source]` does not.
 ///
-/// `Kind` distinguishes these ways and is inferred. No code is needed for a type that is an [`Error`], for
-/// `anyhow::Error` and any other type that refers to an error by `AsRef`, or for a string. Any other type of your own
-/// needs one line: `impl QueryError<Opaque> for Rejected {}`.
+/// `Kind` distinguishes the implementations and is inferred. No code is needed for a type that is an [`Error`], for
+/// `anyhow::Error` and any other type that implements `AsRef` of an error, or for a string. Any other type needs one line: `impl QueryError<Opaque> for Rejected {}`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of the work of `Pool::run`",
     note = "implement `std::error::Error` for `{Self}`, or `actix_vitals::database::QueryError<Opaque>`"
 )]
 pub trait QueryError<Kind>: Send + 'static {
-    /// The error of the database in this one, if it can be found.
+    /// The error of the database in this error, if there is one.
     fn database_error(&self) -> Option<&diesel::result::Error> {
         None
     }
@@ -190,11 +187,11 @@ pub trait QueryError<Kind>: Send + 'static {
 #[derive(Debug)]
 pub enum Typed {}
 
-/// A [`QueryError`] that refers to an [`Error`]: a boxed one, `anyhow::Error`.
+/// A [`QueryError`] that implements `AsRef` of an [`Error`]: a boxed error, `anyhow::Error`.
 #[derive(Debug)]
 pub enum Wrapped {}
 
-/// A [`QueryError`] that does not say what caused it: a string.
+/// A [`QueryError`] without a source: a string.
 #[derive(Debug)]
 pub enum Opaque {}
 
@@ -221,7 +218,7 @@ impl QueryError<Opaque> for &'static str {}
 impl QueryError<Opaque> for Cow<'static, str> {}
 impl QueryError<Opaque> for () {}
 
-/// The error of the database in an error, or among its sources.
+/// Finds the error of the database in an error or among its sources.
 fn find_database_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a diesel::result::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

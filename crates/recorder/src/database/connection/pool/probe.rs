@@ -1,10 +1,11 @@
-//! Whether the database of a pool answers, asked for `/readyz`. A probe never waits for a connection, and it is in none of
-//! the pool's families. Diesel's ping is no query; a health check of the service runs queries like any other.
+//! Whether the database of a pool answers, for `/readyz`.
 //!
-//! A probe asks on an idle connection where one can be taken at once. Where all are busy, the pool is ready if the database
-//! has answered one of them lately. Otherwise a connection that is opened on the side, and closed again, decides: so a busy
-//! pool is ready and one whose database is gone is not, however long either lasts. A database that refuses the connection
-//! for having as many as it may has answered: the pool may well be what took them all.
+//! A probe never waits for a connection, and the families of the pool do not count it. Diesel's ping is not a query; the
+//! queries of a health check of the service are counted like any other.
+//!
+//! A probe uses an idle connection if it can have one at once. If all are busy, the pool is ready if the database has
+//! answered one of them recently. Otherwise the probe opens a connection outside of the pool and closes it again. A server
+//! that rejects it because of the number of connections has answered: the pool itself may hold them all.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use crate::context;
 use crate::database::driver_message::{is_connection_limit, without_quotations};
 use crate::database::health::DatabaseHealth;
 
-/// For so long after an answer of the database a busy pool is ready without being asked.
-const LATELY: Duration = Duration::from_millis(500);
+/// For this long after an answer of the database, a busy pool is ready without a question.
+const RECENTLY: Duration = Duration::from_millis(500);
 
 /// The check that a probe runs on an idle connection in place of Diesel's ping.
 pub(super) type HealthCheck<C> = Box<dyn Fn(&mut C) -> QueryResult<()> + Send + Sync>;
@@ -30,7 +31,7 @@ thread_local! {
     static PROBING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is a probe's: no caller held the connection that it gives back.
+/// Whether this thread runs a probe, which is not a hold of the connection.
 pub(super) fn is_probing() -> bool {
     PROBING.get()
 }
@@ -39,12 +40,12 @@ pub(super) fn is_probing() -> bool {
 pub(super) struct PoolProbe<C> {
     connector: Arc<Connector<C>>,
     health_check: Option<HealthCheck<C>>,
-    /// Held by the probe that runs. A database that does not answer keeps at most one connection of the pool, and one
-    /// thread, however often it is asked.
+    /// Held by the probe that runs, so that a database that does not answer occupies at most one connection of the pool
+    /// and one thread.
     turn: Arc<Mutex<()>>,
-    /// Connections of the pool that a probe has.
+    /// How many connections of the pool probes hold.
     taken: AtomicU32,
-    /// Whether the last probe failed, which the log has.
+    /// Whether the last probe failed. The log has a line about it.
     failing: AtomicBool,
 }
 
@@ -64,7 +65,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
         Arc::clone(&self.turn).lock_owned().await
     }
 
-    /// Connections of the pool that a probe has.
+    /// How many connections of the pool probes hold.
     pub(super) fn taken(&self) -> u32 {
         self.taken.load(Ordering::Relaxed)
     }
@@ -76,7 +77,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
             // Dropped before the guard.
             pool.try_get().map(|mut connection| {
                 if let Some(check) = &self.health_check {
-                    // A listener for operators need not record its requests.
+                    // The listener of the ops endpoints may not record its requests.
                     return context::on_purpose(|| check(&mut connection));
                 }
                 mute(&mut *connection, true);
@@ -87,7 +88,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
         };
         let answer = match answer {
             Some(answer) => answer.map_err(|error| error.to_string()),
-            None if pool.state().connections > 0 && health.answered_within(LATELY) => Ok(()),
+            None if pool.state().connections > 0 && health.answered_within(RECENTLY) => Ok(()),
             None => match self.connector.open() {
                 Ok(mut connection) => connection.ping().map_err(|error| error.to_string()),
                 Err(error) => {
@@ -121,7 +122,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
     }
 }
 
-/// A probe that may have a connection of the pool.
+/// Marks this thread as a probe that may hold a connection of the pool.
 struct ProbeCheckout<'a>(&'a AtomicU32);
 
 impl<'a> ProbeCheckout<'a> {

@@ -116,7 +116,7 @@ impl Pooled {
             .count
     }
 
-    /// Callers turned away: saturated, timeout, cancelled.
+    /// Rejected callers: saturated, timeout, cancelled.
     fn rejected(&self) -> [u64; 3] {
         let family = &self.fixture.families.pool_rejected;
         ["saturated", "timeout", "cancelled"]
@@ -169,7 +169,7 @@ async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
 
 type Work = Box<dyn FnOnce(&mut SqliteConnection) -> QueryResult<u32> + Send>;
 
-/// Work that signals when it has begun, and goes on when told to.
+/// Work that signals when it has begun, and continues when it is signalled.
 struct PausedWork {
     begun: tokio::sync::oneshot::Receiver<()>,
     go_on: mpsc::Sender<()>,

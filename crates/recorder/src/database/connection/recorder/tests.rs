@@ -188,7 +188,7 @@ fn boxed_queries_of_one_type_keep_their_own_statements() {
 }
 
 #[test]
-fn a_reset_begins_anew_on_connections_that_know_the_statement() {
+fn a_reset_starts_at_zero_on_connections_that_know_the_statement() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     for name in ["a", "b", "c"] {
@@ -201,7 +201,7 @@ fn a_reset_begins_anew_on_connections_that_know_the_statement() {
 }
 
 #[test]
-fn the_tally_of_a_request_has_its_queries_their_shapes_and_their_time() {
+fn the_tally_of_a_request_contains_its_queries_shapes_and_time() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     let mut context = None;
@@ -272,7 +272,7 @@ fn an_error_is_counted_once_under_its_operation_and_kind() {
 }
 
 #[test]
-fn an_error_that_diesel_leaves_out_is_counted_once_when_told() {
+fn an_error_that_diesel_leaves_out_is_counted_once_when_recorded() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     insert_returning(connection, "a").unwrap();
@@ -292,7 +292,7 @@ fn an_error_that_diesel_leaves_out_is_counted_once_when_told() {
 }
 
 #[test]
-fn an_error_that_diesel_reported_is_not_counted_again_when_told() {
+fn an_error_that_diesel_reported_is_not_counted_again_when_recorded() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     insert(connection, "a").unwrap();
@@ -325,7 +325,7 @@ fn an_error_left_out_in_a_transaction_belongs_to_the_query_before_the_rollback()
 }
 
 #[test]
-fn what_is_not_the_databases_fault_is_no_error() {
+fn errors_that_are_not_the_databases_are_not_counted() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     let error = items::table
@@ -371,7 +371,7 @@ impl ToSql<Text, Sqlite> for Unsendable {
 }
 
 #[test]
-fn a_query_that_never_got_to_the_database_is_none() {
+fn a_query_that_was_never_sent_is_not_counted() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     for _ in 0..9 {
@@ -399,7 +399,7 @@ fn pings_are_not_recorded() {
 }
 
 #[test]
-fn a_query_within_another_counts_for_itself() {
+fn a_query_within_another_is_counted_by_itself() {
     let fixture = Fixture::new();
     let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let select = diesel::sql_query("SELECT oid FROM pg_type");
@@ -508,7 +508,7 @@ fn a_commit_that_fails_is_a_rollback_and_an_error() {
 }
 
 #[test]
-fn a_transaction_that_cannot_begin_is_an_error_and_no_transaction() {
+fn a_transaction_that_cannot_begin_is_an_error_only() {
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locked.db");
@@ -529,7 +529,7 @@ fn a_transaction_that_cannot_begin_is_an_error_and_no_transaction() {
 }
 
 #[test]
-fn a_connection_closed_within_a_transaction_rolled_it_back() {
+fn closing_a_connection_rolls_back_its_transaction() {
     use diesel::connection::{AnsiTransactionManager, TransactionManager};
     let fixture = Fixture::new();
     let mut connection = fixture.connection();
@@ -541,7 +541,7 @@ fn a_connection_closed_within_a_transaction_rolled_it_back() {
 }
 
 #[test]
-fn a_transaction_made_by_hand_is_neither_query_nor_transaction() {
+fn a_transaction_made_by_hand_is_not_counted() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     diesel::sql_query("BEGIN").execute(connection).unwrap();
@@ -552,7 +552,7 @@ fn a_transaction_made_by_hand_is_neither_query_nor_transaction() {
 }
 
 #[test]
-fn a_transaction_that_the_database_ended_by_itself_was_rolled_back() {
+fn a_transaction_that_the_database_ended_is_counted_as_rolled_back() {
     let fixture = Fixture::new();
     let mut recorder = fixture.database.recorder::<SqliteConnection>();
     let control = diesel::sql_query("BEGIN");
@@ -597,7 +597,7 @@ fn the_current_span_is_the_exemplar_of_what_is_recorded() {
 }
 
 #[test]
-fn no_bind_is_in_what_is_exposed() {
+fn no_bind_is_exposed() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     insert(connection, "s3cret").unwrap();
@@ -624,7 +624,7 @@ impl diesel::r2d2::CustomizeConnection<SqliteConnection, diesel::r2d2::Error> fo
 }
 
 #[test]
-fn the_pings_of_a_pool_that_is_not_ours_are_no_queries() {
+fn pings_of_a_foreign_pool_are_not_queries() {
     let fixture = Fixture::new();
     let pool = diesel::r2d2::Pool::builder()
         .max_size(1)

@@ -157,7 +157,7 @@ mod tests {
     use super::TypeIdentity;
 
     #[test]
-    fn the_types_of_queries_are_told_apart() {
+    fn the_types_of_queries_are_distinguished() {
         fn of(id: i32) -> (Option<TypeIdentity>, Option<TypeIdentity>) {
             let select = items::table.filter(items::id.eq(id));
             let delete = diesel::delete(items::table.filter(items::id.eq(id)));

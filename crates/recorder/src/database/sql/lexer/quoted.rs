@@ -1,11 +1,11 @@
-//! Reads quoted text of all kinds: strings, names, dollar quotes, brackets.
+//! Reads quoted text: strings, names, dollar quotes and brackets.
 
 use super::{Dialect, Keyword, Lexer, SqlToken, begins_word, in_word};
 
-/// The longest text that counts as a name, in bytes: PostgreSQL has no longer names.
+/// The longest text that counts as a name, in bytes. PostgreSQL truncates longer names.
 const LONGEST_NAME: usize = 63;
 
-/// Bytes of a name in brackets, where a bracket may be something else.
+/// The longest name in brackets if the dialect is unknown, in bytes.
 const LONGEST_BRACKET: usize = 128;
 
 /// The effect of a backslash between quotes.
@@ -18,7 +18,7 @@ enum Backslash {
 }
 
 impl<'a> Lexer<'a> {
-    /// Reads a string from its opening quote on.
+    /// Reads a string, starting at its opening quote.
     pub(super) fn string(&mut self, backslash_escapes: bool) -> SqlToken<'a> {
         let backslash = if backslash_escapes {
             Backslash::Escapes
@@ -30,14 +30,14 @@ impl<'a> Lexer<'a> {
         SqlToken::Value
     }
 
-    /// Whether a word that is no keyword begins right here, as none does behind a string: `'it's'`.
+    /// Whether a word other than a keyword begins here, as in `'it's'`. SQL never has that after a string.
     fn is_before_word(&self) -> bool {
         let bytes = self.rest().bytes();
         let length = bytes.take_while(|byte| in_word(*byte)).count();
         length > 0 && Keyword::of(&self.rest()[..length]) == Keyword::None
     }
 
-    /// Returns the token for a word together with the quote behind it: `E'…'`, `U&"…"`.
+    /// Returns the token for a word and the quoted text after it: `E'…'`, `U&"…"`.
     pub(super) fn prefixed(&mut self, word: &str) -> Option<SqlToken<'a>> {
         let is = |prefix: &str| word.eq_ignore_ascii_case(prefix);
         match (self.peek(0), self.peek(1)) {
@@ -86,8 +86,7 @@ impl<'a> Lexer<'a> {
         self.name(begin)
     }
 
-    /// Returns the token for the quoted text from `begin` to here. The token has no text if that does not look like a
-    /// name.
+    /// Returns the token for the quoted text from `begin` to here. The token contains the text only if it looks like a name.
     fn name(&self, begin: usize) -> SqlToken<'a> {
         let text = self.text.get(begin..self.at).unwrap_or_default();
         let inside = text
@@ -104,7 +103,7 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    /// Goes on behind the closing quote. A doubled quote does not close.
+    /// Skips to the end of the closing quote. A doubled quote does not close.
     fn skip_quoted(&mut self, quote: u8, backslash: Backslash) {
         let begin = self.at;
         self.at += 1;
@@ -135,7 +134,7 @@ impl<'a> Lexer<'a> {
         self.end();
     }
 
-    /// A bind (`$1`, `$name`) or a string between two equal tags (`$$…$$`, `$tag$…$tag$`).
+    /// Reads a bind (`$1`, `$name`) or a string between two equal tags (`$$…$$`, `$tag$…$tag$`).
     pub(super) fn dollar(&mut self) -> SqlToken<'a> {
         let rest = self.rest();
         let tag_length = rest[1..]
@@ -148,7 +147,7 @@ impl<'a> Lexer<'a> {
             let (tag, body) = rest.split_at(tag_length + 2);
             let length = body.find(tag);
             let body = length.map_or(body, |length| &body[..length]);
-            // SQLite reads on between the two.
+            // SQLite reads the text between the tags.
             self.is_unsure |=
                 self.dialect == Dialect::Unknown && body.contains(['\'', '"', '`', '[']);
             self.at += tag.len() + body.len() + length.map_or(0, |_| tag.len());
@@ -159,7 +158,7 @@ impl<'a> Lexer<'a> {
         SqlToken::Value
     }
 
-    /// A bracket: it quotes a name in SQLite, and opens a subscript or an array in PostgreSQL.
+    /// Reads a bracket, which quotes a name in SQLite, and opens a subscript or an array in PostgreSQL.
     pub(super) fn bracket(&mut self) -> SqlToken<'a> {
         let begin = self.at;
         let end = match self.dialect {
@@ -185,19 +184,19 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Where the bracket here, of an unknown dialect, quotes a name: that name's length with the bracket.
+    /// The length of the name that this bracket quotes, if it does. For an unknown dialect.
     fn name_in_brackets(&mut self) -> Option<usize> {
         let rest = self.rest().as_bytes();
         let window = &rest[..rest.len().min(LONGEST_BRACKET)];
         let close = window.iter().position(|byte| *byte == b']');
-        // PostgreSQL has a bracket only behind an operand, and within another bracket.
+        // PostgreSQL has a bracket only after an operand, and within another bracket.
         let quotes = (!self.after_operand || self.before_name) && self.brackets == 0;
         if quotes && close.is_some() {
             return close;
         }
         let inside = close.map_or(window, |close| &window[..close]);
         let is_even = |quote: &u8| inside.split(|byte| byte == quote).count() % 2 == 1;
-        // One dialect reads past the closing bracket what another ends there.
+        // Quotes, comments and backslashes may extend past the closing bracket in one dialect only.
         let is_clear = b"'\"`".iter().all(is_even)
             && !inside.contains(&b'\\')
             && !inside.windows(2).any(|two| two == b"--" || two == b"/*");

@@ -3,7 +3,7 @@
 use super::{Dialect, Lexer, is_space};
 
 /// The byte order mark.
-const MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 impl Lexer<'_> {
     /// Skips white space and comments.
@@ -18,7 +18,9 @@ impl Lexer<'_> {
                     self.in_executed_comment = false;
                     self.at += 2;
                 }
-                (Some(0xef), _) if self.rest().starts_with(MARK) => self.at += MARK.len(),
+                (Some(0xef), _) if self.rest().starts_with(BYTE_ORDER_MARK) => {
+                    self.at += BYTE_ORDER_MARK.len();
+                }
                 _ => return,
             }
         }
@@ -32,7 +34,7 @@ impl Lexer<'_> {
             Dialect::PostgreSql | Dialect::Sqlite => true,
             Dialect::Unknown => {
                 let end = self.rest().find('\n').unwrap_or(self.rest().len());
-                // To MySQL a string may begin here, and end in another line.
+                // In MySQL this is no comment: a string may begin here and end in another line.
                 self.is_unsure |= !is_comment && has_quotes(&self.rest()[..end]);
                 true
             }
@@ -46,13 +48,13 @@ impl Lexer<'_> {
             Dialect::PostgreSql => self.skip_while(|byte| byte != b'\n' && byte != b'\r'),
             Dialect::Unknown => {
                 self.skip_while(|byte| byte != b'\n' && byte != b'\r');
-                // To the others the comment goes on.
+                // In the other dialects the comment continues.
                 self.is_unsure |= self.peek(0) == Some(b'\r') && self.peek(1) != Some(b'\n');
             }
         }
     }
 
-    /// Skips a block comment, or enters one whose content MySQL executes.
+    /// Skips a block comment, or its opening if MySQL executes its content.
     fn skip_block(&mut self) {
         let executed = ["/*!", "/*M!"]
             .iter()
@@ -80,18 +82,18 @@ impl Lexer<'_> {
             }
         }
         if self.dialect == Dialect::Unknown && executed.is_some() {
-            // To MySQL a string may begin in it, and end behind it.
+            // In MySQL a string may begin in the comment and end after it.
             self.is_unsure |= has_quotes(&self.text[begin..self.at]);
         }
     }
 
-    /// Skips a block comment and those within.
+    /// Skips a block comment and those nested in it.
     fn skip_nested(&mut self) {
         let mut depth = 0_u32;
         while let Some(byte) = self.peek(0) {
             match (byte, self.peek(1)) {
                 (b'/', Some(b'*')) => {
-                    // Only PostgreSQL's nest.
+                    // Comments nest in PostgreSQL only.
                     self.is_unsure |= depth > 0 && self.dialect == Dialect::Unknown;
                     depth += 1;
                     self.at += 2;

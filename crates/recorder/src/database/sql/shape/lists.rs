@@ -1,7 +1,7 @@
 //! Folds the lists of a statement while they are read.
 //!
-//! An element of a list behind `IN`, `VALUES` or `ARRAY` that names no column and asks no query is a constant, whatever
-//! functions, casts and types it is made of. It is written like any other text, and cut back to `?, ...` where it ends.
+//! An element of a list after `IN`, `VALUES` or `ARRAY` is a constant if it contains no column and no query; functions,
+//! casts and types are allowed. It is written like any other text, and replaced by `?, ...` when it ends.
 
 use super::output::{Mark, Output};
 use crate::database::sql::keyword::Keyword;
@@ -14,14 +14,14 @@ pub(super) struct Lists {
     /// The scope outside of all parentheses.
     outermost: Scope,
     open: Vec<List>,
-    /// Parentheses that have opened since the output was full: nothing of them is written.
+    /// Parentheses that have opened since the output was full. Their contents are not written.
     unwritten: usize,
     /// How many of `open` may be folded.
     foldable: usize,
-    place: ElementPosition,
-    /// The kind of the last token.
-    before: ListIntroducer,
-    /// The last row behind `VALUES`.
+    position: ElementPosition,
+    /// The last token.
+    introducer: ListIntroducer,
+    /// The last row after `VALUES`.
     row: Option<WrittenRow>,
 }
 
@@ -31,26 +31,26 @@ pub(super) struct Lists {
 struct List {
     kind: ListKind,
     scope: Scope,
-    /// Where it begins.
+    /// Where the list begins.
     begin: Mark,
-    /// Where its present element begins: before the comma, where there is one.
+    /// Where the current element begins, including the comma before it.
     element: Mark,
     is_first_element: bool,
-    /// The present element contains something.
+    /// The current element is not empty.
     has_element: bool,
-    /// The present element is a constant, so far.
+    /// The current element is a constant so far.
     is_constant: bool,
-    /// All elements before were.
+    /// All earlier elements are constants.
     all_constant: bool,
-    /// The element before was a constant, and is written as `?, ...`.
+    /// The previous element was a constant, written as `?, ...`.
     after_constant: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ListKind {
-    /// Behind `IN` or `ARRAY`.
+    /// After `IN` or `ARRAY`.
     Values,
-    /// Behind `VALUES`, or behind another such row.
+    /// After `VALUES`, or after another such row.
     Row,
     Other,
 }
@@ -68,18 +68,18 @@ enum ElementPosition {
     /// Before an operand.
     #[default]
     Before,
-    /// Behind a word, where an operand was due: a column, unless a value or a parenthesis follows.
+    /// After a word in place of an operand: a column, unless a value or a parenthesis follows.
     Words,
-    /// Behind an operand: words are units, or the rest of a type.
-    Behind,
-    /// Behind `::`, `AS`, `COLLATE`: words are names of types or collations.
+    /// After an operand: words are units, or the rest of a type.
+    After,
+    /// After `::`, `AS`, `COLLATE`: words are names of types or collations.
     Type,
 }
 
-/// The last token, as far as it determines the kind of parenthesis that follows.
+/// The last token, as far as it determines the kind of the parenthesis that follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ListIntroducer {
-    /// `VALUES`, or a comma behind a row.
+    /// `VALUES`, or a comma after a row.
     Rows,
     /// `IN` or `ARRAY`
     Values,
@@ -105,18 +105,19 @@ impl Lists {
         self.open.len() + self.unwritten
     }
 
-    /// Another statement begins.
+    /// Starts another statement.
     pub(super) fn separate(&mut self) {
         self.row = None;
-        self.before = ListIntroducer::Other;
-        self.place = ElementPosition::Before;
-        // A parenthesis that is still open was never closed.
+        self.introducer = ListIntroducer::Other;
+        self.position = ElementPosition::Before;
+        // A parenthesis that is still open is never closed.
         self.is_no_constant();
     }
 
-    /// Writes a token, and folds what ends with it. A parenthesis may open a list of `columns`.
+    /// Writes a token, and folds the element or list that ends with it. `columns` says that a parenthesis opens a list of
+    /// columns.
     pub(super) fn push(&mut self, token: &SqlToken<'_>, columns: bool, output: &mut Output) {
-        let before = match token {
+        let introducer = match token {
             SqlToken::Open(_) => {
                 self.open(token, columns, output);
                 ListIntroducer::Other
@@ -130,7 +131,7 @@ impl Lists {
                         self.row = None;
                         ListIntroducer::Rows
                     }
-                    SqlToken::Word(_, Keyword::Row) if self.before == ListIntroducer::Rows => {
+                    SqlToken::Word(_, Keyword::Row) if self.introducer == ListIntroducer::Rows => {
                         ListIntroducer::Rows
                     }
                     SqlToken::Word(_, Keyword::In | Keyword::Array) => ListIntroducer::Values,
@@ -138,19 +139,19 @@ impl Lists {
                 }
             }
         };
-        self.before = before;
+        self.introducer = introducer;
     }
 
-    /// The text ends here.
+    /// Ends the text.
     pub(super) fn finish(&mut self, output: &mut Output) {
-        if self.place == ElementPosition::Words {
+        if self.position == ElementPosition::Words {
             self.is_no_constant();
         }
         if self.unwritten > 0 {
             return;
         }
         match self.open.last() {
-            // The comma behind the constants.
+            // Drop the comma after the constants.
             Some(list) if list.after_constant && !list.has_element => {
                 output.rewind(list.element);
             }
@@ -165,14 +166,14 @@ impl Lists {
         }
         let begin = output.mark();
         output.push(token, columns);
-        let kind = match self.before {
+        let kind = match self.introducer {
             ListIntroducer::Rows => ListKind::Row,
             ListIntroducer::Values => ListKind::Values,
             ListIntroducer::Row | ListIntroducer::Other => ListKind::Other,
         };
         if kind != ListKind::Other {
             self.foldable += 1;
-            self.place = ElementPosition::Before;
+            self.position = ElementPosition::Before;
         }
         self.open.push(List {
             kind,
@@ -191,7 +192,7 @@ impl Lists {
         if self.unwritten > 0 {
             return ListIntroducer::Other;
         }
-        let is_behind_row = self.before == ListIntroducer::Row;
+        let is_behind_row = self.introducer == ListIntroducer::Row;
         self.end_element(output);
         if let Some(list) = self.open.last_mut() {
             list.element = output.mark();
@@ -232,7 +233,7 @@ impl Lists {
         }
     }
 
-    /// Folds the present element of the innermost list with those before it, if all are constants.
+    /// Folds the current element of the innermost list into the constants before it, if it is a constant.
     fn end_element(&mut self, output: &mut Output) {
         let Some(list) = self.open.last_mut() else {
             return;
@@ -257,7 +258,7 @@ impl Lists {
         output.push(&SqlToken::Ellipsis, false);
     }
 
-    /// Leaves out a row that equals the previous one.
+    /// Removes a row that equals the previous one.
     fn end_row(&mut self, list: List, output: &mut Output) {
         let end = output.mark();
         let (begin, length) = (list.begin.length(), end.length());
@@ -279,39 +280,39 @@ impl Lists {
         }
     }
 
-    /// Looks whether an element can still be a constant with this token, which is about to be pushed.
+    /// Updates whether the current element is a constant, for a token that is about to be pushed.
     pub(super) fn examine(&mut self, token: &SqlToken<'_>) {
         if self.foldable == 0 {
             return;
         }
-        let place = self.place;
+        let position = self.position;
         let is_end = matches!(token, SqlToken::Close(_) | SqlToken::Comma | SqlToken::Cast);
-        if place == ElementPosition::Words && is_end {
+        if position == ElementPosition::Words && is_end {
             self.is_no_constant();
         }
-        self.place = match token {
-            SqlToken::Value | SqlToken::Close(_) => ElementPosition::Behind,
+        self.position = match token {
+            SqlToken::Value | SqlToken::Close(_) => ElementPosition::After,
             SqlToken::Open(_) | SqlToken::Comma | SqlToken::Semicolon => ElementPosition::Before,
             SqlToken::Cast => ElementPosition::Type,
-            SqlToken::Dot => match place {
-                ElementPosition::Behind => {
+            SqlToken::Dot => match position {
+                ElementPosition::After => {
                     self.is_no_constant();
                     ElementPosition::Words
                 }
-                _ => place,
+                _ => position,
             },
-            SqlToken::Quoted(_) => match place {
+            SqlToken::Quoted(_) => match position {
                 ElementPosition::Before => ElementPosition::Words,
-                _ => place,
+                _ => position,
             },
             SqlToken::Word(_, keyword) => self.word(*keyword),
             SqlToken::Operator(sign) => self.operator(sign),
             SqlToken::Ellipsis => {
-                // More of the constants before, or something that is missing.
+                // Stands for more constants, or for a missing part.
                 if !self.may_go_on() {
                     self.is_no_constant();
                 }
-                ElementPosition::Behind
+                ElementPosition::After
             }
         };
         if !matches!(token, SqlToken::Comma | SqlToken::Close(_))
@@ -321,63 +322,63 @@ impl Lists {
         }
     }
 
-    /// Whether `...` here means more constants.
+    /// Whether `...` here stands for more constants.
     fn may_go_on(&self) -> bool {
         let innermost = self.open.last();
         innermost.is_some_and(|list| list.after_constant && !list.has_element)
     }
 
     fn word(&mut self, keyword: Keyword) -> ElementPosition {
-        let place = self.place;
+        let position = self.position;
         match keyword {
             Keyword::Select | Keyword::Values | Keyword::Table => {
                 self.subquery();
                 ElementPosition::Before
             }
-            Keyword::With if place == ElementPosition::Before => {
+            Keyword::With if position == ElementPosition::Before => {
                 self.subquery();
                 ElementPosition::Before
             }
-            Keyword::Literal | Keyword::Default => ElementPosition::Behind,
+            Keyword::Literal | Keyword::Default => ElementPosition::After,
             Keyword::As | Keyword::Collate | Keyword::Using => {
-                self.unless_words();
+                self.column_ends();
                 ElementPosition::Type
             }
             Keyword::Operator | Keyword::In => {
-                self.unless_words();
+                self.column_ends();
                 ElementPosition::Before
             }
             Keyword::From | Keyword::Interval | Keyword::Operand | Keyword::Distinct => {
                 ElementPosition::Before
             }
-            _ => match place {
+            _ => match position {
                 ElementPosition::Before => ElementPosition::Words,
-                _ => place,
+                _ => position,
             },
         }
     }
 
     fn operator(&mut self, sign: &str) -> ElementPosition {
-        match (sign, self.place) {
+        match (sign, self.position) {
             // The name of an argument.
             ("=>" | ":=", ElementPosition::Words) => ElementPosition::Before,
             // `count(*)`
-            ("*", ElementPosition::Before) => ElementPosition::Behind,
+            ("*", ElementPosition::Before) => ElementPosition::After,
             _ => {
-                self.unless_words();
+                self.column_ends();
                 ElementPosition::Before
             }
         }
     }
 
-    /// The words before an operator were a column.
-    fn unless_words(&mut self) {
-        if self.place == ElementPosition::Words {
+    /// Marks the element as not constant if the words before an operator are a column.
+    fn column_ends(&mut self) {
+        if self.position == ElementPosition::Words {
             self.is_no_constant();
         }
     }
 
-    /// A list that begins with a query is none.
+    /// Handles a query in the list. A list that begins with a query is not folded.
     fn subquery(&mut self) {
         if let Some(list) = self.open.last_mut() {
             list.is_constant = false;

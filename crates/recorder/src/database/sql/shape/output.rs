@@ -1,31 +1,31 @@
-//! The text of a shape as it grows: bounded, and cut back where a list is folded.
+//! The text of a shape while it is written. It is bounded, and can be truncated to fold a list.
 
 use crate::database::sql::lexer::SqlToken;
 
-/// Bytes of the longest shape.
+/// The length of the longest shape, in bytes.
 pub(super) const LONGEST: usize = 4096;
 
-/// The end of a shape that does not contain all tokens.
+/// The end of a shape that is incomplete.
 const CUT: &str = " ...";
 
-/// Bytes that a text without such an end may have.
+/// The most bytes before such an end.
 const ROOM: usize = LONGEST - CUT.len();
 
 /// A text of at most [`LONGEST`] bytes.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     text: String,
-    before: Option<SpacingKind>,
-    /// A token had no room; none is written until the text is cut back.
+    last: Option<SpacingKind>,
+    /// A token had no room. None is written until the text is truncated.
     is_full: bool,
 }
 
-/// A place in the text to cut it back to.
+/// A position to which the text can be truncated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     /// Small, as there may be two for each parenthesis that is open.
     length: u16,
-    before: Option<SpacingKind>,
+    last: Option<SpacingKind>,
     /// The text was not full here.
     is_valid: bool,
 }
@@ -36,12 +36,12 @@ impl Mark {
     }
 }
 
-/// What matters of a token for the space behind it.
+/// The property of a token that decides about the space after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SpacingKind {
     /// A name, a function or a type.
     Word,
-    /// A keyword before which a parenthesis is no function's.
+    /// A keyword that is not a function: a space separates it from a parenthesis.
     Keyword,
     Value,
     Open,
@@ -89,16 +89,16 @@ impl Output {
     pub(super) fn mark(&self) -> Mark {
         Mark {
             length: u16::try_from(self.text.len()).unwrap_or(u16::MAX),
-            before: self.before,
+            last: self.last,
             is_valid: !self.is_full,
         }
     }
 
-    /// Cuts the text back to a mark. Returns false where the text was full there.
+    /// Truncates the text to a mark. Returns false, and does nothing, if the text was full there.
     pub(super) fn rewind(&mut self, mark: Mark) -> bool {
         if mark.is_valid {
             self.text.truncate(mark.length());
-            self.before = mark.before;
+            self.last = mark.last;
             self.is_full = false;
         }
         mark.is_valid
@@ -109,13 +109,13 @@ impl Output {
         self.text.get(begin..end)
     }
 
-    /// Appends a token; `columns` is whether it opens a list of columns.
+    /// Appends a token; `columns` says that it opens a list of columns.
     pub(super) fn push(&mut self, token: &SqlToken<'_>, columns: bool) {
         if self.is_full {
             return;
         }
         let space = self
-            .before
+            .last
             .is_some_and(|before| is_spaced(before, token, columns));
         let text = token.text();
         let room = match token {
@@ -130,15 +130,15 @@ impl Output {
             self.text.push(' ');
         }
         self.text.push_str(text);
-        self.before = Some(SpacingKind::of(token));
+        self.last = Some(SpacingKind::of(token));
     }
 
-    /// The text; `is_cut` is whether something is missing at its end.
+    /// Returns the text; `is_cut` says that something is missing at its end.
     pub(super) fn finish(mut self, is_cut: bool) -> String {
-        if (is_cut || self.is_full) && self.before != Some(SpacingKind::Ellipsis) {
+        if (is_cut || self.is_full) && self.last != Some(SpacingKind::Ellipsis) {
             let end = SqlToken::Ellipsis;
             if self
-                .before
+                .last
                 .is_some_and(|before| is_spaced(before, &end, false))
             {
                 self.text.push(' ');
@@ -149,10 +149,10 @@ impl Output {
     }
 }
 
-/// Whether two tokens have a space between them. It does not depend on how they were written.
+/// Whether there is a space between two tokens. It does not depend on the original text.
 fn is_spaced(before: SpacingKind, token: &SqlToken<'_>, columns: bool) -> bool {
     match (before, token) {
-        // Together they would be other tokens.
+        // Without a space they would be read as other tokens.
         (SpacingKind::Dot | SpacingKind::Ellipsis, SqlToken::Dot | SqlToken::Ellipsis)
         | (SpacingKind::Operator, SqlToken::Cast)
         | (SpacingKind::Cast, SqlToken::Operator(_)) => true,
@@ -168,7 +168,7 @@ fn is_spaced(before: SpacingKind, token: &SqlToken<'_>, columns: bool) -> bool {
         | (SpacingKind::Close | SpacingKind::Value | SpacingKind::Word, SqlToken::Open(b'[')) => {
             false
         }
-        // A function's arguments.
+        // The arguments of a function.
         (SpacingKind::Word, SqlToken::Open(_)) => columns,
         _ => true,
     }

@@ -292,14 +292,14 @@ const BEHIND_EXPRESSIONS: &[(&str, Operation, &str)] = &[
 ];
 
 #[test]
-fn a_statement_behind_common_table_expressions_counts_for_itself() {
+fn a_statement_after_common_table_expressions_decides_the_verb() {
     for &(sql, expected, why) in BEHIND_EXPRESSIONS {
         assert_eq!(verb(sql), query(expected), "{why}: {sql}");
     }
 }
 
 #[test]
-fn transaction_control_is_no_query() {
+fn transaction_control_is_not_a_query() {
     for sql in [
         "BEGIN",
         "begin immediate;",
@@ -325,7 +325,7 @@ fn transaction_control_is_no_query() {
 }
 
 #[test]
-fn a_batch_that_opens_a_transaction_is_what_it_does_in_it() {
+fn a_batch_that_opens_a_transaction_has_the_verb_of_its_first_statement() {
     for (sql, expected) in [
         ("BEGIN; INSERT INTO t VALUES (1); COMMIT", Operation::Insert),
         ("COMMIT; VACUUM", Operation::Other),
@@ -340,7 +340,7 @@ fn a_batch_that_opens_a_transaction_is_what_it_does_in_it() {
 }
 
 #[test]
-fn what_cannot_be_read_is_other() {
+fn unreadable_text_is_other() {
     for sql in [
         "",
         "  ",

@@ -33,7 +33,7 @@ fn found<Kind>(error: &impl QueryError<Kind>) -> bool {
 }
 
 #[test]
-fn the_error_of_the_database_is_found_in_whatever_may_hold_it() {
+fn the_error_of_the_database_is_found_among_the_sources() {
     let boxed = || -> Box<dyn Error + Send + Sync> { Box::new(locked()) };
     assert!(found(&locked()));
     assert!(found(&Layer(1, Box::new(Layer(2, boxed())))));
@@ -48,7 +48,7 @@ fn the_error_of_the_database_is_found_in_whatever_may_hold_it() {
 }
 
 #[test]
-fn errors_without_one_are_accepted_all_the_same() {
+fn errors_without_a_database_error_are_accepted() {
     assert!(!found(&io::Error::other("on a disk")));
     assert!(!found(&anyhow::anyhow!("in words")));
     assert!(!found(&Box::<dyn Error + Send + Sync>::from("in words")));
@@ -60,7 +60,7 @@ fn errors_without_one_are_accepted_all_the_same() {
 }
 
 #[test]
-fn an_error_of_work_keeps_its_sources_and_its_words() {
+fn an_error_of_work_keeps_its_sources_and_its_message() {
     let error = RunError::Query(Layer(1, Box::new(locked())));
     assert_eq!(error.to_string(), "layer 1");
     assert_eq!(error.source().unwrap().to_string(), "database is locked");
@@ -73,7 +73,7 @@ fn an_error_of_work_keeps_its_sources_and_its_words() {
 }
 
 #[test]
-fn whatever_run_returns_can_be_boxed() {
+fn every_error_of_run_can_be_boxed() {
     let boxed = RunError::Query("in words").boxed();
     assert_eq!(boxed.to_string(), "in words");
     let boxed = RunError::Query(anyhow::Error::new(locked())).boxed();
@@ -86,7 +86,7 @@ fn whatever_run_returns_can_be_boxed() {
 }
 
 #[test]
-fn a_main_that_returns_an_io_error_passes_them_on() {
+fn checkout_and_run_errors_convert_to_io_errors() {
     fn open(error: CheckoutError) -> io::Result<()> {
         Err(error)?
     }
@@ -125,7 +125,7 @@ mod answers {
     }
 
     #[test]
-    fn each_error_has_the_answer_that_suits_it() {
+    fn each_error_has_its_response() {
         for (error, status, retried) in [
             (
                 RunError::Query(NameTakenResponse),
@@ -150,7 +150,7 @@ mod answers {
     }
 
     #[test]
-    fn a_handler_returns_it_with_a_question_mark() {
+    fn a_handler_may_return_the_error_with_a_question_mark() {
         fn handler() -> actix_web::Result<&'static str> {
             Err(RunError::Query(NameTakenResponse))?
         }

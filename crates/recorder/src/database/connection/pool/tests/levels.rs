@@ -23,7 +23,7 @@ fn levels_holds_and_waits_are_those_of_the_pool() {
 }
 
 #[test]
-fn each_open_pool_has_a_name_of_its_own_and_a_closed_one_is_gone() {
+fn each_open_pool_has_a_unique_name_and_a_closed_pool_has_no_level() {
     let fixture = Fixture::new();
     let open = |name: &str, size| {
         fixture
@@ -57,7 +57,7 @@ fn each_open_pool_has_a_name_of_its_own_and_a_closed_one_is_gone() {
 }
 
 #[test]
-fn past_a_bound_further_pools_share_one_name() {
+fn pools_beyond_the_limit_share_one_name() {
     let fixture = Fixture::new();
     let pools: Vec<_> = (0..70)
         .map(|_| {

@@ -47,7 +47,7 @@ fn a_connection_that_cannot_be_opened_is_an_open_error_and_no_connection() {
 }
 
 #[test]
-fn a_pool_without_a_database_says_so_and_recovers() {
+fn a_pool_reports_an_unavailable_database_and_recovers() {
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path().join("later");

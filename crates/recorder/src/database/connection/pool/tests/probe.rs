@@ -2,12 +2,12 @@
 
 use super::*;
 
-/// What `/readyz` asks, with a bound: it must not wait for anybody.
+/// What `/readyz` asks, with a bound: it must not wait for a connection.
 async fn ping(fixture: &Fixture) -> Option<bool> {
     let asked = fixture.database.levels().ping();
     let answer = tokio::time::timeout(Duration::from_secs(4), asked).await;
     answer
-        .expect("a probe waits for nobody")
+        .expect("a probe does not wait")
         .map(|answer| answer.is_ok())
 }
 
@@ -28,7 +28,7 @@ async fn a_busy_pool_is_ready_and_a_probe_is_in_none_of_its_families() {
     let pooled = pooled_with(Fixture::new(), 0, of_size(2));
     let held = [pooled.pool.get().unwrap(), pooled.pool.get().unwrap()];
     let before = pooled.fixture.open_metrics();
-    // Past the time for which an answer counts as recent.
+    // Longer than an answer counts as recent.
     tokio::time::sleep(Duration::from_millis(700)).await;
     for _ in 0..3 {
         assert_eq!(ping(&pooled.fixture).await, Some(true));
@@ -41,7 +41,7 @@ async fn a_busy_pool_is_ready_and_a_probe_is_in_none_of_its_families() {
 }
 
 #[actix_web::test]
-async fn a_pool_without_connections_at_rest_is_ready() {
+async fn a_pool_without_idle_connections_is_ready() {
     let pooled = pooled(|builder| of_size(2)(builder).min_idle(Some(0)));
     assert_eq!(pooled.levels(), Some([0.0, 0.0, 2.0]));
     assert_eq!(ping(&pooled.fixture).await, Some(true));
@@ -49,7 +49,7 @@ async fn a_pool_without_connections_at_rest_is_ready() {
 }
 
 #[actix_web::test]
-async fn a_busy_pool_whose_database_is_gone_is_not_ready() {
+async fn a_busy_pool_with_a_lost_database_is_not_ready() {
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pool.db");
@@ -80,7 +80,7 @@ fn pool_with_one_opening(fixture: &Fixture, message: &'static str) -> Pool<Sqlit
 }
 
 #[actix_web::test]
-async fn a_busy_pool_that_has_all_connections_of_its_database_is_ready() {
+async fn a_busy_pool_that_uses_all_connections_of_its_database_is_ready() {
     for (message, is_ready) in [
         ("FATAL:  sorry, too many clients already", true),
         ("FATAL:  too many connections for role \"app\"", true),
@@ -103,7 +103,7 @@ async fn a_busy_pool_that_has_all_connections_of_its_database_is_ready() {
         let fixture = Fixture::new();
         let pool = pool_with_one_opening(&fixture, message);
         let _held = pool.get().unwrap();
-        // Past the time for which an answer counts as recent.
+        // Longer than an answer counts as recent.
         tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(ping(&fixture).await, Some(is_ready), "{message}");
     }
@@ -118,7 +118,7 @@ async fn soon_not_ready(fixture: &Fixture) {
 }
 
 #[actix_web::test]
-async fn the_health_check_of_the_pool_decides_where_a_connection_is_idle() {
+async fn the_health_check_of_the_pool_decides_if_a_connection_is_idle() {
     let fixture = Fixture::new();
     let pool = fixture
         .database
@@ -146,7 +146,7 @@ async fn the_health_check_of_the_pool_decides_where_a_connection_is_idle() {
         1,
         "it belongs to the request that asks"
     );
-    // On a listener that records no requests, it is nobody's on purpose.
+    // On a listener that records no requests, it is deliberately unattributed.
     let (queries, before) = (fixture.queries(), unattributed(&fixture));
     assert_eq!(ping(&fixture).await, Some(true));
     assert_ne!(fixture.queries(), queries);
@@ -163,7 +163,7 @@ fn unattributed(fixture: &Fixture) -> Vec<String> {
 }
 
 #[actix_web::test]
-async fn a_health_check_that_hangs_keeps_one_connection_however_often_it_is_asked() {
+async fn a_health_check_that_hangs_holds_at_most_one_connection() {
     let fixture = Fixture::new();
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
@@ -188,7 +188,7 @@ async fn a_health_check_that_hangs_keeps_one_connection_however_often_it_is_aske
     assert_eq!(
         levels(&fixture),
         Some([0.0, 3.0, 3.0]),
-        "idle to everybody else"
+        "idle to all others"
     );
     let _two = [pool.get().unwrap(), pool.get().unwrap()];
     drop(go_on);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn whoever_blocks_for_a_connection_is_a_waiter_until_it_has_one() {
+fn a_caller_that_blocks_for_a_connection_is_a_waiter_until_it_has_one() {
     let pooled = pooled(of_size(1));
     let held = pooled.pool.get().unwrap();
     let before = pooled.waited_seconds();
@@ -37,7 +37,7 @@ fn a_blocking_wait_that_times_out_is_one_timeout_and_one_wait() {
 }
 
 #[actix_web::test]
-async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
+async fn work_that_gets_no_connection_in_time_is_rejected_and_counted_once() {
     let pooled = pooled(impatient(1));
     let (gate, work) = PausedWork::new();
     let holder = actix_web::rt::spawn({
@@ -62,7 +62,7 @@ async fn work_that_finds_no_connection_in_time_is_refused_and_counted_once() {
 }
 
 #[actix_web::test]
-async fn work_waits_for_those_who_block_as_well() {
+async fn work_waits_for_connections_that_blocking_callers_hold() {
     let pooled = pooled(impatient(1));
     let held = pooled.pool.get().unwrap();
     let refused = pooled
@@ -84,7 +84,7 @@ async fn work_waits_for_those_who_block_as_well() {
 }
 
 #[actix_web::test]
-async fn a_wait_in_line_is_measured_once_from_its_beginning() {
+async fn a_wait_in_the_queue_is_measured_once_from_its_start() {
     let pooled = pooled(of_size(1));
     let (gate, work) = PausedWork::new();
     let pool = pooled.pool.clone();
@@ -108,7 +108,7 @@ async fn a_wait_in_line_is_measured_once_from_its_beginning() {
 }
 
 #[actix_web::test]
-async fn the_line_has_an_end() {
+async fn a_full_queue_rejects_callers_at_once() {
     let pooled = pooled_with(Fixture::new(), 2, of_size(1));
     let (gate, work) = PausedWork::new();
     let spawn = |work: Work| {
@@ -138,7 +138,7 @@ async fn the_line_has_an_end() {
 }
 
 #[actix_web::test]
-async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
+async fn a_caller_that_leaves_the_queue_is_no_longer_a_waiter() {
     let pooled = pooled(of_size(1));
     let (gate, work) = PausedWork::new();
     let pool = pooled.pool.clone();
@@ -169,7 +169,7 @@ async fn a_caller_who_leaves_the_line_is_no_waiter_any_more() {
 }
 
 #[actix_web::test]
-async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
+async fn a_caller_that_leaves_before_its_work_starts_is_no_longer_a_waiter() {
     let pooled = pooled(of_size(1));
     let held = pooled.pool.get().unwrap();
     let (gate, work) = PausedWork::new();
@@ -190,7 +190,7 @@ async fn a_caller_who_leaves_before_its_work_begins_is_no_waiter_any_more() {
 }
 
 #[actix_web::test]
-async fn many_callers_on_a_small_pool_all_get_their_turn() {
+async fn many_callers_of_a_small_pool_all_get_a_connection() {
     let pooled = pooled(of_size(2));
     let callers: Vec<_> = (0..100)
         .map(|number: i32| {
@@ -216,7 +216,7 @@ async fn many_callers_on_a_small_pool_all_get_their_turn() {
 }
 
 #[actix_web::test]
-async fn a_wait_in_line_that_times_out_belongs_to_its_request() {
+async fn a_wait_in_the_queue_that_times_out_belongs_to_its_request() {
     let pooled =
         pooled(|builder| of_size(1)(builder).connection_timeout(Duration::from_millis(50)));
     let _held = pooled.pool.get().unwrap();

@@ -77,7 +77,7 @@ async fn errors_of_every_type_are_returned_and_counted_once() {
         )
         .await;
     assert!(matches!(boxed, Err(RunError::Query(_))));
-    // The words of an error do not say where it comes from; its end was reported by Diesel.
+    // A string has no source; Diesel has reported this error.
     let in_words = pool
         .run(|connection| insert(connection, "a").map_err(|error| error.to_string()))
         .await;
@@ -104,7 +104,7 @@ impl CustomizeConnection<SqliteConnection, r2d2::Error> for SetUp {
 }
 
 #[actix_web::test]
-async fn an_error_of_work_that_ran_no_query_is_not_blamed_on_the_setting_up() {
+async fn an_error_of_work_without_a_query_is_not_counted_for_the_customizer() {
     let pooled = pooled(|builder| of_size(1)(builder).connection_customizer(Box::new(SetUp)));
     let error = pooled
         .pool
@@ -121,7 +121,7 @@ async fn an_error_of_work_that_ran_no_query_is_not_blamed_on_the_setting_up() {
 }
 
 #[actix_web::test]
-async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
+async fn work_that_has_started_finishes_without_its_caller() {
     let pooled = pooled(of_size(1));
     let (signal, begun) = tokio::sync::oneshot::channel();
     let (go_on, wait) = mpsc::channel::<()>();
@@ -131,7 +131,7 @@ async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
         insert(connection, "a")
     }));
     tokio::select! {
-        _ = &mut leaver => panic!("it waits for us"),
+        _ = &mut leaver => panic!("the work is paused"),
         begun = begun => begun.unwrap(),
     }
     drop(leaver);
@@ -147,7 +147,7 @@ async fn work_that_has_begun_runs_to_its_end_without_its_caller() {
 }
 
 #[actix_web::test]
-async fn work_that_panics_costs_its_connection_and_nothing_else() {
+async fn work_that_panics_loses_its_connection_only() {
     let pooled = pooled(of_size(1));
     let panicked = pooled
         .pool

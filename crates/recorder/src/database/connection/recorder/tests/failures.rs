@@ -47,7 +47,7 @@ fn errors_with_one_message_are_counted_for_each_statement_that_failed() {
 }
 
 #[test]
-fn an_error_counts_once_whoever_reports_it() {
+fn an_error_is_counted_once_if_both_diesel_and_the_caller_report_it() {
     /// The query that fails, and then the error that is handed in.
     type Work = fn(&mut SqliteConnection);
     let cases: [(&str, u64, Work); 11] = [
@@ -156,7 +156,7 @@ struct Overflow {
 }
 
 #[test]
-fn errors_of_the_last_user_of_a_connection_are_forgotten() {
+fn errors_of_the_previous_user_of_a_connection_are_dropped() {
     let fixture = Fixture::new();
     let connection = &mut connection_of(&fixture);
     let error = left_out(connection);
@@ -166,7 +166,7 @@ fn errors_of_the_last_user_of_a_connection_are_forgotten() {
 }
 
 #[test]
-fn a_transaction_that_cannot_begin_is_one_error_whoever_reports_it() {
+fn a_transaction_that_cannot_begin_is_one_error_however_it_is_reported() {
     use diesel::connection::SimpleConnection;
     let fixture = Fixture::new();
     let directory = tempfile::tempdir().unwrap();

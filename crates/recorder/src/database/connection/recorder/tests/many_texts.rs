@@ -87,7 +87,7 @@ fn a_boxed_query_that_changes_its_filter_is_two_statements() {
 }
 
 #[test]
-fn texts_that_are_never_announced_are_counted_for_themselves() {
+fn texts_that_are_never_announced_are_counted_each() {
     use Filter::{All, ByHand, ById, Limited, OneOf, Skipping};
     for runs in [
         &[(ById, 10), (OneOf(3), 600)][..],
@@ -117,7 +117,7 @@ fn a_type_with_one_announced_text_may_mistake_31_calls_at_most() {
 }
 
 #[test]
-fn queries_are_told_apart_without_a_cache_of_statements() {
+fn queries_are_distinguished_without_a_statement_cache() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     connection.set_prepared_statement_cache_size(CacheSize::Disabled);
@@ -131,7 +131,7 @@ fn queries_are_told_apart_without_a_cache_of_statements() {
 }
 
 #[test]
-fn turning_the_cache_off_and_on_mistakes_nothing() {
+fn turning_the_statement_cache_off_and_on_confuses_no_query() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     let find = |connection: &mut SqliteConnection| {
@@ -155,7 +155,7 @@ fn turning_the_cache_off_and_on_mistakes_nothing() {
 }
 
 #[test]
-fn a_statement_that_cannot_be_prepared_at_first_is_counted_all_the_same() {
+fn a_statement_that_fails_to_prepare_at_first_is_counted() {
     diesel::table! {
         later (id) {
             id -> Integer,
@@ -256,7 +256,7 @@ fn queries_of_every_kind_are_counted_under_their_own_text() {
 }
 
 #[test]
-fn a_query_that_cannot_be_written_never_got_to_the_database() {
+fn a_query_that_cannot_be_built_is_not_counted() {
     let fixture = Fixture::new();
     let connection = &mut fixture.connection();
     let nothing = None::<diesel::dsl::Eq<items::name, &str>>;
@@ -276,7 +276,7 @@ enum Several {
 }
 
 #[test]
-fn queries_on_a_connection_of_several_backends_are_told_apart() {
+fn queries_on_a_multi_connection_are_distinguished() {
     let fixture = Fixture::new();
     let mut connection = Several::Sqlite(fixture.connection());
     for round in 0..30 {

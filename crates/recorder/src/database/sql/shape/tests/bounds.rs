@@ -97,7 +97,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn any_text_has_a_shape_whose_shape_it_is(sql in sqlish()) {
+    fn the_shape_of_a_shape_is_that_shape(sql in sqlish()) {
         for dialect in DIALECTS {
             let once = shape_in(dialect, &sql);
             prop_assert!(once.len() <= LONGEST);

@@ -166,7 +166,7 @@ const CONSTANTS_OF_POSTGRES: &[&str] = &[
 ];
 
 #[test]
-fn a_list_of_constants_has_one_shape_whatever_they_are_and_how_many() {
+fn lists_of_constants_of_any_kind_and_length_have_one_shape() {
     let hostile: Vec<&str> = [CONSTANTS, CONSTANTS_OF_POSTGRES].concat();
     for dialect in DIALECTS {
         let constants = match dialect {
@@ -201,7 +201,7 @@ fn a_list_of_constants_has_one_shape_whatever_they_are_and_how_many() {
 }
 
 #[test]
-fn what_names_a_column_or_asks_a_query_is_no_constant() {
+fn an_element_with_a_column_or_a_query_is_not_a_constant() {
     for element in [
         "b",
         "t.b",

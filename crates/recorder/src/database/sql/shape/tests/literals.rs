@@ -340,7 +340,7 @@ const MISLEADING: &[ShapeCase] = &[
 ];
 
 #[test]
-fn no_literal_is_left_by_quotes_that_are_read_otherwise_elsewhere() {
+fn no_literal_remains_where_dialects_read_quotes_differently() {
     for &(dialect, sql, expected, why) in MISLEADING {
         let shape = shape_in(dialect, sql);
         assert_eq!(shape, expected, "{why}: {sql}");
@@ -349,7 +349,7 @@ fn no_literal_is_left_by_quotes_that_are_read_otherwise_elsewhere() {
 }
 
 #[test]
-fn quotes_of_a_text_processor_hide_the_text() {
+fn typographic_quotes_hide_the_text() {
     for (sql, expected) in [
         ("SELECT a WHERE b = ‘hunter2 or 3’", "SELECT ..."),
         ("SELECT a WHERE b = “hunter2”", "SELECT ..."),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn names_are_kept_and_what_is_unlike_a_name_is_not() {
+fn names_are_kept_and_other_quoted_text_is_not() {
     for (dialect, sql, expected, why) in [
         (
             Sqlite,
@@ -63,7 +63,7 @@ fn names_are_kept_and_what_is_unlike_a_name_is_not() {
 }
 
 #[test]
-fn a_token_in_double_quotes_is_a_name_only_where_no_value_can_stand() {
+fn a_token_in_double_quotes_is_a_name_only_where_no_value_is_possible() {
     for dialect in [Sqlite, MySql, Unknown] {
         for (sql, expected) in [
             ("SELECT a WHERE b = \"x\"", "SELECT a WHERE b = ?"),
@@ -195,7 +195,7 @@ fn a_bare_word_can_be_the_value_of_a_setting() {
 }
 
 #[test]
-fn what_stands_in_quotes_of_names_can_be_the_value_of_a_setting() {
+fn a_quoted_name_can_be_the_value_of_a_setting() {
     for (dialect, sql, expected) in [
         (PostgreSql, "SET a.b = \"hunter2\"", "SET a.b = ?"),
         (PostgreSql, "SET a.b TO \"x\", \"y z\"", "SET a.b TO ?, ?"),
