@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::exposition::{Header, Labels, Value};
 use super::negotiate::Format;
-use super::{openmetrics, protobuf, text};
+use super::{protobuf, text};
 
 /// Writes families in one format.
 #[derive(Debug)]
@@ -49,10 +49,10 @@ impl Encoder {
         timestamp: Option<i64>,
     ) {
         match self.format {
-            Format::Text => text::push_series(out, header, labels, value, timestamp),
+            Format::Text => text::push_text(out, header, labels.text, value, timestamp),
             Format::OpenMetrics => {
                 let created = created.filter(|_| self.created);
-                openmetrics::push_series(out, header, labels, value, created, timestamp);
+                text::push_openmetrics(out, header, labels.text, value, created, timestamp);
             }
             Format::Protobuf => {
                 protobuf::push_series(out, &mut self.scratch, labels, value, created, timestamp);
@@ -69,6 +69,6 @@ pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
 /// Appends what ends an exposition.
 pub(crate) fn push_end(out: &mut Vec<u8>, format: Format) {
     if format == Format::OpenMetrics {
-        out.extend_from_slice(openmetrics::EOF);
+        out.extend_from_slice(text::EOF);
     }
 }

@@ -10,6 +10,7 @@ use super::exemplar::{Exemplar, Exemplars, SpanContext};
 use super::exposition::{Bounds, NativeReading, Reading};
 use super::native::{self, Buckets};
 use super::shard::{Claim, Shards};
+use super::sparse;
 use super::time::Clock;
 
 /// What all histograms of a family have in common.
@@ -342,7 +343,7 @@ impl HistogramSnapshot {
                 mine.1 += theirs.1;
             }
         }
-        self.native = combine(&self.native, &other.native, |mine, theirs| mine + theirs);
+        sparse::merge(&mut self.native, &other.native);
     }
 
     /// What was observed since `earlier`, a snapshot of the same histogram.
@@ -356,7 +357,7 @@ impl HistogramSnapshot {
             classic: (self.classic.iter().enumerate())
                 .map(|(at, (bound, count))| (*bound, count.saturating_sub(classic(at))))
                 .collect(),
-            native: combine(&self.native, &earlier.native, u64::saturating_sub),
+            native: sparse::since(&self.native, &earlier.native),
         }
     }
 }
@@ -369,31 +370,6 @@ fn interpolate(index: i32, fraction: f64) -> f64 {
         return upper;
     }
     lower * (upper / lower).powf(fraction)
-}
-
-/// Both sorted lists of buckets in one, equal indices by `f`, empty buckets left out.
-fn combine(
-    left: &[(i32, u64)],
-    right: &[(i32, u64)],
-    f: impl Fn(u64, u64) -> u64,
-) -> Vec<(i32, u64)> {
-    let mut out = Vec::with_capacity(left.len().max(right.len()));
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    loop {
-        let index = match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) => a.0.min(b.0),
-            (Some(one), None) | (None, Some(one)) => one.0,
-            (None, None) => return out,
-        };
-        let take = |side: &mut std::iter::Peekable<std::slice::Iter<'_, (i32, u64)>>| {
-            side.next_if(|bucket| bucket.0 == index)
-                .map_or(0, |bucket| bucket.1)
-        };
-        let count = f(take(&mut left), take(&mut right));
-        if count > 0 {
-            out.push((index, count));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,15 +17,14 @@ mod family;
 mod gauge;
 mod histogram;
 mod label;
-mod line;
 mod native;
 mod negotiate;
 mod number;
-mod openmetrics;
 mod protobuf;
 mod row;
 mod scrape;
 mod shard;
+pub mod sparse;
 #[cfg(test)]
 mod tests;
 mod text;

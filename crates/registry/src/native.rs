@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::race::OnceBox;
 
 use super::cell::{Access, CARRY, Cells, NarrowLine};
+use super::sparse;
 
 /// The schema that values are recorded at.
 pub(crate) const SCHEMA: i32 = 5;
@@ -207,17 +208,10 @@ pub(crate) fn read<'a>(
         fence(Acquire);
         if beyond().count() == held.len() {
             for (index, count) in held.iter().flat_map(|map| map.iter()) {
-                add_bucket(out, *index, *count);
+                sparse::add(out, *index, *count);
             }
             return;
         }
-    }
-}
-
-fn add_bucket(buckets: &mut Vec<(i32, u64)>, index: i32, count: u64) {
-    match buckets.binary_search_by_key(&index, |bucket| bucket.0) {
-        Ok(at) => buckets[at].1 += count,
-        Err(at) => buckets.insert(at, (index, count)),
     }
 }
 
@@ -281,16 +275,7 @@ pub(crate) fn lower(buckets: &mut Vec<(i32, u64)>, limit: usize) -> i32 {
     let mut schema = SCHEMA;
     while buckets.len() > limit && schema > LOWEST_SCHEMA {
         schema -= 1;
-        for (index, _) in buckets.iter_mut() {
-            *index = (*index + 1) >> 1;
-        }
-        buckets.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1 += later.1;
-            }
-            same
-        });
+        sparse::halve(buckets);
     }
     schema
 }

@@ -31,39 +31,10 @@ impl Block {
     }
 }
 
-/// The two digits of each number below 100.
-const PAIRS: [[u8; 2]; 100] = pairs();
-
-const fn pairs() -> [[u8; 2]; 100] {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut n = 0;
-    while n < 100 {
-        pairs[n as usize] = [b'0' + n / 10, b'0' + n % 10];
-        n += 1;
-    }
-    pairs
-}
-
 /// Appends an unsigned integer.
 #[inline]
 pub(crate) fn push_u64(out: &mut Vec<u8>, value: u64) {
-    if value < 10_000 {
-        push_small(out, value);
-    } else {
-        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-}
-
-/// Appends an integer of at most four digits: those of most buckets.
-#[inline]
-fn push_small(out: &mut Vec<u8>, value: u64) {
-    let [a, b] = PAIRS[(value / 100 % 100) as usize];
-    let [c, d] = PAIRS[(value % 100) as usize];
-    let leading = usize::from(value < 1000) + usize::from(value < 100) + usize::from(value < 10);
-    let digits = u32::from_le_bytes([a, b, c, d]) >> (8 * leading);
-    let end = out.len() + 4 - leading;
-    out.extend_from_slice(&digits.to_le_bytes());
-    out.truncate(end);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends a signed integer.

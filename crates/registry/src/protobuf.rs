@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use buckets::push_buckets;
 use wire::{
-    DOUBLE_FIELD, FIXED_64, LENGTH, VARINT, field_length, push_bytes, push_double, push_tag,
-    push_uint, push_varint, varint_length, zigzag,
+    DOUBLE_FIELD, LENGTH, VARINT, field_length, push_bytes, push_double, push_tag, push_uint,
+    push_varint, varint_length, zigzag,
 };
 
 use super::descriptor::{FamilyDescription, Kind};
@@ -149,26 +149,7 @@ fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramV
 
 #[inline]
 fn push_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64, exemplar: Option<&Exemplar>) {
-    let count = varint_length(cumulative);
-    let plain = 1 + count as u64 + DOUBLE_FIELD;
-    if exemplar.is_none() && count <= 4 {
-        // Everything before the bound is put together in a register, and goes out at once.
-        let mut varint = 0;
-        for at in 0..count {
-            let more = u64::from(at + 1 < count) << 7;
-            varint |= (cumulative >> (7 * at) & 0x7f | more) << (8 * at);
-        }
-        let head = u64::from(3 << 3 | LENGTH)
-            | plain << 8
-            | u64::from(1 << 3 | VARINT) << 16
-            | varint << 24
-            | u64::from(2 << 3 | FIXED_64) << (24 + 8 * count);
-        let end = out.len() + 4 + count;
-        out.extend_from_slice(&head.to_le_bytes());
-        out.truncate(end);
-        out.extend_from_slice(&bound.to_le_bytes());
-        return;
-    }
+    let plain = 1 + varint_length(cumulative) as u64 + DOUBLE_FIELD;
     let labelled = exemplar.map_or(0, |exemplar| field_length(exemplar_length(exemplar)));
     push_tag(out, 3, LENGTH);
     push_varint(out, plain + labelled as u64);

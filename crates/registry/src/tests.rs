@@ -43,17 +43,16 @@ fn protobuf_samples(registry: &Registry) -> BTreeMap<String, String> {
                 label::push_pair(&mut labels, pair.name(), pair.value());
             }
             let mut add = |suffix: &str, more: &str, value: f64| {
-                let mut line = Vec::new();
-                let labels =
-                    [labels.as_str(), more].join(if labels.is_empty() || more.is_empty() {
-                        ""
-                    } else {
-                        ","
-                    });
-                line::push_name(&mut line, family.name(), suffix, &labels);
+                let labels: Vec<_> = [labels.as_str(), more]
+                    .into_iter()
+                    .filter(|labels| !labels.is_empty())
+                    .collect();
+                let series = match labels.join(",") {
+                    labels if labels.is_empty() => format!("{}{suffix}", family.name()),
+                    labels => format!("{}{suffix}{{{labels}}}", family.name()),
+                };
                 let mut number = Vec::new();
                 number::push_f64(&mut number, value);
-                let series = String::from_utf8(line).unwrap().trim_end().to_owned();
                 samples.insert(series, String::from_utf8(number).unwrap());
             };
             let scalar = [&metric.gauge, &metric.untyped]

@@ -3,7 +3,7 @@
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 
-use vitals_registry::HistogramSnapshot;
+use vitals_registry::{HistogramSnapshot, sparse};
 
 /// The number of classes of a status: 2xx, 3xx, 4xx, 5xx, and all others.
 pub(super) const CLASSES: usize = 5;
@@ -63,15 +63,8 @@ impl TickDistribution {
 
     /// The observations between `before` and `now`, two snapshots of one histogram.
     pub(super) fn since(now: &HistogramSnapshot, before: &HistogramSnapshot) -> Self {
-        let mut earlier = before.native.iter().peekable();
-        let buckets = now.native.iter().filter_map(|(index, count)| {
-            while earlier.next_if(|(other, _)| other < index).is_some() {}
-            let known = earlier.next_if(|(other, _)| other == index);
-            let new = count.saturating_sub(known.map_or(0, |(_, count)| *count));
-            (new > 0).then_some((*index, new))
-        });
         Self {
-            buckets: buckets.collect(),
+            buckets: sparse::since(&now.native, &before.native),
             zeros: now.zero_count.saturating_sub(before.zero_count),
         }
     }
@@ -79,19 +72,7 @@ impl TickDistribution {
     /// Adds the observations of another distribution.
     pub(super) fn merge(&mut self, other: &Self) {
         self.zeros += other.zeros;
-        if self.buckets.is_empty() {
-            self.buckets.clone_from(&other.buckets);
-            return;
-        }
-        for (index, count) in &other.buckets {
-            match self
-                .buckets
-                .binary_search_by_key(index, |(index, _)| *index)
-            {
-                Ok(at) => self.buckets[at].1 += count,
-                Err(at) => self.buckets.insert(at, (*index, *count)),
-            }
-        }
+        sparse::merge(&mut self.buckets, &other.buckets);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::label::{is_label_name, push_pair};
 use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
 use crate::negotiate::Format;
 use crate::row::{RowValue, SeriesRow};
-use crate::{DEFAULT_NATIVE_BUCKETS, openmetrics, protobuf};
+use crate::{DEFAULT_NATIVE_BUCKETS, protobuf, text};
 
 /// Bridged series that one step of a walk writes.
 const BATCH: usize = 64;
@@ -48,12 +48,12 @@ impl BridgedValue {
     /// Leaves out what OpenMetrics does not allow; fails where that is all of it.
     fn fit_openmetrics(&mut self, found: &mut HashSet<FaultKind>) -> Result<(), FaultKind> {
         match self {
-            Self::Counter(value) if openmetrics::is_total(*value) => {}
+            Self::Counter(value) if text::is_total(*value) => {}
             Self::Counter(_) => return Err(FaultKind::NegativeCounter),
             Self::Gauge(_) | Self::Unknown(_) => {}
             Self::Histogram(histogram) => {
                 let (bounds, reading) = &**histogram;
-                if !openmetrics::has_sum(bounds, reading.sum) {
+                if !text::has_sum(bounds, reading.sum) {
                     found.insert(FaultKind::NegativeSum);
                 }
             }
@@ -63,7 +63,7 @@ impl BridgedValue {
                 if quantiles.len() < before {
                     found.insert(FaultKind::NegativeQuantile);
                 }
-                if !openmetrics::is_total(*sum) {
+                if !text::is_total(*sum) {
                     found.insert(FaultKind::NegativeSum);
                 }
             }

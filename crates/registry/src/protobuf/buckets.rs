@@ -4,9 +4,7 @@
 //! Most counts are small, and most octaves dense. Such an octave is written as a whole: its counts become bytes, their
 //! differences are taken all at once, and only where a run of populated buckets begins is there anything to decide.
 
-use super::wire::{
-    LENGTH, low_seven, push_bytes, push_tag, push_uint, push_varint, varint_length, zigzag,
-};
+use super::wire::{LENGTH, push_bytes, push_tag, push_uint, push_varint, varint_length, zigzag};
 use crate::exposition::NativeReading;
 use crate::native::{Octave, PER_OCTAVE};
 
@@ -16,19 +14,12 @@ const GAP: i32 = 2;
 /// The difference of two counts below this takes one byte.
 const SMALL: u64 = 64;
 
-/// Appends spans and counts. Where there are none, an empty span marks the histogram as native. `deltas` is a buffer to be
-/// used.
+/// Appends spans and counts. Without any, an empty span marks the histogram as native. `deltas` is a buffer.
 pub(super) fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &NativeReading) {
-    let buckets = native.octaves.len() * PER_OCTAVE + native.buckets.len();
-    // Longer than what can be written: three differences of at most ten bytes for each bucket, and a whole octave once.
-    let room = buckets * 30 + PER_OCTAVE;
-    if deltas.len() < room {
-        deltas.resize(room, 0);
-    }
-    let mut spans = Spans {
+    deltas.clear();
+    let mut spans = IndexSpans {
         out,
         deltas,
-        written: 0,
         last: None,
         before: 0,
     };
@@ -41,19 +32,17 @@ pub(super) fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &Nat
     spans.end();
 }
 
-/// Spans in the making. They go out as they end, the counts thereafter.
-struct Spans<'a> {
+/// Writes spans as they end. The counts follow after all of them.
+struct IndexSpans<'a> {
     out: &'a mut Vec<u8>,
-    deltas: &'a mut [u8],
-    /// How much of `deltas` is written.
-    written: usize,
-    last: Option<Span>,
+    deltas: &'a mut Vec<u8>,
+    last: Option<IndexSpan>,
     /// The count of the bucket that was written last.
     before: u64,
 }
 
-#[derive(Clone, Copy)]
-struct Span {
+#[derive(Clone, Copy, Default)]
+struct IndexSpan {
     /// From the end of the span before; from 0 for the first.
     offset: i32,
     start: i32,
@@ -61,7 +50,7 @@ struct Span {
     end: i32,
 }
 
-impl Spans<'_> {
+impl IndexSpans<'_> {
     fn push_octave(&mut self, octave: &Octave) {
         let Some(counts) = small(&octave.counts) else {
             for (index, count) in (octave.first..).zip(octave.counts) {
@@ -80,10 +69,10 @@ impl Spans<'_> {
             let (at, length) = (start as usize, length as usize);
             self.go_to(octave.first + start.cast_signed(), length);
             self.push_count(u64::from(counts[at]));
-            // All that there may be, of which the rest of the run stays: faster than a copy of unknown length.
-            self.deltas[self.written..][..PER_OCTAVE]
-                .copy_from_slice(&differences[at + 1..][..PER_OCTAVE]);
-            self.written += length - 1;
+            // A copy of fixed length that is cut is faster than a copy of the run's length.
+            let written = self.deltas.len() + length - 1;
+            (self.deltas).extend_from_slice(&differences[at + 1..][..PER_OCTAVE]);
+            self.deltas.truncate(written);
             self.before = u64::from(counts[at + length - 1]);
         }
     }
@@ -110,7 +99,7 @@ impl Spans<'_> {
             }
             push_span(self.out, *last);
         }
-        self.last = Some(Span {
+        self.last = Some(IndexSpan {
             offset,
             start: index,
             end,
@@ -119,31 +108,20 @@ impl Spans<'_> {
 
     #[inline]
     fn push_count(&mut self, count: u64) {
-        let mut delta = zigzag(count.wrapping_sub(self.before).cast_signed());
-        while delta >= 0x80 {
-            self.deltas[self.written] = low_seven(delta) | 0x80;
-            delta >>= 7;
-            self.written += 1;
-        }
-        self.deltas[self.written] = low_seven(delta);
-        self.written += 1;
+        let delta = count.wrapping_sub(self.before).cast_signed();
+        push_varint(self.deltas, zigzag(delta));
         self.before = count;
     }
 
     fn end(self) {
-        let empty = Span {
-            offset: 0,
-            start: 0,
-            end: 0,
-        };
-        push_span(self.out, self.last.unwrap_or(empty));
-        if self.written > 0 {
-            push_bytes(self.out, 13, &self.deltas[..self.written]);
+        push_span(self.out, self.last.unwrap_or_default());
+        if !self.deltas.is_empty() {
+            push_bytes(self.out, 13, self.deltas);
         }
     }
 }
 
-fn push_span(out: &mut Vec<u8>, span: Span) {
+fn push_span(out: &mut Vec<u8>, span: IndexSpan) {
     let offset = zigzag(i64::from(span.offset));
     let length = u64::from(span.start.abs_diff(span.end));
     push_tag(out, 12, LENGTH);
@@ -165,7 +143,7 @@ fn small(counts: &[u64; PER_OCTAVE]) -> Option<[u8; PER_OCTAVE]> {
     // A loop, and not `map`, of which the compiler makes two calls for each count where the crate is built in many parts.
     let mut bytes = [0; PER_OCTAVE];
     for (byte, count) in bytes.iter_mut().zip(counts) {
-        *byte = low_seven(*count);
+        *byte = (*count & 0x3f) as u8;
     }
     Some(bytes)
 }
@@ -185,13 +163,7 @@ fn differences(counts: &[u8; PER_OCTAVE]) -> [u8; 2 * PER_OCTAVE + 1] {
 /// A bit for each count that is not 0.
 #[inline]
 fn populated(counts: &[u8; PER_OCTAVE]) -> u32 {
-    let (words, _) = counts.as_chunks::<8>();
-    words.iter().rev().fold(0, |bits, word| {
-        // The highest bit of each byte tells; the product brings these together in the highest byte.
-        let told =
-            ((u64::from_le_bytes(*word) + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 7;
-        bits << 8 | (told.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-    })
+    (counts.iter().rev()).fold(0, |bits, count| bits << 1 | u32::from(*count > 0))
 }
 
 /// The populated buckets, and the empty ones between them that are written out.

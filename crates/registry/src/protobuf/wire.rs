@@ -35,16 +35,10 @@ pub(super) fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
 #[inline]
 pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push(low_seven(value) | 0x80);
+        out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    out.push(low_seven(value));
-}
-
-/// The bits that a byte of a varint holds.
-#[inline]
-pub(super) fn low_seven(value: u64) -> u8 {
-    (value & 0x7f) as u8
+    out.push((value & 0x7f) as u8);
 }
 
 /// The length of a varint.
