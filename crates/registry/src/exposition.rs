@@ -10,15 +10,18 @@ use super::number::{Block, LabelStyle, label_float};
 
 /// A number as a family holds it: integers stay exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Number {
+pub enum Number {
+    /// The value of a counter of whole numbers.
     Unsigned(u64),
+    /// The value of a gauge.
     Signed(i64),
+    /// Any other value.
     Float(f64),
 }
 
 impl Number {
-    /// The number as protobuf has it.
-    pub(crate) fn as_f64(self) -> f64 {
+    /// The nearest float.
+    pub fn as_f64(self) -> f64 {
         match self {
             Number::Unsigned(value) => value as f64,
             Number::Signed(value) => value as f64,

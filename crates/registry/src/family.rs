@@ -21,6 +21,7 @@ use super::label::{OVERFLOW, push_pair};
 use super::negotiate::Format;
 use super::protobuf;
 use super::time::Clock;
+use super::visit::VisitSeries;
 
 /// Series that a walk copies out in one hold of the lock.
 const BATCH: usize = 32;
@@ -106,6 +107,15 @@ struct Series<M, const N: usize> {
     protobuf: Box<[u8]>,
     created: Duration,
     metric: Arc<M>,
+}
+
+impl<M, const N: usize> Series<M, N> {
+    fn labels(&self) -> Labels<'_> {
+        Labels {
+            text: &self.text,
+            protobuf: &self.protobuf,
+        }
+    }
 }
 
 impl<M, const N: usize> Index<M, N> {
@@ -330,6 +340,9 @@ pub(crate) trait Exposed: Any + Send + Sync {
         reading: &mut Reading,
         out: &mut Vec<u8>,
     ) -> Option<usize>;
+
+    /// Passes on each series, as protobuf shows it.
+    fn visit(&self, reading: &mut Reading, visit: &mut VisitSeries<'_>);
 }
 
 impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
@@ -357,14 +370,26 @@ impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
             series.metric.touch_rest(encoder.format());
         }
         for series in &batch {
-            let labels = Labels {
-                text: &series.text,
-                protobuf: &series.protobuf,
-            };
             let value = series.metric.read(encoder.format(), reading);
-            encoder.series(out, header, labels, value, Some(series.created), None);
+            let created = Some(series.created);
+            encoder.series(out, header, series.labels(), value, created, None);
         }
         (batch.len() == BATCH).then_some(from + BATCH)
+    }
+
+    fn visit(&self, reading: &mut Reading, visit: &mut VisitSeries<'_>) {
+        let mut from = 0;
+        loop {
+            let batch = self.core.batch(from);
+            for series in &batch {
+                let value = series.metric.read(Format::Protobuf, reading);
+                visit(series.labels(), value, Some(series.created), None);
+            }
+            if batch.len() < BATCH {
+                return;
+            }
+            from += BATCH;
+        }
     }
 }
 

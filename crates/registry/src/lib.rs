@@ -29,6 +29,7 @@ pub mod sparse;
 mod tests;
 mod text;
 mod time;
+mod visit;
 
 use std::any::Any;
 use std::collections::HashSet;
@@ -40,6 +41,7 @@ pub use counter::{Counter, CounterWriter, FloatCounter};
 pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
 pub use distribution::Distribution;
 pub use exemplar::SpanContext;
+pub use exposition::Number;
 pub use family::{Family, Resolved};
 pub use gauge::{Gauge, GaugeWriter};
 pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
@@ -48,6 +50,10 @@ pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
 pub use row::{FamilyRows, ReadFamily, RowValue};
 pub use scrape::{NameFilter, Scrape};
 pub use time::Clock;
+pub use visit::{
+    VisitedBuckets, VisitedExemplar, VisitedHistogram, VisitedLabels, VisitedSeries, VisitedValue,
+    Visitor,
+};
 
 use collector::{Embedded, Foreign, Reported, TakenNames};
 use exposition::{Bounds, Header};
@@ -635,6 +641,20 @@ impl Registry {
         names: &NameFilter,
         collected: &[Collected],
     ) -> Scrape {
+        Scrape::new(
+            format,
+            self.inner.created,
+            self.exposed(format, names, collected),
+        )
+    }
+
+    /// The families that `names` shows, with the rows of `collected` as far as `format` can hold them.
+    fn exposed(
+        &self,
+        format: Format,
+        names: &NameFilter,
+        collected: &[Collected],
+    ) -> Vec<Arc<dyn Exposed>> {
         let mut claimed = self.inner.claimed.clone();
         let mut bridged: Vec<Arc<dyn Exposed>> = Vec::new();
         let constant = &self.inner.constant_labels;
@@ -653,8 +673,9 @@ impl Registry {
             }
         }
         let families = self.inner.families.iter().cloned().chain(bridged);
-        let shown = families.filter(|family| names.shows(family.header()));
-        Scrape::new(format, self.inner.created, shown.collect())
+        families
+            .filter(|family| names.shows(family.header()))
+            .collect()
     }
 
     /// A whole exposition of everything.

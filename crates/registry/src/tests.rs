@@ -12,6 +12,7 @@ use super::*;
 mod foreign;
 mod rows;
 mod schema;
+mod visit;
 
 fn clock() -> Duration {
     Duration::from_millis(1_700_000_000_250)

@@ -14,6 +14,7 @@ use crate::label::{is_label_name, push_pair};
 use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
 use crate::negotiate::Format;
 use crate::row::{RowValue, SeriesRow};
+use crate::visit::VisitSeries;
 use crate::{DEFAULT_NATIVE_BUCKETS, protobuf, text};
 
 /// Bridged series that one step of a walk writes.
@@ -110,14 +111,26 @@ impl Exposed for Bridged {
             encoder.head(out, &self.header);
         }
         for series in self.series.iter().skip(from).take(BATCH) {
-            let labels = Labels {
-                text: &series.text,
-                protobuf: &series.protobuf,
-            };
-            let value = series.value.as_value();
+            let (labels, value) = (series.labels(), series.value.as_value());
             encoder.series(out, &self.header, labels, value, None, series.timestamp);
         }
         (from + BATCH < self.series.len()).then_some(from + BATCH)
+    }
+
+    fn visit(&self, _: &mut Reading, visit: &mut VisitSeries<'_>) {
+        for series in &self.series {
+            let (labels, value) = (series.labels(), series.value.as_value());
+            visit(labels, value, None, series.timestamp);
+        }
+    }
+}
+
+impl BridgedSeries {
+    fn labels(&self) -> Labels<'_> {
+        Labels {
+            text: &self.text,
+            protobuf: &self.protobuf,
+        }
     }
 }
 
