@@ -56,11 +56,13 @@ async fn boom() -> HttpResponse {
     panic!("the handler panics as it should")
 }
 
-/// Two resources on one path. The first would hide the other if it were not for guards.
+/// Resources that share paths. The first would hide the others if it were not for guards.
 fn rivals(config: &mut web::ServiceConfig) {
+    let posts_and_puts = guard::Any(guard::Post()).or(guard::Put());
+    let boom_resource = web::resource("/w/boom").guard(posts_and_puts);
     config
         .service(web::resource("/w/{id}").guard(guard::Get()).to(ok))
-        .service(web::resource("/w/boom").guard(guard::Post()).to(boom))
+        .service(boom_resource.route(web::put().to(ok)).to(boom))
         .service(web::resource("/w/fine").guard(guard::Post()).to(ok));
 }
 
@@ -68,6 +70,8 @@ fn rivals(config: &mut web::ServiceConfig) {
 async fn a_panic_is_that_of_the_resource_that_the_guards_chose() {
     let vitals = vitals();
     let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
+    // One answer shows that there is another resource on this path.
+    call(&service, "PUT", "/w/boom").await;
     call(&service, "POST", "/w/boom").await;
     call(&service, "GET", "/w/boom").await;
     call(&service, "POST", "/w/boom").await;
@@ -75,9 +79,45 @@ async fn a_panic_is_that_of_the_resource_that_the_guards_chose() {
     let expected = [
         (labels(["GET", "/w/{id}", "200"]), 1),
         (labels(["POST", "/w/boom", "500"]), 2),
+        (labels(["PUT", "/w/boom", "200"]), 1),
     ];
     assert_eq!(count.requests(), expected.into());
     assert_eq!(count.panics(), [("/w/boom".to_owned(), 2)].into());
+}
+
+#[actix_web::test]
+async fn what_one_worker_has_answered_names_the_panics_of_all() {
+    let vitals = vitals();
+    let app = || App::new().configure(rivals).wrap(vitals.http());
+    let (one, other) = (init_service(app()).await, init_service(app()).await);
+    call(&one, "PUT", "/w/boom").await;
+    call(&other, "POST", "/w/boom").await;
+    let panics = Count::of(&vitals).panics();
+    assert_eq!(panics, [("/w/boom".to_owned(), 1)].into());
+}
+
+/// What Actix does not show: see docs/decisions/route-identification.md.
+#[actix_web::test]
+async fn a_resource_behind_guards_has_no_name_of_its_own_before_its_first_answer() {
+    let vitals = vitals();
+    let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
+    call(&service, "POST", "/w/boom").await;
+    let by_path = (labels(["POST", "/w/{id}", "500"]), 1);
+    assert_eq!(Count::of(&vitals).requests(), [by_path.clone()].into());
+
+    // Now the first resource of the path is known not to serve the method.
+    call(&service, "POST", "/w/fine").await;
+    call(&service, "POST", "/w/boom").await;
+    call(&service, "PUT", "/w/boom").await;
+    call(&service, "POST", "/w/boom").await;
+    let expected = [
+        by_path,
+        (labels(["POST", "/w/boom", "500"]), 1),
+        (labels(["POST", "/w/fine", "200"]), 1),
+        (labels(["POST", "unmatched", "500"]), 1),
+        (labels(["PUT", "/w/boom", "200"]), 1),
+    ];
+    assert_eq!(Count::of(&vitals).requests(), expected.into());
 }
 
 #[actix_web::test]
@@ -86,6 +126,7 @@ async fn what_is_excluded_is_decided_by_the_resource_that_answered() {
     let vitals = vitals.expect("these settings build");
     let service = init_service(App::new().configure(rivals).wrap(vitals.http())).await;
     for (method, path) in [
+        ("PUT", "/w/boom"),
         ("POST", "/w/boom"),
         ("POST", "/w/fine"),
         ("GET", "/w/boom"),
@@ -98,6 +139,7 @@ async fn what_is_excluded_is_decided_by_the_resource_that_answered() {
     let expected = [
         (labels(["POST", "/w/boom", "500"]), 1),
         (labels(["POST", "/w/fine", "200"]), 1),
+        (labels(["PUT", "/w/boom", "200"]), 1),
     ];
     assert_eq!(count.requests(), expected.into());
     assert_eq!(count.panics(), [("/w/boom".to_owned(), 1)].into());

@@ -18,7 +18,6 @@ mod connections;
 mod insight;
 mod record;
 mod recorder;
-mod resources;
 mod routes;
 mod series;
 mod worker;

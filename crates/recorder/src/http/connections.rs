@@ -1,43 +1,44 @@
-//! Connections, counted by what became of each: how many there are, and how they ended or why they were turned away.
+//! Connections, counted by how each ended or why it was rejected.
 //!
-//! Actix tells when a connection begins, and not how it ends: that is known to who accepts connections by itself.
+//! Actix reports when a connection begins, but not how it ends. Only a server with an accept loop of its own can fill
+//! these families.
 
 use std::sync::{Arc, OnceLock};
 
 use vitals_registry::{Counter, Descriptor, Family, Gauge, RegistryBuilder};
 
-/// What became of a connection.
+/// How a connection ended: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectionOutcome {
-    /// One side closed it when nothing was under way, or its client left.
+    /// One side closed it between requests, or the client left.
     Closed,
-    /// Turned away: there were as many connections as there may be.
+    /// Rejected: the server had as many connections as it allows.
     RefusedTotal,
-    /// Turned away: its address had as many connections as it may have.
+    /// Rejected: the client's address had as many connections as it may have.
     RefusedAddress,
-    /// The handshake of TLS failed, or took too long.
+    /// The TLS handshake failed or took too long.
     TlsError,
-    /// Closed for want of a request.
+    /// Closed because no request came in time.
     Idle,
-    /// Closed: the head of a request took too long.
+    /// Closed because the head of a request took too long.
     HeadTimeout,
-    /// Closed: the body of a request took too long.
+    /// Closed because the body of a request took too long.
     BodyTimeout,
-    /// Closed: the client did not take its answer.
+    /// Closed because the client did not read its answer in time.
     ResponseTimeout,
-    /// Closed: the head of a request had too many headers, or too large ones.
+    /// Closed because a request had too many headers, or too large ones.
     HeadersTooLarge,
-    /// Closed: what came was not HTTP.
+    /// Closed because the client did not send HTTP.
     Malformed,
     /// The connection broke.
     Reset,
-    /// Closed because of a fault on this side.
+    /// Closed because of an error of the server.
     Error,
 }
 
 impl ConnectionOutcome {
-    /// All there are.
+    /// All outcomes, in the order of their discriminants.
     const ALL: [Self; 12] = [
         Self::Closed,
         Self::RefusedTotal,
@@ -53,7 +54,7 @@ impl ConnectionOutcome {
         Self::Error,
     ];
 
-    /// What it is called in the label.
+    /// The value of the label `outcome`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -72,7 +73,7 @@ impl ConnectionOutcome {
     }
 }
 
-/// The counts of connections; cheap to clone. Every outcome has its series from the start, at zero.
+/// Counts connections. Cheap to clone. Each outcome has a series from the start, at zero.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
     active: Arc<Gauge>,
@@ -80,7 +81,7 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// Counts a connection among the active ones until the answer is dropped.
+    /// Counts a connection as active until the returned value is dropped.
     pub fn open(&self) -> OpenConnection {
         self.active.inc();
         OpenConnection {
@@ -89,7 +90,7 @@ impl ConnectionMetrics {
         }
     }
 
-    /// Counts a connection that was turned away.
+    /// Counts a connection that was rejected before it was active.
     pub fn refused(&self, outcome: ConnectionOutcome) {
         self.count(outcome);
     }
@@ -99,10 +100,10 @@ impl ConnectionMetrics {
     }
 }
 
-/// The families that [`ConnectionMetrics`] fills. They have no series, and are not exposed, until somebody counts.
+/// The families that [`ConnectionMetrics`] fills. They have no series, and are not exposed, before
+/// [`counts`](Self::counts) is called.
 #[derive(Debug)]
 pub struct ConnectionFamilies {
-    /// By a label that is not shown.
     active: Family<Gauge, 1>,
     ended: Family<Counter, 1>,
     counts: OnceLock<ConnectionMetrics>,
@@ -114,19 +115,19 @@ impl ConnectionFamilies {
         Self {
             active: registry.gauge(Descriptor::new(
                 "http_connections_active",
-                "ConnectionMetrics open now, those that are shaking hands or being closed included.",
+                "Connections open now, including those in a TLS handshake or being closed.",
                 [""],
             )),
             ended: registry.counter(Descriptor::new(
                 "http_connections_total",
-                "ConnectionMetrics that ended, by what became of them; those that were turned away never were active.",
+                "Connections that ended or were rejected, by outcome; rejected ones were never active.",
                 ["outcome"],
             )),
             counts: OnceLock::new(),
         }
     }
 
-    /// The counts, which from now on are exposed.
+    /// Returns the counts, which are exposed from now on.
     pub fn counts(&self) -> &ConnectionMetrics {
         self.counts.get_or_init(|| ConnectionMetrics {
             active: self.active.series([""]),
@@ -137,7 +138,7 @@ impl ConnectionFamilies {
     }
 }
 
-/// An active connection: counted when it is dropped, as a fault of ours unless it is told otherwise.
+/// An active connection. It is counted when it is dropped: with the outcome of [`end`](Self::end), or as an error.
 #[derive(Debug)]
 pub struct OpenConnection {
     connections: ConnectionMetrics,
@@ -145,7 +146,7 @@ pub struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// Says what became of it.
+    /// Ends the connection with this outcome.
     pub fn end(mut self, outcome: ConnectionOutcome) {
         self.outcome = outcome;
     }
@@ -166,7 +167,7 @@ mod tests {
     use vitals_registry::Registry;
 
     #[test]
-    fn each_connection_is_counted_once_and_where_it_belongs() {
+    fn each_connection_is_counted_once_by_its_outcome() {
         let mut registry = Registry::builder(|| Duration::ZERO);
         let families = ConnectionFamilies::declare(&mut registry);
         assert!(families.active.is_empty() && families.ended.is_empty());
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_outcome_stands_at_its_own_place() {
+    fn each_outcome_is_at_the_index_of_its_discriminant() {
         for (position, outcome) in ConnectionOutcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, position, "{}", outcome.label());
         }

@@ -1,5 +1,5 @@
-//! The recorder: what all workers record requests into, how they are to do it, and what is said of a request's queries.
-//! What a worker has for itself is in `worker`, what happens to one request in `record` and `answer`.
+//! What all workers record requests into, and the settings of recording. Each worker's own part is in `worker`; the life
+//! of one request is in `record`.
 
 use std::{
     cell::Cell,
@@ -12,15 +12,17 @@ use std::{
     },
 };
 
-use crate::http::{insight::notable::NotableRequests, series::families::HttpFamilies};
 use crate::{
     context::{RequestContext, StatementShapes},
+    http::{
+        insight::notable::NotableRequests, routes::LearntRoutes, series::families::HttpFamilies,
+    },
     log_limit::LogLimit,
     repetition::NPlusOneDetector,
 };
 
 thread_local! {
-    /// The recorder for which the thread serves a request now: by this a middleware within another of the same
+    /// The recorder whose request the thread works for now. By this, a middleware within another one of the same
     /// monitoring knows that the request is recorded already.
     pub(super) static SERVED_FOR: Cell<usize> = const { Cell::new(NOBODY) };
 }
@@ -28,28 +30,29 @@ thread_local! {
 /// The id of no recorder.
 pub(super) const NOBODY: usize = 0;
 
-/// How requests are recorded.
+/// The settings of recording.
 #[derive(Debug)]
 pub struct RecordingSettings {
-    /// Endpoints that are left out (`*` for all).
+    /// Patterns of endpoints that are not recorded; `*` for all.
     pub exclude: Vec<String>,
-    /// A request that runs one statement at least so often is suspected of a loop; with 0 none is.
+    /// The number of runs of one statement from which on a request is suspected of an N+1 loop; 0 suspects none.
     pub n_plus_one: u32,
-    /// Whether answers bear the `Server-Timing` header.
+    /// Whether answers have the `Server-Timing` header.
     pub server_timing: bool,
-    /// Takes the requests that are worth a look.
+    /// Keeps the notable requests.
     pub notable: NotableRequests,
 }
 
-/// What every worker records into, and what it leaves out.
+/// What all workers record into, and which endpoints they skip.
 #[derive(Debug)]
 pub struct RequestRecorder {
     pub(super) families: HttpFamilies,
+    pub(super) learnt_routes: LearntRoutes,
     exclude: HashSet<String>,
     excludes_all: bool,
-    /// Whether the log has been warned of a middleware within another.
+    /// Whether a middleware within another one was logged.
     is_nesting_known: AtomicBool,
-    /// Limits what the log says of panics: a client that knows how to cause one can repeat it.
+    /// Limits the log lines of panics: a client that knows how to cause one can repeat it.
     pub(super) panic_lines: LogLimit,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
@@ -58,7 +61,7 @@ pub struct RequestRecorder {
 }
 
 impl RequestRecorder {
-    /// Records into `families`, and tells `statements` by whom they were run.
+    /// Returns a recorder for `families`, which reports to `statements` which endpoints ran them.
     pub fn new(
         families: HttpFamilies,
         statements: Option<Arc<dyn StatementShapes>>,
@@ -66,6 +69,7 @@ impl RequestRecorder {
     ) -> Self {
         Self {
             families,
+            learnt_routes: LearntRoutes::default(),
             excludes_all: settings.exclude.iter().any(|endpoint| endpoint == "*"),
             exclude: settings.exclude.into_iter().collect(),
             is_nesting_known: AtomicBool::new(false),
@@ -77,7 +81,7 @@ impl RequestRecorder {
         }
     }
 
-    /// Identifies this recorder among others.
+    /// Identifies this recorder among all that exist.
     #[inline]
     pub(super) fn id(&self) -> usize {
         ptr::from_ref(self).addr()
@@ -89,45 +93,45 @@ impl RequestRecorder {
         self.excludes_all
     }
 
-    /// Whether there are endpoints whose requests are left out.
+    /// Whether any endpoint is excluded.
     #[inline]
     pub(super) fn excludes_any(&self) -> bool {
         !self.exclude.is_empty()
     }
 
-    /// Whether the thread serves a request that this records now.
+    /// Whether the thread works for a request that this recorder records.
     pub fn is_recording(&self) -> bool {
         !self.excludes_all && SERVED_FOR.get() == self.id()
     }
 
-    /// Whether requests of the endpoint with this pattern are left out.
+    /// Whether requests of the endpoint with this pattern are excluded.
     pub fn excludes(&self, pattern: &str) -> bool {
         self.excludes_all || self.exclude.contains(pattern)
     }
 
-    /// Says in the log, once, that the middleware is within another of the same monitoring.
+    /// Logs, once, that the middleware is within another one of the same monitoring.
     #[cold]
     pub(super) fn warn_of_nesting(&self) {
         if !self.is_nesting_known.swap(true, Relaxed) {
             tracing::warn!(
-                "the monitoring middleware is wrapped around a part of an application that it is wrapped around already: \
+                "the monitoring middleware is wrapped twice around a part of the application: \
                  each request is recorded once, by the outer one; remove the inner one"
             );
         }
     }
 
-    /// What is counted of requests.
+    /// The families of requests.
     pub fn families(&self) -> &HttpFamilies {
         &self.families
     }
 
-    /// The requests that are worth a look.
+    /// The notable requests.
     pub fn notable(&self) -> &NotableRequests {
         &self.notable
     }
 
-    /// Tells the statements that a request has run who ran them, if that `is_new`, and counts the request if it ran one
-    /// of them suspiciously often.
+    /// Reports the statements that a request ran, if they are new to its endpoint, and counts the request if it is
+    /// suspected of an N+1 loop.
     pub(super) fn attribute(
         &self,
         method: &'static str,

@@ -1,146 +1,193 @@
-//! The name of a request that is gone: its client left, its handler panicked, or a middleware dropped it for an error.
-//! Actix keeps the route only in the request, so it is looked up again from the path and the method.
+//! The endpoint of a request that left no answer: its client left, its handler panicked, or a middleware returned an error.
+//! Actix drops the route together with the request, so the route is found again from the path and the method.
 //!
-//! A path alone does not determine the route. Guards choose between resources that match it, and a middleware within
-//! may rewrite it. Neither can be run again, but answered requests show their results, which are remembered:
+//! A path alone does not determine the route. Guards choose between resources of one path, and a middleware within may
+//! rewrite the path. Neither can be run again, but answered requests show the results:
 //!
-//! - A resource that has answered a method is taken to serve it. One that came before it in the order of routing, and was
-//!   passed over, is taken not to serve that method.
-//! - Among resources without a known answer, the first is taken, as without guards. The exception is a resource that
-//!   would hide a more specific one behind it. Then guards must separate the two, and the more specific one is taken.
-//! - A path is normalised before it is looked up where the application is known to rewrite paths.
+//! - Actix' map of resources finds the first resource that a path matches. It has no way to ask for the next one.
+//! - An answer by another resource shows that guards passed the first one over. Both facts are kept, for all workers.
+//! - Paths are normalised before the search if the application is known to rewrite paths.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     collections::HashMap,
+    iter,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use actix_web::dev::ResourceMap;
+use actix_web::dev::{Path, ResourceDef, ResourceMap, Url};
 
-use crate::http::resources::Resources;
+use crate::http::series::labels::{PathSegment, for_each_segment};
 
-/// How one application's requests find their routes. Each worker learns for itself; nothing here is asked for a request
-/// that is answered by a route that the worker knows.
-#[derive(Debug)]
-pub(super) struct LearntRoutes {
-    map: ResourceMap,
-    /// None where the map cannot be read: then its own answer has to do.
-    resources: Option<Resources>,
-    rewrites_paths: Cell<bool>,
-    /// By pattern.
-    known: RefCell<HashMap<String, Methods>>,
-}
+/// The most dynamic segments that Actix allows in a pattern.
+const MOST_PARAMETERS: usize = 16;
 
-/// Methods by their results at a resource.
+/// What answered requests have shown of an application's guards. It is locked only on the first answer of a route and
+/// for requests without an answer.
 #[derive(Debug, Default)]
-struct Methods {
+pub(super) struct LearntRoutes(Mutex<HashMap<String, Resource>>);
+
+/// A resource, by its pattern.
+#[derive(Debug, Default)]
+struct Resource {
+    /// Methods that it has answered.
     answered: Vec<&'static str>,
+    /// Methods that another resource answered, on a path that this one matches first.
     passed_over: Vec<&'static str>,
+    /// The resources that did so.
+    rivals: Vec<Rival>,
 }
 
-impl Methods {
-    fn note(methods: &mut Vec<&'static str>, method: &'static str) {
-        if !methods.contains(&method) {
-            methods.push(method);
-        }
+/// A resource that shares paths with one before it.
+#[derive(Debug)]
+struct Rival {
+    pattern: String,
+    /// Matches the paths that it answers.
+    paths: ResourceDef,
+}
+
+fn note(methods: &mut Vec<&'static str>, method: &'static str) {
+    if !methods.contains(&method) {
+        methods.push(method);
     }
 }
 
 impl LearntRoutes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Resource>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The resource with this pattern answered the method, on a path that the resource `first` matches first.
+    fn learn(&self, first: &str, path: &Path<Url>, method: &'static str, pattern: &str) {
+        let mut resources = self.lock();
+        let answering = resources.entry(pattern.to_owned()).or_default();
+        note(&mut answering.answered, method);
+        if first == pattern {
+            return;
+        }
+        let first = resources.entry(first.to_owned()).or_default();
+        note(&mut first.passed_over, method);
+        let is_known =
+            |rival: &Rival| rival.pattern == pattern && rival.paths.is_match(path.as_str());
+        if !first.rivals.iter().any(is_known)
+            && let Some(paths) = paths_like(path)
+        {
+            first.rivals.push(Rival {
+                pattern: pattern.to_owned(),
+                paths,
+            });
+        }
+    }
+
+    /// The resource that most likely serves the method on a path which the resource `first` matches first; none if that
+    /// one does not, and no other is known.
+    fn find(&self, first: String, path: &str, method: &str) -> Option<String> {
+        let resources = self.lock();
+        let answered = |pattern: &str| {
+            let resource = resources.get(pattern);
+            resource.is_some_and(|resource| resource.answered.contains(&method))
+        };
+        let Some(resource) = resources.get(&first) else {
+            return Some(first);
+        };
+        if answered(&first) {
+            return Some(first);
+        }
+        let rivals = resource.rivals.iter();
+        let rivals = rivals.filter(|rival| rival.paths.is_match(path));
+        let rivals = rivals.map(|rival| rival.pattern.as_str());
+        let found = if resource.passed_over.contains(&method) {
+            rivals.min_by_key(|pattern| (!answered(pattern), parameters(pattern)))
+        } else {
+            // A resource that would hide a more specific one is separated from it by guards.
+            let first = iter::once(first.as_str());
+            first
+                .chain(rivals)
+                .min_by_key(|pattern| parameters(pattern))
+        };
+        found.map(str::to_owned)
+    }
+}
+
+/// Matches the paths that differ from a routed one in the values of their parameters only. The expressions of the
+/// parameters are not known here.
+fn paths_like(path: &Path<Url>) -> Option<ResourceDef> {
+    let (mut pattern, mut parameters) = (String::new(), 0);
+    for_each_segment(path, |segment| match segment {
+        PathSegment::Literal(text) => pattern.push_str(text),
+        PathSegment::Parameter { value, .. } => {
+            let expression = if value.contains('/') { ":.*" } else { "" };
+            pattern += &["{p", &parameters.to_string(), expression, "}"].concat();
+            parameters += 1;
+        }
+    });
+    // With more, Actix would panic.
+    (parameters <= MOST_PARAMETERS).then(|| ResourceDef::new(pattern))
+}
+
+/// The routes of the application that one worker serves.
+#[derive(Debug)]
+pub(super) struct ApplicationRoutes {
+    map: ResourceMap,
+    rewrites_paths: Cell<bool>,
+}
+
+impl ApplicationRoutes {
     /// The routes of an application with this map, which may be known to rewrite paths.
     pub(super) fn new(map: &ResourceMap, rewrites_paths: bool) -> Self {
-        let resources = Resources::read(map);
-        if resources.is_none() {
-            tracing::debug!("the map of resources cannot be read: guards are not considered");
-        }
         Self {
             map: map.clone(),
-            resources,
             rewrites_paths: Cell::new(rewrites_paths),
-            known: RefCell::default(),
         }
     }
 
-    /// Learns from a request that came by the path `sent`, was routed by the path `routed`, and was answered by the resource
-    /// with this pattern.
+    /// Learns from a request that came by the path `sent`, was routed by the path `routed`, and was answered by the
+    /// resource with this pattern.
     #[cold]
-    pub(super) fn learn(&self, sent: &str, routed: &str, method: &'static str, pattern: &str) {
-        if sent != routed {
+    pub(super) fn learn(
+        &self,
+        learnt: &LearntRoutes,
+        sent: &str,
+        routed: &Path<Url>,
+        method: &'static str,
+        pattern: &str,
+    ) {
+        if sent != routed.as_str() {
             self.rewrites_paths.set(true);
         }
-        let Some(resources) = &self.resources else {
-            return;
-        };
-        let mut known = self.known.borrow_mut();
-        let candidates = resources.candidates(routed);
-        if !candidates.iter().any(|candidate| candidate == pattern) {
-            return;
+        if let Some(first) = self.map.match_pattern(routed.as_str()) {
+            learnt.learn(&first, routed, method, pattern);
         }
-        for candidate in candidates {
-            let is_answer = candidate == pattern;
-            let methods = known.entry(candidate).or_default();
-            if is_answer {
-                Methods::note(&mut methods.answered, method);
-                return;
-            }
-            Methods::note(&mut methods.passed_over, method);
-        }
-    }
-
-    /// Whether the resource with this pattern serves everything below its path, as files do.
-    #[cold]
-    pub(super) fn serves_below(&self, path: &str, pattern: &str) -> bool {
-        let resources = self.resources.as_ref();
-        resources.is_some_and(|resources| resources.serves_below(path, pattern))
     }
 
     /// The pattern of the resource that a path, as it came, and a method most likely lead to.
     #[cold]
-    pub(super) fn find(&self, path: &str, method: &str) -> Option<String> {
+    pub(super) fn find(&self, learnt: &LearntRoutes, path: &str, method: &str) -> Option<String> {
+        let find = |path: &str| learnt.find(self.map.match_pattern(path)?, path, method);
         if !self.rewrites_paths.get() {
-            return self.find_exactly(path, method);
+            return find(path);
         }
         let found = rewritten(path).into_iter();
-        let found = found.filter_map(|path| self.find_exactly(&path, method));
+        let found = found.filter_map(|path| find(&path));
         found.min_by_key(|pattern| parameters(pattern))
     }
 
-    /// The same, of a path as routing sees it.
+    /// The pattern of the resource for a path as routing sees it. A request that no resource took has the name of the
+    /// first one that its path matches.
     #[cold]
-    pub(super) fn find_exactly(&self, path: &str, method: &str) -> Option<String> {
-        let Some(resources) = &self.resources else {
-            return self.map.match_pattern(path);
-        };
-        let known = self.known.borrow();
-        let candidates = resources.candidates(path);
-        let answered = |pattern: &String| {
-            (known.get(pattern)).is_some_and(|methods| methods.answered.contains(&method))
-        };
-        let passed_over = |pattern: &String| {
-            (known.get(pattern)).is_some_and(|methods| methods.passed_over.contains(&method))
-        };
-        let mut likely = candidates
-            .iter()
-            .filter(|pattern| answered(pattern) || !passed_over(pattern));
-        let Some(first) = likely.next() else {
-            return candidates.into_iter().next();
-        };
-        if answered(first) {
-            return Some(first.clone());
-        }
-        let chosen = likely.fold(first, |chosen, pattern| {
-            if parameters(pattern) < parameters(chosen) {
-                pattern
-            } else {
-                chosen
-            }
-        });
-        Some(chosen.clone())
+    pub(super) fn find_routed(
+        &self,
+        learnt: &LearntRoutes,
+        path: &str,
+        method: &str,
+    ) -> Option<String> {
+        let first = self.map.match_pattern(path)?;
+        learnt.find(first.clone(), path, method).or(Some(first))
     }
 }
 
-/// What a path may become by normalisation, its own form included: Actix' middleware merges slashes, and has three ways
-/// with one at the end.
+/// What a path may become by normalisation, its own form included: Actix' middleware merges slashes, and treats a slash at
+/// the end in one of three ways.
 fn rewritten(path: &str) -> [String; 4] {
     let mut merged = String::with_capacity(path.len());
     for c in path.chars() {
@@ -156,7 +203,7 @@ fn rewritten(path: &str) -> [String; 4] {
     [trimmed.to_owned(), slashed, merged, path.to_owned()]
 }
 
-/// How many parameters a pattern has: the fewer, the more specific it is.
+/// The number of parameters in a pattern. A pattern with fewer is more specific.
 fn parameters(pattern: &str) -> usize {
     let mut depth = 0_usize;
     let mut parameters = 0;
@@ -174,93 +221,4 @@ fn parameters(pattern: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::rc::Rc;
-
-    use actix_web::{App, HttpResponse, dev::Service, guard, test as actix_test, web};
-
-    use super::*;
-
-    /// The routes of an application, known by its first request.
-    async fn routes(rewrites_paths: bool, config: fn(&mut web::ServiceConfig)) -> LearntRoutes {
-        let routes = Rc::new(RefCell::new(None));
-        let seen = Rc::clone(&routes);
-        let app = App::new()
-            .configure(config)
-            .wrap_fn(move |request, service| {
-                *seen.borrow_mut() =
-                    Some(LearntRoutes::new(request.resource_map(), rewrites_paths));
-                service.call(request)
-            });
-        let app = actix_test::init_service(app).await;
-        actix_test::call_service(&app, actix_test::TestRequest::default().to_request()).await;
-        routes.take().expect("a request was seen")
-    }
-
-    fn ok() -> actix_web::Route {
-        web::to(HttpResponse::Ok)
-    }
-
-    fn found(routes: &LearntRoutes, method: &str, path: &str) -> String {
-        routes.find(path, method).unwrap_or_default()
-    }
-
-    #[actix_web::test]
-    async fn a_resource_that_would_hide_another_gives_way_until_it_has_answered() {
-        let routes = routes(false, |config| {
-            config
-                .service(web::resource("/w/{id}").guard(guard::Get()).route(ok()))
-                .service(web::resource("/w/boom").guard(guard::Post()).route(ok()));
-        })
-        .await;
-        assert_eq!(found(&routes, "GET", "/w/1"), "/w/{id}");
-        assert_eq!(found(&routes, "POST", "/w/boom"), "/w/boom");
-        routes.learn("/w/1", "/w/1", "GET", "/w/{id}");
-        assert_eq!(found(&routes, "GET", "/w/boom"), "/w/{id}");
-        assert_eq!(found(&routes, "POST", "/w/boom"), "/w/boom");
-        assert_eq!(found(&routes, "GET", "/nowhere"), "");
-    }
-
-    #[actix_web::test]
-    async fn the_first_of_resources_is_taken_until_it_was_passed_over() {
-        let routes = routes(false, |config| {
-            config
-                .service(web::resource("/items/mine").guard(guard::Get()).route(ok()))
-                .service(web::resource("/items/{id}").route(ok()));
-        })
-        .await;
-        routes.learn("/items/5", "/items/5", "GET", "/items/{id}");
-        assert_eq!(found(&routes, "GET", "/items/mine"), "/items/mine");
-        assert_eq!(found(&routes, "DELETE", "/items/mine"), "/items/mine");
-        routes.learn("/items/mine", "/items/mine", "DELETE", "/items/{id}");
-        assert_eq!(found(&routes, "DELETE", "/items/mine"), "/items/{id}");
-        assert_eq!(found(&routes, "GET", "/items/mine"), "/items/mine");
-        // What guards part by something else than the method: the first that serves it.
-        routes.learn("/items/mine", "/items/mine", "DELETE", "/items/mine");
-        assert_eq!(found(&routes, "DELETE", "/items/mine"), "/items/mine");
-    }
-
-    #[actix_web::test]
-    async fn a_path_is_normalised_where_the_application_does_so() {
-        let config = |config: &mut web::ServiceConfig| {
-            config
-                .service(web::resource("/trimmed").route(ok()))
-                .service(web::resource("/slashed/").route(ok()))
-                .service(web::resource("/{tail:.*}").guard(guard::Post()).route(ok()));
-        };
-        let routes = routes(false, config).await;
-        assert_eq!(found(&routes, "GET", "/trimmed/"), "/{tail:.*}");
-        routes.learn("/trimmed/", "/trimmed", "GET", "/trimmed");
-        for (path, expected) in [
-            ("/trimmed", "/trimmed"),
-            ("/trimmed/", "/trimmed"),
-            ("//trimmed///", "/trimmed"),
-            ("/slashed", "/slashed/"),
-            ("/slashed//", "/slashed/"),
-            ("/elsewhere/", "/{tail:.*}"),
-        ] {
-            assert_eq!(found(&routes, "GET", path), expected, "{path}");
-        }
-        assert_eq!(rewritten("//"), ["/", "/", "/", "//"]);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One worker thread's side of the recorder: its writers, the series it knows, and the application that it serves.
+//! What one worker thread records with: its writers, its cache of series, and the application that it serves.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -8,37 +8,43 @@ use std::{
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
 
-use crate::http::{
-    recorder::RequestRecorder,
-    routes::LearntRoutes,
-    series::cache::{RequestEnding, RequestOrigin, RequestOutcome, RequestSeries, SeriesCache},
-    series::families::HttpFamilies,
-    series::labels::{UNMATCHED, answered_method, pattern_label, unrouted_endpoint},
-    series::path_key::PathKey,
+use crate::{
+    http::{
+        recorder::RequestRecorder,
+        routes::ApplicationRoutes,
+        series::{
+            cache::{RequestEnding, RequestOrigin, RequestOutcome, RequestSeries, SeriesCache},
+            families::HttpFamilies,
+            labels::{
+                UNMATCHED, answered_method, is_consumed_by, pattern_label, unrouted_endpoint,
+            },
+            path_key::PathKey,
+        },
+    },
+    naming::Naming,
 };
-use crate::naming::Naming;
 use vitals_registry::GaugeWriter;
 
-/// What one worker records with. Shared by the records of its requests, which never leave its thread.
+/// What one worker records with. The records of its requests share it and never leave its thread.
 #[derive(Debug)]
 pub(super) struct WorkerRecorder {
     pub(super) recorder: Arc<RequestRecorder>,
     in_progress: InProgress,
     series: SeriesCache,
-    /// Whether a middleware within is known to rewrite paths.
+    /// Whether an inner middleware is known to rewrite paths.
     rewrites_paths: bool,
     application: OnceCell<Application>,
 }
 
-/// What the first request tells of the application.
+/// What is known of the application from its first request.
 #[derive(Debug)]
 struct Application {
-    routes: LearntRoutes,
-    /// An application serves one listener: all its requests come by one scheme.
+    routes: ApplicationRoutes,
+    /// An application serves one listener, so all its requests have one scheme.
     scheme: &'static str,
 }
 
-/// A request as it came.
+/// A request's method and path as they arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent<'a> {
     pub(super) method: &'static str,
@@ -49,7 +55,7 @@ pub(super) struct Sent<'a> {
 #[derive(Debug)]
 enum InProgress {
     All(GaugeWriter),
-    /// Those that were needed so far, by method.
+    /// The gauges that were needed so far, by method.
     ByMethod(RefCell<Vec<(&'static str, GaugeWriter)>>),
 }
 
@@ -73,11 +79,11 @@ impl WorkerRecorder {
         }
     }
 
-    /// Learns what there is to know of the application, from its first request.
+    /// Learns the application from its first request.
     #[inline]
-    pub(super) fn meet(&self, request: &ServiceRequest) {
+    pub(super) fn learn_application(&self, request: &ServiceRequest) {
         self.application.get_or_init(|| Application {
-            routes: LearntRoutes::new(request.resource_map(), self.rewrites_paths),
+            routes: ApplicationRoutes::new(request.resource_map(), self.rewrites_paths),
             scheme: if request.app_config().secure() {
                 "https"
             } else {
@@ -86,13 +92,13 @@ impl WorkerRecorder {
         });
     }
 
-    /// One more request is in progress.
+    /// Counts one more request in progress.
     #[inline]
     pub(super) fn enter(&self, method: &'static str) {
         self.with_in_progress(method, GaugeWriter::inc);
     }
 
-    /// One request less is in progress.
+    /// Counts one request less in progress.
     #[inline]
     pub(super) fn leave(&self, method: &'static str) {
         self.with_in_progress(method, GaugeWriter::dec);
@@ -118,8 +124,8 @@ impl WorkerRecorder {
         self.application.get().map_or("http", |known| known.scheme)
     }
 
-    /// Whether a new request will most likely be left out, judged by its path. The route is looked up ahead of routing
-    /// only if endpoints are excluded.
+    /// Whether a new request will most likely be excluded, judged by its path. The route is looked up before routing only
+    /// if endpoints are excluded.
     #[inline]
     pub(super) fn expects_to_exclude(&self, request: &ServiceRequest) -> bool {
         self.recorder.excludes_any()
@@ -129,17 +135,18 @@ impl WorkerRecorder {
             })
     }
 
-    /// The pattern of the endpoint that a path, as it came, leads to: the request itself is gone.
+    /// The pattern of the endpoint that a path, as it arrived, leads to. For requests that left no answer.
     pub(super) fn pattern_of(&self, path: &str, method: &str) -> String {
         let application = self.application.get();
-        let found = application.and_then(|application| application.routes.find(path, method));
+        let learnt = &self.recorder.learnt_routes;
+        let found = application.and_then(|known| known.routes.find(learnt, path, method));
         found.map_or_else(
             || UNMATCHED.to_owned(),
             |pattern| pattern_label(&pattern).to_owned(),
         )
     }
 
-    /// The pattern of the endpoint of a request that was left before its answer.
+    /// The pattern of the endpoint of a request whose client left, while the request itself still exists.
     pub(super) fn pattern_of_request(&self, request: &HttpRequest, method: &str) -> String {
         self.routed_pattern(request, method).map_or_else(
             || UNMATCHED.to_owned(),
@@ -147,11 +154,11 @@ impl WorkerRecorder {
         )
     }
 
-    /// The pattern of the resource that routing has come to; or that the path leads to, where a middleware answered before
-    /// or the guards refused the request.
+    /// The pattern of the resource that took the request. If none did, because a middleware answered or all guards refused
+    /// it, the pattern of the resource that its path leads to.
     fn routed_pattern(&self, request: &HttpRequest, method: &str) -> Option<String> {
         let pattern = request.match_pattern()?;
-        // For a request that was not routed to its end, Actix returns the first pattern that its path matches.
+        // For a request that no resource took, Actix returns the first pattern that its path matches.
         let path = request.match_info();
         if path.unprocessed().is_empty()
             || request
@@ -163,10 +170,11 @@ impl WorkerRecorder {
             return Some(pattern);
         }
         let application = self.application.get()?;
-        application.routes.find_exactly(path.as_str(), method)
+        let learnt = &self.recorder.learnt_routes;
+        (application.routes).find_routed(learnt, path.as_str(), method)
     }
 
-    /// The series of a request whose endpoint's pattern is known; none where that is excluded.
+    /// The series of a request whose endpoint's pattern is known; none if the endpoint is excluded.
     pub(super) fn series(
         &self,
         pattern: &str,
@@ -176,15 +184,15 @@ impl WorkerRecorder {
             .then(|| self.series.resolve(self.origin(), pattern, outcome))
     }
 
-    /// Returns the series for an answer with this ending, if it differs from the series that was chosen at first.
+    /// Returns the series for an answer with this ending, if it differs from the series of a complete answer.
     #[cold]
     pub(super) fn series_of_ending(
         &self,
         series: &RequestSeries,
         ending: RequestEnding,
     ) -> Option<Rc<RequestSeries>> {
-        let is_told = self.recorder.families.naming == Naming::OpenTelemetry;
-        if !is_told || series.is_stream() {
+        let has_error_type = self.recorder.families.naming == Naming::OpenTelemetry;
+        if !has_error_type || series.is_stream() {
             return None;
         }
         let outcome = RequestOutcome {
@@ -194,7 +202,7 @@ impl WorkerRecorder {
         self.series(&series.route.pattern, outcome)
     }
 
-    /// The series of an answered request, which knows its route; none where its endpoint is excluded.
+    /// The series of an answered request, which knows its route; none if its endpoint is excluded.
     #[inline]
     pub(super) fn series_of(
         &self,
@@ -228,21 +236,15 @@ impl WorkerRecorder {
             return None;
         }
         let is_missing = outcome.status == StatusCode::NOT_FOUND;
-        let is_routed = shape.is_some() || (is_missing && self.serves_below(request, &pattern));
+        let is_routed =
+            shape.is_some() || (is_missing && is_consumed_by(request.match_info(), &pattern));
         outcome.method = answered_method(outcome.method, outcome.status, is_routed);
         let (series, is_new) = (self.series).resolve_key(self.origin(), shape, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {
-            let routed = request.match_info().as_str();
-            (application.routes).learn(sent.path, routed, method, &pattern);
+            let (learnt, routed) = (&self.recorder.learnt_routes, request.match_info());
+            (application.routes).learn(learnt, sent.path, routed, method, &pattern);
         }
         Some(series)
-    }
-
-    /// Whether the resource with this pattern takes paths that routing has not consumed to their end.
-    fn serves_below(&self, request: &HttpRequest, pattern: &str) -> bool {
-        let path = request.match_info().as_str();
-        let application = self.application.get();
-        application.is_some_and(|application| application.routes.serves_below(path, pattern))
     }
 
     fn origin(&self) -> RequestOrigin<'_> {

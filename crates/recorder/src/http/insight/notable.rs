@@ -1,10 +1,9 @@
-//! The requests that are worth a look one by one: the slowest of the last hour, and the last that failed.
+//! Notable requests: the slowest ones of the last hour, and the most recent failed ones.
 //!
-//! A request that is neither costs one load and one comparison. For one that is, a lock is taken and nothing is
-//! allocated. Of the slowest, 50 are kept for each span of five minutes. Spans end by time, independent of reads and
-//! writes; the answer has the requests of the last hour's spans.
+//! A request that is not notable costs two loads and three comparisons. A notable one takes a lock and allocates nothing.
+//! The 50 slowest of each window of five minutes are kept. Windows end by time, independent of reads and writes.
 //!
-//! A request stands here by its labels: never by its path, its query string, a header or a body.
+//! A request is kept by its labels only: no path, query string, header or body.
 
 use std::{
     collections::VecDeque,
@@ -22,37 +21,37 @@ use crate::{
     ops_endpoints::OpsEndpoints,
 };
 
-/// Requests of either kind that are told of.
+/// The most requests of each kind.
 const MOST: usize = 50;
-/// How long a span is.
-const SPAN: Duration = Duration::from_secs(300);
-/// Spans in an hour.
-const SPANS: usize = 12;
-/// How long a request is remembered at most.
+/// The length of a window.
+const WINDOW: Duration = Duration::from_secs(300);
+/// Windows in an hour.
+const WINDOWS: usize = 12;
+/// How long a request is kept at most.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One request that was slow or failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NotableRequest {
-    /// When it was over.
+    /// When it ended.
     pub at: SystemTime,
-    /// Its method, as in the label.
+    /// The value of the label `method`.
     pub method: &'static str,
-    /// Its endpoint, as in the label.
+    /// The value of the label `endpoint`.
     pub endpoint: Arc<str>,
-    /// The status that was sent; 499 where the client had left.
+    /// The status that was sent; 499 if the client left before.
     pub status: u16,
-    /// How long it took, in seconds, from its head to the last byte of its answer.
+    /// Its duration in seconds, from its head to the last byte of its answer.
     pub seconds: f64,
-    /// How long its queries took, in seconds.
+    /// The sum of its queries' times, in seconds.
     pub database_seconds: f64,
-    /// How many those were.
+    /// The number of its queries.
     pub queries: u64,
-    /// The trace it belongs to.
+    /// The id of its trace, if it has one.
     pub trace_id: Option<u128>,
 }
 
-/// The slowest requests of the last hour and the last failed ones. Cheap to clone; a clone is the same.
+/// The slowest requests of the last hour, and the most recent failed ones. Cheap to clone; clones share their requests.
 #[derive(Clone, Debug)]
 pub struct NotableRequests {
     inner: Arc<NotableInner>,
@@ -60,28 +59,28 @@ pub struct NotableRequests {
 
 #[derive(Debug)]
 struct NotableInner {
-    /// Endpoints whose requests are not worth a look: those of whoever looks.
-    left_out: OpsEndpoints,
-    /// What a request must have taken longer than to be among the slowest of the span, in seconds, as bits: those of
-    /// floats that are not negative are in the order of the floats.
+    /// Endpoints whose requests are never notable: those of operators who look at the notable requests.
+    excluded: OpsEndpoints,
+    /// The duration in seconds that a request must exceed to be one of the slowest of the window. Stored as bits, which
+    /// are ordered like the floats because no duration is negative.
     floor: AtomicU64,
-    /// When the newest span ends, in the nanoseconds of a [`Moment`]: from then on the floor is none.
-    span_end: AtomicU64,
+    /// When the newest window ends, in the nanoseconds of a [`Moment`]. After that, the floor is void.
+    window_end: AtomicU64,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug)]
 struct Kept {
     /// The newest is the last.
-    spans: VecDeque<SlowestWindow>,
+    windows: VecDeque<SlowestWindow>,
     failed: VecDeque<NotableRequest>,
 }
 
-/// The slowest requests of some minutes.
+/// The slowest requests of one window.
 #[derive(Debug)]
 struct SlowestWindow {
     began: Moment,
-    /// In no order; at most [`MOST`].
+    /// At most [`MOST`], not sorted.
     slowest: Vec<NotableRequest>,
 }
 
@@ -93,13 +92,13 @@ impl SlowestWindow {
         }
     }
 
-    /// The place of the fastest, and its time.
+    /// The index and the duration of the fastest request.
     fn fastest(&self) -> Option<(usize, f64)> {
         let times = self.slowest.iter().map(|request| request.seconds);
         times.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 
-    /// Takes a request in if it is slow enough; what the next must take longer than.
+    /// Keeps a request if it is slow enough, and returns the duration that the next one must exceed.
     fn offer(&mut self, request: NotableRequest) -> f64 {
         if self.slowest.len() < MOST {
             self.slowest.push(request);
@@ -116,38 +115,38 @@ impl SlowestWindow {
 }
 
 impl NotableRequests {
-    /// None yet. Requests of endpoints that are `left_out` are not taken.
-    pub fn new(left_out: OpsEndpoints) -> Self {
+    /// Returns an empty set that skips requests of the `excluded` endpoints.
+    pub fn new(excluded: OpsEndpoints) -> Self {
         let began = clock::now();
-        let mut spans = VecDeque::with_capacity(SPANS + 1);
-        spans.push_back(SlowestWindow::new(began));
+        let mut windows = VecDeque::with_capacity(WINDOWS + 1);
+        windows.push_back(SlowestWindow::new(began));
         let failed = VecDeque::with_capacity(MOST);
         Self {
             inner: Arc::new(NotableInner {
-                left_out,
+                excluded,
                 floor: AtomicU64::new(0),
-                span_end: AtomicU64::new(began.after(SPAN).nanoseconds()),
-                kept: Mutex::new(Kept { spans, failed }),
+                window_end: AtomicU64::new(began.after(WINDOW).nanoseconds()),
+                kept: Mutex::new(Kept { windows, failed }),
             }),
         }
     }
 
-    /// Whether a request, which has just ended, may be one to [keep](Self::keep).
+    /// Whether a request that has just ended may be notable, so that [`keep`](Self::keep) is worth its cost.
     #[inline]
     pub(in crate::http) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
         seconds.to_bits() > self.inner.floor.load(Relaxed)
             || status.as_u16() >= 500
-            || ended.nanoseconds() >= self.inner.span_end.load(Relaxed)
+            || ended.nanoseconds() >= self.inner.window_end.load(Relaxed)
     }
 
-    /// Takes a request in where it belongs.
+    /// Keeps a request if it is notable.
     #[cold]
     pub(in crate::http) fn keep(&self, request: NotableRequest) {
         self.keep_at(request, clock::now());
     }
 
     fn keep_at(&self, request: NotableRequest, now: Moment) {
-        if self.inner.left_out.contains(&request.endpoint) {
+        if self.inner.excluded.contains(&request.endpoint) {
             return;
         }
         let mut kept = self.lock();
@@ -158,27 +157,35 @@ impl NotableRequests {
             }
             kept.failed.push_back(request.clone());
         }
-        if let Some(span) = kept.spans.back_mut() {
-            let floor = span.offer(request);
+        if let Some(window) = kept.windows.back_mut() {
+            let floor = window.offer(request);
             self.inner.floor.store(floor.to_bits(), Relaxed);
         }
     }
 
-    /// Forgets the spans that began an hour ago, and begins a new one where the last is over.
+    /// Drops the windows that began an hour ago, and begins a new one if the last has ended.
     fn advance(&self, kept: &mut Kept, now: Moment) {
-        let age = |span: &SlowestWindow| now.since(span.began);
-        while kept.spans.front().is_some_and(|span| age(span) >= HOUR) {
-            kept.spans.pop_front();
+        let age = |window: &SlowestWindow| now.since(window.began);
+        while kept
+            .windows
+            .front()
+            .is_some_and(|window| age(window) >= HOUR)
+        {
+            kept.windows.pop_front();
         }
-        if kept.spans.back().is_none_or(|span| age(span) >= SPAN) {
-            kept.spans.push_back(SlowestWindow::new(now));
+        if kept
+            .windows
+            .back()
+            .is_none_or(|window| age(window) >= WINDOW)
+        {
+            kept.windows.push_back(SlowestWindow::new(now));
             self.inner.floor.store(0, Relaxed);
-            let end = now.after(SPAN).nanoseconds();
-            self.inner.span_end.store(end, Relaxed);
+            let end = now.after(WINDOW).nanoseconds();
+            self.inner.window_end.store(end, Relaxed);
         }
     }
 
-    /// The slowest requests of about the last hour, the slowest first; at most 50.
+    /// Returns the slowest requests of about the last hour, slowest first; at most 50.
     pub fn slowest(&self) -> Vec<NotableRequest> {
         self.slowest_at(clock::now())
     }
@@ -186,16 +193,16 @@ impl NotableRequests {
     fn slowest_at(&self, now: Moment) -> Vec<NotableRequest> {
         let mut kept = self.lock();
         self.advance(&mut kept, now);
-        let spans = kept.spans.iter();
+        let windows = kept.windows.iter();
         let mut slowest: Vec<NotableRequest> =
-            spans.flat_map(|span| span.slowest.clone()).collect();
+            windows.flat_map(|window| window.slowest.clone()).collect();
         drop(kept);
         slowest.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
         slowest.truncate(MOST);
         slowest
     }
 
-    /// The last requests that were answered with 500 or above, the newest first; at most 50.
+    /// Returns the most recent requests that were answered with 500 or above, newest first; at most 50.
     pub fn failed(&self) -> Vec<NotableRequest> {
         self.lock().failed.iter().rev().cloned().collect()
     }
@@ -229,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Does what the recorder does; whether the request was looked at more closely.
+    /// Does what the recorder does, and returns whether the request passed the cheap check.
     fn record(requests: &NotableRequests, status: u16, seconds: f64) -> bool {
         record_at(requests, status, seconds, clock::now())
     }
@@ -248,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_are_kept_and_the_rest_is_not_even_looked_at() {
+    fn the_slowest_are_kept_and_the_rest_fails_the_cheap_check() {
         let requests = requests();
         for millisecond in 1..=200 {
             assert!(record(&requests, 200, f64::from(millisecond) / 1000.0));
@@ -275,35 +282,36 @@ mod tests {
         assert_eq!(
             times(&requests.failed()),
             failed,
-            "the client's failures are not ours"
+            "errors of clients are not failures"
         );
     }
 
     #[test]
-    fn what_was_slow_an_hour_ago_gives_way() {
+    fn requests_older_than_an_hour_are_dropped() {
         let requests = requests();
         let start = clock::now();
         record_at(&requests, 200, 9.0, start);
-        for span in 1..=11 {
-            let now = start.after(SPAN * span + Duration::from_secs(1));
-            assert!(record_at(&requests, 200, 1.0, now), "span {span}");
+        for window in 1..=11 {
+            let now = start.after(WINDOW * window + Duration::from_secs(1));
+            assert!(record_at(&requests, 200, 1.0, now), "window {window}");
         }
-        let slowest = times(&requests.slowest_at(start.after(SPAN * 11 + Duration::from_secs(2))));
+        let slowest =
+            times(&requests.slowest_at(start.after(WINDOW * 11 + Duration::from_secs(2))));
         assert_eq!(slowest.len(), 12);
         assert_eq!(slowest[..2], [9.0, 1.0]);
-        let slowest = requests.slowest_at(start.after(SPAN * 12 + Duration::from_secs(2)));
+        let slowest = requests.slowest_at(start.after(WINDOW * 12 + Duration::from_secs(2)));
         assert_eq!(times(&slowest), [1.0; 11]);
     }
 
     #[test]
-    fn the_slowest_of_a_full_span_are_forgotten_although_nobody_reads() {
+    fn the_slowest_of_a_full_window_are_dropped_without_a_reader() {
         let requests = requests();
         let start = clock::now();
         for _ in 0..MOST {
             record_at(&requests, 200, 9.0, start);
         }
-        assert!(!record_at(&requests, 200, 1.0, start.after(SPAN / 2)));
-        // No reader has ended the span: the requests themselves end it.
+        assert!(!record_at(&requests, 200, 1.0, start.after(WINDOW / 2)));
+        // No reader has ended the window: the requests themselves end it.
         let two_hours_later = start.after(2 * HOUR);
         assert!(record_at(&requests, 200, 1.0, two_hours_later));
         assert_eq!(times(&requests.slowest_at(two_hours_later)), [1.0]);
@@ -311,37 +319,40 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_comes_late_takes_the_place_of_all_that_are_old() {
+    fn a_late_window_replaces_all_that_are_too_old() {
         let requests = requests();
         let start = clock::now();
-        for span in 0..12 {
-            record_at(&requests, 200, 9.0, start.after(SPAN * span));
+        for window in 0..12 {
+            record_at(&requests, 200, 9.0, start.after(WINDOW * window));
         }
-        let later = start.after(HOUR + SPAN * 6);
+        let later = start.after(HOUR + WINDOW * 6);
         record_at(&requests, 200, 1.0, later);
         let slowest = times(&requests.slowest_at(later));
         assert_eq!(slowest, [vec![9.0; 5], vec![1.0]].concat());
     }
 
     #[test]
-    fn a_span_is_as_long_as_it_is() {
+    fn a_read_does_not_end_a_window() {
         let requests = requests();
         let start = clock::now();
         for millisecond in 1..=100 {
             record_at(&requests, 200, f64::from(millisecond), start);
         }
-        requests.slowest_at(start.after(SPAN / 2));
-        let within = start.after(SPAN / 2);
-        assert!(!record_at(&requests, 200, 1.0, within), "the span goes on");
-        let next = start.after(SPAN + Duration::from_secs(1));
+        requests.slowest_at(start.after(WINDOW / 2));
+        let within = start.after(WINDOW / 2);
+        assert!(
+            !record_at(&requests, 200, 1.0, within),
+            "the window goes on"
+        );
+        let next = start.after(WINDOW + Duration::from_secs(1));
         assert!(
             record_at(&requests, 200, 1.0, next),
-            "each span has its own"
+            "each window has its own slowest"
         );
     }
 
     #[test]
-    fn whoever_looks_is_not_looked_at() {
+    fn requests_of_ops_endpoints_are_never_notable() {
         let requests = requests();
         requests.keep(request("/metrics", 503, 10.0));
         assert_eq!((requests.slowest(), requests.failed()), (vec![], vec![]));

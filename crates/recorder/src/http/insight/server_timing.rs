@@ -1,4 +1,4 @@
-//! The `Server-Timing` header, which developer tools of browsers draw: where the time went until the head of the answer.
+//! The `Server-Timing` header, which browsers show in their developer tools: where the time went until the answer's head.
 //! <https://www.w3.org/TR/server-timing/>
 
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::context::RequestContext;
 
 static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Adds the header to those that the handler has set. Times are milliseconds, as the specification has it.
+/// Adds the header to those that the handler has set. Times are in milliseconds, as the specification demands.
 ///
-/// `db` is the time of the queries and `pool` that of the waits for connections, each added up; `app` is all the time
-/// since the request was read, with both in it.
+/// `db` is the sum of the queries' times, and `pool` the sum of the waits for connections. `app` is the whole time since
+/// the request was read, including both.
 pub(in crate::http) fn add(
     headers: &mut HeaderMap,
     context: Option<&RequestContext>,
@@ -24,7 +24,7 @@ pub(in crate::http) fn add(
         context.map_or(Duration::ZERO, RequestContext::pool_wait),
         elapsed,
     );
-    // Digits and names always make a header.
+    // Names and digits are always a valid header value.
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.append(SERVER_TIMING.clone(), value);
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_beside_what_the_handler_has_set() {
+    fn the_header_of_the_handler_is_kept() {
         let mut headers = HeaderMap::new();
         headers.append(
             SERVER_TIMING.clone(),

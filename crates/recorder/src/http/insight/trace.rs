@@ -1,6 +1,6 @@
-//! The trace that a request belongs to, from the `traceparent` header of the
-//! [W3C Trace Context](https://www.w3.org/TR/trace-context/). Nothing is traced here; the trace's id leads from a metric,
-//! from the log and from an answer to it.
+//! The trace that a request belongs to, read from the `traceparent` header of the
+//! [W3C Trace Context](https://www.w3.org/TR/trace-context/). Nothing is traced here. The trace's id is added to metrics,
+//! log lines and answers, so that the trace can be found from them.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -8,15 +8,15 @@ use vitals_registry::SpanContext;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The response header that carries a trace's id on.
+/// The response header that contains the trace's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The trace that a request belongs to.
 #[derive(Debug)]
 pub(in crate::http) struct Trace {
     parent: TraceParent,
-    /// Makes the request's log lines bear the trace's id. Of the highest level, so that the log's filter keeps it as long
-    /// as it keeps anything.
+    /// Adds the trace's id to the request's log lines. It has the highest level, so that any filter that keeps a line
+    /// keeps the id.
     pub(in crate::http) log_span: tracing::Span,
 }
 
@@ -30,18 +30,18 @@ impl Trace {
         })
     }
 
-    /// Its id.
+    /// The trace's id.
     pub(in crate::http) fn id(&self) -> u128 {
         self.parent.span.trace_id
     }
 
-    /// The span that observations point at, if it may have been recorded.
+    /// The span for exemplars, if the caller may have recorded it.
     pub(in crate::http) fn sampled_span(&self) -> Option<SpanContext> {
         self.parent.sampled.then_some(self.parent.span)
     }
 
-    /// Tells the client which trace its request belonged to, in `x-request-id`, unless the handler has set one.
-    pub(in crate::http) fn name(&self, headers: &mut HeaderMap) {
+    /// Sets `x-request-id` to the trace's id, unless the handler has set that header.
+    pub(in crate::http) fn add_request_id(&self, headers: &mut HeaderMap) {
         let id = format!("{:032x}", self.id());
         if let (false, Ok(id)) = (headers.contains_key(&REQUEST_ID), HeaderValue::try_from(id)) {
             headers.insert(REQUEST_ID.clone(), id);
@@ -49,17 +49,17 @@ impl Trace {
     }
 }
 
-/// The caller's place in a trace.
+/// The caller's span, as a `traceparent` header describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace, and the caller's span in it.
+    /// The trace's id and the caller's span in it.
     pub span: SpanContext,
-    /// Whether the caller may have recorded the trace: only then is it worth pointing at.
+    /// Whether the caller may have recorded the trace. Exemplars refer to recorded traces only.
     pub sampled: bool,
 }
 
 impl TraceParent {
-    /// The trace that a request belongs to; none without a header, with several, or with a malformed one.
+    /// Reads the header of a request. `None` without a header, with several, or with a malformed one.
     pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT);
         let value = values.next()?;
@@ -71,8 +71,8 @@ impl TraceParent {
 
     /// Parses a header's value: `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case.
     ///
-    /// Versions above 00 may have more to say after another dash, which is passed over; version ff, and ids that are
-    /// all zeros, are invalid (sections 3.2.2 and 4.3 of the recommendation).
+    /// Versions above 00 may have more fields after another dash, which are ignored. Version ff, and ids that are all
+    /// zeros, are invalid (sections 3.2.2 and 4.3 of the recommendation).
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (fixed, rest) = value.split_at_checked(55)?;
         let [b'-', b'-', b'-'] = [fixed[2], fixed[35], fixed[52]] else {
@@ -90,7 +90,7 @@ impl TraceParent {
     }
 }
 
-/// The number that at most 32 lower-case hex digits stand for.
+/// The value of at most 32 lower-case hex digits.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let digit = match digit {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_recommendation_allows_is_read_and_all_else_is_not() {
+    fn only_headers_that_the_recommendation_allows_are_read() {
         let cases = [
             (VALID.replace("-01", "-00"), Some(false), "not sampled"),
             (
@@ -143,17 +143,17 @@ mod tests {
             (
                 format!("cc{}-more", &VALID[2..]),
                 Some(true),
-                "with more to say",
+                "with another field",
             ),
             (
                 format!("cc{}more", &VALID[2..]),
                 None,
-                "but not without a dash",
+                "another field without a dash",
             ),
             (
                 format!("{VALID}-more"),
                 None,
-                "version 00 has no more to say",
+                "version 00 has no other fields",
             ),
             (
                 format!("ff{}", &VALID[2..]),
@@ -187,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused_without_a_panic(value in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_parsed_without_a_panic(value in prop::collection::vec(any::<u8>(), 0..80)) {
             TraceParent::parse(&value);
         }
 

@@ -1,37 +1,40 @@
-//! The record of a request from the head of its answer on: settled exactly once, whatever happens to the body.
+//! The record of a request from the head of its answer on. It counts the request, exactly once.
 //!
-//! It moves with the body. It settles with the body's last byte, its end, its error or its panic; and when it is dropped,
-//! so that no path out of a body can forget it. What is counted of a request is counted here.
+//! It moves with the body. It is settled at the body's last byte, its end, its error or its panic, and at the latest when
+//! it is dropped, so that each request is counted.
 
 use std::{any::Any, mem, rc::Rc, sync::Arc, time::SystemTime};
 
 use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 
-use crate::http::{
-    insight::notable::NotableRequest,
-    record::slot::{Delivery, RequestSlot},
-    series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
+use crate::{
+    clock,
+    context::RequestContext,
+    http::{
+        insight::notable::NotableRequest,
+        record::slot::{Delivery, RequestSlot},
+        series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
+    },
 };
-use crate::{clock, context::RequestContext};
 
-/// Most bytes that are handed on at once.
+/// The most bytes that are handed on at once.
 ///
-/// A connection asks for more when it has sent most of what it has: a body that is handed on in slices is over when its
-/// last bytes are about to be sent, not when the handler has given them away.
+/// A connection asks for more when it has sent most of what it has. With slices, a body ends when its last bytes are
+/// about to be sent, and not when the handler has returned it.
 const SLICE_BYTES: usize = 32 * 1024;
 
-/// What the head of an answer says.
+/// The head of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::http) struct Head {
     pub(in crate::http) status: StatusCode,
     /// The size of the bytes that are sent.
     pub(in crate::http) size: BodySize,
-    /// Whether the body has no end of its own.
+    /// Whether the body is an unbounded stream.
     pub(in crate::http) is_stream: bool,
 }
 
 impl Head {
-    /// Returns the head of an answer: the size that it announces, for this method and a body of this size.
+    /// Returns the head of an answer with a body of this size. Some answers have no body at all.
     #[inline]
     pub(in crate::http) fn new(status: StatusCode, size: BodySize, is_head: bool) -> Self {
         Self {
@@ -52,21 +55,19 @@ pub(in crate::http) fn has_no_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// A request whose answer is on its way.
+/// A request whose answer has begun.
 #[derive(Debug)]
 pub(in crate::http) struct AnsweredRequest {
-    /// None when it has ended.
-    progress: Option<Box<RequestSlot>>,
+    /// None once the request has ended.
+    slot: Option<Box<RequestSlot>>,
     series: Rc<RequestSeries>,
 }
 
 impl AnsweredRequest {
-    /// The head of the answer is known.
-    ///
-    /// A stream is counted now, since it may never end; its duration is recorded when it does.
+    /// Begins the answer. A stream is counted now, because it may never end; its duration is recorded when it does.
     #[inline]
     pub(in crate::http) fn new(
-        mut progress: Box<RequestSlot>,
+        mut slot: Box<RequestSlot>,
         series: Rc<RequestSeries>,
         head: Head,
     ) -> Self {
@@ -74,68 +75,68 @@ impl AnsweredRequest {
             series.requests.inc();
             active.inc();
         }
-        let delivery = &mut progress.delivery;
+        let delivery = &mut slot.delivery;
         (delivery.promised, delivery.whole_at) = match head.size {
             BodySize::None => (0, 0),
-            // HTTP/2 ends an answer apart from its last byte, when the client has made room for that.
-            BodySize::Sized(size) if size > 0 && progress.is_http_2 => (size, u64::MAX),
+            // HTTP/2 ends an answer after its last byte, when the client's window allows.
+            BodySize::Sized(size) if size > 0 && slot.is_http_2 => (size, u64::MAX),
             BodySize::Sized(size) => (size, size),
             BodySize::Stream => (0, u64::MAX),
         };
-        // Nothing may follow the head.
-        settle_if_whole(&mut progress, &series);
+        // An answer without a body ends here.
+        settle_if_whole(&mut slot, &series);
         Self {
-            progress: Some(progress),
+            slot: Some(slot),
             series,
         }
     }
 
-    /// What of the body is handed on next: `chunk`, or the first part of it where it is large. Settles the record if that
-    /// is the last of the body.
+    /// Returns the part of `chunk` to hand on next: all of it, or its beginning if it is large. Settles the record if this
+    /// is the end of the body.
     ///
-    /// A body of known size is over with its last byte: waiting for the stream to say so as well would let the
-    /// client see the whole answer, and ask for the count, before it is counted.
+    /// A body of known size ends with its last byte. If the record waited for the end of the stream, a client could have
+    /// the whole answer, and read the metrics, before its request is counted.
     #[inline]
     pub(in crate::http) fn hand_on(&mut self, mut chunk: Bytes) -> Bytes {
-        if let Some(progress) = &mut self.progress {
-            let delivery = &mut progress.delivery;
+        if let Some(slot) = &mut self.slot {
+            let delivery = &mut slot.delivery;
             if chunk.len() > SLICE_BYTES {
                 delivery.rest = Some(chunk.split_off(SLICE_BYTES));
             }
             delivery.is_polled = true;
             delivery.bytes += chunk.len() as u64;
-            settle_if_whole(progress, &self.series);
+            settle_if_whole(slot, &self.series);
         }
         chunk
     }
 
-    /// What [`hand_on`](Self::hand_on) has left for later.
+    /// Takes the rest of a chunk that [`hand_on`](Self::hand_on) has split.
     #[inline]
     pub(in crate::http) fn take_rest(&mut self) -> Option<Bytes> {
-        self.progress.as_mut()?.delivery.rest.take()
+        self.slot.as_mut()?.delivery.rest.take()
     }
 
-    /// The body was asked for and had nothing to give yet.
+    /// Notes that the connection asked for the body, which had nothing yet.
     #[inline]
     pub(in crate::http) fn polled(&mut self) {
-        if let Some(progress) = &mut self.progress {
-            progress.delivery.is_polled = true;
+        if let Some(slot) = &mut self.slot {
+            slot.delivery.is_polled = true;
         }
     }
 
-    /// The body has ended: the answer is whole, unless its head has promised more.
+    /// Ends the body. The answer is complete unless its head has promised more.
     #[inline]
     pub(in crate::http) fn complete(&mut self) {
-        if let Some(progress) = &mut self.progress {
-            if progress.delivery.bytes < progress.delivery.promised {
+        if let Some(slot) = &mut self.slot {
+            if slot.delivery.bytes < slot.delivery.promised {
                 self.fail();
             } else {
-                settle(progress, &self.series);
+                settle(slot, &self.series);
             }
         }
     }
 
-    /// The body failed: the status stands, the answer is not whole.
+    /// Ends the body with an error. The status stays; the answer is incomplete.
     #[cold]
     pub(in crate::http) fn fail(&mut self) {
         self.end_early(RequestEnding::BodyFailed);
@@ -143,22 +144,22 @@ impl AnsweredRequest {
 
     #[cold]
     fn end_early(&mut self, ending: RequestEnding) {
-        if let Some(progress) = &mut self.progress
-            && !progress.delivery.is_settled
+        if let Some(slot) = &mut self.slot
+            && !slot.delivery.is_settled
         {
-            if let Some(series) = progress.worker.series_of_ending(&self.series, ending) {
+            if let Some(series) = slot.worker.series_of_ending(&self.series, ending) {
                 self.series = series;
             }
-            settle(progress, &self.series);
-            count_abort(progress, &self.series, "body");
+            settle(slot, &self.series);
+            count_abort(slot, &self.series, "body");
         }
     }
 
     /// The same as [`RequestSlot::within`].
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        match &mut self.progress {
-            Some(progress) => progress.within(f),
+        match &mut self.slot {
+            Some(slot) => slot.within(f),
             None => f(),
         }
     }
@@ -166,40 +167,36 @@ impl AnsweredRequest {
     /// Counts a caught panic of the body.
     #[cold]
     pub(in crate::http) fn panicked(&mut self, payload: &(dyn Any + Send)) {
-        if let Some(progress) = &self.progress {
-            progress.panicked(&self.series.route.pattern, payload);
+        if let Some(slot) = &self.slot {
+            slot.panicked(&self.series.route.pattern, payload);
         }
         self.fail();
     }
 
-    /// Another answer is sent in place of this one.
+    /// Settles an answer that another one replaces.
     #[cold]
     fn replaced(&mut self) {
-        if let Some(progress) = &mut self.progress {
-            settle(progress, &self.series);
+        if let Some(slot) = &mut self.slot {
+            settle(slot, &self.series);
         }
     }
 
-    /// The answer is given up before it is whole.
+    /// Settles an answer that is dropped before it is complete.
     #[cold]
-    fn give_up(&mut self, is_polled: bool) {
+    fn cut_off(&mut self, is_polled: bool) {
         if self.series.is_stream() {
-            // It has no end of its own: its client's leaving is one.
+            // A stream has no other end than its client's leaving.
             self.complete();
         } else if is_polled {
             self.end_early(RequestEnding::ClientLeft);
-        } else if self
-            .progress
-            .as_ref()
-            .is_some_and(|progress| !progress.is_http_2)
-        {
-            // Over HTTP/1 the head and the body go out together. So a middleware outside has put another body in its place,
-            // and what the head says is the best that is known.
+        } else if self.slot.as_ref().is_some_and(|slot| !slot.is_http_2) {
+            // Over HTTP/1 the head and the body are sent together. So an outer middleware has replaced the body, and the
+            // head is the best that is known.
             self.replaced();
-        } else if let Some(progress) = self.progress.take() {
-            // Nobody ever asked for the body: the head did not go out either (HTTP/2, a stream that was reset).
+        } else if let Some(slot) = self.slot.take() {
+            // Over HTTP/2, a stream that was reset before its head was sent.
             let outcome = RequestOutcome::abandoned(self.series.route.method);
-            abandon(progress, &self.series.route.pattern, outcome);
+            abandon(slot, &self.series.route.pattern, outcome);
         }
     }
 }
@@ -211,55 +208,51 @@ impl Drop for AnsweredRequest {
             is_settled: false,
             is_polled,
             ..
-        }) = self.progress.as_ref().map(|progress| &progress.delivery)
+        }) = self.slot.as_ref().map(|slot| &slot.delivery)
         {
-            self.give_up(*is_polled);
+            self.cut_off(*is_polled);
         }
-        if let Some(progress) = self.progress.take() {
-            progress.end();
+        if let Some(slot) = self.slot.take() {
+            slot.end();
         }
     }
 }
 
 /// Counts a request whose client left before the head of an answer was sent, under the endpoint with this pattern.
 #[cold]
-pub(in crate::http) fn abandon(
-    mut progress: Box<RequestSlot>,
-    pattern: &str,
-    outcome: RequestOutcome,
-) {
-    if let Some(series) = progress.worker.series(pattern, outcome) {
-        settle(&mut progress, &series);
-        count_abort(&progress, &series, "before_head");
+pub(in crate::http) fn abandon(mut slot: Box<RequestSlot>, pattern: &str, outcome: RequestOutcome) {
+    if let Some(series) = slot.worker.series(pattern, outcome) {
+        settle(&mut slot, &series);
+        count_abort(&slot, &series, "before_head");
     }
-    progress.end();
+    slot.end();
 }
 
 #[inline]
-fn settle_if_whole(progress: &mut RequestSlot, series: &RequestSeries) {
-    if progress.delivery.bytes >= progress.delivery.whole_at {
-        settle(progress, series);
+fn settle_if_whole(slot: &mut RequestSlot, series: &RequestSeries) {
+    if slot.delivery.bytes >= slot.delivery.whole_at {
+        settle(slot, series);
     }
 }
 
-/// Counts a request, once.
-fn settle(progress: &mut RequestSlot, series: &RequestSeries) {
-    if mem::replace(&mut progress.delivery.is_settled, true) {
+/// Counts a request and records its duration, once.
+fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
+    if mem::replace(&mut slot.delivery.is_settled, true) {
         return;
     }
     let ended = clock::now();
-    let seconds = progress.seconds_until(ended);
-    let span = progress.span();
+    let seconds = slot.seconds_until(ended);
+    let span = slot.span();
     let route = &series.route;
     match &series.timing {
         Timing::AnsweredRequest { latency } => {
             series.requests.inc();
             latency.observe_with(seconds, span.as_ref());
-            if let (None, Some(database)) = (&progress.context, &route.database) {
+            if let (None, Some(database)) = (&slot.context, &route.database) {
                 database.observe_none(span.as_ref());
             }
-            if (progress.worker.recorder.notable).wants(series.status, seconds, ended) {
-                keep_notable(progress, series, seconds);
+            if (slot.worker.recorder.notable).wants(series.status, seconds, ended) {
+                keep_notable(slot, series, seconds);
             }
         }
         Timing::Stream { active, duration } => {
@@ -268,18 +261,18 @@ fn settle(progress: &mut RequestSlot, series: &RequestSeries) {
         }
     }
     if let Some(sizes) = &route.sizes {
-        let request_bytes = progress.request_body.bytes.get();
-        sizes.observe(request_bytes, progress.delivery.bytes);
+        let request_bytes = slot.request_body.bytes.get();
+        sizes.observe(request_bytes, slot.delivery.bytes);
     }
-    if let Some(context) = progress.context.take() {
-        attribute(progress, series, context);
+    if let Some(context) = slot.context.take() {
+        attribute(slot, series, context);
     }
 }
 
 #[cold]
-fn keep_notable(progress: &RequestSlot, series: &RequestSeries, seconds: f64) {
-    let context = progress.context.as_deref();
-    progress.worker.recorder.notable.keep(NotableRequest {
+fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64) {
+    let context = slot.context.as_deref();
+    slot.worker.recorder.notable.keep(NotableRequest {
         at: SystemTime::now(),
         method: series.route.method,
         endpoint: Arc::clone(&series.route.endpoint),
@@ -287,17 +280,17 @@ fn keep_notable(progress: &RequestSlot, series: &RequestSeries, seconds: f64) {
         seconds,
         database_seconds: context.map_or(0.0, |context| context.database_time().as_secs_f64()),
         queries: context.map_or(0, RequestContext::queries),
-        trace_id: progress.trace.as_ref().map(|trace| trace.id()),
+        trace_id: slot.trace.as_ref().map(|trace| trace.id()),
     });
 }
 
-/// Observes what the request has asked of the database, when nobody works for it any more.
+/// Observes the request's queries once all work for it has ended.
 ///
-/// That is now, as a rule. Where a client has left, or the handler has given up waiting, a query may still run.
-fn attribute(progress: &RequestSlot, series: &RequestSeries, context: Arc<RequestContext>) {
-    let (recorder, route) = (&progress.worker.recorder, &series.route);
-    let log_span = progress.trace.as_ref().map(|trace| &trace.log_span);
-    // Not of a stream: it asks as long as it lasts.
+/// Usually that is now. If the client has left, or the handler has stopped waiting, a query may still run.
+fn attribute(slot: &RequestSlot, series: &RequestSeries, context: Arc<RequestContext>) {
+    let (recorder, route) = (&slot.worker.recorder, &series.route);
+    let log_span = slot.trace.as_ref().map(|trace| &trace.log_span);
+    // A stream is left out: it may run queries as long as it lasts.
     let database = (route.database.as_ref()).filter(|_| !series.is_stream());
     if Arc::strong_count(&context) == 1 {
         if let Some(database) = database {
@@ -319,7 +312,7 @@ fn attribute(progress: &RequestSlot, series: &RequestSeries, context: Arc<Reques
 }
 
 #[cold]
-fn count_abort(progress: &RequestSlot, series: &RequestSeries, phase: &str) {
-    let (families, route) = (&progress.worker.recorder.families, &series.route);
+fn count_abort(slot: &RequestSlot, series: &RequestSeries, phase: &str) {
+    let (families, route) = (&slot.worker.recorder.families, &series.route);
     families.count_abort(route.method, &route.endpoint, phase);
 }

@@ -1,5 +1,5 @@
-//! The two bodies of a request, watched as they pass: the request's payload, and the response's body, which carries
-//! the record to its end.
+//! The two bodies of a request: its payload, whose bytes are counted, and the response's body, which owns the record until
+//! the request is settled.
 
 use std::{
     error::Error,
@@ -22,12 +22,12 @@ use actix_web::{
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::context;
-use crate::http::{
-    record::answered::AnsweredRequest, record::open::OpenRecord, record::slot::RequestBody,
+use crate::{
+    context,
+    http::record::{answered::AnsweredRequest, open::OpenRecord, slot::RequestBody},
 };
 
-/// Watches the request's body, if it has one.
+/// Counts the bytes of the request's body, if it has one.
 #[inline]
 pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &OpenRecord) {
     if !matches!(request.parts().1, Payload::None)
@@ -40,7 +40,7 @@ pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &Open
     }
 }
 
-/// A request's payload that notes what is read of it, and whether it is cut off.
+/// A request's payload that notes how many bytes were read, and whether it was cut off.
 struct WatchedPayload {
     payload: Payload,
     body: Rc<RequestBody>,
@@ -63,27 +63,27 @@ impl Stream for WatchedPayload {
     }
 }
 
-/// Whether a payload failed because its client is gone, and not because of its contents.
+/// Whether a payload failed because its client left, and not because of its contents.
 #[cold]
 fn is_cut(error: &PayloadError, payload: &mut Payload) -> bool {
     match (error, payload) {
-        // What the body holds, and limits of the server or of a middleware: the client is still there, and hears of them.
+        // Faults of the contents, and limits of the server or a middleware: the client is still there and gets an answer.
         (
             PayloadError::EncodingCorrupted | PayloadError::Overflow | PayloadError::UnknownLength,
             _,
         ) => false,
-        (PayloadError::Io(error), _) if is_refusal(error.kind()) => false,
-        // HTTP/1 calls a malformed chunk incomplete, too. Only after the client's end does the payload have an end.
+        (PayloadError::Io(error), _) if is_rejection(error.kind()) => false,
+        // HTTP/1 reports a malformed chunk as incomplete, too. The payload ends only if the client has left.
         (PayloadError::Incomplete(None), Payload::H1 { payload }) => {
-            let mut nobody = Context::from_waker(Waker::noop());
-            matches!(Pin::new(payload).poll_next(&mut nobody), Poll::Ready(None))
+            let mut context = Context::from_waker(Waker::noop());
+            matches!(Pin::new(payload).poll_next(&mut context), Poll::Ready(None))
         }
         _ => true,
     }
 }
 
 /// Whether an error of this kind comes from code on the server, and not from the connection.
-fn is_refusal(kind: ErrorKind) -> bool {
+fn is_rejection(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::TimedOut
@@ -98,8 +98,8 @@ fn is_refusal(kind: ErrorKind) -> bool {
 }
 
 pin_project! {
-    /// The body of a monitored response: passes its inner body on unchanged, and settles the request's record with
-    /// its last byte, its error, its panic, or its drop.
+    /// The body of a monitored response. It returns its inner body unchanged, and settles the request's record at the
+    /// last byte, an error, a panic or its drop.
     #[derive(Debug)]
     pub struct MonitoredBody<B> {
         #[pin]
@@ -109,23 +109,23 @@ pin_project! {
 }
 
 pin_project! {
-    /// What there is to hand on.
+    /// The bytes to send.
     #[project = ContentProjection]
     #[derive(Debug)]
     enum Content<B> {
-        // As a whole, as most bodies are: nothing runs, and nothing can fail.
+        // In memory, as most bodies are: no code of the application runs, so nothing can fail.
         Whole { bytes: Bytes },
         Open { #[pin] body: B },
-        // This body is not sent: it is gone, and the head still gives its size.
+        // A body that is not sent. It was dropped; the head still has its size.
         Omitted { size: BodySize },
-        // Another layer of the same monitoring watches it.
+        // A body that an outer layer of the same monitoring records.
         Passed { #[pin] body: B },
     }
 }
 
 impl<B: MessageBody> MonitoredBody<B> {
-    /// The body of an answer to HEAD, or of a status without a body: it ends at once, whatever the handler meant to send.
-    /// A server would poll it to its end, and an endless one for ever.
+    /// Returns the body of an answer to HEAD, or of a status without a body. It ends at once: Actix would poll the
+    /// handler's body to its end, and an endless one for ever.
     pub(in crate::http) fn omitted(size: BodySize, answer: Option<AnsweredRequest>) -> Self {
         Self {
             content: Content::Omitted { size },
@@ -133,7 +133,7 @@ impl<B: MessageBody> MonitoredBody<B> {
         }
     }
 
-    /// A body that another layer of the same monitoring watches.
+    /// Returns a body that an outer layer of the same monitoring records.
     pub(in crate::http) fn passed(body: B) -> Self {
         Self {
             content: Content::Passed { body },
@@ -188,7 +188,7 @@ where
                 ContentProjection::Open { body } => match poll_within(body, this.answer, cx) {
                     Ok(polled) => polled.map_err(Into::into),
                     Err(panic) => {
-                        // It is not to be polled again.
+                        // The body must not be polled again.
                         let bytes = Bytes::new();
                         this.content.set(Content::Whole { bytes });
                         if let Some(mut answer) = this.answer.take() {
@@ -222,7 +222,7 @@ where
     }
 }
 
-/// What a body answers when it is polled.
+/// What polling a body returns.
 type Polled<E> = Poll<Option<Result<Bytes, E>>>;
 
 /// Polls a body as part of its request.
@@ -233,7 +233,7 @@ fn poll_within<B: MessageBody>(
 ) -> thread::Result<Polled<B::Error>> {
     catch_unwind(AssertUnwindSafe(|| match answer {
         Some(answer) => answer.within(|| body.poll_next(cx)),
-        // An excluded request: its queries go to a context that is never read.
+        // An excluded request: its queries are added to a context that is never read.
         None => context::within(&mut None, || body.poll_next(cx)),
     }))
 }

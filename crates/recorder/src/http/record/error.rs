@@ -1,5 +1,5 @@
-//! A request whose service gave no response: it returned an error, or it panicked. The record travels inside the
-//! error, since the answer is made from the error later, outside of the middleware.
+//! A request whose service returned an error or panicked. The record moves inside the error, because Actix builds the
+//! answer from the error later, outside of the middleware.
 
 use std::{
     any::Any,
@@ -14,12 +14,12 @@ use actix_web::{
     http::StatusCode,
 };
 
-use crate::http::{record::answered::Head, record::body::MonitoredBody, record::open::OpenRecord};
-use crate::problem::Problem;
+use crate::{
+    http::record::{answered::Head, body::MonitoredBody, open::OpenRecord},
+    problem::Problem,
+};
 
-/// An error on its way to become the answer, with the record of its request.
-///
-/// Shows itself, and answers, as the error that it wraps.
+/// An Actix error with the record of its request. It displays itself and answers like the error that it wraps.
 pub(in crate::http) struct RecordedError {
     error: Error,
     record: Cell<Option<OpenRecord>>,
@@ -34,34 +34,34 @@ impl RecordedError {
     }
 }
 
-/// The answer to a panic.
+/// Returns the answer to a panic.
 #[cold]
-pub(in crate::http) fn fault() -> Problem {
+pub(in crate::http) fn panic_problem() -> Problem {
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "The server met a fault of its own; its operator finds the cause in the log.",
+        "The server failed to answer this request. The cause is in its log.",
     )
 }
 
-/// Asks the application's error something. It may panic like any other code of the application, and it is asked outside of
-/// the middleware, even while another panic unwinds.
-fn ask<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+/// Calls the application's error. It may panic like any other code of the application. It is called outside of the
+/// middleware, even while another panic unwinds.
+fn call_error<T>(f: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(f))
 }
 
 impl ResponseError for RecordedError {
     fn status_code(&self) -> StatusCode {
-        let status = ask(|| self.error.as_response_error().status_code());
+        let status = call_error(|| self.error.as_response_error().status_code());
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let record = self.record.take();
-        let mut response = ask(|| self.error.error_response()).unwrap_or_else(|panic| {
+        let mut response = call_error(|| self.error.error_response()).unwrap_or_else(|panic| {
             if let Some(record) = &record {
                 record.panicked(&*panic);
             }
-            fault().to_response()
+            panic_problem().to_response()
         });
         let Some(record) = record else {
             return response;
@@ -75,7 +75,8 @@ impl ResponseError for RecordedError {
 }
 
 impl Drop for RecordedError {
-    /// Another middleware made its own answer of the error: the error's status is the best that is known.
+    /// Settles the record of an error that another middleware replaced by its own answer. The status of the error is the
+    /// best that is known.
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
             let head = Head::new(self.status_code(), BodySize::None, false);

@@ -1,5 +1,5 @@
-//! The Actix middleware: opens a record for each request, polls the service within a net that catches panics, and
-//! hands the record on to the response's body or to the error.
+//! The Actix middleware. It opens a record for each request, catches panics of the service, and moves the record on: with
+//! the response's body, or within the error.
 
 use std::{
     any::{Any, type_name},
@@ -20,31 +20,36 @@ use actix_web::{
 };
 use pin_project_lite::pin_project;
 
-use crate::http::{
-    record::answered::{Head, has_no_body},
-    record::body::{MonitoredBody, watch_payload},
-    record::error::{RecordedError, fault},
-    record::open::OpenRecord,
-    record::slot::RequestSlots,
-    recorder::{NOBODY, RequestRecorder, SERVED_FOR},
-    worker::WorkerRecorder,
+use crate::{
+    context,
+    http::{
+        record::{
+            answered::{Head, has_no_body},
+            body::{MonitoredBody, watch_payload},
+            error::{RecordedError, panic_problem},
+            open::OpenRecord,
+            slot::RequestSlots,
+        },
+        recorder::{NOBODY, RequestRecorder, SERVED_FOR},
+        worker::WorkerRecorder,
+    },
+    runtime::Runtime,
 };
-use crate::{context, runtime::Runtime};
 
 /// Marks a response as an unbounded stream: `response.extensions_mut().insert(Stream)`.
 ///
 /// Server-sent events (`text/event-stream`) and protocol upgrades (status 101) need no mark. A stream is counted in
-/// `http_requests_total` when it starts, and kept out of the latency histogram; see `http_streams_active` and
+/// `http_requests_total` when it starts. It is not in the latency histogram; see `http_streams_active` and
 /// `http_stream_duration_seconds`.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream;
 
 /// The middleware that records every request: `App::new().wrap(vitals.http())`.
 ///
-/// Wrap it last, so that it stands outermost: what another middleware answers, or fails with, is then recorded too.
-/// A panic in a handler or in a middleware within becomes a 500 with a problem document, and the connection lives on.
+/// Wrap it last, so that it is the outermost middleware. Then it also records answers and errors of other middlewares.
+/// A panic in a handler or an inner middleware becomes a 500 with a problem document, and the connection stays open.
 ///
-/// Wrap the application once. A second one within, on a scope or a resource, passes its requests on unrecorded.
+/// Wrap the application once. A second one on a scope or a resource within passes requests on unrecorded.
 #[derive(Clone, Debug)]
 pub struct Monitor {
     recorder: Arc<RequestRecorder>,
@@ -52,7 +57,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Returns a middleware that records into `recorder`, and registers its threads as workers with `runtime`.
+    /// Returns a middleware that records into `recorder` and registers its threads as workers with `runtime`.
     pub fn new(recorder: Arc<RequestRecorder>, runtime: Runtime) -> Self {
         Self { recorder, runtime }
     }
@@ -72,19 +77,19 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         self.runtime.register_worker();
-        // Actix' own middleware for that is the common one. Others are noticed when they have changed a path.
+        // Actix' own middleware for this is the common one. Others are noticed once they have changed a path.
         let rewrites_paths = type_name::<S>().contains("NormalizePath");
         let worker = WorkerRecorder::new(Arc::clone(&self.recorder), rewrites_paths);
-        let places = Rc::new(RequestSlots::new(worker));
-        ready(Ok(MonitorService { service, places }))
+        let slots = Rc::new(RequestSlots::new(worker));
+        ready(Ok(MonitorService { service, slots }))
     }
 }
 
-/// The service that [`Monitor`] makes: one for each worker thread.
+/// The service that [`Monitor`] creates, one for each worker thread.
 #[derive(Debug)]
 pub struct MonitorService<S> {
     service: S,
-    places: Rc<RequestSlots>,
+    slots: Rc<RequestSlots>,
 }
 
 impl<S, B> Service<ServiceRequest> for MonitorService<S>
@@ -100,7 +105,7 @@ where
     forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let recorder = &self.places.worker.recorder;
+        let recorder = &self.slots.worker.recorder;
         let recorder_id = recorder.id();
         let outer_id = SERVED_FOR.replace(recorder_id);
         if outer_id == recorder_id {
@@ -112,25 +117,25 @@ where
             };
         }
         let mut record = (!recorder.excludes_all()).then(|| {
-            let record = OpenRecord::open(&self.places, &request);
+            let record = OpenRecord::open(&self.slots, &request);
             watch_payload(&mut request, &record);
             record
         });
-        // The synchronous part of a call runs routing, guards and the start of inner middlewares.
+        // The synchronous part of a call runs routing, guards and the beginning of inner middlewares.
         let called = catch_unwind(AssertUnwindSafe(|| {
             within(&mut record, || self.service.call(request))
         }));
         SERVED_FOR.set(outer_id);
         MonitorFuture {
-            future: called.map_err(|panic| tell(record.as_ref(), &*panic)).ok(),
+            future: (called.map_err(|panic| record_panic(record.as_ref(), &*panic))).ok(),
             record,
             recorder_id,
         }
     }
 }
 
-/// Runs `f` as part of the request. An excluded request has no record, but its queries are still those of a request: they
-/// go to a context that is never read.
+/// Runs `f` as part of the request. An excluded request has no record. Its queries still belong to a request, so they are
+/// added to a context that is never read.
 #[inline]
 fn within<T>(record: &mut Option<OpenRecord>, f: impl FnOnce() -> T) -> T {
     match record {
@@ -139,9 +144,9 @@ fn within<T>(record: &mut Option<OpenRecord>, f: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Tells of a caught panic.
+/// Counts and logs a caught panic.
 #[cold]
-fn tell(record: Option<&OpenRecord>, panic: &(dyn Any + Send)) {
+fn record_panic(record: Option<&OpenRecord>, panic: &(dyn Any + Send)) {
     if let Some(record) = record {
         record.panicked(panic);
     }
@@ -150,7 +155,7 @@ fn tell(record: Option<&OpenRecord>, panic: &(dyn Any + Send)) {
 pin_project! {
     /// A request being served.
     pub struct MonitorFuture<F> {
-        // None after a panic: such a future is not to be polled again.
+        // None after a panic: the future must not be polled again.
         #[pin]
         future: Option<F>,
         record: Option<OpenRecord>,
@@ -161,7 +166,7 @@ pin_project! {
     impl<F> PinnedDrop for MonitorFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // No answer yet: queries that the handler runs in its drop belong to the request, too.
+            // There is no answer yet: queries that the handler runs in its drop belong to the request.
             if this.record.is_some() {
                 within(this.record, || this.future.set(None));
             }
@@ -187,7 +192,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(fail(this.record.take(), fault().into())));
+            return Poll::Ready(Err(fail(this.record.take(), panic_problem().into())));
         };
         if *this.recorder_id == NOBODY {
             let polled = future.poll(cx);
@@ -205,15 +210,15 @@ where
             Ok(Poll::Ready(Err(error))) => error,
             Err(panic) => {
                 this.future.set(None);
-                tell(this.record.as_ref(), &*panic);
-                fault().into()
+                record_panic(this.record.as_ref(), &*panic);
+                panic_problem().into()
             }
         };
         Poll::Ready(Err(fail(this.record.take(), error)))
     }
 }
 
-/// The error with its request's record.
+/// Wraps an error together with the record of its request.
 #[cold]
 fn fail(record: Option<OpenRecord>, error: Error) -> Error {
     match record {
@@ -222,7 +227,7 @@ fn fail(record: Option<OpenRecord>, error: Error) -> Error {
     }
 }
 
-/// Tells the record what the head of the answer says, and sends it along with the body.
+/// Passes the head of the answer to the record, and moves the record into the body.
 fn answer<B: MessageBody>(
     record: Option<OpenRecord>,
     mut response: ServiceResponse<B>,
@@ -246,7 +251,7 @@ fn answer<B: MessageBody>(
     })
 }
 
-/// Whether the response has no end of its own.
+/// Whether the response is an unbounded stream.
 fn is_stream<B>(response: &ServiceResponse<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response.response().extensions().contains::<Stream>()
@@ -256,7 +261,7 @@ fn is_stream<B>(response: &ServiceResponse<B>) -> bool {
             .is_some_and(|content_type| is_event_stream(content_type.as_bytes()))
 }
 
-/// Whether a content type is that of server-sent events: a media type's case does not matter, nor do its parameters
+/// Whether a content type is that of server-sent events. Neither the case of a media type nor its parameters matter here
 /// (RFC 9110, section 8.3.1).
 fn is_event_stream(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|byte| *byte == b';').next();
@@ -268,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_media_type_is_known_in_any_case_and_with_any_parameters() {
+    fn a_media_type_is_recognised_in_any_case_and_with_any_parameters() {
         for (content_type, expected) in [
             ("text/event-stream", true),
             ("Text/Event-Stream", true),

@@ -1,49 +1,53 @@
-//! The record of one request, from its head until the head of its answer is known; from then on it is an
+//! The record of one request from its head until the head of its answer is known. From then on it is an
 //! [`AnsweredRequest`](crate::http::record::answered::AnsweredRequest).
 //!
-//! A record moves with the request: in the middleware's future, or within the error that the future ended with. One that
-//! is dropped tells that its client left before there was an answer, so that no path out of a request can forget it.
+//! A record moves with the request: in the middleware's future, or within the error that the future ended with. Dropping
+//! it counts a client that left before there was an answer, so that each request is counted.
 
 use std::{any::Any, rc::Rc};
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use crate::http::{
-    record::answered::{AnsweredRequest, Head, abandon},
-    record::slot::{RequestBody, RequestSlot, RequestSlots},
-    series::cache::{RequestEnding, RequestOutcome},
-    series::labels::answered_method,
+    record::{
+        answered::{AnsweredRequest, Head, abandon},
+        slot::{RequestBody, RequestSlot, RequestSlots},
+    },
+    series::{
+        cache::{RequestEnding, RequestOutcome},
+        labels::answered_method,
+    },
 };
 
 /// A request without an answer.
 #[derive(Debug)]
 pub(in crate::http) struct OpenRecord {
-    /// None when it was answered.
-    progress: Option<Box<RequestSlot>>,
+    /// None once the request was answered.
+    slot: Option<Box<RequestSlot>>,
 }
 
 impl OpenRecord {
-    /// Opens the record of a request that has just been parsed. One whose path leads to an excluded endpoint is not shown
-    /// in progress, unless another endpoint turns out to answer it.
+    /// Opens the record of a request that has just been parsed. If its path leads to an excluded endpoint, the request is
+    /// not counted as in progress until another endpoint answers it.
     #[inline]
-    pub(in crate::http) fn open(places: &Rc<RequestSlots>, request: &ServiceRequest) -> Self {
-        let is_shown = !places.worker.expects_to_exclude(request);
+    pub(in crate::http) fn open(slots: &Rc<RequestSlots>, request: &ServiceRequest) -> Self {
+        let is_shown = !slots.worker.expects_to_exclude(request);
         Self {
-            progress: Some(RequestSlot::begin(places, request, is_shown)),
+            slot: Some(RequestSlot::begin(slots, request, is_shown)),
         }
     }
 
-    /// The notes of the request's payload.
+    /// What is noted of the request's payload.
     pub(in crate::http) fn request_body(&self) -> Option<Rc<RequestBody>> {
-        let progress = self.progress.as_ref()?;
-        Some(Rc::clone(&progress.request_body))
+        let slot = self.slot.as_ref()?;
+        Some(Rc::clone(&slot.request_body))
     }
 
     /// The same as [`RequestSlot::within`].
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        match &mut self.progress {
-            Some(progress) => progress.within(f),
+        match &mut self.slot {
+            Some(slot) => slot.within(f),
             None => f(),
         }
     }
@@ -51,84 +55,82 @@ impl OpenRecord {
     /// Counts a caught panic.
     #[cold]
     pub(in crate::http) fn panicked(&self, payload: &(dyn Any + Send)) {
-        if let Some(progress) = &self.progress {
-            progress.panicked(&progress.pattern_by_path(), payload);
+        if let Some(slot) = &self.slot {
+            slot.panicked(&slot.pattern_by_path(), payload);
         }
     }
 
-    /// Completes the head of the answer by what it is to say of its request: the trace it belongs to and, if wanted,
-    /// where its time went.
+    /// Adds the headers about this request to the answer: its trace and, if enabled, where its time went.
     #[inline]
     pub(in crate::http) fn complete_head<'a>(&self, headers: impl FnOnce() -> &'a mut HeaderMap) {
-        let Some(progress) = &self.progress else {
+        let Some(slot) = &self.slot else {
             return;
         };
-        if progress.trace.is_some() || progress.worker.recorder.server_timing {
-            progress.add_headers(headers());
+        if slot.trace.is_some() || slot.worker.recorder.server_timing {
+            slot.add_headers(headers());
         }
     }
 
     /// Whether the request's method is HEAD.
     pub(in crate::http) fn is_head(&self) -> bool {
-        matches!(&self.progress, Some(progress) if progress.method == "HEAD")
+        matches!(&self.slot, Some(slot) if slot.method == "HEAD")
     }
 
-    /// The head of the answer is known. The request tells its route; where there is none any more, that is found from
-    /// the path.
+    /// Continues with an answer whose head is known. `request` has the route; without it, the route is found by the path.
     ///
-    /// None where nothing is left to record: the endpoint is excluded, the client has left before its request was whole,
-    /// or the record has been answered before.
+    /// Returns `None` if nothing is left to record: the endpoint is excluded, the client left before its request was
+    /// complete, or the request was answered before.
     #[inline]
     pub(in crate::http) fn answer(
         mut self,
         request: Option<&HttpRequest>,
         head: Head,
     ) -> Option<AnsweredRequest> {
-        let mut progress = self.progress.take()?;
-        if progress.request_body.is_cut.get() {
-            cut_off(progress, request);
+        let mut slot = self.slot.take()?;
+        if slot.request_body.is_cut.get() {
+            cut_off(slot, request);
             return None;
         }
         let outcome = RequestOutcome {
-            method: answered_method(progress.method, head.status, true),
+            method: answered_method(slot.method, head.status, true),
             status: head.status,
             is_stream: head.is_stream,
             ending: RequestEnding::Whole,
         };
-        let worker = &progress.worker;
+        let worker = &slot.worker;
         let series = match request {
-            Some(request) => worker.series_of(request, progress.sent(), outcome),
-            None => worker.series(&progress.pattern_by_path(), outcome),
+            Some(request) => worker.series_of(request, slot.sent(), outcome),
+            None => worker.series(&slot.pattern_by_path(), outcome),
         };
         let Some(series) = series else {
-            progress.end();
+            slot.end();
             return None;
         };
-        progress.show();
-        Some(AnsweredRequest::new(progress, series, head))
+        slot.show();
+        Some(AnsweredRequest::new(slot, series, head))
     }
 }
 
-/// Counts a request whose client left before the request was whole. The service's answer to the rest of it, for
-/// instance 400, has no recipient.
+/// Counts a request whose client left before the request was complete. The service's answer, for instance 400, reaches
+/// nobody.
 #[cold]
-fn cut_off(progress: Box<RequestSlot>, request: Option<&HttpRequest>) {
+fn cut_off(slot: Box<RequestSlot>, request: Option<&HttpRequest>) {
     let pattern = match request {
-        Some(request) => progress.worker.pattern_of_request(request, progress.method),
-        None => progress.pattern_by_path(),
+        Some(request) => slot.worker.pattern_of_request(request, slot.method),
+        None => slot.pattern_by_path(),
     };
-    let outcome = RequestOutcome::abandoned(progress.method);
-    abandon(progress, &pattern, outcome);
+    let outcome = RequestOutcome::abandoned(slot.method);
+    abandon(slot, &pattern, outcome);
 }
 
 impl Drop for OpenRecord {
     /// Counts a request whose client left before there was an answer.
     #[inline]
     fn drop(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            let pattern = progress.pattern_by_path();
-            let outcome = RequestOutcome::abandoned(progress.method);
-            abandon(progress, &pattern, outcome);
+        if let Some(slot) = self.slot.take() {
+            let pattern = slot.pattern_by_path();
+            let outcome = RequestOutcome::abandoned(slot.method);
+            abandon(slot, &pattern, outcome);
         }
     }
 }

@@ -1,8 +1,7 @@
-//! A request in progress: what it is recorded with from its head to its end, whatever becomes of it.
+//! The memory that holds the record of one request, from its head to its end.
 //!
-//! A request is handed on often: from the middleware to its future, from there to the answer's body, and that to the
-//! connection. So that little moves with it, all that is known of it lies in a place of its own, which is used again: in
-//! the steady state no request allocates one.
+//! A record moves often: from the middleware to its future, to the answer's body, to the connection. The slot stays where
+//! it is, and only a pointer moves. Slots are used again, so that requests allocate none in the steady state.
 
 use std::{
     any::Any,
@@ -18,76 +17,78 @@ use actix_web::{
     web::Bytes,
 };
 
-use crate::http::{
-    insight::server_timing,
-    insight::trace::{Trace, TraceParent},
-    series::labels::method_label,
-    worker::{Sent, WorkerRecorder},
-};
 use crate::{
     clock::{self, Moment},
     context::{self, RequestContext},
+    http::{
+        insight::{
+            server_timing,
+            trace::{Trace, TraceParent},
+        },
+        series::labels::method_label,
+        worker::{Sent, WorkerRecorder},
+    },
     panics,
 };
 use vitals_registry::SpanContext;
 
-/// Bytes of a path's buffer that are kept from one request to the next.
+/// The capacity of a path's buffer, in bytes, that is kept from one request to the next.
 const KEPT_PATH: usize = 1024;
 
-/// Most places that are kept. Of more requests at once, the rest allocate theirs.
+/// The most free slots that a worker keeps. More requests at once allocate their slots.
 const MOST_FREE_SLOTS: usize = 128;
 
 /// What is known of a request.
 #[derive(Debug)]
 pub(in crate::http) struct RequestSlot {
     pub(in crate::http) worker: Rc<WorkerRecorder>,
-    /// Where its place goes at its end; none while no request is in it.
-    places: Option<Rc<RequestSlots>>,
+    /// The free list that the slot returns to; none while it is free.
+    slots: Option<Rc<RequestSlots>>,
     pub(in crate::http) method: &'static str,
     started: Moment,
     pub(in crate::http) context: Option<Arc<RequestContext>>,
-    /// Boxed, since few requests are traced.
+    /// Boxed, because few requests are traced.
     pub(in crate::http) trace: Option<Box<Trace>>,
     /// Shared with the payload that the service reads.
     pub(in crate::http) request_body: Rc<RequestBody>,
-    /// The path as it came: the endpoint of a request whose client or handler is gone is found by it.
+    /// The path as it arrived. The endpoint of a request without an answer is found by it.
     path: String,
     pub(in crate::http) is_http_2: bool,
-    /// Whether the request is counted by the in-progress gauge.
+    /// Whether the in-progress gauge counts the request.
     is_shown: bool,
     pub(in crate::http) delivery: Delivery,
 }
 
-/// How far the answer has come.
+/// The progress of the answer.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Delivery {
-    /// The bytes of the body that went to the connection.
+    /// Bytes of the body that were handed to the connection.
     pub(in crate::http) bytes: u64,
-    /// The answer is whole with so many.
+    /// The number of bytes with which the answer is complete.
     pub(in crate::http) whole_at: u64,
-    /// The size that the head gives; 0 where it gives none.
+    /// The size in the head; 0 without one.
     pub(in crate::http) promised: u64,
-    /// What of a large chunk is still to be handed on.
+    /// The part of a large chunk that was not handed on yet.
     pub(in crate::http) rest: Option<Bytes>,
-    /// Whether the body was ever asked for.
+    /// Whether the connection has asked for the body.
     pub(in crate::http) is_polled: bool,
     pub(in crate::http) is_settled: bool,
 }
 
-/// The state of a request's body.
+/// What is known of a request's body.
 #[derive(Debug, Default)]
 pub(in crate::http) struct RequestBody {
-    /// The bytes that the service has read.
+    /// Bytes that the service has read.
     pub(in crate::http) bytes: Cell<u64>,
-    /// Whether the service has found that the client left before the body was whole.
+    /// Whether the client left before the body was complete.
     pub(in crate::http) is_cut: Cell<bool>,
 }
 
-/// The places of one worker's requests.
+/// The free slots of one worker.
 #[derive(Debug)]
 pub(in crate::http) struct RequestSlots {
     pub(in crate::http) worker: Rc<WorkerRecorder>,
-    #[allow(clippy::vec_box, reason = "a place is handed on as a pointer")]
+    #[allow(clippy::vec_box, reason = "a slot is handed on as a pointer")]
     free: RefCell<Vec<Box<RequestSlot>>>,
 }
 
@@ -99,7 +100,7 @@ impl RequestSlots {
         }
     }
 
-    /// A place that holds nothing of an earlier request.
+    /// Returns a slot without anything of an earlier request.
     #[inline]
     fn take(&self) -> Box<RequestSlot> {
         let free = self.free.borrow_mut().pop();
@@ -107,10 +108,10 @@ impl RequestSlots {
     }
 
     #[inline]
-    fn put_back(&self, place: Box<RequestSlot>) {
+    fn put_back(&self, slot: Box<RequestSlot>) {
         let mut free = self.free.borrow_mut();
         if free.len() < MOST_FREE_SLOTS {
-            free.push(place);
+            free.push(slot);
         }
     }
 }
@@ -120,7 +121,7 @@ impl RequestSlot {
     fn new(worker: Rc<WorkerRecorder>) -> Self {
         Self {
             worker,
-            places: None,
+            slots: None,
             method: "",
             started: clock::now(),
             context: None,
@@ -133,34 +134,34 @@ impl RequestSlot {
         }
     }
 
-    /// A request that has just been parsed. The in-progress gauge counts it from now on if it `is_shown`.
+    /// Takes a slot for a request that has just been parsed. The in-progress gauge counts it from now on if it `is_shown`.
     #[inline]
     pub(in crate::http) fn begin(
-        places: &Rc<RequestSlots>,
+        slots: &Rc<RequestSlots>,
         request: &ServiceRequest,
         is_shown: bool,
     ) -> Box<Self> {
         let started = clock::now();
-        let mut progress = places.take();
-        progress.started = started;
-        progress.method = method_label(request.method());
-        progress.path.push_str(request.match_info().as_str());
-        progress.is_http_2 = request.version() == Version::HTTP_2;
-        progress.worker.meet(request);
-        progress.places = Some(Rc::clone(places));
+        let mut slot = slots.take();
+        slot.started = started;
+        slot.method = method_label(request.method());
+        slot.path.push_str(request.match_info().as_str());
+        slot.is_http_2 = request.version() == Version::HTTP_2;
+        slot.worker.learn_application(request);
+        slot.slots = Some(Rc::clone(slots));
         if is_shown {
-            progress.show();
+            slot.show();
         }
         if let Some(parent) = TraceParent::of(request.headers()) {
             let trace = Trace::boxed(parent);
             let span = trace.sampled_span();
-            progress.context = span.map(|span| Arc::new(RequestContext::of_span(span)));
-            progress.trace = Some(trace);
+            slot.context = span.map(|span| Arc::new(RequestContext::of_span(span)));
+            slot.trace = Some(trace);
         }
-        progress
+        slot
     }
 
-    /// The request is no longer in progress.
+    /// Ends the request, and returns the slot to its free list.
     #[inline]
     pub(in crate::http) fn end(mut self: Box<Self>) {
         self.context = None;
@@ -169,23 +170,23 @@ impl RequestSlot {
         self.path.clear();
         self.path.shrink_to(KEPT_PATH);
         self.delivery = Delivery::default();
-        if let Some(places) = self.leave() {
-            places.put_back(self);
+        if let Some(slots) = self.leave() {
+            slots.put_back(self);
         }
     }
 
-    /// Tells where the place was taken from, once in a request.
+    /// Decrements the in-progress gauge, at most once in a request, and returns the free list this slot belongs to.
     #[inline]
     fn leave(&mut self) -> Option<Rc<RequestSlots>> {
-        let places = self.places.take()?;
+        let slots = self.slots.take()?;
         if self.is_shown {
             self.is_shown = false;
             self.worker.leave(self.method);
         }
-        Some(places)
+        Some(slots)
     }
 
-    /// Counts the request in the in-progress gauge, if that does not yet.
+    /// Counts the request in the in-progress gauge, at most once.
     #[inline]
     pub(in crate::http) fn show(&mut self) {
         if !self.is_shown {
@@ -194,7 +195,7 @@ impl RequestSlot {
         }
     }
 
-    /// Prepares the request's body for the next request. A reader that outlives this request keeps the old body.
+    /// Prepares what is known of the body for the next request. A payload that outlives this request keeps its own.
     #[inline]
     fn clear_request_body(&mut self) {
         match Rc::get_mut(&mut self.request_body) {
@@ -203,18 +204,18 @@ impl RequestSlot {
         }
     }
 
-    /// How long the request has been in progress.
+    /// The time since the request's head was parsed.
     pub(in crate::http) fn elapsed(&self) -> Duration {
         clock::now().since(self.started)
     }
 
-    /// The seconds from its start to this moment.
+    /// The seconds from the request's head to this moment.
     #[inline]
     pub(in crate::http) fn seconds_until(&self, ended: Moment) -> f64 {
         ended.seconds_since(self.started)
     }
 
-    /// Runs `f` as part of this request: it finds the request's context, and its log lines bear the trace's id.
+    /// Runs `f` as part of this request: it finds the request's context, and its log lines have the trace's id.
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
@@ -225,7 +226,7 @@ impl RequestSlot {
         self.trace.as_deref().and_then(Trace::sampled_span)
     }
 
-    /// The request's properties when it came.
+    /// The request's method and path as they arrived.
     #[inline]
     pub(in crate::http) fn sent(&self) -> Sent<'_> {
         Sent {
@@ -234,24 +235,24 @@ impl RequestSlot {
         }
     }
 
-    /// The pattern of the endpoint that the request's path and method lead to: where the request itself is gone.
+    /// The pattern of the endpoint that the request's path and method lead to. For requests that left no answer.
     #[cold]
     pub(in crate::http) fn pattern_by_path(&self) -> String {
         self.worker.pattern_of(&self.path, self.method)
     }
 
-    /// Says in the head of the answer which trace its request belongs to and, if wanted, where its time went.
+    /// Adds the headers about this request to the answer: its trace and, if enabled, where its time went.
     #[cold]
     pub(in crate::http) fn add_headers(&self, headers: &mut HeaderMap) {
         if let Some(trace) = &self.trace {
-            trace.name(headers);
+            trace.add_request_id(headers);
         }
         if self.worker.recorder.server_timing {
             server_timing::add(headers, self.context.as_deref(), self.elapsed());
         }
     }
 
-    /// Counts a caught panic, unless the endpoint with this pattern is excluded, and says in the log what it was.
+    /// Logs a caught panic, and counts it unless the endpoint with this pattern is excluded.
     #[cold]
     pub(in crate::http) fn panicked(&self, pattern: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
@@ -275,7 +276,7 @@ impl RequestSlot {
 }
 
 impl Drop for RequestSlot {
-    /// A place that a panic has come upon is not used again, but no longer in progress either.
+    /// A slot that is dropped during a panic is not used again. Its request is no longer in progress.
     #[inline]
     fn drop(&mut self) {
         self.leave();

@@ -7,12 +7,15 @@ use actix_web::http::StatusCode;
 use foldhash::fast::FixedState;
 use hashbrown::{HashSet, HashTable};
 
-use crate::http::{
-    series::families::HttpFamilies,
-    series::labels::{client_closed_request, pattern_label},
-    series::path_key::{OwnedPathKey, PathKey},
+use crate::{
+    context::RequestContext,
+    http::series::{
+        families::HttpFamilies,
+        labels::{client_closed_request, pattern_label},
+        path_key::{OwnedPathKey, PathKey},
+    },
+    naming::Naming,
 };
-use crate::{context::RequestContext, naming::Naming};
 use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
 /// What tells a series from others of its endpoint.

@@ -1,7 +1,6 @@
 //! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
 
-use crate::http::series::renaming::Renaming;
-use crate::naming::Naming;
+use crate::{http::series::renaming::Renaming, naming::Naming};
 use vitals_registry::{
     Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
 };

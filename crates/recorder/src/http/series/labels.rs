@@ -77,16 +77,15 @@ pub(in crate::http) fn unrouted_endpoint(
     if method == "OPTIONS" || !is_content {
         return UNMATCHED.to_owned();
     }
-    format!("{}/*", scope_pattern(path).trim_end_matches('/'))
+    format!("{}/*", consumed_pattern(path).trim_end_matches('/'))
 }
 
-/// The pattern of the scopes that a path has passed through: what routing has consumed of it, with each parameter's
-/// value replaced by the parameter's name.
-fn scope_pattern(path: &Path<Url>) -> String {
+/// The pattern of what routing has consumed of a path: each parameter's value is replaced by the parameter's name.
+fn consumed_pattern(path: &Path<Url>) -> String {
     let mut pattern = String::new();
-    for_each_segment(path, |stretch| match stretch {
+    for_each_segment(path, |segment| match segment {
         PathSegment::Literal(text) => pattern.push_str(text),
-        PathSegment::Parameter(name) => {
+        PathSegment::Parameter { name, .. } => {
             pattern.push('{');
             pattern.push_str(name);
             pattern.push('}');
@@ -95,16 +94,45 @@ fn scope_pattern(path: &Path<Url>) -> String {
     pattern
 }
 
-/// A stretch of a path.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::http) enum PathSegment<'a> {
-    /// What stands so in the path.
-    Literal(&'a str),
-    /// The name of the parameter that the stretch is the value of.
-    Parameter(&'a str),
+/// Whether routing has consumed a path exactly by this pattern. With a rest of the path left, a resource did so that
+/// serves everything below its path, as files do.
+pub(in crate::http) fn is_consumed_by(path: &Path<Url>, pattern: &str) -> bool {
+    consumed_pattern(path) == without_expressions(pattern)
 }
 
-/// Takes what routing has consumed of a path apart.
+/// A pattern with only the names of its parameters: `/{id:[0-9]{4}}` becomes `/{id}`.
+fn without_expressions(pattern: &str) -> String {
+    let (mut depth, mut is_expression) = (0_usize, false);
+    let mut text = String::with_capacity(pattern.len());
+    for c in pattern.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => {
+                depth = depth.saturating_sub(1);
+                is_expression &= depth > 0;
+            }
+            ':' if depth == 1 => is_expression = true,
+            _ => {}
+        }
+        if !is_expression {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// A segment of a path.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) enum PathSegment<'a> {
+    /// Text of the pattern.
+    Literal(&'a str),
+    Parameter {
+        name: &'a str,
+        value: &'a str,
+    },
+}
+
+/// Splits what routing has consumed of a path into its segments.
 #[inline]
 pub(in crate::http) fn for_each_segment<'a>(
     path: &'a Path<Url>,
@@ -114,8 +142,8 @@ pub(in crate::http) fn for_each_segment<'a>(
     let consumed = whole.len() - path.unprocessed().len();
     let mut done = 0;
     for (name, value) in path.iter() {
-        let start = (value.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        // A value that is no slice of the path (a static segment), or lies beyond what was consumed, is left out.
+        let start = value.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        // Static values are no slices of the path. They are skipped, as are values beyond what was consumed.
         let Some(end) = start
             .checked_add(value.len())
             .filter(|end| start >= done && *end <= consumed)
@@ -123,7 +151,7 @@ pub(in crate::http) fn for_each_segment<'a>(
             continue;
         };
         f(PathSegment::Literal(&whole[done..start]));
-        f(PathSegment::Parameter(name));
+        f(PathSegment::Parameter { name, value });
         done = end;
     }
     f(PathSegment::Literal(&whole[done..consumed]));
@@ -131,6 +159,8 @@ pub(in crate::http) fn for_each_segment<'a>(
 
 #[cfg(test)]
 mod tests {
+    use actix_web::dev::ResourceDef;
+
     use super::*;
 
     #[test]
@@ -167,6 +197,41 @@ mod tests {
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(answered_method("PUT", status, is_routed), label, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_expressions_has_only_names() {
+        for (pattern, expected) in [
+            ("", ""),
+            ("/a/{b}", "/a/{b}"),
+            ("/{id:[0-9]{4}}/{x:a:b}", "/{id}/{x}"),
+            ("/{tail}*", "/{tail}*"),
+            ("/a:b/{c:.*}", "/a:b/{c}"),
+        ] {
+            assert_eq!(without_expressions(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_serves_what_is_below_it_has_consumed_its_own_pattern() {
+        for (consuming, path, pattern, expected) in [
+            (&["/static"][..], "/static/none", "/static", true),
+            (
+                &["/{user:[a-z]+}", "/files"],
+                "/ada/files/x",
+                "/{user:[a-z]+}/files",
+                true,
+            ),
+            (&[""], "/none", "", true),
+            (&["/scope"], "/scope/refused", "/scope/refused", false),
+            (&[""], "/refused", "/refused", false),
+        ] {
+            let mut routed = Path::new(Url::new(path.parse().unwrap()));
+            for prefix in consuming {
+                assert!(ResourceDef::prefix(*prefix).capture_match_info(&mut routed));
+            }
+            assert_eq!(is_consumed_by(&routed, pattern), expected, "{path}");
         }
     }
 }
