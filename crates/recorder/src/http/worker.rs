@@ -210,20 +210,20 @@ impl WorkerRecorder {
         sent: Sent<'_>,
         outcome: RequestOutcome,
     ) -> Option<Rc<RequestSeries>> {
-        let shape = PathKey::of(request);
-        if let Some(shape) = shape
-            && let Some(series) = self.series.remembered(shape, outcome)
+        let key = PathKey::of(request);
+        if let Some(key) = key
+            && let Some(series) = self.series.remembered(key, outcome)
         {
             return Some(series);
         }
-        self.find_series(request, shape, sent, outcome)
+        self.find_series(request, key, sent, outcome)
     }
 
     #[cold]
     fn find_series(
         &self,
         request: &HttpRequest,
-        shape: Option<PathKey<'_>>,
+        key: Option<PathKey<'_>>,
         sent: Sent<'_>,
         mut outcome: RequestOutcome,
     ) -> Option<Rc<RequestSeries>> {
@@ -237,9 +237,9 @@ impl WorkerRecorder {
         }
         let is_missing = outcome.status == StatusCode::NOT_FOUND;
         let is_routed =
-            shape.is_some() || (is_missing && is_consumed_by(request.match_info(), &pattern));
+            key.is_some() || (is_missing && is_consumed_by(request.match_info(), &pattern));
         outcome.method = answered_method(outcome.method, outcome.status, is_routed);
-        let (series, is_new) = (self.series).resolve_key(self.origin(), shape, &pattern, outcome);
+        let (series, is_new) = (self.series).resolve_key(self.origin(), key, &pattern, outcome);
         if is_new && let Some(application) = self.application.get() {
             let (learnt, routed) = (&self.recorder.learnt_routes, request.match_info());
             (application.routes).learn(learnt, sent.path, routed, method, &pattern);

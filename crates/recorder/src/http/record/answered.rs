@@ -245,7 +245,7 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
     let span = slot.span();
     let route = &series.route;
     match &series.timing {
-        Timing::AnsweredRequest { latency } => {
+        Timing::Answer { latency } => {
             series.requests.inc();
             latency.observe_with(seconds, span.as_ref());
             if let (None, Some(database)) = (&slot.context, &route.database) {

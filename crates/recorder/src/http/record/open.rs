@@ -111,8 +111,8 @@ impl OpenRecord {
     }
 }
 
-/// Counts a request whose client left before the request was complete. The service's answer, for instance 400, reaches
-/// nobody.
+/// Counts a request whose client left before the request was complete. The service's answer, for instance 400, has no
+/// recipient.
 #[cold]
 fn cut_off(slot: Box<RequestSlot>, request: Option<&HttpRequest>) {
     let pattern = match request {

@@ -1,5 +1,5 @@
-//! From an answered request to the handles it is recorded through: a cache that each worker thread has for itself, so
-//! that a known route and outcome cost one hash and one comparison, and neither a lock nor an allocation.
+//! The handles of the series that count a request, cached by each worker. A known route and outcome cost one hash and one
+//! comparison, without a lock or an allocation.
 
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
-/// What tells a series from others of its endpoint.
+/// What distinguishes the series of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::http) struct RequestOutcome {
     pub(in crate::http) method: &'static str,
@@ -27,21 +27,21 @@ pub(in crate::http) struct RequestOutcome {
     pub(in crate::http) ending: RequestEnding,
 }
 
-/// How an answer has ended.
+/// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum RequestEnding {
-    /// It is whole, or on its way to be.
+    /// It is complete, or may still become so.
     Whole,
-    /// Its client left before the head.
+    /// The client left before the head.
     NoHead,
-    /// Its client left within the body.
+    /// The client left during the body.
     ClientLeft,
-    /// Its body failed, or was shorter than the head had promised.
+    /// The body failed, or was shorter than the head had promised.
     BodyFailed,
 }
 
 impl RequestOutcome {
-    /// Of a request whose client left before the head of an answer was sent.
+    /// The outcome of a request whose client left before the head of an answer was sent.
     pub(in crate::http) fn abandoned(method: &'static str) -> Self {
         Self {
             method,
@@ -51,7 +51,7 @@ impl RequestOutcome {
         }
     }
 
-    /// The label of the status. OpenTelemetry's conventions have none where none was sent.
+    /// The label value of the status. OpenTelemetry's conventions have none if no status was sent.
     fn status_label(&self, naming: Naming) -> &str {
         match (naming, self.ending) {
             (Naming::OpenTelemetry, RequestEnding::NoHead) => "",
@@ -59,8 +59,7 @@ impl RequestOutcome {
         }
     }
 
-    /// What OpenTelemetry's conventions call the error that a request has ended with: a status of the server's errors, or a
-    /// name of few.
+    /// The label value `error_type` of OpenTelemetry's conventions: the status of a server error, or one of two names.
     ///
     /// <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>
     fn error_type(&self, naming: Naming) -> &str {
@@ -73,11 +72,11 @@ impl RequestOutcome {
     }
 }
 
-/// Where series come from.
+/// What all series of a worker have in common.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::http) struct RequestOrigin<'a> {
     pub(in crate::http) families: &'a HttpFamilies,
-    /// All of a worker's requests come by one.
+    /// The scheme of the worker's listener.
     pub(in crate::http) scheme: &'static str,
 }
 
@@ -91,12 +90,12 @@ pub(in crate::http) struct RequestSeries {
     pub(in crate::http) timing: Timing,
 }
 
-/// Where the time goes that a request took.
+/// The series that record the duration of a request.
 #[derive(Debug)]
 pub(in crate::http) enum Timing {
-    /// Of an answer that ends: its latency.
-    AnsweredRequest { latency: HistogramWriter },
-    /// The life of a stream, and how many are open.
+    /// The latency of an answer that ends.
+    Answer { latency: HistogramWriter },
+    /// The duration of a stream, and the number of open ones.
     Stream {
         active: Arc<Gauge>,
         duration: Arc<Histogram>,
@@ -118,24 +117,24 @@ impl RequestSeries {
     }
 }
 
-/// What all outcomes of a method and an endpoint have in common.
+/// The series that all outcomes of a method and an endpoint share.
 #[derive(Debug)]
 pub(in crate::http) struct Route {
     pub(in crate::http) method: &'static str,
     pub(in crate::http) pattern: Box<str>,
-    /// What the endpoint of this pattern is called.
+    /// The name of the endpoint with this pattern.
     pub(in crate::http) endpoint: Arc<str>,
-    /// The outcome, if the naming has it as labels of sizes.
+    /// The outcome, if the naming has labels for it on the sizes.
     outcome: Option<(StatusCode, RequestEnding)>,
-    /// None where they are not wanted.
+    /// None if they are not recorded.
     pub(in crate::http) sizes: Option<Sizes>,
-    /// None where it is not wanted.
+    /// None if it is not recorded.
     pub(in crate::http) database: Option<DatabaseUse>,
-    /// The statements that this worker has seen its requests run.
+    /// The statements that this worker's requests of the route have run.
     pub(in crate::http) statements: ReportedStatements,
 }
 
-/// How large the bodies are.
+/// The sizes of bodies.
 #[derive(Debug)]
 pub(in crate::http) struct Sizes {
     request: HistogramWriter,
@@ -150,7 +149,7 @@ impl Sizes {
     }
 }
 
-/// What each request has asked of the database.
+/// The queries of each request.
 #[derive(Debug)]
 pub(in crate::http) struct DatabaseUse {
     queries: HistogramWriter,
@@ -158,7 +157,7 @@ pub(in crate::http) struct DatabaseUse {
 }
 
 impl DatabaseUse {
-    /// Observes a request that has asked nothing.
+    /// Observes a request without queries.
     pub(in crate::http) fn observe_none(&self, span: Option<&SpanContext>) {
         self.queries.observe_with(0.0, span);
         self.seconds.observe_with(0.0, span);
@@ -173,7 +172,7 @@ impl DatabaseUse {
         self.seconds.observe_with(seconds, span.as_ref());
     }
 
-    /// What observes a request from another thread, later.
+    /// Returns a function that observes a request later, on another thread.
     pub(in crate::http) fn late(&self) -> impl Fn(&RequestContext) + Send + Sync + 'static {
         let queries = Arc::clone(self.queries.histogram());
         let seconds = Arc::clone(self.seconds.histogram());
@@ -185,15 +184,15 @@ impl DatabaseUse {
     }
 }
 
-/// Statements that were seen already, by the numbers of their shapes, so that each is told of once.
+/// The statements that were reported already, by the numbers of their shapes.
 #[derive(Debug, Default)]
 pub(in crate::http) struct ReportedStatements(RefCell<HashSet<NonZeroU32, FixedState>>);
 
 impl ReportedStatements {
-    /// Most numbers that are kept: after more, each is seen for the first time again.
+    /// The most numbers that are kept. Beyond, all are forgotten and reported again.
     const MOST: usize = 4096;
 
-    /// Whether it is the first time.
+    /// Whether a statement was not reported before.
     pub(in crate::http) fn is_first(&self, shape: NonZeroU32) -> bool {
         let mut seen = self.0.borrow_mut();
         if seen.len() >= Self::MOST && !seen.contains(&shape) {
@@ -203,53 +202,51 @@ impl ReportedStatements {
     }
 }
 
-/// Most shapes that are remembered with an outcome: after more, it is begun anew.
+/// The most path keys that are cached. Beyond, the cache is cleared.
 const MOST_PATH_KEYS: usize = 8192;
 
 /// One worker's cache of [`RequestSeries`].
 ///
-/// It is bounded by the families' series budgets. A label set that overflowed is not remembered, since each of its
-/// requests must count as a new overflow. So an answer past the budget makes its own [`RequestSeries`], whose writers are
-/// shared ones.
+/// It is bounded by the families' series budgets. A label set beyond the budget is not cached, because each of its
+/// requests must count as a new overflow. Each such answer creates its own [`RequestSeries`] with shared writers.
 #[derive(Debug, Default)]
 pub(in crate::http) struct SeriesCache {
-    /// Without a random seed, so that a request costs the same in every process: no client chooses the keys, which are
-    /// the application's own patterns.
+    /// Without a random seed, so that a request costs the same in each process. Clients do not choose the keys: they are
+    /// the application's patterns.
     hasher: FixedState,
     /// By endpoint and outcome.
     series: RefCell<HashTable<Rc<RequestSeries>>>,
     /// By method and endpoint.
     routes: RefCell<HashTable<Rc<Route>>>,
-    /// By the shape of the path and the outcome.
-    shapes: RefCell<HashTable<CachedPath>>,
+    /// By path key and outcome.
+    paths: RefCell<HashTable<CachedPath>>,
 }
 
-/// A series that a shape and an outcome have led to.
+/// The series of a path key and an outcome.
 #[derive(Debug)]
 struct CachedPath {
-    shape: OwnedPathKey,
+    key: OwnedPathKey,
     series: Rc<RequestSeries>,
 }
 
 impl SeriesCache {
-    /// The series of an answered request whose route has this pattern, and whether the shape of its path is remembered from
-    /// now on.
+    /// Returns the series of an answered request whose route has this pattern, and whether its path key was cached.
     pub(in crate::http) fn resolve_key(
         &self,
         origin: RequestOrigin<'_>,
-        shape: Option<PathKey<'_>>,
+        key: Option<PathKey<'_>>,
         pattern: &str,
         outcome: RequestOutcome,
     ) -> (Rc<RequestSeries>, bool) {
         let (series, is_own) = self.find_or_make(origin, pattern_label(pattern), outcome);
-        let shape = shape.filter(|shape| is_own && shape.is_determined_by(pattern));
-        if let Some(shape) = shape {
-            self.remember(shape, &series);
+        let key = key.filter(|key| is_own && key.is_determined_by(pattern));
+        if let Some(key) = key {
+            self.remember(key, &series);
         }
-        (series, shape.is_some())
+        (series, key.is_some())
     }
 
-    /// The series of a request whose endpoint's pattern is known: from the cache, or from the families.
+    /// Returns the series of a request whose endpoint's pattern is known, from the cache or from the families.
     pub(in crate::http) fn resolve(
         &self,
         origin: RequestOrigin<'_>,
@@ -260,40 +257,40 @@ impl SeriesCache {
     }
 
     #[inline]
-    fn hash(&self, shape: PathKey<'_>, outcome: RequestOutcome) -> u64 {
-        // Methods of one length are few.
+    fn hash(&self, key: PathKey<'_>, outcome: RequestOutcome) -> u64 {
+        // Few methods have the same length.
         let method = outcome.method.len();
-        (self.hasher).hash_one((shape, method, outcome.status.as_u16()))
+        (self.hasher).hash_one((key, method, outcome.status.as_u16()))
     }
 
     #[inline]
     pub(in crate::http) fn remembered(
         &self,
-        shape: PathKey<'_>,
+        key: PathKey<'_>,
         outcome: RequestOutcome,
     ) -> Option<Rc<RequestSeries>> {
-        let shapes = self.shapes.borrow();
-        let known = shapes.find(self.hash(shape, outcome), |known| {
-            known.shape.as_key() == shape && known.series.outcome() == outcome
+        let paths = self.paths.borrow();
+        let known = paths.find(self.hash(key, outcome), |known| {
+            known.key.as_key() == key && known.series.outcome() == outcome
         });
         known.map(|known| Rc::clone(&known.series))
     }
 
     #[cold]
-    fn remember(&self, shape: PathKey<'_>, series: &Rc<RequestSeries>) {
+    fn remember(&self, key: PathKey<'_>, series: &Rc<RequestSeries>) {
         let known = CachedPath {
-            shape: shape.to_owned(),
+            key: key.to_owned(),
             series: Rc::clone(series),
         };
-        let mut shapes = self.shapes.borrow_mut();
-        if shapes.len() >= MOST_PATH_KEYS {
-            shapes.clear();
+        let mut paths = self.paths.borrow_mut();
+        if paths.len() >= MOST_PATH_KEYS {
+            paths.clear();
         }
-        let hash = |known: &CachedPath| self.hash(known.shape.as_key(), known.series.outcome());
-        shapes.insert_unique(hash(&known), known, hash);
+        let hash = |known: &CachedPath| self.hash(known.key.as_key(), known.series.outcome());
+        paths.insert_unique(hash(&known), known, hash);
     }
 
-    /// A series, and whether it is that of exactly these labels.
+    /// Returns a series, and whether it is that of exactly these labels.
     fn find_or_make(
         &self,
         origin: RequestOrigin<'_>,
@@ -322,25 +319,27 @@ impl SeriesCache {
         (series, is_own)
     }
 
-    /// A route, and whether its series are those of exactly these labels.
+    /// Returns a route, and whether its series are those of exactly these labels.
     fn route(
         &self,
         origin: RequestOrigin<'_>,
         pattern: &str,
         outcome: RequestOutcome,
     ) -> (Rc<Route>, bool) {
-        let tells_outcome = origin.families.naming == Naming::OpenTelemetry;
-        let told = tells_outcome.then_some((outcome.status, outcome.ending));
+        let has_outcome = origin.families.naming == Naming::OpenTelemetry;
+        let own_outcome = has_outcome.then_some((outcome.status, outcome.ending));
         let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
         let wanted = hash(outcome.method, pattern);
         let mut table = self.routes.borrow_mut();
         let known = table.find(wanted, |route| {
-            route.method == outcome.method && *route.pattern == *pattern && route.outcome == told
+            route.method == outcome.method
+                && *route.pattern == *pattern
+                && route.outcome == own_outcome
         });
         if let Some(known) = known {
             return (Rc::clone(known), true);
         }
-        let (route, is_own) = Route::new(origin, pattern, outcome, told);
+        let (route, is_own) = Route::new(origin, pattern, outcome, own_outcome);
         let route = Rc::new(route);
         if is_own {
             table.insert_unique(wanted, Rc::clone(&route), |route| {
@@ -351,14 +350,14 @@ impl SeriesCache {
     }
 }
 
-/// The instrument that label values resolved to; clears `is_own` where it is that of the overflow.
+/// Returns the instrument of a series, and clears `is_own` if it is the overflow series.
 fn take<M>(resolved: Resolved<M>, is_own: &mut bool) -> Arc<M> {
     *is_own &= resolved.is_own();
     resolved.into_series()
 }
 
-/// A writer of a histogram. Only a cache keeps its writers, and it keeps nothing where an instrument is that of the
-/// overflow: those writers live as long as one answer, so they claim no shards.
+/// Returns a writer of a histogram. Writers that are cached claim a shard. The others live as long as one answer, so they
+/// use a shared shard.
 fn writer(histogram: &Arc<Histogram>, is_kept: bool) -> HistogramWriter {
     if is_kept {
         histogram.writer()
@@ -368,7 +367,7 @@ fn writer(histogram: &Arc<Histogram>, is_kept: bool) -> HistogramWriter {
 }
 
 impl RequestSeries {
-    /// The series, and whether all its instruments are its own.
+    /// Returns the series, and whether none of its instruments is an overflow series.
     fn new(
         origin: RequestOrigin<'_>,
         route: Rc<Route>,
@@ -397,7 +396,7 @@ impl RequestSeries {
             }
         } else {
             let latency = take(families.duration.try_series(labels), &mut is_own);
-            Timing::AnsweredRequest {
+            Timing::Answer {
                 latency: writer(&latency, is_own),
             }
         };
@@ -417,12 +416,12 @@ impl RequestSeries {
 }
 
 impl Route {
-    /// The route, and whether all its instruments are its own.
+    /// Returns the route, and whether none of its instruments is an overflow series.
     fn new(
         origin: RequestOrigin<'_>,
         pattern: &str,
         outcome: RequestOutcome,
-        told: Option<(StatusCode, RequestEnding)>,
+        own_outcome: Option<(StatusCode, RequestEnding)>,
     ) -> (Self, bool) {
         let RequestOrigin { families, scheme } = origin;
         let (naming, name) = (families.naming, families.renaming.name(pattern));
@@ -456,7 +455,7 @@ impl Route {
             database: database
                 .map(writers)
                 .map(|[queries, seconds]| DatabaseUse { queries, seconds }),
-            outcome: told,
+            outcome: own_outcome,
             endpoint: name,
             statements: ReportedStatements::default(),
         };

@@ -1,4 +1,4 @@
-//! The families that the HTTP recorder fills, each with its help text, and how their series are told apart.
+//! The families of HTTP requests, with their help texts and labels.
 
 use crate::{http::series::renaming::Renaming, naming::Naming};
 use vitals_registry::{
@@ -19,7 +19,7 @@ const SIZE_BUCKETS: [f64; 10] = [
     16_777_216.0,
 ];
 
-/// Upper bounds of the stream durations' classic buckets, in seconds: a stream lives for minutes, not milliseconds.
+/// Upper bounds of the stream durations' classic buckets, in seconds. Streams last minutes, not milliseconds.
 const STREAM_BUCKETS: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0];
 
 /// Upper bounds of the classic buckets of the queries of a request.
@@ -27,19 +27,19 @@ const QUERY_BUCKETS: [f64; 11] = [
     0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 ];
 
-/// Which of the families that one may do without are wanted.
+/// Which of the optional families are recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionalFamilies {
-    /// How large the bodies are.
+    /// The sizes of bodies.
     pub sizes: bool,
-    /// What each request asks of the database.
+    /// The queries of each request and their time.
     pub database: bool,
-    /// Suspected N+1 queries.
+    /// Suspected N+1 loops.
     pub n_plus_one: bool,
 }
 
 impl OptionalFamilies {
-    /// The same, without the families of queries where none are `recorded`.
+    /// Leaves out the families of queries if no queries are `recorded`.
     #[must_use]
     pub fn with_queries(self, recorded: bool) -> Self {
         Self {
@@ -61,20 +61,21 @@ impl Default for OptionalFamilies {
     }
 }
 
-/// The HTTP families of one registry, with the label values that tell their series apart: a value that the naming does
-/// not have is empty.
+/// The HTTP families of one registry.
+///
+/// Their labels are the same for both namings. A label that a naming does not have is empty.
 #[derive(Clone, Debug)]
 pub struct HttpFamilies {
-    /// The names that the families have.
+    /// The names of the families and their labels.
     pub naming: Naming,
     pub(in crate::http) renaming: Renaming,
     /// By method and scheme.
     pub in_progress: Family<Gauge, 2>,
     /// By method, endpoint, status, scheme and error.
     pub requests: Family<Counter, 5>,
-    /// By the same.
+    /// By method, endpoint, status, scheme and error.
     pub duration: Family<Histogram, 5>,
-    /// None where they are not wanted.
+    /// None if they are not recorded.
     pub(in crate::http) sizes: Option<SizeFamilies>,
     /// By method, endpoint and phase.
     pub aborted: Family<Counter, 3>,
@@ -84,14 +85,14 @@ pub struct HttpFamilies {
     pub streams_active: Family<Gauge, 1>,
     /// By endpoint.
     pub stream_duration: Family<Histogram, 1>,
-    /// None where it is not wanted.
+    /// None if it is not recorded.
     pub database: Option<RequestDatabaseFamilies>,
-    /// None where no queries are recorded.
+    /// By method and endpoint. None if no queries are recorded.
     pub n_plus_one: Option<Family<Counter, 2>>,
 }
 
 impl HttpFamilies {
-    /// Declares the HTTP families, latencies with the given classic buckets (upper bounds in seconds).
+    /// Declares the families. `latency_buckets` are the classic buckets of latencies: upper bounds in seconds.
     pub fn declare(
         registry: &mut RegistryBuilder,
         naming: Naming,
@@ -117,18 +118,18 @@ impl HttpFamilies {
             renaming,
             in_progress: registry.gauge(Descriptor::new(
                 naming.family("inprogress_requests"),
-                "Requests being served now: from the parsed head to the last byte of the answer.",
+                "Requests being served now, each from its parsed head to the last byte of its answer.",
                 [naming.only("http_request_method"), scheme],
             )),
             requests: registry.counter(named(
                 "http_requests_total",
-                "Requests answered, each counted once; status 499 is a client that left before the answer's head.",
+                "Requests answered, each counted once; status 499 means that the client left before the answer's head.",
                 outcome,
             )),
             duration: registry.histogram(
                 named(
                     "http_request_duration_seconds",
-                    "Time from the parsed head of a request to the last byte of its answer; unbounded streams are left out.",
+                    "Time from the parsed head of a request to the last byte of its answer, without unbounded streams.",
                     outcome,
                 )
                 .unit(Unit::Seconds),
@@ -137,7 +138,7 @@ impl HttpFamilies {
             sizes: (wanted.sizes).then(|| SizeFamilies::declare(registry, naming)),
             aborted: registry.counter(Descriptor::new(
                 "http_requests_aborted_total",
-                "Requests that ended early: before_head when the client left before an answer, body when the answer's body was cut off.",
+                "Requests that ended early: before_head if the client left before an answer, body if the answer's body was cut off.",
                 [method, endpoint, "phase"],
             )),
             panics: registry.counter(Descriptor::new(
@@ -164,13 +165,13 @@ impl HttpFamilies {
             n_plus_one: wanted.n_plus_one.then(|| {
                 registry.counter(Descriptor::new(
                     "http_n_plus_one_suspected_total",
-                    "Requests that ran one and the same statement, but for its values, so often that it may stand in a loop; the log names the statement.",
+                    "Requests that ran one statement, with any values, so often that it may be in a loop; the log names the statement.",
                     route,
                 ))
             }),
         };
         if naming == Naming::Vitals {
-            // Without a label to tell any apart, there is one, from the start.
+            // The gauge has no label in this naming: its only series exists from the start.
             families.in_progress.series(["", ""]);
         }
         families
@@ -187,7 +188,7 @@ impl HttpFamilies {
         self.panics.series([self.naming.endpoint(endpoint)]).inc();
     }
 
-    /// Counts a request that was suspected of a loop.
+    /// Counts a request that is suspected of an N+1 loop.
     pub(in crate::http) fn count_n_plus_one(&self, method: &'static str, endpoint: &str) {
         let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
         if let Some(family) = &self.n_plus_one {
@@ -195,7 +196,7 @@ impl HttpFamilies {
         }
     }
 
-    /// Writes the gauge of the requests of one method, or of all methods where the gauge has no such label.
+    /// Returns a writer of the gauge for one method, or for all methods if the gauge has no such label.
     pub(in crate::http) fn in_progress(
         &self,
         method: &'static str,
@@ -209,7 +210,7 @@ impl HttpFamilies {
     }
 }
 
-/// How large the bodies are, by method, endpoint, status, scheme and error.
+/// The sizes of bodies, by method, endpoint, status, scheme and error.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct SizeFamilies {
     pub(in crate::http) request: Family<Histogram, 5>,
@@ -239,10 +240,12 @@ impl SizeFamilies {
     }
 }
 
-/// What each request asks of the database, by method and endpoint.
+/// The queries of each request, by method and endpoint.
 #[derive(Clone, Debug)]
 pub struct RequestDatabaseFamilies {
+    /// The number of queries.
     pub queries: Family<Histogram, 2>,
+    /// The sum of their times.
     pub seconds: Family<Histogram, 2>,
 }
 
@@ -252,7 +255,7 @@ impl RequestDatabaseFamilies {
             queries: registry.histogram(
                 Descriptor::new(
                     "http_request_db_queries",
-                    "Queries that each request ran, from none on; what is counted is that of db_queries_total.",
+                    "Queries of each request (0 included), counted as in db_queries_total.",
                     route,
                 ),
                 &QUERY_BUCKETS,
@@ -260,7 +263,7 @@ impl RequestDatabaseFamilies {
             seconds: registry.histogram(
                 Descriptor::new(
                     "http_request_db_seconds",
-                    "Time that each request's queries and the control of its transactions took, added up; the wait for a connection is not in it.",
+                    "Sum of the times of each request's queries and transaction control, without waits for a connection.",
                     route,
                 )
                 .unit(Unit::Seconds),

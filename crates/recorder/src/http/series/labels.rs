@@ -1,28 +1,28 @@
-//! What a request is called in a label: its method, its endpoint, its status. Every value here comes from a closed
-//! set (ten methods, the application's own route patterns, status codes), so that no client can invent one.
+//! The values of the labels of a request: its method, its endpoint and its status. All values come from closed sets (ten
+//! methods, the application's patterns, status codes), so that clients cannot invent any.
 
 use actix_web::{
     dev::{Path, Url},
     http::{Method, StatusCode},
 };
 
-/// The `endpoint` of a request that no route, and no default service, answered.
+/// The `endpoint` of a request that no route and no default service answered.
 pub const UNMATCHED: &str = "unmatched";
 
-/// The `method` of a request whose method is not one of the ten that have a label value, or not one of its route's.
+/// The `method` of a request whose method is not one of the ten with a label value, or that its route does not have.
 pub const OTHER_METHOD: &str = "other";
 
-/// The `http_status` of a request whose client left before the head of an answer was sent: 499, as nginx has it.
+/// The `http_status` of a request whose client left before the head of an answer was sent: 499, as in nginx.
 pub(in crate::http) fn client_closed_request() -> StatusCode {
     // Any number from 100 to 999 is a status code.
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// The label of a method: its name if it is a method of [RFC 9110, section 9.3](https://www.rfc-editor.org/rfc/rfc9110#section-9.3),
-/// `PATCH` or `QUERY`; `other` if not.
+/// The label value of a method: its name if it is a method of
+/// [RFC 9110, section 9.3](https://www.rfc-editor.org/rfc/rfc9110#section-9.3), `PATCH` or `QUERY`; otherwise `other`.
 ///
-/// The list is short on purpose: each route can have a series for each of these names. Methods are case-sensitive
-/// (section 9.1): `get` is `other`.
+/// The list is short because each route can have a series for each name. Methods are case-sensitive (section 9.1), so
+/// `get` is `other`.
 pub(in crate::http) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -39,12 +39,13 @@ pub(in crate::http) fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The method's label once the answer's status is known: `other` for a method that the route does not have.
+/// The label value of a method once the status is known: `other` for a method that the route does not have.
 ///
-/// No handler answers such a request, so any client can send it to any route. With one label value for all these
-/// methods, a route has one more series, and not one for each method. `is_routed` is whether a resource took the
-/// request. Actix answers 405 where a resource has no route for the method, and 404 where the guards of all resources of
-/// the path refuse it, as those of `App::route` do.
+/// No handler answers such a request, so any client can send it to any route. With one label value for all these methods,
+/// a route has one more series, and not one for each method.
+///
+/// `is_routed` is whether a resource took the request. Actix answers 405 if a resource has no route for the method. It
+/// answers 404 if the guards of all resources of the path refuse it, as those of `App::route` do.
 pub(in crate::http) fn answered_method(
     method: &'static str,
     status: StatusCode,
@@ -57,17 +58,17 @@ pub(in crate::http) fn answered_method(
     }
 }
 
-/// The endpoint of a route pattern: the application's root has an empty one.
+/// The endpoint of a pattern. The pattern of the application's root is empty.
 pub(in crate::http) fn pattern_label(pattern: &str) -> &str {
     if pattern.is_empty() { "/" } else { pattern }
 }
 
 /// The endpoint of an answered request whose path matched no resource.
 ///
-/// A default service's answer is named after its scope: `/files/*`, or `/*` for the application's own. Actix does not
-/// distinguish its answer from that of a middleware. So only answers that a middleware hardly ever gives count as its
-/// answers: success, or a page that the client has already. All else is [`UNMATCHED`], as are answers to OPTIONS, which
-/// a middleware for CORS gives to any path.
+/// The answer of a default service is named after its scope: `/files/*`, or `/*` for that of the application. Actix does
+/// not distinguish such an answer from that of a middleware. So only a success and 304 count as answers of the default
+/// service, because middlewares rarely give them. The rest is [`UNMATCHED`], including answers to OPTIONS, which a CORS
+/// middleware gives to any path.
 pub(in crate::http) fn unrouted_endpoint(
     path: &Path<Url>,
     method: &str,
@@ -175,8 +176,8 @@ mod tests {
         for (method, why) in [
             ("get", "methods are case-sensitive"),
             ("query", "methods are case-sensitive"),
-            ("BREW", "registered nowhere"),
-            ("GETT", "one letter more"),
+            ("BREW", "not registered"),
+            ("GETT", "a typing error"),
             ("PROPFIND", "registered by WebDAV"),
             ("VERSION-CONTROL", "registered by WebDAV"),
             ("PRI", "registered by HTTP/2"),

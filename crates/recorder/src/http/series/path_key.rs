@@ -1,17 +1,17 @@
-//! The shape of a routed path: what routing has made of it, told apart without building a string anew.
+//! The key of a routed path, by which its pattern is recognised without building it.
 //!
-//! Actix tells the pattern of a request's route as a new string each time. The shape takes its place as a key: the last
-//! parameter of the path, and what follows it. A parameter is known by the address of its name, for each resource and
-//! scope keeps names of its own; so it tells all that stands before it too, and requests of one shape have one pattern. A
-//! path without parameters is its own shape.
+//! Actix builds the pattern of a request's route as a new string each time. The path key replaces it in maps: the last
+//! parameter of the path, and the text after it. A parameter is identified by the address of its name. Each resource and
+//! each scope has names of its own, so the address identifies everything before it, too. Requests with one key have one
+//! pattern. A path without parameters is its own key.
 //!
-//! Where two resources are on one path, and guards choose between them, their patterns are the same, or else one lists
-//! several paths; such a one is called by whichever of the two was met first. So is the default service of a scope whose
-//! path is consumed with its own: Actix finds the pattern of what is beside it by the path alone, without asking guards.
+//! Two cases share a key with a resource, and have the name of whichever was seen first. One is a second resource on the
+//! same path, chosen by guards, that lists several paths. The other is the default service of a scope that has consumed the
+//! whole path: Actix finds the pattern of the resource beside it, because it does not run guards again.
 
 use actix_web::HttpRequest;
 
-/// What tells the path of a request from paths of other patterns.
+/// The key of a routed path. Requests with one key have one pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::http) struct PathKey<'a> {
     /// The address of the last parameter's name; 0 without one.
@@ -21,8 +21,7 @@ pub(in crate::http) struct PathKey<'a> {
 }
 
 impl<'a> PathKey<'a> {
-    /// The shape of a request's path. A path that routing has not consumed to its end was answered by no resource, and has
-    /// none.
+    /// The key of a request's path; none if routing has not consumed the whole path, because then no resource took it.
     #[inline]
     pub(in crate::http) fn of(request: &'a HttpRequest) -> Option<Self> {
         let path = request.match_info();
@@ -33,7 +32,7 @@ impl<'a> PathKey<'a> {
         let (mut parameter, mut end) = (0, 0);
         for (name, value) in path.iter() {
             let start = value.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
-            // A value that is no slice of the path (a static segment) is passed over.
+            // Static values are no slices of the path and are skipped.
             if start >= end && start <= whole.len() {
                 parameter = name.as_ptr().addr();
                 end = start + value.len();
@@ -43,13 +42,13 @@ impl<'a> PathKey<'a> {
         Some(Self { parameter, rest })
     }
 
-    /// Whether a pattern is remembered for this shape. Where a path without parameters is not its own pattern, there may be
-    /// any number of others with the same one.
+    /// Whether the number of keys with this pattern is bounded, so that the pair may be cached. A path without parameters
+    /// that is not its own pattern may be one of any number.
     pub(in crate::http) fn is_determined_by(self, pattern: &str) -> bool {
         self.parameter != 0 || self.rest == pattern
     }
 
-    /// The same, to be kept.
+    /// A copy to keep in a map.
     pub(in crate::http) fn to_owned(self) -> OwnedPathKey {
         OwnedPathKey {
             parameter: self.parameter,

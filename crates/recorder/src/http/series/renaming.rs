@@ -1,7 +1,7 @@
-//! The names that a service would rather have its endpoints called by than by their patterns.
+//! Names of endpoints that the service prefers to their patterns.
 //!
-//! A pattern is asked about once, when the first series of it is born, and its name is remembered: the names are as many
-//! as the patterns, of which an application has a closed set.
+//! The service's function is called once for each pattern, when the first series with it is created. The number of names
+//! is bounded by the patterns of the application.
 
 use std::{
     collections::HashMap,
@@ -12,48 +12,52 @@ use std::{
 
 use crate::ops_endpoints::OpsEndpoints;
 
-/// From a pattern to a name.
+/// A function from a pattern to a name.
 pub type Rename = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
-/// Which endpoint is called what; by their patterns, unless there is a function to ask.
+/// The names of endpoints: their patterns, unless there is a function.
 #[derive(Clone, Default)]
 pub struct Renaming {
-    asked: Option<Arc<Asked>>,
+    function: Option<Arc<RenameFunction>>,
 }
 
-struct Asked {
+struct RenameFunction {
     rename: Rename,
-    /// These are not asked about.
+    /// Endpoints that keep their patterns.
     ops_endpoints: OpsEndpoints,
     names: Mutex<HashMap<Box<str>, Arc<str>>>,
 }
 
 impl Renaming {
-    /// Asks `rename`, if there is one, but for the ops endpoints.
+    /// Renames endpoints by `rename`, if there is one. The ops endpoints keep their patterns.
     pub fn new(rename: Option<Rename>, ops_endpoints: OpsEndpoints) -> Self {
-        let asked = rename.map(|rename| {
-            Arc::new(Asked {
+        let function = rename.map(|rename| {
+            Arc::new(RenameFunction {
                 rename,
                 ops_endpoints,
                 names: Mutex::default(),
             })
         });
-        Self { asked }
+        Self { function }
     }
 
-    /// The name of the endpoint with this pattern. Where the function panics, or has none, it is the pattern.
+    /// Returns the name of the endpoint with this pattern. It is the pattern if the function panics or returns an empty
+    /// name.
     pub(in crate::http) fn name(&self, pattern: &str) -> Arc<str> {
-        let Some(asked) = &self.asked else {
+        let Some(function) = &self.function else {
             return pattern.into();
         };
-        if asked.ops_endpoints.contains(pattern) {
+        if function.ops_endpoints.contains(pattern) {
             return pattern.into();
         }
-        let mut names = asked.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = function
+            .names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = names.get(pattern) {
             return Arc::clone(name);
         }
-        let renamed = catch_unwind(AssertUnwindSafe(|| (asked.rename)(pattern)));
+        let renamed = catch_unwind(AssertUnwindSafe(|| (function.rename)(pattern)));
         let name: Arc<str> = match renamed {
             Ok(name) if !name.is_empty() => name.into(),
             _ => pattern.into(),
@@ -66,7 +70,7 @@ impl Renaming {
 impl fmt::Debug for Renaming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Renaming")
-            .field("asks", &self.asked.is_some())
+            .field("has_function", &self.function.is_some())
             .finish()
     }
 }
@@ -78,11 +82,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_is_asked_about_once_and_keeps_its_own_where_there_is_no_answer() {
-        static ASKED: AtomicUsize = AtomicUsize::new(0);
+    fn each_pattern_is_renamed_once_and_kept_without_a_new_name() {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
         let renaming = Renaming::new(
             Some(Arc::new(|pattern: &str| {
-                ASKED.fetch_add(1, Relaxed);
+                CALLS.fetch_add(1, Relaxed);
                 match pattern {
                     "/orders/{id}" => "order".to_owned(),
                     "/broken" => panic!("no name"),
@@ -97,7 +101,7 @@ mod tests {
             assert_eq!(&*renaming.name("/carts"), "/carts");
             assert_eq!(&*renaming.name("/metrics"), "/metrics");
         }
-        assert_eq!(ASKED.load(Relaxed), 3);
+        assert_eq!(CALLS.load(Relaxed), 3);
         assert_eq!(&*Renaming::default().name("/orders/{id}"), "/orders/{id}");
     }
 }

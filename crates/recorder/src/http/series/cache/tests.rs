@@ -32,7 +32,7 @@ fn families(registry: &mut RegistryBuilder, naming: Naming) -> HttpFamilies {
 /// Shards of all instruments that an answer records into.
 fn shards(series: &RequestSeries) -> Vec<usize> {
     let mut shards = vec![series.requests.counter().shard_count()];
-    if let Timing::AnsweredRequest { latency } = &series.timing {
+    if let Timing::Answer { latency } = &series.timing {
         shards.push(latency.histogram().shard_count());
     }
     let route = &series.route;
@@ -52,7 +52,7 @@ fn shards(series: &RequestSeries) -> Vec<usize> {
 /// Records a request.
 fn record(series: &RequestSeries) {
     series.requests.inc();
-    if let Timing::AnsweredRequest { latency } = &series.timing {
+    if let Timing::Answer { latency } = &series.timing {
         latency.observe(0.001);
     }
     let route = &series.route;
