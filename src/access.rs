@@ -1,32 +1,18 @@
-//! Who may connect and enter, and over what: TLS of the listeners, credentials and headers of the operators' endpoints,
-//! and the files that tell of them, read again when they change.
+//! Access to the service: TLS of both listeners, and the credentials, rate limit and headers of the ops endpoints.
 //!
-//! - `files`, `document`, `scalar`, `refusal`: read the files, and report what is wrong with them
-//! - `web_config`, `cipher`: the web configuration file of the Prometheus exporters
-//! - `tls`, `client_names`, `encryption`: what rustls makes of it, and the handshake of a connection
-//! - `users`, `credentials`: the users of the operators' endpoints; `hash_queue`: the order in which passwords are
-//!   hashed
-//! - `rate_limit`: how often they may be used
-//! - `origin`, `headers`, `gate`: what each request and each answer of them must pass
-//! - `terms`: all of that as it is in force
+//! The `exporter-web-config` crate reads the files and checks credentials. This module connects it to Actix and to the
+//! settings of the service:
+//!
+//! - `terms`: the rules of all files together, and their reload
+//! - `encryption`: the TLS handshake of a connection
+//! - `gate`: the checks before the ops endpoints; `origin` is the one against pages of other origins
+//! - `headers`: the security headers of every response
 
-mod cipher;
-mod client_names;
-mod credentials;
-mod document;
 mod encryption;
-mod files;
 mod gate;
-mod hash_queue;
 mod headers;
 mod origin;
-mod rate_limit;
-mod refusal;
-mod scalar;
 mod terms;
-mod tls;
-mod users;
-mod web_config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,62 +22,61 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{Error, rt};
-use parking_lot::Mutex;
+use exporter_web_config::Reloading;
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use exporter_web_config::ConfigError;
+
 pub(super) use self::encryption::Encryption;
-use self::files::{Digest, Files};
 use self::gate::Gate;
 pub(super) use self::gate::{foreign_origin, not_operator, too_often};
-pub use self::refusal::Refusal;
-use self::terms::{InForce, Sources, Terms};
+use self::terms::TermFiles;
 use super::settings::AccessSettings;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who may connect and enter. Cheap to clone; all clones are one.
+/// The access rules of the service. A clone is the same rules.
 #[derive(Debug, Clone)]
-pub(super) struct Access {
-    sources: Arc<Sources>,
-    seen: Arc<Mutex<Digest>>,
-    terms: Arc<InForce>,
+pub(super) struct OpsAccess {
+    terms: Arc<Reloading<TermFiles>>,
     gate: Gate,
 }
 
-impl Access {
-    /// Reads what the settings name; `is_ops_apart` where the operators' endpoints have a listener of their own. Blocks.
-    pub(super) fn open(settings: &AccessSettings, is_ops_apart: bool) -> Result<Self, Refusal> {
-        let sources = Sources {
+impl OpsAccess {
+    /// Reads the files that the settings name. Blocks.
+    ///
+    /// `has_ops_listener` is whether the ops endpoints have a listener of their own.
+    pub(super) fn open(
+        settings: &AccessSettings,
+        has_ops_listener: bool,
+    ) -> Result<Self, ConfigError> {
+        let files = TermFiles {
             web_config: settings.web_config.clone(),
             token_file: settings.ops_token_file.clone(),
             certificate: settings.tls_cert.clone(),
             key: settings.tls_key.clone(),
-            is_ops_apart,
+            has_ops_listener,
         };
-        let mut files = Files::new();
-        let terms = sources.read(&mut files)?.into_terms(None)?;
-        let terms = Arc::new(InForce::new(terms));
+        let terms = Arc::new(Reloading::open(files)?);
         Ok(Self {
-            sources: Arc::new(sources),
-            seen: Arc::new(Mutex::new(files.digest())),
             gate: Gate::new(Arc::clone(&terms), settings.open_livez),
             terms,
         })
     }
 
-    /// The handshake of the public listener.
+    /// The TLS handshake of the public listener.
     pub(super) fn public_encryption(&self) -> Encryption {
         Encryption::new(Arc::clone(&self.terms), |terms| terms.public_tls.as_ref())
     }
 
-    /// The handshake of the operators' own listener.
+    /// The TLS handshake of the ops listener.
     pub(super) fn ops_encryption(&self) -> Encryption {
-        Encryption::new(Arc::clone(&self.terms), |terms| terms.ops_tls.as_ref())
+        Encryption::new(Arc::clone(&self.terms), |terms| terms.ops.tls())
     }
 
-    /// What stands before the operators' endpoints.
+    /// The middleware before the ops endpoints.
     pub(super) fn gate<S, B>(
         &self,
     ) -> impl Transform<
@@ -109,93 +94,76 @@ impl Access {
         from_fn(move |request, next: Next<B>| gate.clone().pass(request, next))
     }
 
-    /// The headers of every answer that does not have its own.
+    /// The security headers of every response that does not set them itself.
     pub(super) fn headers(&self) -> DefaultHeaders {
-        // A browser that is told so encrypts whatever it asks of this host, whichever the port.
+        // Browsers apply `Strict-Transport-Security` to all ports of a host.
         let is_encrypted = self.public_encryption().is_on()
-            && (!self.sources.is_ops_apart || self.ops_encryption().is_on());
-        headers::careful(is_encrypted)
+            && (!self.terms.source().has_ops_listener || self.ops_encryption().is_on());
+        headers::security_headers(is_encrypted)
     }
 
-    /// Warns of operators' endpoints at this address that are open to more than this machine.
-    pub(super) fn warn_of_open_doors(&self, address: SocketAddr) {
-        if is_of_this_machine(address) {
+    /// Warns if other machines can reach the ops endpoints at this address without credentials, or without TLS.
+    pub(super) fn warn_of_open_ops(&self, address: SocketAddr) {
+        if is_loopback(address) {
             return;
         }
-        let terms = self.terms.get();
-        let is_encrypted = if self.sources.is_ops_apart {
-            terms.ops_tls.is_some()
+        let terms = self.terms.current();
+        let is_encrypted = if self.terms.source().has_ops_listener {
+            terms.ops.tls().is_some()
         } else {
             terms.public_tls.is_some()
         };
-        if terms.credentials.is_none() && !terms.demands_certificates {
+        if !terms.ops.requires_credentials() && !terms.ops.requires_client_certificates() {
             tracing::warn!(
                 %address,
-                "the operators' endpoints are open to everyone who can reach this address: \
+                "the ops endpoints are open to everyone who can reach this address: \
                  see --web-config, --ops-token-file and --ops-listen"
             );
         } else if !is_encrypted {
             tracing::warn!(
                 %address,
-                "the operators' credentials come in plain sight, unless something before this address encrypts: \
+                "the credentials of the ops endpoints are sent without TLS, unless a proxy before this address encrypts: \
                  see --web-config"
             );
         }
     }
 
-    /// Reads the files again whenever they have changed, and at each hangup. Never ends.
+    /// Reloads the files when they change, and at each SIGHUP. Never returns.
     pub(super) async fn keep_current(self, mut hangups: Signal) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let is_asked = tokio::select! {
-                _ = looks.tick() => false,
+            let is_forced = tokio::select! {
+                _ = checks.tick() => false,
                 _ = hangups.recv() => true,
             };
             let this = self.clone();
-            if rt::task::spawn_blocking(move || this.look(is_asked))
+            if rt::task::spawn_blocking(move || this.reload(is_forced))
                 .await
                 .is_err()
             {
                 tracing::error!(
-                    "reading the access files again came to no end; the old terms stay"
+                    "the reload of the access files panicked; the old ones stay in use"
                 );
             }
         }
     }
 
-    /// Reads the files, and puts what they say into force if it is new, or if somebody has asked.
-    fn look(&self, is_asked: bool) {
-        let mut files = Files::new();
-        let draft = self.sources.read(&mut files);
-        let digest = files.digest();
-        if *self.seen.lock() == digest && !is_asked {
-            return;
-        }
-        *self.seen.lock() = digest;
-        let old = self.terms.get();
-        let terms = draft.and_then(|draft| draft.into_terms(Some(&old)));
-        match terms.and_then(|terms| self.replace(terms)) {
-            Ok(()) => tracing::info!("the access files were read again, and are in force"),
-            Err(refusal) => tracing::error!(
-                "the access files were read again, and refused; the old terms stay: {refusal}"
+    /// Reloads the files if they have changed, or if it is forced.
+    fn reload(&self, is_forced: bool) {
+        match self.terms.reload(is_forced) {
+            Ok(false) => (),
+            Ok(true) => tracing::info!("the access files were reloaded"),
+            Err(error) => tracing::error!(
+                "the access files were not reloaded, and the old ones stay in use: {error}"
             ),
         }
     }
-
-    fn replace(&self, terms: Terms) -> Result<(), Refusal> {
-        terms.may_replace(&self.terms.get()).map_err(|what| {
-            let reason = format!("{what}, which needs a restart");
-            Refusal::new("What they say", reason)
-        })?;
-        self.terms.replace(terms);
-        Ok(())
-    }
 }
 
-/// Whether only this machine can reach an address: also one of IPv4 in the clothes of IPv6 (`::ffff:127.0.0.1`). The
-/// wildcards `0.0.0.0` and `::` are reached from everywhere.
-fn is_of_this_machine(address: SocketAddr) -> bool {
+/// Whether only this machine reaches an address, also one of IPv4 mapped to IPv6 (`::ffff:127.0.0.1`). The wildcards
+/// `0.0.0.0` and `::` are reached from everywhere.
+fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 

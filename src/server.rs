@@ -20,7 +20,7 @@ use self::{
     listeners::{OPS_WORKERS, Parts, described_listener},
 };
 use super::{
-    access::{Access, Refusal},
+    access::{ConfigError, OpsAccess},
     api, descriptors, exclusions,
     intake::Intake,
     ops_watch::OpsWatch,
@@ -43,7 +43,7 @@ pub enum ServerError {
     },
     /// A file or setting about access is not valid.
     #[error(transparent)]
-    Access(#[from] Refusal),
+    Access(#[from] ConfigError),
     /// The system does not grant the resources that the start needs.
     #[error(
         "The start needs {count} {resource}, and the system does not allow that many ({limits}): {cause}"
@@ -148,7 +148,7 @@ impl Server {
         // First, so that a signal ends the start even while the database keeps it waiting.
         let mut signals = Signals::new()?;
         let hangups = signal(SignalKind::hangup())?;
-        let access = Access::open(&settings.access, settings.server.ops_listen.is_some())?;
+        let access = OpsAccess::open(&settings.access, settings.server.ops_listen.is_some())?;
         let ops_watch = OpsWatch::register(&vitals).map_err(ServerError::OpsWatch)?;
         let public_listener = BoundListener::bind(settings.server.listen)?;
         let ops_listener = settings
@@ -212,7 +212,7 @@ impl Server {
     /// Serves until SIGTERM or SIGINT, then shuts down in order (see `shutdown`). A second signal ends it at once.
     pub async fn run(self) -> Result<(), ServerError> {
         let ops_address = self.ops_address().unwrap_or(self.address());
-        self.parts.access.warn_of_open_doors(ops_address);
+        self.parts.access.warn_of_open_ops(ops_address);
         let Started {
             mut signals,
             public,

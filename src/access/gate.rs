@@ -1,58 +1,53 @@
-//! The gate before the operators' endpoints. It limits the rate of requests, checks their origin and credentials, and
-//! adds the configured headers to each answer.
+//! The gate before the ops endpoints. It checks the rate of requests, their origin and their credentials, and adds the
+//! configured headers to each response.
 
 use std::sync::Arc;
-use std::time::Instant;
 
+use actix_vitals::problem::Problem;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header, header::HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse};
+use exporter_web_config::{Denial, Reloading, RequestGate};
 
-use super::hash_queue::{HashQueue, QueueFull};
 use super::origin;
-use super::rate_limit::Bucket;
-use super::terms::{InForce, Terms};
-use actix_vitals::problem::Problem;
+use super::terms::{TermFiles, Terms};
 
-/// The one endpoint that may be left open.
+/// The only endpoint that can be exempt from credentials.
 const LIVENESS: &str = "/livez";
 
-/// When a login for which there is no room may be tried again, in seconds.
-const RETRY_AFTER_SECONDS: u32 = 1;
+/// The realm that clients see when they are asked for credentials.
+const REALM: &str = "operators";
 
-/// What the gate goes by.
+/// The middleware before the ops endpoints.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
-    terms: Arc<InForce>,
-    hash_queue: HashQueue,
-    /// The tokens of the rate limit, whichever terms are in force.
-    bucket: Arc<Bucket>,
+    terms: Arc<Reloading<TermFiles>>,
+    requests: RequestGate,
     is_liveness_open: bool,
 }
 
 impl Gate {
-    /// A gate for the terms in force at each request; `/livez` may pass without credentials where it is open.
-    pub(super) fn new(terms: Arc<InForce>, is_liveness_open: bool) -> Self {
+    /// Checks requests against the terms in use. `is_liveness_open` admits `/livez` without credentials.
+    pub(super) fn new(terms: Arc<Reloading<TermFiles>>, is_liveness_open: bool) -> Self {
         Self {
             terms,
-            hash_queue: HashQueue::new(),
-            bucket: Arc::default(),
+            requests: RequestGate::new(REALM),
             is_liveness_open,
         }
     }
 
-    /// Lets a request pass to what stands behind, or answers it.
+    /// Passes a request to the endpoint, or rejects it.
     pub(super) async fn pass(
         self,
         request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
-        let terms = self.terms.get();
-        let mut response = match self.refusal(&request, &terms).await {
-            Some(refusal) => request.into_response(refusal),
-            None => next.call(request).await?.map_into_boxed_body(),
+        let terms = self.terms.current();
+        let mut response = match self.check(&request, &terms).await {
+            Err(rejection) => request.into_response(rejection),
+            Ok(()) => next.call(request).await?.map_into_boxed_body(),
         };
         for (name, value) in &terms.headers {
             response.headers_mut().insert(name.clone(), value.clone());
@@ -60,58 +55,64 @@ impl Gate {
         Ok(response)
     }
 
-    async fn refusal(&self, request: &ServiceRequest, terms: &Terms) -> Option<HttpResponse> {
-        // A supervisor must not take a busy service for a dead one.
+    async fn check(&self, request: &ServiceRequest, terms: &Terms) -> Result<(), HttpResponse> {
+        // No rate limit either: a supervisor must not restart a server that is merely busy.
         let is_open = self.is_liveness_open && request.path() == LIVENESS;
-        // Before anything that costs, as in the exporters.
-        if let Some(limit) = terms.rate_limit
-            && !is_open
-            && !self.bucket.admits(limit, Instant::now())
-        {
-            return Some(too_often(limit.retry_after()).to_response());
+        if !is_open {
+            self.requests
+                .check_rate(&terms.ops)
+                .map_err(|denial| rejection(&denial))?;
         }
         if origin::is_foreign(request.head()) {
-            return Some(foreign_origin().to_response());
+            return Err(foreign_origin().to_response());
         }
-        let credentials = terms.credentials.as_ref()?;
         if is_open {
-            return None;
+            return Ok(());
         }
+        let authorization = request.headers().get_all(header::AUTHORIZATION);
         let client = request.peer_addr().map(|address| address.ip());
-        let admitted = credentials.admit(request.headers(), client, &self.hash_queue);
-        match admitted.await {
-            Ok(true) => return None,
-            Ok(false) => (),
-            Err(QueueFull) => return Some(too_many_logins().to_response()),
-        }
-        let mut refusal = not_operator().to_response();
-        let challenge = HeaderValue::from_static(credentials.challenge());
-        let headers = refusal.headers_mut();
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-        Some(refusal)
+        self.requests
+            .check_credentials(&terms.ops, authorization.map(HeaderValue::as_bytes), client)
+            .await
+            .map_err(|denial| rejection(&denial))
     }
 }
 
-/// The answer to who is no operator, but for the header that says how to be one.
+fn rejection(denial: &Denial) -> HttpResponse {
+    match denial {
+        Denial::Unauthorized { challenge } => {
+            let mut response = not_operator().to_response();
+            if let Ok(challenge) = HeaderValue::from_str(challenge) {
+                let headers = response.headers_mut();
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+        Denial::TooManyRequests { retry_after } => too_often(*retry_after).to_response(),
+        Denial::TooManyLogins { retry_after } => too_many_logins(*retry_after).to_response(),
+    }
+}
+
+/// The answer to missing or wrong credentials, without `WWW-Authenticate`.
 pub(crate) fn not_operator() -> Problem {
-    let detail = "The operators' endpoints are open to operators only.";
+    let detail = "The ops endpoints need the credentials of an operator.";
     Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
-/// The answer to requests that come more often than the rate limit allows.
+/// The answer to a request beyond the rate limit.
 pub(crate) fn too_often(retry_after_seconds: u32) -> Problem {
-    let detail = "Requests to the operators' endpoints come too often.";
+    let detail = "Requests to the ops endpoints arrive too often.";
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after_seconds)
 }
 
-/// The answer to a login when too many wait already.
-fn too_many_logins() -> Problem {
+/// The answer to a login when the queue of logins is full.
+fn too_many_logins(retry_after_seconds: u32) -> Problem {
     let detail = "Too many logins wait to be checked. Try again in a moment.";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after_seconds)
 }
 
-/// The answer to a page of another origin.
+/// The answer to a request from a page of another origin.
 pub(crate) fn foreign_origin() -> Problem {
-    let detail = "The operators' endpoints are not for pages of other origins.";
+    let detail = "The ops endpoints reject requests from pages of other origins.";
     Problem::new(StatusCode::FORBIDDEN, detail)
 }

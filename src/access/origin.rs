@@ -1,5 +1,4 @@
-//! Whose page a request comes from: the server's own, or somebody else's, which has no business with the operators'
-//! endpoints.
+//! Detects requests that a browser sends for a page of another origin. The ops endpoints reject them.
 
 use actix_web::dev::RequestHead;
 use actix_web::http::Method;
@@ -8,9 +7,8 @@ use actix_web::http::uri::Authority;
 
 /// Whether a browser sends this request for a page of another origin.
 ///
-/// Browsers that tell where a request comes from (Fetch Metadata, `Sec-Fetch-Site`) are believed: no page can set that.
-/// Of others `Origin` must be the host that was asked. A link may lead here from anywhere; what is no browser says
-/// neither.
+/// `Sec-Fetch-Site` (Fetch Metadata) decides where a browser sends it, because no page can set it. Otherwise `Origin` must be
+/// the requested host. Following a link from another origin is allowed. Other clients send neither header.
 pub(super) fn is_foreign(head: &RequestHead) -> bool {
     match text(&head.headers, "sec-fetch-site") {
         Some("same-origin" | "none") => false,
@@ -22,29 +20,29 @@ pub(super) fn is_foreign(head: &RequestHead) -> bool {
     }
 }
 
-/// Whether somebody goes to this page, in a window and not in a frame.
+/// Whether the user navigates to this page in a window, not in a frame.
 fn is_navigation(head: &RequestHead) -> bool {
     matches!(head.method, Method::GET | Method::HEAD)
         && text(&head.headers, "sec-fetch-mode") == Some("navigate")
         && text(&head.headers, "sec-fetch-dest") == Some("document")
 }
 
-/// Whether an origin (RFC 6454) is the host that was asked for, with the port left out where it is the scheme's own.
+/// Whether an origin (RFC 6454) is the requested host. The default port of the scheme may be missing in either.
 fn is_own(origin: &str, head: &RequestHead) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    let own_port = if scheme == "https" { ":443" } else { ":80" };
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
     let bare = |authority: &str| {
         authority
-            .strip_suffix(own_port)
+            .strip_suffix(default_port)
             .unwrap_or(authority)
             .to_ascii_lowercase()
     };
-    let asked = head.uri.authority().map(Authority::as_str);
-    asked
+    let requested = head.uri.authority().map(Authority::as_str);
+    requested
         .or_else(|| text(&head.headers, "host"))
-        .is_some_and(|asked| bare(asked) == bare(authority))
+        .is_some_and(|requested| bare(requested) == bare(authority))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

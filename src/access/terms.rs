@@ -1,94 +1,100 @@
-//! The terms on which clients may connect and enter, as they are in force: read from all the files that say something
-//! about them, and replaced as a whole when those change.
+//! The access terms of the service: the rules of all access files together.
+//!
+//! The web configuration file has the rules of the ops endpoints. The token file and the certificate of the public listener
+//! are settings of the service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use parking_lot::RwLock;
-use rustls::ServerConfig;
+use exporter_web_config::rustls::ServerConfig;
+use exporter_web_config::{
+    AccessRules, BearerToken, ConfigError, ConfigFiles, ConfigSource, Pem, ResponseHeader,
+    TlsSettings, WebConfig,
+};
 
-use super::credentials::{Credentials, Token};
-use super::files::Files;
-use super::rate_limit::RateLimit;
-use super::refusal::{Field, Refusal};
-use super::tls::{Pem, TlsTerms};
-use super::users::User;
-use super::web_config::WebConfig;
-
-/// Where the terms are told.
+/// The files that the settings name.
 #[derive(Debug, Clone)]
-pub(super) struct Sources {
-    /// The web configuration of the operators' endpoints.
+pub(super) struct TermFiles {
+    /// The web configuration of the ops endpoints.
     pub(super) web_config: Option<PathBuf>,
-    /// The file of the operators' token.
+    /// The token of the ops endpoints.
     pub(super) token_file: Option<PathBuf>,
     /// The certificate of the public listener.
     pub(super) certificate: Option<PathBuf>,
     /// The key of that certificate.
     pub(super) key: Option<PathBuf>,
-    /// Whether the operators' endpoints have a listener of their own.
-    pub(super) is_ops_apart: bool,
+    /// Whether the ops endpoints have a listener of their own.
+    pub(super) has_ops_listener: bool,
 }
 
-/// What the sources say, before it is known to be of use.
+/// The contents of the files. Certificates and keys are not decoded yet.
 #[derive(Debug)]
 pub(super) struct Draft {
-    public_tls: Option<TlsTerms>,
-    ops_tls: Option<TlsTerms>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    users: Vec<User>,
-    rate_limit: Option<RateLimit>,
-    token: Option<Token>,
+    public_tls: Option<TlsSettings>,
+    web: WebConfig,
+    token: Option<BearerToken>,
 }
 
-/// The terms in force.
-#[derive(Debug, Default)]
+/// The terms in use.
+#[derive(Debug)]
 pub(super) struct Terms {
-    /// How the public listener encrypts.
+    /// The TLS configuration of the public listener.
     pub(super) public_tls: Option<Arc<ServerConfig>>,
-    /// How the operators' own listener encrypts.
-    pub(super) ops_tls: Option<Arc<ServerConfig>>,
-    /// Headers for each answer of the operators' endpoints.
+    /// The rules of the ops endpoints. Their TLS configuration is that of the ops listener.
+    pub(super) ops: AccessRules,
+    /// The headers of these rules, as Actix sends them.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Who may use the operators' endpoints; everybody where there are none.
-    pub(super) credentials: Option<Arc<Credentials>>,
-    /// How often requests to the ops endpoints may come.
-    pub(super) rate_limit: Option<RateLimit>,
-    /// Whether the operators' listener admits only clients with a certificate.
-    pub(super) demands_certificates: bool,
 }
 
-impl Sources {
-    /// Reads all that they say.
-    pub(super) fn read(&self, files: &mut Files) -> Result<Draft, Refusal> {
+impl ConfigSource for TermFiles {
+    type Draft = Draft;
+    type Value = Terms;
+
+    fn read(&self, files: &mut ConfigFiles) -> Result<Draft, ConfigError> {
         let token = self.token_file.as_deref();
         let token = token.map(|path| read_token(path, files)).transpose()?;
-        let public_tls = self.read_public_tls(files)?;
+        let mut public_tls = self.read_public_tls(files)?;
         let path = self.web_config.as_deref();
         let web = path.map(|path| WebConfig::read(path, files)).transpose()?;
-        let web = web.unwrap_or_default();
-        let mut draft = Draft {
-            public_tls,
-            ops_tls: None,
-            headers: web.headers,
-            users: web.users,
-            rate_limit: web.rate_limit,
-            token,
-        };
-        if self.is_ops_apart {
-            draft.ops_tls = web.tls;
-        } else if let (Some(tls), Some(path)) = (web.tls, path) {
-            refuse_on_shared_listener(&tls, draft.public_tls.is_some(), path)?;
-            draft.public_tls = Some(tls);
+        let mut web = web.unwrap_or_default();
+        if !self.has_ops_listener
+            && let (Some(tls), Some(path)) = (web.take_tls(), path)
+        {
+            check_shared_listener(&tls, public_tls.is_some(), path)?;
+            public_tls = Some(tls);
         }
-        Ok(draft)
+        Ok(Draft {
+            public_tls,
+            web,
+            token,
+        })
     }
 
-    fn read_public_tls(&self, files: &mut Files) -> Result<Option<TlsTerms>, Refusal> {
+    fn build(&self, draft: Draft, previous: Option<&Terms>) -> Result<Terms, ConfigError> {
+        let public_tls = draft.public_tls.map(|tls| tls.to_server_config());
+        let previous_ops = previous.map(|previous| &previous.ops);
+        let ops = AccessRules::new(draft.web, draft.token.as_ref(), previous_ops)?;
+        let terms = Terms {
+            public_tls: public_tls.transpose()?.map(Arc::new),
+            headers: ops.headers().iter().map(header).collect::<Result<_, _>>()?,
+            ops,
+        };
+        if let Some(previous) = previous {
+            terms.check_replaces(previous).map_err(|change| {
+                let reason = format!("{change}, which needs a restart");
+                ConfigError::new("The new version", reason)
+            })?;
+        }
+        Ok(terms)
+    }
+}
+
+impl TermFiles {
+    fn read_public_tls(&self, files: &mut ConfigFiles) -> Result<Option<TlsSettings>, ConfigError> {
         const CERTIFICATE: &str = "--tls-cert (VITALS_TLS_CERT)";
         const KEY: &str = "--tls-key (VITALS_TLS_KEY)";
-        let missing = |flag, other| Refusal::new(flag, format!("is missing: {other} needs it"));
+        let missing = |flag, other| ConfigError::new(flag, format!("is missing: {other} needs it"));
         let (certificate, key) = match (&self.certificate, &self.key) {
             (None, None) => return Ok(None),
             (Some(_), None) => return Err(missing(KEY, "--tls-cert")),
@@ -97,94 +103,56 @@ impl Sources {
         };
         let certificate = Pem::read(CERTIFICATE, certificate, files)?;
         let key = Pem::read(KEY, key, files)?;
-        Ok(Some(TlsTerms::new(certificate, key)))
-    }
-}
-
-fn read_token(path: &Path, files: &mut Files) -> Result<Token, Refusal> {
-    const FLAG: &str = "--ops-token-file (VITALS_OPS_TOKEN_FILE)";
-    let refuse = |reason: String| {
-        let path = path.display();
-        Refusal::new(FLAG, format!("names {path}, which {reason}"))
-    };
-    let contents = files
-        .read(path)
-        .map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    Token::parse(&contents).map_err(refuse)
-}
-
-/// What cannot be meant where operators and the public share one listener.
-fn refuse_on_shared_listener(
-    tls: &TlsTerms,
-    is_encrypted: bool,
-    web_config: &Path,
-) -> Result<(), Refusal> {
-    let at = Field::root(web_config).child("tls_server_config");
-    if is_encrypted {
-        return Err(at.refuse(
-            "is given beside --tls-cert, for one listener: one of them must go, or --ops-listen come",
-        ));
-    }
-    if tls.client_auth.is_some() {
-        return Err(at
-            .child("client_auth_type")
-            .refuse("would ask every client of the API for a certificate: it needs --ops-listen"));
-    }
-    Ok(())
-}
-
-impl Draft {
-    /// The terms, if they can be put into force. They keep the users of `old` that are verified.
-    pub(super) fn into_terms(self, old: Option<&Terms>) -> Result<Terms, Refusal> {
-        let config = |tls: &TlsTerms| tls.to_server_config().map(Arc::new);
-        let old = old.and_then(|old| old.credentials.as_deref());
-        let credentials = Credentials::new(self.users, self.token.as_ref(), old)?;
-        Ok(Terms {
-            public_tls: self.public_tls.as_ref().map(config).transpose()?,
-            ops_tls: self.ops_tls.as_ref().map(config).transpose()?,
-            headers: self.headers,
-            credentials: credentials.map(Arc::new),
-            rate_limit: self.rate_limit,
-            demands_certificates: self.ops_tls.is_some_and(|tls| tls.demands_certificates()),
-        })
+        Ok(Some(TlsSettings::new(certificate, key)))
     }
 }
 
 impl Terms {
-    /// Whether these may replace others while the server runs. A file that is cut short or empty for a moment must not
-    /// open the door; and what has been announced as `https` stays that.
-    pub(super) fn may_replace(&self, old: &Self) -> Result<(), &'static str> {
-        let switches =
-            |old: &Option<_>, new: &Option<_>| Option::is_some(old) != Option::is_some(new);
-        if switches(&old.public_tls, &self.public_tls) || switches(&old.ops_tls, &self.ops_tls) {
-            return Err("would switch TLS on or off");
+    /// Checks whether these terms may replace the previous ones while the server runs.
+    fn check_replaces(&self, previous: &Self) -> Result<(), &'static str> {
+        if self.public_tls.is_some() != previous.public_tls.is_some() {
+            return Err("would turn TLS of the public listener on or off");
         }
-        if old.credentials.is_some() && self.credentials.is_none() {
-            return Err("would ask nobody for credentials any more");
-        }
-        if old.demands_certificates && !self.demands_certificates {
-            return Err("would ask nobody for certificates any more");
-        }
-        Ok(())
+        self.ops.check_replaces(&previous.ops)
     }
 }
 
-/// The place of the terms in force.
-#[derive(Debug)]
-pub(super) struct InForce(RwLock<Arc<Terms>>);
+fn read_token(path: &Path, files: &mut ConfigFiles) -> Result<BearerToken, ConfigError> {
+    const FLAG: &str = "--ops-token-file (VITALS_OPS_TOKEN_FILE)";
+    let error = |reason: String| {
+        let path = path.display();
+        ConfigError::new(FLAG, format!("names {path}, which {reason}"))
+    };
+    let contents = files
+        .read(path)
+        .map_err(|cause| error(format!("cannot be read: {cause}")))?;
+    BearerToken::parse(&contents).map_err(error)
+}
 
-impl InForce {
-    pub(super) fn new(terms: Terms) -> Self {
-        Self(RwLock::new(Arc::new(terms)))
+/// Rejects TLS settings that need a separate ops listener.
+fn check_shared_listener(
+    tls: &TlsSettings,
+    has_public_tls: bool,
+    web_config: &Path,
+) -> Result<(), ConfigError> {
+    let error = |field, reason| ConfigError::of_field(web_config, field, reason);
+    if has_public_tls {
+        return Err(error(
+            "tls_server_config",
+            "must not be set together with --tls-cert for the same listener: remove one of them, or add --ops-listen",
+        ));
     }
+    if tls.requests_client_certificates() {
+        return Err(error(
+            "tls_server_config.client_auth_type",
+            "needs --ops-listen: without it, every client of the API would be asked for a certificate",
+        ));
+    }
+    Ok(())
+}
 
-    /// The terms as they are now.
-    pub(super) fn get(&self) -> Arc<Terms> {
-        Arc::clone(&self.0.read())
-    }
-
-    /// Puts others into force, for connections and requests from now on.
-    pub(super) fn replace(&self, terms: Terms) {
-        *self.0.write() = Arc::new(terms);
-    }
+fn header(header: &ResponseHeader) -> Result<(HeaderName, HeaderValue), ConfigError> {
+    let value = HeaderValue::from_bytes(header.value().as_bytes())
+        .map_err(|_| ConfigError::new(header.name(), "must be a value that HTTP can send"))?;
+    Ok((HeaderName::from_static(header.name()), value))
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     super::{
-        access::Access,
+        access::OpsAccess,
         api::{self, Api, BodyLimits, Documentation},
         connection::{self, Drain, Reception, Screen},
         intake::Intake,
@@ -44,7 +44,7 @@ const GREETED_OPS_ENDPOINTS: &[&str] = &[
 pub(super) struct Parts {
     pub(super) settings: ServerSettings,
     pub(super) limits: LimitSettings,
-    pub(super) access: Access,
+    pub(super) access: OpsAccess,
     pub(super) ops_watch: OpsWatch,
     pub(super) vitals: Vitals,
     pub(super) store: Store,
@@ -153,7 +153,7 @@ impl Parts {
 }
 
 /// The ops endpoints among other routes. A path that belongs to them is served behind the gate only.
-fn guarded<F>(ops: F, access: &Access) -> impl HttpServiceFactory + use<F>
+fn guarded<F>(ops: F, access: &OpsAccess) -> impl HttpServiceFactory + use<F>
 where
     F: FnOnce(&mut web::ServiceConfig),
 {

@@ -9,7 +9,7 @@ use crate::support::wait;
 const BOUND: Duration = Duration::from_secs(30);
 
 /// What the log says where a new version has come into force.
-const TAKEN: &str = "and are in force";
+const TAKEN: &str = "the access files were reloaded";
 
 /// Waits until the log has these words that many times.
 async fn logged(operators: &Operators, words: &str, times: usize) {
@@ -49,7 +49,7 @@ async fn a_changed_file_comes_into_force_and_a_broken_one_does_not() {
             "basic_auth_users.bob in ",
         ),
         ("basic_auth_users: {", "is not valid YAML"),
-        ("", "would ask nobody for credentials any more"),
+        ("", "would require no credentials any more"),
         (
             "tls_server_config: {min_version: TLS10}",
             "tls_server_config.min_version in ",

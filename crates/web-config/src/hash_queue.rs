@@ -1,65 +1,64 @@
-//! The queue of logins whose password must be hashed. Few hash at a time, the addresses take turns, and a login that its
-//! client has given up is not hashed.
+//! The queue of logins whose password must be hashed.
+//!
+//! Few hashes run at a time. The client addresses take turns, and a login whose client has left is not hashed.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use actix_web::web;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
-use actix_vitals::memory::client_network;
-
-/// Logins that may wait, in all and of one address (or one /64 network of IPv6).
+/// The most waiting logins: in all, and of one address (or one /64 network of IPv6).
 const MAX_WAITING: usize = 256;
 const MAX_WAITING_PER_ADDRESS: usize = 32;
 
-/// Lets few logins hash at a time, each on a blocking thread. A clone is the same queue.
+/// Limits how many hashes run at a time. Each runs on a blocking thread of Tokio. A clone is the same queue.
 #[derive(Debug, Clone)]
-pub(super) struct HashQueue(Arc<Mutex<Waiting>>);
+pub(crate) struct HashQueue(Arc<Mutex<WaitingLogins>>);
 
-/// A login found no room in the queue, or had to leave it to an address with fewer logins.
+/// The queue is full, or an address with fewer logins has taken this login's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct QueueFull;
+pub(crate) struct QueueFull;
 
 #[derive(Debug)]
-struct Waiting {
-    /// The number of hashes that may start at once. While it is not zero, no caller waits.
+struct WaitingLogins {
+    /// How many hashes may start now. While it is not zero, no login waits.
     idle: usize,
-    /// The addresses with logins that wait. The first one has the next turn.
+    /// The addresses with waiting logins. The first one has the next turn.
     addresses: VecDeque<WaitingAddress>,
 }
 
 #[derive(Debug)]
 struct WaitingAddress {
     network: Option<IpAddr>,
-    /// Never empty; the oldest login comes first.
+    /// Never empty, oldest first.
     logins: VecDeque<oneshot::Sender<Turn>>,
 }
 
-/// The right to hash one password. Passes to the next login when it is dropped.
+/// The right to hash one password. When it is dropped, the next login receives it.
 #[derive(Debug)]
 struct Turn(HashQueue);
 
 impl HashQueue {
-    /// Hashes on half of the cores, so that the other half serves requests.
-    pub(super) fn new() -> Self {
+    /// Hashes on half of the cores, at least one and at most four, so that the others serve requests.
+    pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self::with_turns((cores / 2).clamp(1, 4))
     }
 
     fn with_turns(turns: usize) -> Self {
-        Self(Arc::new(Mutex::new(Waiting {
+        Self(Arc::new(Mutex::new(WaitingLogins {
             idle: turns,
             addresses: VecDeque::new(),
         })))
     }
 
-    /// Waits for a turn, and does the work on a blocking thread. `Ok(None)` if the work panicked.
+    /// Waits for a turn, and runs the work on a blocking thread. `Ok(None)` if the work panicked.
     ///
-    /// The login leaves the queue when the future is dropped. Work that has begun runs to its end.
-    pub(super) async fn run<T: Send + 'static>(
+    /// Dropping the future removes the login from the queue. Work that has begun runs to its end.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         client: Option<IpAddr>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -69,7 +68,7 @@ impl HashQueue {
             let _turn = turn;
             work()
         };
-        Ok(web::block(work).await.ok())
+        Ok(spawn_blocking(work).await.ok())
     }
 
     async fn turn(&self, client: Option<IpAddr>) -> Result<Turn, QueueFull> {
@@ -79,13 +78,13 @@ impl HashQueue {
                 queue.idle -= 1;
                 return Ok(Turn(self.clone()));
             }
-            queue.push(client.map(client_network))?
+            queue.push(client.map(network_of))?
         };
         waiting.await.map_err(|_| QueueFull)
     }
 }
 
-impl Waiting {
+impl WaitingLogins {
     /// Appends a login to those of its address.
     fn push(&mut self, network: Option<IpAddr>) -> Result<oneshot::Receiver<Turn>, QueueFull> {
         self.forget_left();
@@ -120,7 +119,7 @@ impl Waiting {
         });
     }
 
-    /// Turns away the newest login of the address with the most, for an address that has fewer.
+    /// Removes the newest login of the address with the most, in favour of an address with fewer.
     fn make_room(&mut self, own_logins: usize) -> Result<(), QueueFull> {
         let most = (self.addresses.iter_mut()).max_by_key(|address| address.logins.len());
         match most {
@@ -132,7 +131,7 @@ impl Waiting {
         }
     }
 
-    /// The next login to hash: the oldest of the first address, which then goes to the end.
+    /// Takes the next login to hash: the oldest of the first address. The address then moves to the end.
     fn pop(&mut self) -> Option<oneshot::Sender<Turn>> {
         let mut address = self.addresses.pop_front()?;
         let login = address.logins.pop_front();
@@ -153,9 +152,19 @@ impl Drop for Turn {
             next
         };
         if let Some(next) = next {
-            // If its client has left in this moment, this turn comes back, and is dropped in its turn.
+            // If its client has just left, `send` returns the turn, and dropping it takes the next login.
             drop(next.send(Turn(self.0.clone())));
         }
+    }
+}
+
+/// The address by which a client is counted: an IPv6 client owns a network of 64 bits.
+fn network_of(client: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !(u64::MAX as u128);
+
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -177,7 +186,6 @@ mod tests {
     fn login(queue: &HashQueue, client: IpAddr) -> Login {
         let queue = queue.clone();
         let mut login: Login = Box::pin(async move { queue.turn(Some(client)).await });
-        // What this answers comes again: a turn would be lost.
         assert!(poll(&mut login).is_pending());
         login
     }
@@ -190,7 +198,7 @@ mod tests {
         matches!(poll(login), Poll::Ready(Err(QueueFull)))
     }
 
-    /// A queue of one turn, and that turn.
+    /// A queue with one turn, which is taken.
     fn taken() -> (HashQueue, Turn) {
         let queue = HashQueue::with_turns(1);
         let mut first: Login = Box::pin({
@@ -198,18 +206,18 @@ mod tests {
             async move { queue.turn(Some(address(0))).await }
         });
         let Poll::Ready(Ok(turn)) = poll(&mut first) else {
-            panic!("the first turn is not free");
+            panic!("the first turn is taken");
         };
         (queue, turn)
     }
 
-    fn refused(queue: &HashQueue, client: IpAddr) -> bool {
+    fn is_rejected(queue: &HashQueue, client: IpAddr) -> bool {
         let queue = queue.clone();
         is_full(&mut (Box::pin(async move { queue.turn(Some(client)).await }) as Login))
     }
 
     #[test]
-    fn addresses_take_turns_however_many_logins_each_has() {
+    fn addresses_take_turns_whatever_their_number_of_logins() {
         let (queue, turn) = taken();
         let mut logins: Vec<(u8, Login)> = [1, 1, 1, 2, 1, 2, 3]
             .map(|number| (number, login(&queue, address(number))))
@@ -225,7 +233,7 @@ mod tests {
                 }
                 _ => false,
             });
-            order.push(logins.remove(ready.expect("one has the turn")).0);
+            order.push(logins.remove(ready.expect("one login has the turn")).0);
         }
         assert_eq!(order, [1, 2, 3, 1, 2, 1, 1]);
         drop(turn);
@@ -233,51 +241,54 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_given_up_has_no_turn_and_takes_no_room() {
+    fn a_login_whose_client_left_gets_no_turn_and_takes_no_position() {
         let (queue, turn) = taken();
         for _ in 0..10 {
-            let given_up: Vec<Login> = (0..MAX_WAITING_PER_ADDRESS)
+            let abandoned: Vec<Login> = (0..MAX_WAITING_PER_ADDRESS)
                 .map(|_| login(&queue, address(1)))
                 .collect();
-            assert!(refused(&queue, address(1)));
-            drop(given_up);
+            assert!(is_rejected(&queue, address(1)));
+            drop(abandoned);
         }
         let mut last = login(&queue, address(1));
         drop(turn);
         let Poll::Ready(Ok(turn)) = poll(&mut last) else {
-            panic!("others are before it");
+            panic!("another login is ahead of it");
         };
-        let given_up = login(&queue, address(1));
+        let abandoned = login(&queue, address(1));
         drop(turn);
-        // The turn was sent, and never received.
-        drop(given_up);
+        // The turn was sent, but never received.
+        drop(abandoned);
         assert_eq!(queue.0.lock().idle, 1);
         assert!(queue.0.lock().addresses.is_empty());
     }
 
     #[test]
-    fn a_full_queue_takes_a_login_of_an_address_that_has_fewer() {
+    fn a_full_queue_accepts_a_login_of_an_address_with_fewer() {
         let (queue, _turn) = taken();
         let addresses = u8::try_from(MAX_WAITING / MAX_WAITING_PER_ADDRESS).expect("few addresses");
         let mut logins: Vec<Login> = (1..=addresses)
             .flat_map(|number| std::iter::repeat_n(number, MAX_WAITING_PER_ADDRESS))
             .map(|number| login(&queue, address(number)))
             .collect();
-        assert!(refused(&queue, address(1)), "it has as many as any");
+        assert!(
+            is_rejected(&queue, address(1)),
+            "its address has as many as any"
+        );
         let _newcomer = login(&queue, address(100));
-        let turned_away = logins.iter_mut().filter_map(|login| match poll(login) {
+        let removed = logins.iter_mut().filter_map(|login| match poll(login) {
             Poll::Ready(Err(QueueFull)) => Some(()),
             _ => None,
         });
-        assert_eq!(turned_away.count(), 1);
+        assert_eq!(removed.count(), 1);
     }
 
     #[test]
-    fn a_network_of_64_bits_is_one_address() {
+    fn an_ipv6_network_of_64_bits_is_one_address() {
         let (queue, _turn) = taken();
         let of = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
         let logins = (0..32).map(|last| login(&queue, of(last)));
         let _logins: Vec<Login> = logins.collect();
-        assert!(refused(&queue, of(99)));
+        assert!(is_rejected(&queue, of(99)));
     }
 }

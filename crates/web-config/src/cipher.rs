@@ -1,25 +1,25 @@
-//! Versions, cipher suites and curves by the names that Go has for them, as far as they are spoken here.
+//! TLS versions, cipher suites and curves by Go's names, as far as rustls supports them.
 
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::ring::{ALL_CIPHER_SUITES, kx_group};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 
-use super::document::Section;
-use super::refusal::Refusal;
+use crate::document::Section;
+use crate::error::ConfigError;
 
-/// The versions that are spoken, from the oldest on, by their names.
+/// The supported versions by Go's names, oldest first.
 const VERSIONS: [(&str, &SupportedProtocolVersion); 2] =
     [("TLS12", &version::TLS12), ("TLS13", &version::TLS13)];
 
-/// Curves by Go's names.
+/// The supported curves by Go's names.
 const CURVES: [(&str, &dyn SupportedKxGroup); 3] = [
     ("X25519", kx_group::X25519),
     ("CurveP256", kx_group::SECP256R1),
     ("CurveP384", kx_group::SECP384R1),
 ];
 
-/// Suites that Go knows, and that are not spoken here: without forward secrecy, or with CBC, RC4 or 3DES.
-const UNSPOKEN_SUITES: [&str; 15] = [
+/// Suites that Go knows and rustls does not support: without forward secrecy, or with CBC, RC4 or 3DES.
+const WEAK_SUITES: [&str; 15] = [
     "TLS_RSA_WITH_RC4_128_SHA",
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
     "TLS_RSA_WITH_AES_128_CBC_SHA",
@@ -37,41 +37,41 @@ const UNSPOKEN_SUITES: [&str; 15] = [
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
 ];
 
-/// `min_version` and `max_version`.
-pub(super) fn read_versions(
+/// Reads `min_version` and `max_version`.
+pub(crate) fn read_versions(
     section: &mut Section<'_>,
-) -> Result<Vec<&'static SupportedProtocolVersion>, Refusal> {
+) -> Result<Vec<&'static SupportedProtocolVersion>, ConfigError> {
     let min = read_version(section, "min_version")?.unwrap_or(0);
     let max = read_version(section, "max_version")?.unwrap_or(VERSIONS.len() - 1);
     if min > max {
         return Err(section
             .field("max_version")
-            .refuse("must not be older than min_version"));
+            .error("must not be older than min_version"));
     }
     Ok(VERSIONS[min..=max].iter().map(|(_, it)| *it).collect())
 }
 
-fn read_version(section: &mut Section<'_>, name: &str) -> Result<Option<usize>, Refusal> {
+fn read_version(section: &mut Section<'_>, name: &str) -> Result<Option<usize>, ConfigError> {
     let Some(version) = section.text(name)? else {
         return Ok(None);
     };
-    let spoken = VERSIONS.iter().position(|(name, _)| *name == version);
-    match (spoken, version.as_str()) {
+    let supported = VERSIONS.iter().position(|(name, _)| *name == version);
+    match (supported, version.as_str()) {
         (Some(position), _) => Ok(Some(position)),
-        (None, "TLS10" | "TLS11") => Err(section.field(name).refuse(format!(
-            "must be TLS12 or TLS13: {version} is broken, and not spoken here"
+        (None, "TLS10" | "TLS11") => Err(section.field(name).error(format!(
+            "must be TLS12 or TLS13: {version} is broken and not supported"
         ))),
-        (None, _) => Err(section.field(name).refuse("must be TLS12 or TLS13")),
+        (None, _) => Err(section.field(name).error("must be TLS12 or TLS13")),
     }
 }
 
-/// `cipher_suites`: those that are named, or all.
+/// Reads `cipher_suites`. Without a list, all supported suites are used.
 ///
-/// In Go it limits TLS 1.2 alone; here, where it names suites of TLS 1.3, it limits that to them as well.
-pub(super) fn read_suites(
+/// In Go the list restricts TLS 1.2 only. Here, a list with suites of TLS 1.3 restricts that version too.
+pub(crate) fn read_suites(
     section: &mut Section<'_>,
     versions: &[&'static SupportedProtocolVersion],
-) -> Result<Vec<SupportedCipherSuite>, Refusal> {
+) -> Result<Vec<SupportedCipherSuite>, ConfigError> {
     let at = section.field("cipher_suites");
     let names = section.texts("cipher_suites")?;
     if names.is_empty() {
@@ -80,12 +80,12 @@ pub(super) fn read_suites(
     let mut suites = Vec::with_capacity(names.len());
     for name in names {
         let Some(suite) = find_suite(&name) else {
-            let why = if UNSPOKEN_SUITES.contains(&name.as_str()) {
-                format!("lists {name}, which is weak, and not spoken here")
+            let reason = if WEAK_SUITES.contains(&name.as_str()) {
+                format!("lists {name}, which is weak and not supported")
             } else {
-                format!("lists {name}, which is no cipher suite")
+                format!("lists {name}, which is not a known cipher suite")
             };
-            return Err(at.refuse(why));
+            return Err(at.error(reason));
         };
         suites.push(suite);
     }
@@ -93,10 +93,10 @@ pub(super) fn read_suites(
         suites.extend(ALL_CIPHER_SUITES.iter().copied().filter(is_of_tls13));
     }
     for (name, version) in VERSIONS {
-        let is_idle = !suites.iter().any(|suite| suite.version() == version);
-        if versions.contains(&version) && is_idle {
-            return Err(at.refuse(format!(
-                "must list a suite of {name}, or min_version exclude it"
+        let has_suite = suites.iter().any(|suite| suite.version() == version);
+        if versions.contains(&version) && !has_suite {
+            return Err(at.error(format!(
+                "must list a suite of {name}, unless min_version excludes {name}"
             )));
         }
     }
@@ -107,9 +107,9 @@ fn is_of_tls13(suite: &SupportedCipherSuite) -> bool {
     suite.tls13().is_some()
 }
 
-/// rustls says `TLS13_AES_…` where the registry and Go say `TLS_AES_…`.
+/// Finds a suite by Go's name. rustls writes `TLS13_AES_…` where IANA and Go write `TLS_AES_…`.
 fn find_suite(name: &str) -> Option<SupportedCipherSuite> {
-    // Go's first names for two of them lack the hash, and still go.
+    // Go's old names of these two lack the hash, and Go still accepts them.
     let name = match name {
         "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305" => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305" => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
@@ -122,10 +122,10 @@ fn find_suite(name: &str) -> Option<SupportedCipherSuite> {
     })
 }
 
-/// `curve_preferences`: those that are named, in their order, or all.
-pub(super) fn read_curves(
+/// Reads `curve_preferences`, in their order. Without a list, all supported curves are used.
+pub(crate) fn read_curves(
     section: &mut Section<'_>,
-) -> Result<Vec<&'static dyn SupportedKxGroup>, Refusal> {
+) -> Result<Vec<&'static dyn SupportedKxGroup>, ConfigError> {
     let at = section.field("curve_preferences");
     let names = section.texts("curve_preferences")?;
     if names.is_empty() {
@@ -134,8 +134,8 @@ pub(super) fn read_curves(
     let find = |name: String| {
         let known = CURVES.iter().find(|(curve, _)| *curve == name);
         known.map(|(_, group)| *group).ok_or_else(|| {
-            let spoken = CURVES.map(|(curve, _)| curve).join(", ");
-            at.refuse(format!("lists {name}, where only {spoken} are spoken"))
+            let supported = CURVES.map(|(curve, _)| curve).join(", ");
+            at.error(format!("lists {name}, but only {supported} are supported"))
         })
     };
     names.into_iter().map(find).collect()

@@ -1,9 +1,10 @@
-//! What a plain scalar of YAML is to go-yaml, which the exporters read their configuration with: YAML 1.1 with some of
-//! 1.2. And the bytes of a file as text.
+//! Plain scalars of YAML as go-yaml reads them, and the bytes of a file as text.
+//!
+//! The exporters read their configuration with go-yaml: YAML 1.1 with parts of 1.2.
 
 /// The type of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum ScalarKind {
     Null,
     Bool,
     Int,
@@ -11,10 +12,10 @@ pub(super) enum Kind {
     Text,
 }
 
-/// Returns the text of a file in UTF-8, or in UTF-16 after a byte order mark; or the fault of the text.
+/// Returns the text of a file in UTF-8, or in UTF-16 after a byte order mark; or what is wrong with it.
 ///
-/// Windows' editors write the mark, also before UTF-8, where it is no part of the text.
-pub(super) fn decode(contents: &[u8]) -> Result<String, &'static str> {
+/// Editors of Windows write the mark, also before UTF-8. It is not part of the text.
+pub(crate) fn decode(contents: &[u8]) -> Result<String, &'static str> {
     let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
         let units = pairs.iter().map(|pair| unit(*pair));
@@ -33,27 +34,27 @@ pub(super) fn decode(contents: &[u8]) -> Result<String, &'static str> {
     if text.chars().all(is_printable) {
         Ok(text.to_owned())
     } else {
-        Err("must not hold control characters")
+        Err("must not contain control characters")
     }
 }
 
 /// Returns the type of a plain scalar.
-pub(super) fn kind_of(text: &str) -> Kind {
+pub(crate) fn kind_of(text: &str) -> ScalarKind {
     if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
-        Kind::Null
+        ScalarKind::Null
     } else if bool_of(text).is_some() {
-        Kind::Bool
+        ScalarKind::Bool
     } else if int_of(text).is_some() {
-        Kind::Int
+        ScalarKind::Int
     } else if float_of(text).is_some() {
-        Kind::Float
+        ScalarKind::Float
     } else {
-        Kind::Text
+        ScalarKind::Text
     }
 }
 
-/// Yes or no, in the words of YAML 1.1.
-pub(super) fn bool_of(text: &str) -> Option<bool> {
+/// Returns a boolean in the words of YAML 1.1.
+pub(crate) fn bool_of(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
             Some(true)
@@ -65,22 +66,23 @@ pub(super) fn bool_of(text: &str) -> Option<bool> {
     }
 }
 
-/// A number without its fraction, of a scalar of this kind; `None` where it is no number or too large.
-pub(super) fn whole_of(text: &str, kind: Kind) -> Option<i64> {
+/// Returns the whole part of a number; `None` if the scalar is not a number, or too large.
+pub(crate) fn whole_of(text: &str, kind: ScalarKind) -> Option<i64> {
     match kind {
-        Kind::Int => int_of(text)?.try_into().ok(),
-        Kind::Float => {
+        ScalarKind::Int => int_of(text)?.try_into().ok(),
+        ScalarKind::Float => {
             let number = float_of(text)?;
-            // The first number past the largest of the type, which has no float of its own.
+            // `i64::MAX` itself has no exact float; the next number has.
             let past = 2f64.powi(63);
             #[allow(clippy::cast_possible_truncation, reason = "the fraction is to be cut")]
             (-past..past).contains(&number).then_some(number as i64)
         }
-        Kind::Null | Kind::Bool | Kind::Text => None,
+        ScalarKind::Null | ScalarKind::Bool | ScalarKind::Text => None,
     }
 }
 
-/// An integer as Go reads it (`strconv.ParseInt` with base 0): decimal, `0x1f`, `0o17`, `017`, `0b11`, all with `_`.
+/// Returns an integer as Go reads it (`strconv.ParseInt` with base 0): decimal, `0x1f`, `0o17`, `017`, `0b11`, each with
+/// `_` between digits.
 fn int_of(text: &str) -> Option<i128> {
     let (is_negative, digits) = unsigned(text);
     let digits = digits.replace('_', "");
@@ -92,7 +94,7 @@ fn int_of(text: &str) -> Option<i128> {
         [b'0', _, ..] => (8, &lower[1..]),
         _ => (10, &lower[..]),
     };
-    // `from_str_radix` would take another sign.
+    // `from_str_radix` accepts a second sign.
     let is_number = !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_alphanumeric());
     let number = is_number.then(|| u64::from_str_radix(digits, base).ok())??;
     let number = i128::from(number);
@@ -109,13 +111,13 @@ fn float_of(text: &str) -> Option<f64> {
         return Some(f64::NAN);
     }
     let plain = digits.replace('_', "");
-    let starts = plain
+    let starts_with_digit = plain
         .trim_start_matches('.')
         .starts_with(|it: char| it.is_ascii_digit());
-    let is_written_so = plain
+    let has_only_number_bytes = plain
         .bytes()
         .all(|it| it.is_ascii_digit() || matches!(it, b'.' | b'e' | b'E' | b'+' | b'-'));
-    if !starts || !is_written_so {
+    if !starts_with_digit || !has_only_number_bytes {
         return None;
     }
     plain.parse::<f64>().ok().map(|number| sign * number)
@@ -129,7 +131,7 @@ fn unsigned(text: &str) -> (bool, &str) {
     }
 }
 
-/// The units of Go's durations, in nanoseconds. Of two that begin alike the longer comes first.
+/// The units of Go's durations, in nanoseconds. A unit comes before its own prefixes.
 const GO_UNITS: [(&str, f64); 8] = [
     ("ns", 1.0),
     ("us", 1e3),
@@ -141,8 +143,8 @@ const GO_UNITS: [(&str, f64); 8] = [
     ("h", 3.6e12),
 ];
 
-/// The nanoseconds of a duration as Go writes it (`time.ParseDuration`): `1h2m3.5s`, `-10us`, `0`.
-pub(super) fn go_duration(text: &str) -> Option<i64> {
+/// Returns the nanoseconds of a duration as Go writes it (`time.ParseDuration`): `1h2m3.5s`, `-10us`, `0`.
+pub(crate) fn go_duration(text: &str) -> Option<i64> {
     let (is_negative, mut rest) = unsigned(text);
     if rest == "0" {
         return Some(0);
@@ -164,7 +166,10 @@ pub(super) fn go_duration(text: &str) -> Option<i64> {
     if total >= 2f64.powi(63) {
         return None;
     }
-    #[allow(clippy::cast_possible_truncation, reason = "in bounds, and to be cut")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "in bounds, and the fraction is to be cut"
+    )]
     let total = total as i64;
     Some(if is_negative { -total } else { total })
 }

@@ -1,5 +1,7 @@
-//! Certificates of clients that are verified, and then admitted by name: a subject alternative name (RFC 5280, section
-//! 4.2.1.6) that stands, letter for letter, in a list.
+//! A verifier that admits client certificates by name.
+//!
+//! After the certificate is verified, one of its subject alternative names (RFC 5280, section 4.2.1.6) must be in a list,
+//! byte for byte.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,16 +15,16 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-/// The verifier that admits those whose certificate names one of `names`, once `inner` has verified it.
+/// Verifies a certificate with `inner`, and then requires that it has one of `names`.
 #[derive(Debug)]
-pub(super) struct NamedClients {
+pub(crate) struct NamedClients {
     inner: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
 }
 
 impl NamedClients {
-    /// Admits of the clients that `inner` verifies those with one of these names.
-    pub(super) fn new(inner: Arc<dyn ClientCertVerifier>, names: Vec<String>) -> Self {
+    /// Restricts `inner` to clients with one of these names.
+    pub(crate) fn new(inner: Arc<dyn ClientCertVerifier>, names: Vec<String>) -> Self {
         Self { inner, names }
     }
 }
@@ -42,8 +44,8 @@ impl ClientCertVerifier for NamedClients {
         if names.iter().any(|name| self.names.contains(name)) {
             return Ok(verified);
         }
-        let refused = CertificateError::ApplicationVerificationFailure;
-        Err(Error::InvalidCertificate(refused))
+        let other_name = CertificateError::ApplicationVerificationFailure;
+        Err(Error::InvalidCertificate(other_name))
     }
 
     fn offer_client_auth(&self) -> bool {
@@ -83,7 +85,7 @@ impl ClientCertVerifier for NamedClients {
     }
 }
 
-/// The names of a certificate: of hosts, addresses, mailboxes, and URIs. `None` where it cannot be read.
+/// Returns the names of hosts, addresses, mailboxes and URIs in a certificate; `None` if it cannot be decoded.
 fn names_of(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let names = certificate.tbs_certificate.get::<SubjectAltName>().ok()?;
