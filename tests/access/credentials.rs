@@ -268,7 +268,7 @@ fn open_doors_and_plain_credentials_are_warned_of_at_the_start() {
     place.write("both.yml", &format!("{}{}", alice(), tls(&[])));
     let path = |name: &str| place.path(name).display().to_string();
     let open = "open to everyone";
-    let plain = "in plain sight";
+    let plain = "sent without TLS";
     for (flags, warning) in [
         (vec!["--listen", "0.0.0.0:0"], Some(open)),
         (vec!["--ops-listen", "0.0.0.0:0"], Some(open)),

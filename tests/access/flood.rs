@@ -181,7 +181,7 @@ async fn a_reload_keeps_verified_users_and_forgets_those_whose_hash_has_changed(
         operators.place.write("web.yml", web_config);
         until("the reload", BOUND, async || {
             let log = operators.server.stderr();
-            match log.matches("and are in force").count() {
+            match log.matches("the access files were reloaded").count() {
                 count if count >= times => Ok(()),
                 _ => Err(log),
             }
