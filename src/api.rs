@@ -43,7 +43,7 @@ pub struct Api {
     /// The description of the API.
     pub documentation: Documentation,
     /// The ops endpoints on the same listener, for the greeting to link to.
-    pub operations: &'static [&'static str],
+    pub operations: Vec<&'static str>,
 }
 
 impl Api {
@@ -53,7 +53,7 @@ impl Api {
             .app_data(Data::new(self.store.clone()))
             .app_data(self.body_limits)
             .app_data(self.answer_memory.clone())
-            .app_data(greeting::Links::new(self.operations))
+            .app_data(greeting::Links::new(&self.operations))
             .service(get("/", greeting::read_greeting, "GET, HEAD, OPTIONS"))
             .service(
                 get("/data", list_items, "GET, HEAD, OPTIONS, POST")

@@ -1,12 +1,13 @@
 //! The description of a listener as OpenAPI 3.1: the document `openapi.yaml`, completed for this process.
 //!
 //! The document has everything that is fixed. This module sets the version and the limits of request bodies, adds the
-//! example of each problem, and adapts the paths to what the listener serves. `docs` serves the result.
+//! example of each problem and the summaries of the ops endpoints, and adapts the paths to what the listener serves. `docs`
+//! serves the result.
 
 use std::net::SocketAddr;
 
 use actix_vitals::{
-    ops,
+    ops::{self, ENDPOINTS, OpsEndpoint},
     problem::{CONTENT_TYPE, FieldError, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -31,14 +32,6 @@ const GATE_RESPONSES: [(&str, &str); 4] = [
     ("503", "Unavailable"),
 ];
 
-/// Routes that a page loads by itself. They are not described.
-const PARTS_OF_PAGES: [&str; 4] = [
-    "/dashboard/history",
-    "/dashboard/stream",
-    "/dashboard/{part}",
-    "/docs/{part}",
-];
-
 /// A listener, by what it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DescribedListener {
@@ -60,9 +53,15 @@ pub(crate) fn patterns(listener: DescribedListener) -> Vec<String> {
     let paths = paths(&parse(DOCUMENT), listener);
     let mut patterns: Vec<String> = paths.into_iter().map(|(path, _)| path).collect();
     if listener != DescribedListener::Public {
-        patterns.extend(PARTS_OF_PAGES.map(str::to_owned));
+        patterns.extend(parts_of_pages().map(str::to_owned));
     }
     patterns
+}
+
+/// Routes that a page loads by itself. They are not described.
+fn parts_of_pages() -> impl Iterator<Item = &'static str> {
+    let parts = ENDPOINTS.iter().filter(|endpoint| endpoint.is_page_part());
+    parts.map(OpsEndpoint::path).chain(["/docs/{part}"])
 }
 
 /// Describes what this listener serves, with these limits on bodies.
@@ -88,8 +87,22 @@ fn paths(document: &Value, listener: DescribedListener) -> Map<String, Value> {
             let is_served_here = !is_for_operators(item) || *path == DESCRIPTION_PATH;
             listener != DescribedListener::Public || is_served_here
         })
-        .map(|(path, item)| (path.clone(), adapt(path, item.clone(), listener)))
+        .map(|(path, item)| {
+            let item = adapt(path, item.clone(), listener);
+            (path.clone(), with_summary(path, item))
+        })
         .collect()
+}
+
+/// Adds the summary of an ops endpoint, which the list of these endpoints has.
+fn with_summary(path: &str, mut item: Value) -> Value {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path() == path);
+    if let (Some(endpoint), Some(operations)) = (endpoint, item.as_object_mut()) {
+        for operation in operations.values_mut().filter_map(Value::as_object_mut) {
+            operation.insert("summary".to_owned(), json!(endpoint.summary()));
+        }
+    }
+    item
 }
 
 fn is_for_operators(item: &Value) -> bool {

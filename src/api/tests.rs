@@ -51,7 +51,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAns
         body_limits: LIMITS,
         answer_memory: AnswerMemory::default(),
         documentation: Documentation::of(DescribedListener::Shared, LIMITS),
-        operations: &["/metrics"],
+        operations: vec!["/metrics"],
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;
     let mut answers = Vec::new();

@@ -3,7 +3,10 @@
 use std::{any::Any, io, net::SocketAddr, time::Duration};
 
 use actix_server::{Server as Workers, ServerBuilder};
-use actix_vitals::{Vitals, ops};
+use actix_vitals::{
+    Vitals,
+    ops::{self, OpsEndpoint},
+};
 use actix_web::{
     App,
     dev::{Extensions, HttpServiceFactory},
@@ -28,16 +31,6 @@ use super::{
 
 /// Workers of the ops listener: scrapes and probes are few.
 pub(super) const OPS_WORKERS: usize = 1;
-
-/// The ops endpoints that the greeting links to.
-const GREETED_OPS_ENDPOINTS: &[&str] = &[
-    "/dashboard",
-    "/docs",
-    "/health",
-    "/livez",
-    "/metrics",
-    "/readyz",
-];
 
 /// What the applications of both listeners are made of.
 #[derive(Debug)]
@@ -139,9 +132,9 @@ impl Parts {
             answer_memory: self.vitals.answer_memory().clone(),
             documentation: Documentation::of(described_listener(&self.settings), body_limits),
             operations: if self.shares_listener() {
-                GREETED_OPS_ENDPOINTS
+                greeted_ops_endpoints()
             } else {
-                &[]
+                Vec::new()
             },
         }
     }
@@ -150,6 +143,17 @@ impl Parts {
     fn shares_listener(&self) -> bool {
         self.settings.ops_listen.is_none()
     }
+}
+
+/// The ops endpoints that the greeting links to: those whose path has one segment, and the page about the API.
+fn greeted_ops_endpoints() -> Vec<&'static str> {
+    let paths = ops::ENDPOINTS.iter().map(OpsEndpoint::path);
+    let mut paths: Vec<_> = paths
+        .filter(|path| path.matches('/').count() == 1)
+        .chain(["/docs"])
+        .collect();
+    paths.sort_unstable();
+    paths
 }
 
 /// The ops endpoints among other routes. A path that belongs to them is served behind the gate only.

@@ -58,12 +58,13 @@ async fn the_greeting_links_to_what_there_is() {
     let server = start();
     let greeting = server.get("/").await;
     assert_eq!(greeting.status, 200);
+    let greeting = greeting.json();
+    let links = greeting["links"].as_object().expect("links");
     for path in ["/data", "/docs", "/health", "/metrics", "/openapi.json"] {
-        assert!(
-            greeting.text.contains(path),
-            "{path} is not in {}",
-            greeting.text
-        );
+        assert_eq!(links[&path[1..]], path);
+    }
+    for path in links.values().filter_map(serde_json::Value::as_str) {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
     }
 }
 
