@@ -1,5 +1,5 @@
-//! A shop with orders in SQLite, monitored: what `vitals` touches is all there is to adopting it. `curl localhost:8080/metrics`
-//! shows the rest. Prints where it listens.
+//! A shop with orders in SQLite, monitored. The lines with `vitals` are all that adopting needs.
+//! `curl localhost:8080/metrics` shows the metrics. Prints the address that it listens on.
 
 use actix_vitals::{Vitals, database::Pool};
 use actix_web::{App, HttpServer, error, web};

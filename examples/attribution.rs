@@ -1,5 +1,5 @@
-//! Queries on other threads and tasks, each attributed to the request that asked for them; and a background job with a name.
-//! Prints where it listens.
+//! Queries on other threads and tasks, attributed to the request that caused them, and a named background job.
+//! Prints the address that it listens on.
 
 use actix_vitals::{
     Vitals, block, carry, carry_future,
@@ -56,7 +56,7 @@ async fn on_a_thread(pool: web::Data<Db>) -> actix_web::Result<&'static str> {
     }
 }
 
-/// A job of its own, which goes on when the request is over.
+/// A job of its own, which continues after the request has ended.
 async fn in_a_job(pool: web::Data<Db>, vitals: web::Data<Vitals>) -> &'static str {
     let export = async move { count_visit(&pool).await };
     rt::spawn(vitals.job("export", export));
@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = vitals
         .instrument(diesel::r2d2::Pool::builder().max_size(1))
         .build(ConnectionManager::<SqliteConnection>::new(":memory:"))?;
-    // At the start there is no request either: a job on this thread.
+    // There is no request at the start: this is a job on this thread.
     vitals.job_blocking("migrations", || {
         let mut connection = pool.get()?;
         sql_query("CREATE TABLE visits (id INTEGER PRIMARY KEY)").execute(&mut connection)?;

@@ -1,5 +1,5 @@
-//! An application that had everything before it was monitored: CORS, authentication, files at `/`, a pool, work in
-//! `web::block`. Its middlewares wrap its own routes, and not the ops endpoints. Prints where it listens.
+//! An existing application with CORS, authentication, files at `/`, a pool and work in `web::block`, now monitored. Its
+//! middlewares wrap its own routes, and not the ops endpoints. Prints the address that it listens on.
 
 use actix_cors::Cors;
 use actix_files::Files;
@@ -55,14 +55,14 @@ impl ResponseError for ShopError {
     }
 }
 
-/// Off the event loop by the pool: a full pool is 503, and an order that exists is 409.
+/// `Pool::run` keeps this off the event loop. A full pool answers 503, and an order that exists 409.
 async fn create_order(pool: Db, id: web::Path<i32>) -> Result<String, RunError<ShopError>> {
     let insert = sql_query("INSERT INTO orders (id) VALUES (?)").bind::<Integer, _>(*id);
     let rows = pool.run(move |connection| Ok::<_, ShopError>(insert.execute(connection)?));
     Ok(rows.await?.to_string())
 }
 
-/// Off the event loop by `block`, which takes the place of `web::block`.
+/// `block` replaces `web::block` and keeps this off the event loop.
 async fn count_orders(pool: Db) -> Result<String, Error> {
     let count = actix_vitals::block(move || -> anyhow::Result<_> {
         let mut connection = pool.get()?;
@@ -89,7 +89,7 @@ async fn authenticate(
     next.call(request).await
 }
 
-/// Other sites that may use the application from a browser: requests of any other are refused.
+/// Sites that may use the application from a browser. Requests of other sites are rejected.
 fn cors() -> Cors {
     Cors::default()
         .allowed_origin("https://shop.example")
@@ -101,7 +101,7 @@ fn cors() -> Cors {
 async fn main() -> std::io::Result<()> {
     let ops = OpsSettings::new().with_dashboard();
     let vitals = Vitals::builder().ops(ops).build()?;
-    // The settings that the pool had.
+    // The same settings as before.
     let existing = r2d2::Pool::builder().max_size(1);
     let pool = vitals
         .instrument(existing)
@@ -113,7 +113,7 @@ async fn main() -> std::io::Result<()> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(pool.clone()))
-            // First: files at `/` answer whatever nothing before them does.
+            // First: files at `/` answer every path that no earlier service answers.
             .configure(vitals.ops())
             .service(
                 web::scope("")
@@ -122,7 +122,7 @@ async fn main() -> std::io::Result<()> {
                     .wrap(from_fn(authenticate))
                     .wrap(cors()),
             )
-            // Last: outermost, so that it sees what every other middleware answers.
+            // Last, so that it is outermost and sees the answers of all other middlewares.
             .wrap(vitals.http())
     });
     let address = std::env::args().nth(1);

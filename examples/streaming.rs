@@ -1,5 +1,5 @@
-//! Server-sent events: a stream that has no end is counted when it starts, kept out of the latency, and has a gauge and a
-//! duration of its own. Prints where it listens.
+//! Server-sent events. An unbounded stream is counted when it starts, is left out of the latency, and has its own gauge and
+//! duration. Prints the address that it listens on.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use actix_vitals::Vitals;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::stream;
 
-/// The seconds, one by one, for as long as somebody listens.
+/// Sends one event a second until the client leaves.
 async fn get_seconds() -> HttpResponse {
     let events = stream::unfold(0_u64, async |second| {
         tokio::time::sleep(Duration::from_millis(u64::from(second > 0) * 1000)).await;
         let event = web::Bytes::from(format!("data: {second}\n\n"));
         Some((Ok::<_, actix_web::Error>(event), second + 1))
     });
-    // This type is known to be a stream; another kind is marked by `actix_vitals::http::Stream`.
+    // This content type is recognised as a stream. Mark others with `actix_vitals::http::Stream`.
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .streaming(Box::pin(events))

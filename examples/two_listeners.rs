@@ -1,5 +1,5 @@
-//! The service for everyone on one listener, all ops endpoints on another: the first answers nothing about itself.
-//! Prints where it listens, the address for operators last.
+//! The service on one public listener, and all ops endpoints on another.
+//! Prints both addresses, that of the ops listener last.
 
 use actix_vitals::{Vitals, ops::OpsSettings};
 use actix_web::{App, HttpServer, web};

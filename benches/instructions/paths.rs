@@ -1,4 +1,4 @@
-//! The paths that are counted: with our monitoring, with the peer's, and bare, for what each adds to be told.
+//! The paths that are counted: with our monitoring, with the peer's, and bare. The difference is what each adds.
 //!
 //! Each path is warmed up until nothing happens for the first time any more, and what a duration decides is decided the
 //! same way each time. The warm-up has requests and queries of all durations up to some seconds, and many long ones. So

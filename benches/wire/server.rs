@@ -124,12 +124,12 @@ impl Server {
             let at = said.find(before)? + before.len();
             said[at..].split_whitespace().next()?.parse::<f64>().ok()
         };
-        let rate = number("Requests/sec:").ok_or("wrk tells the rate")?;
+        let rate = number("Requests/sec:").ok_or("wrk reports no rate")?;
         let requests = said.lines().find_map(|line| {
             let (count, _) = line.split_once(" requests in ")?;
             count.trim().parse::<f64>().ok()
         });
-        let requests = requests.ok_or("wrk tells the number of requests")?;
+        let requests = requests.ok_or("wrk reports no number of requests")?;
         Ok((requests, requests / rate))
     }
 

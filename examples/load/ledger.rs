@@ -84,7 +84,7 @@ impl Ledger {
             let _written = write!(reason, ": {cause}");
             source = cause.source();
         }
-        // The address differs from request to request and tells nothing.
+        // The address differs from request to request and is left out.
         let reason = reason
             .split_once("): ")
             .map_or(reason.clone(), |(_, after)| after.to_owned());
