@@ -153,6 +153,16 @@ pub enum OpsChoice {
     Dashboard,
 }
 
+impl OpsChoice {
+    /// Every choice that a setting makes.
+    pub const ALL: [Self; 3] = [Self::Statements, Self::Reset, Self::Dashboard];
+
+    /// Whether this choice adds the endpoints of the other one.
+    pub(crate) fn includes(self, other: Self) -> bool {
+        self == other || (self == Self::Reset && other == Self::Statements)
+    }
+}
+
 /// The methods of an ops endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpsMethods {

@@ -87,6 +87,20 @@ impl Ops {
         }
     }
 
+    /// The endpoints that the settings ask for, and whose recorders exist.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
+        let inner = &*self.inner;
+        ENDPOINTS.iter().filter(|endpoint| {
+            let choice = endpoint.choice();
+            let can_be_served = match choice {
+                OpsChoice::Statements | OpsChoice::Reset => inner.watched.database.is_some(),
+                OpsChoice::Dashboard => matches!(inner.dashboard.get(), Some(Some(_))),
+                _ => true,
+            };
+            can_be_served && inner.settings.has(choice)
+        })
+    }
+
     /// Mounts the endpoints that exist.
     ///
     /// `wrap` may put a middleware around each route. It does not get the live page's stream, whose requests last as long as
@@ -95,6 +109,7 @@ impl Ops {
     pub fn configure(&self, config: &mut ServiceConfig, wrap: &dyn Fn(Route) -> Route) {
         let inner = &*self.inner;
         config
+            .app_data(web::Data::new(self.clone()))
             .app_data(web::Data::from(Arc::clone(&inner.scraper)))
             .app_data(web::Data::new(inner.health.clone()))
             .app_data(web::Data::new(inner.heavy_answers.clone()));
@@ -104,26 +119,13 @@ impl Ops {
         if let Some(Some(dashboard)) = inner.dashboard.get() {
             config.app_data(web::Data::new(dashboard.clone()));
         }
-        for endpoint in inner.endpoints() {
+        for endpoint in self.endpoints() {
             config.service(inner.resource(endpoint, wrap));
         }
     }
 }
 
 impl OpsInner {
-    /// The endpoints that the settings ask for, and whose recorders exist.
-    fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
-        ENDPOINTS.iter().filter(|endpoint| {
-            let choice = endpoint.choice();
-            let can_be_served = match choice {
-                OpsChoice::Always => true,
-                OpsChoice::Statements | OpsChoice::Reset => self.watched.database.is_some(),
-                OpsChoice::Dashboard => matches!(self.dashboard.get(), Some(Some(_))),
-            };
-            can_be_served && self.settings.has(choice)
-        })
-    }
-
     /// A resource with the routes of an endpoint. It answers 405 with `Allow` to all other methods.
     ///
     /// It learns the pattern that it is mounted under from recorded requests: a resource in a scope does not know its

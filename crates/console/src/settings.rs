@@ -11,12 +11,11 @@ use crate::{
 ///
 /// `/metrics`, `/livez`, `/readyz` and `/health` always exist. The others show more of the service than its numbers, or
 /// change something. Each is a choice: [`with_statements`](Self::with_statements), [`with_reset`](Self::with_reset),
-/// [`with_dashboard`](Self::with_dashboard), or all of them with [`everything`](Self::everything). Mount them where only operators can reach them, for example on a second listener.
+/// [`with_dashboard`](Self::with_dashboard), any other [`with`](Self::with), or all of them with
+/// [`everything`](Self::everything). Mount them where only operators can reach them, for example on a second listener.
 #[derive(Clone, Debug, Default)]
 pub struct OpsSettings {
-    statements: bool,
-    reset: bool,
-    dashboard: bool,
+    choices: Vec<OpsChoice>,
     pub(crate) scrape: ScrapeSettings,
     pub(crate) page: DashboardSettings,
 }
@@ -29,29 +28,33 @@ impl OpsSettings {
 
     /// All endpoints, with the default limits.
     pub fn everything() -> Self {
-        Self::new().with_reset().with_dashboard()
+        OpsChoice::ALL.into_iter().fold(Self::new(), Self::with)
+    }
+
+    /// Adds the endpoints of a choice, and those of the choices that it includes.
+    #[must_use]
+    pub fn with(mut self, choice: OpsChoice) -> Self {
+        self.choices.push(choice);
+        self
     }
 
     /// Adds `GET /ops/statements`, and the statements on the live page. Statements are shown by shape: without values, but
     /// with the names of tables and columns.
     #[must_use]
-    pub fn with_statements(mut self) -> Self {
-        self.statements = true;
-        self
+    pub fn with_statements(self) -> Self {
+        self.with(OpsChoice::Statements)
     }
 
     /// Adds `POST /ops/statements/reset`, which clears the statements, and `GET /ops/statements` with it.
     #[must_use]
-    pub fn with_reset(mut self) -> Self {
-        self.reset = true;
-        self.with_statements()
+    pub fn with_reset(self) -> Self {
+        self.with(OpsChoice::Reset)
     }
 
     /// Adds `/dashboard`: the live page, its assets and its stream.
     #[must_use]
-    pub fn with_dashboard(mut self) -> Self {
-        self.dashboard = true;
-        self
+    pub fn with_dashboard(self) -> Self {
+        self.with(OpsChoice::Dashboard)
     }
 
     /// How many scrapes of one client may wait at once. All other clients together may have as many again. Further scrapes
@@ -93,11 +96,6 @@ impl OpsSettings {
 
     /// Whether the endpoints of a choice are wanted.
     pub(crate) fn has(&self, choice: OpsChoice) -> bool {
-        match choice {
-            OpsChoice::Always => true,
-            OpsChoice::Statements => self.statements,
-            OpsChoice::Reset => self.reset,
-            OpsChoice::Dashboard => self.dashboard,
-        }
+        choice == OpsChoice::Always || self.choices.iter().any(|chosen| chosen.includes(choice))
     }
 }
