@@ -10,7 +10,7 @@ use std::sync::atomic::{
 };
 
 /// How many threads may be adding to a cell.
-pub(crate) trait Access {
+pub(crate) trait CellAccess {
     /// Adds to a cell of integers, wrapping.
     fn add(cell: &AtomicU64, amount: u64);
 
@@ -26,9 +26,9 @@ pub(crate) trait Access {
 
 /// Any number of threads, at any time.
 #[derive(Debug)]
-pub(crate) enum Shared {}
+pub(crate) enum SharedAccess {}
 
-impl Access for Shared {
+impl CellAccess for SharedAccess {
     #[inline]
     fn add(cell: &AtomicU64, amount: u64) {
         cell.fetch_add(amount, Relaxed);
@@ -60,9 +60,9 @@ impl Access for Shared {
 /// One, which has claimed the cell: what it stores nobody else can have changed meanwhile, so that it need not lock the
 /// bus to add.
 #[derive(Debug)]
-pub(crate) enum Sole {}
+pub(crate) enum SoleAccess {}
 
-impl Access for Sole {
+impl CellAccess for SoleAccess {
     #[inline]
     fn add(cell: &AtomicU64, amount: u64) {
         cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
@@ -93,17 +93,17 @@ const CELLS: usize = 16;
 /// Two cache lines of cells, aligned together so that the adjacent-line prefetcher cannot couple two shards.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line([AtomicU64; CELLS]);
+struct CellLine([AtomicU64; CELLS]);
 
 /// A fixed number of 64-bit cells, on cache lines of their own.
 #[derive(Debug)]
-pub(crate) struct Cells(Box<[Line]>);
+pub(crate) struct Cells(Box<[CellLine]>);
 
 impl Cells {
     /// So many zeros.
     pub(crate) fn new(width: usize) -> Self {
         let lines = width.div_ceil(CELLS).max(1);
-        Self((0..lines).map(|_| Line::default()).collect())
+        Self((0..lines).map(|_| CellLine::default()).collect())
     }
 
     #[inline]
@@ -123,15 +123,21 @@ impl Cells {
         f64::from_bits(self.load(cell))
     }
 
+    /// Replaces what a cell holds.
+    #[inline]
+    pub(crate) fn store(&self, cell: usize, value: u64) {
+        self.cell(cell).store(value, Relaxed);
+    }
+
     /// Adds to a cell of integers, wrapping.
     #[inline]
-    pub(crate) fn add<A: Access>(&self, cell: usize, amount: u64) {
+    pub(crate) fn add<A: CellAccess>(&self, cell: usize, amount: u64) {
         A::add(self.cell(cell), amount);
     }
 
     /// Adds to a cell of floats.
     #[inline]
-    pub(crate) fn add_f64<A: Access>(&self, cell: usize, amount: f64) {
+    pub(crate) fn add_f64<A: CellAccess>(&self, cell: usize, amount: f64) {
         A::add_f64(self.cell(cell), amount);
     }
 
@@ -163,17 +169,17 @@ pub(crate) const CARRY: u32 = if cfg!(test) { 64 } else { 1 << 31 };
 /// Two cache lines of 32-bit counts, for what there is a lot of.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct NarrowLine([AtomicU32; NARROW_CELLS]);
+pub(crate) struct NarrowCellLine([AtomicU32; NARROW_CELLS]);
 
-impl NarrowLine {
+impl NarrowCellLine {
     /// Counts one; whether the cell must be [carried](Self::carry) now, by the same thread.
     #[inline]
-    pub(crate) fn inc<A: Access>(&self, cell: usize) -> bool {
+    pub(crate) fn inc<A: CellAccess>(&self, cell: usize) -> bool {
         A::inc(&self.0[cell]) == CARRY
     }
 
     /// Takes away what the calling thread has added to the count that is kept elsewhere, [`CARRY`].
-    pub(crate) fn carry<A: Access>(&self, cell: usize) {
+    pub(crate) fn carry<A: CellAccess>(&self, cell: usize) {
         A::sub(&self.0[cell], CARRY);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cell::{Cells, Shared, Sole};
+use super::cell::{Cells, SharedAccess, SoleAccess};
 use super::shard::{Claim, Shards};
 
 /// A total that only rises, in whole numbers.
@@ -32,7 +32,7 @@ impl Counter {
     /// Adds `amount`.
     #[inline]
     pub fn add(&self, amount: u64) {
-        self.shards.mine(cells).add::<Shared>(0, amount);
+        self.shards.mine(cells).add::<SharedAccess>(0, amount);
     }
 
     /// The total so far.
@@ -76,7 +76,7 @@ impl CounterWriter {
     #[inline]
     pub fn inc(&self) {
         match &self.claim {
-            Some(cells) => cells.add::<Sole>(0, 1),
+            Some(cells) => cells.add::<SoleAccess>(0, 1),
             None => self.counter.inc(),
         }
     }
@@ -105,7 +105,7 @@ impl FloatCounter {
     #[inline]
     pub fn add(&self, amount: f64) {
         if amount >= 0.0 && amount.is_finite() {
-            self.shards.mine(cells).add_f64::<Shared>(0, amount);
+            self.shards.mine(cells).add_f64::<SharedAccess>(0, amount);
         }
     }
 

@@ -1,8 +1,12 @@
 //! What a family is called, measures and is labelled with; and what may be wrong with that.
 
+use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 
+use super::family::{Core, Family, LabelledFamily};
 use super::label;
+use super::label_set::LabelSet;
 
 /// The unit of a family, told to OpenMetrics and protobuf; the family's name ends in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,50 +75,180 @@ impl Kind {
     }
 }
 
-/// A family as declared: its name, help text, unit and label names.
+/// What a family is declared with: its name, help text, unit and label names.
 ///
-/// A counter is described by its full sample name (`http_requests_total`). A label whose name is empty is not shown; its
-/// value must be the same for all series that the shown labels do not tell apart.
+/// A counter goes by its full name, which ends in `_total`. A label whose name is empty is not shown, and its values are
+/// ignored: a name that is chosen at run time can leave a label out.
+///
+/// ```
+/// use vitals_registry::{Descriptor, Unit};
+///
+/// let waits = Descriptor::new("queue_wait_seconds", "Time that jobs waited.", ["queue"])
+///     .unit(Unit::Seconds)
+///     .max_series(100);
+/// # let _ = waits;
+/// ```
 #[derive(Clone, Debug)]
 pub struct Descriptor<const N: usize> {
-    pub(crate) name: String,
-    pub(crate) help: String,
-    pub(crate) unit: Unit,
-    pub(crate) labels: [String; N],
+    head: FamilyHead,
+    labels: [String; N],
 }
 
-impl<const N: usize> Descriptor<N> {
-    /// A family without a unit.
-    pub fn new(name: impl Into<String>, help: impl Into<String>, labels: [&str; N]) -> Self {
+/// What a family with the labels of `L` is declared with. [`LabelSet::descriptor`] creates one.
+///
+/// ```
+/// use vitals_registry::{LabelSet, Unit, label_set};
+///
+/// label_set! {
+///     struct QueueLabels { queue: &'static str }
+/// }
+///
+/// let waits = QueueLabels::descriptor("queue_wait_seconds", "Time that jobs waited.")
+///     .unit(Unit::Seconds)
+///     .max_series(100);
+/// # let _ = waits;
+/// ```
+pub struct LabelledDescriptor<L> {
+    head: FamilyHead,
+    labels: PhantomData<fn(&L)>,
+}
+
+/// What a family is declared with, without its labels.
+#[derive(Clone, Debug)]
+pub struct FamilyHead {
+    pub(crate) name: String,
+    help: String,
+    unit: Unit,
+    /// The budget of the family, if it is not that of the registry.
+    pub(crate) max_series: Option<usize>,
+}
+
+impl FamilyHead {
+    fn new(name: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             help: help.into(),
             unit: Unit::None,
-            labels: labels.map(str::to_owned),
+            max_series: None,
         }
     }
 
-    /// The same family, measured in `unit`.
-    #[must_use]
-    pub fn unit(mut self, unit: Unit) -> Self {
-        self.unit = unit;
-        self
-    }
-
-    /// The names of the labels that are shown.
-    fn shown_labels(&self) -> impl Iterator<Item = &str> {
-        let names = self.labels.iter().map(String::as_str);
-        names.filter(|name| !name.is_empty())
-    }
-
-    /// The description of this family as one of `kind`.
-    pub(crate) fn describe(&self, kind: Kind) -> FamilyDescription {
+    /// The description of the family as one of `kind`, with those of the labels that have a name.
+    pub(crate) fn describe(&self, kind: Kind, labels: &[String]) -> FamilyDescription {
+        let shown = labels.iter().filter(|name| !name.is_empty());
         FamilyDescription {
             name: self.name.clone(),
             kind,
             unit: self.unit,
             help: self.help.clone(),
-            labels: self.shown_labels().map(str::to_owned).collect(),
+            labels: shown.cloned().collect(),
+        }
+    }
+}
+
+impl<const N: usize> Descriptor<N> {
+    /// Describes a family without a unit.
+    pub fn new(name: impl Into<String>, help: impl Into<String>, labels: [&str; N]) -> Self {
+        Self {
+            head: FamilyHead::new(name, help),
+            labels: labels.map(str::to_owned),
+        }
+    }
+
+    /// Sets the unit, which the name ends in.
+    #[must_use]
+    pub fn unit(mut self, unit: Unit) -> Self {
+        self.head.unit = unit;
+        self
+    }
+
+    /// Sets the most series that the family may have, in place of [the registry's](crate::RegistryBuilder::max_series).
+    #[must_use]
+    pub fn max_series(mut self, max_series: usize) -> Self {
+        self.head.max_series = Some(max_series);
+        self
+    }
+}
+
+impl<L: LabelSet> LabelledDescriptor<L> {
+    /// Describes a family without a unit.
+    pub(crate) fn new(name: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            head: FamilyHead::new(name, help),
+            labels: PhantomData,
+        }
+    }
+
+    /// Sets the unit, which the name ends in.
+    #[must_use]
+    pub fn unit(mut self, unit: Unit) -> Self {
+        self.head.unit = unit;
+        self
+    }
+
+    /// Sets the most series that the family may have, in place of [the registry's](crate::RegistryBuilder::max_series).
+    #[must_use]
+    pub fn max_series(mut self, max_series: usize) -> Self {
+        self.head.max_series = Some(max_series);
+        self
+    }
+}
+
+impl<L> fmt::Debug for LabelledDescriptor<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.head, f)
+    }
+}
+
+/// A description that a family can be declared with. A [`Descriptor`] declares a [`Family`], a [`LabelledDescriptor`] a
+/// [`LabelledFamily`].
+pub trait FamilyDescriptor: sealed::Declare {}
+
+impl<const N: usize> FamilyDescriptor for Descriptor<N> {}
+
+impl<L: LabelSet> FamilyDescriptor for LabelledDescriptor<L> {}
+
+/// What the registry needs of a description.
+pub(crate) mod sealed {
+    use std::sync::Arc;
+
+    use super::{
+        Core, Descriptor, Family, FamilyHead, LabelSet, LabelledDescriptor, LabelledFamily,
+    };
+
+    pub trait Declare {
+        type Declared<M>;
+
+        /// The head, and the names of the labels: empty for a label that is not shown.
+        fn into_parts(self) -> (FamilyHead, Vec<String>);
+
+        /// The family of `core`, which was made from these labels.
+        fn family<M>(labels: &[String], core: Arc<Core<M>>) -> Self::Declared<M>;
+    }
+
+    impl<const N: usize> Declare for Descriptor<N> {
+        type Declared<M> = Family<M, N>;
+
+        fn into_parts(self) -> (FamilyHead, Vec<String>) {
+            (self.head, self.labels.into())
+        }
+
+        fn family<M>(labels: &[String], core: Arc<Core<M>>) -> Family<M, N> {
+            let shown = |at: usize| labels.get(at).is_some_and(|name| !name.is_empty());
+            Family::of(core, std::array::from_fn(shown))
+        }
+    }
+
+    impl<L: LabelSet> Declare for LabelledDescriptor<L> {
+        type Declared<M> = LabelledFamily<M, L>;
+
+        fn into_parts(self) -> (FamilyHead, Vec<String>) {
+            let labels = L::NAMES.iter().map(|&name| name.to_owned());
+            (self.head, labels.collect())
+        }
+
+        fn family<M>(_: &[String], core: Arc<Core<M>>) -> LabelledFamily<M, L> {
+            LabelledFamily::of(core)
         }
     }
 }

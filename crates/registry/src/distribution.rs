@@ -1,6 +1,6 @@
 //! A distribution outside of any family: sum and native buckets, to compute with and never exposed by itself.
 
-use super::cell::{Cells, Shared};
+use super::cell::{Cells, SharedAccess};
 use super::histogram::HistogramSnapshot;
 use super::native::{self, Buckets};
 use super::shard::{self, Shards};
@@ -8,17 +8,17 @@ use super::shard::{self, Shards};
 /// A distribution of non-negative values that belongs to no family. It takes no memory for what it has not seen.
 #[derive(Debug)]
 pub struct Distribution {
-    shards: Shards<Shard>,
+    shards: Shards<DistributionShard>,
 }
 
 /// What one shard has counted.
 #[derive(Debug)]
-struct Shard {
+struct DistributionShard {
     sum: Cells,
     native: Buckets,
 }
 
-impl Shard {
+impl DistributionShard {
     fn new() -> Self {
         Self {
             sum: Cells::new(1),
@@ -40,9 +40,9 @@ impl Distribution {
     #[inline]
     pub fn observe(&self, value: f64) {
         if value >= 0.0 {
-            let shard = self.shards.mine(Shard::new);
-            shard.sum.add_f64::<Shared>(0, value);
-            shard.native.record::<Shared>(value);
+            let shard = self.shards.mine(DistributionShard::new);
+            shard.sum.add_f64::<SharedAccess>(0, value);
+            shard.native.record::<SharedAccess>(value);
         }
     }
 

@@ -57,10 +57,10 @@ pub(crate) struct Exemplar {
 
 /// The exemplars of one histogram.
 #[derive(Debug)]
-pub(crate) struct Exemplars(Mutex<Store>);
+pub(crate) struct Exemplars(Mutex<ExemplarStore>);
 
 #[derive(Debug)]
-struct Store {
+struct ExemplarStore {
     /// The latest of each classic bucket.
     classic: Box<[Option<Exemplar>]>,
     /// Sorted by value, far apart from each other.
@@ -70,7 +70,7 @@ struct Store {
 impl Exemplars {
     /// None yet, for `buckets` classic buckets.
     pub(crate) fn new(buckets: usize) -> Self {
-        Self(Mutex::new(Store {
+        Self(Mutex::new(ExemplarStore {
             classic: vec![None; buckets].into_boxed_slice(),
             native: Vec::new(),
         }))

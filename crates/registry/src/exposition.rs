@@ -49,14 +49,14 @@ pub(crate) enum Value<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HistogramValue<'a> {
     pub(crate) bounds: &'a Bounds,
-    pub(crate) reading: &'a Reading,
+    pub(crate) reading: &'a HistogramReading,
     /// Whether there are native buckets.
     pub(crate) native: bool,
 }
 
 /// What an exposition reads of a histogram, in buffers that one scrape uses again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct HistogramReading {
     pub(crate) sum: f64,
     /// Cumulative counts, `+Inf` last.
     pub(crate) classic: Vec<u64>,
@@ -65,7 +65,7 @@ pub(crate) struct Reading {
     pub(crate) native: NativeReading,
 }
 
-/// The native side of a [`Reading`].
+/// The native side of a [`HistogramReading`].
 #[derive(Debug, Default)]
 pub(crate) struct NativeReading {
     pub(crate) schema: i32,

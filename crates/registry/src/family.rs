@@ -1,11 +1,12 @@
-//! Families: from label values to a series, the budget of series, and walking them for an exposition.
+//! Families: they resolve label values to a series, keep to their budget of series, and are walked by an exposition.
 //!
-//! A series that exists is found under a shared lock, without allocation; callers on a hot path keep the handle they
-//! got and do not come back. What a series measures is the instruments' concern.
+//! An existing series is found under a shared lock, without allocation. Code on a hot path keeps the handle that it got.
+//! The values themselves are in the instruments: `counter`, `gauge` and `histogram`.
 
 use std::any::Any;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -14,28 +15,29 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::counter::{Counter, FloatCounter};
 use super::encoder::Encoder;
-use super::exposition::{Header, HistogramValue, Labels, Number, Reading, Value};
-use super::gauge::Gauge;
+use super::exposition::{Header, HistogramReading, HistogramValue, Labels, Number, Value};
+use super::gauge::{FloatGauge, Gauge};
 use super::histogram::Histogram;
 use super::label::{OVERFLOW, push_pair};
+use super::label_set::LabelSet;
 use super::negotiate::Format;
 use super::protobuf;
 use super::time::Clock;
 use super::visit::VisitSeries;
 
-/// Series that a walk copies out in one hold of the lock.
+/// The number of series that a walk copies out under one hold of the lock.
 const BATCH: usize = 32;
 
-/// What all families of a registry have in common.
+/// The settings of a family.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct FamilySettings {
     pub(crate) clock: Clock,
     pub(crate) max_series: usize,
     pub(crate) constant_labels: Vec<(String, String)>,
     pub(crate) on_overflow: Option<fn(&str)>,
 }
 
-/// The registry's own meters of one family.
+/// The registry's own metrics about one family.
 #[derive(Clone, Debug)]
 pub(crate) struct Meters {
     pub(crate) series: Arc<Gauge>,
@@ -43,10 +45,10 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    /// Meters that nobody reads, for the families that others are metered with.
+    /// Meters that are not exposed, for the families that meter others.
     pub(crate) fn unexposed() -> Self {
         Self {
-            series: Arc::new(Gauge::new(1)),
+            series: Arc::new(Gauge::new()),
             overflow: Arc::new(Counter::new(1)),
         }
     }
@@ -55,20 +57,20 @@ impl Meters {
 /// The series that label values resolve to.
 #[derive(Debug)]
 pub enum Resolved<M> {
-    /// The series of exactly these values: it may be kept for as long as one likes.
+    /// The series of exactly these values. The handle may be kept.
     Series(Arc<M>),
-    /// The one series of all that exceeds the budget; the resolution has been counted. Not to be remembered for these
-    /// values, or the overflow would be undercounted and the memory of it unbounded.
+    /// The series of everything beyond the budget. The resolution has been counted. Do not cache it by these values: the
+    /// overflow would be undercounted, and the cache unbounded.
     Overflow(Arc<M>),
 }
 
 impl<M> Resolved<M> {
-    /// Whether the series is that of exactly these values.
+    /// Whether this is the series of exactly these values.
     pub fn is_own(&self) -> bool {
         matches!(self, Resolved::Series(_))
     }
 
-    /// The series, whichever it is.
+    /// The series in either case.
     pub fn into_series(self) -> Arc<M> {
         match self {
             Resolved::Series(series) | Resolved::Overflow(series) => series,
@@ -76,40 +78,83 @@ impl<M> Resolved<M> {
     }
 }
 
-/// All series of one name, told apart by the values of `N` labels. Cheap to clone.
+/// All series of one name, which differ in the values of `N` labels. Cheap to clone.
+///
+/// Values are in the order of the labels' names. [`LabelledFamily`] takes them by name instead.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Counter, Descriptor, Family, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let jobs: Family<Counter, 1> =
+///     registry.counter(Descriptor::new("jobs_total", "Jobs that ended.", ["outcome"]));
+/// jobs.series(["ok"]).inc();
+/// assert_eq!(jobs.len(), 1);
+/// ```
 pub struct Family<M, const N: usize> {
-    core: Arc<Core<M, N>>,
+    core: Arc<Core<M>>,
+    /// Which of the `N` labels are shown. The family's core knows only those.
+    shown: [bool; N],
 }
 
-struct Core<M, const N: usize> {
+/// A family whose label values are the fields of `L`. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Counter, LabelSet, LabelledFamily, Registry, label_set};
+///
+/// label_set! {
+///     /// The labels of an order.
+///     struct OrderLabels {
+///         kind: &'static str,
+///         country: &'static str,
+///     }
+/// }
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let orders: LabelledFamily<Counter, OrderLabels> =
+///     registry.counter(OrderLabels::descriptor("orders_total", "Orders that were taken."));
+/// orders.series(&OrderLabels { kind: "book", country: "eu" }).inc();
+///
+/// let registry = registry.build()?;
+/// assert_eq!(registry.value("orders_total", &[("kind", "book")]), Some(1.0));
+/// # Ok::<(), vitals_registry::RegistryError>(())
+/// ```
+pub struct LabelledFamily<M, L> {
+    core: Arc<Core<M>>,
+    labels: PhantomData<fn(&L)>,
+}
+
+/// All series of one name, without regard to how their labels are given.
+pub struct Core<M> {
     header: Header,
-    labels: [String; N],
-    settings: Settings,
+    settings: FamilySettings,
     meters: Meters,
     make: Box<dyn Fn() -> M + Send + Sync>,
     hasher: DefaultHashBuilder,
-    index: RwLock<Index<M, N>>,
+    index: RwLock<Index<M>>,
     overflowed: AtomicBool,
 }
 
-struct Index<M, const N: usize> {
+struct Index<M> {
     /// Positions in `list`.
     table: HashTable<u32>,
-    /// In the order of their birth.
-    list: Vec<Arc<Series<M, N>>>,
+    /// In the order of their creation.
+    list: Vec<Arc<Series<M>>>,
     overflow: Option<Arc<M>>,
 }
 
-struct Series<M, const N: usize> {
+struct Series<M> {
     hash: u64,
-    values: [Box<str>; N],
+    values: Box<[Box<str>]>,
     text: Box<str>,
     protobuf: Box<[u8]>,
     created: Duration,
     metric: Arc<M>,
 }
 
-impl<M, const N: usize> Series<M, N> {
+impl<M> Series<M> {
     fn labels(&self) -> Labels<'_> {
         Labels {
             text: &self.text,
@@ -118,87 +163,57 @@ impl<M, const N: usize> Series<M, N> {
     }
 }
 
-impl<M, const N: usize> Index<M, N> {
-    fn find(&self, hash: u64, values: [&str; N]) -> Option<&Arc<M>> {
+impl<M> Index<M> {
+    fn find(&self, hash: u64, values: &[&str]) -> Option<&Arc<M>> {
         let position = self.table.find(hash, |position| {
             let series = &self.list[*position as usize];
-            series.hash == hash && series.values.iter().zip(values).all(|(a, b)| **a == *b)
+            series.hash == hash && series.values.iter().zip(values).all(|(a, b)| **a == **b)
         })?;
         Some(&self.list[*position as usize].metric)
     }
 
-    /// The series within the budget.
+    /// The number of series within the budget.
     fn len(&self) -> usize {
         self.list.len() - usize::from(self.overflow.is_some())
     }
 }
 
 impl<M, const N: usize> Family<M, N> {
-    /// A family without series whose instruments are made by `make`.
-    pub(crate) fn new(
-        header: Header,
-        labels: [String; N],
-        settings: Settings,
-        meters: Meters,
-        make: impl Fn() -> M + Send + Sync + 'static,
-    ) -> Self {
-        let core = Core {
-            header,
-            labels,
-            settings,
-            meters,
-            make: Box::new(make),
-            hasher: DefaultHashBuilder::default(),
-            index: RwLock::new(Index {
-                table: HashTable::new(),
-                list: Vec::new(),
-                overflow: None,
-            }),
-            overflowed: AtomicBool::new(false),
-        };
-        if N == 0 {
-            core.insert(core.hasher.hash_one([""; N]), [""; N]);
-        }
-        Self {
-            core: Arc::new(core),
-        }
+    /// The family of `core` that takes values for `N` labels, of which those are `shown`.
+    pub(crate) fn of(core: Arc<Core<M>>, shown: [bool; N]) -> Self {
+        Self { core, shown }
     }
 
-    /// The series of these label values, made where it does not exist; past the budget, the one series whose values
-    /// are all `overflow`.
+    /// Returns the series of these label values, and creates it if it does not exist. Beyond the budget, it returns the one
+    /// series whose values are all `overflow`.
     ///
-    /// Takes a shared lock, or an exclusive one for a new series. Allocates for a new series only.
+    /// Takes a shared lock, or an exclusive one for a new series. Allocates only for a new series.
     pub fn series(&self, values: [&str; N]) -> Arc<M> {
         self.try_series(values).into_series()
     }
 
-    /// The same as [`series`](Self::series), telling apart a series of its own from the overflow.
+    /// The same as [`series`](Self::series), but distinguishes a series of exactly these values from the overflow series.
     pub fn try_series(&self, values: [&str; N]) -> Resolved<M> {
-        let core = &self.core;
-        let hash = core.hasher.hash_one(values);
-        {
-            let index = core.read();
-            if let Some(found) = index.find(hash, values) {
-                return Resolved::Series(Arc::clone(found));
-            }
-            if let Some(overflow) = &index.overflow {
-                core.meters.overflow.inc();
-                return Resolved::Overflow(Arc::clone(overflow));
+        let mut shown = [""; N];
+        let mut length = 0;
+        for (value, is_shown) in values.into_iter().zip(self.shown) {
+            if is_shown {
+                shown[length] = value;
+                length += 1;
             }
         }
-        let resolved = core.insert(hash, values);
-        if matches!(resolved, Resolved::Overflow(_)) {
-            core.meters.overflow.inc();
-            if !core.overflowed.swap(true, Relaxed)
-                && let Some(on_overflow) = core.settings.on_overflow
-            {
-                on_overflow(core.header.name());
-            }
-        }
-        resolved
+        self.core.resolve(&shown[..length])
     }
 
-    /// The family's full name.
+    /// The family as an exposition walks it.
+    pub(crate) fn exposed(&self) -> Arc<dyn Exposed>
+    where
+        M: Instrument,
+    {
+        Arc::clone(&self.core) as _
+    }
+
+    /// The full name of the family.
     pub fn name(&self) -> &str {
         self.core.header.name()
     }
@@ -213,40 +228,116 @@ impl<M, const N: usize> Family<M, N> {
         self.len() == 0
     }
 
-    /// Calls `f` with the label values and the instrument of every series, the overflow series among them, in the
-    /// order of their births. No lock is held while `f` runs; a series born meanwhile may be missed.
+    /// Calls `f` with the label values and the instrument of every series, including the overflow series, in the order
+    /// of their creation. The value of a label that is not shown is empty. No lock is held while `f` runs; a series that is
+    /// created meanwhile may be missed.
     pub fn for_each(&self, mut f: impl FnMut([&str; N], &M)) {
-        let mut from = 0;
-        loop {
-            let batch = self.core.batch(from);
-            for series in &batch {
-                f(
-                    series.values.each_ref().map(|value| &**value),
-                    &series.metric,
-                );
-            }
-            if batch.len() < BATCH {
-                return;
-            }
-            from += BATCH;
-        }
+        self.core.for_each_series(|series| {
+            let mut values = series.values.iter();
+            let values = self.shown.map(|is_shown| {
+                let value = is_shown.then(|| values.next()).flatten();
+                value.map_or("", |value| &**value)
+            });
+            f(values, &series.metric);
+        });
     }
 }
 
 impl<M> Family<M, 0> {
-    /// The only series of a family without labels; it exists from the start.
+    /// The only series of a family without labels.
     pub fn get(&self) -> Arc<M> {
         self.series([])
     }
 }
 
-impl<M, const N: usize> Core<M, N> {
-    fn read(&self) -> RwLockReadGuard<'_, Index<M, N>> {
+impl<M, L: LabelSet> LabelledFamily<M, L> {
+    /// The family of `core`, whose labels are those of `L`.
+    pub(crate) fn of(core: Arc<Core<M>>) -> Self {
+        Self {
+            core,
+            labels: PhantomData,
+        }
+    }
+
+    /// Returns the series of these label values, and creates it if it does not exist. Beyond the budget, it returns the one
+    /// series whose values are all `overflow`.
+    ///
+    /// Takes a shared lock, or an exclusive one for a new series. Allocates only for a new series.
+    pub fn series(&self, labels: &L) -> Arc<M> {
+        self.core.resolve(labels.values().as_ref()).into_series()
+    }
+
+    /// The full name of the family.
+    pub fn name(&self) -> &str {
+        self.core.header.name()
+    }
+}
+
+impl<M> Core<M> {
+    /// A family without series, whose instruments are made by `make`. A family that has no labels has its series from the
+    /// start if `is_single` is set.
+    pub(crate) fn new(
+        header: Header,
+        settings: FamilySettings,
+        meters: Meters,
+        is_single: bool,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let core = Self {
+            header,
+            settings,
+            meters,
+            make: Box::new(make),
+            hasher: DefaultHashBuilder::default(),
+            index: RwLock::new(Index {
+                table: HashTable::new(),
+                list: Vec::new(),
+                overflow: None,
+            }),
+            overflowed: AtomicBool::new(false),
+        };
+        if is_single {
+            core.resolve(&[]);
+        }
+        Arc::new(core)
+    }
+
+    /// The names of the labels.
+    pub(crate) fn labels(&self) -> &[String] {
+        &self.header.description.labels
+    }
+
+    /// Finds or creates the series of these values, one for each label.
+    fn resolve(&self, values: &[&str]) -> Resolved<M> {
+        let hash = self.hasher.hash_one(values);
+        {
+            let index = self.read();
+            if let Some(found) = index.find(hash, values) {
+                return Resolved::Series(Arc::clone(found));
+            }
+            if let Some(overflow) = &index.overflow {
+                self.meters.overflow.inc();
+                return Resolved::Overflow(Arc::clone(overflow));
+            }
+        }
+        let resolved = self.insert(hash, values);
+        if matches!(resolved, Resolved::Overflow(_)) {
+            self.meters.overflow.inc();
+            if !self.overflowed.swap(true, Relaxed)
+                && let Some(on_overflow) = self.settings.on_overflow
+            {
+                on_overflow(self.header.name());
+            }
+        }
+        resolved
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Index<M>> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds or makes a series under the exclusive lock.
-    fn insert(&self, hash: u64, values: [&str; N]) -> Resolved<M> {
+    /// Finds or creates a series under the exclusive lock.
+    fn insert(&self, hash: u64, values: &[&str]) -> Resolved<M> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = index.find(hash, values) {
             return Resolved::Series(Arc::clone(found));
@@ -254,22 +345,25 @@ impl<M, const N: usize> Core<M, N> {
         if let Some(overflow) = &index.overflow {
             return Resolved::Overflow(Arc::clone(overflow));
         }
-        if N == 0 || index.len() < self.settings.max_series {
+        let labels = self.labels().len();
+        let fits = labels == 0 || index.len() < self.settings.max_series;
+        // A set with too few or too many values belongs to no series.
+        if fits && values.len() == labels {
             self.meters.series.inc();
             return Resolved::Series(self.push(&mut index, hash, values));
         }
-        let values = [OVERFLOW; N];
-        let hash = self.hasher.hash_one(values);
-        let overflow = match index.find(hash, values) {
-            // Somebody's values were these already: the series takes in the rest.
+        let values = vec![OVERFLOW; labels];
+        let hash = self.hasher.hash_one(&values[..]);
+        let overflow = match index.find(hash, &values) {
+            // A series has these values already: it takes the rest.
             Some(found) => Arc::clone(found),
-            None => self.push(&mut index, hash, values),
+            None => self.push(&mut index, hash, &values),
         };
         index.overflow = Some(Arc::clone(&overflow));
         Resolved::Overflow(overflow)
     }
 
-    fn push(&self, index: &mut Index<M, N>, hash: u64, values: [&str; N]) -> Arc<M> {
+    fn push(&self, index: &mut Index<M>, hash: u64, values: &[&str]) -> Arc<M> {
         let metric = Arc::new((self.make)());
         let position = u32::try_from(index.list.len()).unwrap_or(u32::MAX);
         index
@@ -280,12 +374,12 @@ impl<M, const N: usize> Core<M, N> {
         metric
     }
 
-    /// A new series with its labels rendered.
-    fn render(&self, hash: u64, values: [&str; N], metric: Arc<M>) -> Series<M, N> {
+    /// Returns a new series with its labels rendered.
+    fn render(&self, hash: u64, values: &[&str], metric: Arc<M>) -> Series<M> {
         let constant = self.settings.constant_labels.iter();
         let constant = constant.map(|(name, value)| (name.as_str(), value.as_str()));
-        let own = self.labels.iter().map(String::as_str).zip(values);
-        let own = own.filter(|(name, _)| !name.is_empty());
+        let names = self.labels().iter().map(String::as_str);
+        let own = names.zip(values.iter().copied());
         let (mut text, mut protobuf) = (String::new(), Vec::new());
         for (name, value) in constant.chain(own) {
             push_pair(&mut text, name, value);
@@ -293,7 +387,7 @@ impl<M, const N: usize> Core<M, N> {
         }
         Series {
             hash,
-            values: values.map(Into::into),
+            values: values.iter().map(|value| Box::from(*value)).collect(),
             text: text.into(),
             protobuf: protobuf.into(),
             created: (self.settings.clock)(),
@@ -301,11 +395,26 @@ impl<M, const N: usize> Core<M, N> {
         }
     }
 
-    /// Some series from the position `from` on; fewer than a batch at the end.
-    fn batch(&self, from: usize) -> Vec<Arc<Series<M, N>>> {
+    /// Returns some series from the position `from` on; fewer than a batch at the end.
+    fn batch(&self, from: usize) -> Vec<Arc<Series<M>>> {
         let index = self.read();
         let rest = index.list.get(from..).unwrap_or_default();
         rest[..rest.len().min(BATCH)].to_vec()
+    }
+
+    /// Calls `f` with every series. No lock is held meanwhile.
+    fn for_each_series(&self, mut f: impl FnMut(&Series<M>)) {
+        let mut from = 0;
+        loop {
+            let batch = self.batch(from);
+            for series in &batch {
+                f(series);
+            }
+            if batch.len() < BATCH {
+                return;
+            }
+            from += BATCH;
+        }
     }
 }
 
@@ -313,16 +422,38 @@ impl<M, const N: usize> Clone for Family<M, N> {
     fn clone(&self) -> Self {
         Self {
             core: Arc::clone(&self.core),
+            shown: self.shown,
+        }
+    }
+}
+
+impl<M, L> Clone for LabelledFamily<M, L> {
+    fn clone(&self) -> Self {
+        Self {
+            core: Arc::clone(&self.core),
+            labels: PhantomData,
         }
     }
 }
 
 impl<M, const N: usize> fmt::Debug for Family<M, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.core, f)
+    }
+}
+
+impl<M, L> fmt::Debug for LabelledFamily<M, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.core, f)
+    }
+}
+
+impl<M> fmt::Debug for Core<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Family")
-            .field("name", &self.name())
-            .field("labels", &self.core.labels)
-            .field("len", &self.len())
+            .field("name", &self.header.name())
+            .field("labels", &self.labels())
+            .field("len", &self.read().len())
             .finish_non_exhaustive()
     }
 }
@@ -331,38 +462,52 @@ impl<M, const N: usize> fmt::Debug for Family<M, N> {
 pub(crate) trait Exposed: Any + Send + Sync {
     fn header(&self) -> &Header;
 
-    /// Appends some series from the position `from` on, with the head before the first; the position to go on from,
-    /// or none at the end. A family without series writes nothing.
+    /// Appends some series from the position `from` on, with the head before the first. Returns the position to continue
+    /// from, or `None` at the end. A family without series writes nothing.
     fn encode(
         &self,
         from: usize,
         encoder: &mut Encoder,
-        reading: &mut Reading,
+        reading: &mut HistogramReading,
         out: &mut Vec<u8>,
     ) -> Option<usize>;
 
     /// Passes on each series, as protobuf shows it.
-    fn visit(&self, reading: &mut Reading, visit: &mut VisitSeries<'_>);
+    fn visit(&self, reading: &mut HistogramReading, visit: &mut VisitSeries<'_>);
+
+    /// Returns the sum of one sample over the series that have each of these values, by the position of their label.
+    fn sum(&self, sample: Sample, values: &[(usize, &str)]) -> f64;
 }
 
-impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
+/// One of the samples of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sample {
+    /// The value of a counter or gauge.
+    Value,
+    /// The number of observations of a histogram.
+    Count,
+    /// The sum of the observations of a histogram.
+    Sum,
+}
+
+impl<M: Instrument> Exposed for Core<M> {
     fn header(&self) -> &Header {
-        &self.core.header
+        &self.header
     }
 
     fn encode(
         &self,
         from: usize,
         encoder: &mut Encoder,
-        reading: &mut Reading,
+        reading: &mut HistogramReading,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
-        let header = &self.core.header;
-        let batch = self.core.batch(from);
+        let header = &self.header;
+        let batch = self.batch(from);
         if from == 0 && !batch.is_empty() {
             encoder.head(out, header);
         }
-        // What many series lie scattered over is fetched together, and read then.
+        // The memory of many series is scattered: it is prefetched for all of the batch, then read.
         for series in &batch {
             series.metric.touch(encoder.format());
         }
@@ -377,49 +522,79 @@ impl<M: Instrument, const N: usize> Exposed for Family<M, N> {
         (batch.len() == BATCH).then_some(from + BATCH)
     }
 
-    fn visit(&self, reading: &mut Reading, visit: &mut VisitSeries<'_>) {
-        let mut from = 0;
-        loop {
-            let batch = self.core.batch(from);
-            for series in &batch {
-                let value = series.metric.read(Format::Protobuf, reading);
-                visit(series.labels(), value, Some(series.created), None);
+    fn visit(&self, reading: &mut HistogramReading, visit: &mut VisitSeries<'_>) {
+        self.for_each_series(|series| {
+            let value = series.metric.read(Format::Protobuf, reading);
+            visit(series.labels(), value, Some(series.created), None);
+        });
+    }
+
+    fn sum(&self, sample: Sample, values: &[(usize, &str)]) -> f64 {
+        let mut sum = 0.0;
+        self.for_each_series(|series| {
+            let own = &series.values;
+            let has =
+                |(at, value): &(usize, &str)| own.get(*at).is_some_and(|own| **own == **value);
+            if values.iter().all(has) {
+                sum += series.metric.sample(sample);
             }
-            if batch.len() < BATCH {
-                return;
-            }
-            from += BATCH;
-        }
+        });
+        sum
     }
 }
 
 /// An instrument whose value can be exposed.
-trait Instrument: Send + Sync + 'static {
-    /// Brings near what [`read`](Self::read) reads, where that is much.
+pub(crate) trait Instrument: Send + Sync + 'static {
+    /// First prefetch pass: loads what [`read`](Self::read) reads, if that is much.
     fn touch(&self, _: Format) {}
 
-    /// Brings near what could not be found before [`touch`](Self::touch).
+    /// Second prefetch pass: loads what [`touch`](Self::touch) made reachable.
     fn touch_rest(&self, _: Format) {}
 
     /// The value at this moment, as far as `format` shows it.
-    fn read<'a>(&'a self, format: Format, reading: &'a mut Reading) -> Value<'a>;
+    fn read<'a>(&'a self, format: Format, reading: &'a mut HistogramReading) -> Value<'a>;
+
+    /// The value of one sample; 0 if the instrument has no such sample.
+    fn sample(&self, sample: Sample) -> f64;
 }
 
 impl Instrument for Counter {
-    fn read<'a>(&'a self, _: Format, _: &'a mut Reading) -> Value<'a> {
+    fn read<'a>(&'a self, _: Format, _: &'a mut HistogramReading) -> Value<'a> {
         Value::Counter(Number::Unsigned(self.value()))
+    }
+
+    fn sample(&self, _: Sample) -> f64 {
+        self.value() as f64
     }
 }
 
 impl Instrument for FloatCounter {
-    fn read<'a>(&'a self, _: Format, _: &'a mut Reading) -> Value<'a> {
+    fn read<'a>(&'a self, _: Format, _: &'a mut HistogramReading) -> Value<'a> {
         Value::Counter(Number::Float(self.value()))
+    }
+
+    fn sample(&self, _: Sample) -> f64 {
+        self.value()
     }
 }
 
 impl Instrument for Gauge {
-    fn read<'a>(&'a self, _: Format, _: &'a mut Reading) -> Value<'a> {
+    fn read<'a>(&'a self, _: Format, _: &'a mut HistogramReading) -> Value<'a> {
         Value::Gauge(Number::Signed(self.value()))
+    }
+
+    fn sample(&self, _: Sample) -> f64 {
+        self.value() as f64
+    }
+}
+
+impl Instrument for FloatGauge {
+    fn read<'a>(&'a self, _: Format, _: &'a mut HistogramReading) -> Value<'a> {
+        Value::Gauge(Number::Float(self.value()))
+    }
+
+    fn sample(&self, _: Sample) -> f64 {
+        self.value()
     }
 }
 
@@ -434,20 +609,29 @@ impl Instrument for Histogram {
         }
     }
 
-    fn read<'a>(&'a self, format: Format, reading: &'a mut Reading) -> Value<'a> {
+    fn read<'a>(&'a self, format: Format, reading: &'a mut HistogramReading) -> Value<'a> {
         let native = format == Format::Protobuf;
         if native {
-            self.read_native(&mut reading.native, self.shape().native_buckets);
+            self.read_native(&mut reading.native, self.layout().native_buckets);
         }
         self.read_classic(reading);
         if format != Format::Text {
             self.read_exemplars(&mut reading.exemplars);
         }
         Value::Histogram(HistogramValue {
-            bounds: &self.shape().bounds,
+            bounds: &self.layout().bounds,
             reading,
             native,
         })
+    }
+
+    fn sample(&self, sample: Sample) -> f64 {
+        let mut reading = HistogramReading::default();
+        self.read_classic(&mut reading);
+        match sample {
+            Sample::Sum => reading.sum,
+            Sample::Count | Sample::Value => reading.classic.last().copied().unwrap_or(0) as f64,
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::cell::{Access, Cells, Shared, Sole};
+use super::cell::{CellAccess, Cells, SharedAccess, SoleAccess};
 use super::counter::Counter;
 use super::exemplar::{Exemplar, Exemplars, SpanContext};
-use super::exposition::{Bounds, NativeReading, Reading};
+use super::exposition::{Bounds, HistogramReading, NativeReading};
 use super::native::{self, Buckets};
 use super::shard::{Claim, Shards};
 use super::sparse;
@@ -15,13 +15,15 @@ use super::time::Clock;
 
 /// What all histograms of a family have in common.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub(crate) struct HistogramLayout {
     /// The classic upper bounds.
     pub(crate) bounds: Bounds,
     /// The most native buckets exposed.
     pub(crate) native_buckets: usize,
     pub(crate) shards: usize,
     pub(crate) clock: Clock,
+    /// Returns the span that exemplars are from if a recording names none.
+    pub(crate) current_span: Option<fn() -> Option<SpanContext>>,
     /// Counts the observations that no histogram can hold.
     pub(crate) dropped: Arc<Counter>,
 }
@@ -29,14 +31,14 @@ pub(crate) struct Shape {
 /// A distribution of non-negative values, in classic and native buckets.
 #[derive(Debug)]
 pub struct Histogram {
-    shape: Arc<Shape>,
-    shards: Shards<Shard>,
+    layout: Arc<HistogramLayout>,
+    shards: Shards<HistogramShard>,
     exemplars: OnceLock<Box<Exemplars>>,
 }
 
 /// What one shard has counted.
 #[derive(Debug)]
-struct Shard {
+struct HistogramShard {
     cells: Cells,
     native: Buckets,
 }
@@ -45,23 +47,23 @@ struct Shard {
 const SUM: usize = 0;
 const CLASSIC: usize = 1;
 
-impl Shard {
-    fn new(shape: &Shape) -> Self {
+impl HistogramShard {
+    fn new(layout: &HistogramLayout) -> Self {
         Self {
-            cells: Cells::new(CLASSIC + shape.bounds.values.len() + 1),
+            cells: Cells::new(CLASSIC + layout.bounds.values.len() + 1),
             native: Buckets::default(),
         }
     }
 
     /// Records a value, unless it is negative or not a number; the classic bucket it fell into.
     #[inline]
-    fn record<A: Access>(&self, value: f64, shape: &Shape) -> Option<usize> {
+    fn record<A: CellAccess>(&self, value: f64, layout: &HistogramLayout) -> Option<usize> {
         let recordable = value >= 0.0;
         if !recordable {
-            shape.dropped.inc();
+            layout.dropped.inc();
             return None;
         }
-        let bucket = classic_bucket(&shape.bounds.values, value);
+        let bucket = classic_bucket(&layout.bounds.values, value);
         self.cells.add::<A>(CLASSIC + bucket, 1);
         self.cells.add_f64::<A>(SUM, value);
         self.native.record::<A>(value);
@@ -69,21 +71,30 @@ impl Shard {
     }
 }
 
+impl HistogramLayout {
+    #[inline]
+    fn current_span(&self) -> Option<SpanContext> {
+        self.current_span.and_then(|current_span| current_span())
+    }
+}
+
 impl Histogram {
     /// An empty histogram.
-    pub(crate) fn new(shape: Arc<Shape>) -> Self {
+    pub(crate) fn new(layout: Arc<HistogramLayout>) -> Self {
         Self {
-            shards: Shards::new(shape.shards),
+            shards: Shards::new(layout.shards),
             exemplars: OnceLock::new(),
-            shape,
+            layout,
         }
     }
 
-    /// Records one value. What is negative or not a number is dropped, and counted in
+    /// Records one value. A value that is negative or not a number is dropped, and counted in
     /// `vitals_observations_dropped_total`.
+    ///
+    /// If the registry knows [the current span](crate::RegistryBuilder::current_span), that becomes the exemplar.
     #[inline]
     pub fn observe(&self, value: f64) {
-        self.observe_with(value, None);
+        self.observe_with(value, self.layout.current_span().as_ref());
     }
 
     /// Records one value, and the span it came from as an exemplar.
@@ -91,8 +102,8 @@ impl Histogram {
     /// Where another thread is storing an exemplar of this histogram in the same moment, this one is left out.
     #[inline]
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
-        let shard = self.shards.mine(|| Shard::new(&self.shape));
-        let bucket = shard.record::<Shared>(value, &self.shape);
+        let shard = self.shards.mine(|| HistogramShard::new(&self.layout));
+        let bucket = shard.record::<SharedAccess>(value, &self.layout);
         self.keep(bucket, value, span);
     }
 
@@ -101,7 +112,7 @@ impl Histogram {
     pub fn writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
             histogram: Arc::clone(self),
-            claim: Some(self.shards.claim(|| Shard::new(&self.shape))),
+            claim: Some(self.shards.claim(|| HistogramShard::new(&self.layout))),
         }
     }
 
@@ -128,9 +139,9 @@ impl Histogram {
 
     #[cold]
     fn keep_exemplar(&self, bucket: usize, value: f64, span: SpanContext) {
-        let at = (self.shape.clock)();
+        let at = (self.layout.clock)();
         self.exemplars
-            .get_or_init(|| Box::new(Exemplars::new(self.shape.bounds.values.len() + 1)))
+            .get_or_init(|| Box::new(Exemplars::new(self.layout.bounds.values.len() + 1)))
             .offer(bucket, Exemplar { value, at, span });
     }
 
@@ -141,11 +152,11 @@ impl Histogram {
         let zero_count = shards.clone().map(Buckets::zero_count).sum();
         native::read(&shards, &mut native);
         // The native side is the whole: the classic buckets are at least as far.
-        let mut classic = Reading::default();
+        let mut classic = HistogramReading::default();
         self.read_classic(&mut classic);
         let count = (native.iter()).fold(zero_count, |sum, (_, count)| sum + count);
         let bounds = self
-            .shape
+            .layout
             .bounds
             .values
             .iter()
@@ -168,13 +179,13 @@ impl Histogram {
     }
 
     /// Reads the sum, the classic buckets and their exemplars.
-    pub(crate) fn read_classic(&self, reading: &mut Reading) {
+    pub(crate) fn read_classic(&self, reading: &mut HistogramReading) {
         reading.sum = 0.0;
         reading.classic.clear();
         reading
             .classic
-            .resize(self.shape.bounds.values.len() + 1, 0);
-        for Shard { cells, .. } in self.shards.iter() {
+            .resize(self.layout.bounds.values.len() + 1, 0);
+        for HistogramShard { cells, .. } in self.shards.iter() {
             reading.sum += cells.load_f64(SUM);
             cells.add_to(CLASSIC, &mut reading.classic);
         }
@@ -228,8 +239,8 @@ impl Histogram {
     }
 
     /// What the histograms of this family have in common.
-    pub(crate) fn shape(&self) -> &Shape {
-        &self.shape
+    pub(crate) fn layout(&self) -> &HistogramLayout {
+        &self.layout
     }
 }
 
@@ -237,14 +248,14 @@ impl Histogram {
 #[derive(Debug)]
 pub struct HistogramWriter {
     histogram: Arc<Histogram>,
-    claim: Option<Claim<Shard>>,
+    claim: Option<Claim<HistogramShard>>,
 }
 
 impl HistogramWriter {
     /// The same as [`Histogram::observe`].
     #[inline]
     pub fn observe(&self, value: f64) {
-        self.observe_with(value, None);
+        self.observe_with(value, self.histogram.layout.current_span().as_ref());
     }
 
     /// The same as [`Histogram::observe_with`].
@@ -252,7 +263,7 @@ impl HistogramWriter {
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
         match &self.claim {
             Some(shard) => {
-                let bucket = shard.record::<Sole>(value, &self.histogram.shape);
+                let bucket = shard.record::<SoleAccess>(value, &self.histogram.layout);
                 self.histogram.keep(bucket, value, span);
             }
             None => self.histogram.observe_with(value, span),

@@ -17,6 +17,7 @@ mod family;
 mod gauge;
 mod histogram;
 mod label;
+mod label_set;
 mod native;
 mod negotiate;
 mod number;
@@ -38,13 +39,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use collector::{Collector, Fault, FaultKind};
 pub use counter::{Counter, CounterWriter, FloatCounter};
-pub use descriptor::{Descriptor, FamilyDescription, Kind, RegistryError, Unit};
+pub use descriptor::{
+    Descriptor, FamilyDescription, FamilyDescriptor, Kind, LabelledDescriptor, RegistryError, Unit,
+};
 pub use distribution::Distribution;
 pub use exemplar::SpanContext;
 pub use exposition::Number;
-pub use family::{Family, Resolved};
-pub use gauge::{Gauge, GaugeWriter};
+pub use family::{Family, LabelledFamily, Resolved};
+pub use gauge::{FloatGauge, Gauge, GaugeWriter};
 pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
+pub use label_set::LabelSet;
 pub use native::ZERO_THRESHOLD;
 pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
 pub use row::{FamilyRows, ReadFamily, RowValue};
@@ -56,23 +60,25 @@ pub use visit::{
 };
 
 use collector::{Embedded, Foreign, Reported, TakenNames};
+use descriptor::sealed::Declare as _;
 use exposition::{Bounds, Header};
-use family::{Exposed, Meters, Settings};
-use histogram::Shape;
+use family::{Core, Exposed, FamilySettings, Instrument, Meters, Sample};
+use histogram::HistogramLayout;
 
 const DEFAULT_MAX_SERIES: usize = 2000;
 const DEFAULT_NATIVE_BUCKETS: usize = 160;
 
 /// Declares the families of a registry. Settings come first, families after them.
 pub struct RegistryBuilder {
-    settings: Settings,
+    settings: FamilySettings,
     native_buckets: usize,
     shards: usize,
-    own: Option<Own>,
+    own: Option<RegistryFamilies>,
     families: Vec<Arc<dyn Exposed>>,
     /// The sample names that the families write.
     claimed: HashSet<String>,
     created: bool,
+    current_span: Option<fn() -> Option<SpanContext>>,
     on_fault: Option<OnFault>,
     /// The first thing that was wrong.
     error: Option<RegistryError>,
@@ -83,43 +89,35 @@ type OnFault = fn(collector: &str, fault: &Fault);
 
 /// The registry's own families.
 #[derive(Clone)]
-struct Own {
+struct RegistryFamilies {
     series: Family<Gauge, 1>,
     overflow: Family<Counter, 1>,
     dropped: Family<Counter, 1>,
     collector_errors: Family<Counter, 1>,
 }
 
-impl Own {
-    fn new(settings: &Settings, shards: usize) -> Self {
-        let settings = Settings {
+impl RegistryFamilies {
+    fn new(settings: &FamilySettings, shards: usize) -> Self {
+        let settings = FamilySettings {
             max_series: usize::MAX,
             on_overflow: None,
             ..settings.clone()
         };
-        let counter = |descriptor: Descriptor<1>| {
-            let header = Header::new(descriptor.describe(Kind::Counter));
-            let meters = Meters::unexposed();
-            Family::new(
-                header,
-                descriptor.labels,
-                settings.clone(),
-                meters,
-                move || Counter::new(shards),
-            )
+        let counter = |descriptor| {
+            unmetered(descriptor, Kind::Counter, &settings, move || {
+                Counter::new(shards)
+            })
         };
-        let series = Descriptor::new(
-            "vitals_series",
-            "Series of a family, within its budget.",
-            ["family"],
-        );
         Self {
-            series: Family::new(
-                Header::new(series.describe(Kind::Gauge)),
-                series.labels,
-                settings.clone(),
-                Meters::unexposed(),
-                || Gauge::new(1),
+            series: unmetered(
+                Descriptor::new(
+                    "vitals_series",
+                    "Series of a family, within its budget.",
+                    ["family"],
+                ),
+                Kind::Gauge,
+                &settings,
+                Gauge::new,
             ),
             overflow: counter(Descriptor::new(
                 "vitals_series_overflow_total",
@@ -141,12 +139,25 @@ impl Own {
 
     fn exposed(&self) -> [Arc<dyn Exposed>; 4] {
         [
-            Arc::new(self.series.clone()),
-            Arc::new(self.overflow.clone()),
-            Arc::new(self.dropped.clone()),
-            Arc::new(self.collector_errors.clone()),
+            self.series.exposed(),
+            self.overflow.exposed(),
+            self.dropped.exposed(),
+            self.collector_errors.exposed(),
         ]
     }
+}
+
+/// A family that is not among those it would be metered by.
+fn unmetered<M>(
+    descriptor: Descriptor<1>,
+    kind: Kind,
+    settings: &FamilySettings,
+    make: impl Fn() -> M + Send + Sync + 'static,
+) -> Family<M, 1> {
+    let (head, labels) = descriptor.into_parts();
+    let header = Header::new(head.describe(kind, &labels));
+    let core = Core::new(header, settings.clone(), Meters::unexposed(), false, make);
+    Descriptor::family(&labels, core)
 }
 
 impl RegistryBuilder {
@@ -208,56 +219,72 @@ impl RegistryBuilder {
         self
     }
 
+    /// Sets where histograms that are declared from here on find the span of an observation that names none. It becomes
+    /// the exemplar.
+    pub fn current_span(&mut self, current_span: fn() -> Option<SpanContext>) {
+        self.current_span = Some(current_span);
+    }
+
     /// Declares a counter of whole numbers.
-    pub fn counter<const N: usize>(&mut self, descriptor: Descriptor<N>) -> Family<Counter, N> {
+    pub fn counter<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<Counter> {
         let shards = self.shards;
-        let family = self.family(descriptor, Kind::Counter, move || Counter::new(shards));
-        self.families.push(Arc::new(family.clone()));
-        family
+        self.declare(descriptor, Kind::Counter, move |_| {
+            move || Counter::new(shards)
+        })
     }
 
     /// Declares a counter of floats.
-    pub fn float_counter<const N: usize>(
+    pub fn float_counter<D: FamilyDescriptor>(
         &mut self,
-        descriptor: Descriptor<N>,
-    ) -> Family<FloatCounter, N> {
+        descriptor: D,
+    ) -> D::Declared<FloatCounter> {
         let shards = self.shards;
-        let family = self.family(descriptor, Kind::Counter, move || FloatCounter::new(shards));
-        self.families.push(Arc::new(family.clone()));
-        family
+        self.declare(descriptor, Kind::Counter, move |_| {
+            move || FloatCounter::new(shards)
+        })
     }
 
-    /// Declares a gauge.
-    pub fn gauge<const N: usize>(&mut self, descriptor: Descriptor<N>) -> Family<Gauge, N> {
-        let shards = self.shards;
-        let family = self.family(descriptor, Kind::Gauge, move || Gauge::new(shards));
-        self.families.push(Arc::new(family.clone()));
-        family
+    /// Declares a gauge of whole numbers.
+    pub fn gauge<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<Gauge> {
+        self.declare(descriptor, Kind::Gauge, |_| Gauge::new)
     }
 
-    /// Declares a histogram with these classic upper bounds, positive and ascending, beside its native buckets.
-    pub fn histogram<const N: usize>(
+    /// Declares a gauge of floats.
+    pub fn float_gauge<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<FloatGauge> {
+        self.declare(descriptor, Kind::Gauge, |_| FloatGauge::new)
+    }
+
+    /// Declares a histogram with these classic upper bounds, positive and ascending, and with native buckets.
+    pub fn histogram<D: FamilyDescriptor>(
         &mut self,
-        descriptor: Descriptor<N>,
+        descriptor: D,
         buckets: &[f64],
-    ) -> Family<Histogram, N> {
+    ) -> D::Declared<Histogram> {
         let usable = buckets
             .iter()
             .all(|bound| bound.is_finite() && *bound >= 0.0);
-        if !usable || !buckets.is_sorted_by(|a, b| a < b) {
-            self.fail(RegistryError::InvalidBuckets(descriptor.name.clone()));
+        let valid = usable && buckets.is_sorted_by(|a, b| a < b);
+        let own = self.own();
+        let (native_buckets, shards) = (self.native_buckets, self.shards);
+        let (clock, current_span) = (self.settings.clock, self.current_span);
+        let mut invalid = None;
+        let family = self.declare(descriptor, Kind::Histogram, |name| {
+            if !valid {
+                invalid = Some(RegistryError::InvalidBuckets(name.to_owned()));
+            }
+            let layout = Arc::new(HistogramLayout {
+                bounds: Bounds::new(buckets),
+                native_buckets,
+                shards,
+                clock,
+                current_span,
+                dropped: own.dropped.series([name]),
+            });
+            move || Histogram::new(Arc::clone(&layout))
+        });
+        if let Some(error) = invalid {
+            self.fail(error);
         }
-        let shape = Arc::new(Shape {
-            bounds: Bounds::new(buckets),
-            native_buckets: self.native_buckets,
-            shards: self.shards,
-            clock: self.settings.clock,
-            dropped: self.own().dropped.series([&descriptor.name]),
-        });
-        let family = self.family(descriptor, Kind::Histogram, move || {
-            Histogram::new(Arc::clone(&shape))
-        });
-        self.families.push(Arc::new(family.clone()));
         family
     }
 
@@ -279,7 +306,7 @@ impl RegistryBuilder {
             claimed.take(&family.header().description);
         }
         let last = Arc::new(Embedded::new(embedded.clone()));
-        let inner = Inner {
+        let inner = RegistryInner {
             families: self.families,
             claimed,
             created: self.created,
@@ -295,37 +322,46 @@ impl RegistryBuilder {
         })
     }
 
-    fn family<M, const N: usize>(
+    /// Declares a family. `make` gets its name, and returns what makes its instruments.
+    fn declare<D: FamilyDescriptor, M: Instrument, F: Fn() -> M + Send + Sync + 'static>(
         &mut self,
-        descriptor: Descriptor<N>,
+        descriptor: D,
         kind: Kind,
-        make: impl Fn() -> M + Send + Sync + 'static,
-    ) -> Family<M, N> {
+        make: impl FnOnce(&str) -> F,
+    ) -> D::Declared<M> {
         let own = self.own();
-        let description = descriptor.describe(kind);
+        let (head, labels) = descriptor.into_parts();
+        let description = head.describe(kind, &labels);
         if let Err(error) = description.validate() {
             self.fail(error);
         }
         self.check_constant_labels(&description);
         self.claim(&description);
         let meters = Meters {
-            series: own.series.series([&description.name]),
-            overflow: own.overflow.series([&description.name]),
+            series: own.series.series([&head.name]),
+            overflow: own.overflow.series([&head.name]),
         };
-        let header = Header::new(description);
-        Family::new(
-            header,
-            descriptor.labels,
-            self.settings.clone(),
+        let mut settings = self.settings.clone();
+        if let Some(max_series) = head.max_series {
+            settings.max_series = max_series;
+        }
+        let make = make(&head.name);
+        let core = Core::new(
+            Header::new(description),
+            settings,
             meters,
+            labels.is_empty(),
             make,
-        )
+        );
+        let exposed: Arc<Core<M>> = Arc::clone(&core);
+        self.families.push(exposed);
+        D::family(&labels, core)
     }
 
     /// The registry's own families, made at the first need: when all settings are known.
-    fn own(&mut self) -> Own {
+    fn own(&mut self) -> RegistryFamilies {
         self.own
-            .get_or_insert_with(|| Own::new(&self.settings, self.shards))
+            .get_or_insert_with(|| RegistryFamilies::new(&self.settings, self.shards))
             .clone()
     }
 
@@ -381,10 +417,10 @@ impl fmt::Debug for RegistryBuilder {
 /// All families and collectors, and the scrapes of both. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
-    inner: Arc<Inner>,
+    inner: Arc<RegistryInner>,
 }
 
-struct Inner {
+struct RegistryInner {
     families: Vec<Arc<dyn Exposed>>,
     claimed: TakenNames,
     created: bool,
@@ -512,7 +548,7 @@ impl Registry {
     /// A registry to be, which stamps by `clock`.
     pub fn builder(clock: Clock) -> RegistryBuilder {
         RegistryBuilder {
-            settings: Settings {
+            settings: FamilySettings {
                 clock,
                 max_series: DEFAULT_MAX_SERIES,
                 constant_labels: Vec::new(),
@@ -524,6 +560,7 @@ impl Registry {
             families: Vec::new(),
             claimed: HashSet::new(),
             created: false,
+            current_span: None,
             on_fault: None,
             error: None,
         }
@@ -590,12 +627,67 @@ impl Registry {
             .collect()
     }
 
-    /// The declared family of this name, if there is one and it is of this type: for those who compute with what was
-    /// recorded. A counter goes by its full name.
-    pub fn family<M: 'static, const N: usize>(&self, name: &str) -> Option<Family<M, N>> {
+    /// The declared family of this name, if there is one, its instrument is `M` and it shows `N` labels. A counter goes by
+    /// its full name.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vitals_registry::{Counter, Descriptor, Registry};
+    ///
+    /// let mut registry = Registry::builder(|| Duration::ZERO);
+    /// registry.counter(Descriptor::new("jobs_total", "Jobs that ended.", ["outcome"]));
+    /// let registry = registry.build()?;
+    /// let jobs = registry.family::<Counter, 1>("jobs_total");
+    /// assert_eq!(jobs.map(|jobs| jobs.series(["ok"]).value()), Some(0));
+    /// # Ok::<(), vitals_registry::RegistryError>(())
+    /// ```
+    pub fn family<M: Send + Sync + 'static, const N: usize>(
+        &self,
+        name: &str,
+    ) -> Option<Family<M, N>> {
         let named = (self.inner.families.iter()).find(|family| family.header().name() == name)?;
-        let named: &dyn Any = &**named;
-        named.downcast_ref::<Family<M, N>>().cloned()
+        let named: Arc<dyn Any + Send + Sync> = Arc::clone(named) as _;
+        let core = named.downcast::<Core<M>>().ok()?;
+        (core.labels().len() == N).then(|| Family::of(core, [true; N]))
+    }
+
+    /// Returns the sum of a declared family's series that have all of these labels, as pairs of a name and a value.
+    ///
+    /// `sample` is the name of a counter or gauge, or that of a histogram followed by `_count` or `_sum`. Returns `None` if no
+    /// declared family has such a sample, or if the family has no label of a name.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vitals_registry::{Descriptor, Registry};
+    ///
+    /// let mut registry = Registry::builder(|| Duration::ZERO);
+    /// let jobs = registry.counter(Descriptor::new("jobs_total", "Jobs.", ["name", "outcome"]));
+    /// jobs.series(["export", "ok"]).add(3);
+    /// jobs.series(["import", "ok"]).add(1);
+    /// let registry = registry.build()?;
+    /// assert_eq!(registry.value("jobs_total", &[("outcome", "ok")]), Some(4.0));
+    /// assert_eq!(registry.value("jobs_total", &[("name", "import")]), Some(1.0));
+    /// assert_eq!(registry.value("jobs_total", &[("color", "red")]), None);
+    /// # Ok::<(), vitals_registry::RegistryError>(())
+    /// ```
+    pub fn value(&self, sample: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let families = &self.inner.families;
+        let (family, part) = families.iter().find_map(|family| {
+            let part = match sample.strip_prefix(family.header().name())? {
+                "" => Sample::Value,
+                "_count" => Sample::Count,
+                "_sum" => Sample::Sum,
+                _ => return None,
+            };
+            let is_histogram = family.header().description.kind == Kind::Histogram;
+            (is_histogram == (part != Sample::Value)).then_some((family, part))
+        })?;
+        let names = &family.header().description.labels;
+        let position = |name: &str| names.iter().position(|own| own == name);
+        let values: Option<Vec<_>> = (labels.iter())
+            .map(|(name, value)| Some((position(name)?, *value)))
+            .collect();
+        Some(family.sum(part, &values?))
     }
 
     /// Returns the current value of each named counter or gauge that a collector reports, as the sum of its series. The

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use once_cell::race::OnceBox;
 
-use super::cell::{Access, CARRY, Cells, NarrowLine};
+use super::cell::{CARRY, CellAccess, Cells, NarrowCellLine};
 use super::sparse;
 
 /// The schema that values are recorded at.
@@ -123,7 +123,7 @@ pub(crate) struct Octave {
     pub(crate) counts: [u64; PER_OCTAVE],
 }
 
-type Group = [OnceBox<NarrowLine>; OCTAVES];
+type Group = [OnceBox<NarrowCellLine>; OCTAVES];
 type Map = BTreeMap<i32, u64>;
 
 /// The populated buckets of one shard, at schema 5.
@@ -138,7 +138,7 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// Counts a value of at least zero.
     #[inline]
-    pub(crate) fn record<A: Access>(&self, value: f64) {
+    pub(crate) fn record<A: CellAccess>(&self, value: f64) {
         if value <= ZERO_THRESHOLD {
             let zero = self.zero.get_or_init(|| Box::new(Cells::new(1)));
             return zero.add::<A>(0, 1);

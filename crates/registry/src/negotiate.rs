@@ -130,12 +130,12 @@ pub fn negotiate_encoding(accept_encoding: &[&[u8]]) -> Encoding {
 
 /// One element of a list header, without its weight.
 #[derive(Clone, Copy)]
-struct Item<'a> {
+struct ListElement<'a> {
     value: &'a str,
     parameters: &'a str,
 }
 
-impl<'a> Item<'a> {
+impl<'a> ListElement<'a> {
     /// The parameters but for the malformed ones; those that stand twice come twice.
     fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         split_unquoted(self.parameters.as_bytes(), b';')
@@ -160,14 +160,14 @@ impl<'a> Item<'a> {
 
 /// The elements of list headers with their weights; those that are no text, or have no weight that is a number of at
 /// least 0, are left out.
-fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (Item<'a>, f32)> {
+fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (ListElement<'a>, f32)> {
     headers
         .iter()
         .flat_map(|header| split_unquoted(header, b','))
         .filter_map(|element| {
             let element = std::str::from_utf8(element).ok()?;
             let (value, parameters) = element.split_once(';').unwrap_or((element, ""));
-            let item = Item {
+            let item = ListElement {
                 value: value.trim(),
                 parameters,
             };
@@ -203,7 +203,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The format that a media range names, in a version that is served.
-fn format_of(range: Item<'_>) -> Option<Format> {
+fn format_of(range: ListElement<'_>) -> Option<Format> {
     let is = |name: &str| range.value.eq_ignore_ascii_case(name);
     if is("application/openmetrics-text") {
         // Version 0.0.1 was the draft that Prometheus asks for besides, and reads 1.0.0 as.

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::encoder::{Encoder, push_delimiter, push_end};
-use super::exposition::{Header, Reading};
+use super::exposition::{Header, HistogramReading};
 use super::family::Exposed;
 use super::negotiate::Format;
 
@@ -52,7 +52,7 @@ impl NameFilter {
 pub struct Scrape {
     families: Vec<Arc<dyn Exposed>>,
     encoder: Encoder,
-    reading: Reading,
+    reading: HistogramReading,
     /// The family that is being written, and the series to go on from.
     family: usize,
     series: usize,
@@ -67,7 +67,7 @@ impl Scrape {
         Self {
             families,
             encoder: Encoder::new(format, created),
-            reading: Reading::default(),
+            reading: HistogramReading::default(),
             family: 0,
             series: 0,
             message: Message::default(),

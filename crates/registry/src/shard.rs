@@ -57,13 +57,13 @@ pub(crate) struct Shards<T> {
     claims: Claims<T>,
 }
 
-type Link<T> = OnceLock<Arc<Claimed<T>>>;
+type Link<T> = OnceLock<Arc<ClaimedShard<T>>>;
 
 type Claims<T> = Arc<Mutex<Ends<T>>>;
 
 /// A shard that can be claimed, and the next one in the list.
 #[derive(Debug)]
-struct Claimed<T> {
+struct ClaimedShard<T> {
     shard: T,
     next: Link<T>,
 }
@@ -72,8 +72,8 @@ struct Claimed<T> {
 /// claims there are.
 #[derive(Debug)]
 struct Ends<T> {
-    free: Vec<Arc<Claimed<T>>>,
-    last: Option<Arc<Claimed<T>>>,
+    free: Vec<Arc<ClaimedShard<T>>>,
+    last: Option<Arc<ClaimedShard<T>>>,
 }
 
 impl<T> Shards<T> {
@@ -101,7 +101,7 @@ impl<T> Shards<T> {
     pub(crate) fn claim(&self, make: impl Fn() -> T) -> Claim<T> {
         let mut ends = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         let claimed = ends.free.pop().unwrap_or_else(|| {
-            let new = Arc::new(Claimed {
+            let new = Arc::new(ClaimedShard {
                 shard: make(),
                 next: OnceLock::new(),
             });
@@ -118,20 +118,26 @@ impl<T> Shards<T> {
         }
     }
 
-    /// Every shard that there is.
+    /// Every shard that exists.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         let shared = self.shared.iter().filter_map(OnceBox::get);
+        shared.chain(self.claimed())
+    }
+
+    /// Every shard that has ever been claimed.
+    #[inline]
+    pub(crate) fn claimed(&self) -> impl Iterator<Item = &T> + Clone {
         let first = self.claimed.get();
         let claimed = std::iter::successors(first, |claimed| claimed.next.get());
-        shared.chain(claimed.map(|claimed| &claimed.shard))
+        claimed.map(|claimed| &claimed.shard)
     }
 }
 
 /// The right to add to a shard alone, from one thread at a time. Dropping it frees the shard for another claim.
 #[derive(Debug)]
 pub(crate) struct Claim<T> {
-    claimed: Arc<Claimed<T>>,
+    claimed: Arc<ClaimedShard<T>>,
     claims: Claims<T>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -154,7 +160,7 @@ impl<T> Drop for Claim<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{Cells, Shared, Sole};
+    use super::super::cell::{Cells, SharedAccess, SoleAccess};
     use super::*;
 
     fn cells() -> Cells {
@@ -181,8 +187,8 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..1000 {
                         let mine = shards.mine(cells);
-                        mine.add::<Shared>(17, 1);
-                        mine.add_f64::<Shared>(0, 0.5);
+                        mine.add::<SharedAccess>(17, 1);
+                        mine.add_f64::<SharedAccess>(0, 0.5);
                     }
                 });
             }
@@ -202,11 +208,11 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..100 {
                         let claim = shards.claim(cells);
-                        (0..100).for_each(|_| claim.add::<Sole>(17, 1));
+                        (0..100).for_each(|_| claim.add::<SoleAccess>(17, 1));
                     }
                 });
                 scope.spawn(|| {
-                    (0..10_000).for_each(|_| shards.mine(cells).add::<Shared>(17, 1));
+                    (0..10_000).for_each(|_| shards.mine(cells).add::<SharedAccess>(17, 1));
                 });
             }
         });
@@ -233,12 +239,12 @@ mod tests {
         let mut claims: Vec<_> = (0..10_000).map(|_| shards.claim(cells)).collect();
         assert_eq!(shards.iter().count(), 10_000, "each has a shard of its own");
         let freed = claims.swap_remove(7_000);
-        freed.add::<Sole>(17, 1);
+        freed.add::<SoleAccess>(17, 1);
         let address = &raw const *freed;
         drop(freed);
         let claim = shards.claim(cells);
         assert!(std::ptr::eq(&raw const *claim, address));
-        claim.add::<Sole>(17, 1);
+        claim.add::<SoleAccess>(17, 1);
         assert_eq!(sum(&shards), 2);
         assert_eq!(shards.iter().count(), 10_000);
     }

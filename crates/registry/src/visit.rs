@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::descriptor::FamilyDescription;
 use super::exemplar::SpanContext;
-use super::exposition::{HistogramValue, Labels, Number, Reading, Value};
+use super::exposition::{HistogramReading, HistogramValue, Labels, Number, Value};
 use super::native::{PER_OCTAVE, ZERO_THRESHOLD};
 use super::negotiate::Format;
 use super::scrape::NameFilter;
@@ -147,7 +147,7 @@ impl<'a> VisitedHistogram<'a> {
 
     /// The exemplars: of the native buckets, or of the classic ones where there are no others.
     pub fn exemplars(&self) -> impl Iterator<Item = VisitedExemplar> + use<'a> {
-        let Reading {
+        let HistogramReading {
             exemplars, native, ..
         } = self.0.reading;
         let (native, classic) = if self.0.native {
@@ -178,7 +178,7 @@ pub struct VisitedExemplar {
 
 /// The native buckets of a histogram.
 #[derive(Clone, Copy, Debug)]
-pub struct VisitedBuckets<'a>(&'a Reading);
+pub struct VisitedBuckets<'a>(&'a HistogramReading);
 
 impl<'a> VisitedBuckets<'a> {
     /// The resolution, from -4 to 5: bucket `i` takes `base^(i-1) < v <= base^i`, where `base` is `2^(2^-schema)`.
@@ -248,7 +248,7 @@ impl Registry {
     /// # }
     /// ```
     pub fn visit(&self, collected: &[Collected], visitor: &mut dyn Visitor) {
-        let mut reading = Reading::default();
+        let mut reading = HistogramReading::default();
         for family in self.exposed(Format::Protobuf, &NameFilter::all(), collected) {
             visitor.family(&family.header().description);
             family.visit(&mut reading, &mut |labels, value, created, timestamp| {

@@ -6,9 +6,9 @@ use super::fault::{Fault, FaultKind};
 use crate::descriptor::{FamilyDescription, Kind};
 use crate::encoder::Encoder;
 use crate::exposition::{
-    Bounds, Header, HistogramValue, Labels, NativeReading, Number, Reading, Value,
+    Bounds, Header, HistogramReading, HistogramValue, Labels, NativeReading, Number, Value,
 };
-use crate::family::Exposed;
+use crate::family::{Exposed, Sample};
 use crate::histogram::HistogramSnapshot;
 use crate::label::{is_label_name, push_pair};
 use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
@@ -37,7 +37,7 @@ enum BridgedValue {
     Counter(f64),
     Gauge(f64),
     Unknown(f64),
-    Histogram(Box<(Bounds, Reading)>),
+    Histogram(Box<(Bounds, HistogramReading)>),
     Summary {
         count: u64,
         sum: f64,
@@ -104,7 +104,7 @@ impl Exposed for Bridged {
         &self,
         from: usize,
         encoder: &mut Encoder,
-        _: &mut Reading,
+        _: &mut HistogramReading,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
         if from == 0 {
@@ -117,11 +117,16 @@ impl Exposed for Bridged {
         (from + BATCH < self.series.len()).then_some(from + BATCH)
     }
 
-    fn visit(&self, _: &mut Reading, visit: &mut VisitSeries<'_>) {
+    fn visit(&self, _: &mut HistogramReading, visit: &mut VisitSeries<'_>) {
         for series in &self.series {
             let (labels, value) = (series.labels(), series.value.as_value());
             visit(labels, value, None, series.timestamp);
         }
+    }
+
+    /// 0: the rows of a collector are read by a scrape only.
+    fn sum(&self, _: Sample, _: &[(usize, &str)]) -> f64 {
+        0.0
     }
 }
 
@@ -282,7 +287,7 @@ fn convert_quantiles(quantiles: &[(f64, f64)], found: &mut HashSet<FaultKind>) -
 
 /// Returns a histogram with its classic buckets in ascending order, or `None` if its buckets contradict each other or its
 /// count. The infinite classic bucket may be missing, as it holds the count.
-fn convert_histogram(histogram: &HistogramSnapshot) -> Option<(Bounds, Reading)> {
+fn convert_histogram(histogram: &HistogramSnapshot) -> Option<(Bounds, HistogramReading)> {
     let mut buckets = histogram.classic.clone();
     buckets.push((f64::INFINITY, histogram.count));
     if buckets
@@ -300,11 +305,11 @@ fn convert_histogram(histogram: &HistogramSnapshot) -> Option<(Bounds, Reading)>
         .map(|(bound, _)| *bound)
         .collect();
     rises.then(|| {
-        let reading = Reading {
+        let reading = HistogramReading {
             sum: histogram.sum,
             classic: buckets.iter().map(|(_, cumulative)| *cumulative).collect(),
             native,
-            ..Reading::default()
+            ..HistogramReading::default()
         };
         (Bounds::new(&finite), reading)
     })

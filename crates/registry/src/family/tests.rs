@@ -4,17 +4,17 @@ use std::sync::atomic::AtomicUsize;
 
 use proptest::prelude::*;
 
+use super::super::descriptor::sealed::Declare as _;
 use super::super::descriptor::{Descriptor, Kind};
 use super::*;
 
 static CALLED: AtomicUsize = AtomicUsize::new(0);
 
 fn family<const N: usize>(labels: [&str; N], max_series: usize) -> Family<Counter, N> {
-    let descriptor = Descriptor::new("things_total", "Things.", labels);
-    Family::new(
-        Header::new(descriptor.describe(Kind::Counter)),
-        descriptor.labels,
-        Settings {
+    let (head, labels) = Descriptor::new("things_total", "Things.", labels).into_parts();
+    let core = Core::new(
+        Header::new(head.describe(Kind::Counter, &labels)),
+        FamilySettings {
             clock: || Duration::from_secs(1),
             max_series,
             constant_labels: Vec::new(),
@@ -23,8 +23,10 @@ fn family<const N: usize>(labels: [&str; N], max_series: usize) -> Family<Counte
             }),
         },
         Meters::unexposed(),
+        N == 0,
         || Counter::new(1),
-    )
+    );
+    Descriptor::family(&labels, core)
 }
 
 #[test]
@@ -121,4 +123,35 @@ proptest! {
         });
         prop_assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_label_that_is_not_shown_makes_no_series() {
+    let family = family(["", "one", "", "two"], 10);
+    family.series(["x", "a", "y", "b"]).inc();
+    family.series(["z", "a", "", "b"]).inc();
+    let mut all = Vec::new();
+    family.for_each(|values, counter| all.push((values.map(str::to_owned), counter.value())));
+    assert_eq!(all, [(["", "a", "", "b"].map(str::to_owned), 2)]);
+    assert_eq!(family.core.labels(), ["one", "two"]);
+}
+
+#[test]
+fn a_label_set_with_a_missing_value_is_counted_as_overflow() {
+    struct Short;
+
+    impl LabelSet for Short {
+        const NAMES: &'static [&'static str] = &["one", "two"];
+
+        fn values(&self) -> impl AsRef<[&str]> {
+            ["a"]
+        }
+    }
+
+    let mut positional = family(["one", "two"], 10);
+    let core = Arc::get_mut(&mut positional.core).unwrap();
+    core.settings.on_overflow = None;
+    let family = LabelledFamily::<_, Short>::of(Arc::clone(&positional.core));
+    family.series(&Short).inc();
+    assert_eq!(positional.series(["overflow", "overflow"]).value(), 1);
 }

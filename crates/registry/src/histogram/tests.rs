@@ -9,18 +9,19 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 
-fn shape(bounds: &[f64], shards: usize) -> Arc<Shape> {
-    Arc::new(Shape {
+fn layout(bounds: &[f64], shards: usize) -> Arc<HistogramLayout> {
+    Arc::new(HistogramLayout {
         bounds: Bounds::new(bounds),
         native_buckets: 160,
         shards,
+        current_span: None,
         clock: || Duration::from_secs(1),
         dropped: Arc::new(Counter::new(1)),
     })
 }
 
 fn histogram(bounds: &[f64], shards: usize) -> Histogram {
-    Histogram::new(shape(bounds, shards))
+    Histogram::new(layout(bounds, shards))
 }
 
 #[test]
@@ -38,12 +39,12 @@ fn a_value_on_a_bound_belongs_to_its_bucket() {
 
 #[test]
 fn what_is_negative_or_no_number_is_dropped_and_counted() {
-    let shape = shape(&[1.0], 1);
-    let histogram = Histogram::new(Arc::clone(&shape));
+    let layout = layout(&[1.0], 1);
+    let histogram = Histogram::new(Arc::clone(&layout));
     for value in [-1.0, f64::NAN, f64::NEG_INFINITY, -f64::MIN_POSITIVE] {
         histogram.observe(value);
     }
-    assert_eq!(shape.dropped.value(), 4);
+    assert_eq!(layout.dropped.value(), 4);
     assert_eq!(histogram.snapshot().count, 0);
 }
 
@@ -113,8 +114,8 @@ fn a_million_numbers_of_every_kind_are_recorded_where_they_belong() {
     values.extend((values.len()..1_000_000).map(|_| 10_f64.powf(random.random_range(-9.0..5.0))));
 
     let bounds = [1e-300, 1e-9, 0.1, 1.0, 1e300];
-    let shape = shape(&bounds, 2);
-    let histogram = Histogram::new(Arc::clone(&shape));
+    let layout = layout(&bounds, 2);
+    let histogram = Histogram::new(Arc::clone(&layout));
     let (mut dropped, mut zeros, mut recorded) = (0_u64, 0_u64, 0_u64);
     let mut expected = BTreeMap::new();
     let mut cumulative = [0_u64; 6];
@@ -145,7 +146,7 @@ fn a_million_numbers_of_every_kind_are_recorded_where_they_belong() {
     assert_eq!(values.len(), 1_000_000);
     assert!(dropped + recorded > 990_000, "few are too close to a bound");
 
-    assert_eq!(shape.dropped.value(), dropped);
+    assert_eq!(layout.dropped.value(), dropped);
     let snapshot = histogram.snapshot();
     assert_eq!((snapshot.count, snapshot.zero_count), (recorded, zeros));
     assert_eq!(snapshot.native, expected.into_iter().collect::<Vec<_>>());

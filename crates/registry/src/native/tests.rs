@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::cell::{Shared, Sole};
+use super::super::cell::{SharedAccess, SoleAccess};
 use super::*;
 
 /// Natural numbers of any size, in limbs of 32 bits, the lowest first.
@@ -136,7 +136,7 @@ fn record_all(values: &[f64]) -> Vec<(i32, u64)> {
     // However they are spread over shards.
     let shards = [Buckets::default(), Buckets::default()];
     for (at, value) in values.iter().enumerate() {
-        shards[at % 2].record::<Sole>(*value);
+        shards[at % 2].record::<SoleAccess>(*value);
     }
     let mut out = Vec::new();
     read(&shards.iter(), &mut out);
@@ -161,7 +161,7 @@ fn values_outside_of_the_table_are_kept_in_order() {
 
 #[test]
 fn counts_go_on_where_a_cell_ends() {
-    fn record<A: Access>(buckets: &Buckets) {
+    fn record<A: CellAccess>(buckets: &Buckets) {
         for _ in 0..100_000 {
             buckets.record::<A>(1.5);
             buckets.record::<A>(3.0);
@@ -170,10 +170,10 @@ fn counts_go_on_where_a_cell_ends() {
     let [shared, one, other] = [(); 3].map(|()| Buckets::default());
     std::thread::scope(|scope| {
         for _ in 0..2 {
-            scope.spawn(|| record::<Shared>(&shared));
+            scope.spawn(|| record::<SharedAccess>(&shared));
         }
-        scope.spawn(|| record::<Sole>(&one));
-        scope.spawn(|| record::<Sole>(&other));
+        scope.spawn(|| record::<SoleAccess>(&one));
+        scope.spawn(|| record::<SoleAccess>(&other));
         // Whatever is carried meanwhile, no count ever falls.
         let (mut out, mut before) = (Vec::new(), [0, 0]);
         while before != [400_000; 2] {
