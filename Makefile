@@ -75,7 +75,8 @@ bench: ## Measure the cost of recording, encoding and serving, and of the altern
 	@scripts/test-tools.sh
 	$(CARGO) bench --quiet --profile dist --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
-docs: ## Rewrite docs/METRICS.md from the registry, and docs/promql-otel.md from docs/promql.md.
+docs: ## Rewrite docs/SETTINGS.md from the flags, docs/METRICS.md from the registry, docs/promql-otel.md from docs/promql.md.
+	UPDATE_DOCS=1 $(CARGO) test --quiet --lib $(OPENSSL) -- _md
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- _md
 
 accuracy: ## Measure the accuracy of quantiles in a real Prometheus and rewrite docs/ACCURACY.md.

@@ -1,6 +1,6 @@
 //! The service: a small REST API over a database, monitored by `actix-vitals`.
 //!
-//! Code that any service could use belongs to the crates below; only this package knows `/data`.
+//! Only this package knows about items. Code that other services could use belongs to the crates in `crates/`.
 
 pub mod access;
 pub mod api;

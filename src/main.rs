@@ -1,13 +1,17 @@
-//! The `actix-vitals` binary: settings in, server out.
+//! The `actix-vitals` binary: it reads the settings, sets up the log and the metrics, and runs the server.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
-use actix_vitals_service::server::{Server, ServerError};
-use actix_vitals_service::settings::{LogFormat, LogSettings, Settings};
+use actix_vitals_service::{
+    server::{Server, ServerError},
+    settings::{LogFormat, LogSettings, Settings},
+};
 use actix_web::rt::System;
 
-/// Its statistics are the allocator metrics.
+/// The allocator metrics are its statistics.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -17,11 +21,11 @@ fn main() -> ExitCode {
         Err(stop) => return stop.report(),
     };
     start_log(&settings.log);
-    // Never dropped: that would wait for threads that block, such as one that waits for the migration lock.
+    // Outlives the match: dropping it would wait for blocked threads, such as one that waits for the migration lock.
     let system;
     let ended = match Server::check_resources(&settings) {
         Ok(()) => {
-            give_memory_back();
+            return_freed_memory();
             system = System::new();
             system.block_on(serve(settings))
         }
@@ -30,40 +34,35 @@ fn main() -> ExitCode {
     let status = match ended {
         Ok(()) => 0,
         Err(error) => {
-            // Nobody is left to be told that stderr is closed.
+            // A closed stderr cannot be reported anywhere.
             drop(writeln!(io::stderr(), "actix-vitals: {error}."));
             i32::from(error.exit_code())
         }
     };
-    leave(status)
+    exit(status)
 }
 
-/// Ends the process as it stands.
+/// Ends the process without running its exit handlers.
 ///
-/// Not by way of the exit handlers: OpenSSL's takes away what threads use that still open connections or end queries, and
-/// they would crash a process that has ended well.
-fn leave(status: i32) -> ! {
-    // Nobody is left to be told that stdout is closed.
+/// That of OpenSSL frees what threads use that still open connections or end queries. They would then crash a process that
+/// has ended in order.
+fn exit(status: i32) -> ! {
+    // A closed stdout cannot be reported anywhere.
     drop(io::stdout().flush());
     signal_hook::low_level::exit(status)
 }
 
-/// Has freed memory go back to the system within seconds, also while the process is idle: by itself, jemalloc looks after
-/// that only when it is asked for more.
-fn give_memory_back() {
+/// Starts jemalloc's thread that returns freed memory to the system within seconds. Without it, an idle process keeps its
+/// freed memory until it allocates again.
+fn return_freed_memory() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::warn!(%error, "freed memory goes back to the system only while memory is asked for");
+        tracing::warn!(%error, "jemalloc has no background thread: an idle process keeps its freed memory");
     }
 }
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
-    let vitals = settings
-        .metrics
-        .to_builder()
-        .answer_memory(settings.limits.answer_memory)
-        .jemalloc()
-        .build()?;
-    // A panic is one line of the log, not also the several that the standard library writes to stderr.
+    let vitals = settings.to_builder().build()?;
+    // `watch_panics` logs each panic. The standard library's own hook would print it to stderr as well.
     std::panic::set_hook(Box::new(|_| {}));
     vitals.watch_panics();
     let Some(server) = Server::bind(settings, vitals).await? else {
@@ -73,8 +72,8 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
     server.run().await
 }
 
-/// Sends the log to stderr: stdout is for the addresses. A line that cannot be written is lost, and that is all: to tell of
-/// that on stderr would be a panic.
+/// Sends the log to stderr; stdout has the addresses. A line that cannot be written is lost: to report it on stderr would
+/// panic.
 fn start_log(settings: &LogSettings) {
     let log = tracing_subscriber::fmt()
         .log_internal_errors(false)

@@ -1,7 +1,8 @@
-//! Settings: what the operator may choose, from flags and environment variables.
+//! The settings of the service, from flags and environment variables.
 //!
-//! One struct for each area, each handed to the part that it is for. How a value is written lives in `values`, the
-//! database's address in `database_url`. Nothing here opens, binds or reads anything.
+//! One struct for each area has a field for each setting: its flag, variable, default, text in `--help` and type. The area
+//! is handed to the part that it is for, and `docs/SETTINGS.md` is generated from it. `values` parses the values,
+//! `database_url` and `postgres_url` the address of the database. Nothing here opens, binds or reads anything.
 
 #![allow(
     clippy::doc_markdown,
@@ -12,44 +13,50 @@ mod database_url;
 mod postgres_url;
 mod values;
 
-use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{
+    ffi::{OsStr, OsString},
+    io::Write as _,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::builder::Resettable;
-use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use actix_vitals::{Builder, Naming, Vitals, ops::OpsSettings};
+use clap::{
+    Args, Command, CommandFactory as _, FromArgMatches as _, Parser,
+    builder::Resettable,
+    error::{ContextKind, ErrorKind},
+};
 
-use actix_vitals::ops::OpsSettings;
-use actix_vitals::{Naming, Vitals};
+use self::values::{GIBIBYTE, KIBIBYTE, MEBIBYTE};
 
-pub use database_url::{DatabaseUrl, SqliteLocation};
-pub use postgres_url::PostgresUrl;
-pub use values::{LatencyBuckets, LogFilter, LogFormat};
+pub use self::{
+    database_url::{DatabaseUrl, SqliteLocation},
+    postgres_url::PostgresUrl,
+    values::{LatencyBuckets, LogFilter, LogFormat},
+};
 
-/// The exit code of a bad setting.
+/// The exit code of an invalid setting.
 pub(super) const EXIT_BAD_SETTING: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
   Serve on http://127.0.0.1:8000 with the database in ./vitals.db:
       actix-vitals
-  Serve everyone, and keep the operators' endpoints on an address of their own:
+  Serve the network, and the ops endpoints on an address of their own:
       actix-vitals --listen 0.0.0.0:8000 --ops-listen 127.0.0.1:9100
-  Take any free port (it is printed at start) and forget the data at exit:
+  Use any free port (it is printed at start) and a database in memory:
       actix-vitals --listen 127.0.0.1:0 --database-url sqlite://:memory:
-  Keep the data on a PostgreSQL server, with its certificate checked, and the password in PGPASSWORD or ~/.pgpass:
+  Use a PostgreSQL server, check its certificate, and take the password from PGPASSWORD or ~/.pgpass:
       actix-vitals --database-url 'postgres://vitals@db.example.org/vitals?sslmode=verify-full'
   The same by environment, as in a unit file or a container:
       VITALS_LISTEN=0.0.0.0:8000 DATABASE_URL=sqlite:///var/lib/vitals/vitals.db actix-vitals
 
-A flag wins over its variable; an empty variable is as good as none, except for DATABASE_URL. Durations are written like 500ms, 2s or 1m30s.
-A bad setting ends the program with one sentence and exit code 2, a failed start with exit code 1.";
+A flag takes precedence over its variable. An empty variable counts as unset, except for DATABASE_URL. Durations are written like 500ms, 2s or 1m30s, sizes like 65536, 64KiB or 256MiB.
+An invalid setting ends the program with one sentence and exit code 2, a failed start with exit code 1.";
 
-/// Everything that can be set, by area.
+/// All settings, by area.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "actix-vitals", version, about, long_about = None, after_help = EXAMPLES)]
 #[command(
@@ -59,19 +66,19 @@ pub struct Settings {
     /// Listeners, workers and shutdown.
     #[command(flatten)]
     pub server: ServerSettings,
-    /// What a client may take its time for, and how much it may have.
+    /// Time and resources that a client may use.
     #[command(flatten)]
     pub limits: LimitSettings,
-    /// Who may connect and enter, and over what.
+    /// TLS, and who may use the ops endpoints.
     #[command(flatten)]
     pub access: AccessSettings,
     /// The database and the pool of connections to it.
     #[command(flatten)]
     pub database: DatabaseSettings,
-    /// What is recorded, and how finely.
+    /// What is recorded, and in which detail.
     #[command(flatten)]
     pub metrics: MetricsSettings,
-    /// What is logged, and how.
+    /// What is logged, and in which form.
     #[command(flatten)]
     pub log: LogSettings,
 }
@@ -84,36 +91,37 @@ pub struct ServerSettings {
     #[arg(long, env = "VITALS_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8000", value_parser = values::address)]
     pub listen: SocketAddr,
 
-    /// Address for the operators' endpoints (/metrics, /health, /livez, /readyz, /ops, /dashboard, /docs), which then leave the public one
+    /// Address for the ops endpoints (/metrics, /health, /livez, /readyz, /ops, /dashboard, /docs), which then leave the public one
     #[arg(long, env = "VITALS_OPS_LISTEN", value_name = "IP:PORT", value_parser = values::address)]
     pub ops_listen: Option<SocketAddr>,
 
-    /// Worker threads that serve requests [default: the cores]
-    #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", allow_hyphen_values = true, value_parser = values::workers)]
+    /// Worker threads that serve requests [default: the number of cores]
+    // Actix supports up to 512.
+    #[arg(long, env = "VITALS_WORKERS", value_name = "COUNT", allow_hyphen_values = true, value_parser = values::whole(1..=512_usize))]
     pub workers: Option<usize>,
 
-    /// How long to go on serving at shutdown, with /readyz at 503, before the listeners close: as long as a load balancer takes to notice
+    /// How long to keep serving at shutdown, with /readyz at 503, before the listeners close: as long as a load balancer takes to notice
     #[arg(long, env = "VITALS_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = values::duration)]
     pub drain_delay: Duration,
 
-    /// How long requests in flight may take to finish at shutdown, after that
+    /// How long requests in flight may take to finish at shutdown, after that delay
     #[arg(long, env = "VITALS_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Duration,
 }
 
-/// What a client may take its time for, and how much it may have. Each listener has them for itself.
+/// Time and resources that a client may use. Each listener applies them for itself.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
-    /// How long the head of each request may take, from its first byte on, and a new connection to send its first; then 408
+    /// How long the head of each request may take, from its first byte on, and a new connection to send its first byte; then 408
     #[arg(long, env = "VITALS_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub head_timeout: Duration,
 
-    /// How long the body of a request may take; each KiB that has come gives it a second more. Then 408
+    /// How long the body of a request may take; each received KiB adds a second. Then 408
     #[arg(long, env = "VITALS_BODY_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub body_timeout: Duration,
 
-    /// How long a client may take nothing of an answer that waits for it, before the connection is cut
+    /// How long a client may read nothing of an answer that waits for it, before the connection is closed
     #[arg(long, env = "VITALS_RESPONSE_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub response_timeout: Duration,
 
@@ -121,44 +129,48 @@ pub struct LimitSettings {
     #[arg(long, env = "VITALS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub idle_timeout: Duration,
 
-    /// Most connections at a time; further ones are told 503
-    #[arg(long, env = "VITALS_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000", allow_hyphen_values = true, value_parser = values::connections)]
+    /// Most connections at a time; further ones are answered with 503
+    #[arg(long, env = "VITALS_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_connections: usize,
 
-    /// Most connections at a time of one address, or one /64 network of IPv6; further ones are told 503
-    #[arg(long, env = "VITALS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::connections)]
+    /// Most connections at a time of one address, or one /64 network of IPv6; further ones are answered with 503
+    #[arg(long, env = "VITALS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_connections_per_address: usize,
 
-    /// Most headers of a request; with more it is told 431
-    #[arg(long, env = "VITALS_MAX_HEADERS", value_name = "COUNT", default_value = "96", allow_hyphen_values = true, value_parser = values::headers)]
+    /// Most headers of a request; with more the answer is 431
+    // The parser of HTTP/1 supports up to 96.
+    #[arg(long, env = "VITALS_MAX_HEADERS", value_name = "COUNT", default_value = "96", allow_hyphen_values = true, value_parser = values::whole(1..=96_usize))]
     pub max_headers: usize,
 
-    /// Largest head of a request, its URL included, in bytes, or with a unit: KiB; a larger one is told 431
-    #[arg(long, env = "VITALS_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "16KiB", allow_hyphen_values = true, value_parser = values::header_bytes)]
+    /// Largest head of a request, its URL included, in bytes, or with a unit: KiB; a larger one is answered with 431
+    // The parser of HTTP/1 supports up to 128 KiB.
+    #[arg(long, env = "VITALS_MAX_HEADER_BYTES", value_name = "SIZE", default_value = "16KiB", allow_hyphen_values = true, value_parser = values::size(KIBIBYTE..=128 * KIBIBYTE))]
     pub max_header_bytes: usize,
 
-    /// Largest request body, in bytes, or with a unit: KiB, MiB; a larger one is told 413
-    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", allow_hyphen_values = true, value_parser = values::body_limit)]
+    /// Largest request body, in bytes, or with a unit: KiB, MiB; a larger one is answered with 413
+    #[arg(long, env = "VITALS_BODY_LIMIT", value_name = "SIZE", default_value = "64KiB", allow_hyphen_values = true, value_parser = values::size(KIBIBYTE..=64 * MEBIBYTE))]
     pub body_limit: usize,
 
-    /// How deep the arrays and objects of a request's JSON may be nested; deeper, it is told 400
-    #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::json_depth)]
+    /// How deep the arrays and objects of a request's JSON may be nested; deeper, the answer is 400
+    // The parser of JSON supports up to 127.
+    #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::whole(1..=127_usize))]
     pub json_depth: usize,
 
-    /// Most memory for bodies that wait for their clients, all together, in bytes, or with a unit: MiB, GiB; one client gets half of it at most, and what finds no room is told 503
-    #[arg(long, env = "VITALS_ANSWER_MEMORY", value_name = "SIZE", default_value = "256MiB", allow_hyphen_values = true, value_parser = values::answer_memory)]
+    /// Most memory for all bodies that wait for their clients, in bytes, or with a unit: MiB, GiB; one client gets half of it at most. A body that does not fit is answered with 503
+    // One client needs 32 MiB for the history of the live page.
+    #[arg(long, env = "VITALS_ANSWER_MEMORY", value_name = "SIZE", default_value = "256MiB", allow_hyphen_values = true, value_parser = values::size(32 * MEBIBYTE..=1024 * GIBIBYTE))]
     pub answer_memory: usize,
 }
 
-/// Who may connect and enter, and over what. The files are read again when they change, and at SIGHUP.
+/// TLS, and who may use the ops endpoints. The files are read again when they change, and at SIGHUP.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Access")]
 pub struct AccessSettings {
-    /// Web configuration of the operators' endpoints, as Prometheus' exporters have it: TLS, basic authentication, headers
+    /// Web configuration of the ops endpoints, in the format of Prometheus exporters: TLS, basic authentication, headers
     #[arg(long, env = "VITALS_WEB_CONFIG", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// File with a token that opens the operators' endpoints (Authorization: Bearer)
+    /// File with a token that opens the ops endpoints (Authorization: Bearer)
     #[arg(long, env = "VITALS_OPS_TOKEN_FILE", value_name = "FILE")]
     pub ops_token_file: Option<PathBuf>,
 
@@ -166,7 +178,7 @@ pub struct AccessSettings {
     #[arg(long, env = "VITALS_OPEN_LIVEZ", value_parser = values::switch)]
     pub open_livez: bool,
 
-    /// Certificate of the address to serve on, in PEM, with those that lead to its authority: serve HTTPS
+    /// Certificate of the public listener, in PEM, with its chain; the listener then serves HTTPS
     #[arg(long, env = "VITALS_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
@@ -184,7 +196,7 @@ pub struct DatabaseSettings {
     pub url: DatabaseUrl,
 
     /// Most connections to the database at a time
-    #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::pool_size)]
+    #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(1..=10_000_u32))]
     pub pool_size: u32,
 
     /// How long a request waits for a connection, and PostgreSQL works on a statement, before the answer is 503
@@ -192,23 +204,23 @@ pub struct DatabaseSettings {
     pub pool_timeout: Duration,
 }
 
-/// What is recorded, and how finely.
+/// What is recorded, and in which detail.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {
     /// Most series of a family; label sets beyond it share one series labelled `overflow`
-    #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", allow_hyphen_values = true, value_parser = values::max_series)]
+    #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_series: usize,
 
     /// Most native histogram buckets exposed for a series
-    #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", allow_hyphen_values = true, value_parser = values::native_buckets)]
+    #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", allow_hyphen_values = true, value_parser = values::whole(1..=10_000_usize))]
     pub native_buckets: usize,
 
     /// Names of the metrics: vitals, or otel for those of OpenTelemetry's semantic conventions
     #[arg(long, env = "VITALS_NAMING", value_name = "NAMES", default_value = "vitals", value_parser = values::naming)]
     pub naming: Naming,
 
-    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas [default: 0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10, or those of OpenTelemetry by its names]
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas [default: 0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10; with --naming otel those of OpenTelemetry]
     #[arg(long, env = "VITALS_LATENCY_BUCKETS", value_name = "SECONDS", allow_hyphen_values = true, value_parser = values::latency_buckets)]
     pub latency_buckets: Option<LatencyBuckets>,
 
@@ -220,44 +232,20 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
 
-    /// How often a request must run one statement to be suspected of doing so in a loop; 0 suspects none
-    #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::n_plus_one)]
+    /// Runs of one statement within a request from which a loop (N+1) is suspected; 0 turns it off
+    #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(0..=1_000_000_u32))]
     pub n_plus_one: u32,
 
     /// Statements that are kept by shape for /ops/statements; further ones are counted together, as (other)
-    #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::statements)]
+    #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=100_000_usize))]
     pub statements: usize,
 
-    /// Tell clients where the time of their requests went, in the header Server-Timing
+    /// Report to clients how the time of their requests was spent, in the header Server-Timing
     #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
     pub server_timing: bool,
 }
 
-impl MetricsSettings {
-    /// The monitoring that these settings ask for, to be built.
-    pub fn to_builder(&self) -> actix_vitals::Builder {
-        let ops = OpsSettings::everything()
-            .service(crate::NAME, env!("CARGO_PKG_VERSION"))
-            .documentation("docs");
-        let builder = Vitals::builder()
-            .naming(self.naming)
-            .max_series(self.max_series)
-            .native_buckets(self.native_buckets)
-            .created(self.created)
-            .exclude(&self.exclude)
-            .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])
-            .n_plus_one(self.n_plus_one)
-            .statements(self.statements)
-            .server_timing(self.server_timing)
-            .ops(ops);
-        match &self.latency_buckets {
-            Some(buckets) => builder.latency_buckets(buckets.as_slice()),
-            None => builder,
-        }
-    }
-}
-
-/// What is logged, and how.
+/// What is logged, and in which form.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogSettings {
@@ -270,21 +258,21 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Why the program does not go on past its settings.
+/// Why the program ends after reading its settings.
 #[derive(Debug)]
 pub enum Stop {
-    /// Help or version was asked for.
+    /// The text of `--help` or `--version`.
     Answer(clap::Error),
-    /// A setting is bad; the sentence names it, and never holds the database's URL.
+    /// A sentence about an invalid setting. It names the setting, and never contains the URL of the database.
     BadSetting(String),
 }
 
 impl Stop {
-    /// Prints the answer on stdout or the sentence on stderr, and gives the exit code that belongs to it.
+    /// Prints the answer on stdout or the sentence on stderr, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Answer(answer) => {
-                // Nobody is left to be told that stdout is closed.
+                // A closed stdout cannot be reported anywhere.
                 drop(answer.print());
                 ExitCode::SUCCESS
             }
@@ -297,7 +285,33 @@ impl Stop {
 }
 
 impl Settings {
-    /// Reads flags from `arguments` (the first is the program's name), and variables for the flags not given.
+    /// The monitoring with these settings, to be built.
+    pub fn to_builder(&self) -> Builder {
+        let ops = OpsSettings::everything()
+            .service(crate::NAME, env!("CARGO_PKG_VERSION"))
+            .documentation("docs");
+        let metrics = &self.metrics;
+        let builder = Vitals::builder()
+            .naming(metrics.naming)
+            .max_series(metrics.max_series)
+            .native_buckets(metrics.native_buckets)
+            .created(metrics.created)
+            .exclude(&metrics.exclude)
+            .n_plus_one(metrics.n_plus_one)
+            .statements(metrics.statements)
+            .server_timing(metrics.server_timing)
+            .answer_memory(self.limits.answer_memory)
+            .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])
+            .ops(ops)
+            .jemalloc();
+        match &metrics.latency_buckets {
+            Some(buckets) => builder.latency_buckets(buckets.as_slice()),
+            None => builder,
+        }
+    }
+
+    /// Reads flags from `arguments` (the first is the program's name), and environment variables for the flags that are not
+    /// given.
     pub fn load<I>(arguments: I) -> Result<Self, Stop>
     where
         I: IntoIterator,
@@ -318,9 +332,10 @@ impl Settings {
     }
 }
 
-/// The command as it is without those variables that are empty.
+/// The command without the variables that are empty.
 ///
-/// The database's stays: a service must not begin with a new file where somebody meant to name its database.
+/// `DATABASE_URL` stays, and is an error when it is empty: the service must not create a new file because the name of its
+/// database is missing.
 fn without_variables(command: Command, is_empty: impl Fn(&OsStr) -> bool) -> Command {
     command.mut_args(|argument| {
         let ignored =
@@ -333,7 +348,7 @@ fn without_variables(command: Command, is_empty: impl Fn(&OsStr) -> bool) -> Com
     })
 }
 
-/// Help that names every variable, also those that are empty now.
+/// The help text with all variables, including those that are empty now.
 fn with_every_variable(arguments: &[OsString]) -> Option<clap::Error> {
     Settings::command()
         .try_get_matches_from(arguments)
@@ -346,7 +361,7 @@ fn with_every_variable(arguments: &[OsString]) -> Option<clap::Error> {
         })
 }
 
-/// What is wrong, in one sentence. clap's own message has several lines, and quotes the value, which may be a secret.
+/// What is wrong, in one sentence. clap's own message has several lines and quotes the value, which may be a secret.
 fn sentence(error: &clap::Error) -> String {
     use std::error::Error as _;
 
@@ -372,17 +387,17 @@ fn sentence(error: &clap::Error) -> String {
             format!("{} is given more than once.", with_variable(flag))
         }
         (ErrorKind::UnknownArgument, Some(flag)) => {
-            format!("There is no flag {flag}; --help lists those there are.")
+            format!("There is no flag {flag}; --help lists all flags.")
         }
         (ErrorKind::UnknownArgument, None) => {
-            "Every setting is a flag, such as --listen; --help lists them.".to_owned()
+            "Every setting is a flag, such as --listen; --help lists all flags.".to_owned()
         }
         (ErrorKind::InvalidUtf8, _) => "A setting is not valid UTF-8.".to_owned(),
-        _ => "The settings cannot be understood; --help lists them.".to_owned(),
+        _ => "The settings are not valid; --help lists all flags.".to_owned(),
     }
 }
 
-/// `--listen (VITALS_LISTEN)`: clap does not say which of the two the value came from.
+/// `--listen (VITALS_LISTEN)`: both, because clap does not report which of them the value came from.
 fn with_variable(flag: &str) -> String {
     let command = Settings::command();
     let variable = command

@@ -1,30 +1,29 @@
-//! The database's address: which database it means, without ever showing the secret that it may hold.
+//! The URL of the database, and the part of it that may be shown: never a user, a password or a parameter.
 //!
-//! It opens nothing: that is the store's work.
+//! The store opens the database.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use super::postgres_url::PostgresUrl;
 
-/// Where the data is kept.
+/// The database that the data is stored in.
 ///
-/// Its `Debug` and `Display` forms hold no credentials: both may be logged.
+/// Its `Debug` and `Display` forms contain no credentials, so that both may be logged.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DatabaseUrl {
-    /// A PostgreSQL database, or one that speaks its protocol.
+    /// A PostgreSQL database, or one with the same protocol.
     Postgres(PostgresUrl),
     /// An SQLite database.
     Sqlite(SqliteLocation),
 }
 
-/// Where an SQLite database is kept.
+/// The location of an SQLite database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqliteLocation {
-    /// In a file, by its path; a relative path starts from the working directory.
+    /// A file. A relative path starts from the working directory.
     File(PathBuf),
-    /// In memory, for as long as the process lives. It lives in one connection, so the pool has exactly one.
+    /// Memory, until the process ends. The data belongs to one connection, so the pool has exactly one.
     Memory,
 }
 
@@ -46,11 +45,10 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// Reads `postgres://…`, `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
+/// Parses `postgres://…`, `sqlite://relative.db`, `sqlite:///absolute.db`, `sqlite://:memory:`, `:memory:` or a plain path.
 ///
-/// A path stands for itself: nothing in it is percent-decoded. What could be a misspelt URL is refused rather than taken
-/// for a file, whose name would be logged. A refusal never repeats the text, which may hold a password, however it is
-/// misspelt.
+/// A path is taken literally, without percent-decoding. A text that may be a misspelt URL is an error: as the name of a file
+/// it would be logged. An error never repeats the text, which may contain a password.
 pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
@@ -93,7 +91,7 @@ fn unknown_scheme() -> String {
         .to_owned()
 }
 
-/// Whether it has the form of a URL's scheme (RFC 3986, section 3.1).
+/// Whether the text has the form of a URL's scheme (RFC 3986, section 3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text
@@ -101,20 +99,20 @@ fn is_scheme(text: &str) -> bool {
             .all(|character| character.is_ascii_alphanumeric() || "+-.".contains(character))
 }
 
-/// Whether a path looks as if it were an address of a server: in a URL whose scheme is misspelt or missing, or in libpq's
-/// other notation (`host=… password=…`).
+/// Whether a path may be the address of a server: a URL whose scheme is misspelt or missing, or libpq's other notation
+/// (`host=… password=…`).
 fn could_hold_credentials(path: &str) -> bool {
-    let is_plainly_a_path = (path.starts_with('/') && !path.starts_with("//"))
+    let is_clearly_a_path = (path.starts_with('/') && !path.starts_with("//"))
         || path.starts_with("./")
         || path.starts_with("../");
     let has_user = path.contains('@') && path.contains([':', '/']);
-    // A name's value: no file is called so, and libpq knows more names for a password than one.
+    // A parameter of libpq. It has several names for a password, and no file is named like that.
     let has_parameter = path.contains('=')
         && (path.contains(char::is_whitespace)
             || ["host", "user", "dbname", "port", "pass", "pgpass"]
                 .iter()
                 .any(|name| path.to_ascii_lowercase().contains(name)));
-    !is_plainly_a_path && (has_user || has_parameter)
+    !is_clearly_a_path && (has_user || has_parameter)
 }
 
 #[cfg(test)]
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_sqlite_address_is_understood() {
+    fn every_form_of_an_sqlite_url_is_parsed() {
         let memory = DatabaseUrl::Sqlite(SqliteLocation::Memory);
         for (text, expected) in [
             ("sqlite://vitals.db", file("vitals.db")),
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn either_scheme_of_postgresql_is_understood() {
+    fn both_schemes_of_postgresql_are_parsed() {
         for text in [
             "postgres://ada:s3cret@localhost/vitals",
             "postgresql://ada:s3cret@localhost/vitals",
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_does_not_repeat_the_address() {
+    fn an_error_does_not_repeat_the_url() {
         for text in [
             "",
             "sqlite://",
@@ -202,8 +200,8 @@ mod tests {
             "://s3cret",
             "nul\0s3cret",
         ] {
-            let refusal = parse(text).expect_err(text);
-            assert!(!refusal.contains("s3cret"), "{text:?}: {refusal}");
+            let error = parse(text).expect_err(text);
+            assert!(!error.contains("s3cret"), "{text:?}: {error}");
         }
     }
 }

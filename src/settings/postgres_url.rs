@@ -1,30 +1,29 @@
-//! The address of a PostgreSQL database: the whole of it for the driver, its harmless parts for everybody else.
+//! The URL of a PostgreSQL database: all of it for the driver, and its hosts and database for messages.
 //!
-//! What the parts mean is libpq's knowledge. Here a URL is only held to a form that leaves no doubt about which part of
-//! it is the secret: a password that is not percent-encoded could be taken for a host, and shown.
+//! libpq interprets the parts. This module only checks that it is certain which part is secret: a password that is not
+//! percent-encoded could be taken for a host, and shown.
 
 use std::fmt;
 
-/// A connection URI as libpq understands it (<https://www.postgresql.org/docs/current/libpq-connect.html>).
+/// A connection URI of libpq (<https://www.postgresql.org/docs/current/libpq-connect.html>).
 ///
-/// Its `Debug` and `Display` forms hold the hosts and the database's name, and neither user nor password nor any
-/// parameter.
+/// Its `Debug` and `Display` forms contain the hosts and the database's name, but no user, password or parameter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl {
     text: String,
-    /// Where the parameters begin, behind the `?`.
+    /// The position in `text` after the `?`.
     parameters: Option<usize>,
-    /// `host:port`, several with commas, or nothing for libpq's defaults and parameters.
+    /// `host:port`, separated by commas. Empty if libpq takes them from parameters or its defaults.
     hosts: String,
-    /// As it is written in the URL, or nothing.
+    /// As written in the URL. May be empty.
     database: String,
 }
 
 impl PostgresUrl {
-    /// Reads what follows after `postgres://` or `postgresql://`. A refusal does not repeat any of it.
+    /// Parses the text after `postgres://` or `postgresql://`. An error does not repeat any of it.
     pub(super) fn parse(rest: &str) -> Result<Self, String> {
         if rest.contains(|character: char| character.is_whitespace() || character.is_control()) {
-            return Err("must not contain white space: write %20".to_owned());
+            return Err("must not contain white space or control characters; percent-encode them, a space as %20".to_owned());
         }
         let (location, parameters) = match rest.split_once('?') {
             Some((location, parameters)) => (location, Some(parameters)),
@@ -35,10 +34,10 @@ impl PostgresUrl {
             Some((_, hosts)) => hosts,
             None => authority,
         };
-        let sound = hosts.split(',').all(is_host)
+        let is_valid = hosts.split(',').all(is_host)
             && database.chars().all(|character| !"@:/".contains(character))
             && parameters.is_none_or(|parameters| parameters.split('&').all(is_parameter));
-        if !sound {
+        if !is_valid {
             return Err(
                 "must be postgres://user:password@host:port/database?parameter=value, with `/`, `?`, `@` and the like \
                  percent-encoded in the user and the password"
@@ -54,7 +53,7 @@ impl PostgresUrl {
         })
     }
 
-    /// The whole URL, secrets and all, with those of `defaults` (names and values) that it does not set itself.
+    /// The whole URL including secrets, with the parameters of `defaults` (names and values) that it does not set.
     pub(in super::super) fn with_defaults(&self, defaults: &[(&str, &str)]) -> String {
         let mut url = self.text.clone();
         let mut separator = match self.parameters {
@@ -81,7 +80,7 @@ impl PostgresUrl {
     }
 }
 
-/// `name`, `name:port`, `[v6]:port`, an encoded directory of sockets, or nothing.
+/// `name`, `name:port`, `[v6]:port`, the encoded path of a socket directory, or nothing.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),
@@ -90,7 +89,7 @@ fn is_host(text: &str) -> bool {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    let host_is_sound = match bare {
+    let is_host = match bare {
         Some(address) => address
             .chars()
             .all(|character| character.is_ascii_hexdigit() || ":.%".contains(character)),
@@ -98,7 +97,7 @@ fn is_host(text: &str) -> bool {
             .chars()
             .all(|character| character.is_alphanumeric() || ".-_%".contains(character)),
     };
-    host_is_sound && port.chars().all(|character| character.is_ascii_digit())
+    is_host && port.chars().all(|character| character.is_ascii_digit())
 }
 
 /// `name=value`, or nothing.
@@ -134,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_names_the_database_and_no_secret() {
+    fn the_shown_form_contains_the_database_and_no_secret() {
         for (rest, shown) in [
             (
                 "ada:s3cret@db.example.org:5433/vitals",
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_not_encoded_is_refused_and_not_repeated() {
+    fn a_secret_that_is_not_encoded_is_an_error_that_does_not_repeat_it() {
         for rest in [
             "ada:s3/cret@localhost/vitals",
             "ada:12/s3cret@localhost/vitals",
@@ -186,13 +185,13 @@ mod tests {
             "localhost/a:s3cret",
             "local\0host/s3cret",
         ] {
-            let refusal = PostgresUrl::parse(rest).expect_err(rest);
-            assert!(!refusal.contains("s3"), "{rest}: {refusal}");
+            let error = PostgresUrl::parse(rest).expect_err(rest);
+            assert!(!error.contains("s3"), "{rest}: {error}");
         }
     }
 
     #[test]
-    fn what_the_url_sets_wins() {
+    fn a_parameter_of_the_url_takes_precedence_over_a_default() {
         let defaults = [("connect_timeout", "3"), ("application_name", "x")];
         for (rest, whole) in [
             (

@@ -1,4 +1,6 @@
-//! What settings are taken, what is refused, and in which words.
+//! Which settings are valid, and the messages about those that are not.
+
+mod document;
 
 use super::*;
 
@@ -6,7 +8,7 @@ fn load(flags: &[&str]) -> Result<Settings, Stop> {
     Settings::load(std::iter::once("actix-vitals").chain(flags.iter().copied()))
 }
 
-fn refusal(flags: &[&str]) -> String {
+fn error(flags: &[&str]) -> String {
     match load(flags) {
         Err(Stop::BadSetting(sentence)) => sentence,
         other => panic!("{flags:?}: {other:?}"),
@@ -19,7 +21,7 @@ fn the_command_is_consistent() {
 }
 
 #[test]
-fn the_defaults_are_the_promised_ones() {
+fn the_defaults_are_as_promised() {
     let settings = load(&[]).unwrap();
     assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(settings.server.ops_listen, None);
@@ -54,7 +56,7 @@ fn the_defaults_are_the_promised_ones() {
 }
 
 #[test]
-fn every_flag_is_taken() {
+fn every_flag_is_accepted() {
     let settings = load(&[
         "--listen=[::1]:0",
         "--ops-listen=127.0.0.1:9100",
@@ -103,7 +105,7 @@ fn every_flag_is_taken() {
     assert_eq!(settings.database.pool_timeout, Duration::from_millis(500));
     assert_eq!(settings.metrics.max_series, 10);
     assert_eq!(settings.metrics.native_buckets, 20);
-    let buckets = settings.metrics.latency_buckets.expect("they were given");
+    let buckets = settings.metrics.latency_buckets.unwrap();
     assert_eq!(buckets.as_slice(), [0.1, 1.0, 10.0]);
     assert_eq!(settings.metrics.naming, Naming::OpenTelemetry);
     assert_eq!(
@@ -118,60 +120,56 @@ fn every_flag_is_taken() {
 }
 
 #[test]
-fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
+fn the_error_of_an_invalid_value_is_one_sentence_with_the_name_of_the_setting() {
     for (flag, value, why) in [
-        ("--listen", "localhost", "a name is no address"),
+        ("--listen", "localhost", "a host name is not an address"),
         ("--listen", "127.0.0.1", "no port"),
         ("--listen", "127.0.0.1:65536", "no such port"),
         ("--listen", "", "empty"),
         ("--ops-listen", "9100", "no address"),
-        ("--workers", "0", "nobody would serve"),
-        ("--workers", "two", "no number"),
+        ("--workers", "0", "no worker"),
+        ("--workers", "two", "not a number"),
         ("--workers", "-1", "negative"),
         ("--answer-memory", "31MiB", "too little for a history"),
-        ("--answer-memory", "1025GiB", "more than there is"),
+        ("--answer-memory", "1025GiB", "too large"),
         ("--answer-memory", "256MB", "an unknown unit"),
-        (
-            "--answer-memory",
-            "18446744073709551615GiB",
-            "past any size",
-        ),
-        ("--body-limit", "0", "nothing would fit"),
+        ("--answer-memory", "18446744073709551615GiB", "overflows"),
+        ("--body-limit", "0", "too small"),
         ("--body-limit", "64KB", "an unknown unit"),
-        ("--body-limit", "KiB", "no number"),
+        ("--body-limit", "KiB", "not a number"),
         ("--body-limit", "1.5MiB", "a fraction"),
-        ("--body-limit", "99999999999999999999", "past any number"),
-        ("--body-limit", "18446744073709551615KiB", "past any size"),
+        ("--body-limit", "99999999999999999999", "overflows"),
+        ("--body-limit", "18446744073709551615KiB", "overflows"),
         ("--shutdown-timeout", "30", "no unit"),
         ("--shutdown-timeout", "2 days", "too long"),
-        ("--pool-size", "0", "no connection at all"),
-        ("--pool-size", "1e3", "no whole number"),
-        ("--pool-timeout", "0s", "no time at all"),
+        ("--pool-size", "0", "zero"),
+        ("--pool-size", "1e3", "not a whole number"),
+        ("--pool-timeout", "0s", "zero"),
         ("--pool-timeout", "-2s", "negative"),
-        ("--max-series", "0", "no series at all"),
-        ("--native-buckets", "0", "no bucket at all"),
-        ("--naming", "OTel", "in capitals"),
-        ("--latency-buckets", "", "none"),
-        ("--latency-buckets", "1,fast", "no number"),
+        ("--max-series", "0", "zero"),
+        ("--native-buckets", "0", "zero"),
+        ("--naming", "OTel", "capitals"),
+        ("--latency-buckets", "", "empty"),
+        ("--latency-buckets", "1,fast", "not a number"),
         ("--latency-buckets", "0,1", "zero"),
         ("--latency-buckets", "-1,1", "negative"),
         ("--latency-buckets", "1,inf", "not finite"),
         ("--latency-buckets", "1,NaN", "not a number"),
         ("--latency-buckets", "1,1", "twice the same"),
         ("--latency-buckets", "2,1", "falling"),
-        ("--exclude", "livez", "no pattern"),
+        ("--exclude", "livez", "not a pattern"),
         ("--n-plus-one", "-1", "negative"),
-        ("--n-plus-one", "often", "no number"),
-        ("--statements", "0", "no statement at all"),
+        ("--n-plus-one", "often", "not a number"),
+        ("--statements", "0", "zero"),
         ("--statements", "100001", "too many"),
-        ("--statements", "all", "no number"),
-        ("--log", "loud", "no level"),
-        ("--log", "info,actix=loud", "no level for a target"),
+        ("--statements", "all", "not a number"),
+        ("--log", "loud", "not a level"),
+        ("--log", "info,actix=loud", "not a level of a target"),
         ("--log", "", "empty"),
-        ("--log-format", "xml", "no such form"),
+        ("--log-format", "xml", "unknown"),
         ("--database-url", "", "empty"),
     ] {
-        let sentence = refusal(&[&format!("{flag}={value}")]);
+        let sentence = error(&[&format!("{flag}={value}")]);
         assert!(sentence.starts_with(flag), "{why}: {sentence}");
         assert!(sentence.contains(" must "), "{why}: {sentence}");
         assert!(sentence.ends_with('.'), "{why}: {sentence}");
@@ -180,15 +178,15 @@ fn a_bad_value_is_refused_in_one_sentence_that_names_the_setting() {
 }
 
 #[test]
-fn a_refusal_names_the_variable_too() {
+fn an_error_names_the_variable_as_well() {
     assert_eq!(
-        refusal(&["--workers", "none"]),
+        error(&["--workers", "none"]),
         "--workers (VITALS_WORKERS) must be a whole number from 1 to 512, not `none`."
     );
 }
 
 #[test]
-fn a_negative_number_is_a_bad_value_and_no_flag() {
+fn a_negative_number_is_an_invalid_value_and_no_flag() {
     for (flags, expected) in [
         (
             ["--shutdown-timeout", "-1s"],
@@ -203,12 +201,12 @@ fn a_negative_number_is_a_bad_value_and_no_flag() {
             "--latency-buckets (VITALS_LATENCY_BUCKETS) must list positive numbers of seconds, such as 0.01,0.1,1, not `-1`.",
         ),
     ] {
-        assert_eq!(refusal(&flags), expected);
+        assert_eq!(error(&flags), expected);
     }
 }
 
 #[test]
-fn an_empty_variable_is_none_but_for_the_databases() {
+fn an_empty_variable_counts_as_unset_except_for_that_of_the_database() {
     let command = without_variables(Settings::command(), |_| true);
     let variables: Vec<_> = command
         .get_arguments()
@@ -218,7 +216,7 @@ fn an_empty_variable_is_none_but_for_the_databases() {
 }
 
 #[test]
-fn no_refusal_repeats_the_database_url() {
+fn no_error_repeats_the_database_url() {
     for flags in [
         &["--database-url", "mysql://me:s3cret@host/db"][..],
         &["--database-url=mysql://me:s3cret@host/db"],
@@ -235,26 +233,26 @@ fn no_refusal_repeats_the_database_url() {
         &["--database-url", "Postgres:me:s3cret@host/db"],
         &["--database-url", "me:s3cret@host/db"],
     ] {
-        let sentence = refusal(flags);
+        let sentence = error(flags);
         assert!(!sentence.contains("s3cret"), "{sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
     }
 }
 
 #[test]
-fn an_unknown_flag_is_named() {
+fn an_unknown_flag_and_a_missing_value_are_named() {
     assert_eq!(
-        refusal(&["--lissten=1.2.3.4:5"]),
-        "There is no flag --lissten; --help lists those there are."
+        error(&["--lissten=1.2.3.4:5"]),
+        "There is no flag --lissten; --help lists all flags."
     );
     assert_eq!(
-        refusal(&["--listen"]),
+        error(&["--listen"]),
         "--listen (VITALS_LISTEN) needs a value."
     );
 }
 
 #[test]
-fn help_names_every_flag_with_its_variable_and_no_environment_value_of_the_database() {
+fn help_contains_every_flag_with_its_variable() {
     let Err(Stop::Answer(help)) = load(&["--help"]) else {
         panic!("--help must be answered");
     };
@@ -274,7 +272,7 @@ fn help_names_every_flag_with_its_variable_and_no_environment_value_of_the_datab
 }
 
 #[test]
-fn the_memory_for_answers_is_taken_at_both_ends_and_in_every_unit() {
+fn a_size_is_accepted_at_both_ends_of_its_range_and_in_every_unit() {
     for (text, bytes) in [
         ("32MiB", 32 << 20),
         ("33554432", 32 << 20),

@@ -1,25 +1,21 @@
-//! How the values of settings are written: one parser for each kind, each refusing with the end of a sentence.
+//! Parsers of the values of settings.
 //!
-//! A refusal is read after the flag's name: `--listen (VITALS_LISTEN) must be …`. The database's URL, which must not
-//! be quoted, is read in `database_url`.
+//! An error is the end of a sentence that begins with the flag: `--listen (VITALS_LISTEN) must be …`. `database_url` parses
+//! the URL of the database, which no message may quote.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
-use tracing_subscriber::EnvFilter;
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use actix_vitals::Naming;
+use tracing_subscriber::EnvFilter;
 
-const KIBIBYTE: usize = 1024;
-const MEBIBYTE: usize = 1024 * KIBIBYTE;
-const GIBIBYTE: usize = 1024 * MEBIBYTE;
+pub(super) const KIBIBYTE: usize = 1024;
+pub(super) const MEBIBYTE: usize = 1024 * KIBIBYTE;
+pub(super) const GIBIBYTE: usize = 1024 * MEBIBYTE;
 
-/// Longest duration that a setting may have: a day. Clocks and timers cope with it everywhere.
+/// The longest duration of a setting, a day. It cannot overflow a clock or a timer.
 const LONGEST_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Upper bounds of classic buckets, in seconds: finite, positive, rising.
+/// Upper bounds of classic buckets, in seconds: finite, positive and in rising order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LatencyBuckets(Vec<f64>);
 
@@ -30,7 +26,7 @@ impl LatencyBuckets {
     }
 }
 
-/// A filter of log events, known to be well formed.
+/// A valid filter of log events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -47,12 +43,12 @@ impl fmt::Display for LogFilter {
     }
 }
 
-/// How a log event is written.
+/// The form of a log event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people.
+    /// A line of text.
     Text,
-    /// A JSON object on a line, for machines.
+    /// A JSON object on one line.
     Json,
 }
 
@@ -64,51 +60,23 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Threads of a listener: Actix takes no more.
-pub(super) fn workers(text: &str) -> Result<usize, String> {
-    whole(text, 1..=512)
-}
-
-pub(super) fn pool_size(text: &str) -> Result<u32, String> {
-    whole(text, 1..=10_000)
-}
-
-pub(super) fn max_series(text: &str) -> Result<usize, String> {
-    whole(text, 1..=1_000_000)
-}
-
-pub(super) fn native_buckets(text: &str) -> Result<usize, String> {
-    whole(text, 1..=10_000)
-}
-
-pub(super) fn connections(text: &str) -> Result<usize, String> {
-    whole(text, 1..=1_000_000)
-}
-
-/// Headers of a request: the parser takes no more.
-pub(super) fn headers(text: &str) -> Result<usize, String> {
-    whole(text, 1..=96)
-}
-
-/// Levels of JSON: the parser takes no more.
-pub(super) fn json_depth(text: &str) -> Result<usize, String> {
-    whole(text, 1..=127)
-}
-
-fn whole<N>(text: &str, range: RangeInclusive<N>) -> Result<N, String>
+/// A parser of whole numbers in a range. The range must have the type of the setting's field, which clap checks at run time
+/// only.
+pub(super) fn whole<N>(
+    range: RangeInclusive<N>,
+) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
 where
-    N: std::str::FromStr + PartialOrd + fmt::Display,
+    N: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync + 'static,
 {
-    text.parse()
-        .ok()
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            format!(
-                "must be a whole number from {} to {}, not `{text}`",
-                range.start(),
-                range.end()
-            )
-        })
+    move |text| {
+        text.parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                format!("must be a whole number from {least} to {most}, not `{text}`")
+            })
+    }
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -122,34 +90,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("must be longer than no time at all".to_owned()),
+        Duration::ZERO => Err("must be longer than 0s".to_owned()),
         duration => Ok(duration),
     }
 }
 
-/// The body of a request.
-pub(super) fn body_limit(text: &str) -> Result<usize, String> {
-    size(text, KIBIBYTE..=64 * MEBIBYTE).ok_or_else(|| {
-        format!("must be a size from 1KiB to 64MiB, such as 65536 or 64KiB, not `{text}`")
-    })
+/// A parser of sizes in a range of bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
+pub(super) fn size(
+    range: RangeInclusive<usize>,
+) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        bytes(text)
+            .filter(|size| range.contains(size))
+            .ok_or_else(|| {
+                let (least, most) = (in_units(*range.start()), in_units(*range.end()));
+                format!("must be a size from {least} to {most}, in bytes or in KiB, MiB or GiB, not `{text}`")
+            })
+    }
 }
 
-/// The head of a request: the parser takes no more.
-pub(super) fn header_bytes(text: &str) -> Result<usize, String> {
-    size(text, KIBIBYTE..=128 * KIBIBYTE).ok_or_else(|| {
-        format!("must be a size from 1KiB to 128KiB, such as 16384 or 16KiB, not `{text}`")
-    })
-}
-
-/// Memory for bodies that wait for their clients: no less than what one client needs for the live page's history.
-pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
-    size(text, 32 * MEBIBYTE..=1024 * GIBIBYTE).ok_or_else(|| {
-        format!("must be a size from 32MiB to 1024GiB, such as 268435456 or 256MiB, not `{text}`")
-    })
-}
-
-/// A size in bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
-fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
+fn bytes(text: &str) -> Option<usize> {
     let (digits, unit) = match text.find(|character: char| !character.is_ascii_digit()) {
         Some(end) => text.split_at(end),
         None => (text, ""),
@@ -161,8 +121,17 @@ fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
         "GiB" => GIBIBYTE,
         _ => return None,
     };
-    let bytes = digits.parse::<usize>().ok()?.checked_mul(factor)?;
-    range.contains(&bytes).then_some(bytes)
+    digits.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// A size in the largest unit that leaves no fraction.
+fn in_units(bytes: usize) -> String {
+    let units = [(GIBIBYTE, "GiB"), (MEBIBYTE, "MiB"), (KIBIBYTE, "KiB")];
+    let unit = units
+        .into_iter()
+        .find(|(size, _)| bytes.is_multiple_of(*size));
+    let (size, name) = unit.unwrap_or((1, "B"));
+    format!("{}{name}", bytes / size)
 }
 
 pub(super) fn naming(text: &str) -> Result<Naming, String> {
@@ -200,23 +169,7 @@ pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {
     Ok(LatencyBuckets(bounds))
 }
 
-/// Runs of a statement: a number, or 0 for never.
-pub(super) fn n_plus_one(text: &str) -> Result<u32, String> {
-    text.parse()
-        .ok()
-        .filter(|count| *count <= 1_000_000)
-        .ok_or_else(|| format!("must be a whole number from 0 to 1000000, not `{text}`"))
-}
-
-/// Statements that are kept: a number, and at least one.
-pub(super) fn statements(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|count| (1..=100_000).contains(count))
-        .ok_or_else(|| format!("must be a whole number from 1 to 100000, not `{text}`"))
-}
-
-/// Whether a flag without a value is on. Only its variable has a value.
+/// The value of a switch's variable. The flag itself has none.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -225,7 +178,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// An endpoint as its label tells it: a route pattern, or `unmatched`; or `*` for all.
+/// An endpoint, as the value of the label `endpoint`: a route pattern or `unmatched`. `*` means all.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let name = text.trim();
     if name.starts_with('/') || matches!(name, "unmatched" | "*") {
@@ -237,7 +190,7 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
-/// A filter as tracing-subscriber has it, but strict: there, an unknown level is taken for the name of a target.
+/// A filter for tracing-subscriber, which would take an unknown level for the name of a target. Here it is an error.
 pub(super) fn log_filter(text: &str) -> Result<LogFilter, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let known = |directive: &str| {

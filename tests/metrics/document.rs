@@ -172,12 +172,7 @@ pub(crate) async fn described() -> Vec<FamilyDescription> {
         &database,
     ];
     let settings = Settings::load(arguments).expect("good settings");
-    let vitals = settings
-        .metrics
-        .to_builder()
-        .jemalloc()
-        .build()
-        .expect("good metrics");
+    let vitals = settings.to_builder().build().expect("good metrics");
     let _server = Server::bind(settings, vitals.clone())
         .await
         .expect("a server");

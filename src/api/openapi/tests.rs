@@ -309,7 +309,7 @@ fn a_parameter_has_the_limits_of_the_code() {
 #[test]
 fn the_words_of_the_description_are_those_of_the_code() {
     let description = described(DescribedListener::Shared);
-    let operations = Operation::ALL.map(|operation| operation.label());
+    let operations = Operation::ALL.map(Operation::label);
     let statement = &description["components"]["schemas"]["Statement"]["properties"];
     assert_eq!(statement["operation"]["enum"], json!(operations));
 
