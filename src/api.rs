@@ -42,8 +42,8 @@ pub struct Api {
     pub answer_memory: AnswerMemory,
     /// The description of the API.
     pub documentation: Documentation,
-    /// The ops endpoints on the same listener, for the greeting to link to.
-    pub operations: Vec<&'static str>,
+    /// Whether the ops endpoints are on the same listener, for the greeting to link to.
+    pub has_ops: bool,
 }
 
 impl Api {
@@ -53,7 +53,7 @@ impl Api {
             .app_data(Data::new(self.store.clone()))
             .app_data(self.body_limits)
             .app_data(self.answer_memory.clone())
-            .app_data(greeting::Links::new(&self.operations))
+            .app_data(greeting::Links::new(self.has_ops))
             .service(get("/", greeting::read_greeting, "GET, HEAD, OPTIONS"))
             .service(
                 get("/data", list_items, "GET, HEAD, OPTIONS, POST")

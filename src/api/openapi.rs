@@ -1,13 +1,13 @@
 //! The description of a listener as OpenAPI 3.1: the document `openapi.yaml`, completed for this process.
 //!
-//! The document has everything that is fixed. This module sets the version and the limits of request bodies, adds the
+//! The document contains everything that is fixed. This module sets the version and the limits of request bodies, adds the
 //! example of each problem and the summaries of the ops endpoints, and adapts the paths to what the listener serves. `docs`
 //! serves the result.
 
 use std::net::SocketAddr;
 
 use actix_vitals::{
-    ops::{self, ENDPOINTS, OpsEndpoint},
+    ops::{self, OpsEndpoint},
     problem::{CONTENT_TYPE, FieldError, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -31,6 +31,9 @@ const GATE_RESPONSES: [(&str, &str); 4] = [
     ("429", "TooOften"),
     ("503", "Unavailable"),
 ];
+
+/// The files of the page about the API. Like all parts of pages, they are not described.
+const DOCS_PARTS: &str = "/docs/{part}";
 
 /// A listener, by what it serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +61,10 @@ pub(crate) fn patterns(listener: DescribedListener) -> Vec<String> {
     patterns
 }
 
-/// Routes that a page loads by itself. They are not described.
+/// The routes that only a page requests.
 fn parts_of_pages() -> impl Iterator<Item = &'static str> {
-    let parts = ENDPOINTS.iter().filter(|endpoint| endpoint.is_page_part());
-    parts.map(OpsEndpoint::path).chain(["/docs/{part}"])
+    let parts = ops::ENDPOINTS.iter().filter(|it| it.is_page_part());
+    parts.map(OpsEndpoint::path).chain([DOCS_PARTS])
 }
 
 /// Describes what this listener serves, with these limits on bodies.
@@ -87,22 +90,8 @@ fn paths(document: &Value, listener: DescribedListener) -> Map<String, Value> {
             let is_served_here = !is_for_operators(item) || *path == DESCRIPTION_PATH;
             listener != DescribedListener::Public || is_served_here
         })
-        .map(|(path, item)| {
-            let item = adapt(path, item.clone(), listener);
-            (path.clone(), with_summary(path, item))
-        })
+        .map(|(path, item)| (path.clone(), adapt(path, item.clone(), listener)))
         .collect()
-}
-
-/// Adds the summary of an ops endpoint, which the list of these endpoints has.
-fn with_summary(path: &str, mut item: Value) -> Value {
-    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path() == path);
-    if let (Some(endpoint), Some(operations)) = (endpoint, item.as_object_mut()) {
-        for operation in operations.values_mut().filter_map(Value::as_object_mut) {
-            operation.insert("summary".to_owned(), json!(endpoint.summary()));
-        }
-    }
-    item
 }
 
 fn is_for_operators(item: &Value) -> bool {
@@ -111,8 +100,14 @@ fn is_for_operators(item: &Value) -> bool {
         .any(|method| item[*method]["tags"][0] == OPERATIONS)
 }
 
-/// Adds the address of a path that another listener serves, or the answers of the gate to a path behind it.
+/// Adds the summaries of an ops endpoint, the address of a path that another listener serves, and the answers of the gate
+/// to a path behind it.
 fn adapt(path: &str, mut item: Value, listener: DescribedListener) -> Value {
+    if let Some(endpoint) = ops::ENDPOINTS.iter().find(|it| it.path() == path) {
+        for operation in operations(&mut item) {
+            operation["summary"] = endpoint.summary().into();
+        }
+    }
     match listener {
         DescribedListener::Ops {
             api_scheme,
@@ -131,8 +126,8 @@ fn adapt(path: &str, mut item: Value, listener: DescribedListener) -> Value {
 
 /// Adds the gate's answers to all operations of a path. An operation that describes an answer of this status keeps it.
 fn add_gate_responses(item: &mut Value) {
-    let operations = item.as_object_mut().into_iter().flatten();
-    for responses in operations.filter_map(|(_, it)| it.get_mut("responses")?.as_object_mut()) {
+    let responses = operations(item).filter_map(|it| it["responses"].as_object_mut());
+    for responses in responses {
         for (status, name) in GATE_RESPONSES {
             let reference = format!("#/components/responses/{name}");
             responses
@@ -140,6 +135,11 @@ fn add_gate_responses(item: &mut Value) {
                 .or_insert_with(|| json!({"$ref": reference}));
         }
     }
+}
+
+fn operations(item: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let members = item.as_object_mut().into_iter().flatten();
+    members.filter_map(|(_, member)| member.is_object().then_some(member))
 }
 
 /// An example of each problem response, from the code that answers with it.

@@ -51,7 +51,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAns
         body_limits: LIMITS,
         answer_memory: AnswerMemory::default(),
         documentation: Documentation::of(DescribedListener::Shared, LIMITS),
-        operations: vec!["/metrics"],
+        has_ops: true,
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;
     let mut answers = Vec::new();
@@ -237,11 +237,20 @@ async fn options_tells_the_methods_and_head_is_answered_like_get() {
 }
 
 #[actix_web::test]
-async fn the_greeting_links_to_what_is_there() {
+async fn the_greeting_links_to_the_items_the_description_and_the_ops_endpoints() {
     let greeting = answer(TestRequest::get().uri("/")).await.json();
     assert_eq!(greeting["name"], "actix-vitals");
     assert_eq!(
         greeting["links"],
-        json!({"data": "/data", "metrics": "/metrics", "openapi.json": "/openapi.json"})
+        json!({
+            "dashboard": "/dashboard",
+            "data": "/data",
+            "docs": "/docs",
+            "health": "/health",
+            "livez": "/livez",
+            "metrics": "/metrics",
+            "openapi.json": "/openapi.json",
+            "readyz": "/readyz",
+        })
     );
 }

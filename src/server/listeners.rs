@@ -3,10 +3,7 @@
 use std::{any::Any, io, net::SocketAddr, time::Duration};
 
 use actix_server::{Server as Workers, ServerBuilder};
-use actix_vitals::{
-    Vitals,
-    ops::{self, OpsEndpoint},
-};
+use actix_vitals::{Vitals, ops};
 use actix_web::{
     App,
     dev::{Extensions, HttpServiceFactory},
@@ -131,11 +128,7 @@ impl Parts {
             body_limits,
             answer_memory: self.vitals.answer_memory().clone(),
             documentation: Documentation::of(described_listener(&self.settings), body_limits),
-            operations: if self.shares_listener() {
-                greeted_ops_endpoints()
-            } else {
-                Vec::new()
-            },
+            has_ops: self.shares_listener(),
         }
     }
 
@@ -143,17 +136,6 @@ impl Parts {
     fn shares_listener(&self) -> bool {
         self.settings.ops_listen.is_none()
     }
-}
-
-/// The ops endpoints that the greeting links to: those whose path has one segment, and the page about the API.
-fn greeted_ops_endpoints() -> Vec<&'static str> {
-    let paths = ops::ENDPOINTS.iter().map(OpsEndpoint::path);
-    let mut paths: Vec<_> = paths
-        .filter(|path| path.matches('/').count() == 1)
-        .chain(["/docs"])
-        .collect();
-    paths.sort_unstable();
-    paths
 }
 
 /// The ops endpoints among other routes. A path that belongs to them is served behind the gate only.

@@ -42,6 +42,12 @@ fn described(listener: DescribedListener) -> Value {
     describe(listener, LIMITS)
 }
 
+#[test]
+fn the_document_is_valid_yaml() {
+    let documents = YamlLoader::load_from_str(DOCUMENT).unwrap();
+    assert_eq!(documents.len(), 1);
+}
+
 /// The paths that are described as served on this listener, each with its methods.
 fn described_routes(listener: DescribedListener) -> BTreeMap<String, BTreeSet<String>> {
     described(listener)["paths"]
@@ -78,7 +84,7 @@ fn routes(
         body_limits: LIMITS,
         answer_memory: AnswerMemory::default(),
         documentation: documentation.clone(),
-        operations: Vec::new(),
+        has_ops: false,
     };
     let ops = vitals.ops();
     move |routes| {
