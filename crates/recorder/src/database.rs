@@ -24,6 +24,11 @@ mod wait;
 
 use crate::naming::Naming;
 
+#[cfg(feature = "diesel-async")]
+pub use connection::{
+    AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
+    record_async_error, set_async_instrumentation,
+};
 #[cfg(feature = "diesel")]
 pub use connection::{
     CheckoutError, Connection, Manager, Opaque, Pool, PoolBuilder, QueryError, QueryRecorder,

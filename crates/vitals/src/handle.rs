@@ -184,9 +184,67 @@ impl Vitals {
         self.inner.database.instrument_connection(connection);
     }
 
+    /// Returns an instrumentation that records the queries and transactions of one connection, for
+    /// `Connection::set_instrumentation`. It is what [`instrument_connection`](Self::instrument_connection) sets. Diesel's
+    /// pings are not recorded.
+    pub fn instrumentation<C: diesel::Connection>(
+        &self,
+    ) -> impl diesel::connection::Instrumentation + use<C> {
+        self.inner.database.instrumentation::<C>()
+    }
+
     /// The statements that cost most.
     pub fn statements(&self) -> &database::Statements {
         self.inner.database.statements()
+    }
+}
+
+#[cfg(feature = "diesel-async")]
+impl Vitals {
+    /// Builds pools of deadpool, bb8 or mobc that record their queries, transactions, waits and holds.
+    ///
+    /// `manager` is the manager that the pool would have without monitoring: an `AsyncDieselConnectionManager`, or one of
+    /// your own. Diesel's default instrumentation goes on seeing every event.
+    ///
+    /// ```ignore
+    /// // `examples/async_pool.rs` is a program with this.
+    /// use actix_vitals::Vitals;
+    /// use actix_vitals::database::deadpool::Pool;
+    /// use diesel_async::AsyncPgConnection;
+    /// use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let manager = AsyncDieselConnectionManager::new("postgres://localhost/shop");
+    /// let pool: Pool<AsyncPgConnection> = vitals
+    ///     .instrument_async(manager)
+    ///     .name("shop")
+    ///     .deadpool(|pool| pool.max_size(8))?;
+    /// assert_eq!((pool.name(), pool.status().max_size), ("shop", 8));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn instrument_async<M>(&self, manager: M) -> database::AsyncPoolBuilder<M> {
+        self.inner.database.instrument_async(manager)
+    }
+
+    /// Records the queries and transactions of a connection of diesel-async that is in no pool, or in a pool that is not
+    /// [instrumented](Self::instrument_async).
+    ///
+    /// Queries of a `SyncConnectionWrapper` run on other threads; outside of an instrumented pool they are unattributed.
+    pub fn instrument_async_connection<C: diesel_async::AsyncConnection>(
+        &self,
+        connection: &mut C,
+    ) {
+        self.inner.database.instrument_async_connection(connection);
+    }
+
+    /// Returns an instrumentation that records the queries and transactions of one connection of diesel-async, for
+    /// `AsyncConnection::set_instrumentation`.
+    pub fn async_instrumentation<C: diesel_async::AsyncConnection>(
+        &self,
+    ) -> impl diesel::connection::Instrumentation + use<C> {
+        self.inner.database.async_instrumentation::<C>()
     }
 }
 

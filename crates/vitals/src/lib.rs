@@ -239,6 +239,12 @@ pub mod database {
         without_quotations,
     };
 
+    #[cfg(feature = "diesel-async")]
+    pub use vitals_recorder::database::{
+        AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
+        record_async_error, set_async_instrumentation,
+    };
+
     /// ```
     /// use actix_vitals::database::RunError;
     ///

@@ -3,10 +3,13 @@
 //! - `instrumentation`, `forward`: how a connection gets its recorder, beside the application's own instrumentation
 //! - `recorder`: what the events of a connection count
 //! - `manager`, `pool`: pools of r2d2
+//! - `asynchronous`: connections and pools of diesel-async
 //! - `error`, `system`: which kind of error, and which database, by Diesel's types
 //!
 //! The rest of `database` does not know Diesel: families, series, statements, levels, waits and the reader of SQL.
 
+#[cfg(feature = "diesel-async")]
+mod asynchronous;
 mod error;
 #[cfg(test)]
 pub(super) mod fixture;
@@ -19,12 +22,21 @@ mod system;
 
 use std::sync::Arc;
 
+use diesel::connection::{Instrumentation, get_default_instrumentation};
 use diesel::r2d2::{self, R2D2Connection};
 
 use super::Database;
 use super::metrics::Metrics;
 use super::sql::Dialect;
 
+use forward::Forward;
+use recorder::Driver;
+
+#[cfg(feature = "diesel-async")]
+pub use asynchronous::{
+    AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
+    record_async_error, set_async_instrumentation,
+};
 pub use instrumentation::set_instrumentation;
 pub use manager::Manager;
 pub use pool::{
@@ -54,6 +66,13 @@ impl Database {
         instrumentation::install(connection, self.recorder::<C>());
     }
 
+    /// Returns the instrumentation for one connection outside of any pool, of the type `C`.
+    pub fn instrumentation<C: diesel::Connection>(&self) -> impl Instrumentation + use<C> {
+        let mut recorder = self.recorder::<C>();
+        recorder.forward(Forward::to(get_default_instrumentation()));
+        recorder
+    }
+
     /// Returns a recorder for a connection outside of any pool, of the type `C`.
     fn recorder<C: diesel::Connection>(&self) -> QueryRecorder {
         let system = system::system_of::<C::Backend>();
@@ -61,6 +80,7 @@ impl Database {
             Arc::new(Metrics::new(&self.families, system)),
             self.statements.clone(),
             Dialect::of_system(system),
+            Driver::Blocking,
         )
     }
 }

@@ -20,13 +20,15 @@ pub enum ErrorKind {
     ConnectionLost,
     /// A statement was stopped because it took too long, or because an administrator cancelled it.
     Timeout,
+    /// The future of a query was dropped before the database had answered.
+    Cancelled,
     /// Everything else.
     Other,
 }
 
 impl ErrorKind {
     /// All kinds, in the order of their index.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UniqueViolation,
         Self::ForeignKeyViolation,
         Self::NotNullViolation,
@@ -35,6 +37,7 @@ impl ErrorKind {
         Self::Busy,
         Self::ConnectionLost,
         Self::Timeout,
+        Self::Cancelled,
         Self::Other,
     ];
 
@@ -49,6 +52,7 @@ impl ErrorKind {
             Self::Busy => "busy",
             Self::ConnectionLost => "connection_lost",
             Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
             Self::Other => "other",
         }
     }

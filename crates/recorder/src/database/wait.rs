@@ -58,6 +58,13 @@ impl Wait {
         }
     }
 
+    /// Ends the wait because no connection could be opened.
+    pub(super) fn failed(&self) {
+        if self.end() {
+            self.observe();
+        }
+    }
+
     /// Ends the wait because the caller has left.
     fn cancelled(&self) {
         if self.end() {

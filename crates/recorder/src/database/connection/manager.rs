@@ -12,7 +12,7 @@ use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2
 use diesel::{ConnectionError, ConnectionResult};
 
 use super::instrumentation::install;
-use super::recorder::QueryRecorder;
+use super::recorder::{Driver, QueryRecorder};
 use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::{Metrics, PoolMetrics};
@@ -103,8 +103,13 @@ where
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let metrics = Arc::clone(&self.metrics);
-                let recorder =
-                    QueryRecorder::of_pool(metrics, self.statements.clone(), self.dialect);
+                let recorder = QueryRecorder::new(
+                    metrics,
+                    self.statements.clone(),
+                    self.dialect,
+                    Driver::Blocking,
+                )
+                .in_pool();
                 install(&mut connection, recorder);
                 Ok(connection)
             }

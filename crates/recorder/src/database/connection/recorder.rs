@@ -1,30 +1,39 @@
-//! What Diesel reports of a connection, made into counts and times.
+//! Turns the events of a Diesel connection into counts and times.
 //!
-//! Here: the [`QueryRecorder`], which is the `Instrumentation` of one connection. How a statement's verb is told is in
-//! [`sql`](super::sql), what is kept of its text in [`statements`](super::statements). No bind and no URL is kept.
+//! Contains the [`QueryRecorder`], which is the `Instrumentation` of one connection. Not here: how the verb of a statement
+//! is found ([`sql`](crate::database::sql)), and what is kept of its text (`statements`). No bind and no URL is kept.
 //!
-//! What Diesel 2.3 reports, and what is made of it:
+//! What Diesel 2.3 reports, and what follows from it:
 //!
-//! * A query starts and finishes. Its duration is the time between the two: with a result that is read row by row, it ends
-//!   when the last row was read or the result was dropped. A query that Diesel starts but never sends (a bind that cannot be
-//!   serialized, an update without a change) has no end, or ends with an error of Diesel's own. It is not counted.
-//! * PostgreSQL's connection looks up the types it does not know yet by queries of its own, between the start and the end
-//!   of the query that needs them. Both count.
+//! * A query starts and finishes. Its duration is the time between the two. A result that is read row by row ends when the
+//!   last row was read or the result was dropped. Diesel starts queries that it never sends: a bind cannot be serialized, or
+//!   an update changes nothing. They have no end, or end with an error of Diesel's own, and are not counted.
+//! * PostgreSQL's connection looks up unknown types by queries of its own, between the start and the end of the query that
+//!   needs them. Both count.
 //! * PostgreSQL's row-by-row mode finishes a query twice if it failed in between. It counts once.
-//! * SQLite's connection finishes a query without its error if it failed while its rows were read, and that is every
-//!   failure of a statement with `RETURNING` or of a `SELECT`. What the events leave out, [`record_error`] puts in; a
-//!   [`Pool`](super::pool::Pool) calls it with the error of the work it ran.
+//! * SQLite's connection finishes a query without its error if it failed while its rows were read. That applies to every
+//!   failure of a `SELECT` or of a statement with `RETURNING`. [`record_error`] adds such errors; a
+//!   [`Pool`](crate::database::Pool) calls it with the error of the work that it ran.
 //! * A transaction is announced before its `BEGIN`, `COMMIT` or `ROLLBACK`, which are reported as queries too. The
-//!   announcement says what the next query is for; the end of that query says whether it came to be. A transaction that
-//!   was neither committed nor rolled back when its connection closed was rolled back by the database. Transactions made
-//!   by hand (`sql_query("BEGIN")`) are not announced, and not counted.
+//!   announcement says what the next query is for, and the end of that query whether it succeeded. A transaction that was
+//!   neither committed nor rolled back when its connection closed was rolled back by the database. Transactions made by
+//!   hand (`sql_query("BEGIN")`) are not announced, and not counted.
 //! * Diesel keeps most statements prepared, and announces each when it begins to, between the start and the end of the
-//!   query. It never does so for `sql_query`, `sql` and the like. Which query needs its text read is in [`types`].
-//! * `R2D2Connection::ping` runs `SELECT 1` by a type of its own, which Diesel keeps prepared and so announces. An
-//!   application's `SELECT 1` is not announced, being `sql_query` or `sql`, and counts. Where the application has turned
-//!   Diesel's cache of statements off, nothing is announced, and the pings of a pool that is not ours count as well.
+//!   query. It never does so for `sql_query`, `sql` and similar queries. [`types`] decides which texts must be read.
+//! * `R2D2Connection::ping` runs `SELECT 1` by a type of its own, which Diesel keeps prepared and so announces. A `SELECT 1`
+//!   of an application is `sql_query` or `sql`, is not announced, and counts. If the application has turned Diesel's
+//!   statement cache off, nothing is announced, and the pings of a foreign pool count as well.
+//!
+//! What diesel-async 0.9 reports differently:
+//!
+//! * A query starts when its future is created, and ends when the first row is there. Errors of later rows are left out.
+//! * A future that is dropped finishes nothing. Its query is counted as `cancelled` as soon as it is certain that nobody
+//!   awaits it: see [`QueryRecorder::cancel_unfinished`]. A query whose binds MySQL's connection cannot serialize looks the
+//!   same.
+//! * An `AsyncPgConnection` pipelines queries, so that several run at a time. Their texts tell which one an event is about.
 
 mod failures;
+mod running;
 mod types;
 
 use std::fmt::{self, Write as _};
@@ -47,147 +56,100 @@ use crate::database::statements::connection_statements::{
 };
 
 use failures::{ErrorIdentity, Failures};
+use running::{Control, Query, QueryKind, Running};
 use types::{TypeIdentity, Types};
 
-/// How Diesel's `Display` of a query separates the statement from its binds.
+/// Separates the statement from its binds in Diesel's `Display` of a query.
 const BINDS: &str = " -- binds: ";
 
-/// Bytes of a text's buffer that are kept from one query to the next.
+/// The most memory of the text buffer that is kept between queries, in bytes.
 const KEPT_TEXT: usize = 64 * 1024;
 
-/// The text of `R2D2Connection::ping`, by which a pool looks whether a connection is alive.
+/// The text of `R2D2Connection::ping`, with which a pool checks a connection.
 const PING: &str = "SELECT 1";
 
-/// Records what one connection does.
+/// The text of diesel-async's `PoolableConnection::ping`, in PostgreSQL's dialect and in the others.
+const ASYNC_PINGS: [&str; 2] = ["SELECT $1", "SELECT ?"];
+
+/// How the events of a connection relate to its queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Driver {
+    /// One of Diesel's connections: a query ends before the next one starts, or is within another.
+    Blocking,
+    /// A connection of diesel-async that runs one query at a time.
+    Exclusive,
+    /// A connection of diesel-async that runs any number of queries at a time.
+    Pipelining,
+}
+
+impl Driver {
+    /// The most queries that are followed at a time. More run only if some have no end.
+    const fn most_running(self) -> usize {
+        match self {
+            Self::Blocking => 4,
+            Self::Exclusive => 1,
+            Self::Pipelining => 1024,
+        }
+    }
+}
+
+/// Records the queries, transactions and errors of one connection.
 #[derive(Debug)]
 pub struct QueryRecorder {
     metrics: Arc<Metrics>,
-    /// What happens now is not to be recorded: the pool looks whether the connection is alive.
+    driver: Driver,
+    /// Nothing is recorded while the pool checks the connection.
     muted: bool,
-    /// The pool's customizer sets the connection up: its queries belong to the pool, not to a request or job.
+    /// The customizer of the pool sets the connection up. Its queries belong to no request or job.
     setting_up: bool,
-    /// The database has answered a query since the connection changed hands.
+    /// The database has answered a query of the present user.
     answered: bool,
     running: Running,
-    /// Queries that have started so far.
+    /// How many queries have started so far.
     started: u64,
-    /// What an error may belong to that the events left out.
+    /// Finds the query of an error that the events left out.
     failures: Failures,
     known: ConnectionStatements,
     types: Types,
-    /// The text that is being looked at; empty in between.
+    /// A buffer for the text of a query. It is empty between events.
     text: String,
     /// What the next query does to a transaction, as announced.
     announced: Option<Control>,
     transaction: Option<Moment>,
-    /// The application's instrumentation.
+    /// The instrumentation of the application.
     forward: Forward,
-    /// The type of Diesel's ping, once it was met.
+    /// The type of Diesel's ping, once it is known.
     ping: Option<TypeIdentity>,
 }
 
-/// A query that has started.
-#[derive(Clone, Copy, Debug)]
-struct Query {
-    /// Its place in the order in which the queries started.
-    number: u64,
-    kind: QueryKind,
-    identity: Option<TypeIdentity>,
-    started: Moment,
-    /// The time of queries within this one.
-    nested: Duration,
+/// Receives the text of a query up to its binds.
+struct Text<'a> {
+    text: &'a mut String,
+    has_binds: bool,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum QueryKind {
-    /// Counted under its operation and its statement.
-    Counted(Operation, StatementLookup),
-    /// Controls an announced transaction.
-    Announced(Control),
-    /// Controls a transaction by hand.
-    Uncounted,
-    /// Diesel's own look whether the connection is alive.
-    Ping,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Control {
-    Begin,
-    Commit,
-    Rollback,
-    /// Of a savepoint.
-    Nested,
-}
-
-impl From<TextKind> for QueryKind {
-    fn from(kind: TextKind) -> Self {
-        match kind {
-            Some((operation, place)) => Self::Counted(operation, place),
-            None => Self::Uncounted,
-        }
-    }
-}
-
-/// Takes a query's text up to its binds.
-struct Text<'a>(&'a mut String);
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         if piece.starts_with(BINDS) {
+            self.has_binds = true;
             return Err(fmt::Error);
         }
-        self.0.push_str(piece);
+        self.text.push_str(piece);
         Ok(())
     }
 }
 
-/// The queries that have started and not finished: one, or two while PostgreSQL's connection looks up a type. More are
-/// there only if some never finish, and then the eldest give way.
-#[derive(Debug, Default)]
-struct Running {
-    queries: [Option<Query>; 4],
-    length: usize,
-}
-
-impl Running {
-    fn push(&mut self, query: Query) {
-        if self.length == self.queries.len() {
-            self.queries.rotate_left(1);
-            self.length -= 1;
-        }
-        self.queries[self.length] = Some(query);
-        self.length += 1;
-    }
-
-    fn pop(&mut self) -> Option<Query> {
-        self.length = self.length.checked_sub(1)?;
-        self.queries[self.length].take()
-    }
-
-    fn latest(&mut self) -> Option<&mut Query> {
-        self.queries[..self.length].last_mut()?.as_mut()
-    }
-
-    /// The latest starts only now.
-    fn restart(&mut self) {
-        if let Some(latest) = self.latest() {
-            latest.started = clock::now();
-        }
-    }
-
-    /// Adds the time of a query within the latest.
-    fn add_nested(&mut self, took: Duration) {
-        if let Some(outer) = self.latest() {
-            outer.nested += took;
-        }
-    }
-}
-
 impl QueryRecorder {
-    /// A recorder for one connection.
-    pub(super) fn new(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
+    /// Returns a recorder for one connection.
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        statements: Statements,
+        dialect: Dialect,
+        driver: Driver,
+    ) -> Self {
         Self {
             metrics,
+            driver,
             muted: false,
             setting_up: false,
             answered: false,
@@ -204,19 +166,19 @@ impl QueryRecorder {
         }
     }
 
-    /// Returns a recorder for a connection that a pool opens. The queries of the pool's customizer belong to no caller.
-    pub(super) fn of_pool(metrics: Arc<Metrics>, statements: Statements, dialect: Dialect) -> Self {
-        let mut recorder = Self::new(metrics, statements, dialect);
-        recorder.setting_up = true;
-        recorder
+    /// Marks the connection as new in a pool: the queries of the customizer belong to no caller.
+    #[must_use]
+    pub(super) fn in_pool(mut self) -> Self {
+        self.setting_up = true;
+        self
     }
 
-    /// The recorder of a connection, if it still has the one it was given.
+    /// The recorder of a connection, unless it was replaced.
     pub(super) fn of<C: Connection>(connection: &mut C) -> Option<&mut Self> {
         connection.instrumentation().downcast_mut::<Self>()
     }
 
-    /// Hands every event on to this instrumentation, and to no other.
+    /// Forwards every event to this instrumentation, and to no other.
     pub(super) fn forward(&mut self, forward: Forward) {
         self.forward = forward;
     }
@@ -226,75 +188,133 @@ impl QueryRecorder {
         std::mem::take(&mut self.forward)
     }
 
-    /// Records nothing until told otherwise.
+    /// Stops recording, or starts it again.
     pub(super) fn mute(&mut self, muted: bool) {
         self.muted = muted;
     }
 
-    /// Whether the database has answered a query since the connection changed hands.
+    /// Whether the database has answered a query of the present user.
     pub(super) fn was_answered(&self) -> bool {
         self.answered
     }
 
-    /// Forgets what was left unfinished: the connection passes from one user to the next. A transaction that is still
-    /// open here was rolled back without Diesel, or is about to be, with its connection.
+    /// Resets the state of the present user, because the connection passes to the next one. A transaction that is still
+    /// open was rolled back without Diesel, or will be, together with its connection.
     pub(super) fn turn_over(&mut self) {
+        match self.driver {
+            // It was never sent.
+            Driver::Blocking => self.running.clear(),
+            Driver::Exclusive | Driver::Pipelining => self.cancel_unfinished(),
+        }
         self.setting_up = false;
+        self.muted = false;
         self.answered = false;
-        self.running = Running::default();
         self.failures = Failures::default();
         self.announced = None;
         self.settle(TransactionOutcome::RolledBack, clock::now());
     }
 
+    /// Counts the queries that have not finished as cancelled. Called when no future of the connection can exist any more:
+    /// the connection is borrowed exclusively, returned to its pool, or dropped.
+    pub(super) fn cancel_unfinished(&mut self) {
+        if !self.running.is_empty() {
+            let now = clock::now();
+            while let Some(query) = self.running.pop() {
+                self.cancelled(&query, now);
+            }
+        }
+    }
+
+    /// Counts a query whose future was dropped.
+    #[cold]
+    fn cancelled(&mut self, query: &Query, now: Moment) {
+        let took = now.since(query.started);
+        match query.kind {
+            QueryKind::Counted(operation, lookup) => {
+                self.count(operation, lookup, took, took, now);
+                self.failed(operation, lookup, ErrorKind::Cancelled);
+            }
+            QueryKind::Announced(_) | QueryKind::Uncounted => {
+                context::add_database_time(took);
+                self.metrics.error(Operation::Other, ErrorKind::Cancelled);
+            }
+            QueryKind::Ping | QueryKind::Unbuilt => {}
+        }
+    }
+
     fn start(&mut self, query: &dyn DebugQuery) {
         let identity = TypeIdentity::of(query);
-        let kind = match self.announced.take() {
-            Some(control) => QueryKind::Announced(control),
-            None if identity.is_some() && identity == self.ping => QueryKind::Ping,
-            None => self.kind(query, identity).into(),
+        let (text, kind) = match self.announced.take() {
+            Some(control) => (0, QueryKind::Announced(control)),
+            None if identity.is_some() && identity == self.ping => (0, QueryKind::Ping),
+            None => self.kind(query, identity),
         };
         self.failures.just_failed = false;
+        if self.driver == Driver::Exclusive {
+            self.cancel_unfinished();
+        }
         self.started += 1;
-        self.running.push(Query {
+        let query = Query {
             number: self.started,
             kind,
             identity,
-            // After the statement is known: finding it is our time, not the database's.
+            text,
+            // Read after the statement is found, which is not the time of the database.
             started: clock::now(),
             nested: Duration::ZERO,
-        });
+        };
+        let dropped = self.running.push(query, self.driver.most_running());
+        if let (Some(dropped), Driver::Pipelining) = (dropped, self.driver) {
+            self.cancelled(&dropped, clock::now());
+        }
     }
 
     #[inline]
-    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> TextKind {
+    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> (u64, QueryKind) {
         let known = &self.known;
-        let trusted = identity.and_then(|identity| self.types.kind(identity, known));
-        trusted.unwrap_or_else(|| self.read(query, identity))
+        match identity.and_then(|identity| self.types.kind(identity, known)) {
+            Some((text, kind)) => (text, kind.into()),
+            None => self.read(query, identity),
+        }
     }
 
-    /// Classifies a query by its text, up to its binds. The buffer is left empty: it held literals.
-    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> TextKind {
-        // An error is the writer's way of saying that it has all it wants.
-        let _ = write!(Text(&mut self.text), "{query}");
+    /// Classifies a query by its text, up to its binds. The buffer is cleared, because the text may contain literals.
+    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> (u64, QueryKind) {
+        let mut text = Text {
+            text: &mut self.text,
+            has_binds: false,
+        };
+        let is_written = write!(text, "{query}").is_ok();
+        let is_built = is_written || text.has_binds;
         let sql = without_binds(&self.text);
         let hash = self.known.hash(sql);
-        let kind = self.known.of_text(hash, sql);
-        if let Some(identity) = identity {
-            self.types.saw(identity, hash, kind);
-        }
+        let kind = if is_built {
+            let kind = self.known.of_text(hash, sql);
+            if let Some(identity) = identity {
+                self.types.saw(identity, hash, kind);
+            }
+            kind.into()
+        } else {
+            QueryKind::Unbuilt
+        };
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
-        kind
+        (hash, kind)
     }
 
-    /// Handles Diesel's event for caching the statement of the query that is running now. The event has the text that
-    /// runs, even if another text was assumed when the query started.
+    /// Handles Diesel's event for caching the statement of a query that is running. The event has the text that runs, even
+    /// if another text was assumed when the query started.
     fn cache(&mut self, sql: &str) {
-        let Some(query) = self.running.latest() else {
+        let statement = without_binds(sql);
+        let hash = self.known.hash(statement);
+        let Some(query) = self.running.find(hash) else {
             return;
         };
-        if sql == PING {
+        let is_ping = match self.driver {
+            Driver::Blocking => sql == PING,
+            Driver::Exclusive | Driver::Pipelining => ASYNC_PINGS.contains(&sql),
+        };
+        if is_ping {
             query.kind = QueryKind::Ping;
             self.ping = query.identity;
             return;
@@ -302,85 +322,128 @@ impl QueryRecorder {
         if let QueryKind::Announced(_) = query.kind {
             return;
         }
-        let sql = without_binds(sql);
-        let hash = self.known.hash(sql);
-        let kind = self.known.of_text(hash, sql);
+        let kind = self.known.of_text(hash, statement);
         query.kind = kind.into();
+        query.text = hash;
         if let Some(identity) = query.identity {
             self.types.announced(identity, hash, kind);
         }
     }
 
-    fn finish(&mut self, error: Option<&Error>) {
+    /// Handles Diesel's event for the end of a query.
+    fn finished(&mut self, finished: &dyn DebugQuery, error: Option<&Error>) {
         let now = clock::now();
-        if error.is_none() && self.failures.just_failed {
+        if self.driver == Driver::Blocking || self.running.is_unambiguous() {
+            self.finish(error);
             return;
         }
-        let Some(query) = self.running.pop() else {
-            return;
+        let mut text = Text {
+            text: &mut self.text,
+            has_binds: false,
         };
+        // The writer stops at the binds with an error.
+        let _ = write!(text, "{finished}");
+        let hash = self.known.hash(without_binds(&self.text));
+        self.text.clear();
+        self.text.shrink_to(KEPT_TEXT);
+        if let Some(query) = self.running.remove(hash) {
+            self.end(&query, error, now);
+        }
+    }
+
+    /// Ends the query that started last.
+    fn finish(&mut self, error: Option<&Error>) {
+        let now = clock::now();
+        if self.driver == Driver::Blocking && error.is_none() && self.failures.just_failed {
+            return;
+        }
+        if let Some(query) = self.running.pop() {
+            self.end(&query, error, now);
+        }
+    }
+
+    fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
-            // It was never sent: it could not be put together.
+            // It could not be built and was never sent.
             return;
         }
         let took = now.since(query.started);
-        self.running.add_nested(took);
-        // What is within a query is in the request's tally already.
+        if self.driver == Driver::Blocking {
+            self.running.add_nested(took);
+        }
+        // The time of nested queries is in the request's tally already.
         let own = took.saturating_sub(query.nested);
         match query.kind {
-            QueryKind::Counted(operation, place) => {
-                let shape = self.known.ran(place, took, now);
-                let attribution = context::add_query(own, shape);
-                self.metrics
-                    .query(operation, took, attribution.span().as_ref());
-                if attribution == Attribution::Unattributed && !self.setting_up {
-                    self.metrics.unattributed(operation);
-                    self.known.unattributed(place);
-                }
+            QueryKind::Counted(operation, lookup) => {
+                self.count(operation, lookup, took, own, now);
                 self.failures
-                    .finished(query.number, (operation, place), error.is_some());
+                    .finished(query.number, (operation, lookup), error.is_some());
             }
             QueryKind::Announced(control) => {
                 context::add_database_time(own);
-                self.control(control, &query, now, error.is_none());
+                self.control(control, query, now, error.is_none());
             }
             QueryKind::Uncounted => context::add_database_time(own),
-            QueryKind::Ping => {}
+            QueryKind::Ping | QueryKind::Unbuilt => {}
         }
         match error {
             Some(_) if query.kind == QueryKind::Ping => {}
             Some(error) => {
                 self.failures.just_failed = true;
-                self.reported(&query, error);
+                self.reported(query, error);
             }
             None => self.answered = true,
         }
     }
 
-    /// A query finished with an error.
+    /// Counts a query that ended, and adds `own` to the tally of the request.
+    #[inline]
+    fn count(
+        &mut self,
+        operation: Operation,
+        lookup: StatementLookup,
+        took: Duration,
+        own: Duration,
+        now: Moment,
+    ) {
+        let shape = self.known.ran(lookup, took, now);
+        let attribution = context::add_query(own, shape);
+        self.metrics
+            .query(operation, took, attribution.span().as_ref());
+        if attribution == Attribution::Unattributed && !self.setting_up {
+            self.metrics.unattributed(operation);
+            self.known.unattributed(lookup);
+        }
+    }
+
+    /// Counts the error with which a query finished.
     #[cold]
     fn reported(&mut self, query: &Query, error: &Error) {
         let Some(kind) = ErrorKind::of(error) else {
             return;
         };
         self.failures.reported(error);
-        if let QueryKind::Counted(operation, place) = query.kind {
-            self.failed(operation, place, kind);
+        if let QueryKind::Counted(operation, lookup) = query.kind {
+            self.failed(operation, lookup, kind);
         } else {
             self.failures.control_failed(query.number);
             self.metrics.error(Operation::Other, kind);
         }
     }
 
-    fn failed(&mut self, operation: Operation, place: StatementLookup, kind: ErrorKind) {
-        self.known.failed(place);
+    fn failed(&mut self, operation: Operation, lookup: StatementLookup, kind: ErrorKind) {
+        self.known.failed(lookup);
         self.metrics.error(operation, kind);
     }
 
     fn announce(&mut self, depth: u32, control: Control) {
+        if self.driver != Driver::Blocking {
+            // Diesel controls transactions through an exclusive reference.
+            self.cancel_unfinished();
+        }
         self.announced = Some(if depth == 1 { control } else { Control::Nested });
         if depth == 1 && control == Control::Begin {
-            // One is still open only if the database rolled it back by itself.
+            // A transaction that is still open was rolled back by the database.
             self.settle(TransactionOutcome::RolledBack, clock::now());
         }
     }
@@ -389,7 +452,7 @@ impl QueryRecorder {
         match control {
             Control::Begin if succeeded => self.transaction = Some(query.started),
             Control::Commit if succeeded => self.settle(TransactionOutcome::Committed, now),
-            // Diesel rolls back what could not be committed, if the database has not done so.
+            // Diesel rolls back a transaction that could not be committed, if the database has not done so.
             Control::Commit | Control::Rollback => self.settle(TransactionOutcome::RolledBack, now),
             Control::Begin | Control::Nested => {}
         }
@@ -404,7 +467,7 @@ impl QueryRecorder {
     }
 
     /// Counts an error, unless an event has reported it.
-    fn left_out(&mut self, error: &Error) {
+    pub(super) fn left_out(&mut self, error: &Error) {
         let (Some(identity), Some(kind)) = (ErrorIdentity::of(error), ErrorKind::of(error)) else {
             return;
         };
@@ -413,28 +476,28 @@ impl QueryRecorder {
         }
         let running = self.running.latest().map(|query| query.number);
         if running.is_some_and(|number| self.failures.is_newest(number)) {
-            // It started, failed before it ran, and was never finished.
+            // It started, failed before it ran, and has no end.
             self.finish(Some(error));
             self.failures.take_reported(identity);
-        } else if let Some((operation, place)) = self.failures.fail(kind) {
-            self.failed(operation, place, kind);
+        } else if let Some((operation, lookup)) = self.failures.fail(kind) {
+            self.failed(operation, lookup, kind);
         }
     }
 }
 
-/// The text of a query without what `Display` writes of its binds.
+/// The text of a query without the binds that `Display` adds.
 fn without_binds(sql: &str) -> &str {
     sql.split(BINDS).next().unwrap_or_default()
 }
 
-/// Counts an error of the database under the statement that ran last on this connection, if Diesel's events left it out.
+/// Counts an error of the database under the last statement of this connection, if Diesel's events left it out.
 ///
-/// Diesel does so for SQLite, where a statement with `RETURNING` or a `SELECT` fails (see the head of this module's file).
-/// [`Pool::run`](crate::database::Pool::run) calls this with the error that its work returns. It remains to be
-/// called by whoever has a connection from [`Pool::get`](crate::database::Pool::get), or handles such an error
-/// within the work. Call it once for each error, before the connection runs the next statement: the error is counted under
-/// the last statement that could have failed so, unless that has failed already. Called for an error that Diesel has
-/// reported, or that is not the database's, or on a connection without a recorder, it does nothing.
+/// Diesel leaves out the errors of SQLite's `SELECT` and of its statements with `RETURNING`.
+/// [`Pool::run`](crate::database::Pool::run) calls this function with the error of its work. Call it yourself for errors on
+/// a connection from [`Pool::get`](crate::database::Pool::get), and for errors that the work handles. Call it once for each
+/// error, before the next statement runs. The error is counted under the last statement that could have failed with it,
+/// unless that statement has failed already. It does nothing for an error that Diesel has reported, for an error that is
+/// not the database's, and on a connection without a recorder.
 pub fn record_error<C: Connection>(connection: &mut C, error: &Error) {
     if let Some(recorder) = QueryRecorder::of(connection) {
         recorder.left_out(error);
@@ -450,7 +513,7 @@ impl Instrumentation for QueryRecorder {
             let starts = matches!(event, InstrumentationEvent::StartQuery { .. });
             self.forward.hand_on(event);
             if starts {
-                // The time of the application's instrumentation is not the database's.
+                // The time of the application's instrumentation is not the time of the database.
                 self.running.restart();
             }
         }
@@ -462,7 +525,9 @@ impl QueryRecorder {
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(*query),
             InstrumentationEvent::CacheQuery { sql, .. } => self.cache(sql),
-            InstrumentationEvent::FinishQuery { error, .. } => self.finish(*error),
+            InstrumentationEvent::FinishQuery { query, error, .. } => {
+                self.finished(*query, *error);
+            }
             InstrumentationEvent::BeginTransaction { depth, .. } => {
                 self.announce(depth.get(), Control::Begin);
             }
@@ -472,7 +537,7 @@ impl QueryRecorder {
             InstrumentationEvent::RollbackTransaction { depth, .. } => {
                 self.announce(depth.get(), Control::Rollback);
             }
-            // The manager times the opening of connections; these events carry the URL.
+            // The manager times the opening of connections. These events contain the URL.
             _ => {}
         }
     }
@@ -480,6 +545,9 @@ impl QueryRecorder {
 
 impl Drop for QueryRecorder {
     fn drop(&mut self) {
+        if self.driver != Driver::Blocking {
+            self.cancel_unfinished();
+        }
         self.settle(TransactionOutcome::RolledBack, clock::now());
     }
 }

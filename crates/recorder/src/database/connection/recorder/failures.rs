@@ -1,12 +1,11 @@
-//! Which query an error belongs to, where Diesel's events have left it out.
+//! Finds the query of an error that Diesel's events have left out.
 //!
-//! A query has at most one error. An error that is handed in belongs to the query that finished last without one; a
-//! constraint is violated by a query that writes, so that a `SELECT` between the two takes no such error. An error that an
-//! event has reported is known by where its information lies in memory and by its message: it is counted already, however
-//! late it is handed in.
+//! A query has at most one error. An error that the caller records belongs to the query that finished last without an
+//! error. Only a query that writes can violate a constraint; a `SELECT` in between does not get such an error. An error that
+//! an event has reported is recognised by the address of its information and by its message, and is not counted again.
 //!
-//! One case cannot be distinguished. An error that is handed in twice counts twice if a query in between could have
-//! failed in the same way.
+//! One case cannot be distinguished: an error that is recorded twice counts twice if a query in between could have failed
+//! in the same way.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -17,28 +16,28 @@ use crate::database::error::ErrorKind;
 use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::StatementLookup;
 
-/// Errors that are remembered as reported and not yet handed in.
+/// The most reported errors that are remembered.
 const MOST_REPORTED: usize = 32;
 
 /// The queries and errors of one user of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    /// A query failed and none has started since: when it finishes once more, that is the same end.
+    /// A query failed and none has started since. A second end belongs to the same query.
     pub(super) just_failed: bool,
     /// The query that finished last.
     last: Option<Finished>,
-    /// The query that finished last, of those that may write.
+    /// The query that finished last among those that may write.
     last_write: Option<Finished>,
-    /// What events have reported, as long as it was not handed in.
+    /// The errors that events have reported and the caller has not recorded.
     reported: Vec<ErrorIdentity>,
 }
 
-/// A query that has come to its end.
+/// A query that has ended.
 #[derive(Clone, Copy, Debug)]
 struct Finished {
-    /// Its place in the order in which the queries started.
+    /// The number of the query, in the order in which the queries started.
     number: u64,
-    /// What is counted of it; nothing for control of a transaction.
+    /// What it is counted as; `None` for transaction control.
     query: Option<(Operation, StatementLookup)>,
     failed: bool,
 }
@@ -51,7 +50,7 @@ pub(super) struct ErrorIdentity {
 }
 
 impl ErrorIdentity {
-    /// Nothing for errors that are not the database's.
+    /// `None` for errors that are not the database's.
     pub(super) fn of(error: &Error) -> Option<Self> {
         let Error::DatabaseError(_, information) = error else {
             return None;
@@ -66,7 +65,7 @@ impl ErrorIdentity {
 }
 
 impl Failures {
-    /// A query came to its end.
+    /// Notes the end of a query.
     pub(super) fn finished(
         &mut self,
         number: u64,
@@ -84,7 +83,7 @@ impl Failures {
         }
     }
 
-    /// Control of a transaction failed.
+    /// Notes that transaction control failed.
     pub(super) fn control_failed(&mut self, number: u64) {
         self.last = Some(Finished {
             number,
@@ -94,7 +93,7 @@ impl Failures {
         self.last_write = self.last;
     }
 
-    /// An event has reported this error.
+    /// Notes an error that an event has reported.
     pub(super) fn reported(&mut self, error: &Error) {
         if let Some(identity) = ErrorIdentity::of(error) {
             if self.reported.len() >= MOST_REPORTED {
@@ -104,7 +103,7 @@ impl Failures {
         }
     }
 
-    /// Whether an event has reported this error. Handed in, it is forgotten: another may come to lie in its place.
+    /// Whether an event has reported this error. It is removed, because another error may get its address.
     pub(super) fn take_reported(&mut self, error: ErrorIdentity) -> bool {
         let found = self.reported.iter().position(|reported| *reported == error);
         found.map(|at| self.reported.remove(at)).is_some()
@@ -115,7 +114,7 @@ impl Failures {
         self.last.is_none_or(|last| last.number < number)
     }
 
-    /// The query that an error of this kind belongs to, which has failed from now on.
+    /// Returns the query of an error of this kind, and marks that query as failed.
     pub(super) fn fail(&mut self, kind: ErrorKind) -> Option<(Operation, StatementLookup)> {
         let owner = if is_violation(kind) {
             self.last_write
@@ -131,7 +130,7 @@ impl Failures {
     }
 }
 
-/// Whether only a query that writes can fail so.
+/// Whether only a query that writes can have such an error.
 fn is_violation(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -1,12 +1,11 @@
-//! Derives a query's text from its Rust type, so that most texts need not be put together.
+//! Finds the text of a query by its Rust type, so that most texts need not be built.
 //!
-//! Diesel announces a text when it begins to keep it prepared, once for each text on a connection. So a type with a second
-//! announced text has many texts, and each of its runs is read from then on. A type that was never announced is read each
-//! time, too: `sql_query`, every `UPDATE`, or all queries where the application turned Diesel's cache off.
+//! Diesel announces a text when it begins to keep it prepared, once for each text of a connection. A type with a second
+//! announced text has many texts, and each of its runs is read from then on. A type that was never announced is also read
+//! each time: `sql_query`, every `UPDATE`, and all queries if the application has turned Diesel's statement cache off.
 //!
 //! A type with one announced text has that text in all its runs, with one exception: a boxed query may be announced with
-//! one text and then run with a text that Diesel never keeps prepared, such as an `IN` list on SQLite. No event shows
-//! it.
+//! one text and then run with a text that Diesel never keeps prepared, such as an `IN` list on SQLite. No event shows that.
 //! Therefore the first 1,000 runs of a type on a connection are read as well, and every 32nd run after these. Only a type
 //! that had one text in all 1,000 runs, and such an unannounced text afterwards, can have calls under the wrong statement:
 //! at most 31, once on a connection.
@@ -24,13 +23,13 @@ const FIRST_READS: u32 = 1_000;
 /// One of this many further runs is read.
 const RUNS_BETWEEN_READS: u32 = 32;
 
-/// Identifies a type of query: the address of its methods' table.
+/// Identifies a type of query by the address of its table of methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TypeIdentity(usize);
 
 impl TypeIdentity {
-    /// The address is the second half of the reference. Hashing the pointer is the way to see it without `unsafe`. If
-    /// pointers are ever hashed in another way, there is no identity, and the text is read each time.
+    /// The address is the second half of the reference. Hashing the pointer reveals it without `unsafe`. If Rust ever hashes
+    /// pointers in another way, there is no identity, and the text is read each time.
     pub(super) fn of(query: &dyn DebugQuery) -> Option<Self> {
         let mut halves = PointerHalves::default();
         std::ptr::from_ref(query).hash(&mut halves);
@@ -38,7 +37,7 @@ impl TypeIdentity {
     }
 }
 
-/// The types of queries that Diesel has announced a text of. There are no more than the program has.
+/// The types of queries of which Diesel has announced a text. Their number is bounded by the program.
 #[derive(Debug, Default)]
 pub(super) struct Types(HashMap<TypeIdentity, Learnt, BuildHasherDefault<AddressHasher>>);
 
@@ -56,31 +55,31 @@ enum Learnt {
 }
 
 impl Types {
-    /// Returns the kind of a query of this type, for one run; `None` if its text has to be read.
+    /// Returns the hash of the text of a query of this type, and its kind, for one run. `None` if its text has to be read.
     #[inline]
     pub(super) fn kind(
         &mut self,
         identity: TypeIdentity,
         known: &ConnectionStatements,
-    ) -> Option<TextKind> {
-        let Learnt::One { kind, runs, .. } = self.0.get_mut(&identity)? else {
+    ) -> Option<(u64, TextKind)> {
+        let Learnt::One { text, kind, runs } = self.0.get_mut(&identity)? else {
             return None;
         };
-        // So that the count never wraps around to the first reads.
+        // The count must not wrap around to the first reads.
         *runs = runs.checked_add(1).unwrap_or(FIRST_READS);
         let is_trusted = *runs > FIRST_READS && *runs % RUNS_BETWEEN_READS != 0;
         let is_valid = kind.is_none_or(|(_, place)| known.is_valid(place));
-        (is_trusted && is_valid).then_some(*kind)
+        (is_trusted && is_valid).then_some((*text, *kind))
     }
 
-    /// A query of this type was read. Says nothing of a type that was never announced.
+    /// Notes the text of a query of this type. Does nothing for a type that was never announced.
     pub(super) fn saw(&mut self, identity: TypeIdentity, text: u64, kind: TextKind) {
         if let Some(learnt) = self.0.get_mut(&identity) {
             learnt.saw(text, kind);
         }
     }
 
-    /// Diesel has announced the text of a query of this type.
+    /// Notes the text that Diesel has announced for a query of this type.
     pub(super) fn announced(&mut self, identity: TypeIdentity, text: u64, kind: TextKind) {
         self.0
             .entry(identity)
@@ -126,7 +125,7 @@ impl Hasher for PointerHalves {
     }
 }
 
-/// Spreads addresses, which differ most in their middle bits, over the table. Clients cannot choose the addresses.
+/// Spreads addresses, which differ mostly in their middle bits, over the table. Clients cannot choose the addresses.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

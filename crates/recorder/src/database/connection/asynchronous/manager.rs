@@ -1,0 +1,95 @@
+//! How an asynchronous pool opens connections and checks them.
+//!
+//! Contains the [`AsyncManager`], which wraps the manager of a pool, and sets the recorder of each new connection. Each
+//! kind of pool has a trait for managers, which is implemented in its own file.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Instant;
+
+use diesel::connection::get_default_instrumentation;
+use diesel_async::AsyncConnection;
+
+use super::recorder::{Muted, SharedRecorder};
+use super::{Driver, Forward, QueryRecorder};
+use crate::database::health::DatabaseHealth;
+use crate::database::metrics::{Metrics, PoolMetrics};
+use crate::database::sql::Dialect;
+use crate::database::statements::Statements;
+
+/// Wraps the manager `M` of an asynchronous pool, and counts and times the connections that it opens.
+///
+/// The query with which a pool checks a connection is not recorded.
+pub struct AsyncManager<M> {
+    pub(super) inner: Arc<M>,
+    pub(super) openings: Arc<Openings>,
+}
+
+/// What a pool needs to record the opening and the checks of its connections.
+pub(super) struct Openings {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) pool_metrics: Arc<PoolMetrics>,
+    pub(super) statements: Statements,
+    pub(super) dialect: Dialect,
+    pub(super) driver: Driver,
+    pub(super) health: Arc<DatabaseHealth>,
+}
+
+impl Openings {
+    /// Records the opening of a connection by `open`, and sets its recorder.
+    pub(super) async fn open<C, E>(&self, open: impl Future<Output = Result<C, E>>) -> Result<C, E>
+    where
+        C: AsyncConnection,
+        E: Display,
+    {
+        let started = Instant::now();
+        match open.await {
+            Ok(mut connection) => {
+                self.pool_metrics.opened(started.elapsed());
+                self.health.recovered();
+                let recorder = QueryRecorder::new(
+                    Arc::clone(&self.metrics),
+                    self.statements.clone(),
+                    self.dialect,
+                    self.driver,
+                );
+                let forward = Forward::to(get_default_instrumentation());
+                connection.set_instrumentation(SharedRecorder::new(recorder.in_pool(), forward));
+                Ok(connection)
+            }
+            Err(error) => {
+                self.pool_metrics.open_errors.inc();
+                self.health.failed(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes the result of a check of a connection.
+    pub(super) fn checked<E>(&self, result: &Result<(), E>, message: impl FnOnce(&E) -> String) {
+        match result {
+            Ok(()) => self.health.recovered(),
+            Err(error) => self.health.ping_rejected(&message(error)),
+        }
+    }
+}
+
+/// Stops the recorder of a connection from recording until the returned guard is dropped.
+pub(super) fn muted<C: AsyncConnection>(connection: &mut C) -> Option<Muted> {
+    SharedRecorder::of(connection).map(|recorder| recorder.muted())
+}
+
+impl<M> Clone for AsyncManager<M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            openings: Arc::clone(&self.openings),
+        }
+    }
+}
+
+impl<M> fmt::Debug for AsyncManager<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncManager").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,110 @@
+//! The recorder of one asynchronous connection.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use diesel::connection::{Instrumentation, InstrumentationEvent};
+use diesel::result::Error;
+use diesel_async::AsyncConnection;
+
+use super::super::recorder::QueryRecorder;
+use super::Forward;
+use crate::context::{self, RequestContext};
+
+/// A [`QueryRecorder`] that the connection shares with the caller that has it.
+///
+/// The mutex is uncontended: the connection records while its future is polled, and the caller uses the recorder when no
+/// future exists.
+#[derive(Clone)]
+pub(super) struct SharedRecorder(Arc<Mutex<State>>);
+
+struct State {
+    recorder: QueryRecorder,
+    /// The request or job that has the connection, if the events come from another thread.
+    caller: Option<Arc<RequestContext>>,
+}
+
+impl SharedRecorder {
+    pub(super) fn new(mut recorder: QueryRecorder, forward: Forward) -> Self {
+        recorder.forward(forward);
+        Self(Arc::new(Mutex::new(State {
+            recorder,
+            caller: None,
+        })))
+    }
+
+    /// The recorder of a connection, unless it was replaced.
+    pub(super) fn of<C: AsyncConnection>(connection: &mut C) -> Option<Self> {
+        let instrumentation = connection.instrumentation();
+        instrumentation.downcast_mut::<Self>().cloned()
+    }
+
+    /// Forwards every event to this instrumentation, and to no other.
+    pub(super) fn forward(&self, forward: Forward) {
+        self.lock().recorder.forward(forward);
+    }
+
+    /// Stops recording until the returned guard is dropped.
+    pub(super) fn muted(&self) -> Muted {
+        self.lock().recorder.mute(true);
+        Muted(self.clone())
+    }
+
+    /// Whether the database has answered a query of the present user.
+    pub(super) fn was_answered(&self) -> bool {
+        self.lock().recorder.was_answered()
+    }
+
+    /// Resets the state of the present user, because the connection passes to the next one.
+    pub(super) fn turn_over(&self) {
+        let mut state = self.lock();
+        state.recorder.turn_over();
+        state.caller = None;
+    }
+
+    /// Notes that the caller has exclusive access to the connection, so that no future of a query exists.
+    #[inline]
+    pub(super) fn accessed(&self, runs_elsewhere: bool) {
+        let mut state = self.lock();
+        state.recorder.cancel_unfinished();
+        if runs_elsewhere {
+            state.caller = context::current();
+        }
+    }
+
+    /// Counts an error, unless an event has reported it.
+    pub(super) fn left_out(&self, error: &Error) {
+        self.lock().recorder.left_out(error);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Instrumentation for SharedRecorder {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        let state = &mut *self.lock();
+        if state.caller.is_some() {
+            let recorder = &mut state.recorder;
+            context::within(&mut state.caller, || recorder.on_connection_event(event));
+        } else {
+            state.recorder.on_connection_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for SharedRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRecorder").finish_non_exhaustive()
+    }
+}
+
+/// Lets a recorder record again when dropped.
+pub(super) struct Muted(SharedRecorder);
+
+impl Drop for Muted {
+    fn drop(&mut self) {
+        self.0.lock().recorder.mute(false);
+    }
+}
