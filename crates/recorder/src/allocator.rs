@@ -1,29 +1,27 @@
-//! What jemalloc says of the memory it manages; in place of a garbage collector's numbers.
+//! jemalloc's statistics of the memory that it manages.
 //!
-//! The numbers are jemalloc's alone: they mean something only where it is the global allocator, and whoever made it that
-//! registers this collector. They are refreshed once for each scrape, so that the three belong together.
+//! They are meaningful only if jemalloc is the global allocator, so the program that sets it registers this collector. They
+//! are refreshed once for each scrape, so that the three values are consistent.
 
-use std::error::Error;
-use std::fmt;
+use std::{error::Error, fmt};
 
 use tikv_jemalloc_ctl::{epoch, epoch_mib, stats};
-
 use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
 const ALLOCATED: ReadFamily = ReadFamily::gauge(
     "allocator_allocated_bytes",
     Unit::Bytes,
-    "Bytes that the program has allocated and not freed; growing without end, it is a leak.",
+    "Bytes that the program has allocated and not freed; if this grows without end, there is a leak.",
 );
 const ACTIVE: ReadFamily = ReadFamily::gauge(
     "allocator_active_bytes",
     Unit::Bytes,
-    "Bytes in pages that hold at least one allocation; far above the allocated bytes, memory is fragmented.",
+    "Bytes in pages with at least one allocation; if this is far above the allocated bytes, memory is fragmented.",
 );
 const RESIDENT: ReadFamily = ReadFamily::gauge(
     "allocator_resident_bytes",
     Unit::Bytes,
-    "Bytes in pages that the allocator keeps in RAM, its own and those it has not yet given back included.",
+    "Bytes in pages that the allocator keeps in RAM, including its own and those not yet returned to the system.",
 );
 
 /// Reads jemalloc's statistics.
@@ -35,11 +33,11 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// The collector, with the places of the statistics looked up.
+    /// Returns the collector. It looks up the statistics once.
     ///
     /// # Errors
     ///
-    /// When jemalloc was built without them.
+    /// Fails if jemalloc was built without statistics.
     pub fn new() -> Result<Self, tikv_jemalloc_ctl::Error> {
         Ok(Self {
             epoch: epoch::mib()?,
@@ -69,7 +67,7 @@ impl Collector for Allocator {
     }
 
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        // Without this the numbers are those of the last time.
+        // Without this, jemalloc returns the values of the last refresh.
         self.epoch.advance().map_err(failure)?;
         rows.push(ALLOCATED.single(self.allocated.read().map_err(failure)? as f64));
         rows.push(ACTIVE.single(self.active.read().map_err(failure)? as f64));
@@ -88,7 +86,7 @@ mod tests {
     use crate::reading::samples;
 
     #[test]
-    fn the_three_numbers_are_read_and_belong_together() {
+    fn the_three_values_are_read_and_consistent() {
         let allocator = Allocator::new().unwrap();
         let read = samples(&allocator);
         let values: Vec<_> = allocator

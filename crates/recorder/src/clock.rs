@@ -1,13 +1,13 @@
-//! The clock that requests and queries are timed by: that of the system, read from the processor's counter where the
-//! kernel itself does so, which costs less than half.
+//! The clock that measures requests and queries. It reads the processor's counter if the kernel's own clock does so, which
+//! costs less than half as much as the system's clock.
 //!
-//! How fast the counter runs is found out on a thread of its own, in the background; until that is known, and where it
-//! cannot be, the system is asked. The thread goes on to compare the two, and the system is asked again as soon as they
-//! part: the machine was suspended or moved, or the kernel has given the counter up. Either way a [`Moment`] is on one line
-//! of time, and an earlier one may be of either kind.
+//! A background thread calibrates the counter. Before that, and if the counter is not usable, the system's clock is read.
+//! The thread keeps comparing the two. When they differ, because the machine was suspended or moved or the kernel has
+//! rejected the counter, the system's clock is used from then on. A [`Moment`] may come from either clock; both kinds can be
+//! compared.
 //!
-//! The two part by some millionths of the time that passes. So a moment is no `Instant`: it is only compared with others of
-//! this clock, and not over days.
+//! The two clocks drift apart by some millionths of the elapsed time. So a moment is not an `Instant`: it may only be
+//! compared with other moments, and not over days.
 
 use std::{
     fs,
@@ -19,52 +19,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where the kernel tells what it takes the time from. It stops taking it from the counter if that turns out to run
-/// unevenly, or apart on different cores.
+/// The file with the kernel's clock source. The kernel stops using the counter if it runs unevenly, or differs between
+/// cores.
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-/// How long the counter is compared with the system's clock before it is used, and how long again and again from then on;
-/// and by how small a part of that they may differ.
+/// The time over which the counter is compared with the system's clock before it is used.
 const FIRST_TRIAL: Duration = Duration::from_millis(20);
+/// The time of each comparison after that.
 const TRIAL: Duration = Duration::from_secs(5);
+/// The clocks may differ by one part in this many of the time of a comparison.
 const TOLERANCE: u64 = 2_000;
 
-/// Within this, two readings are of one moment; so much they may differ at least.
+/// Readings of both clocks within this time count as simultaneous.
 const AT_ONCE: Duration = Duration::from_micros(1);
 
-/// Set when the counter has passed its first trial.
+/// Set once the counter has passed its first comparison.
 static COUNTER: OnceLock<ProcessorCounter> = OnceLock::new();
 
-/// Set when it has failed a later one.
+/// Set once it has failed a later one.
 static IS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// A moment, in nanoseconds.
+/// A point in time, in nanoseconds since an arbitrary one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
 impl Moment {
-    /// By the system's clock.
+    /// Reads the system's clock.
     fn from_system() -> Self {
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         let nanoseconds = BEGINNING.elapsed().as_nanos();
-        // It is full after 584 years.
+        // It saturates after 584 years.
         Self(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
-    /// The time from an earlier moment to this one; none from a later one.
+    /// The time from an earlier moment to this one; zero if that one is later.
     #[inline]
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment that much later.
+    /// The moment that is `time` later.
     #[inline]
     pub(crate) fn after(self, time: Duration) -> Self {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanoseconds))
     }
 
-    /// The nanoseconds of this clock, for places that are too small for a moment.
+    /// The moment as a number, to be kept in an atomic.
     #[inline]
     pub(crate) fn nanoseconds(self) -> u64 {
         self.0
@@ -77,18 +78,18 @@ impl Moment {
     }
 }
 
-/// The processor's counter, and one moment by both clocks.
+/// The processor's counter, with one simultaneous reading of both clocks.
 #[derive(Debug)]
 struct ProcessorCounter {
     clock: quanta::Clock,
     counted: u64,
-    told: Moment,
+    began: Moment,
 }
 
 impl ProcessorCounter {
-    /// The counter, if it can be relied on.
+    /// Returns the counter if it is usable.
     fn find() -> Option<Self> {
-        if !is_of_the_kernel() {
+        if !is_used_by_the_kernel() {
             return None;
         }
         let clock = quanta::Clock::new();
@@ -98,31 +99,31 @@ impl ProcessorCounter {
         Self::beginning_now(&clock)
     }
 
-    /// Returns when it can be relied on no more.
+    /// Compares the counter with the system's clock, and returns when it is no longer usable.
     fn watch(&self) {
         let begin = || Self::beginning_now(&self.clock);
         let mut trial = begin();
         loop {
             thread::sleep(TRIAL);
             let has_failed = trial.as_ref().is_some_and(|trial| !trial.is_accurate());
-            if has_failed || !is_of_the_kernel() {
+            if has_failed || !is_used_by_the_kernel() {
                 return;
             }
-            // Of a trial that found no quiet moment to begin at, the next is the longer.
+            // If no simultaneous reading succeeded, the last comparison goes on.
             trial = begin().or(trial);
         }
     }
 
-    /// Reads both clocks at once: nothing may have come in between, or else it is tried anew. What the counter tells from
-    /// then on is not before what the system has told, so that going over to it no time goes back.
+    /// Reads both clocks simultaneously; tries again if the thread was interrupted in between. The counter's moments are
+    /// then never before those of the system's clock, so that time does not go back when the counter takes over.
     fn beginning_now(clock: &quanta::Clock) -> Option<Self> {
         (0..100).find_map(|_| {
-            let (before, counted, told) =
-                (Moment::from_system(), clock.raw(), Moment::from_system());
-            (told.since(before) < AT_ONCE).then(|| Self {
+            let before = Moment::from_system();
+            let (counted, began) = (clock.raw(), Moment::from_system());
+            (began.since(before) < AT_ONCE).then(|| Self {
                 clock: clock.clone(),
                 counted,
-                told,
+                began,
             })
         })
     }
@@ -130,42 +131,41 @@ impl ProcessorCounter {
     #[inline]
     fn now(&self) -> Moment {
         let passed = self.clock.delta_as_nanos(self.counted, self.clock.raw());
-        Moment(self.told.0 + passed)
+        Moment(self.began.0 + passed)
     }
 
-    /// Whether it tells the same as the system's clock, read right before and after.
+    /// Whether the counter agrees with the system's clock, which is read right before and after.
     fn is_accurate(&self) -> bool {
         let (before, now, after) = (Moment::from_system(), self.now(), Moment::from_system());
-        let tolerance = 1_000 + after.0.saturating_sub(self.told.0) / TOLERANCE;
+        let tolerance = 1_000 + after.0.saturating_sub(self.began.0) / TOLERANCE;
         before.0 <= now.0 + tolerance && now.0 <= after.0 + tolerance
     }
 }
 
-/// Whether the kernel itself takes the time from the counter.
-fn is_of_the_kernel() -> bool {
+/// Whether the kernel's own clock reads the counter.
+fn is_used_by_the_kernel() -> bool {
     fs::read_to_string(CLOCK_SOURCE).is_ok_and(|source| source.trim_end() == "tsc")
 }
 
-/// Begins to find out about the counter, once in a process.
+/// Starts the thread that calibrates the counter, once in a process.
 pub fn prepare() {
     static BEGUN: OnceLock<()> = OnceLock::new();
     BEGUN.get_or_init(|| {
         let find = || {
-            while is_of_the_kernel() {
+            while is_used_by_the_kernel() {
                 if let Some(found) = ProcessorCounter::find() {
                     COUNTER.get_or_init(|| found).watch();
                     IS_GIVEN_UP.store(true, Relaxed);
                     tracing::warn!(
-                        "the processor's counter and the system's clock have parted: requests and queries are timed by the system's"
+                        "the processor's counter and the system's clock differ: requests and queries are now timed by the system's clock"
                     );
                     return;
                 }
-                // A busy machine disturbs the comparison. Whether it was busy at the start must not decide what
-                // requests cost from then on.
+                // A busy machine disturbs the comparison, so a failed one is repeated.
                 thread::sleep(TRIAL);
             }
         };
-        // Without a thread, the system is asked.
+        // Without the thread, the system's clock is used.
         let _ = thread::Builder::new()
             .name("vitals-clock".to_owned())
             .spawn(find);
@@ -174,7 +174,7 @@ pub fn prepare() {
 
 /// The present moment.
 ///
-/// Not inlined, so that the benchmark of instructions can leave it out: its cost depends on the machine.
+/// Not inlined, so that the benchmark of instructions can exclude it: its cost depends on the machine.
 #[inline(never)]
 pub(crate) fn now() -> Moment {
     match COUNTER.get() {
@@ -187,11 +187,11 @@ pub(crate) fn now() -> Moment {
 mod tests {
     use super::*;
 
-    /// A counter that tells so much more than the system's clock, of one that can be relied on.
+    /// Returns a counter that is ahead of the system's clock by this time, if there is a usable counter.
     fn ahead(by: Duration) -> Option<ProcessorCounter> {
         let counter = ProcessorCounter::find()?;
         Some(ProcessorCounter {
-            told: Moment(counter.told.0 + u64::try_from(by.as_nanos()).unwrap()),
+            began: Moment(counter.began.0 + u64::try_from(by.as_nanos()).unwrap()),
             ..counter
         })
     }
@@ -203,8 +203,8 @@ mod tests {
         let begun = now();
         let inner = Instant::now();
         let mut last = begun;
-        // Past the change from one clock to the other, where there is one.
-        let is_over = || COUNTER.get().is_some() || !is_of_the_kernel();
+        // Until after the change from one clock to the other, if there is one.
+        let is_over = || COUNTER.get().is_some() || !is_used_by_the_kernel();
         while inner.elapsed() < Duration::from_millis(100)
             || (!is_over() && inner.elapsed() < Duration::from_secs(2))
         {
@@ -221,8 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_has_parted_from_the_system_is_found_out() {
-        // Where the kernel takes the time elsewhere, there is none to be found out.
+    fn a_counter_that_differs_from_the_system_is_not_accurate() {
+        // If the kernel uses another clock source, there is no counter.
         if let Some(counter) = ahead(Duration::ZERO) {
             assert!(counter.is_accurate());
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_from_a_later_moment_is_none() {
+    fn the_time_from_a_later_moment_is_zero() {
         let (earlier, later) = (Moment(1_000_000_000), Moment(3_500_000_000));
         assert_eq!(later.since(earlier), Duration::from_millis(2_500));
         assert!((later.seconds_since(earlier) - 2.5).abs() < 1e-12);

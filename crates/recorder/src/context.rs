@@ -1,9 +1,9 @@
-//! The request that the current code works for: which trace it belongs to, and what it has asked of the database.
+//! The context of the current code: the request or job that it works for, with its span and its tally of queries.
 //!
-//! The middleware sets the context while it calls and polls a request's handler; whatever runs within, however deep,
-//! finds it with [`current`]. Background jobs have a context of their own. A context does not follow work to another
-//! thread or task by itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and
-//! `actix_vitals::block` do so. A request's context is created when it is first used.
+//! The middleware sets the context while it calls and polls a request's handler. All code within finds it with
+//! [`current`]. Background jobs have a context of their own. A context does not follow work to another thread or task by
+//! itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and `actix_vitals::block` do
+//! so. A request's context is created when it is first used.
 
 mod shapes;
 
@@ -22,12 +22,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-
 use shapes::ShapeCounts;
-
 use vitals_registry::SpanContext;
 
-/// What is known of one request, shared by all that works for it, on whichever thread.
+/// The span and the tally of one request or job. All code that works for it shares the context, on any thread.
 #[derive(Default)]
 pub struct RequestContext {
     span: Option<SpanContext>,
@@ -35,11 +33,11 @@ pub struct RequestContext {
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
     shapes: ShapeCounts,
-    at_the_end: OnceLock<AtTheEnd>,
+    on_done: OnceLock<OnDone>,
 }
 
-/// What is to be done with a context when all work for its request is done.
-type AtTheEnd = Box<dyn Fn(&RequestContext) + Send + Sync>;
+/// Called with a context when all work for its request has ended.
+type OnDone = Box<dyn Fn(&RequestContext) + Send + Sync>;
 
 impl fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,15 +52,15 @@ impl fmt::Debug for RequestContext {
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        if let Some(at_the_end) = self.at_the_end.take() {
-            at_the_end(self);
+        if let Some(on_done) = self.on_done.take() {
+            on_done(self);
         }
     }
 }
 
 impl RequestContext {
-    /// The context of a request that is part of a sampled trace.
-    pub fn of_span(span: SpanContext) -> Self {
+    /// Returns the context of a request that is part of a sampled trace.
+    pub(crate) fn of_span(span: SpanContext) -> Self {
         let mut context = Self::default();
         context.span = Some(span);
         context
@@ -73,14 +71,14 @@ impl RequestContext {
         self.span
     }
 
-    /// Does `f` with the context when nobody works for the request any more: at once, if that is so already. For the
-    /// request that is over while a query of it still runs on another thread.
+    /// Calls `f` with the context when all work for the request has ended, which may be now. A query may still run on
+    /// another thread after the request itself has ended.
     pub(crate) fn when_done(self: Arc<Self>, f: impl Fn(&Self) + Send + Sync + 'static) {
-        // Set once, by the one record of the request.
-        drop(self.at_the_end.set(Box::new(f)));
+        // Only the record of the request calls this, and only once.
+        drop(self.on_done.set(Box::new(f)));
     }
 
-    /// Adds a query, how long it took, and its shape if that is known.
+    /// Adds a query with its duration, and its shape if that is known.
     pub(crate) fn add_query(&self, elapsed: Duration, shape: Option<NonZeroU32>) {
         self.queries.fetch_add(1, Relaxed);
         if let Some(shape) = shape {
@@ -89,7 +87,7 @@ impl RequestContext {
         self.add_database_time(elapsed);
     }
 
-    /// Adds time in the database that is no query's: the control of a transaction.
+    /// Adds time in the database outside of queries: that of transaction control.
     pub(crate) fn add_database_time(&self, elapsed: Duration) {
         self.database_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
@@ -101,48 +99,48 @@ impl RequestContext {
             .fetch_add(nanoseconds(elapsed), Relaxed);
     }
 
-    /// Queries that the request has run so far.
+    /// The number of queries so far.
     pub fn queries(&self) -> u64 {
         self.queries.load(Relaxed)
     }
 
-    /// Time that the request's queries and the control of its transactions took, all together: more than passed, where
-    /// some ran side by side.
+    /// The sum of the times of all queries and of transaction control. Concurrent queries add up to more than the elapsed
+    /// time.
     pub fn database_time(&self) -> Duration {
         Duration::from_nanos(self.database_nanoseconds.load(Relaxed))
     }
 
-    /// The shapes of the request's statements, each with how often it was run.
+    /// The shapes of the request's statements, each with its number of runs.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
         self.shapes.iter()
     }
 
-    /// Time that the request waited for connections, its callers' waits added up.
+    /// The sum of all waits for a connection.
     pub fn pool_wait(&self) -> Duration {
         Duration::from_nanos(self.pool_wait_nanoseconds.load(Relaxed))
     }
 }
 
-/// Who knows the statements behind the shapes that a request's context counts.
+/// The statements behind the shapes that a context counts.
 pub trait StatementShapes: fmt::Debug + Send + Sync {
-    /// An endpoint ran a statement of this shape.
+    /// Records that an endpoint ran a statement of this shape.
     fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str);
 
-    /// The text of the shape, if it is still known.
+    /// Returns the text of the shape, if it is still known.
     fn text(&self, shape: NonZeroU32) -> Option<String>;
 }
 
-/// Saturates after 584 years.
+/// Nanoseconds as a `u64`, which saturates after 584 years.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a thread works for.
+/// What the thread works for.
 #[derive(Debug, Default)]
 enum CurrentWork {
     #[default]
     Nothing,
-    /// A request, whose context is made when somebody asks for it.
+    /// A request or job. Its context is created when it is first used.
     Request(Option<Arc<RequestContext>>),
 }
 
@@ -150,7 +148,7 @@ thread_local! {
     static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
 }
 
-/// Looks at what the thread works for, or changes it.
+/// Reads or changes what the thread works for.
 #[inline]
 fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
     let mut slot = CURRENT.take();
@@ -159,7 +157,7 @@ fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
     result
 }
 
-/// The context of the request that this thread works for; none outside of a request.
+/// Returns the context of the request or job that this thread works for. `None` outside of both.
 pub fn current() -> Option<Arc<RequestContext>> {
     with_current(|slot| match slot {
         CurrentWork::Nothing => None,
@@ -167,8 +165,8 @@ pub fn current() -> Option<Arc<RequestContext>> {
     })
 }
 
-/// The span of the request that this thread works for. Unlike [`current`], never makes a context.
-pub fn current_span() -> Option<SpanContext> {
+/// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
+pub(crate) fn current_span() -> Option<SpanContext> {
     with_current(|slot| match slot {
         CurrentWork::Request(Some(context)) => context.span,
         CurrentWork::Request(None) | CurrentWork::Nothing => None,
@@ -178,9 +176,9 @@ pub fn current_span() -> Option<SpanContext> {
 /// The request or job that an amount was added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribution {
-    /// There is none: the work runs outside of any request and job.
+    /// The work runs outside of any request and job.
     Unattributed,
-    /// There is one; with its span, if it is part of a sampled trace.
+    /// The work belongs to a request or job, with its span if it is part of a sampled trace.
     To(Option<SpanContext>),
 }
 
@@ -199,13 +197,12 @@ pub(crate) fn add_query(elapsed: Duration, shape: Option<NonZeroU32>) -> Attribu
     add(|context| context.add_query(elapsed, shape))
 }
 
-/// Adds time in the database that is no query's to the request that this thread works for, if it works for one.
+/// Adds time in the database outside of queries to the request or job that this thread works for, if there is one.
 pub(crate) fn add_database_time(elapsed: Duration) {
     add(|context| context.add_database_time(elapsed));
 }
 
-/// Adds a wait for a connection to the request that this thread works for, if it works for one. Returns that request's
-/// span.
+/// Adds a wait for a connection to the request or job that this thread works for, if there is one, and returns its span.
 pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
     add(|context| context.add_pool_wait(elapsed)).span()
 }
@@ -221,12 +218,12 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     })
 }
 
-/// Wraps a closure so that it works for the current request or job, on whichever thread it runs.
+/// Wraps a closure so that it works for the current request or job, on any thread.
 ///
 /// The context is captured here, not when the closure runs. Outside of a request, the closure is unchanged.
 pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
-    // What is logged on the other thread belongs to the request too.
+    // The log lines of the other thread belong to the request, too.
     let log_span = tracing::Span::current();
     move || {
         log_span.in_scope(|| match context {
@@ -236,13 +233,13 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
-/// Wraps a future so that it works for the current request or job, in whichever task it runs.
+/// Wraps a future so that it works for the current request or job, in any task.
 ///
-/// A future that the handler itself awaits needs no wrapping, whether in `join!`, `select!` or a stream of futures. A
-/// future that is handed to `actix_web::rt::spawn` or `tokio::spawn` does.
+/// A future that is passed to `actix_web::rt::spawn` or `tokio::spawn` needs this. A future that the handler itself awaits
+/// does not, even in `join!`, `select!` or a stream of futures.
 ///
-/// The tally of a request is observed when the last such work is dropped. A task that outlives its request by far should
-/// be a job of its own instead.
+/// The tally of a request is observed when the last such work is dropped. A task that runs much longer than its request
+/// should be a job instead.
 pub fn carry_future<F: Future>(future: F) -> Carried<F> {
     Carried {
         future: Some(future),
@@ -255,7 +252,7 @@ pin_project! {
     /// A future that works for the request or job in which it was wrapped by [`carry_future`].
     #[must_use = "futures do nothing unless they are polled"]
     pub struct Carried<F> {
-        // None once it has come to its end.
+        // None once it has ended.
         #[pin]
         future: Option<F>,
         context: Option<Arc<RequestContext>>,
@@ -305,9 +302,9 @@ impl<F: Future> Future for Carried<F> {
     }
 }
 
-/// Runs `f` for the current request or job. Outside of any, the queries of `f` are nobody's on purpose, and are not counted
-/// as unattributed.
-pub fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
+/// Runs `f` for the current request or job. Outside of both, the queries of `f` are not counted as unattributed, because
+/// they belong to no request on purpose.
+pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
     if current().is_some() {
         return f();
     }
@@ -322,7 +319,7 @@ pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnc
     f()
 }
 
-/// Puts the outer slot back, whether `f` returned or panicked, and keeps the context that was made meanwhile.
+/// Restores what the thread worked for before, even after a panic, and keeps the context that was created meanwhile.
 struct Restore<'a> {
     outer: CurrentWork,
     context: &'a mut Option<Arc<RequestContext>>,
@@ -334,6 +331,17 @@ impl Drop for Restore<'_> {
         if let CurrentWork::Request(context) = CURRENT.replace(std::mem::take(&mut self.outer)) {
             *self.context = context;
         }
+    }
+}
+
+/// Runs a query when it is dropped.
+#[cfg(test)]
+pub(crate) struct QueryOnDrop;
+
+#[cfg(test)]
+impl Drop for QueryOnDrop {
+    fn drop(&mut self) {
+        add_query(Duration::from_millis(1), None);
     }
 }
 
@@ -350,10 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_made_when_asked_for_and_kept_for_the_request() {
+    fn a_context_is_created_when_first_used_and_kept_for_the_request() {
         let mut context = None;
         within(&mut context, || assert!(current_span().is_none()));
-        assert!(context.is_none(), "nobody asked");
+        assert!(context.is_none(), "it was not used");
         within(&mut context, || add_query(Duration::from_millis(2), None));
         within(&mut context, || add_query(Duration::from_millis(3), None));
         assert!(current().is_none());
@@ -433,21 +441,12 @@ mod tests {
         assert!(other.is_none());
     }
 
-    /// Asks the database when it is dropped.
-    struct Guard;
-
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            add_query(Duration::from_millis(1), None);
-        }
-    }
-
     #[test]
-    fn what_a_carried_future_does_as_it_is_dropped_belongs_to_its_request() {
+    fn queries_in_the_drop_of_a_carried_future_belong_to_its_request() {
         let mut context = None;
         let mut future = within(&mut context, || {
             Box::pin(carry_future(async {
-                let _guard = Guard;
+                let _query = QueryOnDrop;
                 std::future::pending::<()>().await;
             }))
         });
@@ -458,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_future_carried_outside_of_a_request_works_for_whoever_polls_it() {
+    fn a_future_carried_outside_of_a_request_has_no_context() {
         let mut future = std::pin::pin!(carry_future(std::future::ready(())));
         let mut task = Context::from_waker(std::task::Waker::noop());
         assert!(future.as_mut().poll(&mut task).is_ready());

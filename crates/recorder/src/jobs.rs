@@ -1,7 +1,7 @@
-//! Background jobs: named work outside of any request, recorded as an endpoint's requests are.
+//! Background jobs: named work outside of any request, with a duration, an outcome and a tally of queries.
 //!
-//! A run of a job has a context of its own: its queries are attributed to the job, wherever [`carry`](super::context::carry)
-//! takes them. It is settled exactly once, when it ends, panics or is dropped.
+//! A run of a job has a context of its own, so its queries are attributed to the job, also on other threads if they are
+//! [carried](crate::context::carry). A run is settled exactly once: when it ends, panics or is dropped.
 
 use std::{
     any::Any,
@@ -15,17 +15,17 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-
-use super::{
-    context::{self, RequestContext, StatementShapes},
-    repetition::NPlusOneDetector,
-};
 use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
-/// Takes the place of the method where an endpoint is named by its method and path.
+use crate::{
+    context::{self, RequestContext, StatementShapes},
+    n_plus_one::NPlusOneDetector,
+};
+
+/// The method of a job, for lists that name endpoints by method and path.
 const METHOD: &str = "JOB";
 
-/// Upper bounds of the classic buckets, in seconds: a job takes from a moment to hours.
+/// Upper bounds of the classic buckets, in seconds. Jobs take from milliseconds to hours.
 const SECONDS_BUCKETS: [f64; 10] = [
     0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0,
 ];
@@ -39,7 +39,7 @@ enum JobOutcome {
     Ok,
     Error,
     Panicked,
-    /// Dropped before it came to its end.
+    /// Dropped before its end.
     Cancelled,
 }
 
@@ -64,7 +64,7 @@ impl JobOutcome {
     }
 }
 
-/// What a job returns, and whether that is a failure: an `Err` is one. Implement it for a type of your own.
+/// What a job returns, and whether that is a failure. An `Err` is one. Implement it for your own types.
 pub trait JobOutput {
     /// Whether the run failed.
     fn is_failure(&self) -> bool {
@@ -86,18 +86,18 @@ macro_rules! never_fails {
 }
 never_fails! { () bool char String &str u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize f32 f64 }
 
-/// The families of jobs, each by the job's name.
+/// The families of jobs. Each has the job's name as a label.
 #[derive(Clone, Debug)]
 pub struct JobFamilies {
     in_progress: Family<Gauge, 1>,
-    /// By outcome, too.
+    /// By name and outcome.
     runs: Family<Counter, 2>,
     seconds: Family<Histogram, 1>,
-    /// None where no queries are recorded.
+    /// None if no queries are recorded.
     database: Option<JobDatabaseFamilies>,
 }
 
-/// The database queries of the runs of jobs.
+/// The families of the jobs' queries.
 #[derive(Clone, Debug)]
 struct JobDatabaseFamilies {
     queries: Family<Histogram, 1>,
@@ -106,8 +106,8 @@ struct JobDatabaseFamilies {
 }
 
 impl JobFamilies {
-    /// Declares them, with those of the jobs' queries where there is a `database`. The label is not `job`: to Prometheus that
-    /// is the name of the scrape's job.
+    /// Declares the families, including those of queries if there is a `database`. The label is not called `job`, because
+    /// that is Prometheus' own label for the scraped job.
     pub fn declare(registry: &mut RegistryBuilder, database: bool) -> Self {
         let name = ["job_name"];
         let seconds = |name, help| Descriptor::new(name, help, ["job_name"]).unit(Unit::Seconds);
@@ -119,13 +119,13 @@ impl JobFamilies {
             )),
             runs: registry.counter(Descriptor::new(
                 "job_runs_total",
-                "Runs of background jobs that ended, each counted once, by how they ended.",
+                "Runs of background jobs that ended, each counted once, by outcome.",
                 [name[0], "outcome"],
             )),
             seconds: registry.histogram(
                 seconds(
                     "job_duration_seconds",
-                    "Time from the start of a background job's run to its end, however it ended.",
+                    "Time from the start of a background job's run to its end, with any outcome.",
                 ),
                 &SECONDS_BUCKETS,
             ),
@@ -141,13 +141,13 @@ impl JobFamilies {
                 seconds: registry.histogram(
                     seconds(
                         "job_db_seconds",
-                        "Time that the queries and the control of transactions of each run of a background job took, added up.",
+                        "Sum of the times of each background job run's queries and transaction control.",
                     ),
                     &SECONDS_BUCKETS,
                 ),
                 n_plus_one: registry.counter(Descriptor::new(
                     "job_n_plus_one_suspected_total",
-                    "Runs of background jobs that ran one and the same statement, but for its values, so often that it may be in a loop; the log names the statement.",
+                    "Runs of background jobs that ran one statement, with any values, so often that it may be in a loop; the log names the statement.",
                     name,
                 )),
             }),
@@ -160,11 +160,12 @@ impl JobFamilies {
 pub struct Jobs {
     families: JobFamilies,
     statements: Option<Arc<dyn StatementShapes>>,
-    repetition: NPlusOneDetector,
+    n_plus_one: NPlusOneDetector,
 }
 
 impl Jobs {
-    /// Records into `families`, and attributes statements to jobs in `statements`.
+    /// Returns a recorder for `families`, which reports to `statements` which jobs ran them. A run that repeats one
+    /// statement `n_plus_one` times is suspected of a loop; 0 suspects none.
     pub fn new(
         families: JobFamilies,
         statements: Option<Arc<dyn StatementShapes>>,
@@ -173,7 +174,7 @@ impl Jobs {
         Self {
             families,
             statements,
-            repetition: NPlusOneDetector::new(n_plus_one),
+            n_plus_one: NPlusOneDetector::new(n_plus_one),
         }
     }
 
@@ -184,7 +185,7 @@ impl Jobs {
         run.end(ended)
     }
 
-    /// Observes the database queries of a run.
+    /// Observes the queries of a run.
     fn attribute(&self, name: &'static str, context: &RequestContext) {
         let Some(families) = &self.families.database else {
             return;
@@ -196,14 +197,14 @@ impl Jobs {
         let Some(statements) = &self.statements else {
             return;
         };
-        let repetition = &self.repetition;
-        if repetition.attribute(&**statements, context, METHOD, name, |_| true) {
+        let detector = &self.n_plus_one;
+        if detector.attribute(&**statements, context, METHOD, name, |_| true) {
             families.n_plus_one.series([name]).inc();
         }
     }
 }
 
-/// A run of a job; it is settled when it is dropped.
+/// A run of a job. It is settled when it is dropped.
 #[derive(Debug)]
 struct Run {
     jobs: Arc<Jobs>,
@@ -218,7 +219,7 @@ impl Run {
     fn begin(jobs: &Arc<Jobs>, name: &'static str) -> Self {
         let families = &jobs.families;
         families.in_progress.series([name]).inc();
-        // From zero on, so that the first failure is an increase.
+        // All series begin at zero, so that the first failure is an increase.
         for outcome in JobOutcome::ALL {
             families.runs.series([name, outcome.label()]);
         }
@@ -270,7 +271,7 @@ impl Drop for Run {
     }
 }
 
-/// How far a job has come.
+/// The progress of a job.
 #[derive(Debug)]
 enum Stage {
     New(Arc<Jobs>, &'static str),
@@ -279,10 +280,10 @@ enum Stage {
 }
 
 pin_project! {
-    /// A future that is recorded as a background job: see [`Vitals::job`](crate::Vitals::job).
+    /// A future that is recorded as a background job.
     #[must_use = "futures do nothing unless they are polled"]
     pub struct Job<F> {
-        // None once it has come to its end.
+        // None once it has ended.
         #[pin]
         future: Option<F>,
         stage: Stage,
@@ -292,7 +293,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Stage::Running(run) = this.stage {
-                // What the future does as it is dropped, such as to give a lock back, belongs to the run.
+                // Queries that the future runs in its drop belong to the run.
                 run.within(|| this.future.set(None));
             }
         }
@@ -300,7 +301,7 @@ pin_project! {
 }
 
 impl<F> Job<F> {
-    /// Returns a future that is recorded as a run of the job of this name, from its first poll on.
+    /// Returns a future that is recorded as a run of the named job from its first poll on.
     pub fn new(jobs: &Arc<Jobs>, name: &'static str, future: F) -> Self {
         Self {
             future: Some(future),
@@ -362,6 +363,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::context::QueryOnDrop;
     use vitals_registry::Registry;
 
     fn jobs() -> Arc<Jobs> {
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_settled_once_however_it_ends() {
+    fn a_run_is_settled_once_with_any_outcome() {
         let jobs = jobs();
         {
             let mut job = Box::pin(Job::new(&jobs, "a", async {}));
@@ -411,36 +413,27 @@ mod tests {
         assert_eq!(runs(&jobs), [1, 1, 0, 1], "it never began");
     }
 
-    /// Asks the database when it is dropped, as a guard does that gives a lock back.
-    struct Guard;
-
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            context::add_query(std::time::Duration::from_millis(1), None);
-        }
-    }
-
     #[test]
-    fn what_a_future_does_as_it_is_dropped_belongs_to_its_run() {
+    fn queries_in_the_drop_of_a_future_belong_to_its_run() {
         let jobs = jobs();
         let queries = || {
             let families = jobs.families.database.as_ref().unwrap();
             families.queries.series(["a"]).snapshot().sum
         };
         let mut pending = Box::pin(Job::new(&jobs, "a", async {
-            let _guard = Guard;
+            let _query = QueryOnDrop;
             std::future::pending::<()>().await;
         }));
         assert!(poll(pending.as_mut()).is_pending());
         drop(pending);
         assert_eq!((runs(&jobs), queries()), ([0, 0, 0, 1], 1.0));
-        // A future that keeps its value until its end.
-        let guard = Guard;
+        // A future that keeps its value until it is dropped.
+        let query = QueryOnDrop;
         let mut ready = Box::pin(Job::new(
             &jobs,
             "a",
             std::future::poll_fn(move |_| {
-                let _kept = &guard;
+                let _kept = &query;
                 Poll::Ready(())
             }),
         ));
@@ -450,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_settles_the_run_and_goes_on() {
+    fn a_panic_settles_the_run_and_is_resumed() {
         let jobs = jobs();
         let mut job = Box::pin(Job::new(&jobs, "a", async { panic!("on purpose") }));
         let polled = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -6,10 +6,7 @@
 
 #![cfg_attr(
     not(all(feature = "http", feature = "diesel")),
-    allow(
-        dead_code,
-        reason = "requests and queries meet here, and one side is left out"
-    )
+    allow(dead_code, reason = "some items are used by the left-out feature only")
 )]
 
 #[cfg(feature = "jemalloc")]
@@ -26,6 +23,7 @@ pub mod log_limit;
 pub mod memory;
 #[cfg(feature = "http")]
 pub mod methods;
+mod n_plus_one;
 pub mod naming;
 #[cfg(feature = "http")]
 pub mod ops_endpoints;
@@ -35,6 +33,5 @@ pub mod problem;
 pub mod process;
 #[cfg(test)]
 mod reading;
-pub mod repetition;
 #[cfg(feature = "http")]
 pub mod runtime;

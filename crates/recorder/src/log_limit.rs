@@ -1,11 +1,14 @@
-//! A limit for log lines that clients can cause: a few at once, then one a second. A line says how many before it were left
-//! out.
+//! A limit for log lines that clients can cause: ten at once, then one a second. Each line contains the number of lines
+//! that were left out before it.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-/// Lines that may be written at once, and the time after which one more may be.
+/// The number of lines that may be written at once.
 const BURST: u32 = 10;
+/// The time after which one more line may be written.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The limit of one kind of line.
@@ -16,7 +19,7 @@ pub struct LogLimit(Mutex<Lines>);
 struct Lines {
     /// Lines that may be written now.
     allowed: u32,
-    /// When the last one was allowed again; `None` before the first line.
+    /// When `allowed` was last increased; `None` before the first line.
     since: Option<Instant>,
     left_out: u64,
 }
@@ -24,7 +27,7 @@ struct Lines {
 /// A line that may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLine {
-    /// Lines of this kind that were left out since the last one, if any were.
+    /// The number of lines of this kind that were left out since the last one, if any.
     pub left_out: Option<u64>,
 }
 
@@ -38,7 +41,7 @@ impl LogLimit {
         }))
     }
 
-    /// Asks for a line. `None` counts it as left out.
+    /// Requests a line. `None` means that the line must be left out, and counts it as such.
     pub fn line(&self) -> Option<LogLine> {
         self.line_at(Instant::now())
     }
@@ -75,10 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_lines_are_written_at_once_then_one_a_second_that_counts_the_others() {
+    fn ten_lines_are_written_at_once_then_one_a_second_with_the_number_left_out() {
         let limit = LogLimit::new();
         let start = Instant::now();
-        // The seconds, the lines that are asked for, those that are written, and what the first of them says.
+        // Seconds, requested lines, written lines, and the number in the first of them.
         for (seconds, asked, written, left_out) in [
             (0.0, 100, 10, None),
             (0.9, 5, 0, None),
@@ -91,8 +94,8 @@ mod tests {
             let now = start + Duration::from_secs_f64(seconds);
             let lines: Vec<_> = (0..asked).filter_map(|_| limit.line_at(now)).collect();
             assert_eq!(lines.len(), written, "after {seconds} s");
-            let said = lines.first().and_then(|line| line.left_out);
-            assert_eq!(said, left_out, "after {seconds} s");
+            let first = lines.first().and_then(|line| line.left_out);
+            assert_eq!(first, left_out, "after {seconds} s");
         }
     }
 }

@@ -1,45 +1,44 @@
-//! The budget of memory for bodies that wait for their clients: answers that are not taken yet, and requests that are
+//! The memory budget for bodies that wait for their clients: answers that clients have not read yet, and requests that are
 //! not complete yet.
 //!
-//! A [`Reservation`] follows a body from before it is made until its last byte was handed to the socket, or dropped. No
-//! client may hold more than is left for all others, so that one client alone gets half of the budget at most.
+//! A [`Reservation`] covers a body from before it is built until its last byte is handed to the socket, or dropped. No
+//! client may hold more than is left for all others, so one client gets at most half of the budget.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::error::Error;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    error::Error,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
-use actix_web::web::Bytes;
-
-use crate::problem::Problem;
+use actix_web::{HttpRequest, http::StatusCode, web::Bytes};
 use vitals_registry::{
     Collector, Counter, Descriptor, FamilyDescription, FamilyRows, ReadFamily, RegistryBuilder,
     Unit,
 };
 
+use crate::problem::Problem;
+
 /// The default budget: 256 MiB.
 pub const DEFAULT_ANSWER_MEMORY: usize = 256 * 1024 * 1024;
 
-/// Bodies up to this size are not counted: the buffers of their connection take more.
+/// Bodies up to this size are not counted: the buffers of their connection are larger.
 pub const UNCOUNTED_BYTES: usize = 4 * 1024;
 
-/// When to try again, in seconds, after the budget was used up.
+/// The value of `Retry-After`, in seconds, when the budget is used up.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 const USED: ReadFamily = ReadFamily::gauge(
     "http_answer_memory_bytes",
     Unit::Bytes,
-    "Memory of bodies that wait for their clients: answers that are not taken yet, and requests that are not complete yet.",
+    "Memory of bodies that wait for their clients: answers not yet read, and requests not yet complete.",
 );
 const LIMIT: ReadFamily = ReadFamily::gauge(
     "http_answer_memory_limit_bytes",
     Unit::Bytes,
-    "Memory that bodies that wait for their clients may take, all together; one client may take half of it.",
+    "Budget for the memory of bodies that wait for their clients; one client may take half of it.",
 );
-/// A budget of memory for bodies. Cheap to clone; a clone is the same budget.
+/// A memory budget for bodies. Cheap to clone; clones share the budget.
 #[derive(Clone, Debug)]
 pub struct AnswerMemory {
     inner: Arc<AnswerMemoryInner>,
@@ -49,7 +48,7 @@ pub struct AnswerMemory {
 struct AnswerMemoryInner {
     capacity: usize,
     used: Mutex<Used>,
-    /// Bodies that were refused, where that is recorded.
+    /// Counts rejected bodies, if that is recorded.
     refused: Option<Arc<Counter>>,
 }
 
@@ -59,7 +58,7 @@ struct Used {
     by_client: HashMap<Option<IpAddr>, usize>,
 }
 
-/// The budget is used up, or this client's part of it.
+/// The budget, or this client's part of it, is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the memory for answers is used up")]
 pub struct AnswerMemoryExhausted;
@@ -81,16 +80,16 @@ impl Default for AnswerMemory {
 }
 
 impl AnswerMemory {
-    /// A budget of this many bytes.
+    /// Returns a budget of this many bytes.
     pub fn new(bytes: usize) -> Self {
         Self::counting(bytes, None)
     }
 
-    /// A budget of this many bytes, whose refusals are counted in the registry.
+    /// Returns a budget of this many bytes that counts rejected bodies in the registry.
     pub fn declare(registry: &mut RegistryBuilder, bytes: usize) -> Self {
         let refused = registry.counter(Descriptor::new(
             "http_answer_memory_refused_total",
-            "Bodies that were refused with 503, because the memory for them was used up.",
+            "Bodies rejected with 503 because the memory for them was used up.",
             [],
         ));
         Self::counting(bytes, Some(refused.series([])))
@@ -106,11 +105,11 @@ impl AnswerMemory {
         }
     }
 
-    /// Reserves memory for a body that `client` waits for, or sends. A body of up to [`UNCOUNTED_BYTES`] always gets it.
+    /// Reserves memory for a body that `client` waits for or sends. A body of up to [`UNCOUNTED_BYTES`] always succeeds.
     ///
     /// # Errors
     ///
-    /// Fails, and counts that, if the client would hold more than is then left for others.
+    /// Fails, and counts a rejection, if the client would hold more than is then left for others.
     pub fn reserve(
         &self,
         client: Option<IpAddr>,
@@ -127,7 +126,7 @@ impl AnswerMemory {
         Ok(reservation)
     }
 
-    /// Counts a body that exists already, without asking: for one whose request cannot be refused any more.
+    /// Counts a body that exists already, even beyond the budget. For a request that cannot be rejected any more.
     pub fn charge(&self, client: Option<IpAddr>, body: Vec<u8>) -> Bytes {
         let reservation = Reservation {
             inner: Arc::clone(&self.inner),
@@ -162,7 +161,7 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// The same as [`AnswerMemory::reserve`], in addition to the present reservation.
+    /// Fails like [`AnswerMemory::reserve`]. The reservation stays as it was.
     pub fn grow(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
         {
             let mut used = self.inner.lock();
@@ -184,7 +183,7 @@ impl Reservation {
         Err(AnswerMemoryExhausted)
     }
 
-    /// The body turned out to take this many bytes. What is more than was reserved is counted without asking.
+    /// Changes the reservation to the body's actual size, even beyond the budget.
     pub fn settle(&mut self, bytes: usize) {
         if bytes == self.bytes {
             return;
@@ -197,8 +196,7 @@ impl Reservation {
         self.bytes = bytes;
     }
 
-    /// The body as shared bytes, which keep the reservation until the last of them is dropped, clones and slices
-    /// included.
+    /// Converts the body into shared bytes. They keep the reservation until the last clone or slice is dropped.
     pub fn hold(mut self, mut body: Vec<u8>) -> Bytes {
         body.shrink_to_fit();
         if body.len() <= UNCOUNTED_BYTES {
@@ -229,6 +227,7 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
+/// Removes a client that holds nothing.
 fn forget_if_empty(used: &mut Used, client: Option<IpAddr>) {
     if let Entry::Occupied(of_client) = used.by_client.entry(client)
         && *of_client.get() == 0
@@ -237,12 +236,12 @@ fn forget_if_empty(used: &mut Used, client: Option<IpAddr>) {
     }
 }
 
-/// The address of the client that sent a request, as [`AnswerMemory::reserve`] takes it.
+/// Returns the address of the client that sent a request, for [`AnswerMemory::reserve`].
 pub fn client_of(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|address| address.ip())
 }
 
-/// Returns the address that represents all addresses of one client: an IPv6 client has a network of 64 bits.
+/// Returns the address that represents all addresses of one client. An IPv6 client has a network of 64 bits.
 pub fn client_network(address: IpAddr) -> IpAddr {
     const NETWORK: u128 = !(u64::MAX as u128);
 
@@ -278,7 +277,7 @@ mod tests {
 
     #[allow(
         clippy::unnecessary_wraps,
-        reason = "what the functions under test take"
+        reason = "the functions under test take an option"
     )]
     fn client(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_refused_is_counted_beyond_the_budget() {
+    fn a_body_that_cannot_be_rejected_is_counted_beyond_the_budget() {
         let memory = AnswerMemory::new(10_000);
         let body = memory.charge(None, vec![0; 20_000]);
         assert_eq!(memory.used(), 20_000);

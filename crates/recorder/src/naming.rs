@@ -1,21 +1,21 @@
-//! What the families and their labels are called: by the names of this project, or by those of OpenTelemetry's semantic
-//! conventions. What is counted, and how exactly, is the same by either.
+//! The names of families and labels: those of this project, or those of OpenTelemetry's semantic conventions. The values
+//! are the same in both.
 //!
-//! The recorders know our names, and ask here what to expose them as; nothing here is asked while a request is served. A
-//! family that the conventions do not have keeps its name, with those of its labels renamed that they have. Their names
-//! stand here as Prometheus writes them: with underscores for dots, and the unit at the end.
+//! The recorders use our names and translate them here, when families and series are created. A family that the conventions
+//! do not have keeps its name; its labels are renamed if the conventions have them. The names of the conventions are
+//! written as in Prometheus: with underscores for dots, and the unit at the end.
 //!
 //! - HTTP: <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>
 //! - databases: <https://opentelemetry.io/docs/specs/semconv/database/database-metrics/>
 
-/// Which names the exposition has.
+/// The names that the exposition uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Naming {
-    /// Those of this project: `http_request_duration_seconds{method,endpoint,http_status}`.
+    /// The names of this project: `http_request_duration_seconds{method,endpoint,http_status}`.
     #[default]
     Vitals,
-    /// Those of OpenTelemetry's semantic conventions, where they have one:
+    /// The names of OpenTelemetry's semantic conventions, if they have one:
     /// `http_server_request_duration_seconds{http_request_method,http_route,http_response_status_code,url_scheme,error_type}`.
     OpenTelemetry,
 }
@@ -25,16 +25,16 @@ pub const LATENCY_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Those that OpenTelemetry's conventions recommend for requests.
+/// The buckets that OpenTelemetry's conventions recommend for requests.
 const OPENTELEMETRY_HTTP_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Those that they recommend for a database.
+/// The buckets that OpenTelemetry's conventions recommend for databases.
 const OPENTELEMETRY_DATABASE_BUCKETS: [f64; 9] =
     [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
-/// A name of ours, and that of the conventions.
+/// Our name, and that of the conventions.
 type Pair = (&'static str, &'static str);
 
 const FAMILIES: [Pair; 13] = [
@@ -73,7 +73,7 @@ const FAMILIES: [Pair; 13] = [
     ),
     ("db_pool_waiters", "db_client_connection_pending_requests"),
     ("db_pool_max_connections", "db_client_connection_max"),
-    // Told apart by their state.
+    // A label distinguishes the two.
     (
         "db_pool_checked_out_connections",
         "db_client_connection_count",
@@ -98,7 +98,7 @@ const OPERATIONS: [Pair; 5] = [
     ("other", "_OTHER"),
 ];
 
-/// The second of the pair whose first is `name`, or `name` itself.
+/// Returns the second name of the pair whose first is `name`, or `name` itself.
 fn translate<'a>(pairs: &'static [Pair], name: &'a str) -> &'a str {
     let pair = pairs.iter().find(|(ours, _)| *ours == name);
     pair.map_or(name, |(_, theirs)| theirs)
@@ -121,7 +121,7 @@ impl Naming {
         }
     }
 
-    /// What only the conventions have, a label's name or its value: nothing by our names, which does not show the label.
+    /// A label's name or value that only the conventions have. With our names it is empty, which hides the label.
     pub fn only(self, theirs: &str) -> &str {
         match self {
             Self::Vitals => "",
@@ -129,7 +129,7 @@ impl Naming {
         }
     }
 
-    /// The value for the method that we call `method`.
+    /// The label value of the method that we call `method`.
     pub fn method(self, method: &'static str) -> &'static str {
         match (self, method) {
             (Self::OpenTelemetry, "other") => "_OTHER",
@@ -137,7 +137,7 @@ impl Naming {
         }
     }
 
-    /// The value for the endpoint that we call `endpoint`. Where no route matched, the conventions have no value.
+    /// The label value of the endpoint that we call `endpoint`. If no route matched, the conventions have no value.
     pub fn endpoint(self, endpoint: &str) -> &str {
         match (self, endpoint) {
             (Self::OpenTelemetry, "unmatched") => "",
@@ -145,7 +145,7 @@ impl Naming {
         }
     }
 
-    /// The value for the operation that we call `operation`.
+    /// The label value of the operation that we call `operation`.
     pub fn operation(self, operation: &'static str) -> &'static str {
         match self {
             Self::Vitals => operation,
@@ -161,7 +161,7 @@ impl Naming {
         }
     }
 
-    /// The classic buckets of whatever the database does, in seconds.
+    /// The classic buckets of database operations, in seconds.
     pub fn database_buckets(self) -> &'static [f64] {
         match self {
             Self::Vitals => &LATENCY_BUCKETS,

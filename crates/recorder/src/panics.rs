@@ -1,22 +1,25 @@
-//! Panics, wherever in the process they are: each is counted, and is one line in the log, whoever catches it.
+//! Panics of the process: each is counted and logged as one line, caught or not.
 //!
-//! Who catches what is told elsewhere: requests by `http`, work on the database by its pool, collectors by the registry.
+//! Panics are caught elsewhere: those of requests in `http`, those of database work in its pool, those of collectors in the
+//! console.
 
-use std::any::Any;
-use std::backtrace::{Backtrace, BacktraceStatus};
-use std::panic::{self, PanicHookInfo};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
+use std::{
+    any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
+    panic::{self, PanicHookInfo},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+};
 
 use tracing::dispatcher;
-
-use super::log_limit::{LogLimit, LogLine};
 use vitals_registry::{Counter, Descriptor, Family, RegistryBuilder};
 
-/// Longest message in the log, in characters: a panic may quote a whole document.
+use crate::log_limit::{LogLimit, LogLine};
+
+/// The longest message in the log, in characters. A panic may quote a whole document.
 const LONGEST_MESSAGE: usize = 300;
 
-/// The counter of panics. Cheap to clone; a clone is the same counter.
+/// The counter of panics. Cheap to clone; clones share the counter.
 #[derive(Clone, Debug)]
 pub struct Panics {
     counted: Family<Counter, 0>,
@@ -28,7 +31,7 @@ impl Panics {
     pub fn declare(registry: &mut RegistryBuilder) -> Self {
         let counted = registry.counter(Descriptor::new(
             "vitals_panics_total",
-            "Panics of this process on any of its threads, caught or not; counted where the program has them watched.",
+            "Panics on any thread of this process, caught or not; 0 if the program does not watch them.",
             [],
         ));
         counted.get();
@@ -38,17 +41,19 @@ impl Panics {
         }
     }
 
-    /// Counts the panics of the process from now on, in a hook that then calls the one there was. Does nothing while this
-    /// hook is in place; where several monitorings have theirs, each counts, and one logs.
+    /// Counts and logs the panics of the process from now on, in a hook that then calls the previous one.
+    ///
+    /// Does nothing while this hook is installed. If several monitorings of one process watch panics, each counts them and
+    /// one logs them.
     pub fn watch(&self) {
-        let Some(counting) = begin(&self.watching) else {
+        let Some(counting) = claim(&self.watching) else {
             return;
         };
         let counting = Counting {
             panics: self.counted.get(),
-            _in_place: counting,
+            _installed: counting,
         };
-        let logging = begin(&LOGGING);
+        let logging = claim(&LOGGING);
         let limit = LogLimit::new();
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
@@ -64,27 +69,27 @@ impl Panics {
     }
 }
 
-/// The token by which a hook counts, for as long as it is in place.
+/// The counter of an installed hook, and the token that the hook owns.
 struct Counting {
     panics: Arc<Counter>,
-    _in_place: Arc<()>,
+    _installed: Arc<()>,
 }
 
 impl Counting {
-    /// A method, so that the hook holds the whole and not the counter alone.
+    /// A method, so that the hook's closure captures the token, too.
     fn count(&self) {
         self.panics.inc();
     }
 }
 
-/// A token that a hook owns: gone when the hook is. It is locked while a hook is installed, and never in one.
+/// A token that an installed hook owns. It is dropped with the hook. The lock is taken to install a hook, never within one.
 type HookToken = Mutex<Weak<()>>;
 
-/// That of the hook that logs.
+/// The token of the hook that logs.
 static LOGGING: HookToken = Mutex::new(Weak::new());
 
-/// The token for a new hook; none while a hook has it.
-fn begin(token: &HookToken) -> Option<Arc<()>> {
+/// Returns the token for a new hook; none while an installed hook owns it.
+fn claim(token: &HookToken) -> Option<Arc<()>> {
     let mut owned = token.lock().unwrap_or_else(PoisonError::into_inner);
     if owned.strong_count() > 0 {
         return None;
@@ -110,15 +115,15 @@ fn log(panic: &PanicHookInfo<'_>, line: &LogLine) {
     );
 }
 
-/// What a panic says, on one line, and without what stands in double quotes: there `unwrap` shows the strings of an error,
-/// and that may be part of a URL or of somebody's data.
+/// Returns the message of a panic on one line, without the text in double quotes. There `unwrap` writes the strings of an
+/// error, which may contain a URL or personal data.
 pub fn message(payload: &(dyn Any + Send)) -> String {
-    let said = payload
+    let text = payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    let words: Vec<_> = said.split_whitespace().collect();
+    let words: Vec<_> = text.split_whitespace().collect();
     let mut message = without_quotation(&words.join(" "));
     if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
         message.truncate(end);
@@ -127,14 +132,14 @@ pub fn message(payload: &(dyn Any + Send)) -> String {
     message
 }
 
-/// The text without all from its first to its last double quote: a string that is shown may itself hold some.
-fn without_quotation(said: &str) -> String {
-    match (said.find('"'), said.rfind('"')) {
+/// Removes everything between the first and the last double quote. A quoted string may itself contain quotes.
+fn without_quotation(text: &str) -> String {
+    match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => {
-            format!("{}\"…\"{}", &said[..first], &said[last + 1..])
+            format!("{}\"…\"{}", &text[..first], &text[last + 1..])
         }
-        (Some(first), _) => format!("{}\"…", &said[..first]),
-        (None, _) => said.to_owned(),
+        (Some(first), _) => format!("{}\"…", &text[..first]),
+        (None, _) => text.to_owned(),
     }
 }
 
@@ -144,18 +149,18 @@ mod tests {
 
     #[test]
     fn a_message_is_one_short_line_without_quotations() {
-        let said = |payload: Box<dyn Any + Send>| message(&*payload);
-        assert_eq!(said(Box::new("on purpose")), "on purpose");
-        assert_eq!(said(Box::new(7)), "no message");
+        let text = |payload: Box<dyn Any + Send>| message(&*payload);
+        assert_eq!(text(Box::new("on purpose")), "on purpose");
+        assert_eq!(text(Box::new(7)), "no message");
         for secret in ["secret", "a \"secret\" in quotes", "a secret, two \\"] {
             let error = format!("unwrap() on an `Err` value:\n Failed({secret:?}, 7)");
             assert_eq!(
-                said(Box::new(error)),
+                text(Box::new(error)),
                 "unwrap() on an `Err` value: Failed(\"…\", 7)"
             );
         }
-        assert_eq!(said(Box::new("cut off: \"secret")), "cut off: \"…");
-        let long = said(Box::new("ż".repeat(1000)));
+        assert_eq!(text(Box::new("cut off: \"secret")), "cut off: \"…");
+        let long = text(Box::new("ż".repeat(1000)));
         assert_eq!(long.chars().count(), LONGEST_MESSAGE + 1);
     }
 }

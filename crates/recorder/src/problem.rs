@@ -1,33 +1,36 @@
-//! Problem documents: how every error is told to a client (RFC 9457).
+//! Problem documents: errors as clients see them (RFC 9457).
 //!
-//! A leaf: it knows HTTP and nothing else of this crate, so recorders, ops endpoints and services can all answer with
-//! it. Which error becomes which problem is decided by whoever knows the error.
+//! This module depends on HTTP only, so recorders, ops endpoints and services can use it. The code that knows an error
+//! converts it into a problem.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use actix_web::body::BoxBody;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use actix_web::{
+    HttpRequest, HttpResponse, Responder, ResponseError,
+    body::BoxBody,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+};
 use serde::{Deserialize, Serialize};
 
 /// The media type of a problem document (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// The type of a problem that says no more than its status does (RFC 9457, section 4.2.1).
+/// The type of a problem that is fully described by its status (RFC 9457, section 4.2.1).
 const ABOUT_BLANK: &str = "about:blank";
 
 /// An error as its client sees it: an RFC 9457 problem document.
 ///
-/// It is a [`ResponseError`], so a handler returns it with `?`, and a [`Responder`], so a handler may answer with it.
-/// Serialised it is the document's JSON; what only stands in a header (`Retry-After`, `Allow`) is not part of that.
-/// It must never hold a secret, a path of the server's disk or the text of a statement.
+/// It is a [`ResponseError`], so a handler can return it with `?`, and a [`Responder`], so a handler can answer with it.
+/// It serialises to the JSON of the document, without the headers (`Retry-After`, `Allow`). It must not contain a secret, a
+/// path on the server or the text of a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Problem(Box<Document>);
 
-/// What a problem holds, out of the way of the answers that succeed.
+/// The contents of a problem. They are boxed, so that results with a problem as their error stay small.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Document {
     #[serde(rename = "type")]
@@ -44,17 +47,17 @@ struct Document {
     allow: Option<&'static str>,
 }
 
-/// One field that broke one rule, as an entry of a problem's `errors`.
+/// One field and the rule that it broke: an entry of a problem's `errors`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// The name of the member, parameter or path segment at fault.
+    /// The name of the invalid member, parameter or path segment.
     pub field: Cow<'static, str>,
-    /// The rule it broke, to be read after the name: `must be a string`.
+    /// The rule that it broke, to be read after the name: `must be a string`.
     pub message: Cow<'static, str>,
 }
 
 impl FieldError {
-    /// Says that `field` broke the rule in `message`.
+    /// Returns the entry of a `field` that broke the rule in `message`.
     pub fn new(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             field: field.into(),
@@ -64,9 +67,9 @@ impl FieldError {
 }
 
 impl Problem {
-    /// A problem that is fully described by its status; `detail` is a sentence for the person who reads it.
+    /// Returns a problem with a status, and a sentence for the person who reads it.
     ///
-    /// Its type is `about:blank` and its title the status' reason phrase.
+    /// Its type is `about:blank`, and its title is the status' reason phrase.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Document {
             kind: Cow::Borrowed(ABOUT_BLANK),
@@ -79,14 +82,14 @@ impl Problem {
         }))
     }
 
-    /// Names the fields at fault, each with the rule it broke.
+    /// Adds the invalid fields, each with the rule that it broke.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.0.errors = errors;
         self
     }
 
-    /// Gives the problem a type of its own: a URI reference, and the title that belongs to that type.
+    /// Sets the type of the problem, a URI reference, and the title of that type.
     #[must_use]
     pub fn with_type(
         mut self,
@@ -98,36 +101,36 @@ impl Problem {
         self
     }
 
-    /// Tells the client when to try again, in seconds (`Retry-After`, RFC 9110, section 10.2.3).
+    /// Sets when the client may try again, in seconds (`Retry-After`, RFC 9110, section 10.2.3).
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// Lists the methods that the resource has (`Allow`, RFC 9110, section 10.2.1), which a 405 must carry.
+    /// Sets the methods that the resource has (`Allow`, RFC 9110, section 10.2.1). A 405 must have them.
     #[must_use]
     pub fn allow(mut self, methods: &'static str) -> Self {
         self.0.allow = Some(methods);
         self
     }
 
-    /// The status it is sent with.
+    /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The sentence that says what went wrong.
+    /// The sentence that explains the problem.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// The fields at fault; empty where no field is.
+    /// The invalid fields; empty if the problem is not about fields.
     pub fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }
 
-    /// The document as an HTTP answer.
+    /// Returns the document as an HTTP answer.
     pub fn to_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.0.status);
         answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)));
@@ -137,7 +140,7 @@ impl Problem {
         if let Some(methods) = self.0.allow {
             answer.insert_header((header::ALLOW, HeaderValue::from_static(methods)));
         }
-        // Strings and a number always serialise.
+        // Strings and numbers always serialise.
         answer.body(serde_json::to_vec(self).unwrap_or_default())
     }
 }
@@ -168,7 +171,7 @@ impl Responder for Problem {
     }
 }
 
-/// A status as the number that RFC 9457 wants.
+/// Serialises a status as a number, as RFC 9457 demands.
 mod status_number {
     use actix_web::http::StatusCode;
     use serde::de::Error as _;
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn field_errors_stand_in_the_document() {
+    fn field_errors_are_part_of_the_document() {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "One field is not valid.")
             .with_errors(vec![FieldError::new("name", "must be a string")]);
         let document = serde_json::to_value(&problem).unwrap();
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_says_is_a_header() {
+    fn headers_are_not_part_of_the_document() {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Busy.")
             .retry_after(2)
             .allow("GET, HEAD");

@@ -1,33 +1,32 @@
-//! What the operating system says of this process: the nine metrics that the Prometheus guidelines ask of a client library.
+//! The process metrics that the Prometheus guidelines recommend to client libraries.
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>
 //!
-//! Everything is read from `/proc` when somebody looks. Each file is read on its own: what cannot be read is a missing
-//! series, never a 0, and one error of the collector for all that is missing. Elsewhere than on Linux there are no rows.
+//! They are read from `/proc` at each scrape. Each file is read independently. If one cannot be read, its series are
+//! missing, never 0, and the collector reports one error. On systems other than Linux there are no rows.
 
-use std::error::Error;
-use std::sync::OnceLock;
+use std::{error::Error, sync::OnceLock};
 
 use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
 const CPU: ReadFamily = ReadFamily::counter(
     "process_cpu_seconds_total",
     Unit::Seconds,
-    "Processor time that this process has used, in user and system mode together; its rate is the number of cores it keeps busy.",
+    "Processor time that this process has used, in user and system mode; its rate is the number of busy cores.",
 );
 const RESIDENT: ReadFamily = ReadFamily::gauge(
     "process_resident_memory_bytes",
     Unit::Bytes,
-    "Memory of this process that is in RAM: what an out-of-memory killer looks at.",
+    "Memory of this process that is in RAM, which is what an out-of-memory killer considers.",
 );
 const VIRTUAL: ReadFamily = ReadFamily::gauge(
     "process_virtual_memory_bytes",
     Unit::Bytes,
-    "Address space of this process, most of which may never have been touched.",
+    "Address space of this process, most of which may be unused.",
 );
 const VIRTUAL_MAX: ReadFamily = ReadFamily::gauge(
     "process_virtual_memory_max_bytes",
     Unit::Bytes,
-    "Address space that this process may have at most; 2^64 where there is no limit.",
+    "Largest address space that this process may have; 2^64 without a limit.",
 );
 const HEAP: ReadFamily = ReadFamily::gauge(
     "process_heap_bytes",
@@ -37,33 +36,33 @@ const HEAP: ReadFamily = ReadFamily::gauge(
 const OPEN_FDS: ReadFamily = ReadFamily::gauge(
     "process_open_fds",
     Unit::None,
-    "File descriptors that this process has open, one for each connection among them.",
+    "File descriptors that this process has open, including one for each connection.",
 );
 const MAX_FDS: ReadFamily = ReadFamily::gauge(
     "process_max_fds",
     Unit::None,
-    "File descriptors that this process may have open at most; 2^64 where there is no limit.",
+    "Largest number of file descriptors that this process may have open; 2^64 without a limit.",
 );
 const START: ReadFamily = ReadFamily::gauge(
     "process_start_time_seconds",
     Unit::Seconds,
-    "Time at which this process started, since the Unix epoch; a change is a restart.",
+    "Start time of this process, since the Unix epoch; a change means a restart.",
 );
 const THREADS: ReadFamily = ReadFamily::gauge(
     "process_threads",
     Unit::None,
-    "Threads of this process: workers, blocking threads, and those of the runtime.",
+    "Threads of this process: workers, blocking threads and those of the runtime.",
 );
 
 /// Reads `process_*` from procfs.
 #[derive(Debug, Default)]
 pub struct Process {
-    /// Computed once: it must not waver when the clock is set.
+    /// Computed once, because it must not change when the clock is set.
     started: OnceLock<f64>,
 }
 
 impl Process {
-    /// The collector for this process.
+    /// Returns the collector for this process.
     pub fn new() -> Self {
         Self::default()
     }
@@ -91,7 +90,7 @@ impl Collector for Process {
         .collect()
     }
 
-    /// The live page shows some of it every second.
+    /// Cheap enough for the live page, which shows some of the values every second.
     fn is_cheap(&self) -> bool {
         true
     }
@@ -124,7 +123,7 @@ mod linux {
         started: &OnceLock<f64>,
         rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        // First, while this holds no descriptor of its own.
+        // First, while this function has no descriptor of its own.
         let open = open_fds();
         if let Ok(open) = &open {
             rows.push(OPEN_FDS.single(*open as f64));
@@ -169,7 +168,7 @@ mod linux {
         rows.push(MAX_FDS.single(limit(limits.max_open_files.soft_limit)));
     }
 
-    /// No limit is the highest number there is, as Go's client has it: comparisons with it come out right.
+    /// Returns the largest number if there is no limit, as the Go client does, so that comparisons are right.
     pub(super) fn limit(limit: LimitValue) -> f64 {
         match limit {
             LimitValue::Unlimited => u64::MAX as f64,
@@ -177,7 +176,7 @@ mod linux {
         }
     }
 
-    /// Without the descriptor that the count itself needs.
+    /// Counts the descriptors without the one that the count itself needs.
     fn open_fds() -> std::io::Result<usize> {
         let mut open = 0;
         for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -187,11 +186,11 @@ mod linux {
         Ok(usize::saturating_sub(open, 1))
     }
 
-    /// The start by the wall clock of now.
+    /// Computes the start time from the wall clock's present time.
     ///
-    /// Not by `btime` of `/proc/stat`: containers bind-mount a file there that has the boot of the container, while the
-    /// kernel counts `starttime` from the boot of the machine. `CLOCK_BOOTTIME` counts from the same boot as `starttime`,
-    /// also within a time namespace.
+    /// `btime` of `/proc/stat` would be wrong: in containers it may be the boot of the container, while the kernel counts
+    /// `starttime` from the boot of the machine. `CLOCK_BOOTTIME` counts from the same boot as `starttime`, also within a
+    /// time namespace.
     fn start_time(stat: &Stat) -> f64 {
         let since_boot = clock_gettime(ClockId::Boottime);
         let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
@@ -200,8 +199,8 @@ mod linux {
         wall_start(now.unwrap_or_default(), since_boot, started)
     }
 
-    /// When a process started, as the wall clock has it: never later than `now`. `since_boot` and `started` are seconds
-    /// since the boot.
+    /// Returns when a process started by the wall clock, never later than `now`. `since_boot` and `started` are seconds since
+    /// the boot.
     pub(super) fn wall_start(now: Duration, since_boot: f64, started: f64) -> f64 {
         let age = (since_boot - started).max(0.0);
         (now.as_secs_f64() - age).max(0.0)
@@ -247,7 +246,7 @@ mod tests {
             }
             assert!(
                 Instant::now() < deadline,
-                "the clock of the processor stands still"
+                "the processor time does not change"
             );
         }
     }
@@ -272,15 +271,10 @@ mod tests {
                 5000.0,
                 4990.5,
                 1_699_999_990.5,
-                "nine seconds and a half ago",
+                "nine and a half seconds ago",
             ),
             (5000.0, 0.0, 1_699_995_000.0, "at the boot"),
-            (
-                5000.0,
-                5000.01,
-                1_700_000_000.0,
-                "a tick that is rounded up",
-            ),
+            (5000.0, 5000.01, 1_700_000_000.0, "a rounded tick"),
             (
                 60.0,
                 90_000.0,
@@ -304,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_the_highest_number() {
+    fn no_limit_is_the_largest_number() {
         assert!((linux::limit(LimitValue::Unlimited) - 2f64.powi(64)).abs() < 1.0);
         assert!((linux::limit(LimitValue::Value(1024)) - 1024.0).abs() < 1e-9);
     }

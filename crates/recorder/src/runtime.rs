@@ -1,64 +1,68 @@
-//! The workers and their event loops, and what the program was built from.
+//! The workers and their event loops, and the build that runs.
 //!
-//! Here: [`Runtime`], which each worker registers with, which reads the workers' numbers when somebody looks, and which
-//! measures on each of them how late its event loop comes to what is due.
+//! Each worker registers with [`Runtime`], which reads the workers' values at each scrape, and measures the lag of each
+//! event loop.
 //!
-//! What is known of a worker, and what is not:
+//! Limits of the values:
 //!
-//! * Busy time is that of Tokio: everything between two times that the worker's thread had nothing to do. It is written
-//!   whenever that comes, so of a loop that is blocked now it shows the blocked time afterwards.
-//! * A worker of Actix runs its connections in a `LocalSet`, of whose tasks Tokio keeps no number. Its tasks are therefore
-//!   those that Tokio knows of (spawned on the runtime itself) and the connections, one task each, that are told by
-//!   [`Runtime::connection`]. Where Actix runs without a `System`, its connections are tasks of the runtime and known.
-//!   Tasks that a handler spawns locally are not known anywhere.
-//! * The lag is that of ticks which are due every 100 ms: how long after its time each was run. A loop that was blocked for
-//!   a second owes ten ticks, and each is observed with its own delay; one late tick in place of them would hide how long
-//!   the loop did not turn. Tokio's timer is exact to a millisecond, so an idle loop shows up to one.
+//! * Busy time comes from Tokio: the time between two moments when the worker's thread had nothing to do. Tokio updates it
+//!   at these moments. While a loop is blocked, its blocked time is not included yet.
+//! * Actix runs connections as tasks of a `LocalSet`, which Tokio does not count. So the tasks are those of the runtime, plus
+//!   the connections that [`Runtime::connection`] counts. If Actix runs without a `System`, its connections are tasks of the
+//!   runtime. Tasks that a handler spawns locally are never counted.
+//! * The lag is the delay of ticks that are due every 100 ms. A loop that was blocked for a second observes ten ticks, each
+//!   with its own delay. One tick would hide for how long the loop was blocked. Tokio's timer has a resolution of one
+//!   millisecond, so an idle loop shows a lag of up to 1 ms.
 
-use std::error::Error;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::ThreadId;
-use std::time::Duration;
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::ThreadId,
+    time::Duration,
+};
 
-use tokio::runtime::{Handle, RuntimeFlavor, RuntimeMetrics};
-use tokio::time::Instant;
-
+use tokio::{
+    runtime::{Handle, RuntimeFlavor, RuntimeMetrics},
+    time::Instant,
+};
 use vitals_registry::{
     Collector, Descriptor, Family, FamilyDescription, FamilyRows, Histogram, ReadFamily,
     RegistryBuilder, Unit,
 };
 
-/// How often a tick is due.
+/// The time between two ticks.
 const TICK: Duration = Duration::from_millis(100);
-/// How many ticks are observed at most when the loop turns again: those of a minute and a half.
-const MAX_OWED_TICKS: u32 = 1000;
+/// The most ticks that are observed after a stall: those of 100 seconds.
+const MOST_OBSERVED_TICKS: u32 = 1000;
 
 const WORKERS: ReadFamily = ReadFamily::gauge(
     "runtime_workers",
     Unit::None,
-    "Workers whose event loops serve requests; fewer than configured, one has died.",
+    "Workers whose event loops serve requests; if there are fewer than configured, one has died.",
 );
 const BUSY: ReadFamily = ReadFamily::counter(
     "runtime_worker_busy_seconds_total",
     Unit::Seconds,
-    "Time that each worker's event loop has been doing something; at a rate near 1, requests queue up behind it.",
+    "Time that each worker's event loop was busy; at a rate near 1, requests wait for it.",
 )
 .labels(&["worker"]);
 const TASKS: ReadFamily = ReadFamily::gauge(
     "runtime_worker_tasks",
     Unit::None,
-    "Tasks alive on each worker, one for each connection among them; unevenly spread, so is the load.",
+    "Tasks on each worker, including one for each connection; an uneven number means an uneven load.",
 )
 .labels(&["worker"]);
 const BUILD: ReadFamily = ReadFamily::gauge(
     "vitals_build_info",
     Unit::None,
-    "Always 1; the labels say which version runs, from which revision of the source, and how it was compiled.",
+    "Always 1; the labels are the version, the revision of the source, the compiler and the build profile.",
 )
 .labels(&["version", "revision", "rustc", "profile"]);
 
-/// The workers of a server; cheap to clone. It is its own collector.
+/// The workers of a server, and the collector of their values. Cheap to clone; clones share the workers.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     inner: Arc<RuntimeInner>,
@@ -72,23 +76,23 @@ struct RuntimeInner {
 
 #[derive(Debug)]
 struct WorkerLoop {
-    /// The lowest that was free: a worker that takes another's place takes its number.
+    /// The lowest free number, so that a worker which replaces another has its number.
     index: usize,
     thread: ThreadId,
     metrics: RuntimeMetrics,
     tasks: Tasks,
-    turned: Arc<Turned>,
+    last_tick: Arc<LastTick>,
 }
 
-/// When a worker's event loop last turned, to the tick.
+/// When a worker's event loop last ran its tick.
 #[derive(Debug)]
-struct Turned {
+struct LastTick {
     start: Instant,
     /// Milliseconds after the start.
     last: AtomicU64,
 }
 
-impl Turned {
+impl LastTick {
     fn now() -> Self {
         Self {
             start: Instant::now(),
@@ -109,19 +113,19 @@ impl Turned {
 
 #[derive(Debug)]
 enum Tasks {
-    /// In a `LocalSet`, where connections must be told.
+    /// Tasks of a `LocalSet`: the connections that were counted.
     Local(Arc<AtomicUsize>),
-    /// In the runtime, together with our own.
+    /// Tasks of the runtime, which counts them together with our probe.
     Counted,
 }
 
 impl Runtime {
-    /// Declares the families, with `latency_buckets` (in seconds) for the histogram.
+    /// Declares the family of the lag. `latency_buckets` are its classic buckets: upper bounds in seconds.
     pub fn declare(registry: &mut RegistryBuilder, latency_buckets: &[f64]) -> Self {
         let lag_seconds = registry.histogram(
             Descriptor::new(
                 "runtime_event_loop_lag_seconds",
-                "How late each worker's event loop came to a tick that was due: the wait that every request adds to its own time, up to 1 ms of it being the timer's.",
+                "Delay of each worker's event loop, measured by a tick every 100 ms: the time that each request waits for its worker. Up to 1 ms is the timer's.",
                 [],
             )
             .unit(Unit::Seconds),
@@ -135,28 +139,30 @@ impl Runtime {
         }
     }
 
-    /// How late the event loops are.
+    /// The lag of all event loops.
     pub fn lag_seconds(&self) -> &Family<Histogram, 0> {
         &self.inner.lag_seconds
     }
 
-    /// Registers the worker whose thread this is, until its event loop ends. Called again on the same thread, it does
-    /// nothing; so it does outside of a single-threaded Tokio runtime, where there is no worker.
-    pub fn register_worker(&self) {
+    /// Registers this thread as a worker until its event loop ends.
+    ///
+    /// Does nothing on a thread that is registered already, and outside of a single-threaded Tokio runtime, because there is
+    /// no worker.
+    pub(crate) fn register_worker(&self) {
         let Ok(handle) = Handle::try_current() else {
             return;
         };
         if handle.runtime_flavor() != RuntimeFlavor::CurrentThread {
             return;
         }
-        // Actix keeps its own event loop on threads with an arbiter.
+        // Threads with an arbiter run connections in a `LocalSet`.
         let local = actix_rt::Arbiter::try_current().is_some();
         let Some(registration) = self.register(handle.metrics(), local) else {
             return;
         };
         let probe = probe(self.inner.lag_seconds.get(), registration);
         if local {
-            // Among the tasks of the connections, to wait as long as they do.
+            // In the same queue as the connections, so that the probe waits as long as they do.
             tokio::task::spawn_local(probe);
         } else {
             handle.spawn(probe);
@@ -169,13 +175,13 @@ impl Runtime {
         if workers.iter().any(|worker| worker.thread == thread) {
             return None;
         }
-        // They are in the order of their index: the first gap, or the end.
+        // The workers are sorted by index. Take the first gap, or the end.
         let index = workers
             .iter()
             .enumerate()
             .position(|(position, worker)| worker.index != position)
             .unwrap_or(workers.len());
-        let turned = Arc::new(Turned::now());
+        let last_tick = Arc::new(LastTick::now());
         workers.push(WorkerLoop {
             index,
             thread,
@@ -185,24 +191,27 @@ impl Runtime {
             } else {
                 Tasks::Counted
             },
-            turned: Arc::clone(&turned),
+            last_tick: Arc::clone(&last_tick),
         });
         workers.sort_unstable_by_key(|worker| worker.index);
         Some(Registration {
             inner: Arc::downgrade(&self.inner),
             thread,
-            turned,
+            last_tick,
         })
     }
 
-    /// For how long the event loop that is stuck longest has not turned, to the tick; `None` without any worker.
+    /// Returns the longest time since an event loop last ran its tick; `None` without any worker.
     pub fn longest_stall(&self) -> Option<Duration> {
         let workers = self.inner.workers();
-        workers.iter().map(|worker| worker.turned.elapsed()).max()
+        workers
+            .iter()
+            .map(|worker| worker.last_tick.elapsed())
+            .max()
     }
 
-    /// Tells of a connection that this worker serves, until the answer is dropped. To be kept with the connection, from
-    /// `HttpServer::on_connect`.
+    /// Counts a connection as a task of this worker until the returned value is dropped. Call it in
+    /// `HttpServer::on_connect`, and keep the value with the connection.
     pub fn connection(&self) -> ConnectionTask {
         let thread = std::thread::current().id();
         let workers = self.inner.workers();
@@ -231,13 +240,13 @@ impl WorkerLoop {
         let known = self.metrics.num_alive_tasks();
         match &self.tasks {
             Tasks::Local(connections) => known + connections.load(Ordering::Relaxed),
-            // The probe is one of them.
+            // Without the probe itself.
             Tasks::Counted => known.saturating_sub(1),
         }
     }
 }
 
-/// A connection being served; it counts as a task of its worker until it is dropped.
+/// A connection that counts as a task of its worker until this is dropped.
 #[derive(Debug)]
 pub struct ConnectionTask {
     tasks: Option<Arc<AtomicUsize>>,
@@ -251,11 +260,11 @@ impl Drop for ConnectionTask {
     }
 }
 
-/// Kept by the probe, which is dropped together with the event loop of its worker.
+/// Unregisters the worker when it is dropped. The probe owns it, and is dropped with the worker's event loop.
 struct Registration {
     inner: Weak<RuntimeInner>,
     thread: ThreadId,
-    turned: Arc<Turned>,
+    last_tick: Arc<LastTick>,
 }
 
 impl Drop for Registration {
@@ -268,19 +277,20 @@ impl Drop for Registration {
     }
 }
 
+/// Measures the lag of the event loop that it runs on.
 async fn probe(lag_seconds: Arc<Histogram>, registration: Registration) {
     let mut due = Instant::now() + TICK;
-    // Without anybody left to read it, there is nothing to measure.
+    // Ends when the last `Runtime` is dropped, because nothing can read the lag then.
     while registration.inner.strong_count() > 0 {
         tokio::time::sleep_until(due).await;
-        registration.turned.renew();
+        registration.last_tick.renew();
         due = observe_ticks(&lag_seconds, due, Instant::now());
     }
 }
 
-/// Observes the tick that was due and those that have become due since; the answer is when the next one is.
+/// Observes the tick that was due and all that have become due since. Returns when the next one is due.
 fn observe_ticks(lag_seconds: &Histogram, mut due: Instant, now: Instant) -> Instant {
-    for _ in 0..MAX_OWED_TICKS {
+    for _ in 0..MOST_OBSERVED_TICKS {
         lag_seconds.observe(now.saturating_duration_since(due).as_secs_f64());
         due += TICK;
         if due > now {

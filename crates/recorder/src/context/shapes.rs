@@ -1,8 +1,8 @@
-//! How often one request ran each statement, by the number of the statement's shape.
+//! Counts how often one request ran each statement, by the number of the statement's shape.
 //!
 //! The first 32 shapes are counted in the request's own memory. Further shapes are counted in hash tables that are
-//! allocated when a request needs them. The number of shapes has no limit here: it is bounded by the table of statements,
-//! which gives out the numbers.
+//! allocated when a request needs them. The number of shapes is not limited here: the table of statements, which assigns
+//! the numbers, limits it.
 
 use std::{
     num::NonZeroU32,
@@ -18,10 +18,10 @@ pub(super) const INLINE: usize = 32;
 /// Slots of the first hash table, a power of two. Each further table has four times as many.
 const FIRST_TABLE: usize = 256;
 
-/// Slots of a hash table that a shape may be in.
+/// The number of slots that a shape may be in.
 const PROBES: usize = 8;
 
-/// How often a request ran each shape. Any number of threads may count at the same time.
+/// The runs of each shape. Any number of threads may count at the same time.
 #[derive(Debug, Default)]
 pub(super) struct ShapeCounts {
     inline: [ShapeCount; INLINE],
@@ -50,7 +50,7 @@ impl ShapeCounts {
         }
     }
 
-    /// The shapes, each with its runs.
+    /// The shapes, each with its number of runs.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
         let inline = self.inline.iter().map_while(ShapeCount::read);
         let first = self.tables.get();
@@ -59,7 +59,7 @@ impl ShapeCounts {
     }
 }
 
-/// A hash table with open addressing. A shape that finds its slots taken goes to the next table; slots are never freed, so
+/// A hash table with open addressing. A shape whose slots are all taken goes to the next table. Slots are never freed, so
 /// it goes there each time.
 #[derive(Debug)]
 struct ShapeTable {
@@ -75,21 +75,21 @@ impl ShapeTable {
         }
     }
 
-    /// Counts a run of `shape`, unless others have taken all slots that it may be in.
+    /// Counts a run of `shape`. Returns `false` if other shapes have taken all its slots.
     fn count(&self, shape: NonZeroU32) -> bool {
-        // Shapes are numbered in turn: the golden ratio spreads such numbers evenly.
+        // Shapes have consecutive numbers. Multiplication by the golden ratio spreads them evenly.
         let first = shape.get().wrapping_mul(0x9e37_79b9).rotate_left(16) as usize;
         let mask = self.slots.len() - 1;
         (first..first + PROBES).any(|slot| self.slots[slot & mask].count(shape))
     }
 }
 
-/// A shape's number in the upper half, its runs in the lower. Zero while the slot is free.
+/// A shape's number in the upper half, its number of runs in the lower. Zero while the slot is free.
 #[derive(Debug, Default)]
 struct ShapeCount(AtomicU64);
 
 impl ShapeCount {
-    /// Counts a run of `shape`, if this is its slot or the slot is free.
+    /// Counts a run of `shape`. Returns `false` if the slot belongs to another shape.
     fn count(&self, shape: NonZeroU32) -> bool {
         let number = u64::from(shape.get()) << 32;
         self.0
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_is_counted_by_itself_however_many_there_are() {
+    fn any_number_of_shapes_is_counted_exactly() {
         for shapes in [1, 31, 32, 33, 40, 1_000, 20_000] {
             let counts = ShapeCounts::default();
             let mut expected = BTreeMap::new();
             for round in 0..3 {
                 for number in 1..=shapes {
-                    // Numbers that follow each other, and numbers that share their lower bits.
+                    // Consecutive numbers, and numbers with the same lower bits.
                     for shape in [number, number << 16] {
                         if shape % 3 >= round {
                             counts.count(NonZeroU32::new(shape).unwrap());
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn few_shapes_take_no_table() {
+    fn few_shapes_allocate_no_table() {
         let counts = ShapeCounts::default();
         for _ in 0..100 {
             for shape in 1..=32 {

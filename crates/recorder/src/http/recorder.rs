@@ -18,7 +18,7 @@ use crate::{
         insight::notable::NotableRequests, routes::LearntRoutes, series::families::HttpFamilies,
     },
     log_limit::LogLimit,
-    repetition::NPlusOneDetector,
+    n_plus_one::NPlusOneDetector,
 };
 
 thread_local! {
@@ -57,7 +57,7 @@ pub struct RequestRecorder {
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
     statements: Option<Arc<dyn StatementShapes>>,
-    repetition: NPlusOneDetector,
+    n_plus_one: NPlusOneDetector,
 }
 
 impl RequestRecorder {
@@ -77,7 +77,7 @@ impl RequestRecorder {
             server_timing: settings.server_timing,
             notable: settings.notable,
             statements,
-            repetition: NPlusOneDetector::new(settings.n_plus_one),
+            n_plus_one: NPlusOneDetector::new(settings.n_plus_one),
         }
     }
 
@@ -145,7 +145,7 @@ impl RequestRecorder {
         };
         let _entered = log_span.map(tracing::Span::enter);
         let suspected =
-            (self.repetition).attribute(&**statements, context, method, endpoint, is_new);
+            (self.n_plus_one).attribute(&**statements, context, method, endpoint, is_new);
         if suspected {
             self.families.count_n_plus_one(method, endpoint);
         }

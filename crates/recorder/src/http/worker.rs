@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
+use vitals_registry::GaugeWriter;
 
 use crate::{
     http::{
@@ -23,7 +24,6 @@ use crate::{
     },
     naming::Naming,
 };
-use vitals_registry::GaugeWriter;
 
 /// What one worker records with. The records of its requests share it and never leave its thread.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Workers that come, work, lag and go, and what is told of them.
+//! Registration, busy time, tasks and lag of workers.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn spin(for_how_long: Duration) {
 }
 
 #[actix_web::test]
-async fn a_worker_is_registered_once_and_as_long_as_its_loop_runs() {
+async fn a_worker_is_registered_once_and_until_its_loop_ends() {
     let runtime = runtime();
     let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
     for arbiter in &arbiters {
@@ -78,7 +78,7 @@ async fn a_worker_is_registered_once_and_as_long_as_its_loop_runs() {
     let arbiter = actix_rt::Arbiter::new();
     let clone = runtime.clone();
     arbiter.spawn_fn(move || clone.register_worker());
-    soon("another took the place", || {
+    soon("another has the first number", || {
         labels(&runtime) == ["worker=\"0\""]
     })
     .await;
@@ -94,7 +94,7 @@ fn outside_of_a_worker_nothing_is_registered() {
 }
 
 #[actix_web::test]
-async fn time_spent_by_the_tasks_of_a_worker_is_busy_time() {
+async fn the_time_of_a_workers_tasks_is_busy_time() {
     let runtime = runtime();
     let arbiter = actix_rt::Arbiter::new();
     let clone = runtime.clone();
@@ -109,7 +109,7 @@ async fn time_spent_by_the_tasks_of_a_worker_is_busy_time() {
 }
 
 #[actix_web::test]
-async fn a_blocked_loop_owes_every_tick_of_that_time() {
+async fn a_blocked_loop_observes_each_tick_of_that_time() {
     let runtime = runtime();
     runtime.register_worker();
     soon("a tick was run", || lags(&runtime).count > 0).await;
@@ -120,25 +120,25 @@ async fn a_blocked_loop_owes_every_tick_of_that_time() {
     })
     .await;
     let blocked = lags(&runtime).delta(&before);
-    // 0.9 + 0.8 + … + 0.1, or up to a tick more of each.
+    // 0.9 + 0.8 + … + 0.1, each up to one tick more.
     assert!((4.0..7.0).contains(&blocked.sum), "{blocked:?}");
 }
 
 #[actix_web::test]
-async fn lag_is_never_negative_and_owed_ticks_are_bounded() {
+async fn lag_is_never_negative_and_the_ticks_of_a_stall_are_bounded() {
     let runtime = runtime();
     let lag = runtime.inner.lag_seconds.get();
     let now = Instant::now();
     assert_eq!(observe_ticks(&lag, now, now), now + TICK);
     assert_eq!(observe_ticks(&lag, now + TICK / 2, now), now + TICK * 3 / 2);
     assert_eq!((lags(&runtime).count, lags(&runtime).zero_count), (2, 2));
-    let later = now + TICK * (MAX_OWED_TICKS + 5);
+    let later = now + TICK * (MOST_OBSERVED_TICKS + 5);
     assert_eq!(observe_ticks(&lag, now, later), later + TICK);
-    assert_eq!(lags(&runtime).count, 2 + u64::from(MAX_OWED_TICKS));
+    assert_eq!(lags(&runtime).count, 2 + u64::from(MOST_OBSERVED_TICKS));
 }
 
 #[actix_web::test]
-async fn connections_are_tasks_of_the_worker_that_serves_them() {
+async fn connections_count_as_tasks_of_their_worker() {
     let runtime = runtime();
     let registering = runtime.clone();
     let connecting = runtime.clone();
@@ -184,7 +184,7 @@ async fn connections_are_tasks_of_the_worker_that_serves_them() {
 }
 
 #[test]
-fn without_a_system_the_runtime_knows_the_tasks() {
+fn without_a_system_the_runtime_counts_the_tasks() {
     let runtime = runtime();
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -210,7 +210,7 @@ fn without_a_system_the_runtime_knows_the_tasks() {
 }
 
 #[test]
-fn the_build_is_told() {
+fn the_build_is_exposed() {
     let (labels, value) = labelled(&runtime(), "vitals_build_info");
     assert!((value - 1.0).abs() < f64::EPSILON);
     let [labels] = &labels[..] else {
@@ -228,7 +228,7 @@ fn the_build_is_told() {
 }
 
 #[actix_web::test]
-async fn a_loop_that_does_not_turn_is_the_longest_stall_while_the_others_turn() {
+async fn a_blocked_loop_is_the_longest_stall_while_others_run() {
     let runtime = runtime();
     assert_eq!(runtime.longest_stall(), None);
     let arbiters = [actix_rt::Arbiter::new(), actix_rt::Arbiter::new()];
@@ -241,13 +241,13 @@ async fn a_loop_that_does_not_turn_is_the_longest_stall_while_the_others_turn() 
     })
     .await;
     let is_stuck = || runtime.longest_stall() > Some(Duration::from_millis(400));
-    soon("both turn", || !is_stuck()).await;
+    soon("both run", || !is_stuck()).await;
 
-    let (go_on, told) = std::sync::mpsc::channel::<()>();
-    arbiters[0].spawn_fn(move || told.recv().unwrap());
+    let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
+    arbiters[0].spawn_fn(move || unblocked.recv().unwrap());
     soon("one is stuck", is_stuck).await;
-    go_on.send(()).unwrap();
-    soon("both turn again", || !is_stuck()).await;
+    unblock.send(()).unwrap();
+    soon("both run again", || !is_stuck()).await;
 
     for arbiter in arbiters {
         arbiter.stop();

@@ -3,7 +3,6 @@
 //! log lines and answers, so that the trace can be found from them.
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-
 use vitals_registry::SpanContext;
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

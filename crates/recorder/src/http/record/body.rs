@@ -19,13 +19,13 @@ use actix_web::{
     error::PayloadError,
     web::Bytes,
 };
-use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::{
     context,
     http::record::{answered::AnsweredRequest, open::OpenRecord, slot::RequestBody},
 };
+use futures_core::Stream;
 
 /// Counts the bytes of the request's body, if it has one.
 #[inline]

@@ -16,6 +16,7 @@ use actix_web::{
     http::{Version, header::HeaderMap},
     web::Bytes,
 };
+use vitals_registry::SpanContext;
 
 use crate::{
     clock::{self, Moment},
@@ -30,7 +31,6 @@ use crate::{
     },
     panics,
 };
-use vitals_registry::SpanContext;
 
 /// The capacity of a path's buffer, in bytes, that is kept from one request to the next.
 const KEPT_PATH: usize = 1024;

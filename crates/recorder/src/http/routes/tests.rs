@@ -68,8 +68,8 @@ fn a_resource_that_was_passed_over_is_not_taken_for_that_method() {
     let mut path = Path::new(Url::new("/w/boom".parse().unwrap()));
     ResourceDef::prefix("").capture_match_info(&mut path);
     let routes = &application.routes;
-    let routed = routes.find_routed(&application.learnt, path.as_str(), "POST");
-    assert_eq!(routed.as_deref(), Some("/w/{id}"), "no resource took it");
+    let found = routes.find_routed(&application.learnt, path.as_str(), "POST");
+    assert_eq!(found.as_deref(), Some("/w/{id}"), "no resource took it");
 }
 
 #[test]

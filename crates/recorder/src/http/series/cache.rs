@@ -4,8 +4,7 @@
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
 use actix_web::http::StatusCode;
-use foldhash::fast::FixedState;
-use hashbrown::{HashSet, HashTable};
+use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
 use crate::{
     context::RequestContext,
@@ -16,7 +15,8 @@ use crate::{
     },
     naming::Naming,
 };
-use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
+use foldhash::fast::FixedState;
+use hashbrown::{HashSet, HashTable};
 
 /// What distinguishes the series of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]

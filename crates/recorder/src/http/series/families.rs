@@ -1,9 +1,10 @@
 //! The families of HTTP requests, with their help texts and labels.
 
-use crate::{http::series::renaming::Renaming, naming::Naming};
 use vitals_registry::{
     Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
 };
+
+use crate::{http::series::renaming::Renaming, naming::Naming};
 
 /// Upper bounds of the size histograms' classic buckets: powers of four from 64 bytes to 16 MiB.
 const SIZE_BUCKETS: [f64; 10] = [

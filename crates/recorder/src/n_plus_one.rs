@@ -1,7 +1,7 @@
-//! The statements of a request or job are attributed to it, and one that it runs over and over raises the suspicion of a
-//! loop (N+1).
+//! Finds requests and jobs that run one statement many times, probably in a loop (N+1).
 //!
-//! This module decides on the suspicion and logs it, once for each endpoint and statement. It is counted elsewhere.
+//! It also attributes the statements of a request or job to its endpoint. A suspicion is logged once for each endpoint and
+//! statement. The families that count suspicions are those of requests and of jobs.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
@@ -10,22 +10,23 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::context::{RequestContext, StatementShapes};
+use crate::context::{RequestContext, StatementShapes};
 
-/// Pairs of an endpoint and a statement that are remembered as told to the log; of more than these it is not told.
+/// The most pairs of an endpoint and a statement that are logged.
 const MOST_LOGGED: usize = 1024;
 
-/// When to suspect, and who was suspected.
+/// Suspects loops by the number of runs of one statement.
 #[derive(Debug)]
-pub struct NPlusOneDetector {
+pub(crate) struct NPlusOneDetector {
     threshold: u32,
+    /// Hashes of the pairs that were logged.
     logged: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
 
 impl NPlusOneDetector {
-    /// Suspects a request that runs a statement at least `threshold` times; none, with 0.
-    pub fn new(threshold: u32) -> Self {
+    /// Suspects a request that runs a statement at least `threshold` times; 0 suspects none.
+    pub(crate) fn new(threshold: u32) -> Self {
         Self {
             threshold,
             logged: Mutex::default(),
@@ -33,9 +34,9 @@ impl NPlusOneDetector {
         }
     }
 
-    /// Attributes the statements of a context to the request or job that ran them, if that `is_new`. Returns whether
-    /// one of them was run suspiciously often.
-    pub fn attribute(
+    /// Reports those statements of a context that are new to `endpoint`. Returns whether the context is suspected of a
+    /// loop.
+    pub(crate) fn attribute(
         &self,
         statements: &dyn StatementShapes,
         context: &RequestContext,
@@ -58,13 +59,13 @@ impl NPlusOneDetector {
         suspected
     }
 
-    /// Whether so many runs of one statement are suspicious.
+    /// Whether this many runs of one statement are suspicious.
     #[inline]
     fn is_suspicious(&self, runs: u32) -> bool {
         self.threshold > 0 && runs >= self.threshold
     }
 
-    /// Tells the log, unless it was told before.
+    /// Logs a suspicion, unless it was logged before.
     fn log(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
         if self.is_news(endpoint, statement) {
             tracing::warn!(
@@ -72,7 +73,7 @@ impl NPlusOneDetector {
                 endpoint,
                 statement,
                 runs,
-                "a request or job ran one statement many times: is it in a loop? (N+1; told once for each endpoint and statement)"
+                "a request or job ran one statement many times: is it in a loop? (N+1; logged once for each endpoint and statement)"
             );
         }
     }
@@ -89,16 +90,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_threshold_is_the_first_suspicious_number_and_zero_suspects_nobody() {
+    fn the_threshold_is_the_first_suspicious_number_and_zero_suspects_none() {
         for (threshold, runs, suspicious) in [
             (10, 9, false),
             (10, 10, true),
             (1, 1, true),
             (0, u32::MAX, false),
         ] {
-            let repetition = NPlusOneDetector::new(threshold);
+            let detector = NPlusOneDetector::new(threshold);
             assert_eq!(
-                repetition.is_suspicious(runs),
+                detector.is_suspicious(runs),
                 suspicious,
                 "{threshold} {runs}"
             );
@@ -106,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn each_endpoint_and_statement_is_news_once_within_bounded_memory() {
-        let repetition = NPlusOneDetector::new(10);
-        assert!(repetition.is_news("/a", "SELECT ?"));
-        assert!(!repetition.is_news("/a", "SELECT ?"));
-        assert!(repetition.is_news("/b", "SELECT ?"));
+    fn each_endpoint_and_statement_is_logged_once_within_bounded_memory() {
+        let detector = NPlusOneDetector::new(10);
+        assert!(detector.is_news("/a", "SELECT ?"));
+        assert!(!detector.is_news("/a", "SELECT ?"));
+        assert!(detector.is_news("/b", "SELECT ?"));
         for number in 0..10_000 {
-            repetition.is_news("/a", &number.to_string());
+            detector.is_news("/a", &number.to_string());
         }
-        assert_eq!(repetition.logged.lock().unwrap().len(), MOST_LOGGED);
+        assert_eq!(detector.logged.lock().unwrap().len(), MOST_LOGGED);
     }
 }
