@@ -89,8 +89,6 @@ impl<B: MessageBody> MessageBody for OpsTrackedBody<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use actix_web::{
         App,
         body::to_bytes,
@@ -98,42 +96,14 @@ mod tests {
         test::{TestRequest, call_service, init_service},
         web,
     };
-    use vitals_recorder::{
-        context,
-        http::{
-            HttpFamilies, Monitor, NotableRequests, OptionalFamilies, RecordingSettings, Renaming,
-            RequestRecorder,
-        },
-        naming::{LATENCY_BUCKETS, Naming},
-        ops_endpoints::OpsEndpoints,
-        runtime::Runtime,
-    };
-    use vitals_registry::Registry;
+    use vitals_recorder::{context, http::Monitor};
 
     use super::*;
+    use crate::fixture;
 
-    /// The middleware with the default settings.
     fn monitor() -> Monitor {
-        let mut registry = Registry::builder(|| Duration::from_secs(1));
-        let runtime = Runtime::declare(&mut registry, &LATENCY_BUCKETS);
-        let families = HttpFamilies::declare(
-            &mut registry,
-            Naming::Vitals,
-            Renaming::default(),
-            OptionalFamilies::default(),
-            &LATENCY_BUCKETS,
-        );
-        let settings = RecordingSettings {
-            exclude: Vec::new(),
-            n_plus_one: 0,
-            server_timing: false,
-            notable: NotableRequests::new(OpsEndpoints::default()),
-        };
-        registry.build().unwrap();
-        Monitor::new(
-            Arc::new(RequestRecorder::new(families, None, settings)),
-            runtime,
-        )
+        let (_, watched) = fixture::recorders();
+        Monitor::new(watched.http, watched.runtime)
     }
 
     /// The counts after the head of an answer, and after its body.

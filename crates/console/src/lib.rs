@@ -11,6 +11,8 @@
 mod dashboard;
 mod endpoints;
 mod fair_slots;
+#[cfg(test)]
+mod fixture;
 mod heavy_answers;
 mod in_progress;
 mod ops;
