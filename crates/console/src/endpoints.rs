@@ -1,10 +1,11 @@
-//! The list of all ops endpoints. Their routes, [`serves`], the greeting of the service and the tests derive
+//! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `health`, `scrape`, `statements`; those of the live
+//! A module for each group of endpoints contains the handlers: `health`, `index`, `scrape`, `statements`; those of the live
 //! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
 pub(crate) mod health;
+mod index;
 pub(crate) mod scrape;
 pub mod statements;
 
@@ -13,7 +14,7 @@ use actix_web::{Route, http::Method, web::to};
 use crate::dashboard;
 
 /// Every ops endpoint, in the order in which they are mounted: a pattern comes after the paths that it covers.
-pub static ENDPOINTS: [OpsEndpoint; 10] = [
+pub static ENDPOINTS: [OpsEndpoint; 11] = [
     OpsEndpoint {
         path: "/metrics",
         summary: "All metrics, for Prometheus and OpenMetrics",
@@ -45,6 +46,14 @@ pub static ENDPOINTS: [OpsEndpoint; 10] = [
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(health::get_health),
+    },
+    OpsEndpoint {
+        path: "/ops",
+        summary: "The ops endpoints that exist",
+        choice: OpsChoice::Index,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(index::get_index),
     },
     OpsEndpoint {
         path: "/ops/statements",
@@ -145,6 +154,8 @@ impl OpsEndpoint {
 pub enum OpsChoice {
     /// Nothing: the endpoint always exists.
     Always,
+    /// [`OpsSettings::with`](crate::OpsSettings::with).
+    Index,
     /// [`OpsSettings::with_statements`](crate::OpsSettings::with_statements), in a service with a database.
     Statements,
     /// [`OpsSettings::with_reset`](crate::OpsSettings::with_reset), in a service with a database.
@@ -155,7 +166,7 @@ pub enum OpsChoice {
 
 impl OpsChoice {
     /// Every choice that a setting makes.
-    pub const ALL: [Self; 3] = [Self::Statements, Self::Reset, Self::Dashboard];
+    pub const ALL: [Self; 4] = [Self::Index, Self::Statements, Self::Reset, Self::Dashboard];
 
     /// Whether this choice adds the endpoints of the other one.
     pub(crate) fn includes(self, other: Self) -> bool {

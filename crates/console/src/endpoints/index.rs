@@ -1,0 +1,100 @@
+//! `GET /ops`: the ops endpoints that exist, for people and programs that look for one.
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::Serialize;
+
+use crate::ops::Ops;
+
+#[derive(Serialize)]
+struct Index {
+    endpoints: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    /// The path on this server, with the scope that the endpoints are mounted in.
+    path: String,
+    methods: Vec<&'static str>,
+    summary: &'static str,
+}
+
+/// `GET /ops`: path, methods and summary of each endpoint, except the parts of the live page.
+pub(crate) async fn get_index(request: HttpRequest, ops: web::Data<Ops>) -> HttpResponse {
+    let scope = request.path().strip_suffix("/ops").unwrap_or_default();
+    let endpoints = ops.endpoints();
+    let endpoints = endpoints.filter(|endpoint| !endpoint.is_page_part());
+    let entries = endpoints.map(|endpoint| Entry {
+        path: format!("{scope}{}", endpoint.path()),
+        methods: (endpoint.methods().list().iter())
+            .map(|method| method.as_str())
+            .collect(),
+        summary: endpoint.summary(),
+    });
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(Index {
+            endpoints: entries.collect(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{
+        App,
+        test::{TestRequest, call_and_read_body_json, call_service, init_service},
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{OpsChoice, OpsSettings, fixture};
+
+    /// The index, with the ops endpoints mounted in two scopes.
+    async fn index(settings: OpsSettings, path: &str) -> Vec<Value> {
+        let ops = fixture::ops(settings);
+        ops.start();
+        let app = App::new()
+            .configure(|config| ops.configure(config, &|route| route))
+            .service(
+                web::scope("/{tenant}/ops")
+                    .configure(|config| ops.configure(config, &|route| route)),
+            );
+        let app = init_service(app).await;
+        let request = TestRequest::with_uri(path).to_request();
+        let index: Value = call_and_read_body_json(&app, request).await;
+        let endpoints = index["endpoints"].as_array().unwrap().clone();
+        for endpoint in &endpoints {
+            let uri = endpoint["path"].as_str().unwrap();
+            let request = TestRequest::with_uri(uri).to_request();
+            let response = call_service(&app, request).await;
+            assert_eq!(response.status(), 200, "{uri}");
+        }
+        endpoints
+    }
+
+    fn paths(endpoints: &[Value]) -> Vec<&str> {
+        let paths = endpoints.iter().map(|endpoint| &endpoint["path"]);
+        paths.filter_map(Value::as_str).collect()
+    }
+
+    #[actix_web::test]
+    async fn the_index_lists_the_endpoints_that_exist_and_no_others() {
+        let chosen = OpsSettings::new().with(OpsChoice::Index);
+        let expected = ["/metrics", "/livez", "/readyz", "/health", "/ops"];
+        assert_eq!(paths(&index(chosen.clone(), "/ops").await), expected);
+        // The statements do not exist in a service without a database.
+        let endpoints = index(OpsSettings::everything(), "/ops").await;
+        assert_eq!(paths(&endpoints), [&expected[..], &["/dashboard"]].concat());
+        let readiness = json!({
+            "path": "/readyz",
+            "methods": ["GET", "HEAD"],
+            "summary": "Whether requests should be sent here",
+        });
+        assert!(endpoints.contains(&readiness), "{endpoints:?}");
+    }
+
+    #[actix_web::test]
+    async fn the_paths_are_those_of_the_scope() {
+        let endpoints = index(OpsSettings::everything(), "/7/ops/ops").await;
+        assert_eq!(paths(&endpoints)[..2], ["/7/ops/metrics", "/7/ops/livez"]);
+    }
+}
