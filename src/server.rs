@@ -76,10 +76,11 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// The exit code. That of a bad setting differs, so that a supervisor need not try again.
+    /// The exit code. That of an invalid setting differs, so that a supervisor need not try again.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Access(_) => EXIT_BAD_SETTING,
+            // What cannot be built comes from the settings of the metrics.
+            Self::Access(_) | Self::Vitals(_) => EXIT_BAD_SETTING,
             _ => 1,
         }
     }
