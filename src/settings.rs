@@ -228,6 +228,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_CREATED", value_parser = values::switch)]
     pub created: bool,
 
+    /// Labels that every series gets, such as region=eu; separated by commas
+    #[arg(long = "label", env = "VITALS_LABEL", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = values::label)]
+    pub labels: Vec<(String, String)>,
+
     /// Endpoints that are not recorded, by route pattern (/data/{item_id}), or `unmatched`, or `*` for all; separated by commas
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
@@ -291,7 +295,11 @@ impl Settings {
             .service(crate::NAME, env!("CARGO_PKG_VERSION"))
             .documentation("docs");
         let metrics = &self.metrics;
-        let builder = Vitals::builder()
+        let labels = metrics.labels.iter();
+        let builder = labels
+            .fold(Vitals::builder(), |builder, (name, value)| {
+                builder.label(name, value)
+            })
             .naming(metrics.naming)
             .max_series(metrics.max_series)
             .native_buckets(metrics.native_buckets)

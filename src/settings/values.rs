@@ -169,6 +169,24 @@ pub(super) fn latency_buckets(text: &str) -> Result<LatencyBuckets, String> {
     Ok(LatencyBuckets(bounds))
 }
 
+/// A label of every series, `name=value`. Whether a family has one of this name already is checked when it is built.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let label = text.trim().split_once('=').filter(|(name, value)| {
+        let is_letter = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
+        name.starts_with(is_letter)
+            && name.chars().all(|it| is_letter(it) || it.is_ascii_digit())
+            && (1..=256).contains(&value.len())
+    });
+    label
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| {
+            format!(
+                "must list labels such as region=eu, with names of letters, digits and _, and values of up to 256 bytes, \
+                 not `{text}`"
+            )
+        })
+}
+
 /// The value of a switch's variable. The flag itself has none.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -214,5 +232,56 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("must be text or json, not `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_vitals::{BuildError, Vitals, registry::Format};
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn build(flags: &[&str]) -> Result<Vitals, BuildError> {
+        let arguments = [&["actix-vitals"], flags].concat();
+        Settings::load(arguments).unwrap().to_builder().build()
+    }
+
+    #[test]
+    fn a_label_that_a_family_has_is_an_error() {
+        let error = build(&["--label=endpoint=a"]).unwrap_err().to_string();
+        assert!(error.contains("endpoint"), "{error}");
+    }
+
+    #[test]
+    fn every_series_has_the_labels_of_the_settings() {
+        let vitals = build(&["--label=region=eu, tier=a=b", "--label=z=1"]).unwrap();
+        let text = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
+        let mut samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .peekable();
+        assert!(samples.peek().is_some());
+        for sample in samples {
+            for label in [r#"region="eu""#, r#"tier="a=b""#, r#"z="1""#] {
+                assert!(sample.contains(label), "{label} is not in {sample}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_label_has_a_name_of_the_data_model_and_a_value() {
+        for text in [
+            "region",
+            "=eu",
+            "region=",
+            "1st=a",
+            "re-gion=eu",
+            "ré=eu",
+            " =eu",
+        ] {
+            assert!(label(text).is_err(), "{text}");
+        }
+        assert!(label(&format!("a={}", "v".repeat(257))).is_err());
     }
 }
