@@ -1,0 +1,276 @@
+//! One request to the receiver: headers, compression, TLS, and what its answer or its failure means.
+//!
+//! Whether and when a request is sent again is decided in `retry` and `push`. No error of the HTTP client is shown as it is,
+//! since it may contain the URL or a header.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use flate2::{Compression, write::GzEncoder};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use prost::Message;
+use rustls::crypto::ring;
+use tracing::subscriber::{NoSubscriber, with_default};
+use ureq::{
+    Agent, Body,
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
+};
+
+use crate::endpoint::OtlpEndpoint;
+use crate::retry;
+use crate::settings::{OtlpError, OtlpSettings, SettingPath};
+
+/// The most bytes of an answer that are read.
+const MOST_ANSWER: u64 = 64 * 1024;
+
+/// Sends requests to one receiver, over connections that it keeps.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    endpoint: OtlpEndpoint,
+    headers: HeaderMap,
+    compresses: bool,
+}
+
+/// How one attempt to send a request ended.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Attempt {
+    /// The receiver took the request, but for so many data points.
+    Accepted {
+        /// The data points that it did not take.
+        rejected: i64,
+    },
+    /// The receiver will not take this request, however often it is sent.
+    Rejected(Reason),
+    /// Another attempt may succeed; the receiver may have said when.
+    Retryable {
+        reason: Reason,
+        after: Option<Duration>,
+    },
+    /// No attempt succeeds before something is changed.
+    Failed(Reason),
+}
+
+/// Why a request was not taken. It shows no URL, no header and no text of the receiver.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reason {
+    Status(StatusCode),
+    Timeout,
+    HostNotFound,
+    Io(io::ErrorKind),
+    Tls(String),
+    Proxy,
+    /// The answer is not HTTP, or ends too early.
+    Protocol,
+    /// The request could not be made.
+    Encoding,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(
+                f,
+                "the receiver answered with the status {}",
+                status.as_u16()
+            ),
+            Self::Timeout => f.write_str("the receiver did not answer in time"),
+            Self::HostNotFound => f.write_str("the host name cannot be resolved"),
+            Self::Io(kind) => write!(f, "the connection failed: {kind}"),
+            Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
+            Self::Proxy => f.write_str("the proxy cannot be used"),
+            Self::Protocol => f.write_str("the answer is not valid HTTP"),
+            Self::Encoding => f.write_str("the metrics cannot be encoded"),
+        }
+    }
+}
+
+impl Client {
+    /// Reads the certificates. Connects to nothing.
+    pub(crate) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+        let config = Agent::config_builder()
+            .timeout_global(Some(settings.timeout))
+            .http_status_as_error(false)
+            // A redirect would send the headers to another host.
+            .max_redirects(0)
+            .user_agent(concat!("actix-vitals/", env!("CARGO_PKG_VERSION")));
+        let config = if settings.endpoint.is_https() {
+            config.tls_config(tls_config(settings)?)
+        } else {
+            config
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(authorization) = settings.endpoint.authorization() {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        // A header that was set wins over the credentials of the URL.
+        headers.extend(settings.headers.clone());
+        let protobuf = HeaderValue::from_static("application/x-protobuf");
+        headers.insert(header::CONTENT_TYPE, protobuf);
+        if settings.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Ok(Self {
+            agent: config.build().new_agent(),
+            endpoint: settings.endpoint.clone(),
+            headers,
+            compresses: settings.gzip,
+        })
+    }
+
+    /// Scheme, host and port of the receiver.
+    pub(crate) fn origin(&self) -> &str {
+        self.endpoint.origin()
+    }
+
+    /// The body of a request as it is sent.
+    pub(crate) fn compress(&self, message: Vec<u8>) -> io::Result<Vec<u8>> {
+        if !self.compresses {
+            return Ok(message);
+        }
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&message)?;
+        gzip.finish()
+    }
+
+    /// Sends one request, and waits for the answer.
+    pub(crate) fn send(&self, body: &[u8]) -> Attempt {
+        let mut request = self.agent.post(self.endpoint.url());
+        if let Some(headers) = request.headers_mut() {
+            headers.clone_from(&self.headers);
+        }
+        // At its finest level, the HTTP client logs the bytes that it sends, the headers included.
+        with_default(NoSubscriber::default(), || match request.send(body) {
+            Ok(response) => judge_response(response),
+            Err(error) => judge_error(&error),
+        })
+    }
+}
+
+fn judge_response(mut response: Response<Body>) -> Attempt {
+    let status = response.status();
+    if status.is_success() {
+        return Attempt::Accepted {
+            rejected: rejected_points(response.body_mut()),
+        };
+    }
+    let reason = Reason::Status(status);
+    if !retry::is_retryable(status) {
+        return Attempt::Rejected(reason);
+    }
+    let after = response.headers().get(header::RETRY_AFTER);
+    Attempt::Retryable {
+        reason,
+        after: after.and_then(|after| retry::retry_after(after.to_str().ok()?, SystemTime::now())),
+    }
+}
+
+/// The data points that the receiver says it has not taken. Whatever else it answers, it has taken all.
+fn rejected_points(body: &mut Body) -> i64 {
+    let answer = body.with_config().limit(MOST_ANSWER).read_to_vec();
+    let answer = answer.ok().and_then(|answer| {
+        let answer = ExportMetricsServiceResponse::decode(&answer[..]);
+        answer.ok()?.partial_success
+    });
+    answer.map_or(0, |partial| partial.rejected_data_points.max(0))
+}
+
+fn judge_error(error: &ureq::Error) -> Attempt {
+    use ureq::Error;
+
+    let reason = match error {
+        Error::Timeout(_) => Reason::Timeout,
+        Error::HostNotFound => Reason::HostNotFound,
+        Error::Io(error) => match tls_error(error) {
+            Some(error) => return Attempt::Failed(Reason::Tls(error)),
+            None if error.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+            None => Reason::Io(error.kind()),
+        },
+        Error::ConnectionFailed => Reason::Io(io::ErrorKind::NotConnected),
+        Error::Rustls(error) => return Attempt::Failed(Reason::Tls(error.to_string())),
+        Error::Tls(error) => return Attempt::Failed(Reason::Tls((*error).to_owned())),
+        Error::InvalidProxyUrl => return Attempt::Failed(Reason::Proxy),
+        Error::ConnectProxyFailed(_) => Reason::Proxy,
+        _ => Reason::Protocol,
+    };
+    Attempt::Retryable {
+        reason,
+        after: None,
+    }
+}
+
+/// The error of a handshake, which arrives within one of the connection.
+fn tls_error(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?;
+    let found = inner.downcast_ref::<rustls::Error>();
+    let found = found.or_else(|| inner.source()?.downcast_ref());
+    found.map(ToString::to_string)
+}
+
+fn tls_config(settings: &OtlpSettings) -> Result<TlsConfig, OtlpError> {
+    let roots = match &settings.certificate {
+        Some(file) => certificates(file)?,
+        None => system_certificates()?,
+    };
+    let client = match (&settings.client_certificate, &settings.client_key) {
+        (Some(certificate), Some(key)) => Some(ClientCert::new_with_certs(
+            &certificates(certificate)?,
+            private_key(key)?,
+        )),
+        (None, None) => None,
+        (Some(half), None) | (None, Some(half)) => {
+            return Err(OtlpError::HalfClientCertificate(half.setting));
+        }
+    };
+    let config = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .client_cert(client)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    Ok(config.build())
+}
+
+/// The authorities that the system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+fn system_certificates() -> Result<Vec<Certificate<'static>>, OtlpError> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return Err(OtlpError::NoSystemCertificates);
+    }
+    let found = found.iter();
+    Ok(found
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect())
+}
+
+fn certificates(file: &SettingPath) -> Result<Vec<Certificate<'static>>, OtlpError> {
+    let pem = read(file)?;
+    let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
+    let items = items.map_err(|_| file.error("is not valid PEM"))?;
+    let certificates: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(file.error("contains no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn private_key(file: &SettingPath) -> Result<PrivateKey<'static>, OtlpError> {
+    let pem = read(file)?;
+    let key = parse_pem(&pem).find_map(|item| match item {
+        Ok(PemItem::PrivateKey(key)) => Some(key),
+        _ => None,
+    });
+    key.ok_or_else(|| file.error("contains no private key in PEM"))
+}
+
+fn read(file: &SettingPath) -> Result<Vec<u8>, OtlpError> {
+    std::fs::read(&file.path)
+        .map_err(|error| file.error(&format!("cannot be read: {}", error.kind())))
+}

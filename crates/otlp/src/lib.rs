@@ -1,0 +1,19 @@
+//! Pushes all metrics of a registry to an OTLP receiver, for a service that nobody can scrape.
+//!
+//! The push has a thread of its own. It reads the registry as a scrape does, so recording costs nothing more. `message`
+//! turns the metrics into the messages of OTLP, `client` sends one request over HTTP, `retry` decides whether and when to
+//! send it again, and `push` owns the thread. Services depend on `actix-vitals`, whose feature `otlp` adds this crate.
+//!
+//! <https://opentelemetry.io/docs/specs/otlp/>
+
+mod client;
+mod endpoint;
+mod message;
+mod push;
+mod retry;
+mod settings;
+mod variables;
+
+pub use endpoint::{EndpointError, OtlpEndpoint};
+pub use push::{OtlpPush, PushFamilies};
+pub use settings::{OtlpError, OtlpSettings};
