@@ -1,19 +1,20 @@
-//! Tells the program what it was built from: the revision of the source, the compiler and the profile.
+//! Sets the labels of `vitals_build_info`: the revision of the source, the compiler and the profile.
 //!
-//! Nothing here fails: what cannot be found out is `unknown`. The revision is read from the files of Git itself, so that
-//! neither Git nor a repository is needed; a published package has it in `.cargo_vcs_info.json`.
+//! Nothing here fails: an unknown value is `unknown`. The revision is read from the files of the repository, so that the
+//! program `git` is not needed. A published package has it in `.cargo_vcs_info.json`.
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 const UNKNOWN: &str = "unknown";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    // The repository is that of the workspace, two directories up.
+    // The repository is the one of the workspace, two directories up.
     let workspace = root.join("../..");
     let revision = revision_of_repository(&workspace)
         .or_else(|| revision_of_package(&root))
@@ -25,7 +26,7 @@ fn main() {
     println!("cargo::rustc-env=VITALS_PROFILE={profile}");
 }
 
-/// The commit that is checked out. Only a repository of this very package counts, not one that happens to be around it.
+/// The commit that is checked out in the repository of the workspace, and not in a repository around it.
 fn revision_of_repository(root: &Path) -> Option<String> {
     let git = git_directory(root)?;
     let head = read_watched(&git.join("HEAD"))?;
@@ -40,7 +41,7 @@ fn revision_of_repository(root: &Path) -> Option<String> {
         .and_then(|revision| hash(&revision))
 }
 
-/// `.git`, or what it points to in a worktree.
+/// `.git`, or the directory that it points to in a worktree.
 fn git_directory(root: &Path) -> Option<PathBuf> {
     let git = root.join(".git");
     if git.is_dir() {
@@ -50,7 +51,7 @@ fn git_directory(root: &Path) -> Option<PathBuf> {
     Some(root.join(pointer.strip_prefix("gitdir: ")?))
 }
 
-/// Where the branches are: with the repository that a worktree belongs to.
+/// The directory with the branches: that of the repository which a worktree belongs to.
 fn common_directory(git: &Path) -> PathBuf {
     match read_watched(&git.join("commondir")) {
         Some(common) => git.join(common),
@@ -66,14 +67,14 @@ fn packed(common: &Path, reference: &str) -> Option<String> {
     })
 }
 
-/// The commit that a published package was made from.
+/// The commit that a published package was built from.
 fn revision_of_package(root: &Path) -> Option<String> {
     let origin = read_watched(&root.join(".cargo_vcs_info.json"))?;
     let (_, after) = origin.split_once("\"sha1\"")?;
     after.split('"').nth(1).and_then(hash)
 }
 
-/// The first twelve digits, if it is a hash at all.
+/// The first twelve digits, if the text is a hash.
 fn hash(revision: &str) -> Option<String> {
     let digits = revision.get(..40)?;
     digits
@@ -82,14 +83,14 @@ fn hash(revision: &str) -> Option<String> {
         .then(|| digits[..12].to_owned())
 }
 
-/// The trimmed text of a file, which is watched if it is there: one that is not would cause a build each time.
+/// The trimmed text of a file. Only an existing file is watched, because a missing one would cause a build each time.
 fn read_watched(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     println!("cargo::rerun-if-changed={}", path.display());
     Some(text.trim().to_owned())
 }
 
-/// Such as `1.95.0`.
+/// The version of the compiler, such as `1.95.0`.
 fn rustc_version() -> Option<String> {
     let rustc = env::var_os("RUSTC")?;
     let output = Command::new(rustc).arg("--version").output().ok()?;
@@ -97,7 +98,7 @@ fn rustc_version() -> Option<String> {
     version.split_whitespace().nth(1).map(str::to_owned)
 }
 
-/// The profile by its own name, which stands in the path of the output; `PROFILE` knows only `debug` and `release`.
+/// The name of the profile, taken from the path of the output. `PROFILE` is only ever `debug` or `release`.
 fn profile() -> Option<String> {
     let out = PathBuf::from(env::var_os("OUT_DIR")?);
     let name = out.ancestors().nth(3)?.file_name()?.to_str()?.to_owned();

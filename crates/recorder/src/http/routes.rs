@@ -1,5 +1,5 @@
 //! The endpoint of a request that left no answer: its client left, its handler panicked, or a middleware returned an error.
-//! Actix drops the route together with the request, so the route is found again from the path and the method.
+//! Actix drops the route together with the request, so it is found again from the path and the method.
 //!
 //! A path alone does not determine the route. Guards choose between resources of one path, and a middleware within may
 //! rewrite the path. Neither can be run again, but answered requests show the results:
@@ -22,14 +22,14 @@ use crate::http::series::labels::{PathSegment, for_each_segment};
 /// The most dynamic segments that Actix allows in a pattern.
 const MOST_PARAMETERS: usize = 16;
 
-/// What answered requests have shown of an application's guards. It is locked only on the first answer of a route and
-/// for requests without an answer.
+/// What answered requests have shown of an application's guards. It is locked on the first answer of each route and
+/// outcome, and for requests that no resource answered.
 #[derive(Debug, Default)]
-pub(super) struct LearntRoutes(Mutex<HashMap<String, Resource>>);
+pub(super) struct LearntRoutes(Mutex<HashMap<String, LearntResource>>);
 
-/// A resource, by its pattern.
+/// What is known of the resource with one pattern.
 #[derive(Debug, Default)]
-struct Resource {
+struct LearntResource {
     /// Methods that it has answered.
     answered: Vec<&'static str>,
     /// Methods that another resource answered, on a path that this one matches first.
@@ -53,7 +53,7 @@ fn note(methods: &mut Vec<&'static str>, method: &'static str) {
 }
 
 impl LearntRoutes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Resource>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, LearntResource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

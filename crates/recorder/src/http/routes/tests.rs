@@ -3,12 +3,12 @@
 use super::*;
 
 /// An application whose resources have these patterns, in this order. No guard is known.
-struct Application {
+struct TestApplication {
     routes: ApplicationRoutes,
     learnt: LearntRoutes,
 }
 
-impl Application {
+impl TestApplication {
     fn new<const N: usize>(patterns: [&str; N]) -> Self {
         let mut map = ResourceMap::new(ResourceDef::prefix(""));
         for pattern in patterns {
@@ -46,7 +46,7 @@ macro_rules! assert_found {
 
 #[test]
 fn a_resource_behind_another_is_found_once_it_has_answered() {
-    let application = Application::new(["/w/{id}", "/w/boom", "/w/fine"]);
+    let application = TestApplication::new(["/w/{id}", "/w/boom", "/w/fine"]);
     assert_found!(application, "GET", "/w/1", "/w/{id}");
     assert_found!(application, "POST", "/w/boom", "/w/{id}");
     application.answer("POST", "/w/boom", "/w/boom");
@@ -61,7 +61,7 @@ fn a_resource_behind_another_is_found_once_it_has_answered() {
 
 #[test]
 fn a_resource_that_was_passed_over_is_not_taken_for_that_method() {
-    let application = Application::new(["/w/{id}", "/w/boom", "/w/fine"]);
+    let application = TestApplication::new(["/w/{id}", "/w/boom", "/w/fine"]);
     application.answer("POST", "/w/fine", "/w/fine");
     assert_eq!(application.found("POST", "/w/boom"), None, "not known yet");
     assert_found!(application, "GET", "/w/boom", "/w/{id}");
@@ -74,7 +74,7 @@ fn a_resource_that_was_passed_over_is_not_taken_for_that_method() {
 
 #[test]
 fn the_first_of_resources_is_taken_until_it_was_passed_over() {
-    let application = Application::new(["/items/mine", "/items/{id}"]);
+    let application = TestApplication::new(["/items/mine", "/items/{id}"]);
     application.answer("GET", "/items/5", "/items/{id}");
     assert_found!(application, "GET", "/items/mine", "/items/mine");
     assert_found!(application, "DELETE", "/items/mine", "/items/mine");
@@ -88,7 +88,8 @@ fn the_first_of_resources_is_taken_until_it_was_passed_over() {
 
 #[test]
 fn what_is_learnt_of_one_path_holds_for_paths_like_it() {
-    let application = Application::new(["/{any:.*}", "/users/{user}/posts/{post}", "/f/{tail:.*}"]);
+    let application =
+        TestApplication::new(["/{any:.*}", "/users/{user}/posts/{post}", "/f/{tail:.*}"]);
     application.answer("PUT", "/users/ada/posts/1", "/users/{user}/posts/{post}");
     application.answer("PUT", "/f/a/b", "/f/{tail:.*}");
     assert_found!(
@@ -104,7 +105,7 @@ fn what_is_learnt_of_one_path_holds_for_paths_like_it() {
 
 #[test]
 fn names_that_repeat_and_more_parameters_than_actix_allows_are_no_fault() {
-    let application = Application::new(["/{all:.*}"]);
+    let application = TestApplication::new(["/{all:.*}"]);
     let mut path = Path::new(Url::new("/1/x/2".parse().unwrap()));
     ResourceDef::prefix("/{id}").capture_match_info(&mut path);
     ResourceDef::new("/x/{id}").capture_match_info(&mut path);
@@ -129,7 +130,7 @@ fn names_that_repeat_and_more_parameters_than_actix_allows_are_no_fault() {
 
 #[test]
 fn a_resource_is_learnt_once_however_often_it_answers() {
-    let application = Application::new(["/w/{id}", "/w/boom", "/w/{other}/"]);
+    let application = TestApplication::new(["/w/{id}", "/w/boom", "/w/{other}/"]);
     for _ in 0..3 {
         application.answer("POST", "/w/boom", "/w/boom");
         application.answer("PUT", "/w/boom", "/w/boom");
@@ -142,7 +143,7 @@ fn a_resource_is_learnt_once_however_often_it_answers() {
 
 #[test]
 fn a_path_is_normalised_if_the_application_does_so() {
-    let application = Application::new(["/trimmed", "/slashed/", "/{tail:.*}"]);
+    let application = TestApplication::new(["/trimmed", "/slashed/", "/{tail:.*}"]);
     assert_found!(application, "GET", "/trimmed/", "/{tail:.*}");
     application.answer_rewritten("GET", "/trimmed/", "/trimmed", "/trimmed");
     for (path, expected) in [

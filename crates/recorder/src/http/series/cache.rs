@@ -4,6 +4,8 @@
 use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
 
 use actix_web::http::StatusCode;
+use foldhash::fast::FixedState;
+use hashbrown::{HashSet, HashTable};
 use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
 use crate::{
@@ -15,8 +17,6 @@ use crate::{
     },
     naming::Naming,
 };
-use foldhash::fast::FixedState;
-use hashbrown::{HashSet, HashTable};
 
 /// What distinguishes the series of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,7 +83,7 @@ pub(in crate::http) struct RequestOrigin<'a> {
 /// The handles of one label set.
 #[derive(Debug)]
 pub(in crate::http) struct RequestSeries {
-    pub(in crate::http) route: Rc<Route>,
+    pub(in crate::http) route: Rc<RouteSeries>,
     pub(in crate::http) status: StatusCode,
     ending: RequestEnding,
     pub(in crate::http) requests: CounterWriter,
@@ -119,7 +119,7 @@ impl RequestSeries {
 
 /// The series that all outcomes of a method and an endpoint share.
 #[derive(Debug)]
-pub(in crate::http) struct Route {
+pub(in crate::http) struct RouteSeries {
     pub(in crate::http) method: &'static str,
     pub(in crate::http) pattern: Box<str>,
     /// The name of the endpoint with this pattern.
@@ -217,7 +217,7 @@ pub(in crate::http) struct SeriesCache {
     /// By endpoint and outcome.
     series: RefCell<HashTable<Rc<RequestSeries>>>,
     /// By method and endpoint.
-    routes: RefCell<HashTable<Rc<Route>>>,
+    routes: RefCell<HashTable<Rc<RouteSeries>>>,
     /// By path key and outcome.
     paths: RefCell<HashTable<CachedPath>>,
 }
@@ -325,7 +325,7 @@ impl SeriesCache {
         origin: RequestOrigin<'_>,
         pattern: &str,
         outcome: RequestOutcome,
-    ) -> (Rc<Route>, bool) {
+    ) -> (Rc<RouteSeries>, bool) {
         let has_outcome = origin.families.naming == Naming::OpenTelemetry;
         let own_outcome = has_outcome.then_some((outcome.status, outcome.ending));
         let hash = |method: &str, pattern: &str| self.hasher.hash_one((method, pattern));
@@ -339,7 +339,7 @@ impl SeriesCache {
         if let Some(known) = known {
             return (Rc::clone(known), true);
         }
-        let (route, is_own) = Route::new(origin, pattern, outcome, own_outcome);
+        let (route, is_own) = RouteSeries::new(origin, pattern, outcome, own_outcome);
         let route = Rc::new(route);
         if is_own {
             table.insert_unique(wanted, Rc::clone(&route), |route| {
@@ -370,7 +370,7 @@ impl RequestSeries {
     /// Returns the series, and whether none of its instruments is an overflow series.
     fn new(
         origin: RequestOrigin<'_>,
-        route: Rc<Route>,
+        route: Rc<RouteSeries>,
         is_route_own: bool,
         outcome: RequestOutcome,
     ) -> (Self, bool) {
@@ -415,7 +415,7 @@ impl RequestSeries {
     }
 }
 
-impl Route {
+impl RouteSeries {
     /// Returns the route, and whether none of its instruments is an overflow series.
     fn new(
         origin: RequestOrigin<'_>,

@@ -1,4 +1,4 @@
-//! What answers past the series budget cost: nothing that adds up with their number.
+//! Answers beyond the series budget claim no shards, so their number costs no memory.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 use vitals_registry::{Registry, RegistryBuilder};
 
-/// Answers under way at the same time.
+/// The number of concurrent answers.
 const ANSWERS: usize = 10_000;
 
 const OK: RequestOutcome = RequestOutcome {
@@ -29,7 +29,7 @@ fn families(registry: &mut RegistryBuilder, naming: Naming) -> HttpFamilies {
     HttpFamilies::declare(registry, naming, renaming, wanted, &LATENCY_BUCKETS)
 }
 
-/// Shards of all instruments that an answer records into.
+/// The number of shards of each instrument that an answer records into.
 fn shards(series: &RequestSeries) -> Vec<usize> {
     let mut shards = vec![series.requests.counter().shard_count()];
     if let Timing::Answer { latency } = &series.timing {
@@ -72,13 +72,13 @@ fn ten_thousand_answers_past_the_budget_record_into_one_shared_shard() {
         };
         let cache = SeriesCache::default();
         record(&cache.resolve(origin, "/first", OK));
-        let under_way: Vec<_> = (0..ANSWERS)
+        let answers: Vec<_> = (0..ANSWERS)
             .map(|route| cache.resolve(origin, &format!("/{route}"), OK))
             .collect();
-        for series in &under_way {
+        for series in &answers {
             record(series);
         }
-        for series in [&under_way[0], &under_way[ANSWERS - 1]] {
+        for series in [&answers[0], &answers[ANSWERS - 1]] {
             assert_eq!(shards(series), [1; 6], "one shard for this thread");
             assert_eq!(series.requests.counter().value(), ANSWERS as u64);
         }
@@ -88,7 +88,7 @@ fn ten_thousand_answers_past_the_budget_record_into_one_shared_shard() {
 }
 
 #[test]
-fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others() {
+fn an_answer_with_one_family_past_the_budget_claims_no_shard_of_the_others() {
     let families = families(&mut registry(2), Naming::Vitals);
     for full in 0..2 {
         families
@@ -100,13 +100,13 @@ fn an_answer_of_which_one_family_is_past_the_budget_claims_nothing_of_the_others
         scheme: "http",
     };
     let cache = SeriesCache::default();
-    let under_way: Vec<_> = (0..ANSWERS)
+    let answers: Vec<_> = (0..ANSWERS)
         .map(|_| cache.resolve(origin, "/late", OK))
         .collect();
-    for series in &under_way {
+    for series in &answers {
         record(series);
     }
-    let last = &under_way[ANSWERS - 1];
+    let last = &answers[ANSWERS - 1];
     assert_eq!(last.requests.counter().value(), ANSWERS as u64);
     assert_eq!(
         shards(last)[..2],
