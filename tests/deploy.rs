@@ -3,7 +3,6 @@
 //!
 //! No server runs here; that the expressions answer with data is for a test with a running Prometheus.
 
-mod promised;
 mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +14,13 @@ use crate::support::deployment::{
 };
 use actix_vitals_service::settings::Settings;
 use clap::CommandFactory as _;
-use promised::{Kind, PROMISED, TARGET_LABELS, promise_of};
 use serde_json::Value;
 use yaml_rust2::Yaml;
 
-use crate::support::{promql, tools};
+use crate::support::{
+    promised::{Kind, PROMISED, TARGET_LABELS, promise_of},
+    promql, tools,
+};
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
 
@@ -326,12 +327,7 @@ fn the_promises_agree_with_the_reference_of_metrics() {
             .collect();
         let known: BTreeSet<&str> = promise.labels.iter().copied().collect();
         assert_eq!(labels, known, "the labels of {name}");
-        let kind = match promise.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram | Kind::ClassicHistogram => "histogram",
-        };
-        assert_eq!(cells[2], kind, "the type of {name}");
+        assert_eq!(cells[2], promise.kind.exposed(), "the type of {name}");
         compared += 1;
     }
     assert_eq!(compared, PROMISED.len(), "families that were found");

@@ -18,6 +18,7 @@ pub(crate) mod foreign;
 pub(crate) mod log;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
+pub(crate) mod promised;
 pub(crate) mod promql;
 pub(crate) mod server;
 pub(crate) mod settled;

@@ -1,4 +1,4 @@
-//! The list of promised families with their types and labels, held against what is exposed.
+//! The scrape has every promised family with its type and labels, and is consistent.
 
 use std::collections::BTreeSet;
 
@@ -7,133 +7,19 @@ use serde_json::json;
 
 use crate::metrics::document::described;
 use crate::support::exposition::Exposition;
+use crate::support::promised::{Kind, PROMISED};
 use crate::support::server::Server;
 use crate::support::settled::settled;
 
-/// The name, the type and the labels of every family that dashboards may rely on.
-const PROMISED: &[(&str, &str, &[&str])] = &[
-    (
-        "http_requests_total",
-        "counter",
-        &["endpoint", "http_status", "method"],
-    ),
-    (
-        "http_request_duration_seconds",
-        "histogram",
-        &["endpoint", "http_status", "method"],
-    ),
-    ("inprogress_requests", "gauge", &[]),
-    ("http_connections_active", "gauge", &[]),
-    ("http_connections_total", "counter", &["outcome"]),
-    (
-        "http_request_size_bytes",
-        "histogram",
-        &["endpoint", "method"],
-    ),
-    (
-        "http_response_size_bytes",
-        "histogram",
-        &["endpoint", "method"],
-    ),
-    (
-        "http_request_db_queries",
-        "histogram",
-        &["endpoint", "method"],
-    ),
-    (
-        "http_request_db_seconds",
-        "histogram",
-        &["endpoint", "method"],
-    ),
-    ("db_queries_total", "counter", &["operation"]),
-    ("db_queries_unattributed_total", "counter", &["operation"]),
-    ("db_query_duration_seconds", "histogram", &["operation"]),
-    ("db_statements", "gauge", &[]),
-    ("db_statements_evicted_total", "counter", &[]),
-    ("db_pool_checked_out_connections", "gauge", &["pool"]),
-    ("db_pool_idle_connections", "gauge", &["pool"]),
-    ("db_pool_waiters", "gauge", &["pool"]),
-    ("db_pool_max_connections", "gauge", &["pool"]),
-    ("db_pool_wait_seconds", "histogram", &["pool"]),
-    ("db_pool_hold_seconds", "histogram", &["pool"]),
-    ("db_pool_timeouts_total", "counter", &["pool"]),
-    ("db_pool_rejected_total", "counter", &["pool", "reason"]),
-    ("db_connections_opened_total", "counter", &[]),
-    ("db_connection_open_errors_total", "counter", &[]),
-    ("db_connection_open_seconds", "histogram", &[]),
-    ("jobs_in_progress", "gauge", &["job_name"]),
-    ("job_runs_total", "counter", &["job_name", "outcome"]),
-    ("job_duration_seconds", "histogram", &["job_name"]),
-    ("job_db_queries", "histogram", &["job_name"]),
-    ("job_db_seconds", "histogram", &["job_name"]),
-    ("job_n_plus_one_suspected_total", "counter", &["job_name"]),
-    ("process_cpu_seconds_total", "counter", &[]),
-    ("process_resident_memory_bytes", "gauge", &[]),
-    ("process_virtual_memory_bytes", "gauge", &[]),
-    ("process_virtual_memory_max_bytes", "gauge", &[]),
-    ("process_heap_bytes", "gauge", &[]),
-    ("process_open_fds", "gauge", &[]),
-    ("process_max_fds", "gauge", &[]),
-    ("process_start_time_seconds", "gauge", &[]),
-    ("process_threads", "gauge", &[]),
-    ("runtime_workers", "gauge", &[]),
-    ("runtime_worker_busy_seconds_total", "counter", &["worker"]),
-    ("runtime_worker_tasks", "gauge", &["worker"]),
-    ("runtime_event_loop_lag_seconds", "histogram", &[]),
-    ("allocator_allocated_bytes", "gauge", &[]),
-    ("allocator_active_bytes", "gauge", &[]),
-    ("allocator_resident_bytes", "gauge", &[]),
-    ("vitals_panics_total", "counter", &[]),
-    (
-        "vitals_build_info",
-        "gauge",
-        &["profile", "revision", "rustc", "version"],
-    ),
-    ("vitals_series", "gauge", &["family"]),
-    ("vitals_series_overflow_total", "counter", &["family"]),
-    ("vitals_collector_errors_total", "counter", &["collector"]),
-    (
-        "ops_http_requests_total",
-        "counter",
-        &["endpoint", "method", "status"],
-    ),
-    (
-        "ops_http_requests_duration_seconds",
-        "histogram",
-        &["endpoint", "method", "status"],
-    ),
-];
-
-/// The same for families that have no series until something rare happens.
-const PROMISED_IN_CASE: &[(&str, &str, &[&str])] = &[
-    (
-        "http_requests_aborted_total",
-        "counter",
-        &["endpoint", "method", "phase"],
-    ),
-    ("http_request_panics_total", "counter", &["endpoint"]),
-    (
-        "http_n_plus_one_suspected_total",
-        "counter",
-        &["endpoint", "method"],
-    ),
-    ("http_streams_active", "gauge", &["endpoint"]),
-    ("http_stream_duration_seconds", "histogram", &["endpoint"]),
-    ("db_query_errors_total", "counter", &["kind", "operation"]),
-    ("db_transactions_total", "counter", &["outcome"]),
-    ("db_transaction_duration_seconds", "histogram", &["outcome"]),
-    ("vitals_observations_dropped_total", "counter", &["family"]),
-];
-
-/// The sample names of a family and the labels that each adds to the family's own.
-fn samples_of(name: &str, kind: &str) -> Vec<(String, Option<&'static str>)> {
+/// The sample names of a family, each with the label that it adds to the family's labels.
+fn samples_of(name: &str, kind: Kind) -> Vec<(String, Option<&'static str>)> {
     match kind {
-        "histogram" => vec![
+        Kind::Histogram | Kind::ClassicHistogram => vec![
             (format!("{name}_bucket"), Some("le")),
             (format!("{name}_sum"), None),
             (format!("{name}_count"), None),
         ],
-        _ => vec![(name.to_owned(), None)],
+        Kind::Counter | Kind::Gauge => vec![(name.to_owned(), None)],
     }
 }
 
@@ -160,13 +46,14 @@ async fn scrape_after_traffic() -> (Server, Exposition) {
 async fn every_promised_family_has_its_type_its_help_and_its_labels() {
     let (_server, scrape) = scrape_after_traffic().await;
     let mut broken = Vec::new();
-    for &(name, kind, labels) in PROMISED {
+    for promise in PROMISED.iter().filter(|promise| !promise.is_rare) {
+        let (name, kind, labels) = (promise.name, promise.kind, promise.labels);
         let Some(family) = scrape.family(name) else {
             broken.push(format!("{name} is missing"));
             continue;
         };
-        if family.kind != kind {
-            broken.push(format!("{name} is a {}, not a {kind}", family.kind));
+        if family.kind != kind.exposed() {
+            broken.push(format!("{name} is a {}, not a {kind:?}", family.kind));
         }
         if family.help.len() < 10 {
             broken.push(format!(
@@ -192,16 +79,17 @@ async fn every_promised_family_has_its_type_its_help_and_its_labels() {
 }
 
 #[tokio::test]
-async fn what_rarely_happens_has_its_family_too() {
+async fn families_without_series_are_described_as_promised() {
     let described = described().await;
-    for &(name, kind, labels) in PROMISED_IN_CASE {
+    for promise in PROMISED.iter().filter(|promise| promise.is_rare) {
+        let name = promise.name;
         let family = described.iter().find(|family| family.name == name);
         let family = family.unwrap_or_else(|| panic!("{name} is missing"));
-        let mut found = family.labels.clone();
-        found.sort();
+        let found: BTreeSet<&str> = family.labels.iter().map(String::as_str).collect();
+        let expected = promise.labels.iter().copied().collect();
         assert_eq!(
             (family.kind.as_str(), found),
-            (kind, labels.iter().map(ToString::to_string).collect()),
+            (promise.kind.exposed(), expected),
             "{name}"
         );
     }

@@ -1,16 +1,28 @@
-//! The names that the service promises, each with its type and labels, and those that Prometheus itself adds.
+//! The list of promised families, each with its type and labels, and the series that Prometheus itself adds.
 //!
-//! Written down here, apart from the registry, so that a renamed metric fails a test rather than a user's dashboard.
+//! It is separate from the registry so that a renamed metric fails a test and not a user's dashboard. All tests that need
+//! the names of families use this list: those of the scrape, of the deployed rules and dashboards, and of the documents.
 
-/// What a family is, as far as its sample names depend on it.
+/// The type of a family, with what its sample names depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Counter,
     Gauge,
     /// Classic as `_bucket`, `_sum` and `_count`, native under its own name.
     Histogram,
-    /// Never native: it comes from a foreign crate.
+    /// Never native: another crate records it.
     ClassicHistogram,
+}
+
+impl Kind {
+    /// The type in a `# TYPE` line.
+    pub(crate) fn exposed(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram | Self::ClassicHistogram => "histogram",
+        }
+    }
 }
 
 use Kind::{ClassicHistogram, Counter, Gauge, Histogram};
@@ -21,17 +33,31 @@ pub(crate) struct Promise {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) labels: &'static [&'static str],
+    /// Whether it has no series until something rare happens.
+    pub(crate) is_rare: bool,
 }
 
 const fn promise(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
-    Promise { name, kind, labels }
+    Promise {
+        name,
+        kind,
+        labels,
+        is_rare: false,
+    }
+}
+
+const fn rare(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
+    Promise {
+        is_rare: true,
+        ..promise(name, kind, labels)
+    }
 }
 
 const ROUTE: &[&str] = &["method", "endpoint"];
 const OUTCOME: &[&str] = &["method", "endpoint", "http_status"];
 const OPS: &[&str] = &["endpoint", "method", "status"];
 
-/// Labels that Prometheus puts on every series that it scrapes.
+/// Labels that Prometheus adds to every series that it scrapes.
 pub(crate) const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 
 pub(crate) const PROMISED: &[Promise] = &[
@@ -40,17 +66,17 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("inprogress_requests", Gauge, &[]),
     promise("http_request_size_bytes", Histogram, ROUTE),
     promise("http_response_size_bytes", Histogram, ROUTE),
-    promise(
+    rare(
         "http_requests_aborted_total",
         Counter,
         &["method", "endpoint", "phase"],
     ),
-    promise("http_request_panics_total", Counter, &["endpoint"]),
-    promise("http_streams_active", Gauge, &["endpoint"]),
-    promise("http_stream_duration_seconds", Histogram, &["endpoint"]),
+    rare("http_request_panics_total", Counter, &["endpoint"]),
+    rare("http_streams_active", Gauge, &["endpoint"]),
+    rare("http_stream_duration_seconds", Histogram, &["endpoint"]),
     promise("http_request_db_queries", Histogram, ROUTE),
     promise("http_request_db_seconds", Histogram, ROUTE),
-    promise("http_n_plus_one_suspected_total", Counter, ROUTE),
+    rare("http_n_plus_one_suspected_total", Counter, ROUTE),
     promise("http_connections_active", Gauge, &[]),
     promise("http_connections_total", Counter, &["outcome"]),
     promise("http_answer_memory_bytes", Gauge, &[]),
@@ -58,9 +84,9 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("http_answer_memory_refused_total", Counter, &[]),
     promise("db_queries_total", Counter, &["operation"]),
     promise("db_query_duration_seconds", Histogram, &["operation"]),
-    promise("db_query_errors_total", Counter, &["operation", "kind"]),
-    promise("db_transactions_total", Counter, &["outcome"]),
-    promise("db_transaction_duration_seconds", Histogram, &["outcome"]),
+    rare("db_query_errors_total", Counter, &["operation", "kind"]),
+    rare("db_transactions_total", Counter, &["outcome"]),
+    rare("db_transaction_duration_seconds", Histogram, &["outcome"]),
     promise("db_queries_unattributed_total", Counter, &["operation"]),
     promise("db_statements", Gauge, &[]),
     promise("db_statements_evicted_total", Counter, &[]),
@@ -105,13 +131,13 @@ pub(crate) const PROMISED: &[Promise] = &[
     ),
     promise("vitals_series", Gauge, &["family"]),
     promise("vitals_series_overflow_total", Counter, &["family"]),
-    promise("vitals_observations_dropped_total", Counter, &["family"]),
+    rare("vitals_observations_dropped_total", Counter, &["family"]),
     promise("vitals_collector_errors_total", Counter, &["collector"]),
     promise("ops_http_requests_total", Counter, OPS),
     promise("ops_http_requests_duration_seconds", ClassicHistogram, OPS),
 ];
 
-/// Series that Prometheus makes itself.
+/// Series that Prometheus itself adds.
 const OF_PROMETHEUS: &[Promise] = &[
     promise("up", Gauge, &[]),
     promise("scrape_duration_seconds", Gauge, &[]),
@@ -119,7 +145,7 @@ const OF_PROMETHEUS: &[Promise] = &[
     promise("ALERTS", Gauge, &["alertname", "alertstate", "severity"]),
 ];
 
-/// The promise that covers a sample name, and whether it is a classic part (`_bucket`, `_sum`, `_count`) of a histogram.
+/// The promise of a sample name, and whether it is a classic part (`_bucket`, `_sum`, `_count`) of a histogram.
 pub(crate) fn promise_of(sample: &str) -> Option<(&'static Promise, bool)> {
     let all = || PROMISED.iter().chain(OF_PROMETHEUS);
     if let Some(exact) = all().find(|promise| promise.name == sample) {
