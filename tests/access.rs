@@ -1,6 +1,6 @@
-//! Who may connect to the operators' endpoints and enter them, and over what; and the files that tell, as they change.
+//! Access to the ops endpoints over real connections: TLS, credentials, origin, rate limit, and the reload of the files.
 //!
-//! Which web configurations are taken and refused is tested beside the code, in a table.
+//! `crates/web-config` has the tables of accepted and rejected web configurations.
 
 mod authority;
 mod clients;
@@ -8,7 +8,7 @@ mod credentials;
 mod description;
 mod flood;
 mod headers;
-mod operators;
+mod ops_server;
 mod origin;
 mod promtool;
 mod rate_limit;

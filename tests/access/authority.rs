@@ -1,11 +1,11 @@
-//! An authority of a test's own, and the certificates that it signs.
+//! A certificate authority for one test, and the certificates that it signs.
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
 
-/// An authority that nobody trusts but who is told to.
+/// An authority that only clients of this test trust.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -32,19 +32,19 @@ impl Authority {
         }
     }
 
-    /// Its own certificate, for those who are to trust it.
+    /// The authority's own certificate, for clients that trust it.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A certificate of a server on this machine.
+    /// Signs a certificate for a server on this machine.
     pub(crate) fn server(&self) -> Certificate {
         let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(&params)
     }
 
-    /// A certificate of a client with these names.
+    /// Signs a certificate for a client with these names.
     pub(crate) fn client(&self, names: Vec<SanType>) -> Certificate {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

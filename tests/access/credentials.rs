@@ -1,23 +1,23 @@
-//! Users with passwords, and whoever has the token.
+//! Users with passwords, and the token.
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 
-use crate::access::operators::{HASH, Operators, Place, alice, tls};
+use crate::access::ops_server::{AccessFiles, HASH, OpsServer, alice, tls};
 use crate::support::server::{Answer, Server};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
-/// Starts a server that has a token, besides this web configuration.
-fn with_token(web_config: &str, flags: &[&str]) -> Operators {
-    let place = Place::new();
-    place.write("token", &format!("{TOKEN}\n"));
-    let token = place.path("token").display().to_string();
+/// Starts a server with a token and this web configuration.
+fn with_token(web_config: &str, flags: &[&str]) -> OpsServer {
+    let files = AccessFiles::new();
+    files.write("token", &format!("{TOKEN}\n"));
+    let token = files.path("token").display().to_string();
     let mut all = vec!["--ops-token-file", &token];
     all.extend(flags);
-    Operators::start_in(place, web_config, &all)
+    OpsServer::start_in(files, web_config, &all)
 }
 
-/// `Basic`, and this in base64.
+/// The value of `Authorization` for this user and password.
 fn basic(user_pass: &[u8]) -> String {
     use base64::Engine as _;
 
@@ -26,90 +26,92 @@ fn basic(user_pass: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn nothing_but_the_right_password_opens() {
-    let operators = Operators::start(&alice());
-    assert_eq!(operators.status_for("alice", "secret").await, 200);
+async fn only_the_right_password_is_accepted() {
+    let ops = OpsServer::start(&alice());
+    assert_eq!(ops.status_for("alice", "secret").await, 200);
     let longest = "s".repeat(72);
     let huge = "s".repeat(10_000);
     for (name, password, why) in [
-        ("alice", "wrong", "a wrong one"),
-        ("alice", "", "none"),
-        ("alice", "secret ", "a letter more"),
-        ("alice", "Secret", "another letter"),
+        ("alice", "wrong", "a wrong password"),
+        ("alice", "", "an empty password"),
+        ("alice", "secret ", "a trailing space"),
+        ("alice", "Secret", "another case"),
         ("bob", "secret", "an unknown user"),
-        ("", "secret", "no name"),
-        ("alice", &longest, "as long as any"),
-        ("alice", &huge, "longer than any"),
+        ("", "secret", "an empty name"),
+        ("alice", &longest, "the longest password that bcrypt reads"),
+        ("alice", &huge, "a longer password"),
         (
             "alice",
             "secret\0secret",
-            "a repetition that bcrypt does not see",
+            "a repetition, which bcrypt would not notice",
         ),
         ("alice:secret", "", "two colons"),
     ] {
-        assert_eq!(operators.status_for(name, password).await, 401, "{why}");
+        assert_eq!(ops.status_for(name, password).await, 401, "{why}");
     }
-    assert_eq!(operators.status_for("alice", "secret").await, 200, "still");
+    assert_eq!(
+        ops.status_for("alice", "secret").await,
+        200,
+        "alice is not locked out"
+    );
     assert!(
-        !operators.server.stderr().contains("secret"),
-        "a secret in the log"
+        !ops.server.stderr().contains("secret"),
+        "the log contains a secret"
     );
 }
 
 #[tokio::test]
-async fn what_is_no_credential_is_refused() {
-    let operators = Operators::start(&alice());
+async fn malformed_credentials_are_rejected() {
+    let ops = OpsServer::start(&alice());
     let right = basic(b"alice:secret");
     for (value, why) in [
         ("", "empty"),
-        ("Basic", "no more than the scheme"),
-        ("Basic ", "nothing after it"),
-        ("Basic !!!!", "no base64"),
+        ("Basic", "the scheme only"),
+        ("Basic ", "the scheme and a space"),
+        ("Basic !!!!", "not base64"),
         (&basic(b"alice"), "no colon"),
-        (&basic(b"\xff\xfe:\xff"), "no text"),
+        (&basic(b"\xff\xfe:\xff"), "not UTF-8"),
         (&right.replace("Basic", "Bearer"), "another scheme"),
-        (&right.replace("Basic", "Digest"), "a scheme of nobody's"),
+        (&right.replace("Basic", "Digest"), "an unsupported scheme"),
         (&right.replace("Basic ", "Basic"), "no space"),
     ] {
-        let request = operators.request("/metrics").header(AUTHORIZATION, value);
+        let request = ops.request("/metrics").header(AUTHORIZATION, value);
         assert_eq!(Answer::of(request).await.status, 401, "{why}");
     }
-    let twice = operators
+    let twice = ops
         .request("/metrics")
         .header(AUTHORIZATION, &right)
         .header(AUTHORIZATION, &right);
-    assert_eq!(Answer::of(twice).await.status, 401, "two of them");
+    assert_eq!(Answer::of(twice).await.status, 401, "two headers");
     let odd = HeaderValue::from_bytes(b"Basic \xe9").unwrap();
-    let request = operators.request("/metrics").header(AUTHORIZATION, odd);
-    assert_eq!(Answer::of(request).await.status, 401, "no ASCII");
-    let request = operators
+    let request = ops.request("/metrics").header(AUTHORIZATION, odd);
+    assert_eq!(Answer::of(request).await.status, 401, "not ASCII");
+    let request = ops
         .request("/metrics")
         .header(AUTHORIZATION, right.replace("Basic", "bAsIc"));
     assert_eq!(
         Answer::of(request).await.status,
         200,
-        "schemes have no case"
+        "schemes are case-insensitive"
     );
 }
 
 #[tokio::test]
-async fn a_header_beyond_all_measure_is_refused_and_nothing_breaks() {
-    let operators = Operators::start(&alice());
+async fn a_huge_header_is_rejected_and_later_requests_are_served() {
+    let ops = OpsServer::start(&alice());
     let huge = "s".repeat(1 << 20);
-    let request = operators
-        .request("/metrics")
-        .basic_auth("alice", Some(huge));
-    // It may be cut off while it still speaks.
+    let request = ops.request("/metrics").basic_auth("alice", Some(huge));
+    // The server may close the connection while the client still sends.
     if let Ok(answer) = request.send().await {
         assert_eq!(answer.status(), 431);
     }
-    assert_eq!(operators.status_for("alice", "secret").await, 200);
+    assert_eq!(ops.status_for("alice", "secret").await, 200);
 }
 
 #[tokio::test]
-async fn the_refusal_is_a_problem_that_names_the_way_in() {
-    let operators = with_token(&alice(), &[]);
-    let answer = Answer::of(operators.request("/metrics")).await;
+async fn the_rejection_is_a_problem_document_with_a_challenge() {
+    let ops = with_token(&alice(), &[]);
+    let answer = Answer::of(ops.request("/metrics")).await;
     assert_eq!(answer.status, 401);
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.json()["status"], 401);
@@ -120,8 +122,8 @@ async fn the_refusal_is_a_problem_that_names_the_way_in() {
 }
 
 #[tokio::test]
-async fn every_path_of_the_operators_listener_is_behind_the_gate() {
-    let operators = Operators::start(&alice());
+async fn every_path_of_the_ops_listener_is_behind_the_gate() {
+    let ops = OpsServer::start(&alice());
     for path in [
         "/metrics",
         "/livez",
@@ -136,20 +138,20 @@ async fn every_path_of_the_operators_listener_is_behind_the_gate() {
         "/nothing",
         "/",
     ] {
-        assert_eq!(operators.status(path).await, 401, "{path}");
+        assert_eq!(ops.status(path).await, 401, "{path}");
     }
     assert_eq!(
-        operators.server.get("/data").await.status,
+        ops.server.get("/data").await.status,
         200,
         "the API is public"
     );
 }
 
 #[tokio::test]
-async fn on_a_listener_for_all_the_gate_stands_before_the_operators_endpoints_alone() {
-    let place = Place::new();
-    place.write("web.yml", &alice());
-    let path = place.path("web.yml").display().to_string();
+async fn on_a_shared_listener_only_the_ops_endpoints_are_behind_the_gate() {
+    let files = AccessFiles::new();
+    files.write("web.yml", &alice());
+    let path = files.path("web.yml").display().to_string();
     let server = Server::start_with(&["--web-config", &path]);
     for path in ["/", "/data", "/openapi.json", "/docs"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
@@ -173,8 +175,8 @@ async fn on_a_listener_for_all_the_gate_stands_before_the_operators_endpoints_al
     }
 }
 
-/// Asks for a path exactly as it is written, which an HTTP client would not.
-fn ask(authority: &str, path: &str) -> u16 {
+/// Requests a path exactly as it is written. An HTTP client would normalize it.
+fn status_of(authority: &str, path: &str) -> u16 {
     use std::io::{Read as _, Write as _};
 
     let mut socket = std::net::TcpStream::connect(authority).unwrap();
@@ -190,10 +192,10 @@ fn ask(authority: &str, path: &str) -> u16 {
 }
 
 #[test]
-fn no_other_spelling_of_a_path_leads_past_the_gate() {
-    let place = Place::new();
-    place.write("web.yml", &alice());
-    let path = place.path("web.yml").display().to_string();
+fn no_spelling_of_a_path_bypasses_the_gate() {
+    let files = AccessFiles::new();
+    files.write("web.yml", &alice());
+    let path = files.path("web.yml").display().to_string();
     let server = Server::start_with(&["--web-config", &path]);
     for path in [
         "/%6detrics",
@@ -210,17 +212,17 @@ fn no_other_spelling_of_a_path_leads_past_the_gate() {
         "/%2e/metrics",
         "/metrics#a",
     ] {
-        let status = ask(server.authority(), path);
+        let status = status_of(server.authority(), path);
         assert!(matches!(status, 400 | 401 | 404), "{path}: {status}");
     }
 }
 
 #[tokio::test]
-async fn a_token_opens_too_where_there_is_one() {
+async fn the_token_is_accepted_beside_users() {
     for web_config in [String::new(), alice(), tls(&[])] {
-        let operators = with_token(&web_config, &[]);
+        let ops = with_token(&web_config, &[]);
         let ask = async |token: &str| {
-            let request = operators.request("/metrics").bearer_auth(token);
+            let request = ops.request("/metrics").bearer_auth(token);
             Answer::of(request).await.status
         };
         assert_eq!(ask(TOKEN).await, 200);
@@ -232,41 +234,41 @@ async fn a_token_opens_too_where_there_is_one() {
         ] {
             assert_eq!(ask(wrong).await, 401, "{wrong}");
         }
-        assert_eq!(operators.status("/metrics").await, 401);
+        assert_eq!(ops.status("/metrics").await, 401);
         let expected = if web_config == alice() { 200 } else { 401 };
-        assert_eq!(operators.status_for("alice", "secret").await, expected);
+        assert_eq!(ops.status_for("alice", "secret").await, expected);
         assert!(
-            !operators.server.stderr().contains(TOKEN),
-            "a token in the log"
+            !ops.server.stderr().contains(TOKEN),
+            "the log contains the token"
         );
     }
 }
 
 #[tokio::test]
-async fn liveness_may_be_left_open_and_nothing_else() {
-    let operators = with_token("", &["--open-livez"]);
-    assert_eq!(operators.status("/livez").await, 200);
+async fn only_liveness_can_be_exempt_from_credentials() {
+    let ops = with_token("", &["--open-livez"]);
+    assert_eq!(ops.status("/livez").await, 200);
     for path in ["/readyz", "/health", "/metrics", "/livez/", "/livez/x"] {
-        assert_eq!(operators.status(path).await, 401, "{path}");
+        assert_eq!(ops.status(path).await, 401, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_hash_of_the_usual_cost_opens_after_its_work_and_then_at_once() {
+async fn a_correct_password_is_hashed_once() {
     let hash = bcrypt::hash("pass wörd", 10).unwrap();
-    let operators = Operators::start(&format!("basic_auth_users:\n  'zoë': {hash}\n"));
+    let ops = OpsServer::start(&format!("basic_auth_users:\n  'zoë': {hash}\n"));
     for _ in 0..200 {
-        assert_eq!(operators.status_for("zoë", "pass wörd").await, 200);
+        assert_eq!(ops.status_for("zoë", "pass wörd").await, 200);
     }
-    assert_eq!(operators.status_for("zoë", "pass word").await, 401);
+    assert_eq!(ops.status_for("zoë", "pass word").await, 401);
 }
 
 #[test]
-fn open_doors_and_plain_credentials_are_warned_of_at_the_start() {
-    let place = Place::new();
-    place.write("alice.yml", &alice());
-    place.write("both.yml", &format!("{}{}", alice(), tls(&[])));
-    let path = |name: &str| place.path(name).display().to_string();
+fn the_start_warns_of_open_ops_endpoints_and_of_credentials_without_tls() {
+    let files = AccessFiles::new();
+    files.write("alice.yml", &alice());
+    files.write("both.yml", &format!("{}{}", alice(), tls(&[])));
+    let path = |name: &str| files.path(name).display().to_string();
     let open = "open to everyone";
     let plain = "sent without TLS";
     for (flags, warning) in [
@@ -296,10 +298,10 @@ fn open_doors_and_plain_credentials_are_warned_of_at_the_start() {
             None,
         ),
     ] {
-        let listens_anyhow = flags.contains(&"--listen");
+        let has_listen = flags.contains(&"--listen");
         let directory = tempfile::TempDir::new().unwrap();
         let mut command = crate::support::server::command(directory.path());
-        if !listens_anyhow {
+        if !has_listen {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let mut child = command.args(&flags).spawn().unwrap();
@@ -316,7 +318,7 @@ fn open_doors_and_plain_credentials_are_warned_of_at_the_start() {
     }
 }
 
-/// What a server logs until its workers run.
+/// Returns the log of a server until its workers run.
 fn first_lines(child: &mut std::process::Child) -> String {
     use std::io::BufRead as _;
 

@@ -1,14 +1,15 @@
-//! What `/openapi.json` says of the gate is what the gate does.
+//! The gate answers as `/openapi.json` describes.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-use crate::access::operators::{Operators, Place, alice};
+use crate::access::ops_server::{AccessFiles, OpsServer, alice};
 use crate::support::server::{Answer, Server};
 
-/// Sends each described request without credentials, and as a page of another origin: it is refused in the words of its
-/// description, or neither is described. Answers how many are.
-async fn refuses_as_described(
+/// Sends each described request without credentials, and as a page of another origin.
+///
+/// Each is rejected with the described problem, or the rejection is not described. Returns the number of rejections.
+async fn rejections_as_described(
     description: &Value,
     request: impl Fn(Method, &str) -> RequestBuilder,
 ) -> usize {
@@ -22,9 +23,9 @@ async fn refuses_as_described(
             if operation.is_null() {
                 continue;
             }
-            let unknown = request(method.clone(), path);
+            let anonymous = request(method.clone(), path);
             let foreign = request(method.clone(), path).header("sec-fetch-site", "cross-site");
-            for (status, request) in [(401, unknown), (403, foreign)] {
+            for (status, request) in [(401, anonymous), (403, foreign)] {
                 let answer = Answer::of(request).await;
                 let described = &operation["responses"][status.to_string()];
                 let is_described = described.is_object();
@@ -43,7 +44,7 @@ async fn refuses_as_described(
     guarded
 }
 
-/// The example of a response that is described elsewhere.
+/// The example of a response, which the description refers to.
 fn example<'a>(description: &'a Value, response: &Value) -> &'a Value {
     let reference = response["$ref"].as_str().expect("a reference");
     let response = description.pointer(&reference[1..]).expect("a response");
@@ -51,28 +52,28 @@ fn example<'a>(description: &'a Value, response: &Value) -> &'a Value {
 }
 
 #[tokio::test]
-async fn on_a_listener_for_all_the_description_tells_which_paths_are_the_operators() {
-    let place = Place::new();
-    place.write("web.yml", &alice());
-    let path = place.path("web.yml").display().to_string();
+async fn on_a_shared_listener_the_description_has_the_rejections_of_the_ops_endpoints() {
+    let files = AccessFiles::new();
+    files.write("web.yml", &alice());
+    let path = files.path("web.yml").display().to_string();
     let server = Server::start_with(&["--web-config", &path]);
     let description = server.get("/openapi.json").await.json();
     let guarded =
-        refuses_as_described(&description, |method, path| server.request(method, path)).await;
+        rejections_as_described(&description, |method, path| server.request(method, path)).await;
     assert_eq!(guarded, 2 * 7, "of seven operations");
 }
 
 #[tokio::test]
-async fn on_the_operators_listener_the_description_tells_that_all_paths_are_theirs() {
-    let operators = Operators::start(&alice());
-    let read = operators.request("/openapi.json");
+async fn on_the_ops_listener_the_description_has_the_rejections_of_all_paths() {
+    let ops = OpsServer::start(&alice());
+    let read = ops.request("/openapi.json");
     let description = Answer::of(read.basic_auth("alice", Some("secret")))
         .await
         .json();
     let request = |method, path: &str| {
-        let url = format!("{}{path}", operators.url);
-        operators.client.request(method, url)
+        let url = format!("{}{path}", ops.url);
+        ops.client.request(method, url)
     };
-    let guarded = refuses_as_described(&description, request).await;
+    let guarded = rejections_as_described(&description, request).await;
     assert_eq!(guarded, 2 * 9, "of nine operations");
 }

@@ -1,9 +1,9 @@
-//! The headers that tell a browser to be careful, and those that a web configuration asks for.
+//! The security headers of every response, and those of a web configuration.
 
-use crate::access::operators::{Operators, alice};
+use crate::access::ops_server::{OpsServer, alice};
 use crate::support::server::{Answer, Server};
 
-const CAREFUL: [(&str, &str); 5] = [
+const SECURITY_HEADERS: [(&str, &str); 5] = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
@@ -12,7 +12,7 @@ const CAREFUL: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn every_answer_tells_a_browser_to_be_careful() {
+async fn every_response_has_the_security_headers() {
     let server = Server::start();
     for path in [
         "/",
@@ -29,7 +29,7 @@ async fn every_answer_tells_a_browser_to_be_careful() {
         "/openapi.json",
     ] {
         let answer = server.get(path).await;
-        for (name, value) in CAREFUL {
+        for (name, value) in SECURITY_HEADERS {
             assert_eq!(answer.header(name), value, "{path}");
         }
         assert_ne!(answer.header("cache-control"), "", "{path}");
@@ -42,13 +42,13 @@ async fn every_answer_tells_a_browser_to_be_careful() {
 }
 
 #[tokio::test]
-async fn configured_headers_stand_on_every_answer_of_the_operators() {
+async fn configured_headers_are_on_every_response_of_the_ops_listener() {
     let headers = "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    X-XSS-Protection: '0'\n    Content-Security-Policy: \"default-src 'self'\"\n    Strict-Transport-Security: max-age=5\n";
-    let operators = Operators::start(&format!("{}{headers}", alice()));
+    let ops = OpsServer::start(&format!("{}{headers}", alice()));
     for path in ["/metrics", "/dashboard", "/nothing"] {
         for request in [
-            operators.request(path),
-            operators.request(path).basic_auth("alice", Some("secret")),
+            ops.request(path),
+            ops.request(path).basic_auth("alice", Some("secret")),
         ] {
             let answer = Answer::of(request).await;
             for (name, value) in [
@@ -62,10 +62,10 @@ async fn configured_headers_stand_on_every_answer_of_the_operators() {
             }
         }
     }
-    let public = operators.server.get("/data").await;
+    let public = ops.server.get("/data").await;
     assert_eq!(
         public.header("x-frame-options"),
         "DENY",
-        "they are not the public's"
+        "the public listener does not have them"
     );
 }

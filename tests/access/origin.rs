@@ -1,4 +1,4 @@
-//! Pages of other origins have no business with the operators' endpoints.
+//! Requests from pages of other origins to the ops endpoints are rejected.
 
 use reqwest::Method;
 
@@ -14,7 +14,7 @@ async fn ask(server: &Server, method: Method, path: &str, headers: &[(&str, &str
 
 #[tokio::test]
 #[allow(clippy::too_many_lines, reason = "a table")]
-async fn a_page_of_another_origin_is_refused_and_a_link_is_followed() {
+async fn a_page_of_another_origin_is_rejected_and_a_link_is_followed() {
     let server = Server::start();
     let own = format!("http://{}", server.authority());
     let navigation = |site| {
@@ -38,7 +38,7 @@ async fn a_page_of_another_origin_is_refused_and_a_link_is_followed() {
             "/dashboard",
             &navigation("none"),
             200,
-            "an address that was typed",
+            "a typed address",
         ),
         (
             Method::GET,
@@ -53,28 +53,28 @@ async fn a_page_of_another_origin_is_refused_and_a_link_is_followed() {
             "/dashboard/app.js",
             &[("sec-fetch-site", "same-origin")],
             200,
-            "the page",
+            "the page itself",
         ),
         (
             Method::GET,
             "/dashboard/app.js",
             &[("sec-fetch-site", "same-site")],
             403,
-            "a neighbour",
+            "a page of the same site",
         ),
         (
             Method::GET,
             "/ops/statements",
             &[("sec-fetch-site", "cross-site")],
             403,
-            "a stranger",
+            "a page of another site",
         ),
         (
             Method::GET,
             "/ops/statements",
             &[("origin", "https://evil.example")],
             403,
-            "an old browser",
+            "a page of another site, in an old browser",
         ),
         (
             Method::GET,
@@ -88,15 +88,21 @@ async fn a_page_of_another_origin_is_refused_and_a_link_is_followed() {
             "/ops/statements",
             &[("origin", &own)],
             200,
-            "the page, in an old browser",
+            "the page itself, in an old browser",
         ),
-        (Method::POST, reset, &[("origin", &own)], 204, "the page"),
+        (
+            Method::POST,
+            reset,
+            &[("origin", &own)],
+            204,
+            "the page itself, in an old browser",
+        ),
         (
             Method::POST,
             reset,
             &[("origin", &own.replace("http:", "https:"))],
             204,
-            "behind a proxy",
+            "the page behind a TLS proxy",
         ),
         (
             Method::POST,

@@ -1,33 +1,33 @@
-//! Which web configurations are taken: those that `promtool check web-config` takes, and of them not those that would not
-//! do what they say here.
+//! The server accepts the web configurations that `promtool check web-config` accepts, except those that would not have
+//! the effect that they name.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::access::operators::{HASH, Place};
+use crate::access::ops_server::{AccessFiles, HASH};
 use crate::support::{server, tools};
 
 /// The expected result of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
-    /// promtool and the server take it.
-    Taken,
-    /// promtool and the server refuse it.
-    Refused,
-    /// promtool takes it, and the server refuses it: the reason is in the table.
-    RefusedHere,
+    /// promtool and the server accept it.
+    Accepted,
+    /// promtool and the server reject it.
+    Rejected,
+    /// promtool accepts it, and the server rejects it for the reason in the table.
+    RejectedHere,
 }
 
-use Verdict::{Refused, RefusedHere, Taken};
+use Verdict::{Accepted, Rejected, RejectedHere};
 
-/// A user with a name that is written so.
+/// A user with this YAML scalar as the name.
 fn user(name: &str) -> String {
     format!("basic_auth_users:\n  {name}: {HASH}\n")
 }
 
-/// A header with a value that is written so.
+/// A header with this YAML scalar as the value.
 fn header(name: &str, value: &str) -> String {
     format!("http_server_config:\n  headers:\n    {name}: {value}\n")
 }
@@ -41,7 +41,7 @@ fn http2(value: &str) -> String {
 }
 
 fn tls(line: &str) -> String {
-    crate::access::operators::tls(&[line])
+    crate::access::ops_server::tls(&[line])
 }
 
 fn rate_limit(interval: &str, burst: &str) -> String {
@@ -56,221 +56,237 @@ fn documents() -> Vec<(Vec<u8>, Verdict, &'static str)> {
         marked.encode_utf16().flat_map(bytes).collect()
     };
     let mut rows: Vec<(Vec<u8>, Verdict, &'static str)> = vec![
-        (
-            utf_16(u16::to_le_bytes),
-            Taken,
-            "UTF-16, as Notepad once wrote",
-        ),
-        (utf_16(u16::to_be_bytes), Taken, "UTF-16, big end first"),
+        (utf_16(u16::to_le_bytes), Accepted, "little-endian UTF-16"),
+        (utf_16(u16::to_be_bytes), Accepted, "big-endian UTF-16"),
         (
             utf_16(u16::to_le_bytes)[2..].to_vec(),
-            Refused,
+            Rejected,
             "UTF-16 without a mark",
         ),
-        (b"# caf\xe9\n".to_vec(), Refused, "Latin-1"),
-        (b"# \0\n".to_vec(), Refused, "a control character"),
+        (b"# caf\xe9\n".to_vec(), Rejected, "Latin-1"),
+        (b"# \0\n".to_vec(), Rejected, "a control character"),
     ];
     let texts = [
-        (format!("\u{feff}{alice}"), Taken, "a byte order mark"),
-        ("\u{feff}".to_owned(), Taken, "nothing but a mark"),
-        (alice.replace('\n', "\r\n"), Taken, "lines of Windows"),
+        (format!("\u{feff}{alice}"), Accepted, "a byte order mark"),
+        ("\u{feff}".to_owned(), Accepted, "a byte order mark only"),
+        (
+            alice.replace('\n', "\r\n"),
+            Accepted,
+            "line ends of Windows",
+        ),
         (
             format!("---\n{alice}...\n"),
-            Taken,
+            Accepted,
             "the marks of a document",
         ),
-        (format!("{alice}---\n"), Taken, "an empty document after it"),
+        (
+            format!("{alice}---\n"),
+            Accepted,
+            "an empty document after it",
+        ),
         (
             format!("---\n---\n{alice}"),
-            RefusedHere,
-            "the users would be ignored",
+            RejectedHere,
+            "the exporters ignore the users",
         ),
         (
             format!("{alice}---\nb: 2\n"),
-            RefusedHere,
-            "a document would be ignored",
+            RejectedHere,
+            "the exporters ignore a document",
         ),
-        (String::new(), Taken, "nothing"),
-        ("null\n".to_owned(), Taken, "null"),
-        ("''\n".to_owned(), Refused, "a text"),
-        ("5\n".to_owned(), Refused, "a number"),
-        ("- a\n".to_owned(), Refused, "a list"),
-        ("1: 2\n".to_owned(), Refused, "an unknown field"),
+        (String::new(), Accepted, "an empty file"),
+        ("null\n".to_owned(), Accepted, "null"),
+        ("''\n".to_owned(), Rejected, "a text"),
+        ("5\n".to_owned(), Rejected, "a number"),
+        ("- a\n".to_owned(), Rejected, "a list"),
+        ("1: 2\n".to_owned(), Rejected, "an unknown field"),
         (
             "basic_auth_users:\nhttp_server_config: ~\n".to_owned(),
-            Taken,
-            "sections of nothing",
+            Accepted,
+            "null sections",
         ),
         (
             "basic_auth_users: ''\n".to_owned(),
-            Refused,
-            "a section of a text",
+            Rejected,
+            "a text for a section",
         ),
         (
             "basic_auth_users: []\n".to_owned(),
-            Refused,
-            "a section of a list",
+            Rejected,
+            "a list for a section",
         ),
-        (user("7"), Taken, "a number"),
-        (user("-7"), Taken, "a negative number"),
-        (user("0o7"), Taken, "octal"),
-        (user("010"), Taken, "octal, as it was"),
-        (user("1.0"), Taken, "a fraction"),
-        (user("1e3"), Taken, "an exponent"),
-        (user("true"), Taken, "a switch"),
-        (user("yes"), Taken, "a switch in a word"),
-        (user("~"), Taken, "nothing"),
-        (user("2001-01-01"), Taken, "a date"),
+        (user("7"), Accepted, "a number"),
+        (user("-7"), Accepted, "a negative number"),
+        (user("0o7"), Accepted, "octal"),
+        (user("010"), Accepted, "octal of YAML 1.1"),
+        (user("1.0"), Accepted, "a fraction"),
+        (user("1e3"), Accepted, "an exponent"),
+        (user("true"), Accepted, "a boolean"),
+        (user("yes"), Accepted, "a boolean as a word"),
+        (user("~"), Accepted, "nothing"),
+        (user("2001-01-01"), Accepted, "a date"),
         (
             user("12:30:45"),
-            RefusedHere,
-            "a time, whose colons nobody can send",
+            RejectedHere,
+            "a time: no client can send its colons",
         ),
-        (user("1_000"), Taken, "a number with a gap"),
-        (user("'7'"), Taken, "a text"),
-        (user("!!str 7"), Taken, "a text by its tag"),
-        (user("!!binary YWxpY2U="), Taken, "a text in Base64"),
-        (user("[a]"), Refused, "a list for a name"),
-        (user("{a: b}"), Refused, "a mapping for a name"),
-        (user("'a:b'"), RefusedHere, "nobody can send such a name"),
+        (user("1_000"), Accepted, "a number with an underscore"),
+        (user("'7'"), Accepted, "a text"),
+        (user("!!str 7"), Accepted, "a text by its tag"),
+        (user("!!binary YWxpY2U="), Accepted, "a text in base64"),
+        (user("[a]"), Rejected, "a list for a name"),
+        (user("{a: b}"), Rejected, "a mapping for a name"),
+        (
+            user("'a:b'"),
+            RejectedHere,
+            "no client can send such a name",
+        ),
         (
             user("\"a\\tb\""),
-            RefusedHere,
-            "nobody can send such a name",
+            RejectedHere,
+            "no client can send such a name",
         ),
-        (format!("{alice}  alice: {HASH}\n"), Refused, "a name twice"),
+        (
+            format!("{alice}  alice: {HASH}\n"),
+            Rejected,
+            "a name twice",
+        ),
         (
             format!("{}  '7': {HASH}\n", user("7")),
-            Refused,
+            Rejected,
             "a name twice, once as a text",
         ),
         (
             format!("{}  7: {HASH}\n", user("0x7")),
-            Taken,
-            "names that are written otherwise",
+            Accepted,
+            "two spellings of a number",
         ),
         (
             "basic_auth_users:\n  alice:\n".to_owned(),
-            Refused,
+            Rejected,
             "no hash",
         ),
         (
             "basic_auth_users:\n  alice: 12345\n".to_owned(),
-            Refused,
+            Rejected,
             "a number for a hash",
         ),
         (
             format!("basic_auth_users:\n  a: &h {HASH}\n  b: *h\n"),
-            Taken,
+            Accepted,
             "an alias",
         ),
         (
             "basic_auth_users: *x\n".to_owned(),
-            Refused,
-            "an alias of nothing",
+            Rejected,
+            "an unknown alias",
         ),
         (
             "basic_auth_users: &x\n  a: *x\n".to_owned(),
-            Refused,
+            Rejected,
             "an alias of itself",
         ),
         (
             format!("basic_auth_users:\n  <<: {{a: {HASH}}}\n"),
-            Taken,
+            Accepted,
             "a merge",
         ),
         (
             format!("basic_auth_users:\n  <<: [{{a: {HASH}}}, {{c: {HASH}}}]\n"),
-            Taken,
+            Accepted,
             "two merges",
         ),
         (
             format!("basic_auth_users:\n  a: {HASH}\n  <<: {{a: {HASH}}}\n"),
-            Refused,
-            "twice by a merge",
+            Rejected,
+            "a name twice, once by a merge",
         ),
         (
             "http_server_config:\n  <<: {http2: false}\n".to_owned(),
-            Taken,
+            Accepted,
             "a merge of settings",
         ),
         (
             "http_server_config:\n  <<: 5\n".to_owned(),
-            Refused,
+            Rejected,
             "a merge of a number",
         ),
         (
             "http_server_config:\n  '<<': {http2: false}\n".to_owned(),
-            Refused,
+            Rejected,
             "an unknown field",
         ),
         (
             format!("{{\"basic_auth_users\":{{\"a\":\"{HASH}\"}}}}\n"),
-            Taken,
+            Accepted,
             "JSON",
         ),
-        (xss("0"), Taken, "a number"),
-        (xss("-1"), Taken, "a negative number"),
-        (xss("1.50"), Taken, "a fraction"),
-        (xss("0x1F"), Taken, "hexadecimal"),
-        (xss("true"), Taken, "a switch"),
-        (xss("null"), Taken, "nothing"),
-        (xss("''"), Taken, "an empty text"),
-        (xss("2001-12-14t21:59:43.10-05:00"), Taken, "a time"),
-        (xss("!!int 0"), Taken, "a number by its tag"),
-        (xss("!!int x"), Refused, "no number, by its tag"),
-        (xss("!!binary '***'"), Refused, "no Base64"),
-        (xss("!foo 0"), Taken, "a tag of somebody's own"),
-        (xss("[0]"), Refused, "a list"),
-        (xss("{a: 0}"), Refused, "a mapping"),
-        (xss("|\n      0\n      1"), Taken, "two lines"),
-        (xss("'é'"), Taken, "a letter with an accent"),
-        (header("X-Frame-Options", "deny"), Taken, "one of two"),
-        (header("X-Frame-Options", "DENY"), Refused, "in capitals"),
-        (header("X-Frame-Options", "''"), Refused, "none of two"),
-        (header("X-Frame-Options", ""), Refused, "nothing"),
+        (xss("0"), Accepted, "a number"),
+        (xss("-1"), Accepted, "a negative number"),
+        (xss("1.50"), Accepted, "a fraction"),
+        (xss("0x1F"), Accepted, "hexadecimal"),
+        (xss("true"), Accepted, "a boolean"),
+        (xss("null"), Accepted, "nothing"),
+        (xss("''"), Accepted, "an empty text"),
+        (xss("2001-12-14t21:59:43.10-05:00"), Accepted, "a time"),
+        (xss("!!int 0"), Accepted, "a number by its tag"),
+        (xss("!!int x"), Rejected, "a text with the tag of a number"),
+        (xss("!!binary '***'"), Rejected, "not base64"),
+        (xss("!foo 0"), Accepted, "a custom tag"),
+        (xss("[0]"), Rejected, "a list"),
+        (xss("{a: 0}"), Rejected, "a mapping"),
+        (xss("|\n      0\n      1"), Accepted, "two lines"),
+        (xss("'é'"), Accepted, "a letter with an accent"),
+        (
+            header("X-Frame-Options", "deny"),
+            Accepted,
+            "an accepted value",
+        ),
+        (header("X-Frame-Options", "DENY"), Rejected, "in upper case"),
+        (header("X-Frame-Options", "''"), Rejected, "an empty text"),
+        (header("X-Frame-Options", ""), Rejected, "nothing"),
         (
             header("X-Content-Type-Options", "NoSniff"),
-            Refused,
-            "in capitals",
+            Rejected,
+            "in upper case",
         ),
         (
             header("Strict-Transport-Security", "31536000"),
-            Taken,
+            Accepted,
             "a number",
         ),
         (
             header("x-xss-protection", "0"),
-            Refused,
-            "a name in small letters",
+            Rejected,
+            "a name in lower case",
         ),
-        (header("Server", "1"), Refused, "an unknown header"),
-        (http2("True"), Taken, "a switch in a capital"),
-        (http2("yes"), Taken, "a word"),
-        (http2("On"), Taken, "another word"),
-        (http2("n"), Taken, "a letter"),
-        (http2("oN"), Refused, "no word"),
-        (http2("'true'"), Refused, "a text"),
-        (http2("!!bool 'true'"), Taken, "a switch by its tag"),
-        (http2("!!str true"), Refused, "a text by its tag"),
-        (http2("0"), Refused, "a number"),
-        (http2(""), Taken, "nothing"),
-        (tls("min_version: TLS12"), Taken, "a version"),
-        (tls("min_version: 1.3"), Refused, "a number for a version"),
+        (header("Server", "1"), Rejected, "an unknown header"),
+        (http2("True"), Accepted, "a capitalized boolean"),
+        (http2("yes"), Accepted, "a boolean as a word"),
+        (http2("On"), Accepted, "another boolean as a word"),
+        (http2("n"), Accepted, "a boolean as a letter"),
+        (http2("oN"), Rejected, "a mixed-case word"),
+        (http2("'true'"), Rejected, "a text"),
+        (http2("!!bool 'true'"), Accepted, "a boolean by its tag"),
+        (http2("!!str true"), Rejected, "a text by its tag"),
+        (http2("0"), Rejected, "a number"),
+        (http2(""), Accepted, "nothing"),
+        (tls("min_version: TLS12"), Accepted, "a version"),
+        (tls("min_version: 1.3"), Rejected, "a number for a version"),
         (
             tls("min_version: TLS10"),
-            RefusedHere,
-            "it is broken, and not spoken here",
+            RejectedHere,
+            "it is broken, and not supported",
         ),
         (
             tls("cipher_suites: TLS_AES_128_GCM_SHA256"),
-            Refused,
+            Rejected,
             "a text for a list",
         ),
         (
             tls("client_auth_type: RequestClientCert"),
-            RefusedHere,
-            "it verifies nobody",
+            RejectedHere,
+            "it verifies no certificate",
         ),
     ];
     rows.extend(texts.map(|(text, verdict, why)| (text.into_bytes(), verdict, why)));
@@ -279,42 +295,62 @@ fn documents() -> Vec<(Vec<u8>, Verdict, &'static str)> {
 
 fn rate_limits() -> Vec<(Vec<u8>, Verdict, &'static str)> {
     [
-        (rate_limit("1s", "5"), Taken, "the usual"),
-        (rate_limit("'1s'", "5"), Taken, "a duration in quotes"),
-        (rate_limit("1h2m3.5s", "5"), Taken, "several units"),
-        (rate_limit("10µs", "5"), Taken, "a Greek letter"),
-        (rate_limit(".5s", "5"), Taken, "no digit before the point"),
-        (rate_limit("1000000", "5"), Taken, "nanoseconds"),
-        (rate_limit("1.5", "5"), Taken, "a fraction of nanoseconds"),
-        (rate_limit("0", "5"), Taken, "none"),
-        (rate_limit("'0'", "5"), Taken, "none, in quotes"),
-        (rate_limit("-1s", "5"), Taken, "none, as it is negative"),
-        (rate_limit("null", "null"), Taken, "nothing"),
-        (rate_limit("1d", "5"), Refused, "an unknown unit"),
-        (rate_limit("'5'", "5"), Refused, "no unit"),
-        (rate_limit("1 s", "5"), Refused, "a space"),
-        (rate_limit("''", "5"), Refused, "an empty text"),
-        (rate_limit("1:30", "5"), Refused, "a time"),
-        (rate_limit("99999999h", "5"), Refused, "past any duration"),
-        (rate_limit("1s", "0x10"), Taken, "hexadecimal"),
-        (rate_limit("1s", "0b11"), Taken, "binary"),
-        (rate_limit("1s", "1_000"), Taken, "a gap"),
-        (rate_limit("1s", "1e3"), Taken, "an exponent"),
-        (rate_limit("1s", "1.5"), Taken, "a fraction"),
-        (rate_limit("1s", "-1"), Taken, "a negative number"),
-        (rate_limit("1s", "'5'"), Refused, "a text"),
-        (rate_limit("1s", "true"), Refused, "a switch"),
+        (rate_limit("1s", "5"), Accepted, "a usual limit"),
+        (rate_limit("'1s'", "5"), Accepted, "a duration in quotes"),
+        (rate_limit("1h2m3.5s", "5"), Accepted, "several units"),
+        (
+            rate_limit("10µs", "5"),
+            Accepted,
+            "microseconds with a Greek letter",
+        ),
+        (
+            rate_limit(".5s", "5"),
+            Accepted,
+            "no digit before the point",
+        ),
+        (rate_limit("1000000", "5"), Accepted, "nanoseconds"),
+        (
+            rate_limit("1.5", "5"),
+            Accepted,
+            "a fraction of nanoseconds",
+        ),
+        (rate_limit("0", "5"), Accepted, "no limit"),
+        (rate_limit("'0'", "5"), Accepted, "no limit, quoted"),
+        (rate_limit("-1s", "5"), Accepted, "no limit, negative"),
+        (rate_limit("null", "null"), Accepted, "nothing"),
+        (rate_limit("1d", "5"), Rejected, "an unknown unit"),
+        (
+            rate_limit("'5'", "5"),
+            Rejected,
+            "a number without a unit, quoted",
+        ),
+        (rate_limit("1 s", "5"), Rejected, "a space"),
+        (rate_limit("''", "5"), Rejected, "an empty text"),
+        (rate_limit("1:30", "5"), Rejected, "a time"),
+        (
+            rate_limit("99999999h", "5"),
+            Rejected,
+            "above the largest duration",
+        ),
+        (rate_limit("1s", "0x10"), Accepted, "hexadecimal"),
+        (rate_limit("1s", "0b11"), Accepted, "binary"),
+        (rate_limit("1s", "1_000"), Accepted, "an underscore"),
+        (rate_limit("1s", "1e3"), Accepted, "an exponent"),
+        (rate_limit("1s", "1.5"), Accepted, "a fraction"),
+        (rate_limit("1s", "-1"), Accepted, "a negative number"),
+        (rate_limit("1s", "'5'"), Rejected, "a text"),
+        (rate_limit("1s", "true"), Rejected, "a boolean"),
         (
             rate_limit("1s", "99999999999999999999"),
-            Refused,
-            "past any number",
+            Rejected,
+            "above the largest number",
         ),
-        ("rate_limit: {}\n".to_owned(), Taken, "an empty mapping"),
-        ("rate_limit: 5\n".to_owned(), Refused, "a number"),
-        ("rate_limit: [1]\n".to_owned(), Refused, "a list"),
+        ("rate_limit: {}\n".to_owned(), Accepted, "an empty mapping"),
+        ("rate_limit: 5\n".to_owned(), Rejected, "a number"),
+        ("rate_limit: [1]\n".to_owned(), Rejected, "a list"),
         (
             "rate_limit:\n  intervall: 1s\n".to_owned(),
-            Refused,
+            Rejected,
             "an unknown field",
         ),
     ]
@@ -322,8 +358,8 @@ fn rate_limits() -> Vec<(Vec<u8>, Verdict, &'static str)> {
     .into()
 }
 
-/// Whether `promtool check web-config` takes a file.
-fn promtool_takes(promtool: &Path, file: &Path) -> bool {
+/// Whether `promtool check web-config` accepts a file.
+fn promtool_accepts(promtool: &Path, file: &Path) -> bool {
     let checked = Command::new(promtool)
         .args(["check", "web-config"])
         .arg(file)
@@ -334,7 +370,7 @@ fn promtool_takes(promtool: &Path, file: &Path) -> bool {
 }
 
 /// Whether the server starts with a file.
-fn server_takes(file: &Path) -> bool {
+fn server_accepts(file: &Path) -> bool {
     let directory = tempfile::TempDir::new().unwrap();
     let mut command = server::command(directory.path());
     command
@@ -346,41 +382,41 @@ fn server_takes(file: &Path) -> bool {
     let mut first = String::new();
     let output = child.stdout.take().unwrap();
     BufReader::new(output).read_line(&mut first).unwrap();
-    let takes = first.starts_with("listening on ");
-    if takes {
+    let accepts = first.starts_with("listening on ");
+    if accepts {
         child.kill().unwrap();
     }
     let status = child.wait().unwrap();
-    assert!(takes || status.code() == Some(2), "{status}");
-    takes
+    assert!(accepts || status.code() == Some(2), "{status}");
+    accepts
 }
 
 #[test]
-fn the_server_takes_what_promtool_takes() {
-    let test = "the_server_takes_what_promtool_takes";
+fn the_server_accepts_what_promtool_accepts() {
+    let test = "the_server_accepts_what_promtool_accepts";
     let promtool = tools::promtool(test);
-    let place = Place::new();
-    place.write("known.yml", &rate_limit("1s", "1"));
-    // Older ones do not know of rate limits.
+    let files = AccessFiles::new();
+    files.write("known.yml", &rate_limit("1s", "1"));
+    // Older versions of promtool do not know rate limits.
     let knows_limits =
-        (promtool.as_ref()).is_some_and(|it| promtool_takes(it, &place.path("known.yml")));
+        (promtool.as_ref()).is_some_and(|it| promtool_accepts(it, &files.path("known.yml")));
     let compared = documents().into_iter().map(|row| (row, promtool.is_some()));
     let limits = rate_limits().into_iter().map(|row| (row, knows_limits));
     let rows: Vec<_> = compared.chain(limits).collect();
     let mut differences: Vec<String> = Vec::new();
     for rows in rows.chunks(4) {
         let found = thread::scope(|scope| {
-            let place = &place;
+            let files = &files;
             let promtool = promtool.as_ref();
             let checks: Vec<_> = (rows.iter().enumerate())
                 .map(|(number, ((contents, verdict, why), is_compared))| {
                     scope.spawn(move || {
-                        let file = place.path(&format!("{number}.yml"));
+                        let file = files.path(&format!("{number}.yml"));
                         std::fs::write(&file, contents).unwrap();
-                        let ours = server_takes(&file);
+                        let ours = server_accepts(&file);
                         let theirs = promtool.filter(|_| *is_compared);
-                        let theirs = theirs.map(|it| promtool_takes(it, &file));
-                        let expected = (*verdict == Taken, *verdict != Refused);
+                        let theirs = theirs.map(|it| promtool_accepts(it, &file));
+                        let expected = (*verdict == Accepted, *verdict != Rejected);
                         let is_right =
                             ours == expected.0 && theirs.is_none_or(|it| it == expected.1);
                         let shown = String::from_utf8_lossy(contents);

@@ -1,22 +1,22 @@
-//! The real Prometheus, scraping with a password over TLS.
+//! A real Prometheus that scrapes over TLS with a password.
 
 use std::time::Duration;
 
-use crate::access::operators::{Operators, alice, tls};
+use crate::access::ops_server::{OpsServer, alice, tls};
 use crate::support::prometheus::Prometheus;
 use crate::support::{tools, wait};
 
 const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn prometheus_scrapes_over_tls_with_a_password_and_not_without() {
-    let test = "prometheus_scrapes_over_tls_with_a_password_and_not_without";
+async fn prometheus_scrapes_over_tls_with_a_password_and_not_without_one() {
+    let test = "prometheus_scrapes_over_tls_with_a_password_and_not_without_one";
     let Some(binary) = tools::prometheus(test) else {
         return;
     };
-    let operators = Operators::start(&format!("{}{}", tls(&[]), alice()));
-    let authority = operators.url.trim_start_matches("https://");
-    let ca = operators.place.path("ca.pem").display().to_string();
+    let ops = OpsServer::start(&format!("{}{}", tls(&[]), alice()));
+    let authority = ops.url.trim_start_matches("https://");
+    let ca = ops.files.path("ca.pem").display().to_string();
     let job = |name: &str, credentials: &str| {
         format!(
             "  - job_name: {name}\n    scheme: https\n    tls_config: {{ca_file: '{ca}'}}\n{credentials}    static_configs:\n      - targets: ['{authority}']\n"

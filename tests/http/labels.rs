@@ -127,7 +127,7 @@ async fn endpoints_are_called_as_the_service_wants_and_asked_about_once() {
 }
 
 #[actix_web::test]
-async fn by_the_names_of_opentelemetry_the_scheme_is_that_of_the_listener() {
+async fn with_opentelemetry_names_the_scheme_is_that_of_the_listener() {
     let vitals = Vitals::builder().naming(Naming::OpenTelemetry).build();
     let vitals = vitals.expect("these settings build");
     call(&vitals, &["/ok", "/none"]).await;

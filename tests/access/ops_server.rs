@@ -1,4 +1,4 @@
-//! A server whose operators' endpoints have a listener and a web configuration of their own, and clients of theirs.
+//! A server with an ops listener and a web configuration, and clients for it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use tempfile::TempDir;
 use crate::access::authority::{Authority, Certificate};
 use crate::support::server::{Answer, Server};
 
-/// `secret`, at the least cost.
+/// The bcrypt hash of `secret`, at the lowest cost.
 pub(crate) const HASH: &str = "$2b$04$aaaaaaaaaaaaaaaaaaaaaOGY9KrC7e/pHj3EXQPxs8hKEBbvQhsvG";
 
-/// The section of a web configuration that lets `alice` in, by `secret`.
+/// The section of a web configuration with the user `alice`, whose password is `secret`.
 pub(crate) fn alice() -> String {
     format!("basic_auth_users:\n  alice: {HASH}\n")
 }
 
-/// The section of a web configuration that encrypts, with these further lines.
+/// The TLS section of a web configuration, with these further lines.
 pub(crate) fn tls(lines: &[&str]) -> String {
     let mut all = vec![
         "tls_server_config:",
@@ -28,47 +28,47 @@ pub(crate) fn tls(lines: &[&str]) -> String {
     all.join("\n  ") + "\n"
 }
 
-/// A directory for the files that tell who may enter. `cert.pem`, `key.pem` and `ca.pem` are there.
-pub(crate) struct Place {
+/// A directory with the access files. It has `cert.pem`, `key.pem` and `ca.pem`.
+pub(crate) struct AccessFiles {
     directory: TempDir,
     pub(crate) authority: Authority,
 }
 
-impl Place {
+impl AccessFiles {
     pub(crate) fn new() -> Self {
-        let place = Self {
+        let files = Self {
             directory: TempDir::new().unwrap(),
             authority: Authority::new(),
         };
-        place.install(&place.authority.server());
-        place.write("ca.pem", place.authority.pem());
-        place
+        files.install(&files.authority.server());
+        files.write("ca.pem", files.authority.pem());
+        files
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file as a careful program does: whole, or not at all.
+    /// Replaces a file atomically.
     pub(crate) fn write(&self, name: &str, contents: &str) {
         let fresh = self.path("fresh");
         std::fs::write(&fresh, contents).unwrap();
         std::fs::rename(fresh, self.path(name)).unwrap();
     }
 
-    /// Makes a certificate the one of the server.
+    /// Replaces the server's certificate and key.
     pub(crate) fn install(&self, certificate: &Certificate) {
         self.write("key.pem", &certificate.key);
         self.write("cert.pem", &certificate.pem);
     }
 
-    /// What clients of the server begin with: they trust the authority.
+    /// A builder of clients that trust the authority.
     pub(crate) fn trusting(&self) -> ClientBuilder {
         let authority = reqwest::Certificate::from_pem(self.authority.pem().as_bytes()).unwrap();
         client().add_root_certificate(authority)
     }
 
-    /// A client that trusts the authority, and has this certificate.
+    /// A client that trusts the authority, and presents this certificate.
     pub(crate) fn client_with(&self, certificate: &Certificate) -> Client {
         let both = format!("{}{}", certificate.key, certificate.pem);
         let identity = Identity::from_pem(both.as_bytes()).unwrap();
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// What a client begins with that trusts nobody.
+/// A builder of clients that trust no authority.
 pub(crate) fn client() -> ClientBuilder {
     Client::builder()
         .no_proxy()
@@ -84,55 +84,55 @@ pub(crate) fn client() -> ClientBuilder {
         .timeout(std::time::Duration::from_secs(60))
 }
 
-/// A server with a listener for its operators, and a client that trusts it.
-pub(crate) struct Operators {
+/// A server with an ops listener, and a client that trusts its certificate.
+pub(crate) struct OpsServer {
     pub(crate) server: Server,
-    pub(crate) place: Arc<Place>,
+    pub(crate) files: Arc<AccessFiles>,
     pub(crate) url: String,
     pub(crate) client: Client,
 }
 
-impl Operators {
-    /// Starts with this web configuration.
+impl OpsServer {
+    /// Starts a server with this web configuration.
     pub(crate) fn start(web_config: &str) -> Self {
-        Self::start_in(Place::new(), web_config, &[])
+        Self::start_in(AccessFiles::new(), web_config, &[])
     }
 
-    /// Starts with this web configuration, and these further flags.
-    pub(crate) fn start_in(place: Place, web_config: &str, flags: &[&str]) -> Self {
-        place.write("web.yml", web_config);
-        let path = place.path("web.yml").display().to_string();
+    /// Starts a server with this web configuration and further flags.
+    pub(crate) fn start_in(files: AccessFiles, web_config: &str, flags: &[&str]) -> Self {
+        files.write("web.yml", web_config);
+        let path = files.path("web.yml").display().to_string();
         let mut all = vec!["--ops-listen", "127.0.0.1:0", "--web-config", &path];
         all.extend(flags);
         let mut server = Server::start_with(&all);
-        let client = place.trusting().build().unwrap();
+        let client = files.trusting().build().unwrap();
         Self {
             url: server.next_address(),
             server,
-            place: Arc::new(place),
+            files: Arc::new(files),
             client,
         }
     }
 
-    /// A request for the operators' endpoints.
+    /// A request to the ops listener.
     pub(crate) fn request(&self, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.url);
         self.client.request(Method::GET, url)
     }
 
-    /// The status of an answer to somebody without credentials.
+    /// The status of a request without credentials.
     pub(crate) async fn status(&self, path: &str) -> u16 {
         Answer::of(self.request(path)).await.status
     }
 
-    /// The status of an answer to this user.
+    /// The status of a request of this user for `/metrics`.
     pub(crate) async fn status_for(&self, name: &str, password: &str) -> u16 {
         let request = self.request("/metrics").basic_auth(name, Some(password));
         Answer::of(request).await.status
     }
 }
 
-/// Why a connection was not made: the whole of it, in one line.
+/// The causes of a failed connection, in one line.
 pub(crate) fn reason(error: &reqwest::Error) -> String {
     use std::error::Error as _;
 
