@@ -1,5 +1,6 @@
-//! No value of a statement is shown: on real SQLite and PostgreSQL, in every form that they have for values. MariaDB has
-//! a binary of its own, `tests/mysql`.
+//! No value of a statement is shown: on real SQLite and PostgreSQL, for every way to write a value.
+//!
+//! The tests with MariaDB are in `tests/mysql`.
 
 use crate::support::tools;
 
@@ -11,12 +12,12 @@ use crate::support::postgres::Cluster;
 use crate::support::server::Data as _;
 use plant::{Planted, look_for_secrets};
 
-const SQLITE: &[Planted] = &[(
+const SQLITE_TABLE: &[Planted] = &[(
     "CREATE TABLE IF NOT EXISTS [t] (\"a\" TEXT, `b`)",
     "CREATE TABLE IF NOT EXISTS [t] (\"a\" TEXT, `b`)",
 )];
 
-const IN_SQLITE: &[Planted] = &[
+const SQLITE_STATEMENTS: &[Planted] = &[
     (
         "SELECT a FROM t WHERE a = 'it''s hunter2'",
         "SELECT a FROM t WHERE a = ?",
@@ -57,7 +58,7 @@ const IN_SQLITE: &[Planted] = &[
     ),
 ];
 
-const FAILING_IN_SQLITE: &[Planted] = &[
+const FAILING_SQLITE: &[Planted] = &[
     (
         "SELECT nothing FROM t WHERE a = \"hunter2\"",
         "SELECT nothing FROM t WHERE a = ?",
@@ -70,16 +71,20 @@ async fn no_secret_of_a_statement_on_sqlite_is_shown() {
     let directory = tempfile::TempDir::new().unwrap();
     let url = directory.path().join("secrets.db");
     let url = url.to_str().unwrap();
-    look_for_secrets::<SqliteConnection>(url, &with_table(SQLITE, IN_SQLITE), FAILING_IN_SQLITE)
-        .await;
+    look_for_secrets::<SqliteConnection>(
+        url,
+        &with_table(SQLITE_TABLE, SQLITE_STATEMENTS),
+        FAILING_SQLITE,
+    )
+    .await;
 }
 
-const POSTGRES: &[Planted] = &[(
+const POSTGRES_TABLE: &[Planted] = &[(
     "CREATE TABLE IF NOT EXISTS \"t\" (\"a\" TEXT, \"b\" TEXT)",
     "CREATE TABLE IF NOT EXISTS \"t\" (\"a\" TEXT, \"b\" TEXT)",
 )];
 
-const IN_POSTGRES: &[Planted] = &[
+const POSTGRES_STATEMENTS: &[Planted] = &[
     (
         "SELECT a FROM t WHERE a = 'it''s hunter2'",
         "SELECT a FROM t WHERE a = ?",
@@ -148,7 +153,7 @@ const IN_POSTGRES: &[Planted] = &[
     ),
 ];
 
-const FAILING_IN_POSTGRES: &[Planted] = &[
+const FAILING_POSTGRES: &[Planted] = &[
     (
         "SELECT nothing FROM t WHERE a = 'hunter2'",
         "SELECT nothing FROM t WHERE a = ?",
@@ -167,8 +172,8 @@ async fn no_secret_of_a_statement_on_postgresql_is_shown() {
     let database = Cluster::shared(&programs).database();
     look_for_secrets::<PgConnection>(
         &database.url(),
-        &with_table(POSTGRES, IN_POSTGRES),
-        FAILING_IN_POSTGRES,
+        &with_table(POSTGRES_TABLE, POSTGRES_STATEMENTS),
+        FAILING_POSTGRES,
     )
     .await;
 }

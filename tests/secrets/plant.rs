@@ -1,4 +1,4 @@
-//! Runs statements with a secret in them on a monitored application, and searches all it shows for the secret.
+//! Runs statements that contain a secret on a monitored application, and searches all of its output for the secret.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,15 +13,15 @@ use diesel::connection::SimpleConnection;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What must be seen nowhere: a word in strings, names and comments, and digits in numbers.
+/// The secrets: a word in strings, names and comments, and the digits of a number.
 const SECRETS: [&str; 2] = ["hunter2", "31337"];
 
 /// A statement and its shape.
 pub(crate) type Planted = (&'static str, &'static str);
 
-/// Runs each statement on one connection, 12 times in a request, and looks at the log, the statements and the live page.
+/// Runs each statement on one connection, 12 times in a request, and searches the log and the ops endpoints.
 ///
-/// Each of `statements` must be carried out, and each of `failing` must not. All must be shown by their shapes.
+/// Each of `statements` must succeed, and each of `failing` must fail. All must be listed by their shapes.
 pub(crate) async fn look_for_secrets<C>(url: &str, statements: &[Planted], failing: &[Planted])
 where
     C: R2D2Connection + SimpleConnection + Send + 'static,
@@ -32,7 +32,7 @@ where
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    // The middleware logs a suspicion on this thread.
+    // The middleware logs a suspected N+1 on this thread.
     let _guard = tracing::subscriber::set_default(subscriber);
     let vitals = Vitals::builder()
         .ops(OpsSettings::everything())
@@ -56,8 +56,8 @@ where
         let response = call_service(&app, request.to_request()).await;
         let succeeded = response.status().is_success();
         let body = read_body(response).await;
-        let said = String::from_utf8_lossy(&body);
-        assert_eq!(succeeded, number < statements.len(), "{sql}: {said}");
+        let answer = String::from_utf8_lossy(&body);
+        assert_eq!(succeeded, number < statements.len(), "{sql}: {answer}");
     }
 
     let mut shown = vec![("the log", log.text())];
@@ -67,19 +67,19 @@ where
         "/dashboard/history",
         "/health",
     ] {
-        // A tick of the page.
+        // The live page samples every half second.
         actix_web::rt::time::sleep(Duration::from_millis(600)).await;
         let response = call_service(&app, TestRequest::get().uri(path).to_request()).await;
         assert_eq!(response.status(), 200, "{path}");
         let body = read_body(response).await;
         shown.push((path, String::from_utf8_lossy(&body).into_owned()));
     }
-    for (place, text) in &shown {
+    for (source, text) in &shown {
         for secret in SECRETS {
             let found = text
                 .find(secret)
                 .map(|at| &text[at.saturating_sub(200)..at]);
-            assert_eq!(found, None, "{place} shows {secret}");
+            assert_eq!(found, None, "{source} shows {secret}");
         }
     }
     let listing: serde_json::Value = serde_json::from_str(&shown[1].1).unwrap();
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// Carries out the body as SQL, 12 times. Errors are the database's own words, which are for the caller to handle.
+/// Executes the body as SQL, 12 times. Returns the database's error, which the library does not show.
 async fn run<C>(pool: web::Data<Pool<C>>, sql: String) -> HttpResponse
 where
     C: R2D2Connection + SimpleConnection + Send + 'static,
@@ -109,7 +109,7 @@ where
     HttpResponse::Ok().finish()
 }
 
-/// All lines that are logged. Cheap to clone; all clones are one.
+/// The lines of the log. A clone is the same log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
