@@ -1,8 +1,8 @@
-//! `kill -9` at any moment: what was acknowledged is there after the restart, exactly once.
+//! `kill -9` at any moment: each acknowledged write exists after the restart, exactly once.
 //!
-//! Eight writers keep books of every answer; after each kill the server is started again on the same data and that is
-//! held against the books. `VITALS_CRASH_KILLS` sets how often (20 if unset), `VITALS_CRASH_SEED` the seed. What stands
-//! behind it, the order of sync and answer, is seen in `durability`.
+//! Eight writers record every answer. After each kill, the server starts again on the same data, and the data must match
+//! the records. `VITALS_CRASH_KILLS` sets the number of kills (20 by default), `VITALS_CRASH_SEED` the seed. `durability`
+//! tests the reason for it: the order of sync and answer.
 
 mod durability;
 
@@ -24,10 +24,10 @@ use crate::support::{tools, writers};
 
 const WRITERS: u64 = 8;
 
-/// The longest that a server lives, in milliseconds from its first write on.
+/// The longest life of a server, in milliseconds after its first write.
 const LIFETIME_MS: u64 = 300;
 
-/// Kills of the service between two that take the database's server along.
+/// Every fifth kill also kills the database server.
 const KILLS_OF_A_DATABASE: u64 = 5;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -37,8 +37,9 @@ fn setting(name: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Lets writers write, kills the server under them, and holds what `start` finds afterwards against their books; again
-/// and again. `after_kill` is told the number of each kill, while nothing runs.
+/// Kills the server while writers write, restarts it, and compares the data with the writers' records; many times.
+///
+/// `after_kill` runs while no server runs, with the number of the kill.
 async fn kill_again_and_again(start: impl Fn() -> Server, after_kill: impl Fn(u64)) -> Server {
     let kills = setting("VITALS_CRASH_KILLS", 20);
     let seed = setting("VITALS_CRASH_SEED", rand::random());
@@ -60,16 +61,16 @@ async fn kill_again_and_again(start: impl Fn() -> Server, after_kill: impl Fn(u6
     }
     let books = writers::lock(&books);
     println!(
-        "{} writes acknowledged, {} left open",
+        "{} writes acknowledged, {} without an answer",
         books.acknowledged, books.unanswered
     );
-    assert!(books.acknowledged > kills, "the writers hardly wrote");
-    assert!(books.unanswered > 0, "no kill met a write");
+    assert!(books.acknowledged > kills, "too few writes for the test");
+    assert!(books.unanswered > 0, "no kill interrupted a write");
     server
 }
 
-/// What SQLite itself says of the file.
-fn assert_sound(database: &Path) {
+/// SQLite's own integrity check of the file.
+fn assert_intact(database: &Path) {
     #[derive(diesel::QueryableByName)]
     struct Finding {
         #[diesel(sql_type = Text)]
@@ -92,12 +93,12 @@ async fn an_acknowledged_write_survives_kill_9_in_sqlite() {
     let file = directory.path().join("vitals.db");
     let server = kill_again_and_again(
         || Server::start_in(Arc::clone(&directory), &[]),
-        // The first to open it after the crash.
-        |_| assert_sound(&file),
+        // This opens the file first after the crash.
+        |_| assert_intact(&file),
     )
     .await;
     assert_eq!(server.stop(), Some(0));
-    assert_sound(&file);
+    assert_intact(&file);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

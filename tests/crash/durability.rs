@@ -1,4 +1,4 @@
-//! What the system sees of a write to SQLite: the sync of the write-ahead log has ended before the answer begins.
+//! The order of system calls of a write to SQLite: the sync of the write-ahead log ends before the answer begins.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,23 +11,22 @@ use crate::support::server::Server;
 use crate::support::strace::Tracer;
 use crate::support::writers::{Books, Writers, lock};
 
-/// The calls by which a file or a socket is written, or a file made to stay.
+/// The calls that write to a file or a socket, or sync a file.
 const CALLS: &str = "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync";
 
-/// The arguments by which the log's header is written, at its start. It is synced on its own, and commits nothing.
+/// The arguments of the write of the log's header. It has a sync of its own, and commits nothing.
 const LOG_HEADER: &str = ", 32, 0)";
 
-/// What happened, in the order in which it did.
+/// An event of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    /// A sync has ended well of what was written to the log since the one before.
+    /// A successful sync of new writes to the log ended.
     Synced,
     /// An answer of 2xx began.
     Acknowledged,
 }
 
-/// Reads what strace has written. A call that another interrupts stands on two lines: of a sync the end counts, of an
-/// answer the begin.
+/// Parses the output of strace. An interrupted call has two lines: the end of a sync counts, and the start of an answer.
 fn events(trace: &str) -> Vec<Event> {
     let mut syncing = BTreeSet::new();
     let mut unsynced = false;
@@ -57,7 +56,7 @@ fn events(trace: &str) -> Vec<Event> {
     events
 }
 
-/// The fewest syncs that were ahead of the answers when one began.
+/// The smallest difference of syncs and answers at the start of an answer.
 fn least_lead(events: &[Event]) -> i64 {
     let (mut lead, mut least) = (0, i64::MAX);
     for event in events {
@@ -73,7 +72,7 @@ fn least_lead(events: &[Event]) -> i64 {
 }
 
 #[test]
-fn an_answer_before_its_sync_is_seen() {
+fn an_answer_before_its_sync_is_detected() {
     let synced = "7 1.0 pwrite64(9</d/vitals.db-wal>, \"\", 9, 0) = 9
 7 1.1 fdatasync(9</d/vitals.db-wal> <unfinished ...>
 8 1.2 sendto(11<socket:[1]>, \"HTTP/1.1 503 Service\"..., 9, 0) = 9
@@ -93,9 +92,9 @@ fn an_answer_before_its_sync_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_is_synced_before_a_write_is_acknowledged() {
-    let test = "the_log_is_synced_before_a_write_is_acknowledged";
-    // With the default settings: there is no flag.
+async fn the_wal_is_synced_before_a_write_is_acknowledged() {
+    let test = "the_wal_is_synced_before_a_write_is_acknowledged";
+    // The default settings: no flag turns it on.
     let server = Server::start();
     let directory = server.directory();
     let trace = ["-e", CALLS];
