@@ -1,4 +1,4 @@
-//! The way from a signal to the end: what is answered when, that nothing is lost, and that the last scrape has it all.
+//! The shutdown: the answers in each stage, no lost request, and a last scrape that counts all requests.
 
 mod load;
 mod stages;

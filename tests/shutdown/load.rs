@@ -1,7 +1,7 @@
-//! SIGTERM under load, at any moment: each request that was taken in is answered, and the last scrape agrees with the
-//! books of the clients to the last one.
+//! SIGTERM under load, at any moment: each accepted request is answered, and the last scrape has exactly the counts of the
+//! clients.
 //!
-//! `VITALS_SHUTDOWN_ROUNDS` sets how often (20 if unset), `VITALS_SHUTDOWN_SEED` the seed.
+//! `VITALS_SHUTDOWN_ROUNDS` sets the number of rounds (20 by default), `VITALS_SHUTDOWN_SEED` the seed.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -19,7 +19,7 @@ use crate::support::server::Server;
 
 const CLIENTS: u64 = 12;
 
-/// Servers that are stopped at a time: each spends most of its time waiting.
+/// Rounds that run at the same time. A round mostly waits.
 const LANES: u64 = 4;
 
 const BODY: &str = r#"{"name": "Ada", "email": "ada@example.com"}"#;
@@ -27,17 +27,17 @@ const BODY: &str = r#"{"name": "Ada", "email": "ada@example.com"}"#;
 /// The shutdown timeout of every server here.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Method, endpoint and status, to how many there were.
+/// The number of requests by method, endpoint and status.
 type Rows = BTreeMap<[String; 3], u64>;
 
-/// What the clients saw.
+/// The records of the clients.
 #[derive(Debug, Default)]
 struct Books {
     answered: Rows,
-    /// Requests on a connection that had served before, without an answer.
+    /// Requests without an answer on a connection that had been served before.
     lost: Vec<String>,
-    /// First requests of connections that nobody took in: the listener closed meanwhile.
-    turned_away: u64,
+    /// First requests of connections that were not accepted, because the listener closed.
+    not_accepted: u64,
 }
 
 impl Books {
@@ -51,11 +51,11 @@ impl Books {
             *self.answered.entry(row).or_default() += count;
         }
         self.lost.extend(other.lost);
-        self.turned_away += other.turned_away;
+        self.not_accepted += other.not_accepted;
     }
 }
 
-/// A connection, and how many answers came over it.
+/// A connection, and the number of its answers.
 struct Connection {
     reader: BufReader<TcpStream>,
     answers: u64,
@@ -118,7 +118,7 @@ fn post(body: &str) -> String {
     )
 }
 
-/// One client, on one connection after the other, until there is none to be had.
+/// One client, on one connection after another, until the listener is closed.
 fn client(authority: &str, mut dice: StdRng) -> Books {
     let mut books = Books::default();
     while let Ok(mut connection) = Connection::open(authority) {
@@ -137,7 +137,7 @@ fn client(authority: &str, mut dice: StdRng) -> Books {
                     "GET /data?limit=5 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
                 ),
             };
-            // Some bodies take their time, so that the signal meets them half way.
+            // Some bodies are sent in two parts, so that the signal arrives between them.
             let half = if choice == 0 {
                 request.len() - 20
             } else {
@@ -158,7 +158,7 @@ fn client(authority: &str, mut dice: StdRng) -> Books {
                     }
                 }
                 Err(_) if connection.answers == 0 => {
-                    books.turned_away += 1;
+                    books.not_accepted += 1;
                     break;
                 }
                 Err(error) => {
@@ -174,7 +174,7 @@ fn client(authority: &str, mut dice: StdRng) -> Books {
     books
 }
 
-/// Scrapes without a pause until nobody answers, and answers what the last scrape said.
+/// Scrapes without a pause until the listener is closed, and returns the last exposition.
 fn scrape_to_the_end(authority: &str) -> String {
     let mut last = String::new();
     while let Ok(mut connection) = Connection::open(authority) {
@@ -220,7 +220,7 @@ fn setting(name: &str, default: u64) -> u64 {
         .unwrap_or(default)
 }
 
-/// Starts a server, sends it the signal under load, and holds its last scrape against what the clients saw.
+/// Starts a server, sends the signal under load, and compares the last scrape with the clients' records.
 fn round(round: u64, dice: &mut StdRng) -> Books {
     let timeout = format!("{}s", TIMEOUT.as_secs());
     let flags = [
@@ -230,13 +230,13 @@ fn round(round: u64, dice: &mut StdRng) -> Books {
         &timeout,
     ];
     let mut server = Server::start_with(&flags);
-    let operators = server.next_address();
-    let operators = operators.trim_start_matches("http://").to_owned();
-    // It serves: connections do not wait for it to start.
+    let ops = server.next_address();
+    let ops = ops.trim_start_matches("http://").to_owned();
+    // The server is ready before the clients connect.
     let mut first = Connection::open(server.authority()).unwrap();
     first.send(post(BODY).as_bytes()).unwrap();
     assert_eq!(first.answer().unwrap().status, 201);
-    let watcher = thread::spawn(move || scrape_to_the_end(&operators));
+    let watcher = thread::spawn(move || scrape_to_the_end(&ops));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let authority = server.authority().to_owned();
@@ -245,7 +245,7 @@ fn round(round: u64, dice: &mut StdRng) -> Books {
         })
         .collect();
     thread::sleep(Duration::from_millis(dice.random_range(20..300)));
-    // Every other time nobody can write for a while, so that many writes are in flight.
+    // In every second round a lock delays writes, so that many are in flight.
     let lock = round.is_multiple_of(2).then(|| {
         let path = server.database();
         let mut lock = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
@@ -262,19 +262,19 @@ fn round(round: u64, dice: &mut StdRng) -> Books {
     let mut books = Books::default();
     books.count("POST", "/data", 201);
     for client in clients {
-        books.merge(client.join().expect("a client came to its end"));
+        books.merge(client.join().expect("no client panics"));
     }
     assert_eq!(server.ended(), Some(0), "round {round}");
     let passed = signalled.elapsed();
     assert!(passed < TIMEOUT, "round {round}: {passed:?}");
     assert_eq!(books.lost, [""; 0], "round {round}: lost in flight");
-    let scraped = watcher.join().expect("the scraper came to its end");
+    let scraped = watcher.join().expect("the scraper does not panic");
     assert_eq!(counted(&scraped), books.answered, "round {round}");
     books
 }
 
 #[test]
-fn a_signal_under_load_loses_nothing_and_the_last_scrape_has_it_all() {
+fn a_signal_under_load_loses_no_request_and_the_last_scrape_counts_all() {
     let rounds = setting("VITALS_SHUTDOWN_ROUNDS", 20);
     let seed = setting("VITALS_SHUTDOWN_SEED", rand::random());
     println!("{rounds} rounds, seed {seed}");
@@ -295,11 +295,11 @@ fn a_signal_under_load_loses_nothing_and_the_last_scrape_has_it_all() {
             })
             .collect();
         for lane in lanes {
-            books.merge(lane.join().expect("a lane came to its end"));
+            books.merge(lane.join().expect("no lane panics"));
         }
     });
     let answered: u64 = books.answered.values().sum();
-    let turned_away = books.turned_away;
-    println!("{answered} requests answered, {turned_away} turned away by a listener that closed");
-    assert!(answered > rounds * 10, "hardly any load");
+    let not_accepted = books.not_accepted;
+    println!("{answered} requests answered, {not_accepted} not accepted by a listener that closed");
+    assert!(answered > rounds * 10, "too little load for the test");
 }

@@ -1,4 +1,4 @@
-//! What is answered in each stage, to whom: while all goes on, while requests in flight finish, and at the end.
+//! The answers in each stage of the shutdown: during the delay, while requests in flight finish, and at the end.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::support::postgres::Cluster;
 use crate::support::server::{Answer, Server};
 use crate::support::{tools, wait};
 
-/// What a busy machine may add to any time.
+/// The time that a busy machine may add.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// A server with a write in flight, which waits for a lock.
+/// A server with a write in flight, which waits for a database lock.
 struct InFlight {
     server: Server,
-    operators: String,
+    ops: String,
     lock: SqliteConnection,
     write: JoinHandle<Answer>,
 }
 
 impl InFlight {
-    async fn begin(mut server: Server, has_operators: bool) -> Self {
-        let operators = if has_operators {
+    async fn begin(mut server: Server, has_ops_listener: bool) -> Self {
+        let ops = if has_ops_listener {
             server.next_address()
         } else {
             server.url("")
@@ -36,9 +36,9 @@ impl InFlight {
             .request(Method::POST, "/data")
             .json(&json!({"name": "Ada", "email": "ada@example.com"}));
         let write = tokio::spawn(Answer::of(write));
-        let url = format!("{operators}/metrics");
-        // A scrape is in progress itself where the operators share the listener.
-        let own = f64::from(u8::from(!has_operators));
+        let url = format!("{ops}/metrics");
+        // On a shared listener the scrape itself is in progress.
+        let own = f64::from(u8::from(!has_ops_listener));
         wait::until("the write to be in flight", SLACK, async || {
             let scrape = fresh(&url).await.unwrap().text;
             let scrape = crate::support::exposition::Exposition::parse(&scrape).unwrap();
@@ -48,16 +48,16 @@ impl InFlight {
         .await;
         Self {
             server,
-            operators,
+            ops,
             lock,
             write,
         }
     }
 
-    /// Sends the signal, and waits until `/readyz` tells of it.
+    /// Sends the signal, and waits until `/readyz` is 503.
     async fn shut_down(&self) {
         self.server.signal("TERM");
-        let url = format!("{}/readyz", self.operators);
+        let url = format!("{}/readyz", self.ops);
         wait::until("/readyz to be 503", SLACK, async || {
             let answer = fresh(&url).await.map_err(|error| error.to_string())?;
             match answer.status {
@@ -68,17 +68,17 @@ impl InFlight {
         .await;
     }
 
-    /// What operators see until the end.
+    /// The ops endpoints answer until the end.
     async fn can_be_watched(&self) {
-        let ready = fresh(&format!("{}/readyz", self.operators)).await.unwrap();
+        let ready = fresh(&format!("{}/readyz", self.ops)).await.unwrap();
         assert!(ready.text.contains("shutting down"), "{}", ready.text);
         for path in ["/livez", "/metrics", "/health"] {
-            let answer = fresh(&format!("{}{path}", self.operators)).await.unwrap();
+            let answer = fresh(&format!("{}{path}", self.ops)).await.unwrap();
             assert_eq!(answer.status, 200, "{path}");
         }
     }
 
-    /// Lets the write go on, which is answered, and the server end.
+    /// Releases the lock. The write is answered, and the server ends.
     async fn ends_well(mut self) {
         self.lock.batch_execute("COMMIT").unwrap();
         let answer = self.write.await.unwrap();
@@ -87,7 +87,7 @@ impl InFlight {
     }
 }
 
-/// `GET` on a connection of its own.
+/// `GET` on a new connection.
 async fn fresh(url: &str) -> reqwest::Result<Answer> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(url).send().await?;
@@ -99,7 +99,7 @@ async fn fresh(url: &str) -> reqwest::Result<Answer> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_public_listener_closes_and_the_operators_watch_the_rest_finish() {
+async fn the_public_listener_closes_and_the_ops_listener_stays_until_requests_finish() {
     let server = Server::start_with(&["--ops-listen", "127.0.0.1:0"]);
     let scene = InFlight::begin(server, true).await;
     scene.shut_down().await;
@@ -118,29 +118,29 @@ async fn the_public_listener_closes_and_the_operators_watch_the_rest_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shared_listener_stays_open_for_the_operators_alone() {
+async fn a_shared_listener_stays_open_for_the_ops_endpoints_only() {
     let scene = InFlight::begin(Server::start(), false).await;
     scene.shut_down().await;
     let url = scene.server.url("/data");
-    wait::until("the API to turn requests away", SLACK, async || {
+    wait::until("the API to reject requests", SLACK, async || {
         let status = fresh(&url).await.unwrap().status;
         (status == 503).then_some(()).ok_or(status)
     })
     .await;
     for path in ["/data", "/data/1", "/", "/nothing"] {
-        let refused = fresh(&scene.server.url(path)).await.unwrap();
-        assert_eq!(refused.status, 503, "{path}: {}", refused.text);
-        assert_eq!(refused.header("content-type"), "application/problem+json");
-        assert_eq!(refused.header("connection"), "close");
-        assert_eq!(refused.header("retry-after"), "1");
-        assert_eq!(refused.header("x-content-type-options"), "nosniff");
+        let rejected = fresh(&scene.server.url(path)).await.unwrap();
+        assert_eq!(rejected.status, 503, "{path}: {}", rejected.text);
+        assert_eq!(rejected.header("content-type"), "application/problem+json");
+        assert_eq!(rejected.header("connection"), "close");
+        assert_eq!(rejected.header("retry-after"), "1");
+        assert_eq!(rejected.header("x-content-type-options"), "nosniff");
     }
     scene.can_be_watched().await;
     scene.ends_well().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn during_the_delay_all_goes_on_but_readiness() {
+async fn during_the_delay_only_readiness_changes() {
     let server = Server::start_with(&["--drain-delay", "2s"]);
     server.create("Ada").await;
     let signalled = Instant::now();
@@ -154,7 +154,7 @@ async fn during_the_delay_all_goes_on_but_readiness() {
     server.create("Grace").await;
     assert!(
         signalled.elapsed() < Duration::from_secs(2),
-        "too busy a machine to tell anything"
+        "the machine is too busy for this test"
     );
     assert_eq!(server.ended(), Some(0));
     assert!(signalled.elapsed() >= Duration::from_secs(2));
@@ -172,7 +172,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_take_too_long_are_cut_off() {
+async fn requests_are_cut_off_at_the_shutdown_timeout() {
     let server = Server::start_with(&["--shutdown-timeout", "700ms"]);
     let scene = InFlight::begin(server, false).await;
     let signalled = Instant::now();
@@ -188,7 +188,7 @@ async fn requests_that_take_too_long_are_cut_off() {
 }
 
 #[tokio::test]
-async fn streams_are_told_to_end() {
+async fn open_streams_end_at_shutdown() {
     let server = Server::start_with(&["--drain-delay", "1s"]);
     let mut stream = server
         .request(Method::GET, "/dashboard/stream")
@@ -211,7 +211,7 @@ async fn streams_are_told_to_end() {
 }
 
 #[tokio::test]
-async fn a_server_at_rest_ends_at_once() {
+async fn an_idle_server_ends_at_once() {
     let server = Server::start();
     let signalled = Instant::now();
     assert_eq!(server.stop(), Some(0));
@@ -219,8 +219,8 @@ async fn a_server_at_rest_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_still_connecting_ends_well() {
-    let test = "a_server_that_is_still_connecting_ends_well";
+async fn a_server_that_still_connects_to_its_database_exits_with_0() {
+    let test = "a_server_that_still_connects_to_its_database_exits_with_0";
     let Some(programs) = tools::postgres(test) else {
         return;
     };
