@@ -1,7 +1,7 @@
-//! What the service is built on fails under it: the disk, the file, the descriptors, the port. Each is a sentence at the
-//! start or a 503 later, never a panic and never a lost write, and the service resumes when the fault goes.
+//! Faults of the disk, the database file, the descriptors and the port.
 //!
-//! The outages of PostgreSQL are tested in `outage`, crashes in `crash`.
+//! Each is an error message at the start or a 503 later, never a panic or a lost write. The service recovers when the fault
+//! ends. `outage` tests outages of PostgreSQL, `crash` tests crashes.
 
 mod descriptors;
 mod disk;
@@ -22,19 +22,18 @@ fn limit(prlimit: &Path, pid: u32, limit: &str) {
     tools::run(prlimit, &["--pid", &pid, limit], Path::new("/"));
 }
 
-/// The one sentence with which a start ends that failed.
-fn sentence_of(output: Output) -> String {
+/// The error message of a start that failed.
+fn message_of(output: Output) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "more than a sentence: {stderr}");
-    assert!(stderr.ends_with(".\n"), "no sentence: {stderr}");
-    assert!(output.stdout.is_empty(), "it said that it listens");
+    assert_eq!(stderr.lines().count(), 1, "more than one line: {stderr}");
+    assert!(stderr.ends_with(".\n"), "not a sentence: {stderr}");
+    assert!(output.stdout.is_empty(), "it reported that it listens");
     stderr
 }
 
-/// Starts the server on an SQLite database, past this process' privileges to overlook permissions, and tells with which
-/// sentence that failed.
-fn refusal(database: &Path) -> String {
+/// Starts the server on an SQLite database, without the privilege to ignore file permissions. Returns the error message.
+fn start_error(database: &Path) -> String {
     let start = server::command(Path::new("/"));
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     let mut command = if is_root {
@@ -50,5 +49,5 @@ fn refusal(database: &Path) -> String {
         .args(["--listen", "127.0.0.1:0", "--database-url"])
         .arg(format!("sqlite://{}", database.display()));
     let output = server::to_end(command);
-    sentence_of(output.unwrap_or_else(|| panic!("{} was taken", database.display())))
+    message_of(output.unwrap_or_else(|| panic!("the server started on {}", database.display())))
 }

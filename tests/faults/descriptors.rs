@@ -1,5 +1,4 @@
-//! All file descriptors are in use: no new connection is taken in, those that are open are served, and when there are
-//! descriptors again, so are those that have waited.
+//! All file descriptors are in use: open connections are served, and new ones wait until there are descriptors again.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +12,7 @@ use crate::support::exposition::Exposition;
 use crate::support::server::{Server, command};
 use crate::support::{tools, wait};
 
-/// Sends a request on a connection, and reads its answer: the status, if all of it comes within two seconds of silence.
+/// Sends a request, and returns status and body. It is an error if nothing arrives for two seconds.
 fn ask(connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {
     connection.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut reader = BufReader::new(connection);
@@ -36,8 +35,8 @@ fn ask(connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_descriptors_the_open_connections_are_served_and_the_others_later() {
-    let test = "without_descriptors_the_open_connections_are_served_and_the_others_later";
+async fn without_descriptors_open_connections_are_served_and_new_ones_wait() {
+    let test = "without_descriptors_open_connections_are_served_and_new_ones_wait";
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };
@@ -53,12 +52,15 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
     let waiting: Vec<_> = (0..50).map(|_| connect()).collect();
     let unserved = waiting.iter().rev().take(2);
     for connection in unserved {
-        assert!(ask(connection, &path).is_err(), "the limit was not felt");
+        assert!(
+            ask(connection, &path).is_err(),
+            "a connection was served beyond the limit"
+        );
     }
     for path in [path.as_str(), "/livez", "/readyz", "/metrics"] {
         assert_eq!(ask(&open, path).unwrap().0, 200, "{path}");
     }
-    // Nothing under /proc can be read: what it would say is missing, and not 0. The collector's errors are counted.
+    // /proc cannot be read: its families are missing, not 0, and the collector's errors are counted.
     let scrape = Exposition::parse(&ask(&open, "/metrics").unwrap().1).unwrap();
     for family in [
         "process_open_fds",
@@ -90,7 +92,7 @@ async fn without_descriptors_the_open_connections_are_served_and_the_others_late
     assert_eq!(server.stop(), Some(0));
 }
 
-/// Starts the service with these limits, soft and hard, and has it tell how many descriptors it may have; and its log.
+/// Starts the service with these soft and hard limits. Returns the limit of descriptors that it reports, and its log.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -140,7 +142,7 @@ fn started_with(soft: u64, hard: u64, flags: &[&str]) -> (u64, String) {
 }
 
 #[test]
-fn the_limit_of_descriptors_is_raised_to_what_is_needed_and_no_further() {
+fn the_descriptor_limit_is_raised_to_the_need_and_no_further() {
     let flags = ["--max-connections=500", "--pool-size=4"];
     let (allowed, log) = started_with(200, 900, &flags);
     assert_eq!(allowed, 500 + 3 * 4 + 128);

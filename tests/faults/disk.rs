@@ -1,5 +1,5 @@
-//! A disk that is full, and one that fails, under eight writers: what was acknowledged is there, the others were told
-//! 503, and when the fault has gone they write on.
+//! A full disk, and one that fails, under eight writers: acknowledged writes exist, others are answered 503, and writes
+//! succeed again when the fault ends.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use crate::support::{tools, wait};
 
 const WRITERS: u64 = 8;
 
-/// Within which a fault is felt, and its end; generous, for a busy machine.
+/// The time within which a fault, or its end, must have an effect. It is generous for a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// A server with eight writers at work.
@@ -41,7 +41,7 @@ impl Scene {
         scene
     }
 
-    /// Waits until so many more writes were counted by `count`.
+    /// Waits until `count` has risen by `more`.
     async fn counts(&self, what: &str, more: u64, count: fn(&Books) -> u64) {
         let before = count(&lock(&self.books));
         wait::until(what, BOUND, async || {
@@ -56,17 +56,17 @@ impl Scene {
             .await;
     }
 
-    /// What is answered while no write can be made to stay.
+    /// Waits until writes are rejected. Other endpoints still answer.
     async fn fails(&self) {
-        self.counts("refused writes", 16, |books| books.refused)
+        self.counts("rejected writes", 16, |books| books.refused)
             .await;
         for path in ["/livez", "/metrics"] {
             assert_eq!(self.server.get(path).await.status, 200, "{path}");
         }
     }
 
-    /// What one is told whose write cannot be made to stay.
-    async fn refuses_with_a_problem(&self) {
+    /// A write that cannot be stored is answered with a problem document.
+    async fn rejects_with_a_problem(&self) {
         let item = json!({"name": "Ada", "email": "ada@example.com"});
         let answer = self.server.send(Method::POST, "/data", &item).await;
         assert_eq!(answer.status, 503, "{}", answer.text);
@@ -75,7 +75,7 @@ impl Scene {
         assert!(!answer.text.contains("vitals.db"), "{}", answer.text);
     }
 
-    /// Ends the work, and holds the data against the books: as it is now, and as it is after a crash.
+    /// Stops the writers, and compares the data with their records: now, and after a crash.
     async fn ends_well(self) {
         self.writers.stop().await;
         let found = items_of(&self.server.url("")).await;
@@ -93,7 +93,7 @@ impl Scene {
         assert_eq!(books.differences(&found), [""; 0], "after a crash");
         assert_eq!(books.unanswered, 0);
         println!(
-            "{} writes acknowledged, {} refused",
+            "{} writes acknowledged, {} rejected",
             books.acknowledged, books.refused
         );
     }
@@ -107,10 +107,10 @@ async fn a_disk_that_fails_loses_no_acknowledged_write() {
     let file = scene.server.database();
     let log = PathBuf::from(format!("{}-wal", file.display()));
     for (calls, fails, on) in [
-        // A disk that is full, and one that is so now and then.
+        // A disk that is full, permanently and now and then.
         ("pwrite64", "error=ENOSPC", &log),
         ("pwrite64", "error=ENOSPC:when=3+5", &log),
-        // A disk that does not write, that does not keep what it wrote, that does not read.
+        // A disk that fails to write, to sync, or to read.
         ("pwrite64", "error=EIO:when=2+7", &log),
         ("fsync,fdatasync", "error=EIO", &log),
         ("fsync,fdatasync", "error=EIO:when=2+3", &log),
@@ -125,14 +125,14 @@ async fn a_disk_that_fails_loses_no_acknowledged_write() {
         let Some(tracer) = Tracer::attach(test, pid, &arguments, directory.path()) else {
             return;
         };
-        // The file itself is only written when the log is moved into it, which nobody waits for.
+        // The file itself is only written by a checkpoint, which no request waits for.
         if on == &log && calls != "pread64" {
             scene.fails().await;
         } else {
             scene.writes().await;
         }
         if !fails.contains("when") {
-            scene.refuses_with_a_problem().await;
+            scene.rejects_with_a_problem().await;
         }
         let seen = tracer.detach();
         println!("{inject}: {} times", seen.matches("(INJECTED)").count());
@@ -142,8 +142,8 @@ async fn a_disk_that_fails_loses_no_acknowledged_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_may_not_grow_loses_no_acknowledged_write() {
-    let test = "a_file_that_may_not_grow_loses_no_acknowledged_write";
+async fn a_file_that_cannot_grow_loses_no_acknowledged_write() {
+    let test = "a_file_that_cannot_grow_loses_no_acknowledged_write";
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };
@@ -151,7 +151,7 @@ async fn a_file_that_may_not_grow_loses_no_acknowledged_write() {
     for bytes in [0, 4096, 100_000] {
         limit(&prlimit, scene.server.pid(), &format!("--fsize={bytes}:"));
         scene.fails().await;
-        scene.refuses_with_a_problem().await;
+        scene.rejects_with_a_problem().await;
         limit(&prlimit, scene.server.pid(), "--fsize=unlimited:");
         scene.writes().await;
     }
@@ -159,8 +159,8 @@ async fn a_file_that_may_not_grow_loses_no_acknowledged_write() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes() {
-    let test = "a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes";
+async fn an_unwritable_disk_is_not_ready_even_without_writes() {
+    let test = "an_unwritable_disk_is_not_ready_even_without_writes";
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };
@@ -175,7 +175,7 @@ async fn a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes() {
     becomes(200).await;
     limit(&prlimit, server.pid(), "--fsize=0:");
     becomes(503).await;
-    assert_eq!(server.get("/data").await.status, 200, "reads go on");
+    assert_eq!(server.get("/data").await.status, 200, "reads are served");
     assert_eq!(server.get("/readyz").await.status, 503);
     limit(&prlimit, server.pid(), "--fsize=unlimited:");
     becomes(200).await;
@@ -190,7 +190,7 @@ async fn a_disk_that_takes_no_writes_is_not_ready_although_nobody_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_is_ready_while_another_process_writes() {
+async fn the_service_is_ready_while_another_process_writes() {
     use diesel::connection::SimpleConnection as _;
     use diesel::{Connection as _, SqliteConnection};
 

@@ -1,4 +1,4 @@
-//! A database file that is read-only, corrupt, locked, or of somebody else: at the start a sentence, later a 503.
+//! A database file that is read-only, corrupt, locked or foreign: an error message at the start, later a 503.
 
 use std::fs::{self, Permissions};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::faults::refusal;
+use crate::faults::start_error;
 use crate::support::server::{Answer, Server};
 use crate::support::wait;
 
@@ -23,7 +23,7 @@ fn execute(database: &Path, sql: &str) -> SqliteConnection {
     connection
 }
 
-/// A database of the service, at rest.
+/// A database of the service, which no process uses.
 fn database() -> TempDir {
     let server = Server::start();
     let directory = server.directory();
@@ -36,42 +36,42 @@ fn may(path: &Path, mode: u32) {
 }
 
 #[test]
-fn a_read_only_file_ends_the_start_with_a_sentence() {
+fn a_read_only_file_fails_the_start_with_a_message() {
     let directory = database();
     let file = directory.path().join("vitals.db");
     may(&file, 0o444);
-    let sentence = refusal(&file);
+    let sentence = start_error(&file);
     assert!(sentence.contains("readonly database"), "{sentence}");
 
     may(&file, 0o000);
-    let sentence = refusal(&file);
+    let sentence = start_error(&file);
     assert!(sentence.contains("cannot be opened"), "{sentence}");
 
     may(&file, 0o644);
     may(directory.path(), 0o555);
-    let sentence = refusal(&file);
+    let sentence = start_error(&file);
     assert!(
         sentence.contains("cannot be used: unable to open database file")
             || sentence.contains("readonly database"),
         "{sentence}"
     );
-    let sentence = refusal(&directory.path().join("new.db"));
+    let sentence = start_error(&directory.path().join("new.db"));
     assert!(sentence.contains("cannot be opened"), "{sentence}");
     may(directory.path(), 0o755);
 }
 
 #[test]
-fn a_file_that_is_no_database_ends_the_start_with_a_sentence() {
+fn a_file_that_is_not_a_database_fails_the_start_with_a_message() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("vitals.db");
     fs::write(&file, "This is not a database. ".repeat(100)).unwrap();
-    let sentence = refusal(&file);
+    let sentence = start_error(&file);
     assert!(sentence.contains("file is not a database"), "{sentence}");
-    assert_eq!(fs::read(&file).unwrap().len(), 2400, "it was left alone");
+    assert_eq!(fs::read(&file).unwrap().len(), 2400, "the file was changed");
 }
 
 #[test]
-fn a_migration_that_fails_ends_the_start_with_a_sentence_and_changes_nothing() {
+fn a_failed_migration_fails_the_start_with_a_message_and_changes_nothing() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("vitals.db");
     execute(
@@ -79,13 +79,13 @@ fn a_migration_that_fails_ends_the_start_with_a_sentence_and_changes_nothing() {
         "CREATE TABLE items (id TEXT); INSERT INTO items VALUES ('7')",
     );
     for _ in 0..2 {
-        let sentence = refusal(&file);
+        let sentence = start_error(&file);
         assert!(
             sentence.contains("cannot be migrated") && sentence.contains("items already exists"),
             "{sentence}"
         );
     }
-    // Nobody's table is gone, and the rest of the migration can be made anew.
+    // The existing table remains, and the migration left nothing behind.
     execute(
         &file,
         "INSERT INTO items VALUES ('8'); CREATE INDEX items_newest_first ON items (id)",
@@ -93,16 +93,16 @@ fn a_migration_that_fails_ends_the_start_with_a_sentence_and_changes_nothing() {
 }
 
 #[test]
-fn a_file_that_is_locked_for_too_long_ends_the_start_with_a_sentence() {
+fn a_file_that_stays_locked_fails_the_start_with_a_message() {
     let directory = database();
     let file = directory.path().join("vitals.db");
     let _held = execute(&file, "BEGIN EXCLUSIVE");
-    let sentence = refusal(&file);
+    let sentence = start_error(&file);
     assert!(sentence.contains("database is locked"), "{sentence}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_of_another_process_is_waited_for_and_then_told() {
+async fn a_write_waits_for_the_lock_of_another_process_and_then_gets_503() {
     let server = Server::start();
     let mut held = execute(&server.database(), "BEGIN IMMEDIATE");
     let item = json!({"name": "Ada", "email": "ada@example.com"});
@@ -112,9 +112,9 @@ async fn a_lock_of_another_process_is_waited_for_and_then_told() {
             .await
             .expect("an answer")
     };
-    let (refused, read) = tokio::join!(write(), server.get("/data"));
-    assert_eq!(refused.status, 503, "{}", refused.text);
-    assert_eq!(refused.header("retry-after"), "1");
+    let (rejected, read) = tokio::join!(write(), server.get("/data"));
+    assert_eq!(rejected.status, 503, "{}", rejected.text);
+    assert_eq!(rejected.header("retry-after"), "1");
     assert_eq!(read.status, 200, "readers do not wait for a writer");
 
     let (accepted, ()) = tokio::join!(write(), async {
@@ -124,7 +124,7 @@ async fn a_lock_of_another_process_is_waited_for_and_then_told() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_corrupt_within_is_told_with_503_until_it_is_mended() {
+async fn a_corrupt_file_is_answered_503_until_it_is_restored() {
     let directory = Arc::new(database());
     let file = directory.path().join("vitals.db");
     let values: Vec<_> = (0..2000)
@@ -135,12 +135,12 @@ async fn a_file_that_is_corrupt_within_is_told_with_503_until_it_is_mended() {
         values.join(", ")
     );
     drop(execute(&file, &sql));
-    let sound = fs::read(&file).unwrap();
-    // All but what tells of the tables.
+    let intact = fs::read(&file).unwrap();
+    // Everything but the schema is overwritten.
     let kept = 4 * 4096;
     let mut open = fs::File::options().write(true).open(&file).unwrap();
     open.seek(SeekFrom::Start(kept)).unwrap();
-    open.write_all(&vec![0xff; sound.len() - usize::try_from(kept).unwrap()])
+    open.write_all(&vec![0xff; intact.len() - usize::try_from(kept).unwrap()])
         .unwrap();
 
     let server = Server::start_in(Arc::clone(&directory), &[]);
@@ -162,12 +162,12 @@ async fn a_file_that_is_corrupt_within_is_told_with_503_until_it_is_mended() {
     for left in ["vitals.db-wal", "vitals.db-shm"] {
         let _gone = fs::remove_file(directory.path().join(left));
     }
-    fs::write(&file, sound).unwrap();
+    fs::write(&file, intact).unwrap();
     let server = Server::start_in(Arc::clone(&directory), &[]);
     assert_eq!(server.get("/data/1000").await.status, 200);
 }
 
-/// Writes are refused, and `/readyz` is 503, within two seconds of what has just been done to the file; reads are served.
+/// Writes are rejected and `/readyz` is 503 at once after the file was removed or replaced. Reads are served.
 async fn is_lost(server: &Server) {
     let item = json!({"name": "Ada", "email": "ada@example.com"});
     for (method, path) in [(Method::POST, "/data"), (Method::PUT, "/data/1")] {
@@ -197,11 +197,11 @@ async fn logs_the_loss(server: &Server, lines: usize) {
 }
 
 #[tokio::test]
-async fn a_file_that_is_removed_takes_no_more_writes() {
+async fn writes_to_a_removed_file_are_rejected() {
     let server = Server::start();
     server.create("Ada").await;
     fs::remove_file(server.database()).unwrap();
-    // Without any request that would notice it.
+    // No request is needed to notice it.
     logs_the_loss(&server, 1).await;
     is_lost(&server).await;
     logs_the_loss(&server, 1).await;
@@ -209,7 +209,7 @@ async fn a_file_that_is_removed_takes_no_more_writes() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_replaced_takes_no_more_writes_until_it_is_back() {
+async fn writes_to_a_replaced_file_are_rejected_until_it_is_back() {
     for flags in [&["--pool-size=1"][..], &["--pool-size=5"]] {
         let server = Server::start_with(flags);
         server.create("Ada").await;
@@ -227,7 +227,7 @@ async fn a_file_that_is_replaced_takes_no_more_writes_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_write_ahead_log_that_is_removed_takes_no_more_writes() {
+async fn writes_to_a_removed_wal_are_rejected() {
     let server = Server::start();
     server.create("Ada").await;
     let log = format!("{}-wal", server.database().display());
@@ -238,7 +238,7 @@ async fn a_write_ahead_log_that_is_removed_takes_no_more_writes() {
 }
 
 #[tokio::test]
-async fn a_link_to_the_database_that_leads_elsewhere_takes_no_more_writes() {
+async fn writes_through_a_redirected_link_are_rejected() {
     let directory = Arc::new(TempDir::new().unwrap());
     let [here, there, link] =
         ["here.db", "there.db", "vitals.db"].map(|name| directory.path().join(name));

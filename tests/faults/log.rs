@@ -1,4 +1,4 @@
-//! Nobody reads the log any more: lines are lost, requests are not.
+//! The reader of the log has ended: lines are lost, requests are not.
 
 use std::io::{BufRead as _, BufReader};
 
@@ -9,13 +9,13 @@ use crate::support::server::command;
 use crate::support::tools;
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_costs_its_lines_and_no_more() {
+async fn a_log_without_a_reader_loses_lines_and_no_requests() {
     let directory = TempDir::new().unwrap();
     let mut child = command(directory.path())
         .args(["--listen", "127.0.0.1:0", "--log=trace"])
         .spawn()
         .unwrap();
-    // Its end of the pipe is broken from here on.
+    // From here on, the pipe of the log is broken.
     drop(child.stderr.take());
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());

@@ -1,12 +1,12 @@
-//! A port that somebody else has.
+//! A port that is in use.
 
 use tempfile::TempDir;
 
-use crate::faults::sentence_of;
+use crate::faults::message_of;
 use crate::support::server::{Server, command, to_end};
 
 #[test]
-fn a_port_in_use_ends_the_start_with_a_sentence_before_the_database_is_touched() {
+fn a_port_in_use_fails_the_start_before_the_database_is_touched() {
     let server = Server::start();
     let taken = server.authority();
     for flags in [
@@ -16,7 +16,7 @@ fn a_port_in_use_ends_the_start_with_a_sentence_before_the_database_is_touched()
         let directory = TempDir::new().unwrap();
         let mut command = command(directory.path());
         command.args(flags);
-        let sentence = sentence_of(to_end(command).expect("it ends"));
+        let sentence = message_of(to_end(command).expect("it ends"));
         assert!(
             sentence.contains(&format!("Cannot listen on {taken}: Address already in use")),
             "{sentence}"

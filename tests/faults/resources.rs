@@ -1,5 +1,5 @@
-//! The system lets the process have fewer file descriptors, threads or memory than it asks for: the start is refused with a
-//! sentence, and where it happens later the service goes on with what it has.
+//! Limits on file descriptors, threads or memory: a start that needs more fails with an error message. A service that meets
+//! a limit later continues with the resources that it has.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Output, Stdio};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::faults::sentence_of;
+use crate::faults::message_of;
 use crate::support::server::{command, to_end};
 use crate::support::tools;
 
@@ -18,7 +18,7 @@ const FLAGS: [&str; 4] = [
     "--log=warn",
 ];
 
-/// The service with a limit of the shell, such as `ulimit -n 40`.
+/// The service under a limit of the shell, such as `ulimit -n 40`.
 fn limited(directory: &TempDir, limit: &str) -> Command {
     let service = command(directory.path());
     let mut shell = command_like(&service, "sh");
@@ -29,7 +29,7 @@ fn limited(directory: &TempDir, limit: &str) -> Command {
     shell
 }
 
-/// Another program with the surroundings of the service.
+/// Another program with the environment and pipes of the service.
 fn command_like(service: &Command, program: &str) -> Command {
     let mut command = Command::new(program);
     for (variable, value) in service.get_envs() {
@@ -46,12 +46,12 @@ fn command_like(service: &Command, program: &str) -> Command {
     command
 }
 
-fn refused(output: Option<Output>, limit: &str) -> String {
-    sentence_of(output.unwrap_or_else(|| panic!("it serves with {limit}")))
+fn failed(output: Option<Output>, limit: &str) -> String {
+    message_of(output.unwrap_or_else(|| panic!("it serves with {limit}")))
 }
 
 #[test]
-fn too_few_descriptors_to_start_are_a_sentence() {
+fn a_start_with_too_few_descriptors_fails_with_a_message() {
     let directory = TempDir::new().unwrap();
     for limit in [
         "ulimit -n 8",
@@ -60,14 +60,14 @@ fn too_few_descriptors_to_start_are_a_sentence() {
         "ulimit -n 40",
         "ulimit -n 48",
     ] {
-        let sentence = refused(to_end(limited(&directory, limit)), limit);
+        let sentence = failed(to_end(limited(&directory, limit)), limit);
         let expected = "actix-vitals: The start needs 48 file descriptors, and the system does not allow that many \
                         (ulimit -n, LimitNOFILE=): Too many open files (os error 24).\n";
         assert_eq!(sentence, expected, "{limit}");
     }
 }
 
-/// A program with the surroundings of the service, run by a user without privileges: root is not limited.
+/// A program with the environment of the service, run by an unprivileged user: limits do not apply to root.
 fn by_user(user: u32, program: &Command) -> Command {
     let mut command = command_like(program, "setpriv");
     command
@@ -78,7 +78,7 @@ fn by_user(user: u32, program: &Command) -> Command {
     command
 }
 
-/// Runs the service as a user with a limit of this many threads.
+/// The service, run by a user with this limit on threads.
 fn of_a_user(directory: &TempDir, user: u32, threads: usize) -> Command {
     let service = command(directory.path());
     let mut limited = command_like(&service, "prlimit");
@@ -94,15 +94,15 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn too_few_threads_to_start_are_a_sentence() {
-    let test = "too_few_threads_to_start_are_a_sentence";
+fn a_start_with_too_few_threads_fails_with_a_message() {
+    let test = "a_start_with_too_few_threads_fails_with_a_message";
     if !is_root() || tools::tool(test, "setpriv").is_none() {
         return;
     }
     let directory = TempDir::new().unwrap();
     for threads in [1, 3, 8, 17] {
         let limit = format!("{threads} threads");
-        let sentence = refused(to_end(of_a_user(&directory, 54_321, threads)), &limit);
+        let sentence = failed(to_end(of_a_user(&directory, 54_321, threads)), &limit);
         let expected = "actix-vitals: The start needs 18 threads, and the system does not allow that many (ulimit -u, \
                         LimitNPROC=, TasksMax=): Resource temporarily unavailable (os error 11).\n";
         assert_eq!(sentence, expected, "{limit}");
@@ -140,15 +140,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended.
+        // The service may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_served_by_the_threads_there_are() {
-    let test = "requests_are_served_by_the_threads_there_are";
+async fn requests_are_served_with_the_existing_threads() {
+    let test = "requests_are_served_with_the_existing_threads";
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };
@@ -168,7 +168,7 @@ async fn requests_are_served_by_the_threads_there_are() {
     limit.args(["--pid", &service.child.id().to_string(), "--nproc=1:"]);
     let limited = by_user(54_322, &limit).status().unwrap();
     assert!(limited.success(), "{limited}");
-    // Longer than an idle thread is kept.
+    // Longer than the lifetime of an idle thread.
     let end = Instant::now() + Duration::from_secs(13);
     while Instant::now() < end {
         let both = tokio::join!(get("/data"), get("/data?limit=5"));
@@ -182,11 +182,11 @@ async fn requests_are_served_by_the_threads_there_are() {
 }
 
 #[test]
-fn too_little_address_space_to_start_is_a_sentence() {
+fn a_start_with_too_little_address_space_fails_with_a_message() {
     let directory = TempDir::new().unwrap();
     for kibibytes in [200_000, 300_000, 400_000, 1_000_000] {
         let limit = format!("ulimit -v {kibibytes}");
-        let sentence = refused(to_end(limited(&directory, &limit)), &limit);
+        let sentence = failed(to_end(limited(&directory, &limit)), &limit);
         let expected = "actix-vitals: The start needs 1024 MiB of address space, and the system does not allow that many \
                         (ulimit -v, LimitAS=): out of memory.\n";
         assert_eq!(sentence, expected, "{limit}");
@@ -194,8 +194,8 @@ fn too_little_address_space_to_start_is_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scrape_without_address_space_is_told_503() {
-    let test = "a_scrape_without_address_space_is_told_503";
+async fn a_scrape_without_address_space_is_answered_503() {
+    let test = "a_scrape_without_address_space_is_answered_503";
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };

@@ -1,19 +1,19 @@
-//! Every numeric setting at its ends and beyond them: the service serves, or says one sentence and exits with 2.
+//! Every numeric setting at its bounds and beyond them: the service serves, or exits with an error message and status 2.
 
 use std::collections::BTreeSet;
 use std::thread;
 
 use crate::support::server::{Server, run_to_end};
 
-/// A flag, with values that are taken and values that are not.
+/// A flag, with accepted and rejected values.
 struct Numeric {
     flag: &'static str,
-    taken: &'static [&'static str],
-    refused: &'static [&'static str],
+    accepted: &'static [&'static str],
+    rejected: &'static [&'static str],
 }
 
-/// What no number is.
-const NO_NUMBERS: [&str; 9] = [
+/// Values that are not numbers.
+const NOT_NUMBERS: [&str; 9] = [
     "-1",
     "many",
     "1.5",
@@ -107,17 +107,17 @@ const NUMERIC: &[Numeric] = &[
 
 const fn count(
     flag: &'static str,
-    taken: &'static [&'static str],
-    refused: &'static [&'static str],
+    accepted: &'static [&'static str],
+    rejected: &'static [&'static str],
 ) -> Numeric {
     Numeric {
         flag,
-        taken,
-        refused,
+        accepted,
+        rejected,
     }
 }
 
-/// Has two threads work on the settings: each start takes a moment.
+/// Runs `work` for each setting on two threads, because each start takes time.
 fn for_each_setting(work: impl Fn(&Numeric) + Sync) {
     let (first, second) = NUMERIC.split_at(NUMERIC.len() / 2);
     thread::scope(|scope| {
@@ -127,7 +127,7 @@ fn for_each_setting(work: impl Fn(&Numeric) + Sync) {
 }
 
 #[test]
-fn every_setting_that_is_a_number_is_tried() {
+fn every_numeric_setting_is_in_the_table() {
     let help = String::from_utf8(run_to_end(&["--help"], &[]).stdout).unwrap();
     let numeric = ["<COUNT>", "<SIZE>", "<DURATION>", "<SECONDS>"];
     let flags: BTreeSet<_> = help
@@ -140,14 +140,14 @@ fn every_setting_that_is_a_number_is_tried() {
 }
 
 #[test]
-fn numbers_beyond_their_ends_are_one_sentence() {
+fn a_number_out_of_range_is_one_error_message() {
     for_each_setting(|setting| {
-        // `1e3` is a number of seconds.
-        let no_numbers = NO_NUMBERS.iter().filter(|value| {
+        // The buckets are floating-point seconds.
+        let not_numbers = NOT_NUMBERS.iter().filter(|value| {
             setting.flag != "--latency-buckets"
                 || !["1e3", "1.5", " 1", "99999999999999999999999999"].contains(value)
         });
-        for value in setting.refused.iter().chain(no_numbers) {
+        for value in setting.rejected.iter().chain(not_numbers) {
             let flag = format!("{}={value}", setting.flag);
             let output = run_to_end(&[&flag, "--listen=127.0.0.1:0"], &[]);
             let stderr = String::from_utf8(output.stderr).unwrap();
@@ -158,15 +158,18 @@ fn numbers_beyond_their_ends_are_one_sentence() {
                 "{flag}: {stderr}"
             );
             assert!(stderr.ends_with(".\n"), "{flag}: {stderr}");
-            assert!(output.stdout.is_empty(), "{flag}: it said that it listens");
+            assert!(
+                output.stdout.is_empty(),
+                "{flag}: it reported that it listens"
+            );
         }
     });
 }
 
 #[test]
-fn numbers_at_their_ends_serve() {
+fn numbers_at_their_bounds_are_accepted() {
     for_each_setting(|setting| {
-        for value in setting.taken {
+        for value in setting.accepted {
             let flag = format!("{}={value}", setting.flag);
             let server = Server::start_with(&[&flag]);
             let request = "GET /data HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
@@ -184,7 +187,7 @@ fn numbers_at_their_ends_serve() {
     });
 }
 
-/// The beginning of an answer.
+/// Sends a request, and returns the first bytes of the answer.
 fn ask(server: &Server, request: &str) -> String {
     use std::io::{Read as _, Write as _};
 
