@@ -1,8 +1,8 @@
-//! Clients that take their time, take too much, or send what is not HTTP: each is ended in time and told why where it can
-//! hear it, what became of it is counted, and whoever behaves is served meanwhile.
+//! Clients that are slow, send too much, or do not send HTTP.
 //!
-//! The servers here have short deadlines. A connection must be gone by its deadline and [`guarded::GRACE`]; sooner than the deadline
-//! is a fault as well.
+//! Each connection ends in time, with an answer if the client can receive one. Its outcome is counted, and other clients are
+//! served meanwhile. The servers here have short deadlines. A connection must end after its deadline, and within
+//! [`guarded::GRACE`] after it.
 
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! Clients that keep to every window and every count, and send many small things, or keep many small places.
+//! Clients that stay within all windows and limits on count, but send many small frames or hold many slots.
 
 use tokio::net::TcpStream;
 
@@ -16,14 +16,14 @@ fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
     [&[high, middle, low, kind, flags, 0, 0, 0, 1], content].concat()
 }
 
-/// A head that a body follows: `POST /data` of JSON.
+/// The head of `POST /data` with JSON, which a body follows.
 fn post() -> Vec<u8> {
     let head = b"\x83\x86\x44\x05/data\x41\x01a\x5f\x10application/json";
     frame(1, 4, head)
 }
 
 #[tokio::test]
-async fn a_body_in_empty_or_tiny_frames_ends_its_connection_before_they_fill_the_memory() {
+async fn a_body_in_empty_or_tiny_frames_ends_its_connection() {
     let guarded = Guarded::start(&[]);
     let item: Vec<u8> = ITEM.chunks(1).flat_map(|byte| frame(0, 0, byte)).collect();
     for (padding, why) in [(&b""[..], "empty"), (b" ", "tiny")] {
@@ -36,7 +36,7 @@ async fn a_body_in_empty_or_tiny_frames_ends_its_connection_before_they_fill_the
         raw.end().await;
 
         let mut raw = guarded.connect().await;
-        // The protocol kept some 400 bytes of each.
+        // The protocol library allocated about 400 bytes for each.
         let many = frame(0, 0, padding).repeat(50_000);
         raw.send([PREFACE, &post(), &many].concat()).await;
         let ended = raw.end().await;
@@ -49,7 +49,7 @@ async fn a_body_in_empty_or_tiny_frames_ends_its_connection_before_they_fill_the
 }
 
 #[tokio::test]
-async fn one_client_with_all_pages_open_that_it_may_leaves_as_many_for_others() {
+async fn one_client_cannot_use_up_the_live_pages() {
     let guarded = Guarded::start(&[]);
     let authority = guarded.ops_authority();
     let open = async |from: u8, count: usize| {
@@ -67,10 +67,10 @@ async fn one_client_with_all_pages_open_that_it_may_leaves_as_many_for_others() 
     let other = open(2, 60).await;
     assert_eq!(other.len(), 50);
     drop(greedy);
-    until("the places to be free", BOUND, || async {
+    until("the slots to be free", BOUND, || async {
         match open(3, 80).await.len() {
             75 => Ok(()),
-            few => Err(format!("{few} were opened")),
+            few => Err(format!("{few} pages were opened")),
         }
     })
     .await;

@@ -1,5 +1,6 @@
-//! A server with limits of the test's own, whose connections are counted apart from those that look at the counts; and a
-//! connection to it, byte by byte.
+//! A server with limits that the test sets, and raw connections to it.
+//!
+//! Scrapes use the ops listener, so that they do not change the counts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use crate::support::exposition::Exposition;
 use crate::support::server::Server;
 use crate::support::wait::until;
 
-/// How long a count may take to become what it must be, or an answer to come.
+/// The longest wait for an answer, or for a count to reach its value.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
-/// How much later than its deadline a connection may be gone.
+/// How long after its deadline a connection may end.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// A server, and where its operators look.
+/// A server with limits, and the address of its ops endpoints.
 pub(crate) struct Guarded {
     pub(crate) server: Server,
     ops: String,
@@ -24,14 +25,14 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// Starts a server with these limits, and a listener for its operators.
+    /// Starts a server with these limits and an ops listener.
     pub(crate) fn start(limits: &[&str]) -> Self {
         let mut server = Server::start_with(&[&["--ops-listen", "127.0.0.1:0"], limits].concat());
         let ops = server.next_address();
         Self::new(server, ops)
     }
 
-    /// Starts a server with these limits that serves its operators among all others: looks are counted too.
+    /// Starts a server with these limits and one shared listener. Scrapes are counted too.
     pub(crate) fn start_with_one_listener(limits: &[&str]) -> Self {
         let server = Server::start_with(limits);
         let ops = server.url("");
@@ -40,7 +41,7 @@ impl Guarded {
 
     fn new(server: Server, ops: String) -> Self {
         let client = reqwest::Client::builder()
-            // Each look is a connection of its own, so that none meets one that is being closed.
+            // Each scrape opens a connection, so that none uses one that is being closed.
             .pool_max_idle_per_host(0)
             .no_proxy()
             .build()
@@ -52,19 +53,19 @@ impl Guarded {
         }
     }
 
-    /// The metrics as they stand now.
+    /// Scrapes the metrics.
     pub(crate) async fn scrape(&self) -> Exposition {
         let answer = self.client.get(format!("{}/metrics", self.ops)).send();
         let text = answer.await.expect("an answer").text().await.expect("text");
         Exposition::parse(&text).expect("a well-formed exposition")
     }
 
-    /// `host:port` of the operators' listener.
+    /// `host:port` of the ops listener.
     pub(crate) fn ops_authority(&self) -> &str {
         self.ops.trim_start_matches("http://")
     }
 
-    /// The requests that were answered, by status.
+    /// The number of answered requests by status.
     pub(crate) async fn answered(&self) -> BTreeMap<String, u64> {
         let mut answered = BTreeMap::new();
         for (labels, count) in self.scrape().await.series("http_requests_total") {
@@ -74,7 +75,7 @@ impl Guarded {
         answered
     }
 
-    /// Connections that ended so.
+    /// The number of connections with this outcome.
     pub(crate) async fn ended(&self, outcome: &str) -> u64 {
         let count = self
             .scrape()
@@ -83,7 +84,7 @@ impl Guarded {
         count as u64
     }
 
-    /// Connections that ended in one of these ways.
+    /// The number of connections with one of these outcomes.
     pub(crate) async fn ended_in(&self, outcomes: &[&str]) -> u64 {
         let counted = self.outcomes().await;
         let of_these = counted
@@ -92,7 +93,7 @@ impl Guarded {
         of_these.map(|(_, count)| count).sum()
     }
 
-    /// Waits until so many connections ended in one of these ways.
+    /// Waits until `count` connections have one of these outcomes.
     pub(crate) async fn wait_for(&self, outcomes: &[&str], count: u64) {
         until(&format!("{count} of {outcomes:?}"), BOUND, || async {
             match self.ended_in(outcomes).await {
@@ -103,7 +104,7 @@ impl Guarded {
         .await;
     }
 
-    /// Waits until no connection is left.
+    /// Waits until no connection is open.
     pub(crate) async fn wait_for_quiet(&self) {
         until("the last connection to go", BOUND, || async {
             match self.scrape().await.value("http_connections_active", &[]) {
@@ -114,7 +115,7 @@ impl Guarded {
         .await;
     }
 
-    /// Waits until no request is in progress but the look itself, where that is one.
+    /// Waits until no request is in progress, except for the scrape itself on a shared listener.
     pub(crate) async fn wait_for_settled(&self) {
         until("the last request to be settled", BOUND, || async {
             match self.scrape().await.value("inprogress_requests", &[]) {
@@ -125,7 +126,7 @@ impl Guarded {
         .await;
     }
 
-    /// Every outcome that has happened.
+    /// The outcomes that were counted.
     pub(crate) async fn outcomes(&self) -> Vec<(String, u64)> {
         self.scrape()
             .await
@@ -142,19 +143,19 @@ impl Guarded {
     }
 }
 
-/// A connection, byte by byte.
+/// A raw connection.
 pub(crate) struct Raw {
     stream: TcpStream,
-    /// When something was sent last, or the connection was made.
+    /// When bytes were last sent, or the connection was opened.
     sent: Instant,
 }
 
-/// What came over a connection until its end.
+/// The bytes of a connection until its end.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// All of it; invalid UTF-8 is replaced.
+    /// All bytes; invalid UTF-8 is replaced.
     pub(crate) text: String,
-    /// How long after the last thing that was sent the end came.
+    /// The time from the last sent bytes to the end.
     pub(crate) after: Duration,
 }
 
@@ -168,31 +169,31 @@ impl Raw {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A server that has refused it already may have closed.
+        // The server may have rejected and closed the connection already.
         let _refused = self.stream.write_all(bytes.as_ref()).await;
         self.sent = Instant::now();
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending half.
     pub(crate) async fn hang_up(&mut self) {
-        // A server that has answered already may have closed.
+        // The server may have closed the connection already.
         let _gone = self.stream.shutdown().await;
     }
 
-    /// Reads until `end` has come.
+    /// Reads until `end` has arrived.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut text = String::new();
         let mut buffer = [0; 4096];
         while !text.contains(end) {
             let read = tokio::time::timeout(BOUND, self.stream.read(&mut buffer)).await;
-            let count = read.expect("it comes in time").expect("it can be read");
+            let count = read.expect("it arrives in time").expect("it can be read");
             assert!(count > 0, "it ended after {text:?}");
             text.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
         text
     }
 
-    /// Sends and reads at the same time, until the server closes or resets the connection; all that came.
+    /// Sends and reads at the same time, until the server closes or resets the connection. Returns all bytes.
     pub(crate) async fn exchange(mut self, bytes: impl AsRef<[u8]>) -> String {
         let (mut reading, mut writing) = self.stream.split();
         let mut answers = Vec::new();

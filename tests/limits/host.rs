@@ -1,11 +1,11 @@
-//! The host that a request names: one that is none is refused, and counted as a request.
+//! An invalid `Host` is rejected, and counted as a request.
 
 use http::StatusCode;
 
 use crate::limits::guarded::{Guarded, Raw};
 use crate::limits::http_2::{get, speak};
 
-/// The status of each answer on one connection to these requests, which all name a host.
+/// Sends requests with these hosts on one connection, and returns the statuses.
 async fn statuses(authority: &str, hosts: &[&str]) -> Vec<String> {
     let mut raw = Raw::to(authority).await;
     let mut statuses = Vec::new();
@@ -19,20 +19,20 @@ async fn statuses(authority: &str, hosts: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_host_that_is_none_is_a_bad_request_and_is_counted_once() {
+async fn an_invalid_host_is_a_bad_request_and_is_counted_once() {
     let guarded = Guarded::start(&[]);
-    let none = [
+    let invalid = [
         "a/b?c", "a?c", "a#c", "a b", "user@a", "a:b", "a:1:2", "[::1", "\"a\"", "a\\b",
         "http://a", "a%zz",
     ];
     let good = ["", "a", "a:8000", "a.example.org:", "[::1]:80", "127.0.0.1"];
-    let all = [&none[..], &good[..]].concat();
+    let all = [&invalid[..], &good[..]].concat();
     for authority in [guarded.server.authority(), guarded.ops_authority()] {
         let answered = statuses(authority, &all).await;
         for (host, status) in all.iter().zip(answered) {
-            let expected = if none.contains(host) { "400" } else { "200" };
-            let is_found = status == expected || (status == "404" && good.contains(host));
-            assert!(is_found, "{host} on {authority}: {status}");
+            let expected = if invalid.contains(host) { "400" } else { "200" };
+            let is_expected = status == expected || (status == "404" && good.contains(host));
+            assert!(is_expected, "{host} on {authority}: {status}");
         }
     }
     let answered = [("200".to_owned(), 6), ("400".to_owned(), 12)].into();

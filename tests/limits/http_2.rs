@@ -1,4 +1,4 @@
-//! The same over HTTP/2, where requests stand beside each other on one connection.
+//! The same limits over HTTP/2, where one connection has many requests.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::limits::guarded::{BOUND, GRACE, Guarded};
 use crate::support::wait::until;
 
-/// Starts to speak HTTP/2; each answer gets room for so many bytes, and for more when they are read.
+/// Opens an HTTP/2 connection. `window` is the initial flow-control window of each answer.
 pub(crate) async fn speak(
     authority: &str,
     window: u32,
@@ -38,14 +38,16 @@ pub(crate) fn get(authority: &str, path: &str) -> Request<()> {
     Request::get(url).body(()).expect("a request")
 }
 
-/// When the connection ended, which it must.
+/// Waits for the end of the connection, and returns its time.
 async fn end(ended: JoinHandle<Instant>) -> Instant {
-    let ended = timeout(BOUND, ended).await.expect("the server ends it");
+    let ended = timeout(BOUND, ended)
+        .await
+        .expect("the server ends the connection");
     ended.expect("no panic")
 }
 
 #[tokio::test]
-async fn without_a_request_the_connection_ends() {
+async fn an_http_2_connection_without_a_request_ends() {
     let guarded = Guarded::start(&["--head-timeout=500ms", "--idle-timeout=1s"]);
     let authority = guarded.server.authority();
 
@@ -84,7 +86,7 @@ async fn a_late_body_ends_its_request_and_not_its_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_without_room_ends_the_connection() {
+async fn an_answer_without_a_window_ends_the_connection() {
     let guarded = Guarded::start(&["--response-timeout=1s", "--head-timeout=5s"]);
     let message = "x".repeat(10_000);
     let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
@@ -95,7 +97,7 @@ async fn an_answer_without_room_ends_the_connection() {
     let (answer, _) = requests
         .send_request(get(authority, "/data"), true)
         .unwrap();
-    // Its body is kept, and never read.
+    // The body is not read.
     let _answer = answer.await.unwrap();
     let waited = end(ended).await - began;
     assert!(waited > Duration::from_millis(900), "{waited:?}");
@@ -104,7 +106,7 @@ async fn an_answer_without_room_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_bit_by_bit_is_not_given_up() {
+async fn an_answer_that_is_read_slowly_is_not_given_up() {
     let guarded = Guarded::start(&["--response-timeout=1s"]);
     let message = "x".repeat(2_000);
     let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
@@ -119,7 +121,7 @@ async fn an_answer_that_is_read_bit_by_bit_is_not_given_up() {
     let mut body = answer.await.unwrap().into_body();
     let (mut bytes, began) = (0, Instant::now());
     while let Some(part) = body.data().await {
-        let part = part.expect("nobody gives it up");
+        let part = part.expect("the server does not give it up");
         bytes += part.len();
         tokio::time::sleep(Duration::from_millis(100)).await;
         body.flow_control().release_capacity(part.len()).unwrap();
@@ -129,7 +131,7 @@ async fn an_answer_that_is_read_bit_by_bit_is_not_given_up() {
 }
 
 #[tokio::test]
-async fn a_large_head_is_refused_and_the_connection_goes_on() {
+async fn a_large_head_is_rejected_and_the_connection_continues() {
     let guarded = Guarded::start(&[]);
     let authority = guarded.server.authority();
     let (mut requests, connection) = speak(authority, 65_535).await;
@@ -148,21 +150,21 @@ async fn a_large_head_is_refused_and_the_connection_goes_on() {
     drop(requests);
     connection.abort();
     guarded.wait_for_quiet().await;
-    // Each is a request, and nothing went wrong with the connection.
+    // Each is a request, and the connection has no error.
     let answered = [("200".to_owned(), 1), ("431".to_owned(), 3)].into();
     assert_eq!(guarded.answered().await, answered);
     assert_eq!(guarded.outcomes().await, [("closed".to_owned(), 1)]);
 }
 
 #[tokio::test]
-async fn an_honest_client_with_300_requests_at_once_has_all_of_them_answered() {
+async fn all_of_300_concurrent_requests_of_one_client_are_answered() {
     let guarded = Guarded::start(&[]);
     let authority = guarded.server.authority();
     let (requests, _connection) = speak(authority, 65_535).await;
     let asked = (0..300).map(|_| {
         let (requests, request) = (requests.clone(), get(authority, "/data"));
         tokio::spawn(async move {
-            let mut requests = requests.ready().await.expect("room for a request");
+            let mut requests = requests.ready().await.expect("a free stream");
             let (answer, _) = requests.send_request(request, true).expect("it is sent");
             let answer = answer.await.expect("an answer");
             let status = answer.status();
@@ -170,7 +172,8 @@ async fn an_honest_client_with_300_requests_at_once_has_all_of_them_answered() {
             while let Some(part) = body.data().await {
                 let part = part.expect("the whole answer");
                 let room = body.flow_control();
-                room.release_capacity(part.len()).expect("it was taken");
+                room.release_capacity(part.len())
+                    .expect("the capacity was used");
             }
             status
         })
@@ -190,7 +193,7 @@ async fn an_honest_client_with_300_requests_at_once_has_all_of_them_answered() {
 }
 
 #[tokio::test]
-async fn an_address_has_as_many_requests_as_it_may_have_connections() {
+async fn an_address_has_as_many_requests_as_connections() {
     let guarded = Guarded::start(&["--max-connections-per-address=600"]);
     let authority = guarded.server.authority();
     let mut waiting = Vec::new();
@@ -207,25 +210,25 @@ async fn an_address_has_as_many_requests_as_it_may_have_connections() {
         }
         connections.push((requests, connection));
     }
-    // The others wait for their bodies.
+    // The other requests wait for their bodies.
     let (answers, bodies): (FuturesUnordered<_>, Vec<_>) = waiting.into_iter().unzip();
-    let refused: Vec<_> = timeout(BOUND, answers.take(2).collect())
+    let rejected: Vec<_> = timeout(BOUND, answers.take(2).collect())
         .await
         .expect("answers");
-    for refused in refused {
-        let refused = refused.unwrap();
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(refused.headers()["retry-after"], "1");
+    for rejected in rejected {
+        let rejected = rejected.unwrap();
+        assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(rejected.headers()["retry-after"], "1");
     }
     let (requests, _) = &mut connections[0];
-    let (refused, _) = requests.send_request(get(authority, "/"), true).unwrap();
+    let (rejected, _) = requests.send_request(get(authority, "/"), true).unwrap();
     assert_eq!(
-        refused.await.unwrap().status(),
+        rejected.await.unwrap().status(),
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert_eq!(guarded.answered().await, [("503".to_owned(), 3)].into());
     drop((bodies, connections));
-    until("the requests that were given up to end", BOUND, || async {
+    until("the abandoned requests to end", BOUND, || async {
         let (mut requests, _connection) = speak(authority, 65_535).await;
         let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
         match answer.await.unwrap().status() {
@@ -237,7 +240,7 @@ async fn an_address_has_as_many_requests_as_it_may_have_connections() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused_as_it_comes_in() {
+async fn an_endless_head_is_rejected_while_it_arrives() {
     let guarded = Guarded::start(&[]);
     for (frames, size, why) in [(12, 16 * 1024, "large frames"), (20, 0, "empty frames")] {
         let mut raw = guarded.connect().await;
@@ -245,7 +248,7 @@ async fn a_head_without_end_is_refused_as_it_comes_in() {
         raw.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
         raw.send(frame(1, &[])).await;
         for number in 0..frames {
-            // Literal headers that are not indexed, each with a name of its own.
+            // Literal headers without indexing, each with another name.
             let headers = (0..size / 8).flat_map(|header| {
                 let name = format!("{number:02x}{header:03x}");
                 [&[0, 5], name.as_bytes(), &[0]].concat()

@@ -1,4 +1,4 @@
-//! One connection of each kind: what it is told, when it is gone, and what is counted.
+//! One connection of each kind of slow or large client: the answer, the time of its end, and the counted outcome.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ const RESPONSE: Duration = Duration::from_millis(1500);
 const IDLE: Duration = Duration::from_secs(2);
 const AT_ONCE: Duration = Duration::ZERO;
 
-/// What a client sends, and what must become of it.
+/// The bytes that a client sends, and the expected end.
 struct Kind {
     name: &'static str,
     first: String,
-    /// Sent once the first has been answered.
+    /// Sent after the first answer.
     then: &'static str,
-    /// The status of the last answer, or none at all.
+    /// The status of the last answer; `None` without an answer.
     status: Option<u16>,
     deadline: Duration,
     outcome: &'static str,
@@ -110,7 +110,7 @@ fn kinds() -> Vec<Kind> {
         kind("half a body", sized, "", Some(408), BODY, "body_timeout"),
         kind("half a chunk", chunked, "", Some(408), BODY, "body_timeout"),
         kind(
-            "half a body that nobody wants",
+            "half a body that no handler reads",
             unwanted,
             "",
             Some(404),
@@ -150,7 +150,7 @@ fn kinds() -> Vec<Kind> {
             "headers_too_large",
         ),
         kind(
-            "no HTTP",
+            "not HTTP",
             "GET /\0 HTTP/1.1\r\n\r\n",
             "",
             Some(400),
@@ -160,7 +160,7 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Goes through a kind, and says what is wrong with how it ended.
+/// Runs one kind, and returns what is wrong with its end.
 async fn fault_of(guarded: &Guarded, kind: &Kind) -> Option<String> {
     let mut connection = guarded.connect().await;
     connection.send(&kind.first).await;
@@ -170,21 +170,21 @@ async fn fault_of(guarded: &Guarded, kind: &Kind) -> Option<String> {
     }
     let ended = connection.end().await;
     let name = kind.name;
-    // Deadlines begin at the server, maybe a little before the client has noted that it has sent.
+    // The server's deadline may begin a little before the client notes its time.
     let soonest = kind.deadline.saturating_sub(Duration::from_millis(100));
     if ended.after < soonest || ended.after > kind.deadline + GRACE {
-        return Some(format!("{name} was ended after {:?}", ended.after));
+        return Some(format!("{name} ended after {:?}", ended.after));
     }
     let last = ended.text.rfind("HTTP/1.1 ").map(|at| &ended.text[at..]);
     let status = last.and_then(|answer| answer.get(9..12)?.parse().ok());
     if status != kind.status {
-        return Some(format!("{name} was told {:?}", ended.text));
+        return Some(format!("{name} was answered {:?}", ended.text));
     }
     None
 }
 
 #[tokio::test]
-async fn every_kind_of_slow_and_large_is_told_ended_in_time_and_counted() {
+async fn every_kind_of_slow_and_large_client_is_answered_ended_in_time_and_counted() {
     let guarded = Guarded::start(&[&DEADLINES[..], &["--max-headers=20"]].concat());
     let kinds = kinds();
     let faults: Vec<String> = join_all(kinds.iter().map(|kind| fault_of(&guarded, kind)))
@@ -212,7 +212,7 @@ async fn every_kind_of_slow_and_large_is_told_ended_in_time_and_counted() {
 }
 
 #[tokio::test]
-async fn a_refused_head_is_no_request_and_a_late_body_is_one() {
+async fn a_rejected_head_is_not_a_request_and_a_late_body_is_one() {
     let guarded = Guarded::start(&DEADLINES);
     for sent in [
         "GET / HT".to_owned(),
@@ -238,14 +238,14 @@ async fn a_refused_head_is_no_request_and_a_late_body_is_one() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_taken_is_given_up() {
+async fn an_answer_that_is_not_read_is_given_up() {
     let guarded = Guarded::start(&DEADLINES);
     let message = "x".repeat(50_000);
     let item = serde_json::json!({"name": "a", "email": "a@example.com", "message": message});
     guarded.server.send(Method::POST, "/data", &item).await;
 
     let mut connection = guarded.connect().await;
-    // More than the system buffers for both sides, since it is told to hold little that is not sent.
+    // More than the system buffers for both sides: the server limits unsent bytes.
     connection
         .send("GET /data HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200))
         .await;
@@ -254,7 +254,10 @@ async fn an_answer_that_is_not_taken_is_given_up() {
     let waited = asked.elapsed();
     assert!(waited < RESPONSE + GRACE, "{waited:?}");
     let text = connection.end().await.text;
-    assert!(text.len() < 200 * message.len(), "all of it was taken");
+    assert!(
+        text.len() < 200 * message.len(),
+        "the client received all of it"
+    );
 }
 
 #[tokio::test]
@@ -271,14 +274,14 @@ async fn a_stream_that_is_read_is_not_slow() {
 }
 
 #[tokio::test]
-async fn who_sends_ahead_of_a_stream_costs_nothing() {
+async fn requests_sent_ahead_of_a_stream_cost_no_processor_time() {
     let guarded = Guarded::start(&DEADLINES);
     let mut stream = Raw::to(guarded.ops_authority()).await;
     stream
         .send("GET /dashboard/stream HTTP/1.1\r\nHost: x\r\n\r\n")
         .await;
     stream.read_until("data:").await;
-    // More than the protocol has room for, and the system for the rest.
+    // More than the buffers of the protocol library and of the system.
     stream.send(GREETING.repeat(10_000)).await;
 
     let spent = || async {
@@ -297,7 +300,7 @@ async fn who_sends_ahead_of_a_stream_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_sent_ahead_is_answered_in_the_end() {
+async fn thousands_of_pipelined_requests_are_all_answered() {
     let guarded = Guarded::start(&[]);
     let connection = guarded.connect().await;
     let requests = 5000;
@@ -308,7 +311,7 @@ async fn what_is_sent_ahead_is_answered_in_the_end() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_are_told_to_come_back() {
+async fn connections_beyond_the_cap_get_503_with_retry_after() {
     for (flag, outcome) in [
         ("--max-connections=3", "refused_total"),
         ("--max-connections-per-address=3", "refused_address"),
@@ -342,7 +345,7 @@ async fn connections_beyond_the_cap_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_body_that_keeps_coming_is_not_late() {
+async fn a_body_that_keeps_arriving_is_not_late() {
     let guarded = Guarded::start(&["--body-timeout=500ms", "--head-timeout=300ms"]);
     let mut connection = guarded.connect().await;
     let message = "x".repeat(8 * 1024);
@@ -350,7 +353,7 @@ async fn a_body_that_keeps_coming_is_not_late() {
     connection
         .send(format!("{POST}Content-Length: {}\r\n\r\n", body.len()))
         .await;
-    // 2 KiB a second, for twice as long and more than nothing may come for.
+    // 2 KiB a second, for more than twice the deadline.
     for part in body.as_bytes().chunks(512) {
         connection.send(part).await;
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -361,8 +364,8 @@ async fn a_body_that_keeps_coming_is_not_late() {
 }
 
 #[tokio::test]
-async fn who_leaves_before_the_answer_is_counted_under_the_endpoint() {
-    // Where the operators' endpoints are among the others.
+async fn a_client_that_leaves_before_the_answer_is_counted_under_the_endpoint() {
+    // The ops endpoints share the listener.
     let guarded = Guarded::start_with_one_listener(&[]);
     let paths = [
         ("/data", "/data"),
@@ -387,5 +390,5 @@ async fn who_leaves_before_the_answer_is_counted_under_the_endpoint() {
         );
     }
     let left = scrape.sum("http_requests_total", &[("http_status", "499")]);
-    println!("{left} of 60 left in time");
+    println!("{left} of 60 clients left before their answer");
 }

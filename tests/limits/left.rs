@@ -1,4 +1,4 @@
-//! Requests of HTTP/2 that their clients give up, one by one or with the connection: their handlers end, and they are
+//! HTTP/2 requests that their clients abandon, one by one or with the connection: the handlers end, and the requests are
 //! counted as 499, as over HTTP/1.
 
 use actix_web::web::Bytes;
@@ -16,13 +16,13 @@ use crate::support::wait::until;
 
 const ITEM: &[u8] = br#"{"name":"a","email":"a@example.org"}"#;
 
-/// Requests that are being served, and their connection.
+/// Requests in progress, and their connection.
 struct Pending {
     requests: Vec<(ResponseFuture, SendStream<Bytes>)>,
     connection: JoinHandle<Instant>,
 }
 
-/// Sends four requests, whole or without their bodies, and waits until their handlers are at work.
+/// Sends four requests, with or without their bodies, and waits until they are in progress.
 async fn pending(guarded: &Guarded, is_whole: bool) -> Pending {
     let authority = guarded.server.authority();
     let (mut sender, connection) = speak(authority, 65_535).await;
@@ -59,13 +59,13 @@ async fn in_progress(guarded: &Guarded, count: u32) {
     .await;
 }
 
-/// Gives four requests up, one by one and then with their connection; holds each to be counted.
+/// Abandons four requests, one by one and then with their connection, and checks that each is counted.
 async fn give_up(guarded: &Guarded, pending: Pending, counted_before: u64) {
     let mut requests = pending.requests.into_iter();
     let (answer, mut body) = requests.next().expect("the first of four");
     body.send_reset(Reason::CANCEL);
     in_progress(guarded, 3).await;
-    // So does a client that is not interested any more.
+    // Dropping a request resets its stream too.
     drop((answer, body, requests.next()));
     in_progress(guarded, 2).await;
     pending.connection.abort();
@@ -95,13 +95,13 @@ async fn give_up(guarded: &Guarded, pending: Pending, counted_before: u64) {
 }
 
 #[tokio::test]
-async fn a_request_of_http_2_that_its_client_gives_up_ends_and_is_counted_as_499() {
+async fn an_abandoned_http_2_request_ends_and_is_counted_as_499() {
     let guarded = Guarded::start(&[]);
-    // Their bodies are waited for.
+    // The service waits for the bodies.
     let unfinished = pending(&guarded, false).await;
     give_up(&guarded, unfinished, 0).await;
 
-    // The database is waited for: its lock is held all along.
+    // The requests wait for the database, whose lock is held.
     let file = guarded.server.database().display().to_string();
     let mut lock = SqliteConnection::establish(&file).unwrap();
     lock.batch_execute("BEGIN IMMEDIATE").unwrap();

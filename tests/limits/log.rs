@@ -1,8 +1,8 @@
-//! What clients do wrong reaches the counters, and not the log: no client can fill it.
+//! Errors of clients are counted and not logged: no client can fill the log.
 
 use crate::limits::guarded::{Guarded, Raw};
 
-/// What opens a connection of HTTP/2, with settings that change nothing.
+/// The preface of an HTTP/2 connection, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A frame of HTTP/2.
@@ -12,15 +12,15 @@ fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     [&head, stream.to_be_bytes().as_slice(), content].concat()
 }
 
-/// A head that ends its stream: `GET / HTTP/2` of `http://a`.
+/// A request without a body: `GET /` of `http://a`.
 fn get(stream: u32) -> Vec<u8> {
     frame(1, 5, stream, b"\x82\x84\x86\x41\x01a")
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_sends_is_logged_at_its_rate() {
+async fn no_client_error_is_logged() {
     let guarded = Guarded::start(&[]);
-    // Once both listeners answer, the lines of the start are written.
+    // When both listeners answer, the lines of the start have been written.
     guarded.server.get("/").await;
     guarded.scrape().await;
     let started = guarded.server.stderr().lines().count();
@@ -29,7 +29,7 @@ async fn nothing_that_a_client_sends_is_logged_at_its_rate() {
     for (bytes, why) in [
         (
             many(frame(6, 1, 0, &[7; 8]).repeat(1000)),
-            "answers to no ping",
+            "acknowledgements without a ping",
         ),
         (many(frame(6, 0, 0, &[7; 8]).repeat(1000)), "pings"),
         (
@@ -54,24 +54,24 @@ async fn nothing_that_a_client_sends_is_logged_at_its_rate() {
                     .flat_map(|stream| [get(stream), frame(8, 0, stream, &[0; 4])].concat())
                     .collect(),
             ),
-            "windows that grow by nothing",
+            "window updates of 0",
         ),
         (
             many(frame(3, 0, 1, &[0; 4]).repeat(100)),
-            "resets of nothing",
+            "resets of an idle stream",
         ),
-        (many(vec![0xff; 100]), "no frame"),
+        (many(vec![0xff; 100]), "bytes that are not a frame"),
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
             "TLS",
         ),
         (
             b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".to_vec(),
-            "no length",
+            "a length that is not a number",
         ),
         (
             b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n".repeat(100),
-            "no header",
+            "a header with a zero byte",
         ),
     ] {
         for _ in 0..20 {

@@ -1,8 +1,7 @@
-//! Clients that ask for much and take nothing of it, or send much and never finish: what all of them hold is within one
-//! budget of memory, others are served meanwhile, and afterwards the memory is the system's again.
+//! Clients that request much and read nothing, or send much and never finish.
 //!
-//! Counts and bytes are held to their limits, never clocks. The budgets here are smaller than the default, so that few
-//! clients use them up.
+//! Their bodies stay within one memory budget, other clients are served meanwhile, and afterwards the memory is free. The
+//! tests check counts and bytes, never times. The budgets are smaller than the default, so that few clients use them up.
 
 use std::fs;
 use std::io::Read as _;
@@ -19,8 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::limits::guarded::Guarded;
 use crate::support::wait::until;
 
-/// How long memory may take to go back: the allocator keeps it for ten seconds, in case it is wanted again, and threads
-/// that have nothing to do end after ten.
+/// The longest wait until memory is returned: the allocator keeps it for ten seconds, and idle threads end after ten.
 const RETURN_BOUND: Duration = Duration::from_secs(60);
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
@@ -30,9 +28,9 @@ const LONG_ITEMS: &str = "INSERT INTO items (name, email, message, created_at) \
     WITH RECURSIVE numbers(number) AS (VALUES (1) UNION ALL SELECT number + 1 FROM numbers WHERE number < 1000) \
     SELECT 'long', 'a@example.com', printf('%.65000c', 'x'), printf('2026-01-01 12:00:00.%06d', number) FROM numbers";
 
-/// A server with a thousand long items, that has read them with every connection it has.
+/// A server with a thousand long items. Every connection to its database has read them.
 async fn with_long_items(memory: &str) -> Guarded {
-    // No request is refused for want of a connection to the database.
+    // No request is rejected because the pool is exhausted.
     let guarded = Guarded::start(&["--answer-memory", memory, "--pool-timeout=60s"]);
     guarded.server.data().execute(LONG_ITEMS);
     for _ in 0..2 {
@@ -41,7 +39,7 @@ async fn with_long_items(memory: &str) -> Guarded {
     guarded
 }
 
-/// Memory of the server that is in RAM, in MiB.
+/// The resident memory of the server, in MiB.
 fn resident(guarded: &Guarded) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", guarded.server.pid()));
     let status = status.expect("a running process");
@@ -50,7 +48,7 @@ fn resident(guarded: &Guarded) -> f64 {
     kibibytes.expect("a size").parse::<f64>().expect("a number") / 1024.0
 }
 
-/// Waits until the server has as little to do and to remember as before.
+/// Waits until the server is idle, and its memory is as before.
 async fn wait_for_rest(guarded: &Guarded, before: f64) {
     guarded.wait_for_quiet().await;
     guarded.wait_for_settled().await;
@@ -71,7 +69,7 @@ async fn wait_for_rest(guarded: &Guarded, before: f64) {
     .await;
 }
 
-/// Sends a request over HTTP/1 from this address of the loopback network, and reads no more than the status of the answer.
+/// Sends a request over HTTP/1 from this loopback address, and reads only the status of the answer.
 pub(crate) async fn ask(authority: &str, from: u8, path: &str) -> (u16, TcpStream) {
     let socket = TcpSocket::new_v4().expect("a socket");
     let own = SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0));
@@ -95,7 +93,7 @@ fn count(statuses: &[u16], status: u16) -> usize {
     statuses.iter().filter(|other| **other == status).count()
 }
 
-/// Requests for lists that were counted with this status.
+/// The counted requests for lists with this status.
 async fn lists(guarded: &Guarded, status: &str) -> f64 {
     let labels = [
         ("method", "GET"),
@@ -112,7 +110,7 @@ async fn lists(guarded: &Guarded, status: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn clients_that_do_not_read_their_lists_share_a_budget_of_which_others_have_the_rest() {
+async fn clients_that_do_not_read_their_lists_share_a_budget_and_leave_the_rest() {
     let guarded = with_long_items("64MiB").await;
     let authority = guarded.server.authority();
     let (before, listed) = (resident(&guarded), lists(&guarded, "200").await);
@@ -129,14 +127,14 @@ async fn clients_that_do_not_read_their_lists_share_a_budget_of_which_others_hav
     let grown = resident(&guarded) - before;
     assert!(grown < 64.0, "{grown} MiB");
 
-    let refused = guarded.server.get("/data?limit=1000").await;
-    assert_eq!(refused.status, 503);
-    assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(refused.header("content-type"), "application/problem+json");
+    let rejected = guarded.server.get("/data?limit=1000").await;
+    assert_eq!(rejected.status, 503);
+    assert_eq!(rejected.header("retry-after"), "1");
+    assert_eq!(rejected.header("content-type"), "application/problem+json");
     let (small, _) = ask(authority, 1, "/data?limit=1&skip=1000").await;
-    assert_eq!(small, 200, "what is small is not counted");
+    assert_eq!(small, 200, "small answers are not counted");
     let (other, _) = ask(authority, 2, "/data?limit=1000").await;
-    assert_eq!(other, 200, "another client has room");
+    assert_eq!(other, 200, "another client has its share");
     let (alive, _) = ask(guarded.ops_authority(), 1, "/livez").await;
     assert_eq!(alive, 200);
 
@@ -149,7 +147,7 @@ async fn clients_that_do_not_read_their_lists_share_a_budget_of_which_others_hav
 }
 
 #[tokio::test]
-async fn the_streams_of_a_connection_without_a_window_share_the_same_budget() {
+async fn streams_without_a_window_share_the_same_budget() {
     let guarded = with_long_items("64MiB").await;
     let authority = guarded.server.authority();
     let before = resident(&guarded);
@@ -162,7 +160,7 @@ async fn the_streams_of_a_connection_without_a_window_share_the_same_budget() {
     let asked = join_all((0..52).map(|_| async {
         let url = format!("http://{authority}/data?limit=1000");
         let request = Request::get(url).body(()).expect("a request");
-        let mut requests = requests.clone().ready().await.expect("room for a request");
+        let mut requests = requests.clone().ready().await.expect("a free stream");
         let (answer, _) = requests.send_request(request, true).expect("it is sent");
         answer.await.expect("a head")
     }))
@@ -181,7 +179,7 @@ async fn the_streams_of_a_connection_without_a_window_share_the_same_budget() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_never_finished_share_the_same_budget() {
+async fn unfinished_bodies_share_the_same_budget() {
     const CONNECTIONS: usize = 5;
     const STREAMS: usize = 200;
     const BODY: usize = 60_000;
@@ -189,7 +187,7 @@ async fn bodies_that_are_never_finished_share_the_same_budget() {
     let guarded = Guarded::start(&["--answer-memory=32MiB"]);
     let authority = guarded.server.authority();
     let before = {
-        // What serving takes in any case.
+        // Memory that serving always needs.
         let _served = join_all((0..10).map(|_| guarded.server.get("/data"))).await;
         resident(&guarded)
     };
@@ -204,10 +202,10 @@ async fn bodies_that_are_never_finished_share_the_same_budget() {
                 .header("content-type", "application/json")
                 .body(())
                 .expect("a request");
-            requests = requests.ready().await.expect("room for a request");
+            requests = requests.ready().await.expect("a free stream");
             let (answer, mut body) = requests.send_request(post, false).expect("it is sent");
-            // Answers to those that are refused come while they send.
-            let _refused = body.send_data(Bytes::from(vec![b' '; BODY]), false);
+            // Rejected requests are answered while they send.
+            let _rejected = body.send_data(Bytes::from(vec![b' '; BODY]), false);
             waiting.push(tokio::spawn(async move {
                 let status = answer.await.expect("an answer").status();
                 drop(body);
@@ -217,9 +215,9 @@ async fn bodies_that_are_never_finished_share_the_same_budget() {
     }
     // Half of the budget holds this many.
     let most_held = 16 * 1024 * 1024 / BODY;
-    let refused = || waiting.iter().filter(|answer| answer.is_finished()).count();
-    until("the others to be refused", RETURN_BOUND, || async {
-        match refused() {
+    let rejected = || waiting.iter().filter(|answer| answer.is_finished()).count();
+    until("the others to be rejected", RETURN_BOUND, || async {
+        match rejected() {
             enough if enough >= CONNECTIONS * STREAMS - most_held => Ok(()),
             few => Err(format!("{few}")),
         }
@@ -251,7 +249,7 @@ async fn bodies_that_are_never_finished_share_the_same_budget() {
 }
 
 #[tokio::test]
-async fn a_part_of_the_page_is_unpacked_once_for_all_who_take_nothing_compressed() {
+async fn an_asset_is_decompressed_once_for_all_clients() {
     let guarded = Guarded::start(&[]);
     let authority = guarded.ops_authority();
     let path = "/docs/swagger-ui-bundle.js";
@@ -259,7 +257,7 @@ async fn a_part_of_the_page_is_unpacked_once_for_all_who_take_nothing_compressed
     let before = resident(&guarded);
     let asked = join_all((0..200).map(|_| ask(authority, 1, path))).await;
     assert!(asked.iter().all(|(status, _)| *status == 200));
-    // Unpacked for each, it would be 280 MiB; a connection has some tens of KiB of buffers.
+    // Decompressed for each client, it would be 280 MiB. The buffers of a connection are tens of KiB.
     let grown = resident(&guarded) - before;
     assert!(grown < 60.0, "{grown} MiB");
     drop(asked);
@@ -267,7 +265,7 @@ async fn a_part_of_the_page_is_unpacked_once_for_all_who_take_nothing_compressed
 }
 
 #[tokio::test]
-async fn expositions_and_histories_that_nobody_reads_are_within_the_budget_and_go() {
+async fn unread_expositions_and_histories_stay_within_the_budget_and_are_freed() {
     let guarded = Guarded::start(&["--answer-memory=32MiB"]);
     let authority = guarded.ops_authority();
     for path in [

@@ -1,7 +1,7 @@
-//! Requests that something has happened to: cut off, blown up, at odds with themselves, strewn with odd bytes. Whatever
-//! the server answers, it is no fault of its own, it tells nothing about itself, and it goes on.
+//! Mutated requests: truncated, enlarged, contradictory, or with odd bytes in them.
 //!
-//! `VITALS_MUTANTS` sets how many there are (5,000 if unset), `VITALS_MUTANTS_SEED` the seed, which is printed.
+//! No answer is a 5xx or reveals internals, and the server continues. `VITALS_MUTANTS` sets their number (5,000 by default),
+//! `VITALS_MUTANTS_SEED` the seed, which is printed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::limits::guarded::{Guarded, Raw};
 /// Connections at a time.
 const CLIENTS: u64 = 64;
 
-/// Whole requests, to begin with.
+/// The requests that are mutated.
 const SOUND: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /data?skip=0&limit=10 HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n",
@@ -34,7 +34,7 @@ const SOUND: &[&str] = &[
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
 ];
 
-/// What may be put anywhere.
+/// Bytes that are inserted anywhere.
 const ODD: &[&[u8]] = &[
     b"\0",
     b"\r",
@@ -70,7 +70,7 @@ const ODD: &[&[u8]] = &[
     b"http://x@y:0/",
 ];
 
-/// Headers at odds with others, or with themselves.
+/// Invalid headers, and headers that contradict others.
 const CONFLICTING: &[&str] = &[
     "Content-Length: 5\r\n",
     "Content-Length: 0\r\n",
@@ -101,7 +101,7 @@ const CONFLICTING: &[&str] = &[
     "traceparent: 00-00000000000000000000000000000000-0000000000000000-ff\r\n",
 ];
 
-/// Sizes of chunks that are none.
+/// Invalid chunk sizes.
 const BAD_CHUNKS: &[&str] = &[
     "\r\n\r\n",
     "g\r\n",
@@ -115,7 +115,7 @@ const BAD_CHUNKS: &[&str] = &[
     "00000000000000000000005\r\n",
 ];
 
-/// Words of what no answer may tell: of the source, of the disk, of the statements, of a panic.
+/// Words of the source, the disk, the statements and panics, which no answer may contain.
 const SECRETS: &[&str] = &[
     ".rs:",
     "src/",
@@ -132,7 +132,7 @@ const SECRETS: &[&str] = &[
     "0x7f",
 ];
 
-/// A request that something has happened to.
+/// Returns a mutated request.
 fn mutant(random: &mut StdRng) -> Vec<u8> {
     let mut request = SOUND.choose(random).unwrap().as_bytes().to_vec();
     for _ in 0..random.random_range(1..=2) {
@@ -172,17 +172,17 @@ fn insert(request: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     request.splice(at..at, bytes.iter().copied());
 }
 
-/// Puts a header behind the first line.
+/// Inserts a header after the first line.
 fn insert_header(request: &mut Vec<u8>, header: &str) {
     let line = request.windows(2).position(|pair| pair == b"\r\n");
     insert(request, line.map_or(0, |at| at + 2), header.as_bytes());
 }
 
-/// What is wrong with the answers, if anything is.
+/// Returns what is wrong with the answers.
 fn fault_of(answers: &str) -> Option<String> {
     for (at, _) in answers.match_indices("HTTP/1.1 5") {
         if !answers[at..].starts_with("HTTP/1.1 503 ") {
-            return Some("a fault of the server's own".to_owned());
+            return Some("a 5xx".to_owned());
         }
     }
     let secret = SECRETS.iter().find(|secret| answers.contains(**secret))?;
@@ -190,7 +190,7 @@ fn fault_of(answers: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_sent_the_server_answers_for_itself_and_goes_on() {
+async fn no_mutated_request_gets_a_5xx_or_stops_the_server() {
     let setting = |name, default| {
         let value = std::env::var(name).ok();
         value.map_or(default, |value| value.parse().expect("a number"))
@@ -198,7 +198,7 @@ async fn whatever_is_sent_the_server_answers_for_itself_and_goes_on() {
     let count: u64 = setting("VITALS_MUTANTS", 5_000);
     let seed: u64 = setting("VITALS_MUTANTS_SEED", rand::random());
     println!("{count} mutants, VITALS_MUTANTS_SEED={seed}");
-    // Half of them end only by a deadline.
+    // Half of the connections end by a deadline.
     let guarded = Guarded::start(&[
         "--head-timeout=100ms",
         "--body-timeout=100ms",
@@ -218,7 +218,7 @@ async fn whatever_is_sent_the_server_answers_for_itself_and_goes_on() {
                 if number >= count {
                     return;
                 }
-                // Each is known by the seed and its number, however the clients take turns.
+                // The seed and the number determine a mutant, whichever client sends it.
                 let request = mutant(&mut StdRng::seed_from_u64(seed ^ (number << 20)));
                 let answers = Raw::to(&authority).await.exchange(&request).await;
                 if let Some(fault) = fault_of(&answers) {

@@ -1,5 +1,5 @@
-//! Requests that are sent before the one ahead of them is answered: each gets the answer that it would get alone, in turn,
-//! however the bytes are cut; and behind the last request of a connection there is none.
+//! Pipelined requests: each gets the answer that it would get alone, in order, however the bytes are split. Nothing behind
+//! the last request of a connection is executed.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -42,7 +42,7 @@ impl Answers {
         }
     }
 
-    /// Reads more; `false` where the connection has ended.
+    /// Reads more; `false` if the connection has ended.
     fn fill(&mut self) -> bool {
         let mut part = [0; 4096];
         match self.connection.read(&mut part) {
@@ -56,7 +56,7 @@ impl Answers {
         }
     }
 
-    /// The next head; `None` where the connection has ended.
+    /// The next head; `None` if the connection has ended.
     fn head(&mut self) -> Option<String> {
         loop {
             let end = self.read.windows(4).position(|end| end == b"\r\n\r\n");
@@ -98,7 +98,7 @@ impl Answers {
         })
     }
 
-    /// Returns the bytes that come until the connection ends.
+    /// Returns the bytes until the connection ends.
     fn rest(mut self) -> String {
         while self.fill() {}
         String::from_utf8(self.read).unwrap()
@@ -109,7 +109,7 @@ fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.authority()).unwrap()
 }
 
-/// The request with the answer that it gets alone.
+/// Sends the request alone, and returns it with its answer.
 fn alone(server: &Server, request: String) -> Exchange {
     let mut answers = Answers::new(connect(server));
     answers.connection.write_all(request.as_bytes()).unwrap();
@@ -117,7 +117,7 @@ fn alone(server: &Server, request: String) -> Exchange {
     Exchange { request, answer }
 }
 
-/// Requests that keep their connection: of every method, with every kind of body, of both versions.
+/// Requests that keep their connection: each method, each kind of body, both versions.
 fn kept(server: &Server) -> Vec<Exchange> {
     let item = r#"{"name": ""}"#;
     let chunks = format!(
@@ -149,7 +149,7 @@ fn kept(server: &Server) -> Vec<Exchange> {
     .collect()
 }
 
-/// Sends the requests, and expects the answers in turn.
+/// Sends the requests, and checks the answers in order.
 fn expect(server: &Server, exchanges: &[&Exchange], step: usize) {
     let mut answers = Answers::new(connect(server));
     let bytes: String = exchanges.iter().map(|one| one.request.as_str()).collect();
@@ -167,7 +167,7 @@ fn expect(server: &Server, exchanges: &[&Exchange], step: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_two_requests_in_one_write_is_answered_as_if_it_were_alone() {
+async fn each_of_two_requests_in_one_write_is_answered_as_if_alone() {
     let server = Server::start();
     assert_eq!(server.create("Ada").await, 1);
     let kept = kept(&server);
@@ -190,7 +190,7 @@ async fn each_of_two_requests_in_one_write_is_answered_as_if_it_were_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipelined_requests_are_in_step_wherever_they_are_cut() {
+async fn pipelined_requests_are_in_step_wherever_they_are_split() {
     let server = Server::start();
     assert_eq!(server.create("Ada").await, 1);
     let kept = kept(&server);
@@ -200,7 +200,7 @@ async fn pipelined_requests_are_in_step_wherever_they_are_cut() {
         let reversed: Vec<_> = all.iter().rev().copied().collect();
         expect(&server, &reversed, step);
     }
-    // Two writes, apart in time, at every byte.
+    // Two writes with a pause, split at every byte.
     let pair = [&kept[8], &kept[1], &kept[0]];
     let bytes: String = pair.iter().map(|one| one.request.as_str()).collect();
     for cut in 1..bytes.len() {
@@ -275,7 +275,7 @@ async fn nothing_behind_the_last_request_is_executed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_waits_for_100_gets_it_with_another_request_behind() {
+async fn a_client_that_expects_100_gets_it_with_another_request_behind() {
     let server = Server::start();
     let head = "POST /data HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let request = format!("{head}Expect: 100-continue\r\nContent-Length: 43\r\n\r\n");
@@ -295,7 +295,7 @@ async fn a_client_that_waits_for_100_gets_it_with_another_request_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_closes_its_side_gets_the_answers_to_what_it_has_asked() {
+async fn a_client_that_closes_its_sending_half_gets_the_answers_to_its_requests() {
     let server = Server::start();
     let request = "GET /livez HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut connection = connect(&server);
@@ -306,7 +306,7 @@ async fn a_client_that_closes_its_side_gets_the_answers_to_what_it_has_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_to_a_client_of_http_1_0_ends_with_its_connection() {
+async fn a_stream_to_an_http_1_0_client_ends_with_its_connection() {
     let server = Server::start();
     for connection in ["", "Connection: keep-alive\r\n"] {
         let mut answers = Answers::new(connect(&server));

@@ -1,11 +1,9 @@
-//! Five hundred slow connections at a time, as `slowhttptest` makes them and one kind that it does not know: all are gone
-//! by their deadline, and whoever behaves is served meanwhile.
+//! Five hundred slow connections at a time, made by `slowhttptest`, and one kind that it does not have.
 //!
-//! With `VITALS_SLOW_RATIO` the well-behaved are measured too: their 99th percentile under attack must not be more than so
-//! many percent of what it is otherwise (`200` is twice). The tool, its connections and who looks at the counters take
-//! their share of the machine, which is no fault of the server: they are there in both cases, and what they attack in the
-//! one is the server, in the other a listener that does nothing. Without any of them it is measured as well, to be told.
-//! All this needs a machine with nothing else to do, and an optimised build.
+//! All end by their deadline, and well-behaved clients are served meanwhile. With `VITALS_SLOW_RATIO` these are measured too:
+//! their 99th percentile under attack must not exceed this percentage of the baseline (`200` is twice). The baseline is an
+//! attack on a listener that does nothing, because the tool and its connections use the machine as well. A third
+//! measurement, without an attack, is only printed. All this needs an idle machine and an optimised build.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,20 +21,20 @@ use crate::limits::guarded::{BOUND, GRACE, Guarded, Raw};
 use crate::support::{tools, turn::turn};
 
 const CONNECTIONS: u64 = 500;
-/// How many of them come each second.
+/// New slow connections each second.
 const CONNECTIONS_PER_SECOND: u64 = 250;
 
 /// How long the well-behaved are measured where nobody is attacked, and how long an attack takes: until the last has come,
 /// and to its deadline.
 const MEASURED: Duration = Duration::from_secs(6);
-/// How often the counters are looked at.
+/// The interval of scrapes.
 const LOOK: Duration = Duration::from_millis(100);
-/// How many well-behaved clients there are.
+/// The number of well-behaved clients.
 const CLIENTS: usize = 4;
-/// What such a client does between an answer and the next request.
+/// The pause of a well-behaved client after an answer.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Every deadline, so that whichever holds is known.
+/// All deadlines are the same, so that the expected time is known.
 const DEADLINE: Duration = Duration::from_secs(4);
 const DEADLINES: [&str; 4] = [
     "--head-timeout=4s",
@@ -45,10 +43,10 @@ const DEADLINES: [&str; 4] = [
     "--idle-timeout=4s",
 ];
 
-/// Latencies of a well-behaved client, in seconds, until it is told to stop.
+/// Sends requests as a well-behaved client until `stop`, and returns the latencies in seconds.
 async fn behave(url: String, mut stop: watch::Receiver<bool>) -> Vec<f64> {
     let client = Client::builder()
-        // Sooner than the server.
+        // Shorter than the server's idle timeout.
         .pool_idle_timeout(Duration::from_secs(1))
         .no_proxy()
         .build()
@@ -65,7 +63,7 @@ async fn behave(url: String, mut stop: watch::Receiver<bool>) -> Vec<f64> {
     latencies
 }
 
-/// The well-behaved, on a thread where nobody else keeps them from looking at the clock.
+/// Runs the well-behaved clients on a thread of their own, so that other tasks do not delay their clocks.
 fn behave_apart(url: String, stop: watch::Receiver<bool>) -> thread::JoinHandle<Vec<f64>> {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -82,7 +80,7 @@ fn behave_apart(url: String, stop: watch::Receiver<bool>) -> thread::JoinHandle<
     })
 }
 
-/// The 99th percentile, in seconds, of what well-behaved clients wait while `event` goes on.
+/// The 99th percentile of the well-behaved clients' latency during `event`, in seconds.
 async fn p99_during<T>(guarded: &Guarded, event: impl Future<Output = T>) -> (f64, T) {
     let (stop, stopped) = watch::channel(false);
     let clients = behave_apart(guarded.server.url("/data?limit=10"), stopped);
@@ -94,7 +92,7 @@ async fn p99_during<T>(guarded: &Guarded, event: impl Future<Output = T>) -> (f6
     (latencies[latencies.len() * 99 / 100], result)
 }
 
-/// Goes through an attack, whose connections must all end in one of these ways, and judges how the others fared.
+/// Runs an attack whose connections must all have one of these outcomes, and checks the latency of the other clients.
 async fn withstand<A: Future<Output = T>, T>(
     name: &str,
     guarded: &Guarded,
@@ -106,11 +104,11 @@ async fn withstand<A: Future<Output = T>, T>(
     let most: Option<f64> = most.map(|most| most.parse().expect("a number"));
     let mut unharmed = None;
     if most.is_some() {
-        // What is warmed up is not measured.
+        // The warm-up is not measured.
         p99_during(guarded, sleep(Duration::from_secs(1))).await;
         let alone = p99_during(guarded, sleep(MEASURED)).await.0;
         let beside = async {
-            let _attack = attack(nobody().await).await;
+            let _attack = attack(idle_listener().await).await;
             let end = Instant::now() + MEASURED;
             while Instant::now() < end {
                 look(guarded, outcomes).await;
@@ -137,8 +135,8 @@ async fn withstand<A: Future<Output = T>, T>(
     }
 }
 
-/// Where a listener is that keeps what connects for as long as the server would, and does nothing with it.
-async fn nobody() -> String {
+/// Starts a listener that keeps connections as long as the server would, and does nothing with them.
+async fn idle_listener() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -149,7 +147,7 @@ async fn nobody() -> String {
     address.to_string()
 }
 
-/// Answers a greeting, which the slow of one kind want before they begin, and nothing else.
+/// Answers one request, which one kind of slow client needs, and nothing else.
 async fn ignore(mut connection: TcpStream) {
     let mut first = [0; 1024];
     let count = connection.read(&mut first).await.unwrap_or_default();
@@ -160,7 +158,7 @@ async fn ignore(mut connection: TcpStream) {
     sleep(DEADLINE).await;
 }
 
-/// Connections that are there, and those that ended in one of these ways.
+/// The numbers of open connections, and of connections with one of these outcomes.
 async fn look(guarded: &Guarded, outcomes: &[&str]) -> (u64, u64) {
     let scrape = guarded.scrape().await;
     let ended = |outcome: &&str| scrape.value("http_connections_total", &[("outcome", outcome)]);
@@ -170,7 +168,7 @@ async fn look(guarded: &Guarded, outcomes: &[&str]) -> (u64, u64) {
     )
 }
 
-/// Waits until all slow connections have come, and then until all have ended so; the time between the two.
+/// Waits until all slow connections are open, and then until all have one of these outcomes. Returns the time between.
 async fn all_end(guarded: &Guarded, outcomes: &[&str]) -> Duration {
     let began = Instant::now();
     let mut all_had_come = None;
@@ -193,7 +191,7 @@ async fn all_end(guarded: &Guarded, outcomes: &[&str]) -> Duration {
     }
 }
 
-/// `slowhttptest`, ended with the test.
+/// A running `slowhttptest`, killed when dropped.
 struct Attack(Child);
 
 impl Attack {
@@ -215,7 +213,7 @@ impl Attack {
 
 impl Drop for Attack {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
     }
@@ -264,7 +262,7 @@ async fn slow_readers() {
         return;
     };
     let _turn = turn().await;
-    // The live page has the largest answers that cost nothing to make.
+    // The script of the live page is the largest answer that costs nothing to make.
     let guarded = Guarded::start_with_one_listener(&DEADLINES);
     // One that happened to have room for it all is ended for want of a request, and one that left by itself broke.
     let outcomes = ["response_timeout", "idle", "reset"];
