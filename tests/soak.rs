@@ -1,7 +1,7 @@
-//! Everything at once, for as long as it takes: clients of every kind on one server, at a moderate rate. Memory and file
-//! descriptors stay where they were, and at the end each request was counted once, as it was answered.
+//! Clients of every kind on one server, at a moderate rate: memory and descriptors do not grow, and each request is counted
+//! once, with the status of its answer.
 //!
-//! `VITALS_SOAK_TIME` says for how long (`20s` if unset, `1h` in `make soak`), `VITALS_SOAK_SEED` what the clients choose.
+//! `VITALS_SOAK_TIME` sets the duration (`20s` by default, `1h` in `make soak`), `VITALS_SOAK_SEED` the seed of the clients.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -12,8 +12,8 @@
 
 mod attack;
 mod attackers;
-mod books;
 mod crowd;
+mod ledger;
 mod levels;
 mod raw;
 
@@ -22,15 +22,15 @@ use std::time::Duration;
 
 use crate::support::exposition::Exposition;
 use crate::support::turn::turn;
-use books::{Books, Counted};
 use crowd::Crowd;
+use ledger::{Counted, Ledger};
 use levels::Levels;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::support::server::Server;
 use crate::support::wait::until;
 
-/// The limits are short, so that many clients come to them.
+/// The limits are short, so that many clients reach them.
 const LIMITS: [&str; 4] = [
     "--head-timeout=2s",
     "--body-timeout=2s",
@@ -38,10 +38,10 @@ const LIMITS: [&str; 4] = [
     "--idle-timeout=10s",
 ];
 
-/// How long the server may take to settle its last records, and to close its last connections.
+/// The longest wait until the last records are settled and the last connections closed.
 const SETTLE_BOUND: Duration = Duration::from_secs(30);
 
-/// How often it is looked at.
+/// The interval of scrapes.
 const LOOK: Duration = Duration::from_secs(1);
 
 fn soak_time() -> Duration {
@@ -54,20 +54,20 @@ fn seed() -> u64 {
     seed.map_or_else(rand::random, |seed| seed.parse().expect("a number"))
 }
 
-/// Looks at a server, and enters each look into the books.
+/// Scrapes a server, and records each scrape as a request.
 struct Watch {
     server: Server,
-    books: Arc<Books>,
+    ledger: Arc<Ledger>,
 }
 
 impl Watch {
     async fn look(&self) -> Exposition {
         let scrape = self.server.scrape().await;
-        self.books.enter("GET", "/metrics", 200);
+        self.ledger.record("GET", "/metrics", 200);
         scrape
     }
 
-    /// The descriptors that are open when no connection is but that of the look.
+    /// The number of descriptors when no connection is open but that of the scrape.
     async fn descriptors_at_rest(&self) -> f64 {
         until("the last connection to go", SETTLE_BOUND, async || {
             let scrape = self.look().await;
@@ -79,23 +79,23 @@ impl Watch {
         .await
     }
 
-    /// Waits until what was counted is what stands in the books.
+    /// Waits until the server's counts equal the clients' records.
     async fn settles(&self) {
         until(
-            "the counters to agree with the books",
+            "the counters to equal the records",
             SETTLE_BOUND,
             async || {
                 // A scrape does not count itself.
-                let booked = self.books.booked();
+                let recorded = self.ledger.recorded();
                 let counted = Counted::of(&self.look().await);
-                let differences = counted.differences(&booked);
+                let differences = counted.differences(&recorded);
                 differences.is_empty().then_some(()).ok_or(differences)
             },
         )
         .await;
     }
 
-    /// What must not have happened.
+    /// Checks that the log and the counters report no fault.
     async fn is_well(&self) {
         let scrape = self.look().await;
         for (name, labels) in [
@@ -108,7 +108,7 @@ impl Watch {
             assert!(value == 0.0, "{name} {labels:?}: {value}");
         }
         for (labels, count) in scrape.series("http_requests_total") {
-            // A machine that is held up says 503, and nothing worse.
+            // A busy machine may cause a 503, and nothing worse.
             let status = &labels["http_status"];
             let is_fault = status.starts_with('5') && status != "503" && count > 0.0;
             assert!(!is_fault, "{labels:?}: {count}");
@@ -121,20 +121,20 @@ async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
     let _turn = turn().await;
     let (time, seed) = (soak_time(), seed());
     println!("{}, seed {seed}", humantime::format_duration(time));
-    let books = Arc::new(Books::default());
+    let ledger = Arc::new(Ledger::default());
     let watch = Watch {
         server: Server::start_with(&LIMITS),
-        books: Arc::clone(&books),
+        ledger: Arc::clone(&ledger),
     };
     watch.look().await;
 
-    // What is opened once is open after this.
-    let crowd = Crowd::start(&watch.server.url(""), &books, seed);
+    // Descriptors that are opened once and kept are open after this.
+    let crowd = Crowd::start(&watch.server.url(""), &ledger, seed);
     tokio::time::sleep(LOOK * 3).await;
     crowd.leave().await;
     let at_rest = watch.descriptors_at_rest().await;
 
-    let crowd = Crowd::start(&watch.server.url(""), &books, seed.wrapping_add(1));
+    let crowd = Crowd::start(&watch.server.url(""), &ledger, seed.wrapping_add(1));
     let mut levels = Levels::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,12 +142,12 @@ async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
     while Instant::now() < end {
         looks.tick().await;
         levels.note(&watch.look().await);
-        assert!(!crowd.is_thinning(), "a client met what it did not expect");
+        assert!(!crowd.is_thinning(), "a client got an unexpected answer");
     }
     crowd.leave().await;
     watch.settles().await;
     watch.is_well().await;
-    println!("{books}\n{levels}");
+    println!("{ledger}\n{levels}");
     levels.are_flat();
     let after = watch.descriptors_at_rest().await;
     println!("descriptors at rest: {at_rest} before, {after} after");

@@ -1,7 +1,8 @@
-//! All attacks at once, beside clients that behave: those get the right answers, and afterwards nothing is left.
+//! All attacks at once, beside well-behaved clients: these get the right answers, and afterwards memory and descriptors are
+//! as before.
 //!
-//! `VITALS_ATTACK_TIME` says for how long (`20s` if unset, `10m` in `make soak`). Of an optimised build that is attacked for
-//! a minute or more, the delay of `/livez` is held to its bound as well.
+//! `VITALS_ATTACK_TIME` sets the duration (`20s` by default, `10m` in `make soak`). In an optimised build, an attack of a
+//! minute or more also checks the latency of `/livez`.
 
 use std::fs;
 use std::sync::Arc;
@@ -20,19 +21,18 @@ use crate::support::server::{Answer, Server};
 use crate::support::turn::turn;
 use crate::support::wait::until;
 
-/// How long all may take to be as it was: the allocator keeps memory for ten seconds, and threads that have nothing to do
-/// end after ten.
+/// The longest wait until all is as before: the allocator keeps memory for ten seconds, and idle threads end after ten.
 const REST_BOUND: Duration = Duration::from_secs(120);
 
-/// The growth of the live page's history that is allowed meanwhile, in MiB.
+/// The growth of the live page's history, in MiB.
 const HISTORY: f64 = 8.0;
 
-/// The budget of memory for bodies, in MiB, and what all else may take meanwhile: the buffers of some 800 connections and
-/// 1,000 streams, and pages of the database.
+/// The memory budget of bodies, in MiB, and the bound of everything else: the buffers of about 800 connections and 1,000
+/// streams, and pages of the database.
 const BUDGET: f64 = 64.0;
 const BESIDES: f64 = 192.0;
 
-/// The 99th percentile of `/livez`, at most.
+/// The bound of the 99th percentile of `/livez`.
 const ALIVE_WITHIN: Duration = Duration::from_millis(50);
 
 /// Messages of 65,000 characters: sixteen make a page.
@@ -45,7 +45,7 @@ fn attack_time() -> Duration {
     humantime::parse_duration(&time).expect("a duration")
 }
 
-/// Memory of a process that is in RAM, in MiB.
+/// The resident memory of a process, in MiB.
 fn resident(server: &Server) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid()));
     let status = status.expect("a running process");
@@ -54,13 +54,13 @@ fn resident(server: &Server) -> f64 {
     kibibytes.expect("a size").parse::<f64>().expect("a number") / 1024.0
 }
 
-/// The clients that behave.
+/// The well-behaved clients.
 struct Honest {
     api: String,
     operators: String,
     client: Client,
     is_over: AtomicBool,
-    /// Rounds of [`Honest::work`].
+    /// The number of rounds of [`Honest::work`].
     rounds: AtomicU64,
 }
 
@@ -73,7 +73,7 @@ impl Honest {
         self.client.request(method, format!("{}{path}", self.api))
     }
 
-    /// Asks whether the server is alive, fifty times a second; how long each answer took.
+    /// Requests `/livez` fifty times a second, and returns the latencies.
     async fn look(&self) -> Vec<Duration> {
         let mut delays = Vec::new();
         while self.goes_on() {
@@ -94,7 +94,7 @@ impl Honest {
         Exposition::parse(&answer.text).expect("a well-formed exposition")
     }
 
-    /// Scrapes every second; the most memory that was held for bodies, in MiB.
+    /// Scrapes every second. Returns the most memory of bodies that a scrape reported, in MiB.
     async fn operate(&self) -> f64 {
         let mut most = 0.0_f64;
         while self.goes_on() {
@@ -105,7 +105,7 @@ impl Honest {
         most / 1024.0 / 1024.0
     }
 
-    /// Creates an item, reads it, replaces it, deletes it, and misses it. Every answer must be right.
+    /// Creates, reads, replaces and deletes an item, and then gets 404 for it. Checks every answer.
     async fn work(&self, worker: usize) {
         while self.goes_on() {
             let round = self.rounds.fetch_add(1, Ordering::Relaxed);
@@ -139,7 +139,7 @@ impl Honest {
         }
     }
 
-    /// Whether the work of honest clients was counted, once each, and no work of others.
+    /// Returns where the counts differ from the work of the well-behaved clients.
     fn miscounts(&self, scrape: &Exposition) -> Vec<String> {
         let rounds = self.rounds.load(Ordering::Relaxed);
         let mut miscounts = Vec::new();
@@ -164,7 +164,7 @@ impl Honest {
     }
 }
 
-/// A server with a thousand long items, and clients that may do all.
+/// A server with a thousand long items, and clients with credentials.
 fn start() -> (Server, Arc<Honest>) {
     let directory = Arc::new(tempfile::TempDir::new().expect("a temporary directory"));
     let config = directory.path().join("web.yml");
@@ -185,7 +185,7 @@ fn start() -> (Server, Arc<Honest>) {
     let operators = server.next_address();
     server.data().execute(LONG_ITEMS);
     let client = Client::builder()
-        // Sooner than the server: or a request may meet a closing connection.
+        // Shorter than the server's idle timeout: otherwise a request may use a closing connection.
         .pool_idle_timeout(Duration::from_secs(2))
         .timeout(Duration::from_secs(120))
         .no_proxy()
@@ -201,12 +201,12 @@ fn start() -> (Server, Arc<Honest>) {
     (server, Arc::new(honest))
 }
 
-/// Waits until the server has as little to do and to remember as before, and has counted all that honest clients did.
+/// Waits until the server is idle, uses as much memory as before, and has counted all work of the well-behaved clients.
 async fn wait_for_rest(server: &Server, honest: &Honest, before: f64, descriptors: f64) {
     until("all to be as before", REST_BOUND, async || {
         let scrape = honest.scrape().await;
         let mut left = honest.miscounts(&scrape);
-        // The clients that behave may keep connections for two seconds.
+        // The well-behaved clients keep connections for two seconds.
         for (gauge, rest) in [
             ("http_answer_memory_bytes", 0.0),
             ("http_connections_active", 0.0),
@@ -234,11 +234,11 @@ async fn wait_for_rest(server: &Server, honest: &Honest, before: f64, descriptor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn honest_clients_are_served_while_all_attacks_run_at_once_and_nothing_is_left_of_them() {
+async fn honest_clients_are_served_during_all_attacks_and_nothing_is_left_behind() {
     let _turn = turn().await;
     let time = attack_time();
     let (server, honest) = start();
-    // What serving takes in any case: each connection to the database has read its pages.
+    // Memory that serving always needs: each connection to the database reads its pages.
     for _ in 0..2 {
         join_all((0..10).map(|_| server.get("/data?limit=1000"))).await;
     }

@@ -1,4 +1,4 @@
-//! The attackers of the soak: each has its own address, and repeats one attack.
+//! The attackers of the soak test. Each has its own address, and repeats one attack.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,17 +15,17 @@ use tokio::time::{sleep, timeout};
 use Listener::{Api, Operators};
 use Manner::{Hold, Pour, Reset};
 
-/// The time that connections are held, and the pause after poured bytes.
+/// How long connections are held, and the pause after an attack that sends and reads.
 const HOLD: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How long one may pour.
+/// The longest time of an attack that sends and reads.
 const POUR: Duration = Duration::from_secs(2);
 
-/// `alice:` of Basic credentials; four more characters are three of her password.
+/// The base64 of `alice:`. Each four further characters are three bytes of the password.
 const ALICE: &str = "Basic YWxpY2U6";
 
-/// The header that lets `alice` in, by `secret`.
+/// The credentials of `alice`, whose password is `secret`.
 pub(crate) const AUTHORIZATION: &str = "Authorization: Basic YWxpY2U6c2VjcmV0";
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,21 +45,21 @@ const NO_TABLE: &[u8] = &[0, 1, 0, 0, 0, 0];
 const LIST: &str = "/data?limit=1000";
 const POST: &str = "POST /data HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
 
-/// The listener that an attack is aimed at.
+/// The listener that is attacked.
 #[derive(Clone, Copy)]
 enum Listener {
     Api,
     Operators,
 }
 
-/// The use of each connection.
+/// How a connection is used.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// Send all of it, read nothing, and wait.
+    /// Sends all bytes, reads nothing, and waits.
     Hold,
-    /// Send all of it and read all that comes, for as long as the server goes along.
+    /// Sends all bytes and reads all answers, until the server ends the connection.
     Pour,
-    /// Send all of it, and reset the connection.
+    /// Sends all bytes, and resets the connection.
     Reset,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Attackers {
 }
 
 impl Attackers {
-    /// Starts all attacks at once, on the listener of the API and on that of the operators.
+    /// Starts all attacks at once, on the public listener and on the ops listener.
     pub(crate) fn start(api: &str, operators: &str) -> Self {
         let leaving = Arc::new(AtomicBool::new(false));
         let members = (1..).zip(attacks()).map(|(address, attack)| {
@@ -94,7 +94,7 @@ impl Attackers {
         }
     }
 
-    /// Ends all attacks; how many connections they had.
+    /// Ends all attacks, and returns the number of their connections.
     pub(crate) async fn leave(self) -> u64 {
         self.leaving.store(true, Ordering::Relaxed);
         let mut connections = 0;
@@ -121,7 +121,7 @@ impl Attack {
         connections
     }
 
-    /// A connection, and the bytes that are sent over it. The server may end it at any time.
+    /// Opens a connection, and sends the bytes. The server may end it at any time.
     async fn open(&self, target: SocketAddr, address: u8) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 1, address), 0)))?;
@@ -160,7 +160,7 @@ fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     [&head, stream.to_be_bytes().as_slice(), content].concat()
 }
 
-/// The fields of a head, none of them indexed.
+/// The fields of a head, without indexing.
 fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
         let length = u8::try_from(text.len()).expect("a short text");
@@ -180,7 +180,7 @@ fn head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     fields(&[&pseudo, more].concat())
 }
 
-/// A connection of HTTP/2 with these settings, and these frames for each of this many streams.
+/// An HTTP/2 connection with these settings, and these frames for each stream.
 fn http_2(settings: &[u8], streams: u32, frames: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
     let opening = [PREFACE, &frame(SETTINGS, 0, 0, settings)].concat();
     let streams = (0..streams).flat_map(|number| frames(2 * number + 1));
@@ -193,7 +193,7 @@ fn request(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &head)
 }
 
-/// The frames of a request whose body begins so, and does not end.
+/// The frames of a request whose body begins with these bytes and does not end.
 fn unfinished(stream: u32, body: &[u8]) -> Vec<u8> {
     let head = head("POST", "/data", &[("content-type", "application/json")]);
     let parts = body.chunks(16_000);
@@ -202,7 +202,7 @@ fn unfinished(stream: u32, body: &[u8]) -> Vec<u8> {
     head.into_iter().chain(parts).collect()
 }
 
-/// A password that is none.
+/// A wrong password.
 fn guess(number: u32) -> String {
     format!("{ALICE}{number:04}")
 }
@@ -221,7 +221,7 @@ fn attack(listener: Listener, manner: Manner, connections: usize, bytes: Vec<u8>
     }
 }
 
-/// They ask for much, and take nothing of it.
+/// Attacks that request much and read nothing.
 fn askers() -> Vec<Attack> {
     let many_names: Vec<String> = (0..200).map(|number| format!("name[]=n{number}")).collect();
     let many_names = many_names.join("&");
@@ -267,7 +267,7 @@ fn askers() -> Vec<Attack> {
     ]
 }
 
-/// They begin, and do not go on.
+/// Attacks that begin a request and do not continue.
 fn idlers() -> Vec<Attack> {
     vec![
         attack(Api, Hold, 100, Vec::new()),
@@ -287,7 +287,7 @@ fn idlers() -> Vec<Attack> {
     ]
 }
 
-/// They send heads and bodies in many frames.
+/// Attacks with heads and bodies in many frames.
 fn framers() -> Vec<Attack> {
     vec![
         attack(
@@ -328,7 +328,7 @@ fn framers() -> Vec<Attack> {
     ]
 }
 
-/// They send many small things over HTTP/2.
+/// Attacks with many small frames over HTTP/2.
 fn repeaters() -> Vec<Attack> {
     vec![
         attack(
@@ -355,7 +355,7 @@ fn repeaters() -> Vec<Attack> {
             1,
             http_2(&[], 1, |_| frame(SETTINGS, 0, 0, NO_TABLE).repeat(2_000)),
         ),
-        // A header of 3,900 bytes in the table, and heads that refer to it 3,000 times.
+        // A header of 3,900 bytes in the HPACK table, and heads that refer to it 3,000 times.
         attack(
             Api,
             Pour,
@@ -401,7 +401,7 @@ fn repeaters() -> Vec<Attack> {
     ]
 }
 
-/// They send much over HTTP/1.
+/// Attacks with many bytes over HTTP/1.
 fn talkers() -> Vec<Attack> {
     let mix = format!(
         "HEAD /data HTTP/1.1\r\nHost: a\r\n\r\nGET {LIST} HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -1,4 +1,4 @@
-//! The clients: those that work with items, those that watch, those that err, those that are slow, those that leave.
+//! The clients: some work with items, some watch, some make errors, some are slow, and some leave early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::soak::books::Books;
+use crate::soak::ledger::Ledger;
 use crate::soak::raw::Raw;
 
-/// Items that each client keeps, so that the table stays as large as it is.
+/// The number of items of each client, so that the table does not grow.
 const KEPT: usize = 100;
 
-/// How many clients of each kind there are, and for how long each pauses after each thing it does, in milliseconds.
+/// The number of clients of each kind, and their pause after each action, in milliseconds.
 const WORKERS: (usize, u64) = (4, 100);
 const READERS: (usize, u64) = (2, 150);
 const ERRING: (usize, u64) = (1, 200);
@@ -28,50 +28,50 @@ const LEAVING: (usize, u64) = (1, 200);
 
 const POST: &str = "POST /data HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
 
-/// Everybody who is there.
+/// All clients.
 pub(crate) struct Crowd {
     leaving: Arc<AtomicBool>,
     members: Vec<JoinHandle<()>>,
 }
 
 impl Crowd {
-    pub(crate) fn start(url: &str, books: &Arc<Books>, seed: u64) -> Self {
+    pub(crate) fn start(url: &str, ledger: &Arc<Ledger>, seed: u64) -> Self {
         let leaving = Arc::new(AtomicBool::new(false));
         let mut members = Vec::new();
-        let mut start = |act: Act, (count, pause): (usize, u64)| {
+        let mut start = |act: CrowdAction, (count, pause): (usize, u64)| {
             for _ in 0..count {
                 let seed = seed.wrapping_mul(1000).wrapping_add(members.len() as u64);
-                let member = Member::new(url, books, seed, members.len() % 2 == 1);
+                let member = CrowdClient::new(url, ledger, seed, members.len() % 2 == 1);
                 members.push(tokio::spawn(member.stay(act, pause, Arc::clone(&leaving))));
             }
         };
-        start(Act::Work, WORKERS);
-        start(Act::Read, READERS);
-        start(Act::Err, ERRING);
-        start(Act::OpenTab, TABS);
-        start(Act::Operate, OPERATORS);
-        start(Act::BeSlow, SLOW);
-        start(Act::Leave, LEAVING);
+        start(CrowdAction::Work, WORKERS);
+        start(CrowdAction::Read, READERS);
+        start(CrowdAction::Err, ERRING);
+        start(CrowdAction::OpenTab, TABS);
+        start(CrowdAction::Operate, OPERATORS);
+        start(CrowdAction::BeSlow, SLOW);
+        start(CrowdAction::Leave, LEAVING);
         Self { leaving, members }
     }
 
-    /// Whether somebody has gone who should not have.
+    /// Whether a client has ended early.
     pub(crate) fn is_thinning(&self) -> bool {
         self.members.iter().any(JoinHandle::is_finished)
     }
 
-    /// Has everybody finish what he does, and go.
+    /// Lets each client finish its action, and waits for their end.
     pub(crate) async fn leave(self) {
         self.leaving.store(true, Ordering::Relaxed);
         for member in self.members {
-            member.await.expect("a client that met what it expected");
+            member.await.expect("a client without an unexpected answer");
         }
     }
 }
 
-/// What a member does again and again.
+/// The action that a client repeats.
 #[derive(Clone, Copy)]
-enum Act {
+enum CrowdAction {
     Work,
     Read,
     Err,
@@ -81,18 +81,18 @@ enum Act {
     Leave,
 }
 
-struct Member {
+struct CrowdClient {
     client: Client,
     url: String,
-    books: Arc<Books>,
+    ledger: Arc<Ledger>,
     dice: StdRng,
     items: Vec<i64>,
 }
 
-impl Member {
-    fn new(url: &str, books: &Arc<Books>, seed: u64, speaks_http_2: bool) -> Self {
+impl CrowdClient {
+    fn new(url: &str, ledger: &Arc<Ledger>, seed: u64, speaks_http_2: bool) -> Self {
         let mut client = Client::builder()
-            // Sooner than the server: or a request may meet a closing connection.
+            // Shorter than the server's idle timeout: otherwise a request may use a closing connection.
             .pool_idle_timeout(Duration::from_secs(3))
             .timeout(Duration::from_secs(60))
             .no_proxy();
@@ -102,22 +102,22 @@ impl Member {
         Self {
             client: client.build().expect("an HTTP client"),
             url: url.to_owned(),
-            books: Arc::clone(books),
+            ledger: Arc::clone(ledger),
             dice: StdRng::seed_from_u64(seed),
             items: Vec::new(),
         }
     }
 
-    async fn stay(mut self, act: Act, pause: u64, leaving: Arc<AtomicBool>) {
+    async fn stay(mut self, act: CrowdAction, pause: u64, leaving: Arc<AtomicBool>) {
         while !leaving.load(Ordering::Relaxed) {
             match act {
-                Act::Work => self.work().await,
-                Act::Read => self.read().await,
-                Act::Err => self.err().await,
-                Act::OpenTab => self.open_tab(&leaving).await,
-                Act::Operate => self.operate().await,
-                Act::BeSlow => self.be_slow().await,
-                Act::Leave => self.leave().await,
+                CrowdAction::Work => self.work().await,
+                CrowdAction::Read => self.read().await,
+                CrowdAction::Err => self.err().await,
+                CrowdAction::OpenTab => self.open_tab(&leaving).await,
+                CrowdAction::Operate => self.operate().await,
+                CrowdAction::BeSlow => self.be_slow().await,
+                CrowdAction::Leave => self.leave().await,
             }
             let pause = Duration::from_millis(self.dice.random_range(0..=2 * pause));
             sleep(pause).await;
@@ -132,8 +132,9 @@ impl Member {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    /// Sends a request that must be answered so, and books it; the answer's body. A machine that is busy otherwise may
-    /// hold the disk up for seconds: then the service says 503, which is booked, and there is no body.
+    /// Sends a request that must have this status, records it, and returns the body.
+    ///
+    /// On a busy machine the disk may block for seconds. Then the answer is a 503, which is recorded, and there is no body.
     async fn asks(&self, request: RequestBuilder, endpoint: &str, status: u16) -> Option<Vec<u8>> {
         let (client, request) = request.build_split();
         let request = request.expect("a request");
@@ -146,7 +147,7 @@ impl Member {
         } else {
             method.as_str()
         };
-        self.books.enter(label, endpoint, answered);
+        self.ledger.record(label, endpoint, answered);
         if answered == 503 {
             return None;
         }
@@ -168,7 +169,7 @@ impl Member {
         })
     }
 
-    /// Creates, replaces, reads and deletes items of its own.
+    /// Creates, replaces, reads and deletes the client's own items.
     async fn work(&mut self) {
         let item = self.item();
         if self.items.len() >= KEPT || (self.items.len() > 10 && self.dice.random_ratio(1, 4)) {
@@ -200,7 +201,7 @@ impl Member {
         self.gets("/", "/").await;
     }
 
-    /// Asks for what cannot be had.
+    /// Sends requests that the service rejects.
     async fn err(&mut self) {
         let bad = json!({"name": "", "email": "nobody"});
         let large = json!({"name": "x", "email": "a@example.com", "message": "x".repeat(66_000)});
@@ -223,7 +224,7 @@ impl Member {
         self.asks(request, endpoint, status).await;
     }
 
-    /// A tab with the live page: its parts, its history, and its stream for a while.
+    /// Loads the live page with its assets and its history, and reads its stream for a while.
     async fn open_tab(&mut self, leaving: &AtomicBool) {
         self.gets("/dashboard", "/dashboard").await;
         self.gets("/dashboard/app.js", "/dashboard/{part}").await;
@@ -232,7 +233,7 @@ impl Member {
         let request = self.request(Method::GET, "/dashboard/stream");
         let mut stream = request.send().await.expect("a stream");
         assert_eq!(stream.status(), 200);
-        self.books.enter("GET", "/dashboard/stream", 200);
+        self.ledger.record("GET", "/dashboard/stream", 200);
         for _ in 0..self.dice.random_range(1..20) {
             let event = stream.chunk().await.expect("the stream goes on");
             assert!(event.is_some(), "the stream ends");
@@ -242,7 +243,7 @@ impl Member {
         }
     }
 
-    /// Scrapes in every format and encoding, and looks at all that there is for operators.
+    /// Scrapes in every format and encoding, and requests the other ops endpoints.
     async fn operate(&mut self) {
         for accept in [
             "text/plain",
@@ -268,7 +269,7 @@ impl Member {
         }
     }
 
-    /// Keeps the server waiting, until that ends it.
+    /// Is slow until the server ends the connection.
     async fn be_slow(&mut self) {
         let choice = self.dice.random_range(0..7);
         let mut connection = Raw::to(self.authority()).await;
@@ -276,28 +277,28 @@ impl Member {
             0 => {
                 connection.send("GET / HTTP/1.1\r\nHos").await;
                 assert_eq!(connection.end().await, Some(408));
-                self.books.enter_connection("head_timeout");
+                self.ledger.record_connection("head_timeout");
             }
             1 => {
                 connection
                     .send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
                     .await;
                 assert_eq!(connection.head().await, 200);
-                self.books.enter("GET", "/livez", 200);
+                self.ledger.record("GET", "/livez", 200);
                 connection.send("GET / HT").await;
                 connection.end().await;
-                self.books.enter_connection("head_timeout");
+                self.ledger.record_connection("head_timeout");
             }
             2 => {
                 connection.send(POST).await;
                 assert_eq!(connection.end().await, Some(408));
-                self.books.enter("POST", "/data", 408);
-                self.books.enter_connection("body_timeout");
+                self.ledger.record("POST", "/data", 408);
+                self.ledger.record_connection("body_timeout");
             }
             3 => {
                 connection.send("GET /\0 HTTP/1.1\r\n\r\n").await;
                 assert_eq!(connection.end().await, Some(400));
-                self.books.enter_connection("malformed");
+                self.ledger.record_connection("malformed");
             }
             4 => {
                 let large = format!(
@@ -306,10 +307,10 @@ impl Member {
                 );
                 connection.send(&large).await;
                 assert_eq!(connection.end().await, Some(431));
-                self.books.enter_connection("headers_too_large");
+                self.ledger.record_connection("headers_too_large");
             }
             5 => {
-                // In time, if only just.
+                // Just within the time limit.
                 let request =
                     "GET /dashboard/app.js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
                 for byte in request.as_bytes().chunks(40) {
@@ -320,14 +321,14 @@ impl Member {
                 }
                 connection.sip(20, 100, Duration::from_millis(100)).await;
                 connection.end().await;
-                self.books.enter("GET", "/dashboard/{part}", 200);
+                self.ledger.record("GET", "/dashboard/{part}", 200);
             }
-            // Nothing at all: it is idle.
+            // Sends nothing: the connection is idle.
             _ => assert_eq!(connection.end().await, None),
         }
     }
 
-    /// Leaves before the answer, or in the middle of the request.
+    /// Leaves before the answer, or within the request.
     async fn leave(&mut self) {
         let mut connection = Raw::to(self.authority()).await;
         match self.dice.random_range(0..3) {
@@ -335,13 +336,13 @@ impl Member {
                 connection
                     .send("HEAD /data HTTP/1.1\r\nHost: x\r\n\r\n")
                     .await;
-                self.books.enter_left("HEAD", "/data");
+                self.ledger.record_left("HEAD", "/data");
             }
             1 => {
                 connection.send(POST).await;
-                self.books.enter_left("POST", "/data");
+                self.ledger.record_left("POST", "/data");
             }
-            // A head that is not whole is no request.
+            // An incomplete head is not a request.
             _ => connection.send("GET /data HTTP/1.1\r\n").await,
         }
         connection.hang_up().await;

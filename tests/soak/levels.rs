@@ -1,24 +1,24 @@
-//! What the server held, look by look, and whether that rises.
+//! The memory and descriptors of the server at each scrape, and a check that they do not rise.
 
 use std::fmt;
 
 use crate::support::exposition::Exposition;
 
-/// What memory may rise by from the second quarter to the last one: the live page keeps its last hour, up to 8 MB, and
-/// that hour passes meanwhile.
+/// The allowed rise of memory from the second quarter to the last one: the live page's history grows for an hour, up to
+/// 8 MB.
 const MEMORY_RISE: f64 = 8.0 * 1024.0 * 1024.0;
 
-/// What descriptors in use may rise by: there are some more connections or less at any moment.
+/// The allowed rise of descriptors in use: the number of connections varies.
 const DESCRIPTOR_RISE: f64 = 10.0;
 
-/// A quantity over time.
+/// The values of one metric over time.
 struct Level {
     name: &'static str,
     most_rise: f64,
     values: Vec<f64>,
 }
 
-/// All that is looked at.
+/// The metrics that are checked.
 pub(crate) struct Levels {
     levels: [Level; 3],
     cpu_seconds: Vec<f64>,
@@ -51,7 +51,7 @@ impl Levels {
             .push(scrape.value("process_cpu_seconds_total", &[]));
     }
 
-    /// After the first quarter, in which it warms up, nothing may rise by more than is told above.
+    /// Checks that after the first quarter, the warm-up, no metric rises by more than its allowance.
     pub(crate) fn are_flat(&self) {
         for level in &self.levels {
             let [_, second, _, last] = level.quarters();

@@ -1,11 +1,11 @@
-//! A connection, byte by byte.
+//! A raw connection.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// How long anything may take that comes from the server.
+/// The longest wait for bytes of the server.
 const BOUND: Duration = Duration::from_secs(30);
 
 pub(crate) struct Raw(TcpStream);
@@ -19,16 +19,16 @@ impl Raw {
         self.0
             .write_all(bytes.as_bytes())
             .await
-            .expect("it is taken");
+            .expect("it is sent");
     }
 
-    /// Says that nothing more will come.
+    /// Closes the sending half.
     pub(crate) async fn hang_up(&mut self) {
-        // The server may have been quicker.
+        // The server may have closed the connection already.
         let _gone = self.0.shutdown().await;
     }
 
-    /// Reads a little, as often as there is something, with a pause after each time; how many bytes came.
+    /// Reads a few bytes `times` times, with a pause after each. Returns the number of bytes.
     pub(crate) async fn sip(&mut self, times: u32, bytes: usize, pause: Duration) {
         let mut sip = vec![0; bytes];
         for _ in 0..times {
@@ -37,7 +37,7 @@ impl Raw {
         }
     }
 
-    /// Reads the head of an answer; its status.
+    /// Reads the head of an answer, and returns its status.
     pub(crate) async fn head(&mut self) -> u16 {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -47,7 +47,7 @@ impl Raw {
         status_of(&head).expect("a status")
     }
 
-    /// Reads until the server closes or resets the connection; the status of what came, if any did.
+    /// Reads until the server closes or resets the connection. Returns the status of the answer, if there was one.
     pub(crate) async fn end(&mut self) -> Option<u16> {
         let mut bytes = Vec::new();
         let read = tokio::time::timeout(BOUND, self.0.read_to_end(&mut bytes)).await;

@@ -1,4 +1,4 @@
-//! What the clients did, and what the server says of it.
+//! The records of the clients, and the counts of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::support::exposition::Exposition;
 
-/// Method, endpoint and status of requests; or `connection`, nothing, and the outcome of connections.
+/// Method, endpoint and status of requests; or `connection`, an empty text, and the outcome of connections.
 type Row = [String; 3];
 
 /// Of requests whose client leaves, nobody but the server knows how they ended: method, endpoint, and what it may say of
@@ -17,7 +17,7 @@ const LEFT: [(&str, &str, &[&str]); 2] = [
     ("POST", "/data", &["400", "499"]),
 ];
 
-/// Outcomes of connections that are certain: what the protocol itself and keep-alive clients bring about is not.
+/// Outcomes of connections that only the slow clients cause. The others depend on the HTTP libraries of the clients too.
 const CERTAIN_OUTCOMES: [&str; 4] = [
     "body_timeout",
     "head_timeout",
@@ -25,28 +25,28 @@ const CERTAIN_OUTCOMES: [&str; 4] = [
     "malformed",
 ];
 
-/// What a stream counts has no duration.
+/// The endpoint of the stream, which has no duration.
 const STREAM: &str = "/dashboard/stream";
 
-/// What all clients have done so far.
+/// The records of all clients.
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct Ledger {
     rows: Mutex<BTreeMap<Row, u64>>,
 }
 
-impl Books {
-    /// A request that was answered.
-    pub(crate) fn enter(&self, method: &str, endpoint: &str, status: u16) {
+impl Ledger {
+    /// Records an answered request.
+    pub(crate) fn record(&self, method: &str, endpoint: &str, status: u16) {
         self.add([method, endpoint, &status.to_string()]);
     }
 
-    /// A request of which only the server knows how it ended.
-    pub(crate) fn enter_left(&self, method: &str, endpoint: &str) {
-        self.enter(method, endpoint, 499);
+    /// Records a request whose client left: only the server knows its status.
+    pub(crate) fn record_left(&self, method: &str, endpoint: &str) {
+        self.record(method, endpoint, 499);
     }
 
-    /// A connection that ended so.
-    pub(crate) fn enter_connection(&self, outcome: &str) {
+    /// Records the outcome of a connection.
+    pub(crate) fn record_connection(&self, outcome: &str) {
         self.add(["connection", "", outcome]);
     }
 
@@ -55,18 +55,20 @@ impl Books {
         *rows.entry(folded(row)).or_default() += 1;
     }
 
-    pub(crate) fn booked(&self) -> BTreeMap<Row, u64> {
+    pub(crate) fn recorded(&self) -> BTreeMap<Row, u64> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.clone()
     }
 }
 
-impl fmt::Display for Books {
+impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let booked = self.booked();
-        let requests = booked.iter().filter(|([kind, ..], _)| kind != "connection");
+        let recorded = self.recorded();
+        let requests = recorded
+            .iter()
+            .filter(|([kind, ..], _)| kind != "connection");
         let total: u64 = requests.map(|(_, count)| count).sum();
-        for ([method, endpoint, status], count) in &booked {
+        for ([method, endpoint, status], count) in &recorded {
             writeln!(f, "{method:<10} {endpoint:<24} {status:<18} {count:>9}")?;
         }
         write!(f, "{total} requests, every one counted once")
@@ -81,10 +83,10 @@ fn folded([method, endpoint, status]: [&str; 3]) -> Row {
     [method, endpoint, status].map(ToOwned::to_owned)
 }
 
-/// What the server has counted.
+/// The counts of the server.
 pub(crate) struct Counted {
     rows: BTreeMap<Row, u64>,
-    /// Durations that were observed, of all that is no stream.
+    /// The number of observed durations. Streams have none.
     durations: BTreeMap<Row, u64>,
     in_progress: f64,
 }
@@ -114,15 +116,18 @@ impl Counted {
         }
     }
 
-    /// Where that differs from the books, in words; empty where it does not.
-    pub(crate) fn differences(&self, booked: &BTreeMap<Row, u64>) -> String {
+    /// The differences from the records as text; empty if there are none.
+    pub(crate) fn differences(&self, recorded: &BTreeMap<Row, u64>) -> String {
         let mut differences = String::new();
-        let rows: BTreeSet<&Row> = self.rows.keys().chain(booked.keys()).collect();
+        let rows: BTreeSet<&Row> = self.rows.keys().chain(recorded.keys()).collect();
         for row in rows {
-            let booked = booked.get(row).copied().unwrap_or_default();
+            let recorded = recorded.get(row).copied().unwrap_or_default();
             let counted = self.rows.get(row).copied().unwrap_or_default();
-            if booked != counted {
-                let _written = writeln!(differences, "{row:?}: {booked} booked, {counted} counted");
+            if recorded != counted {
+                let _written = writeln!(
+                    differences,
+                    "{row:?}: {recorded} recorded, {counted} counted"
+                );
             }
             let [kind, endpoint, _] = row;
             if kind == "connection" || endpoint == STREAM {
@@ -136,7 +141,7 @@ impl Counted {
                 );
             }
         }
-        // The look that says so is a request, too.
+        // The scrape itself is in progress.
         if !(0.0..=1.0).contains(&self.in_progress) {
             let _written = writeln!(differences, "{} are in progress", self.in_progress);
         }
