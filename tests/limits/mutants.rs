@@ -186,7 +186,7 @@ fn fault_of(answers: &str) -> Option<String> {
         }
     }
     let secret = SECRETS.iter().find(|secret| answers.contains(**secret))?;
-    Some(format!("{secret:?} is told"))
+    Some(format!("the answer contains {secret:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,7 +223,7 @@ async fn no_mutated_request_gets_a_5xx_or_stops_the_server() {
                 let answers = Raw::to(&authority).await.exchange(&request).await;
                 if let Some(fault) = fault_of(&answers) {
                     panic!(
-                        "{fault}: mutant {number} of seed {seed}, {request:?}, was told {answers}"
+                        "{fault}: mutant {number} of seed {seed}, {request:?}, was answered {answers}"
                     );
                 }
             }

@@ -24,7 +24,7 @@ const CONNECTIONS: u64 = 500;
 /// New slow connections each second.
 const CONNECTIONS_PER_SECOND: u64 = 250;
 
-/// How long the well-behaved are measured where nobody is attacked, and how long an attack takes: until the last has come,
+/// The duration of the measurement without an attack, and of an attack: until the last connection is open,
 /// and to its deadline.
 const MEASURED: Duration = Duration::from_secs(6);
 /// The interval of scrapes.

@@ -10,8 +10,8 @@ use crate::support::exposition::Exposition;
 /// Method, endpoint and status of requests; or `connection`, an empty text, and the outcome of connections.
 type Row = [String; 3];
 
-/// Of requests whose client leaves, nobody but the server knows how they ended: method, endpoint, and what it may say of
-/// them. All of these are one row.
+/// Method, endpoint and possible statuses of requests whose client leaves: only the server knows the status. They are one
+/// row.
 const LEFT: [(&str, &str, &[&str]); 2] = [
     ("HEAD", "/data", &["200", "499"]),
     ("POST", "/data", &["400", "499"]),
