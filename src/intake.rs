@@ -1,48 +1,57 @@
-//! Whether new requests of the API are taken in, where the operators share its listener: at a shutdown that must stay
-//! open for them, until the requests that were taken in before have had their answers.
+//! The middleware that stops taking in requests at a shutdown, on a listener that the API and the ops endpoints share.
+//!
+//! The listener must stay open for the ops endpoints until the requests that were taken in before are answered.
 
-use std::future::{Ready, ready};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
 
-use actix_web::Error;
-use actix_web::body::EitherBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::StatusCode;
-use pin_project_lite::pin_project;
+use actix_vitals::{ops, problem::Problem};
+use actix_web::{
+    Error,
+    body::EitherBody,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    http::StatusCode,
+};
 
-use actix_vitals::ops;
-use actix_vitals::problem::Problem;
+use super::early_answer::EarlyAnswer;
 
-/// When a client that is turned away may try again, in seconds: another instance may serve it by then.
+/// Seconds after which a rejected client may try again. Another instance may serve it by then.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// The intake of a server, to be wrapped around its application. Cheap to clone; a clone is the same intake.
+/// Counts the requests in flight, and rejects new ones once it is closed. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
-    shared: Arc<Shared>,
+    inner: Arc<IntakeInner>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct IntakeInner {
     closed: AtomicBool,
-    /// The requests that each worker has taken in and not answered. Each has its own, so that they do not contend.
-    taken: Mutex<Vec<Arc<AtomicUsize>>>,
+    /// The requests in flight, one count for each worker so that workers do not contend.
+    in_flight: Mutex<Vec<Arc<AtomicUsize>>>,
 }
 
 impl Intake {
-    /// From now on requests are turned away with a 503, but for the operators'.
+    /// Rejects all further requests with 503, except those for the ops endpoints.
     pub(super) fn close(&self) {
-        self.shared.closed.store(true, Ordering::SeqCst);
+        self.inner.closed.store(true, Ordering::SeqCst);
     }
 
-    /// How many requests were taken in and are not answered yet, the operators' apart.
+    /// The number of requests that were taken in and are not answered yet. Once the intake is closed, requests for the ops
+    /// endpoints are not among them.
     pub(super) fn unanswered(&self) -> usize {
-        let taken = self.shared.taken.lock();
-        let taken = taken.unwrap_or_else(PoisonError::into_inner);
-        taken.iter().map(|of| of.load(Ordering::SeqCst)).sum()
+        let counts = self.inner.in_flight.lock();
+        let counts = counts.unwrap_or_else(PoisonError::into_inner);
+        counts
+            .iter()
+            .map(|count| count.load(Ordering::SeqCst))
+            .sum()
     }
 }
 
@@ -52,111 +61,74 @@ where
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Transform = TakenIn<S>;
+    type Transform = IntakeService<S>;
     type InitError = ();
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let taken = Arc::new(AtomicUsize::new(0));
-        let mut all = (self.shared.taken.lock()).unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::clone(&taken));
-        ready(Ok(TakenIn {
+        let in_flight = Arc::new(AtomicUsize::new(0));
+        let mut counts = (self.inner.in_flight.lock()).unwrap_or_else(PoisonError::into_inner);
+        counts.push(Arc::clone(&in_flight));
+        ready(Ok(IntakeService {
             service,
-            shared: Arc::clone(&self.shared),
-            taken,
+            inner: Arc::clone(&self.inner),
+            in_flight,
         }))
     }
 }
 
-/// A worker's application behind the intake.
-pub(super) struct TakenIn<S> {
+/// The application of one worker behind the intake.
+pub(super) struct IntakeService<S> {
     service: S,
-    shared: Arc<Shared>,
-    taken: Arc<AtomicUsize>,
+    inner: Arc<IntakeInner>,
+    in_flight: Arc<AtomicUsize>,
 }
 
-impl<S, B> Service<ServiceRequest> for TakenIn<S>
+impl<S, B> Service<ServiceRequest> for IntakeService<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Future = Answering<S::Future>;
+    type Future = EarlyAnswer<S::Future, Option<TakenRequest>>;
 
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.service.poll_ready(context)
     }
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        // Counted first, or it could be overlooked by who closes the intake and then counts.
-        let taken = Taken::new(&self.taken);
-        if !self.shared.closed.load(Ordering::SeqCst) {
-            return Answering::TakenIn {
-                future: self.service.call(request),
-                _taken: taken,
-            };
+        // Counted before the check. In the other order, a shutdown that closes the intake and then reads the counts could
+        // miss this request.
+        let taken = TakenRequest::new(&self.in_flight);
+        if !self.inner.closed.load(Ordering::SeqCst) {
+            return EarlyAnswer::passed(self.service.call(request), Some(taken));
         }
         drop(taken);
         if ops::serves(request.path()) {
-            Answering::Operators {
-                future: self.service.call(request),
-            }
-        } else {
-            let problem = Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The server is shutting down.",
-            );
-            let answer = problem.retry_after(RETRY_AFTER_SECONDS).to_response();
-            Answering::TurnedAway {
-                answer: Some(request.into_response(answer)),
-            }
+            return EarlyAnswer::passed(self.service.call(request), None);
         }
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server is shutting down.",
+        );
+        let answer = problem.retry_after(RETRY_AFTER_SECONDS).to_response();
+        EarlyAnswer::answered(request, answer)
     }
 }
 
-/// A request that was taken in, until its answer is made.
-struct Taken(Arc<AtomicUsize>);
+/// Counts a request until it is dropped.
+pub(super) struct TakenRequest(Arc<AtomicUsize>);
 
-impl Taken {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
+impl TakenRequest {
+    fn new(in_flight: &Arc<AtomicUsize>) -> Self {
+        in_flight.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(in_flight))
     }
 }
 
-impl Drop for Taken {
+impl Drop for TakenRequest {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-pin_project! {
-    /// A request on its way to an answer.
-    #[project = Projection]
-    pub(super) enum Answering<F> {
-        TakenIn { #[pin] future: F, _taken: Taken },
-        Operators { #[pin] future: F },
-        TurnedAway { answer: Option<ServiceResponse> },
-    }
-}
-
-impl<F, B> Future for Answering<F>
-where
-    F: Future<Output = Result<ServiceResponse<B>, Error>>,
-{
-    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            Projection::TakenIn { future, .. } | Projection::Operators { future } => future
-                .poll(context)
-                .map_ok(ServiceResponse::map_into_left_body),
-            // It is not polled again.
-            Projection::TurnedAway { answer } => match answer.take() {
-                Some(answer) => Poll::Ready(Ok(answer.map_into_right_body())),
-                None => Poll::Pending,
-            },
-        }
     }
 }
 
@@ -168,7 +140,8 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn a_closed_intake_lets_what_is_inside_finish_and_only_operators_in() {
+    async fn a_closed_intake_lets_requests_in_flight_finish_and_admits_requests_for_ops_endpoints()
+    {
         let intake = Intake::default();
         let (release, released) = tokio::sync::oneshot::channel::<()>();
         let released = std::rc::Rc::new(std::cell::Cell::new(Some(released)));
@@ -194,9 +167,9 @@ mod tests {
         assert_eq!(intake.unanswered(), 1);
         intake.close();
 
-        let refused = call_service(&app, get("/data")).await;
-        assert_eq!(refused.status(), 503);
-        assert_eq!(refused.headers().get("retry-after").unwrap(), "1");
+        let rejected = call_service(&app, get("/data")).await;
+        assert_eq!(rejected.status(), 503);
+        assert_eq!(rejected.headers().get("retry-after").unwrap(), "1");
         assert_eq!(call_service(&app, get("/metrics")).await.status(), 200);
         assert_eq!(intake.unanswered(), 1);
 

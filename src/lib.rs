@@ -6,6 +6,7 @@ pub mod access;
 pub mod api;
 mod connection;
 mod descriptors;
+mod early_answer;
 mod exclusions;
 mod intake;
 mod ops_watch;

@@ -1,21 +1,23 @@
-//! Turns away requests that must not reach the application, inside of what records requests, so that each is counted once:
-//! those that their connection of HTTP/2 refuses, and those for a host that is none.
+//! The middleware that answers requests which must not reach the application: those that the limits of their HTTP/2
+//! connection reject, and those with an invalid `Host`.
 //!
-//! A request of HTTP/1 that is refused ends its connection, and is counted as that: `watch` answers it.
+//! It is inside the monitor, so that each of them is counted once. A request of HTTP/1 that a limit rejects ends its
+//! connection and is counted there: `watch` answers it.
 
-use std::future::{Future, Ready, ready};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
 
-use actix_web::body::EitherBody;
-use actix_web::dev::{RequestHead, Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::{StatusCode, header};
-use actix_web::{Error, HttpMessage as _};
-use pin_project_lite::pin_project;
-
-use super::closing;
-use super::state::RequestRejection;
 use actix_vitals::problem::Problem;
+use actix_web::{
+    Error, HttpMessage as _,
+    body::EitherBody,
+    dev::{RequestHead, Service, ServiceRequest, ServiceResponse, Transform},
+    http::{StatusCode, header},
+};
+
+use super::{super::early_answer::EarlyAnswer, closing, state::RequestRejection};
 
 /// Wrap it around each application that is passed to [`listen`](super::listen).
 #[derive(Debug, Clone, Copy)]
@@ -27,81 +29,48 @@ where
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Transform = Screened<S>;
+    type Transform = ScreenService<S>;
     type InitError = ();
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(Screened(service)))
+        ready(Ok(ScreenService(service)))
     }
 }
 
-/// An application behind the screen.
-pub(in super::super) struct Screened<S>(S);
+/// The application of one worker behind the screen.
+pub(in super::super) struct ScreenService<S>(S);
 
-impl<S, B> Service<ServiceRequest> for Screened<S>
+impl<S, B> Service<ServiceRequest> for ScreenService<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Future = Answering<S::Future>;
+    type Future = EarlyAnswer<S::Future, ()>;
 
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.0.poll_ready(context)
     }
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        let refusal = request.extensions().get::<RequestRejection>().copied();
-        let problem = match refusal {
-            Some(refusal) => closing::problem(refusal),
+        let rejection = request.extensions().get::<RequestRejection>().copied();
+        let problem = match rejection {
+            Some(rejection) => closing::problem(rejection),
             None if has_valid_host(request.head()) => {
-                return Answering::Passed {
-                    future: self.0.call(request),
-                };
+                return EarlyAnswer::passed(self.0.call(request), ());
             }
             None => Problem::new(
                 StatusCode::BAD_REQUEST,
-                "The header Host must be a host and, if need be, a port.",
+                "The header Host must be a host, optionally with a port.",
             ),
         };
-        Answering::TurnedAway {
-            answer: Some(request.into_response(problem.to_response())),
-        }
+        EarlyAnswer::answered(request, problem.to_response())
     }
 }
 
-pin_project! {
-    /// A request that was passed on, or the answer to one that was not.
-    #[project = Projection]
-    pub(in super::super) enum Answering<F> {
-        Passed { #[pin] future: F },
-        TurnedAway { answer: Option<ServiceResponse> },
-    }
-}
-
-impl<F, B> Future for Answering<F>
-where
-    F: Future<Output = Result<ServiceResponse<B>, Error>>,
-{
-    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            Projection::Passed { future } => future
-                .poll(context)
-                .map_ok(ServiceResponse::map_into_left_body),
-            // It is not polled again.
-            Projection::TurnedAway { answer } => match answer.take() {
-                Some(answer) => Poll::Ready(Ok(answer.map_into_right_body())),
-                None => Poll::Pending,
-            },
-        }
-    }
-}
-
-/// Whether the request names at most one host, and names it well (RFC 9110, sections 4.2.4 and 7.2). HTTP/1.1 must name
-/// one, which the protocol sees to.
+/// Whether the request has at most one host, in a valid form and without userinfo (RFC 9110, sections 4.2.4 and 7.2).
+/// Actix rejects requests of HTTP/1.1 without any.
 fn has_valid_host(head: &RequestHead) -> bool {
     let has_userinfo = (head.uri.authority()).is_some_and(|name| name.as_str().contains('@'));
     let mut hosts = head.headers.get_all(header::HOST);
@@ -109,7 +78,7 @@ fn has_valid_host(head: &RequestHead) -> bool {
     !has_userinfo && hosts.next().is_none() && first.is_none_or(|host| is_host(host.as_bytes()))
 }
 
-/// Whether this is a host, and perhaps a port (`uri-host [ ":" port ]`, RFC 9110, section 7.2). It may be empty.
+/// Whether the text is `uri-host [ ":" port ]` (RFC 9110, section 7.2), which may be empty.
 fn is_host(text: &[u8]) -> bool {
     let is_in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
     let is_in_literal = |byte: &u8| is_in_name(byte) || *byte == b':';
@@ -140,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+    fn a_host_is_a_name_or_an_address_optionally_with_a_port() {
         for host in [
             "",
             "a",
