@@ -1,16 +1,17 @@
-//! The way of a connection from its acceptance to its end: a slot, the handshake, the protocol, and the limits that it
-//! must keep to all along. What is served on it is for the application that it is given to.
+//! A connection from its acceptance to its end: it takes a slot, does the handshake, and serves requests within limits.
 //!
-//! - `slots`: how many connections there may be
-//! - `handshake`: where an encryption plugs in
-//! - `http_2`: HTTP/2, where HTTP/1 is Actix' own; `header_blocks`: the bounds on its frames as they come in
-//! - `request_extent`: where a request of HTTP/1 ends, so that Actix is given one at a time
-//! - `screen`: which requests do not reach the application
-//! - `stream`, `watch`, `payload`: what stands under and around the protocol, and notices
-//! - `state`: what that amounts to, and what is due when
-//! - `served`: the protocol at work, until it ends or something is due
-//! - `closing`: what a client is told last
-//! - `drain`: how all of them end when the server does
+//! - `slots`: bounds the number of connections
+//! - `handshake`: the trait that an encryption implements
+//! - `http_2`: serves HTTP/2 (Actix serves HTTP/1); `header_blocks`: bounds its frames while they arrive
+//! - `request_extent`: finds the end of a request of HTTP/1, so that Actix gets one at a time
+//! - `screen`: the middleware that answers requests which must not reach the application
+//! - `stream`, `watch`, `payload`: wrappers of the socket, the application and the request's body that report to `state`
+//! - `state`: what the connection waits for, and until when
+//! - `served`: runs the protocol until it ends or a deadline passes
+//! - `closing`: the last response, and the lingering close
+//! - `drain`: ends all connections at a shutdown
+//!
+//! The application itself is in `server::listeners`.
 
 mod closing;
 mod drain;
@@ -26,70 +27,77 @@ mod state;
 mod stream;
 mod watch;
 
-use std::any::Any;
-use std::cell::Cell;
-use std::fmt;
-use std::future::ready;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{
+    any::Any,
+    cell::Cell,
+    fmt,
+    future::ready,
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use actix_http::body::{BoxBody, MessageBody};
-use actix_http::error::DispatchError;
-use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
+use actix_http::{
+    Extensions, HttpService, KeepAlive, Protocol, Request, Response,
+    body::{BoxBody, MessageBody},
+    error::DispatchError,
+};
 use actix_server::ServerBuilder;
 use actix_service::{
     IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_factory, map_config,
 };
-use actix_web::dev::AppConfig;
-use actix_web::rt;
+use actix_vitals::{
+    http::{ConnectionMetrics, ConnectionOutcome},
+    memory::AnswerMemory,
+};
+use actix_web::{dev::AppConfig, rt};
 use futures_core::future::LocalBoxFuture;
 use socket2::SockRef;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
-use self::closing::CLOSE_TIMEOUT;
-pub(super) use self::drain::Drain;
-pub(super) use self::handshake::Handshake;
-use self::handshake::NoHandshake;
-pub(super) use self::screen::Screen;
-use self::served::{End, Served};
-use self::slots::{Client, ConnectionSlots};
-use self::state::ConnectionState;
-use self::stream::{ConnectionStream, FirstBytes};
-use self::watch::Watch;
-use super::settings::LimitSettings;
-use super::threads;
-use actix_vitals::http::{ConnectionMetrics, ConnectionOutcome};
-use actix_vitals::memory::AnswerMemory;
+use self::{
+    closing::CLOSE_TIMEOUT,
+    handshake::NoHandshake,
+    served::{End, Served},
+    slots::{Client, ConnectionSlots},
+    state::ConnectionState,
+    stream::{ConnectionStream, FirstBytes},
+    watch::Watch,
+};
+use super::{settings::LimitSettings, threads};
 
-/// Connections that each worker is telling at a time that there is no slot for them; further ones are told nothing.
+pub(super) use self::{drain::Drain, handshake::Handshake, screen::Screen};
+
+/// How many connections without a slot each worker answers at a time. Further ones are closed without an answer.
 const MAX_REFUSALS: usize = 128;
 
-/// What the system may hold of an answer that it has not sent yet. A peer that takes nothing is noticed once that is full,
-/// and one that takes less than about half of it within the timeout of a response counts as taking nothing.
+/// How much unsent data of an answer the system buffers. A peer that reads nothing is noticed once the buffer is full. A peer
+/// that reads less than about half of it within the response timeout counts as reading nothing.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
-/// How the connections of a listener are received.
+/// How the connections of a listener are accepted.
 #[derive(Debug, Clone)]
 pub(super) struct Reception<H, C> {
-    /// What comes before HTTP.
+    /// What precedes HTTP.
     pub(super) handshake: H,
-    /// What its connections must keep to.
+    /// The limits of each connection.
     pub(super) limits: LimitSettings,
-    /// The memory for bodies that wait for their clients.
+    /// The budget for bodies that wait for their clients.
     pub(super) memory: AnswerMemory,
-    /// Where they are counted, if they are.
+    /// The metrics that count them, if any.
     pub(super) connections: Option<ConnectionMetrics>,
-    /// How they are told to end.
+    /// Ends them at a shutdown.
     pub(super) drain: Drain,
     /// Called with the stream of each connection and the data that its requests share.
     pub(super) on_connect: C,
 }
 
-/// Has each worker of `server` serve the application that `app` makes on this socket.
+/// Makes each worker of `server` serve the application that `app` returns on this socket.
 pub(super) fn listen<H, C, F, I, S, B>(
     server: ServerBuilder,
     socket: TcpListener,
@@ -112,8 +120,8 @@ where
 {
     let address = socket.local_addr()?;
     let limits = reception.limits;
-    // What an application knows of its listener. Actix' own servers alone can say that one is encrypted, and its tests, by
-    // this way, which is public for theirs: requests are told apart by it.
+    // Whether the listener is encrypted decides the scheme of its requests. Actix has no public constructor for that, except
+    // this one for its tests (docs/decisions/own-accept-loop.md).
     let is_secure = !reception.handshake.is_plain();
     let config = AppConfig::__priv_test_new(is_secure, address.to_string(), address);
     let slots = ConnectionSlots::new(
@@ -154,7 +162,7 @@ where
         })
 }
 
-/// HTTP/1, as Actix speaks it.
+/// HTTP/1, by Actix.
 fn http_1<H, C, S, B>(
     reception: &Reception<H, C>,
     address: SocketAddr,
@@ -183,7 +191,7 @@ where
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(CLOSE_TIMEOUT)
-        // A client that closes its side has left, and should be noticed.
+        // A client that closes its side has left. Otherwise its request would go on.
         .h1_allow_half_closed(false)
         .local_addr(address)
         .graceful_shutdown_signal(move || drain.closing())
@@ -194,20 +202,20 @@ where
         .h1(fn_factory(move || ready(Ok::<_, ()>(Rc::clone(&app)))))
 }
 
-/// What Actix' HTTP/1 is given of a connection.
+/// The input of Actix' HTTP/1: a connection and the address of its peer.
 type Http1Connection<H> = (
     ConnectionStream<<H as Handshake>::Stream>,
     Option<SocketAddr>,
 );
 
-/// What a worker does with the connections that it is given.
+/// Serves the connections of one worker.
 struct Acceptor<H, C, P, S, B> {
     reception: Reception<H, C>,
     slots: ConnectionSlots,
-    /// The connections that are being refused because all slots are taken.
+    /// The number of connections that are being answered because they have no slot.
     refusals: Cell<usize>,
     http_1: P,
-    /// What both protocols serve.
+    /// The application, for both protocols.
     app: Rc<Watch<S, B>>,
 }
 
@@ -222,15 +230,15 @@ where
     S::Response: Into<Response<B>>,
     B: MessageBody + 'static,
 {
-    /// Gives the connection a slot and serves it, or turns it away.
+    /// Serves the connection if it gets a slot, else rejects it.
     async fn receive(&self, socket: TcpStream) {
         let Ok(peer) = socket.peer_addr() else {
-            // It has gone already.
+            // The client has left already.
             return;
         };
         let slot = match self.slots.take(peer.ip()) {
             Ok(slot) => slot,
-            Err(outcome) => return self.turn_away(socket, outcome).await,
+            Err(outcome) => return self.reject(socket, outcome).await,
         };
         let open = self
             .reception
@@ -244,7 +252,7 @@ where
         }
     }
 
-    async fn turn_away(&self, socket: TcpStream, outcome: ConnectionOutcome) {
+    async fn reject(&self, socket: TcpStream, outcome: ConnectionOutcome) {
         if let Some(connections) = &self.reception.connections {
             connections.refused(outcome);
         }
@@ -259,7 +267,7 @@ where
         }
     }
 
-    /// Serves the connection to its end, and says what became of it.
+    /// Serves the connection to its end, and returns its outcome.
     async fn serve(
         &self,
         socket: TcpStream,
@@ -289,7 +297,7 @@ where
         };
         let protocol = match detected {
             Ok(Ok(protocol)) => protocol,
-            // The client has left without a word.
+            // The client has left before it sent anything.
             Ok(Err(_)) => return ConnectionOutcome::Closed,
             Err(_) if first.is_empty() => return ConnectionOutcome::Idle,
             Err(_) => return ConnectionOutcome::HeadTimeout,
@@ -321,19 +329,19 @@ where
     }
 }
 
-/// Closes a stream that the protocol is done with.
+/// Closes the stream once the protocol has ended.
 async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) {
     match end {
         End::Limit(ConnectionOutcome::ResponseTimeout) => closing::cut::<H>(&stream),
         End::Limit(outcome) => {
-            let words = closing::closing_response(outcome, is_multiplexed);
-            closing::close_politely::<H>(stream, &words).await;
+            let response = closing::closing_response(outcome, is_multiplexed);
+            closing::close_politely::<H>(stream, &response).await;
         }
         End::Protocol(outcome @ ConnectionOutcome::HeadersTooLarge) if is_multiplexed => {
-            let words = closing::closing_response(outcome, is_multiplexed);
-            closing::close_politely::<H>(stream, &words).await;
+            let response = closing::closing_response(outcome, is_multiplexed);
+            closing::close_politely::<H>(stream, &response).await;
         }
-        // What the protocol has answered must still arrive.
+        // The protocol has answered. That answer must still arrive.
         End::Protocol(
             ConnectionOutcome::BodyTimeout
             | ConnectionOutcome::HeadersTooLarge
@@ -343,18 +351,18 @@ async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) 
     }
 }
 
-/// Has the system notice a peer that takes nothing, or is no more: also once the last of an answer was handed to it.
+/// Makes the system notice a peer that reads nothing or has disappeared, even after it has got the last byte of an answer.
 fn tune(socket: &TcpStream, response_timeout: Duration) {
     let socket = SockRef::from(socket);
     let tuned = socket
         .set_tcp_user_timeout(Some(response_timeout))
         .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES));
     if let Err(error) = tuned {
-        tracing::debug!(%error, "a connection's deadlines are not told to the system");
+        tracing::debug!(%error, "the system does not accept the deadlines of a connection");
     }
 }
 
-/// What Actix gives the connections of a worker to.
+/// The service that Actix passes the connections of a worker to.
 struct WorkerService<H, C, P, S, B>(Rc<Acceptor<H, C, P, S, B>>);
 
 impl<H, C, P, S, B> Service<TcpStream> for WorkerService<H, C, P, S, B>

@@ -1,34 +1,35 @@
-//! What a client is told whose connection ends, or whose request is turned away, before any application heard of it;
-//! and how a connection is closed so that it hears it.
+//! The responses to connections and requests that end before an application sees them, and the lingering close that lets
+//! such a response arrive.
 
-use std::fmt::Write as _;
-use std::io;
+use std::{fmt::Write as _, io};
 
-use actix_http::body::BoxBody;
-use actix_http::{ConnectionType, Response, StatusCode, header};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Duration, timeout};
+use actix_http::{ConnectionType, Response, StatusCode, body::BoxBody, header};
+use actix_vitals::{
+    http::ConnectionOutcome,
+    problem::{CONTENT_TYPE, Problem},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Duration, timeout},
+};
 
-use super::handshake::Handshake;
-use super::state::RequestRejection;
-use actix_vitals::http::ConnectionOutcome;
-use actix_vitals::problem::{CONTENT_TYPE, Problem};
+use super::{handshake::Handshake, state::RequestRejection};
 
-/// How long a connection that is being closed may take to take its leave.
+/// How long a lingering close may take.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// When to try again, in seconds, after being turned away.
+/// Seconds after which a rejected client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// A frame that says good-bye in HTTP/2, without an error (RFC 9113, section 6.8): eight bytes on stream 0, the last
-/// stream that may have been served being any there is.
+/// A frame GOAWAY of HTTP/2 without an error (RFC 9113, section 6.8): eight bytes on stream 0, with the highest stream
+/// number, because any stream may have been served.
 const GO_AWAY: [u8; 17] = [
     0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0,
 ];
 
-/// Why a request is turned away.
-pub(super) fn problem(refusal: RequestRejection) -> Problem {
-    match refusal {
+/// The problem of a rejected request.
+pub(super) fn problem(rejection: RequestRejection) -> Problem {
+    match rejection {
         RequestRejection::HeadersTooLarge => headers_too_large(),
         RequestRejection::TooManyRequests => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -38,16 +39,16 @@ pub(super) fn problem(refusal: RequestRejection) -> Problem {
     }
 }
 
-/// The answer to a request that is turned away, as the last of its connection.
-pub(super) fn response(refusal: RequestRejection) -> Response<BoxBody> {
-    let mut response = Response::from(problem(refusal).to_response());
+/// The response to a rejected request of HTTP/1, which is the last of its connection.
+pub(super) fn response(rejection: RequestRejection) -> Response<BoxBody> {
+    let mut response = Response::from(problem(rejection).to_response());
     response
         .head_mut()
         .set_connection_type(ConnectionType::Close);
     response
 }
 
-/// The last words on a connection with this outcome, as they stand on the wire; empty where there is nothing to say.
+/// The bytes of the last response on a connection with this outcome. Empty if there is none.
 pub(super) fn closing_response(outcome: ConnectionOutcome, is_multiplexed: bool) -> Vec<u8> {
     if is_multiplexed {
         return GO_AWAY.to_vec();
@@ -79,9 +80,9 @@ fn headers_too_large() -> Problem {
     )
 }
 
-/// The problem as an answer of HTTP/1.1, after which the connection ends.
+/// The problem as a response of HTTP/1.1 that closes the connection.
 fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
-    // Strings and a number always serialise.
+    // Serializing strings and a number cannot fail.
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let mut head = format!(
         "HTTP/1.1 {}\r\n{}: {}\r\n{}: {}\r\n{}: close\r\n",
@@ -100,23 +101,24 @@ fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
     [head.into_bytes(), body].concat()
 }
 
-/// Says the last words and closes, so that they arrive: reads what still comes, for to close before would reset the
-/// connection. A peer that takes longer than a moment is cut off, with all that the system still holds for it.
-pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, words: &[u8]) {
-    let parted = timeout(CLOSE_TIMEOUT, async {
-        stream.write_all(words).await?;
+/// Sends a last response and closes the connection so that it arrives: reads and discards what the peer still sends, because
+/// closing with unread data resets the connection (RFC 9112, section 9.6). Resets it if the peer takes longer than
+/// [`CLOSE_TIMEOUT`].
+pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, response: &[u8]) {
+    let closed = timeout(CLOSE_TIMEOUT, async {
+        stream.write_all(response).await?;
         stream.shutdown().await?;
-        let mut unheard = [0; 1024];
-        while stream.read(&mut unheard).await? > 0 {}
+        let mut discarded = [0; 1024];
+        while stream.read(&mut discarded).await? > 0 {}
         io::Result::Ok(())
     });
-    if !matches!(parted.await, Ok(Ok(()))) {
+    if !matches!(closed.await, Ok(Ok(()))) {
         cut::<H>(&stream);
     }
 }
 
-/// Has the connection reset once the stream is dropped, and nothing kept for it.
+/// Makes the system reset the connection when the stream is dropped, and discard its unsent data.
 pub(super) fn cut<H: Handshake>(stream: &H::Stream) {
-    // It fails only where the connection is gone already.
+    // Fails only if the connection no longer exists.
     let _gone = H::socket(stream).set_zero_linger();
 }

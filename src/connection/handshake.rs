@@ -1,33 +1,34 @@
-//! What stands between a socket and the HTTP that is spoken over it: nothing, or an encryption that plugs in here.
+//! The step between an accepted socket and HTTP: nothing, or an encryption that implements this trait.
 
-use std::future::Future;
-use std::io;
+use std::{future::Future, io};
 
 use actix_http::Protocol;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
-/// How an accepted socket becomes the stream that HTTP is spoken over. Each worker gets a clone.
+/// Turns an accepted socket into the stream for HTTP. Each worker gets a clone.
 ///
-/// The time that it takes counts against the deadline of the connection's first request head.
+/// Its time counts against the deadline of the connection's first request head.
 pub(in super::super) trait Handshake: Clone + Send + 'static {
-    /// What HTTP is spoken over.
+    /// The stream for HTTP.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
-    /// Whether what passes over the socket is HTTP itself, so that a client may be told there why it is turned away.
+    /// Whether the socket carries HTTP without encryption, so that a rejected client can be answered on it.
     fn is_plain(&self) -> bool;
 
-    /// Shakes hands. The protocol is what both sides agreed on, or `None` where the first bytes will tell.
+    /// Does the handshake. Returns the protocol that was negotiated, or `None` if the first bytes decide it.
     fn shake(
         &self,
         socket: TcpStream,
     ) -> impl Future<Output = io::Result<(Self::Stream, Option<Protocol>)>>;
 
-    /// The socket under a stream.
+    /// The socket of a stream.
     fn socket(stream: &Self::Stream) -> &TcpStream;
 }
 
-/// No handshake: HTTP in plain sight, its version told by the first bytes.
+/// No handshake: HTTP without encryption. The first bytes decide its version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoHandshake;
 

@@ -1,11 +1,13 @@
-//! The frames of HTTP/2 as they come in. A head may be spread over many frames, and must not be collected before its
-//! size is known. A body may be spread over many more: the protocol keeps some 400 bytes of each unread frame, and no
-//! window limits empty frames.
+//! Limits on the frames of HTTP/2, checked while they arrive.
+//!
+//! The protocol collects all frames of a head before it checks the size. It also keeps about 400 bytes for each unread frame
+//! of a body, and no window limits empty frames.
 
-/// What opens a connection, ahead of the first frame (RFC 9113, section 3.4).
+/// The bytes of the preface before the first frame (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
 
-/// The head of a frame: three bytes of length, its kind, its flags and its stream (RFC 9113, section 4.1).
+/// The bytes of a frame's head: three for the length, one for the type, one for flags, four for the stream (RFC 9113, section
+/// 4.1).
 const FRAME_HEAD: usize = 9;
 
 const DATA: u8 = 0;
@@ -15,44 +17,44 @@ const CONTINUATION: u8 = 9;
 /// The flag of the last frame of a stream.
 const END_STREAM: u8 = 1;
 
-/// Most frames that a head may go on in. An empty one costs its sender next to nothing.
+/// Most further frames of a head. Their total size does not limit empty ones.
 const MAX_CONTINUATIONS: usize = 16;
 
-/// A frame of a body that goes on and has fewer bytes than this is small.
+/// A frame of a body, except the last one, with fewer bytes than this is small.
 const SMALL_DATA: usize = 256;
 
-/// Most small frames that may come in excess of others.
+/// Most small frames in excess of others.
 const MAX_SMALL_DATA: usize = 1024;
 
-/// Small frames that a request may have besides, so that many small bodies are no excess.
+/// Small frames that each request may have in addition, so that many small bodies are within the limit.
 const SMALL_DATA_OF_REQUEST: usize = 4;
 
-/// Reads the heads of frames, and skips their contents.
+/// Parses the heads of frames and skips their contents.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeaderBlocks {
     most_bytes: usize,
-    /// Bytes to come that are in no frame's head.
+    /// How many of the next bytes are contents of a frame.
     skipped: usize,
     head: [u8; FRAME_HEAD],
     filled: usize,
-    /// Bytes of the request's head, and frames it went on in.
+    /// The bytes of the request's head, and its further frames.
     bytes: usize,
     continuations: usize,
-    /// Small frames of bodies, less the frames that make up for them.
+    /// Small frames of bodies, minus the frames that offset them.
     small_data: usize,
 }
 
-/// Frames that a client must not send.
+/// The limit that a client exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Excess {
-    /// A request's head is too large, or comes in too many parts.
+    /// The size or the number of frames of a request's head.
     Head,
-    /// Bodies come in too many parts.
+    /// The number of small frames of bodies.
     Data,
 }
 
 impl HeaderBlocks {
-    /// Takes in a connection from its first byte on; each head may have this many bytes, as they are compressed.
+    /// Starts at the first byte of a connection. Each head may have `most_bytes` compressed bytes.
     pub(super) fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -65,7 +67,7 @@ impl HeaderBlocks {
         }
     }
 
-    /// These bytes came. After a failure it is of no more use.
+    /// Parses received bytes. Must not be used again after an error.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
         loop {
             let skipped = self.skipped.min(bytes.len());
@@ -87,7 +89,7 @@ impl HeaderBlocks {
         }
     }
 
-    /// The head of a frame is whole.
+    /// Checks the limits when the head of a frame is complete.
     fn frame(&mut self) -> Result<(), Excess> {
         let [high, middle, low, kind, flags, ..] = self.head;
         let length = u32::from_be_bytes([0, high, middle, low]);
@@ -123,7 +125,7 @@ mod tests {
 
     fn frame(kind: u8, length: usize) -> Vec<u8> {
         let [.., high, middle, low] = u32::try_from(length).unwrap().to_be_bytes();
-        // Its contents look like heads of frames.
+        // The contents look like heads of frames.
         let content = std::iter::repeat_n(HEADERS, length);
         let head = [high, middle, low, kind, 0, 0, 0, 0, 1];
         head.into_iter().chain(content).collect()
@@ -136,22 +138,22 @@ mod tests {
     }
 
     #[test]
-    fn bodies_in_many_small_parts_are_an_excess_unless_others_make_up_for_them() {
+    fn many_small_frames_of_bodies_exceed_the_limit_unless_others_offset_them() {
         let end = || [&[0, 0, 0, DATA, END_STREAM, 0, 0, 0, 1][..], &[]].concat();
         let small = |count| connection(&vec![(DATA, 0); count]);
         let mixed = |frames: &[(u8, usize)]| connection(&frames.repeat(2000));
         for (bytes, expected, why) in [
-            (small(1024), Ok(()), "as many as there may be"),
-            (small(1025), Err(Excess::Data), "one more"),
+            (small(1024), Ok(()), "at the limit"),
+            (small(1025), Err(Excess::Data), "beyond the limit"),
             (
                 mixed(&[(DATA, 255), (DATA, 256)]),
                 Ok(()),
-                "a large one for each",
+                "a large frame for each small one",
             ),
             (
                 mixed(&[(DATA, 255), (DATA, 0), (DATA, 256)]),
                 Err(Excess::Data),
-                "for every second",
+                "a large frame for every second small one",
             ),
             (
                 mixed(&[(HEADERS, 9), (DATA, 9), (DATA, 0)]),
@@ -168,9 +170,13 @@ mod tests {
                     (DATA, 9),
                 ]),
                 Err(Excess::Data),
-                "in five parts",
+                "bodies of five frames",
             ),
-            ([small(1024), end().repeat(100)].concat(), Ok(()), "ends"),
+            (
+                [small(1024), end().repeat(100)].concat(),
+                Ok(()),
+                "last frames",
+            ),
         ] {
             for step in [7, 100, bytes.len()] {
                 let mut blocks = HeaderBlocks::new(100);
@@ -181,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_measured_over_its_frames_however_they_are_cut() {
+    fn the_frames_of_a_head_are_measured_together_however_they_are_split() {
         let many = [[(HEADERS, 0)].as_slice(), &[(CONTINUATION, 0); 17]].concat();
         for (frames, expected, why) in [
             (&[(HEADERS, 100), (HEADERS, 100)][..], Ok(()), "two heads"),
-            (&[(HEADERS, 50), (CONTINUATION, 50)], Ok(()), "just enough"),
+            (&[(HEADERS, 50), (CONTINUATION, 50)], Ok(()), "at the limit"),
             (&[(HEADERS, 101)], Err(Excess::Head), "one frame"),
             (
                 &[(HEADERS, 50), (CONTINUATION, 50), (CONTINUATION, 1)],
@@ -196,10 +202,10 @@ mod tests {
             (
                 &[(DATA, 5_000), (HEADERS, 101)],
                 Err(Excess::Head),
-                "behind a body",
+                "after a body",
             ),
-            (&many[..17], Ok(()), "empty ones"),
-            (&many, Err(Excess::Head), "too many empty ones"),
+            (&many[..17], Ok(()), "empty frames"),
+            (&many, Err(Excess::Head), "too many empty frames"),
         ] {
             let bytes = connection(frames);
             for step in [1, 2, 7, 9, 10, 100, bytes.len()] {

@@ -1,41 +1,42 @@
-//! HTTP/2: serves requests concurrently on one connection, each on its own stream.
+//! HTTP/2: serves the requests of one connection concurrently, each on its own stream.
 //!
-//! Actix' own dispatcher offers no way to bound the streams, the head of a request or what waits to be sent, and goes on
-//! with requests that their clients have given up. This one has the bounds, and drops such a request.
+//! Actix' own dispatcher has no limits on streams, heads and unsent data, and it completes requests that their clients have
+//! cancelled. This one has the limits, and drops a cancelled request.
 
-use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
 
-use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::error::{DispatchError, PayloadError};
-use actix_http::header::{self, HeaderName, HeaderValue, HttpDate, TryIntoHeaderValue as _};
 use actix_http::{
     BoxedPayloadStream, Method, Payload, Request, Response, ResponseHead, StatusCode,
+    body::{BodySize, BoxBody, MessageBody},
+    error::{DispatchError, PayloadError},
+    header::{self, HeaderName, HeaderValue, HttpDate, TryIntoHeaderValue as _},
 };
 use actix_service::Service;
-use actix_web::rt;
-use actix_web::web::Bytes;
+use actix_web::{rt, web::Bytes};
 use futures_core::Stream;
-use h2_0_3::server::{Builder, SendResponse};
-use h2_0_3::{Reason, RecvStream, SendStream};
+use h2_0_3::{
+    Reason, RecvStream, SendStream,
+    server::{Builder, SendResponse},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::slots::MAX_STREAMS;
-use super::state::ConnectionState;
-use super::watch::Watch;
+use super::{slots::MAX_STREAMS, state::ConnectionState, watch::Watch};
 
-/// The bytes of a body that a client may send before they are read, for one request and for the whole connection.
+/// How many bytes a client may send before they are read: of one request's body, and of all bodies of the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// The most bytes of one answer that wait in the connection to be sent.
+/// Most bytes of one answer that are buffered until they are sent.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// The most bytes that a data frame should hold.
+/// Most bytes of a data frame.
 const CHUNK: usize = 16 * 1024;
 
 /// Serves a connection to its end.
@@ -71,7 +72,7 @@ where
     Ok(())
 }
 
-/// The request as applications know it.
+/// The request as Actix applications take it.
 fn translate(head: http_0_2::request::Parts, body: RecvStream, peer: SocketAddr) -> Request {
     let payload = if body.is_end_stream() {
         Payload::None
@@ -89,7 +90,7 @@ fn translate(head: http_0_2::request::Parts, body: RecvStream, peer: SocketAddr)
     request
 }
 
-/// The body of a request; the client gets room for more as it is read.
+/// The body of a request. Reading it lets the client send more.
 struct Http2RequestBody(RecvStream);
 
 impl Stream for Http2RequestBody {
@@ -105,7 +106,7 @@ impl Stream for Http2RequestBody {
     }
 }
 
-/// Waits for the application, and sends its answer. Drops either if the client gives the request up.
+/// Waits for the application and sends its answer. Drops both if the client cancels the request.
 async fn answer<F, B>(served: F, mut respond: SendResponse<Bytes>, is_head: bool)
 where
     F: Future<Output = Result<Response<B>, Response<BoxBody>>>,
@@ -126,7 +127,7 @@ where
     }
 }
 
-/// Sends an answer, as far as the client takes it.
+/// Sends an answer as fast as the client reads it.
 async fn send<B: MessageBody>(
     response: Response<B>,
     mut respond: SendResponse<Bytes>,
@@ -140,7 +141,7 @@ async fn send<B: MessageBody>(
     };
     let is_whole = is_head || size.is_eof();
     let Ok(mut stream) = respond.send_response(head(response.head(), size), is_whole) else {
-        // The client has left, or given the request up.
+        // The client has left or cancelled the request.
         return;
     };
     if is_whole {
@@ -163,12 +164,12 @@ async fn send<B: MessageBody>(
                 }
             }
             Ok(Some(Err(_))) => return stream.send_reset(Reason::INTERNAL_ERROR),
-            // It is shorter than its head says.
+            // The body is shorter than its `Content-Length`.
             Ok(None) if matches!(size, BodySize::Sized(_)) => {
                 return stream.send_reset(Reason::INTERNAL_ERROR);
             }
             Ok(None) => {
-                // It fails only where the client is gone.
+                // Fails only if the client has left.
                 let _gone = stream.send_data(Bytes::new(), true);
                 return;
             }
@@ -177,8 +178,8 @@ async fn send<B: MessageBody>(
     }
 }
 
-/// Hands on a part of a body as the client makes room for it; fails where the client is gone. The last part ends the
-/// stream by itself: another frame for that would only be one more.
+/// Sends a part of a body when the client has room for it. Fails if the client has left. The last part ends the stream
+/// without another frame.
 async fn send_part(
     stream: &mut SendStream<Bytes>,
     mut part: Bytes,
@@ -197,7 +198,7 @@ async fn send_part(
     Ok(())
 }
 
-/// Returns the head of an answer, without the headers that only HTTP/1 has (RFC 9113, section 8.2.2).
+/// The head of an answer, without the headers that only HTTP/1 has (RFC 9113, section 8.2.2).
 fn head(response: &ResponseHead, size: BodySize) -> http_0_2::Response<()> {
     let mut head = http_0_2::Response::new(());
     *head.status_mut() = response.status;

@@ -1,37 +1,40 @@
-//! The body of a request that must come in time, whatever the protocol and whoever reads it.
+//! The body of a request with a deadline and a memory reservation, for both protocols.
 
-use std::cell::RefCell;
-use std::future::Future as _;
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::{
+    cell::RefCell,
+    future::Future as _,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
-use actix_http::Payload;
-use actix_http::error::PayloadError;
+use actix_http::{Payload, error::PayloadError};
+use actix_vitals::{
+    http::ConnectionOutcome,
+    memory::{AnswerMemoryExhausted, Reservation, UNCOUNTED_BYTES},
+};
 use actix_web::web::Bytes;
 use futures_core::Stream;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
 use super::state::ConnectionState;
-use actix_vitals::http::ConnectionOutcome;
-use actix_vitals::memory::{AnswerMemoryExhausted, Reservation, UNCOUNTED_BYTES};
 
-/// How many bytes of a body must come each second, once it has taken its time.
+/// How many bytes extend the deadline of a body by a second.
 const LEAST_BYTES_PER_SECOND: u64 = 1024;
 
-/// The memory that is reserved for the body of a request, once it is large enough to count. It is kept for as long as the
-/// application may have the body.
+/// The memory reserved for the body of a request. `None` while the body is too small to count. The reservation lasts as long
+/// as the application may keep the body.
 pub(super) type BodyReservation = Rc<RefCell<Option<Reservation>>>;
 
-/// A request's payload that fails with [`io::ErrorKind::TimedOut`] where it does not come in time, and with
-/// [`io::ErrorKind::OutOfMemory`] where the memory for bodies is used up.
+/// A request's payload. It fails with [`io::ErrorKind::TimedOut`] after its deadline, and with
+/// [`io::ErrorKind::OutOfMemory`] when the memory for bodies is exhausted.
 ///
-/// Its time begins when somebody waits for it in vain, and grows with every byte that comes.
+/// The time starts when the application first has to wait for the body. Each received byte extends it.
 pub(super) struct TimedPayload {
     payload: Payload,
     state: Rc<ConnectionState>,
-    held: BodyReservation,
+    reservation: BodyReservation,
     bytes: u64,
     has_ended: bool,
     waiting: Option<BodyWait>,
@@ -43,21 +46,25 @@ struct BodyWait {
 }
 
 impl TimedPayload {
-    pub(super) fn new(payload: Payload, state: Rc<ConnectionState>, held: BodyReservation) -> Self {
+    pub(super) fn new(
+        payload: Payload,
+        state: Rc<ConnectionState>,
+        reservation: BodyReservation,
+    ) -> Self {
         Self {
             payload,
             state,
-            held,
+            reservation,
             bytes: 0,
             has_ended: false,
             waiting: None,
         }
     }
 
-    /// Reserves memory for this many bytes more.
+    /// Reserves memory for more bytes.
     fn reserve(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
         self.bytes += more as u64;
-        match &mut *self.held.borrow_mut() {
+        match &mut *self.reservation.borrow_mut() {
             Some(reservation) => reservation.grow(more),
             none if self.bytes > UNCOUNTED_BYTES as u64 => {
                 let bytes = usize::try_from(self.bytes).unwrap_or(usize::MAX);
@@ -68,7 +75,7 @@ impl TimedPayload {
         }
     }
 
-    /// Resolves when the body has taken too long.
+    /// Resolves when the deadline has passed.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let timeout = self.state.body_timeout();
         let waiting = self.waiting.get_or_insert_with(|| {
@@ -80,8 +87,8 @@ impl TimedPayload {
         });
         loop {
             ready!(waiting.timer.as_mut().poll(context));
-            let earned = Duration::from_secs(self.bytes / LEAST_BYTES_PER_SECOND);
-            let deadline = waiting.since + timeout + earned;
+            let extension = Duration::from_secs(self.bytes / LEAST_BYTES_PER_SECOND);
+            let deadline = waiting.since + timeout + extension;
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }

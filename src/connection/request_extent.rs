@@ -1,28 +1,28 @@
-//! Where a request of HTTP/1 ends in the bytes of its connection.
+//! The end of a request of HTTP/1 in the bytes of its connection.
 //!
-//! Actix' codec keeps the method, the version and the `Connection` header of the head that it has read last, and uses them
-//! for the answer that it writes next. It must not see a head before the answer to the one before is written.
+//! Actix' codec keeps the method, the version and the `Connection` header of the last head that it has read, and uses them
+//! for the answer that it writes next. So it must not read a head before the previous answer is written.
 //!
-//! The end of a head is found here, as `httparse` finds it. What follows a head is taken from the request that Actix made of
-//! it, so that there is one reading of its headers. The chunks of a body are followed with the grammar of Actix' decoder.
+//! This module finds the end of a head as `httparse` does. The length of the body comes from the request that Actix has made
+//! of the head, so that headers are interpreted once. The chunks of a body follow the grammar of Actix' decoder.
 
 use actix_http::{HttpMessage as _, Request, header};
 
 /// How the body of a request ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// There is no body.
+    /// The request has no body.
     Empty,
-    /// After this many bytes.
+    /// It ends after this many bytes.
     Sized(u64),
-    /// With its last chunk.
+    /// It ends with its last chunk.
     Chunked,
-    /// With the connection: the request is the last one.
+    /// It ends with the connection, so the request is the last one.
     Unbounded,
 }
 
 impl BodyLength {
-    /// The body as Actix reads it: it has decided by the same headers, in the same order.
+    /// The length of the body as Actix determines it: by the same headers, in the same order.
     pub(super) fn of(request: &Request, has_body: bool) -> Self {
         if !has_body {
             return Self::Empty;
@@ -41,42 +41,41 @@ impl BodyLength {
         let length = headers.get(header::CONTENT_LENGTH);
         length
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            // Only CONNECT has a body of no bytes: what follows is for the target that it connects to.
+            // A body of no bytes exists only for CONNECT. The bytes after it are for the target of the connection.
             .filter(|bytes| *bytes > 0)
             .map_or(Self::Unbounded, Self::Sized)
     }
 }
 
-/// Follows the bytes of a connection, from one request to the next.
+/// Tracks the bytes of a connection, from one request to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestExtent {
-    position: RequestPart,
+    part: RequestPart,
     is_chunked: bool,
-    /// Whether the protocol has not yet seen that nothing follows for now.
+    /// Whether the protocol must see that there are no more bytes before it gets the next request.
     must_pause: bool,
 }
 
+/// The part of the request that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestPart {
-    /// In a head.
-    Head {
-        has_begun: bool,
-        line: HeadLine,
-    },
-    /// A head is whole, and the protocol has not said how its body ends.
+    /// The head.
+    Head { has_begun: bool, line: HeadLine },
+    /// The head is complete. The protocol has not reported the length of the body yet.
     AfterHead,
-    /// In a body, with this many bytes to come.
+    /// The body, with this many bytes left.
     Sized(u64),
+    /// The body, in chunks.
     Chunked(Chunk),
-    /// All of the request was read.
+    /// The request is complete.
     Whole,
-    /// The body goes on to the end of the connection.
+    /// The body, until the end of the connection.
     Unbounded,
     /// The body is malformed.
     Malformed,
 }
 
-/// The part of a head's line that was read.
+/// What the current line of the head contains so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeadLine {
     Empty,
@@ -84,7 +83,7 @@ enum HeadLine {
     Text,
 }
 
-/// Where the reader is in a body of chunks.
+/// The position in a body of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunk {
     FirstDigit,
@@ -95,7 +94,7 @@ enum Chunk {
     Data(u64),
     DataCarriageReturn,
     DataLineFeed,
-    /// At the start of a line behind the last chunk.
+    /// The start of a line after the last chunk.
     TrailerStart,
     Trailer,
     TrailerLineFeed,
@@ -105,7 +104,7 @@ enum Chunk {
 impl RequestExtent {
     pub(super) fn new() -> Self {
         Self {
-            position: RequestPart::Head {
+            part: RequestPart::Head {
                 has_begun: false,
                 line: HeadLine::Empty,
             },
@@ -114,11 +113,11 @@ impl RequestExtent {
         }
     }
 
-    /// Takes the bytes that belong to this request, and returns how many those are.
+    /// Takes the bytes that belong to this request, and returns their number.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
-            taken += match self.position {
+            taken += match self.part {
                 RequestPart::Head { has_begun, line } => self.take_head(has_begun, line, rest),
                 RequestPart::Sized(left) => self.take_sized(left, rest),
                 RequestPart::Chunked(chunk) => self.take_chunked(chunk, rest),
@@ -131,7 +130,7 @@ impl RequestExtent {
         taken
     }
 
-    /// Takes a line of a head, or the part of it that has come.
+    /// Takes a line of a head, or as much of it as has arrived.
     fn take_head(&mut self, has_begun: bool, line: HeadLine, bytes: &[u8]) -> usize {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let line = match (line, &bytes[..end.unwrap_or(bytes.len())]) {
@@ -140,11 +139,11 @@ impl RequestExtent {
             _ => HeadLine::Text,
         };
         let Some(end) = end else {
-            self.position = RequestPart::Head { has_begun, line };
+            self.part = RequestPart::Head { has_begun, line };
             return bytes.len();
         };
-        // Empty lines ahead of a head are skipped (RFC 9112, section 2.2).
-        self.position = match line {
+        // Empty lines before a head are ignored (RFC 9112, section 2.2).
+        self.part = match line {
             HeadLine::Empty | HeadLine::CarriageReturn if has_begun => RequestPart::AfterHead,
             _ => RequestPart::Head {
                 has_begun: has_begun || line == HeadLine::Text,
@@ -159,7 +158,7 @@ impl RequestExtent {
         if left == 0 {
             self.complete();
         } else {
-            self.position = RequestPart::Sized(left);
+            self.part = RequestPart::Sized(left);
         }
         taken
     }
@@ -181,20 +180,20 @@ impl RequestExtent {
             (chunk, [byte, ..]) => (1, chunk.next(*byte)),
             (chunk, []) => (0, Some(chunk)),
         };
-        self.position = next.map_or(RequestPart::Malformed, RequestPart::Chunked);
+        self.part = next.map_or(RequestPart::Malformed, RequestPart::Chunked);
         taken
     }
 
-    /// The last byte of a body was read: the protocol sees the end of the request before anything else.
+    /// Ends the request after the last byte of its body. The protocol must see that end before the next request.
     fn complete(&mut self) {
-        self.position = RequestPart::Whole;
+        self.part = RequestPart::Whole;
         self.must_pause = true;
     }
 
-    /// The protocol has read the head, and its body ends so.
+    /// The protocol has parsed the head: the body has this length.
     pub(super) fn begin(&mut self, body: BodyLength) {
         self.is_chunked = body == BodyLength::Chunked;
-        self.position = match (self.position, body) {
+        self.part = match (self.part, body) {
             (RequestPart::AfterHead, BodyLength::Empty | BodyLength::Sized(0)) => {
                 RequestPart::Whole
             }
@@ -202,52 +201,52 @@ impl RequestExtent {
             (RequestPart::AfterHead, BodyLength::Chunked) => {
                 RequestPart::Chunked(Chunk::FirstDigit)
             }
-            // The protocol found the end of the head elsewhere: no byte behind it may count as a request.
+            // The protocol has found another end of the head. No byte after it may be taken for a request.
             _ => RequestPart::Unbounded,
         };
     }
 
-    /// The request was answered.
+    /// The request is answered.
     pub(super) fn end(&mut self) {
-        if let RequestPart::Sized(_) = self.position {
-            // The protocol closes the connection rather than read the rest.
-            self.position = RequestPart::Unbounded;
+        if let RequestPart::Sized(_) = self.part {
+            // The protocol closes the connection instead of reading the rest.
+            self.part = RequestPart::Unbounded;
         }
-        // The protocol may still have to read unwanted chunks that it was given.
+        // The protocol may still have to discard chunks that it has got.
         self.must_pause |= self.is_chunked;
     }
 
-    /// Whether what follows is the next request, for which the protocol is ready where it has answered this one.
+    /// Whether the next byte belongs to the next request.
     pub(super) fn is_whole(&self) -> bool {
-        self.position == RequestPart::Whole
+        self.part == RequestPart::Whole
     }
 
-    /// Whether bytes may be passed on, because they belong to the request that is being read.
+    /// Whether the next byte belongs to this request, so that the protocol may get it.
     pub(super) fn is_open(&self) -> bool {
         !matches!(
-            self.position,
+            self.part,
             RequestPart::AfterHead | RequestPart::Whole | RequestPart::Malformed
         )
     }
 
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.position, RequestPart::Head { .. })
+        matches!(self.part, RequestPart::Head { .. })
     }
 
-    /// Whether the protocol must first see once that there are no more bytes.
+    /// Whether the protocol must see that there are no more bytes. Returns true once.
     pub(super) fn take_pause(&mut self) -> bool {
         std::mem::take(&mut self.must_pause)
     }
 }
 
-/// Returns how many of the bytes that are left have come, and how many have not.
+/// How many of the remaining bytes are here, and how many remain.
 fn take_up_to(left: u64, bytes: &[u8]) -> (usize, u64) {
     let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
     (taken, left - taken as u64)
 }
 
 impl Chunk {
-    /// The reader's position after this byte; `None` if the byte is not allowed here.
+    /// The position after this byte. `None` if the byte is not allowed here.
     fn next(self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::FirstDigit, byte) => Self::Digits(digit(byte)?),

@@ -1,29 +1,31 @@
-//! A connection being served: the protocol at work, and the one timer that ends it where the peer keeps it waiting.
+//! Runs the protocol of a connection, with the one timer that ends it when a deadline passes.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use actix_http::error::{DispatchError, ParseError};
+use actix_vitals::http::ConnectionOutcome;
 use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::state::ConnectionState;
-use actix_vitals::http::ConnectionOutcome;
 
-/// How the protocol came to its end.
+/// How the protocol ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum End {
-    /// By itself.
+    /// It returned.
     Protocol(ConnectionOutcome),
-    /// It was ended.
+    /// A limit ended it.
     Limit(ConnectionOutcome),
 }
 
 impl End {
-    /// What became of the connection.
+    /// The outcome of the connection.
     pub(super) fn outcome(self) -> ConnectionOutcome {
         match self {
             Self::Protocol(outcome) | Self::Limit(outcome) => outcome,
@@ -32,9 +34,9 @@ impl End {
 }
 
 pin_project! {
-    /// Resolves when the protocol has ended, or must.
+    /// Resolves when the protocol has ended or a limit ends it.
     ///
-    /// The timer is not set anew for every request: it fires now and then, and asks whether anything is due.
+    /// Requests do not reset the timer, which would cost each of them. It fires now and then and checks the deadlines.
     pub(super) struct Served<F> {
         #[pin]
         protocol: F,
@@ -47,12 +49,12 @@ pin_project! {
 
 impl<F> Served<F> {
     pub(super) fn new(protocol: F, state: Rc<ConnectionState>) -> Self {
-        // What HTTP/1 does by itself at a shutdown, HTTP/2 leaves to us.
+        // At a shutdown, Actix closes idle connections of HTTP/1 itself.
         let closing = (state.is_multiplexed())
             .then(|| Box::pin(state.closing()) as LocalBoxFuture<'static, ()>);
         Self {
             protocol,
-            // It says by itself when it is to be asked next.
+            // The first check returns the time of the next one.
             timer: sleep_until(Instant::now()),
             state,
             closing,
@@ -67,7 +69,7 @@ impl<F: Future<Output = Result<(), DispatchError>>> Future for Served<F> {
         let mut this = self.project();
         let mut polled = this.protocol.poll(context);
         if this.state.is_spent() {
-            // It would wait for the rest of the body.
+            // The protocol would wait for the rest of the body.
             polled = Poll::Ready(Ok(()));
         }
         if let Poll::Ready(ended) = polled {
@@ -80,11 +82,9 @@ impl<F: Future<Output = Result<(), DispatchError>>> Future for Served<F> {
         if let Err(outcome) = this.state.settle() {
             return Poll::Ready(End::Limit(outcome));
         }
-        let told = this
-            .closing
-            .as_mut()
-            .map(|told| told.as_mut().poll(context));
-        if told.is_some_and(|told| told.is_ready()) {
+        let closing = this.closing.as_mut();
+        let closes = closing.is_some_and(|it| it.as_mut().poll(context).is_ready());
+        if closes {
             *this.closing = None;
             this.state.drain();
             this.timer.as_mut().reset(Instant::now());

@@ -1,25 +1,29 @@
-//! How many connections a listener has, in total and of each address, and who gets no slot any more.
+//! The slots for connections: they bound the number of connections of a listener, in total and for each address.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use actix_vitals::{
+    http::ConnectionOutcome,
+    memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_network},
+};
 use parking_lot::Mutex;
 
-use actix_vitals::http::ConnectionOutcome;
-use actix_vitals::memory::{AnswerMemory, AnswerMemoryExhausted, Reservation, client_network};
-
-/// The number of requests that a client may have under way on a connection, announced at the start. A client that
-/// respects it waits by itself. Another client has its further requests refused unread (`REFUSED_STREAM`). The limit is
-/// above the usual 100, for clients that send hundreds before they have received it.
+/// How many concurrent requests a client may have on a connection of HTTP/2. The server announces it first. Requests beyond
+/// it are rejected unread (`REFUSED_STREAM`). It is above the usual 100 because some clients send hundreds of requests before
+/// they have received the announcement.
 pub(super) const MAX_STREAMS: u16 = 512;
 
-/// The slots for the connections of one listener; a clone is the same slots.
+/// The slots of one listener. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionSlots {
-    shared: Arc<ConnectionSlotsInner>,
+    inner: Arc<ConnectionSlotsInner>,
 }
 
 #[derive(Debug)]
@@ -27,7 +31,7 @@ struct ConnectionSlotsInner {
     most: usize,
     most_per_address: usize,
     memory: AnswerMemory,
-    taken: Mutex<UsedSlots>,
+    used: Mutex<UsedSlots>,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +40,7 @@ struct UsedSlots {
     by_address: HashMap<IpAddr, AddressUse>,
 }
 
-/// The slots that an address has.
+/// The connections and requests of one address.
 #[derive(Debug, Default)]
 struct AddressUse {
     connections: usize,
@@ -44,63 +48,63 @@ struct AddressUse {
 }
 
 impl ConnectionSlots {
-    /// So many slots, and so many for an address, which may have as many requests over HTTP/2; and the memory for
-    /// bodies that wait for their clients.
+    /// `most` slots in total and `most_per_address` for each address, which also bounds its concurrent requests over HTTP/2.
+    /// Bodies of requests are reserved in `memory`.
     pub(super) fn new(most: usize, most_per_address: usize, memory: AnswerMemory) -> Self {
         Self {
-            shared: Arc::new(ConnectionSlotsInner {
+            inner: Arc::new(ConnectionSlotsInner {
                 most,
                 most_per_address,
                 memory,
-                taken: Mutex::default(),
+                used: Mutex::default(),
             }),
         }
     }
 
-    /// A slot, kept until it is dropped; or what becomes of a connection without one.
+    /// Takes a slot until it is dropped. Returns the outcome of the connection if there is none.
     pub(super) fn take(&self, address: IpAddr) -> Result<ConnectionSlot, ConnectionOutcome> {
         let address = client_network(address);
-        let UsedSlots { total, by_address } = &mut *self.shared.taken.lock();
-        if *total >= self.shared.most {
+        let UsedSlots { total, by_address } = &mut *self.inner.used.lock();
+        if *total >= self.inner.most {
             return Err(ConnectionOutcome::RefusedTotal);
         }
         let of_address = by_address.entry(address).or_default();
-        if of_address.connections >= self.shared.most_per_address {
+        if of_address.connections >= self.inner.most_per_address {
             return Err(ConnectionOutcome::RefusedAddress);
         }
         of_address.connections += 1;
         *total += 1;
         Ok(ConnectionSlot {
             requests: Arc::clone(&of_address.requests),
-            shared: Arc::clone(&self.shared),
+            inner: Arc::clone(&self.inner),
             address,
         })
     }
 }
 
-/// A slot that is taken.
+/// The slot of one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
-    shared: Arc<ConnectionSlotsInner>,
+    inner: Arc<ConnectionSlotsInner>,
     address: IpAddr,
     requests: Arc<AtomicUsize>,
 }
 
 impl ConnectionSlot {
-    /// Whose slot it is.
+    /// The client of the connection.
     pub(super) fn client(&self) -> Client {
         Client {
             address: self.address,
             requests: Arc::clone(&self.requests),
-            most_requests: self.shared.most_per_address.max(MAX_STREAMS.into()),
-            memory: self.shared.memory.clone(),
+            most_requests: self.inner.most_per_address.max(MAX_STREAMS.into()),
+            memory: self.inner.memory.clone(),
         }
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let UsedSlots { total, by_address } = &mut *self.shared.taken.lock();
+        let UsedSlots { total, by_address } = &mut *self.inner.used.lock();
         *total -= 1;
         if let Entry::Occupied(mut of_address) = by_address.entry(self.address) {
             of_address.get_mut().connections -= 1;
@@ -111,8 +115,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The requests of a client that are under way over HTTP/2, on all of its connections. Cheap to clone; a clone is the
-/// same client.
+/// The concurrent requests over HTTP/2 of one address, on all of its connections. Clones share the count.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     address: IpAddr,
@@ -122,12 +125,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Counts a request; `false` where it is one too many. Either way [`Client::end`] must follow.
+    /// Counts a request, and returns whether it is within the limit. [`Client::end`] must follow in either case.
     pub(super) fn begin(&self) -> bool {
         self.requests.fetch_add(1, Ordering::Relaxed) < self.most_requests
     }
 
-    /// A request has ended.
+    /// Stops counting a request.
     pub(super) fn end(&self) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_places_are_given_than_there_are() {
+    fn the_total_of_slots_is_bounded() {
         let slots = ConnectionSlots::new(2, 2, AnswerMemory::default());
         let first = slots.take(address("192.0.2.1")).unwrap();
         let _second = slots.take(address("192.0.2.2")).unwrap();
@@ -158,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_gets_its_share_and_no_more() {
+    fn the_slots_of_an_address_are_bounded() {
         let slots = ConnectionSlots::new(9, 1, AnswerMemory::default());
         let first = slots.take(address("192.0.2.1")).unwrap();
         let _other = slots.take(address("192.0.2.2")).unwrap();
         let again = slots.take(address("::ffff:192.0.2.1"));
         assert_eq!(again.unwrap_err(), ConnectionOutcome::RefusedAddress);
         drop(first);
-        assert_eq!(slots.shared.taken.lock().by_address.len(), 1);
+        assert_eq!(slots.inner.used.lock().by_address.len(), 1);
         slots.take(address("192.0.2.1")).unwrap();
     }
 
     #[test]
-    fn a_network_of_64_bits_is_one_address() {
+    fn an_ipv6_network_of_64_bits_counts_as_one_address() {
         let slots = ConnectionSlots::new(9, 1, AnswerMemory::default());
         let _one = slots.take(address("2001:db8:0:1::1")).unwrap();
         let again = slots.take(address("2001:db8:0:1:ffff::2"));
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_as_many_requests_as_connections_and_no_fewer_than_one_connection_has() {
+    fn an_address_may_have_as_many_requests_as_connections_but_at_least_those_of_one_connection() {
         for (most_connections, most_requests) in [(1, 512), (1000, 1000)] {
             let slots = ConnectionSlots::new(5000, most_connections, AnswerMemory::default());
             let slot = slots.take(address("192.0.2.1")).unwrap();

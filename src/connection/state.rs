@@ -1,71 +1,73 @@
-//! What the parts of one connection tell each other, and what follows from it: whom the connection waits for, and how
-//! long it may.
+//! The state of one connection: what it waits for, and until when it may.
 //!
-//! The stream tells what is read and what cannot be written, the service which requests are being served. A connection
-//! lives on one thread, so nothing here is locked; while a request is served nothing is allocated, and no clock is read
-//! but at its end.
+//! The stream reports what it reads and cannot write, the watch reports which requests are in service. A connection belongs
+//! to one thread, so there are no locks. Serving a request allocates nothing here, and reads the clock at its end only.
 
-use std::cell::{Cell, RefCell};
-use std::task::Waker;
+use std::{
+    cell::{Cell, RefCell},
+    task::Waker,
+};
 
+use actix_vitals::http::ConnectionOutcome;
 use tokio::time::{Duration, Instant};
 
-use super::drain::Drain;
-use super::header_blocks::{Excess, HeaderBlocks};
-use super::request_extent::{BodyLength, RequestExtent};
-use super::slots::Client;
+use super::{
+    drain::Drain,
+    header_blocks::{Excess, HeaderBlocks},
+    request_extent::{BodyLength, RequestExtent},
+    slots::Client,
+};
 use crate::settings::LimitSettings;
-use actix_vitals::http::ConnectionOutcome;
 
-/// Bytes that are read while a request is served and nobody waits for them: what a client has sent ahead. The protocol
-/// must never be full: it would ask for room again and again, and keep the worker busy with nothing else.
+/// Most bytes of a body that are read while a request is in service and does not wait for them. The protocol's own buffer
+/// must never be full: it would poll for room again and again, and occupy its worker.
 pub(super) const MAX_BYTES_AHEAD: usize = 32 * 1024;
 
-/// The shortest header, with its end of line: what a head of few bytes can have only few of.
+/// The bytes of the shortest header with its end of line. They bound the number of headers of a short head.
 const SHORTEST_HEADER_BYTES: usize = 4;
 
-/// How often a connection that is to end with its last answer looks whether that is gone.
+/// How often a draining connection checks whether its last answer is sent.
 const DRAINING_TICK: Duration = Duration::from_millis(50);
 
-/// What is known of a connection.
+/// The state of one connection.
 pub(super) struct ConnectionState {
     limits: LimitSettings,
-    /// HTTP/2: requests stand beside each other.
+    /// Whether it is HTTP/2, with concurrent requests.
     is_multiplexed: bool,
     in_service: Cell<usize>,
     idle_since: Cell<Instant>,
-    /// Since when the head of a request is awaited that has begun, or that is the first.
+    /// When the current (or first) request head started. `None` while idle.
     head_since: Cell<Option<Instant>>,
-    /// Where the request ends that is being read; of HTTP/1 only.
+    /// The end of the request that is being read. HTTP/1 only.
     extent: Cell<RequestExtent>,
-    /// Bytes of the head that is being read; of HTTP/1 only.
+    /// The bytes of the head that is being read. HTTP/1 only.
     unclaimed_bytes: Cell<usize>,
-    /// Bytes that were read while a request was served, and that nobody has waited for; of HTTP/1 only.
+    /// The bytes that were read while a request was in service and did not wait for them. HTTP/1 only.
     bytes_ahead: Cell<usize>,
-    /// Who reads again once that has changed.
+    /// The reader, while it must not read on.
     parked: Cell<Option<Waker>>,
-    /// Whether a body was given up, so that what is read is the rest of it.
+    /// Whether the application has dropped a body, so that the bytes read now are the rest of it.
     is_discarding: Cell<bool>,
-    /// Since when the socket takes no more.
+    /// Since when the socket accepts no more bytes.
     blocked_since: Cell<Option<Instant>>,
-    /// Since when each answer that the peer leaves no room for is stalled; of HTTP/2 only.
+    /// Since when each stalled answer waits for room. HTTP/2 only.
     stalled: RefCell<Vec<Option<Instant>>>,
-    /// What went wrong, where it was noticed elsewhere.
+    /// The outcome of a connection that must end, while the protocol does not know it yet.
     fault: Cell<Option<ConnectionOutcome>>,
-    /// The heads of requests as they come in; of HTTP/2 only.
+    /// The limits on incoming frames. HTTP/2 only.
     header_blocks: Cell<HeaderBlocks>,
-    /// The requests of this connection's client that are under way, on all of its connections.
+    /// The concurrent requests of this client, on all of its connections.
     client: Client,
     is_draining: Cell<bool>,
     drain: Drain,
 }
 
-/// Why a request is not served.
+/// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestRejection {
     /// Its head is too large.
     HeadersTooLarge,
-    /// Too many requests of its client are being served.
+    /// Its client has too many requests in service.
     TooManyRequests,
 }
 
@@ -102,14 +104,14 @@ impl ConnectionState {
         self.is_multiplexed
     }
 
-    /// What the headers of a request of HTTP/2 may amount to, as it counts them (RFC 9113, section 6.5.2). A head of more
-    /// than [the limit](LimitSettings::max_header_bytes) is refused when it is whole; this is where its reading ends.
+    /// The announced limit of a request's headers, as HTTP/2 counts them (RFC 9113, section 6.5.2). It is above
+    /// [the setting](LimitSettings::max_header_bytes), so that a head slightly beyond the setting is read and answered.
     pub(super) fn header_list_bytes(&self) -> u32 {
         let bytes = 2 * header_block_bytes(&self.limits);
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
-    /// The client's memory for bodies.
+    /// The client of this connection.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -118,7 +120,7 @@ impl ConnectionState {
         self.limits.body_timeout
     }
 
-    /// Whether enough was read that is of no use yet. The reader must then [park](Self::park).
+    /// Whether so many bytes wait for their use that the reader must [park](Self::park).
     pub(super) fn is_full(&self) -> bool {
         if self.is_multiplexed || self.is_discarding.get() {
             return false;
@@ -129,7 +131,7 @@ impl ConnectionState {
         }
     }
 
-    /// Keeps the reader until there is use for what it reads.
+    /// Keeps the reader until more bytes are needed.
     pub(super) fn park(&self, reader: &Waker) {
         self.parked.set(Some(reader.clone()));
     }
@@ -140,8 +142,8 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the protocol may be given what comes. Of HTTP/1 it is not given the next request before the answer to this
-    /// one was written; the reader must then [wait](Self::await_next).
+    /// Whether the protocol may get the next bytes. HTTP/1 gets the next request only when the previous answer is written.
+    /// Until then the reader must [wait](Self::await_next).
     pub(super) fn is_open(&self) -> bool {
         if self.is_multiplexed {
             return true;
@@ -156,12 +158,12 @@ impl ConnectionState {
         extent.is_open()
     }
 
-    /// Whether a request is being served.
+    /// Whether a request is in service.
     pub(super) fn is_serving(&self) -> bool {
         self.in_service.get() > 0
     }
 
-    /// Wakes the reader, which has read of the next request, once that may be handed on.
+    /// Wakes the reader, which has read bytes of the next request, once the protocol may get them.
     pub(super) fn await_next(&self, reader: &Waker) {
         let is_answered = self.in_service.get() == 0 && self.blocked_since.get().is_none();
         if self.extent.get().is_whole() && is_answered {
@@ -171,8 +173,8 @@ impl ConnectionState {
         }
     }
 
-    /// These bytes were read, and as many as this returns are to be handed on: those of one request. Fails where they must
-    /// not reach the protocol: the head of a request is too large, or a body comes in too many parts.
+    /// Records received bytes, and returns how many of them the protocol may get: those of one request. Fails if none may,
+    /// because a limit on frames is exceeded.
     pub(super) fn read(&self, bytes: &[u8]) -> Result<usize, Excess> {
         if self.is_multiplexed {
             self.read_frames(bytes)?;
@@ -191,7 +193,7 @@ impl ConnectionState {
         Ok(taken)
     }
 
-    /// Actix has read a head, and its body ends so.
+    /// The protocol has parsed a head: the body has this length.
     pub(super) fn body_ends(&self, body: BodyLength) {
         let mut extent = self.extent.get();
         extent.begin(body);
@@ -210,7 +212,7 @@ impl ConnectionState {
         })
     }
 
-    /// The socket took something, or had nothing to take.
+    /// The socket has accepted bytes, or there were none.
     pub(super) fn wrote(&self) {
         self.blocked_since.set(None);
         if self.in_service.get() == 0 {
@@ -218,16 +220,16 @@ impl ConnectionState {
         }
     }
 
-    /// The socket takes nothing.
+    /// The socket accepts no bytes.
     pub(super) fn blocked(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some(Instant::now()));
         }
     }
 
-    /// A request begins, unless it is refused; whatever the answer, [`ConnectionState::end`] must follow.
+    /// Puts a request in service, or rejects it. In both cases [`ConnectionState::end`] must follow.
     ///
-    /// `measure` counts the headers and the bytes of its head, and is called only where they may be too many.
+    /// `measure` counts the headers and the bytes of the head. It is called only if they may be too many.
     pub(super) fn begin(
         &self,
         measure: impl FnOnce() -> (usize, usize),
@@ -261,7 +263,7 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// A request has ended: its answer was handed on, or it was dropped.
+    /// Ends the service of a request, whose answer is passed on or dropped.
     pub(super) fn end(&self) {
         let left = self.in_service.get().saturating_sub(1);
         self.in_service.set(left);
@@ -279,19 +281,19 @@ impl ConnectionState {
         }
     }
 
-    /// Somebody waits for the rest of a body: all that was read of it was of use.
+    /// The application waits for the rest of a body, so all bytes read so far are used.
     pub(super) fn body_awaited(&self) {
         self.bytes_ahead.set(0);
         self.unpark();
     }
 
-    /// Nobody wants the rest of a body.
+    /// The application has dropped a body before its end.
     pub(super) fn body_given_up(&self) {
         self.is_discarding.set(true);
         self.unpark();
     }
 
-    /// An answer has handed on a part, and waits for room. To be taken back with [`ConnectionState::resume`].
+    /// An answer has passed on a part and waits for room. Returns an index for [`ConnectionState::resume`].
     pub(super) fn stall(&self) -> usize {
         let mut stalled = self.stalled.borrow_mut();
         let now = Some(Instant::now());
@@ -303,24 +305,24 @@ impl ConnectionState {
         stalled.len() - 1
     }
 
-    /// The answer that stalled here has been given room, or is gone.
-    pub(super) fn resume(&self, place: usize) {
-        if let Some(stalled) = self.stalled.borrow_mut().get_mut(place) {
+    /// The answer that stalled with this index has room again, or is dropped.
+    pub(super) fn resume(&self, index: usize) {
+        if let Some(stalled) = self.stalled.borrow_mut().get_mut(index) {
             *stalled = None;
         }
     }
 
-    /// Something that the connection must not outlive by much.
+    /// Sets the outcome of a connection that must end soon.
     pub(super) fn fail(&self, outcome: ConnectionOutcome) {
         self.fault.set(Some(outcome));
     }
 
-    /// What went wrong, if anything did that was noticed while the protocol went on.
+    /// The outcome that was set by [`fail`](Self::fail), if any.
     pub(super) fn fault(&self) -> Option<ConnectionOutcome> {
         self.fault.get()
     }
 
-    /// Whether something went wrong that HTTP/1 cannot go on after, and its answer is written.
+    /// Whether a connection of HTTP/1 must end now: it has failed, and its answer is written.
     pub(super) fn is_spent(&self) -> bool {
         self.fault.get().is_some()
             && !self.is_multiplexed
@@ -328,23 +330,23 @@ impl ConnectionState {
             && self.blocked_since.get().is_none()
     }
 
-    /// Whether the connection is to end with its next answer.
+    /// Whether the next answer is the last of the connection.
     pub(super) fn closes_after_answer(&self) -> bool {
         self.drain.closes_after_answer()
     }
 
-    /// Waits until the connection is to wait for no further request.
+    /// Waits until idle connections must close.
     pub(super) fn closing(&self) -> impl Future<Output = ()> + use<> {
         self.drain.closing()
     }
 
-    /// From now on the connection ends with its last answer.
+    /// Makes the connection end once no request is in service.
     pub(super) fn drain(&self) {
         self.is_draining.set(true);
     }
 
-    /// To be called when nothing can go on without the peer or a request's handler. Fails where the head that is being
-    /// read is too large already.
+    /// Must be called when the connection waits for its peer or for a handler. Fails if the head that is being read is too
+    /// large already.
     pub(super) fn settle(&self) -> Result<(), ConnectionOutcome> {
         if self.in_service.get() > 0 {
             return Ok(());
@@ -365,9 +367,9 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// When to ask again, or what becomes of the connection now that it has waited too long.
+    /// The time of the next check, or the outcome of a connection whose deadline has passed.
     ///
-    /// No deadline that begins after `now` can be missed by asking when the answer says.
+    /// The next check is early enough for any deadline that starts after `now`.
     pub(super) fn check(&self, now: Instant) -> Result<Instant, ConnectionOutcome> {
         let shortest = self
             .limits
@@ -388,7 +390,7 @@ impl ConnectionState {
         }
     }
 
-    /// Until when the peer may keep the connection waiting, and what for; `None` while a request is being served.
+    /// The deadline of the peer, and the outcome once it has passed. `None` while a request is in service.
     fn waiting(&self) -> Option<(Instant, ConnectionOutcome)> {
         let stalled = self.stalled.borrow().iter().flatten().min().copied();
         if let Some(since) = self.blocked_since.get().or(stalled) {
@@ -411,8 +413,8 @@ impl ConnectionState {
     }
 }
 
-/// What the head of a request of HTTP/2 may take on the wire, compressed: more than a head of the largest size does, so
-/// that one which is a little too large gets an answer.
+/// Most compressed bytes of a request's head over HTTP/2. It is above the setting, so that a head slightly beyond the setting
+/// is read and answered.
 fn header_block_bytes(limits: &LimitSettings) -> usize {
     (2 * limits.max_header_bytes).max(32 * 1024)
 }

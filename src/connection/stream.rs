@@ -1,23 +1,27 @@
-//! The stream that HTTP is spoken over: what its first bytes say of the protocol, and what is read of it and cannot be
-//! written to it, for the deadlines.
+//! The stream under HTTP. It detects the protocol by the first bytes, and reports to the connection's state what it reads and
+//! cannot write.
 
-use std::cell::Cell;
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use actix_http::Protocol;
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::header_blocks::Excess;
-use super::state::{ConnectionState, MAX_BYTES_AHEAD};
+use super::{
+    header_blocks::Excess,
+    state::{ConnectionState, MAX_BYTES_AHEAD},
+};
 
-/// How HTTP/2 begins (RFC 9113, section 3.4), as far as no HTTP/1 request does.
+/// The first bytes of HTTP/2 (RFC 9113, section 3.4). No request of HTTP/1 starts with them.
 const HTTP_2_PREFACE: &[u8; 12] = b"PRI * HTTP/2";
 
-/// The first bytes of a stream, which tell what is spoken over it.
+/// The first bytes of a stream, which decide its protocol.
 #[derive(Debug, Default)]
 pub(super) struct FirstBytes {
     bytes: [u8; HTTP_2_PREFACE.len()],
@@ -25,7 +29,7 @@ pub(super) struct FirstBytes {
 }
 
 impl FirstBytes {
-    /// Waits for as many bytes as tell HTTP/2 from HTTP/1, which is also what anything else is taken for.
+    /// Waits for as many bytes as distinguish HTTP/2 from HTTP/1. Anything else counts as HTTP/1.
     pub(super) async fn detect_protocol(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
@@ -50,14 +54,14 @@ impl FirstBytes {
     }
 }
 
-/// Where a stream is laid down by the protocol that is done with it.
+/// Receives the inner stream when its [`ConnectionStream`] is dropped.
 pub(super) type Returned<T> = Rc<Cell<Option<T>>>;
 
-/// A stream, beginning with the bytes that were read of it before.
+/// A stream that starts with the bytes that were read for the detection.
 pub(super) struct ConnectionStream<T> {
-    /// Present until it is returned.
+    /// `None` once it is returned.
     inner: Option<T>,
-    /// Bytes that were read and not handed on: the first ones, and of HTTP/1 those behind the request in service.
+    /// Bytes that were read and not passed on: the first ones, and with HTTP/1 those after the request in service.
     held: BytesMut,
     state: Rc<ConnectionState>,
     returned: Returned<T>,
@@ -77,7 +81,7 @@ impl<T> ConnectionStream<T> {
         &self.state
     }
 
-    /// Where the stream underneath will be once this one is dropped.
+    /// Receives the inner stream when this one is dropped.
     pub(super) fn returned(&self) -> Returned<T> {
         Rc::clone(&self.returned)
     }
@@ -98,15 +102,16 @@ impl<T> Drop for ConnectionStream<T> {
 }
 
 impl<T: AsyncRead + Unpin> ConnectionStream<T> {
-    /// Reads what is not to be handed on yet, so that a client is noticed that leaves meanwhile. `room` is filled with
-    /// nothing; it resolves where the stream has ended.
+    /// Reads bytes that must not be passed on yet, so that a client that leaves meanwhile is noticed. Resolves when the
+    /// stream has ended. Uses `room` as a buffer, and leaves it unchanged.
     fn read_ahead(
         &mut self,
         context: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = room.filled().len();
-        // Between two requests, the next one is served even if its client has closed its side by now.
+        // Between two requests, the loop stops at the first bytes: the next request is served even if its client has closed
+        // its side.
         while self.held.is_empty() || self.state.is_serving() && self.held.len() < MAX_BYTES_AHEAD {
             let Poll::Ready(read) = self.inner()?.poll_read(context, room) else {
                 break;
@@ -125,10 +130,10 @@ impl<T: AsyncRead + Unpin> ConnectionStream<T> {
         Poll::Pending
     }
 
-    /// Hands on what is held, as far as it belongs to one request.
-    fn hand_on_held(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+    /// Passes on the held bytes that belong to one request.
+    fn pass_on_held(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let offered = &self.held[..self.held.len().min(buffer.remaining())];
-        let taken = self.state.read(offered).map_err(refused)?;
+        let taken = self.state.read(offered).map_err(invalid)?;
         buffer.put_slice(&self.held.split_to(taken));
         if self.held.is_empty() {
             self.held = BytesMut::new();
@@ -137,7 +142,7 @@ impl<T: AsyncRead + Unpin> ConnectionStream<T> {
     }
 }
 
-fn refused(_: Excess) -> io::Error {
+fn invalid(_: Excess) -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
 
@@ -155,7 +160,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionStream<T> {
             return self.read_ahead(context, buffer);
         }
         if !self.held.is_empty() {
-            return Poll::Ready(self.hand_on_held(buffer));
+            return Poll::Ready(self.pass_on_held(buffer));
         }
         let before = buffer.filled().len();
         let read = self.inner()?.poll_read(context, buffer);
@@ -171,15 +176,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionStream<T> {
             }
             Err(error) => {
                 buffer.set_filled(before);
-                Poll::Ready(Err(refused(error)))
+                Poll::Ready(Err(invalid(error)))
             }
         }
     }
 }
 
 impl<T: AsyncWrite + Unpin> ConnectionStream<T> {
-    /// Notes whether the peer keeps us waiting.
-    fn note<R>(&self, written: Poll<R>) -> Poll<R> {
+    /// Reports whether the socket accepted the bytes.
+    fn report<R>(&self, written: Poll<R>) -> Poll<R> {
         match &written {
             Poll::Pending => self.state.blocked(),
             Poll::Ready(_) => self.state.wrote(),
@@ -195,17 +200,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ConnectionStream<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = self.inner()?.poll_write(context, bytes);
-        self.note(written)
+        self.report(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.inner()?.poll_flush(context);
-        self.note(flushed)
+        self.report(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = self.inner()?.poll_shutdown(context);
-        self.note(shut)
+        self.report(shut)
     }
 
     fn poll_write_vectored(
@@ -214,7 +219,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ConnectionStream<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.inner()?.poll_write_vectored(context, slices);
-        self.note(written)
+        self.report(written)
     }
 
     fn is_write_vectored(&self) -> bool {

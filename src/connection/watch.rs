@@ -1,33 +1,39 @@
-//! What stands around the application: tells the connection which requests are being served, turns away those whose
-//! heads are too large, and hands on bodies that must come in time.
+//! The wrapper of the application that reports to the connection's state which requests are in service. It rejects requests
+//! with too large heads, and gives the others a body with a deadline.
 //!
-//! A request of HTTP/1 that is turned away here counts as an outcome of its connection. It is no request, as no
-//! recorder has seen it.
+//! A request of HTTP/1 that is rejected here is an outcome of its connection. It does not count as a request, because the
+//! monitor does not see it.
 
-use std::future::Future;
-use std::marker::PhantomData;
-use std::mem;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
-use actix_http::body::{BodySize, BoxBody, MessageBody};
-use actix_http::{ConnectionType, HttpMessage as _, Payload, Request, Response, Version};
+use actix_http::{
+    ConnectionType, HttpMessage as _, Payload, Request, Response, Version,
+    body::{BodySize, BoxBody, MessageBody},
+};
 use actix_service::{Service, ServiceFactory};
 use actix_web::web::Bytes;
 use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
-use super::closing;
-use super::payload::{BodyReservation, TimedPayload};
-use super::request_extent::BodyLength;
-use super::state::{ConnectionState, RequestRejection};
+use super::{
+    closing,
+    payload::{BodyReservation, TimedPayload},
+    request_extent::BodyLength,
+    state::{ConnectionState, RequestRejection},
+};
 
-/// The most bytes of a body that are passed on at once. HTTP/1 copies them to be sent: without this limit, a large body
-/// would be in memory twice, and the copy uncounted.
+/// Most bytes of a body that are passed on at once. HTTP/1 copies them before it sends them: without this limit, a large body
+/// would be in memory twice, and the answer memory would not count the copy.
 const SLICE: usize = 32 * 1024;
 
-/// An application, watched; `B` is the body of its answers.
+/// A watched application, or the factory of one. `B` is the body of its answers.
 pub(super) struct Watch<S, B> {
     inner: S,
     body: PhantomData<B>,
@@ -90,7 +96,7 @@ impl<S, B> Watch<S, B>
 where
     S: Service<Request>,
 {
-    /// Serves a request of the connection that this is the state of.
+    /// Serves a request of the connection with this state.
     pub(super) fn serve(
         &self,
         state: Rc<ConnectionState>,
@@ -106,21 +112,21 @@ where
             state: Rc::clone(&state),
             stalled_at: None,
         };
-        if let Err(refusal) = begun {
+        if let Err(rejection) = begun {
             if !state.is_multiplexed() {
-                return WatchedFuture::refusing(refusal, in_service);
+                return WatchedFuture::rejecting(rejection, in_service);
             }
-            // The connection goes on: this is a request, and is answered where requests are recorded, by `screen`.
+            // The connection continues, so this counts as a request: `screen` answers it, inside the monitor.
             drop(request.take_payload());
-            request.extensions_mut().insert(refusal);
+            request.extensions_mut().insert(rejection);
             return WatchedFuture::serving(self.inner.call(request), Some(in_service), None);
         }
         let body = has_body.then(|| {
-            let held = BodyReservation::default();
+            let reservation = BodyReservation::default();
             let payload = request.take_payload();
-            let payload = Box::pin(TimedPayload::new(payload, state, Rc::clone(&held)));
+            let payload = Box::pin(TimedPayload::new(payload, state, Rc::clone(&reservation)));
             *request.payload() = Payload::Stream { payload };
-            held
+            reservation
         });
         let mut served = WatchedFuture::serving(self.inner.call(request), Some(in_service), body);
         served.is_http_1_0 = is_http_1_0;
@@ -128,11 +134,11 @@ where
     }
 }
 
-/// The headers of a request, and the bytes of its head, as HTTP/1 would write it.
+/// The number of a request's headers, and the bytes of its head in the form of HTTP/1.
 fn measure(request: &Request) -> (usize, usize) {
-    /// `: ` and the end of the line.
+    /// `: ` and CR LF.
     const AROUND_HEADER: usize = 4;
-    /// Two spaces, the version, the end of the line and that of the head.
+    /// Two spaces, the version, CR LF, and the CR LF that ends the head.
     const AROUND_LINE: usize = 14;
 
     let uri = request.uri();
@@ -146,74 +152,79 @@ fn measure(request: &Request) -> (usize, usize) {
     })
 }
 
-/// A request in service, until it is dropped.
+/// Keeps a request in service until it is dropped.
 struct InService {
     state: Rc<ConnectionState>,
+    /// The index of its stalled answer.
     stalled_at: Option<usize>,
 }
 
 impl InService {
-    /// A part of the answer was handed on. HTTP/2 asks for the next once the peer has made room for this one; what
-    /// HTTP/1 cannot write, the stream knows.
-    fn handed_on(&mut self) {
+    /// A part of the answer was passed on. HTTP/2 polls for the next part once the peer has room for this one. With HTTP/1
+    /// the stream reports what it cannot write.
+    fn passed_on(&mut self) {
         if self.state.is_multiplexed() {
             self.stalled_at = Some(self.state.stall());
         }
     }
 
-    /// The answer was asked for more.
-    fn asked(&mut self) {
-        if let Some(place) = self.stalled_at.take() {
-            self.state.resume(place);
+    /// The next part of the answer was polled for.
+    fn polled(&mut self) {
+        if let Some(index) = self.stalled_at.take() {
+            self.state.resume(index);
         }
     }
 }
 
 impl Drop for InService {
     fn drop(&mut self) {
-        self.asked();
+        self.polled();
         self.state.end();
     }
 }
 
 pin_project! {
-    /// A request being answered by the application, or turned away.
+    /// A request that the application answers, or that is rejected.
     pub(super) struct WatchedFuture<F, B> {
         #[pin]
         inner: WatchedInner<F>,
         in_service: Option<InService>,
-        // What the body of the request takes, also while the application works with it.
-        held: Option<BodyReservation>,
-        // Its client knows no chunks.
+        // The memory of the request's body, which the application may keep until it has answered.
+        reservation: Option<BodyReservation>,
+        // HTTP/1.0 has no chunks.
         is_http_1_0: bool,
         body: PhantomData<B>,
     }
 }
 
 pin_project! {
-    #[project = AnsweringProjection]
+    #[project = WatchedProjection]
     enum WatchedInner<F> {
         Serving { #[pin] future: F },
-        Refusing { refusal: RequestRejection },
+        Rejecting { rejection: RequestRejection },
     }
 }
 
 impl<F, B> WatchedFuture<F, B> {
-    fn serving(future: F, in_service: Option<InService>, held: Option<BodyReservation>) -> Self {
+    fn serving(
+        future: F,
+        in_service: Option<InService>,
+        reservation: Option<BodyReservation>,
+    ) -> Self {
         Self {
             inner: WatchedInner::Serving { future },
             in_service,
-            held,
+            reservation,
             is_http_1_0: false,
             body: PhantomData,
         }
     }
 
-    fn refusing(refusal: RequestRejection, in_service: InService) -> Self {
+    fn rejecting(rejection: RequestRejection, in_service: InService) -> Self {
         Self {
-            inner: WatchedInner::Refusing { refusal },
+            inner: WatchedInner::Rejecting { rejection },
             in_service: Some(in_service),
-            held: None,
+            reservation: None,
             is_http_1_0: false,
             body: PhantomData,
         }
@@ -232,12 +243,12 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = match this.inner.project() {
-            AnsweringProjection::Serving { future } => ready!(future.poll(context)),
-            AnsweringProjection::Refusing { refusal } => {
-                return Poll::Ready(Err(closing::response(*refusal)));
+            WatchedProjection::Serving { future } => ready!(future.poll(context)),
+            WatchedProjection::Rejecting { rejection } => {
+                return Poll::Ready(Err(closing::response(*rejection)));
             }
         };
-        *this.held = None;
+        *this.reservation = None;
         let in_service = this.in_service.take();
         let is_last =
             (in_service.as_ref()).is_some_and(|service| service.state.closes_after_answer());
@@ -258,7 +269,7 @@ where
     }
 }
 
-/// The answer, as the last of its connection where it is to be that.
+/// Makes an answer the last of its connection, if `is_last`.
 fn last_if<B>(is_last: bool, mut response: Response<B>) -> Response<B> {
     if is_last {
         response
@@ -268,7 +279,7 @@ fn last_if<B>(is_last: bool, mut response: Response<B>) -> Response<B> {
     response
 }
 
-/// Has the end of the body be that of the connection: HTTP/1.0 has no chunks (RFC 9112, section 6.1).
+/// Ends the body with the connection, because HTTP/1.0 has no chunks (RFC 9112, section 6.1).
 fn end_with_connection<B>(response: &mut Response<B>) {
     let head = response.head_mut();
     head.no_chunking(true);
@@ -276,12 +287,12 @@ fn end_with_connection<B>(response: &mut Response<B>) {
 }
 
 pin_project! {
-    /// The body of an answer: its request is in service until this is dropped.
+    /// The body of an answer. Its request is in service until it is dropped.
     pub(super) struct WatchedBody<B> {
         #[pin]
         body: B,
         in_service: Option<InService>,
-        // What was too large to be handed on at once.
+        // The rest of a part that was too large to be passed on at once.
         rest: Bytes,
     }
 }
@@ -299,7 +310,7 @@ impl<B: MessageBody> MessageBody for WatchedBody<B> {
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.project();
         if let Some(in_service) = this.in_service {
-            in_service.asked();
+            in_service.polled();
         }
         let mut part = if this.rest.is_empty() {
             match ready!(this.body.poll_next(context)) {
@@ -313,7 +324,7 @@ impl<B: MessageBody> MessageBody for WatchedBody<B> {
             *this.rest = part.split_off(SLICE);
         }
         if let Some(in_service) = this.in_service {
-            in_service.handed_on();
+            in_service.passed_on();
         }
         Poll::Ready(Some(Ok(part)))
     }

@@ -418,7 +418,9 @@ fn every_operation_has_a_name_of_its_own_a_summary_and_its_refusals() {
             }
         }
     }
-    let ops = ENDPOINTS.iter().filter(|endpoint| !endpoint.is_page_part());
+    let ops = ops::ENDPOINTS
+        .iter()
+        .filter(|endpoint| !endpoint.is_page_part());
     let (items, pages) = (6, 2);
     assert_eq!(names.len(), items + pages + ops.count());
 }

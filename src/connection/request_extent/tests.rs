@@ -1,16 +1,16 @@
-//! Compares the extent of requests with Actix' own codec: both must find the same requests, to the byte.
+//! Compares the extent of requests with Actix' codec: both must find the same ends.
 
-use actix_http::ServiceConfig;
-use actix_http::h1::{Codec, Message, MessageType};
+use actix_http::{
+    ServiceConfig,
+    h1::{Codec, Message, MessageType},
+};
 use actix_web::web::BytesMut;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use tokio_util::codec::Decoder as _;
 
 use super::*;
 
-/// Bytes of the first request as Actix reads it; `None` where it refuses it, or waits for more.
+/// The bytes of the first request as Actix reads it. `None` if Actix rejects it or waits for more.
 fn by_actix(config: &ServiceConfig, bytes: &[u8]) -> Option<(usize, BodyLength)> {
     let mut codec = Codec::new(config.clone());
     let mut buffer = BytesMut::from(bytes);
@@ -28,7 +28,7 @@ fn by_actix(config: &ServiceConfig, bytes: &[u8]) -> Option<(usize, BodyLength)>
     Some((bytes.len() - buffer.len(), body))
 }
 
-/// The same with our reader, which gets this many bytes at a time.
+/// The bytes of the first request as `RequestExtent` reads it, `step` bytes at a time.
 fn here(bytes: &[u8], body: BodyLength, step: usize) -> usize {
     let mut extent = RequestExtent::new();
     let mut taken = 0;
@@ -38,7 +38,7 @@ fn here(bytes: &[u8], body: BodyLength, step: usize) -> usize {
             let count = extent.take(offered);
             taken += count;
             offered = &offered[count..];
-            if extent.position != RequestPart::AfterHead {
+            if extent.part != RequestPart::AfterHead {
                 break;
             }
             extent.begin(body);
@@ -58,7 +58,7 @@ async fn requests_end_where_actix_ends_them() {
     let chunked = "Transfer-Encoding: chunked\r\n\r\n";
     for (request, why) in [
         (format!("{get}\r\n"), "no body"),
-        (format!("\r\n\n\r\n{get}\r\n"), "empty lines ahead"),
+        (format!("\r\n\n\r\n{get}\r\n"), "empty lines before"),
         ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), "bare line feeds"),
         ("GET / HTTP/1.1\r\nHost: a\n\r\n".to_owned(), "mixed"),
         ("GET / HTTP/1.0\r\n\r\n".to_owned(), "no header"),
@@ -77,15 +77,15 @@ async fn requests_end_where_actix_ends_them() {
         ),
         (
             format!("{post}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}"),
-            "a client that waits",
+            "expects 100 Continue",
         ),
         (
             format!("{get}Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"),
-            "an upgrade that is none",
+            "an upgrade that is not supported",
         ),
         (
             format!("{post}Upgrade: websocket\r\n{chunked}1\r\nx\r\n0\r\n\r\n"),
-            "chunks win",
+            "chunks take precedence",
         ),
     ] {
         let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -100,7 +100,7 @@ async fn requests_end_where_actix_ends_them() {
 }
 
 #[actix_web::test]
-async fn a_request_without_an_end_is_the_last() {
+async fn a_request_without_an_end_is_the_last_one() {
     let config = ServiceConfig::default();
     for head in [
         "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\n\r\n",
@@ -115,7 +115,7 @@ async fn a_request_without_an_end_is_the_last() {
 }
 
 #[actix_web::test]
-async fn no_byte_behind_a_malformed_chunk_is_taken() {
+async fn no_byte_after_a_malformed_chunk_is_taken() {
     let config = ServiceConfig::default();
     for body in [
         "x",
@@ -166,7 +166,7 @@ const PIECES: &[&str] = &[
     "5",
 ];
 
-/// Pieces of requests in any order, cut anywhere: where Actix finds a request, it is found here, with the same end.
+/// Parts of requests in random order, split at random: where Actix finds a request, `RequestExtent` finds the same end.
 #[actix_web::test]
 async fn random_bytes_end_where_actix_ends_them() {
     let config = ServiceConfig::default();
@@ -181,8 +181,8 @@ async fn random_bytes_end_where_actix_ends_them() {
             bytes.extend_from_slice(PIECES.choose(&mut random).unwrap().as_bytes());
         }
         if random.random_ratio(1, 4) {
-            let place = random.random_range(0..bytes.len());
-            bytes[place] = random.random();
+            let index = random.random_range(0..bytes.len());
+            bytes[index] = random.random();
         }
         let Some((end, body)) = by_actix(&config, &bytes) else {
             continue;

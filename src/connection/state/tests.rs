@@ -1,12 +1,17 @@
-//! What is due when, as seen from the state alone: no socket, no protocol.
+//! Deadlines and limits of the state alone, without a socket and a protocol.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Wake,
+};
+
+use actix_vitals::memory::AnswerMemory;
 
 use super::*;
 use crate::connection::slots::ConnectionSlots;
-use actix_vitals::memory::AnswerMemory;
 
 const HEAD: Duration = Duration::from_secs(1);
 const RESPONSE: Duration = Duration::from_secs(2);
@@ -40,7 +45,7 @@ fn http_1() -> ConnectionState {
     ConnectionState::new(limits(), false, Instant::now(), client(), Drain::default())
 }
 
-/// What the connection is waited for, and for how long from now on, to the second.
+/// The seconds until the deadline of the peer, and the outcome after it.
 fn waits(state: &ConnectionState) -> Option<(u64, ConnectionOutcome)> {
     let (deadline, outcome) = state.waiting()?;
     let left = deadline - Instant::now() + Duration::from_millis(500);
@@ -70,7 +75,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
+fn a_head_a_request_and_an_idle_connection_have_different_deadlines() {
     let state = http_1();
     assert_eq!(waits(&state), Some((1, ConnectionOutcome::HeadTimeout)));
     state.read(b"GET / HTTP/1.1\r\n").unwrap();
@@ -90,7 +95,7 @@ fn a_head_a_request_and_a_pause_each_have_their_own_deadline() {
 }
 
 #[test]
-fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
+fn a_head_that_arrives_in_parts_leaves_no_unclaimed_bytes() {
     let state = http_1();
     for piece in ["GET / HTTP/1.1\r\nHost: x\r", "\n", "\r", "\n"] {
         state.read(piece.as_bytes()).unwrap();
@@ -102,7 +107,7 @@ fn a_head_that_comes_in_pieces_leaves_nothing_behind() {
 }
 
 #[test]
-fn half_a_head_behind_a_whole_one_is_waited_for_as_a_head() {
+fn a_partial_head_after_a_complete_one_has_the_deadline_of_a_head() {
     let state = http_1();
     assert_eq!(state.read(b"GET / HTTP/1.1\r\n\r\nGET /"), Ok(18));
     assert!(!state.is_open());
@@ -114,7 +119,7 @@ fn half_a_head_behind_a_whole_one_is_waited_for_as_a_head() {
 }
 
 #[test]
-fn the_rest_of_a_body_is_no_head() {
+fn the_rest_of_a_body_is_not_taken_for_a_head() {
     let state = http_1();
     state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
     state.body_ends(BodyLength::Sized(6000));
@@ -127,7 +132,7 @@ fn the_rest_of_a_body_is_no_head() {
 }
 
 #[test]
-fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
+fn a_blocked_socket_has_a_deadline_while_a_request_is_in_service() {
     let state = http_1();
     state.read(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     state.begin(|| SMALL).unwrap();
@@ -138,7 +143,7 @@ fn what_the_peer_does_not_take_is_due_whatever_else_goes_on() {
 }
 
 #[test]
-fn of_answers_without_room_the_first_to_wait_is_due_first() {
+fn the_deadline_is_that_of_the_answer_that_stalled_first() {
     let state = ConnectionState::new(limits(), true, Instant::now(), client(), Drain::default());
     state.begin(|| SMALL).unwrap();
     state.begin(|| SMALL).unwrap();
@@ -150,11 +155,11 @@ fn of_answers_without_room_the_first_to_wait_is_due_first() {
     assert!(state.waiting().unwrap().0 >= both);
     state.resume(second);
     assert!(state.waiting().is_none());
-    assert_eq!(state.stall(), first, "a place is used again");
+    assert_eq!(state.stall(), first, "an index is used again");
 }
 
 #[test]
-fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measured() {
+fn large_heads_are_rejected_and_small_ones_are_not_measured() {
     let measured = |state: &ConnectionState, bytes: &[u8]| {
         state.read(bytes).unwrap();
         state.body_ends(BodyLength::Empty);
@@ -167,19 +172,19 @@ fn large_heads_are_refused_alone_or_behind_others_and_small_ones_are_not_measure
         Ok(()),
         "it was measured"
     );
-    let refused = Err(RequestRejection::HeadersTooLarge);
-    assert_eq!(measured(&http_1(), &[b'x'; 2000]), refused);
+    let rejected = Err(RequestRejection::HeadersTooLarge);
+    assert_eq!(measured(&http_1(), &[b'x'; 2000]), rejected);
     let state = http_1();
     serve(&state, b"GET / HTTP/1.1\r\n\r\n");
     assert!(state.is_open());
-    assert_eq!(measured(&state, &[b'x'; 2000]), refused);
+    assert_eq!(measured(&state, &[b'x'; 2000]), rejected);
     let many = http_1();
     many.read(&[b'x'; 200]).unwrap();
-    assert_eq!(many.begin(|| (11, 200)), refused);
+    assert_eq!(many.begin(|| (11, 200)), rejected);
 }
 
 #[test]
-fn half_a_head_is_refused_once_it_is_too_large() {
+fn a_partial_head_is_rejected_once_it_is_too_large() {
     let state = http_1();
     state.read(&[b'x'; 1024]).unwrap();
     assert_eq!(state.settle(), Ok(()));
@@ -189,20 +194,20 @@ fn half_a_head_is_refused_once_it_is_too_large() {
 }
 
 #[test]
-fn the_next_request_is_handed_on_once_this_one_is_answered_and_written() {
+fn the_protocol_gets_the_next_request_once_the_answer_is_written() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
     let wakes = || woken.0.swap(0, Ordering::Relaxed);
     let reader = Arc::clone(&woken).into();
     let both = b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n";
     assert_eq!(state.read(both), Ok(18));
-    assert!(!state.is_open(), "nobody has read the head");
+    assert!(!state.is_open(), "the head is not parsed");
     state.await_next(&reader);
     assert_eq!(wakes(), 0);
     state.body_ends(BodyLength::Empty);
     state.begin(|| SMALL).unwrap();
     wakes();
-    assert!(!state.is_open(), "it is being served");
+    assert!(!state.is_open(), "the request is in service");
     state.await_next(&reader);
     state.blocked();
     assert_eq!(wakes(), 0);
@@ -218,7 +223,7 @@ fn the_next_request_is_handed_on_once_this_one_is_answered_and_written() {
 }
 
 #[test]
-fn a_body_that_nobody_wanted_ends_before_the_next_request_begins() {
+fn a_dropped_body_ends_before_the_next_request_begins() {
     let state = http_1();
     state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
     state.body_ends(BodyLength::Chunked);
@@ -231,7 +236,7 @@ fn a_body_that_nobody_wanted_ends_before_the_next_request_begins() {
 }
 
 #[test]
-fn the_reader_goes_on_for_who_waits_for_a_body() {
+fn the_reader_continues_when_the_application_waits_for_a_body() {
     let state = http_1();
     let woken = Arc::new(Count(AtomicUsize::new(0)));
     state.read(b"POST / HTTP/1.1\r\n\r\n").unwrap();
@@ -246,7 +251,7 @@ fn the_reader_goes_on_for_who_waits_for_a_body() {
 }
 
 #[test]
-fn no_deadline_is_missed_by_asking_when_it_says() {
+fn the_next_check_is_before_every_deadline() {
     let state = http_1();
     let now = Instant::now();
     assert!(state.check(now).unwrap() <= now + HEAD);
@@ -257,7 +262,7 @@ fn no_deadline_is_missed_by_asking_when_it_says() {
 }
 
 #[test]
-fn at_a_shutdown_it_ends_with_its_last_request() {
+fn a_draining_connection_ends_with_its_last_request() {
     let state = ConnectionState::new(limits(), true, Instant::now(), client(), Drain::default());
     let now = Instant::now();
     state.begin(|| SMALL).unwrap();
