@@ -164,6 +164,7 @@ impl<M> Series<M> {
 }
 
 impl<M> Index<M> {
+    #[inline]
     fn find(&self, hash: u64, values: &[&str]) -> Option<&Arc<M>> {
         let position = self.table.find(hash, |position| {
             let series = &self.list[*position as usize];
@@ -194,6 +195,9 @@ impl<M, const N: usize> Family<M, N> {
 
     /// The same as [`series`](Self::series), but distinguishes a series of exactly these values from the overflow series.
     pub fn try_series(&self, values: [&str; N]) -> Resolved<M> {
+        if self.shown == [true; N] {
+            return self.core.resolve(&values);
+        }
         let mut shown = [""; N];
         let mut length = 0;
         for (value, is_shown) in values.into_iter().zip(self.shown) {
@@ -308,19 +312,23 @@ impl<M> Core<M> {
     }
 
     /// Finds or creates the series of these values, one for each label.
+    #[inline]
     fn resolve(&self, values: &[&str]) -> Resolved<M> {
         let hash = self.hasher.hash_one(values);
-        {
-            let index = self.read();
-            if let Some(found) = index.find(hash, values) {
-                return Resolved::Series(Arc::clone(found));
-            }
-            if let Some(overflow) = &index.overflow {
-                self.meters.overflow.inc();
-                return Resolved::Overflow(Arc::clone(overflow));
-            }
+        if let Some(found) = self.read().find(hash, values) {
+            return Resolved::Series(Arc::clone(found));
         }
-        let resolved = self.insert(hash, values);
+        self.create(hash, values)
+    }
+
+    /// Creates a series that was not found, and counts an overflow.
+    #[cold]
+    fn create(&self, hash: u64, values: &[&str]) -> Resolved<M> {
+        let overflow = self.read().overflow.clone();
+        let resolved = match overflow {
+            Some(overflow) => Resolved::Overflow(overflow),
+            None => self.insert(hash, values),
+        };
         if matches!(resolved, Resolved::Overflow(_)) {
             self.meters.overflow.inc();
             if !self.overflowed.swap(true, Relaxed)
