@@ -1,23 +1,77 @@
-//! Metrics of one's own beside those of the recorders: some of the `prometheus` crate, and a collector that is read when
-//! somebody scrapes. Prints where it listens.
+//! Metrics of your own beside the built-in ones: families with typed labels, one of the `prometheus` crate, and a collector
+//! that is read at each scrape. Prints the address that it listens on.
 
 use std::error::Error;
 
 use actix_vitals::{
-    Vitals,
-    registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit},
+    Vitals, label_set,
+    registry::{
+        Collector, Counter, Descriptor, FamilyDescription, FamilyRows, FloatGauge, Histogram,
+        LabelSet, LabelledFamily, ReadFamily, RegistryBuilder, Unit,
+    },
 };
 use actix_web::{App, HttpServer, web};
-use prometheus::{HistogramOpts, HistogramVec};
+use prometheus::IntCounter;
+use std::sync::Arc;
 
-/// Letters that wait to be sorted.
+/// The kinds of mail. A label has few values, and all are in the code: a path or a name would be a series for each visitor.
+#[derive(Clone, Copy)]
+enum Kind {
+    Letter,
+    Parcel,
+}
+
+impl AsRef<str> for Kind {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Letter => "letter",
+            Self::Parcel => "parcel",
+        }
+    }
+}
+
+label_set! {
+    /// The labels of sorted mail.
+    struct MailLabels {
+        kind: Kind,
+    }
+}
+
+/// The handles of the metrics, which the handlers share.
+struct PostMetrics {
+    sizes: LabelledFamily<Histogram, MailLabels>,
+    sorted: LabelledFamily<Counter, MailLabels>,
+    fill: Arc<FloatGauge>,
+}
+
+impl PostMetrics {
+    fn declare(registry: &mut RegistryBuilder) -> Self {
+        Self {
+            sizes: registry.histogram(
+                MailLabels::descriptor("post_size_centimetres", "Sizes of sorted mail."),
+                &[10.0, 30.0, 100.0],
+            ),
+            sorted: registry.counter(
+                MailLabels::descriptor("post_sorted_total", "Mail that was sorted.").max_series(10),
+            ),
+            fill: registry
+                .float_gauge(Descriptor::new(
+                    "post_box_fill_ratio",
+                    "How full the box is.",
+                    [],
+                ))
+                .get(),
+        }
+    }
+}
+
+/// Letters that wait to be sorted, which are counted elsewhere and read at each scrape.
 const LETTERS: ReadFamily = ReadFamily::gauge(
     "post_letters",
     Unit::None,
     "Letters that wait to be sorted.",
 );
 
-/// Reads how many letters wait.
 struct Letters;
 
 impl Collector for Letters {
@@ -35,25 +89,35 @@ impl Collector for Letters {
     }
 }
 
-async fn sort_letter(size: web::Path<f64>, sizes: web::Data<HistogramVec>) -> &'static str {
-    // The values of a label are from a list of ours: a path or a name would be a series for each visitor.
-    let kind = if *size > 30.0 { "parcel" } else { "letter" };
-    sizes.with_label_values(&[kind]).observe(*size);
+async fn sort_letter(size: web::Path<f64>, metrics: web::Data<PostMetrics>) -> &'static str {
+    let kind = if *size > 30.0 {
+        Kind::Parcel
+    } else {
+        Kind::Letter
+    };
+    let labels = MailLabels { kind };
+    metrics.sorted.series(&labels).inc();
+    // If the trace of the request is sampled, it becomes the exemplar of the bucket.
+    metrics.sizes.series(&labels).observe(*size);
+    metrics.fill.set(0.5);
     "sorted"
 }
 
 #[actix_web::main]
 #[allow(clippy::print_stdout, reason = "a reader of the output finds the port")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let vitals = Vitals::builder().label("region", "eu").build()?;
+    let (vitals, metrics) = Vitals::builder()
+        .label("region", "eu")
+        .build_with(PostMetrics::declare)?;
     vitals.registry().register(Letters)?;
-    let options = HistogramOpts::new("post_size_centimetres", "Sizes of what was sorted.");
-    let sizes = HistogramVec::new(options.buckets(vec![10.0, 30.0, 100.0]), &["kind"])?;
-    (vitals.registry()).register_prometheus("post", Box::new(sizes.clone()))?;
+    let stamps = IntCounter::new("post_stamps_total", "Stamps that were sold.")?;
+    (vitals.registry()).register_prometheus("stamps", Box::new(stamps.clone()))?;
+    stamps.inc();
 
+    let metrics = web::Data::new(metrics);
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(web::Data::new(sizes.clone()))
+            .app_data(metrics.clone())
             .route("/letters/{size}", web::post().to(sort_letter))
             .configure(vitals.ops())
             .wrap(vitals.http())

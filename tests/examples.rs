@@ -150,6 +150,9 @@ async fn custom_metrics_stand_beside_ours_with_the_labels_of_the_service() {
     assert_eq!(scrape.value("post_letters", &[region]), 3.0);
     let parcels = [region, ("kind", "parcel")];
     assert_eq!(scrape.value("post_size_centimetres_count", &parcels), 1.0);
+    assert_eq!(scrape.value("post_sorted_total", &parcels), 1.0);
+    assert_eq!(scrape.value("post_box_fill_ratio", &[region]), 0.5);
+    assert_eq!(scrape.value("post_stamps_total", &[region]), 1.0);
     assert_eq!(scrape.sum("http_requests_total", &[region]), 2.0);
 }
 

@@ -166,7 +166,7 @@ pub fn current() -> Option<Arc<RequestContext>> {
 }
 
 /// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
-pub(crate) fn current_span() -> Option<SpanContext> {
+pub fn current_span() -> Option<SpanContext> {
     with_current(|slot| match slot {
         CurrentWork::Request(Some(context)) => context.span,
         CurrentWork::Request(None) | CurrentWork::Nothing => None,

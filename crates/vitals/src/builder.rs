@@ -213,6 +213,64 @@ impl Builder {
     /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
     /// that a family has already, or if jemalloc is asked for statistics and was built without.
     pub fn build(self) -> Result<Vitals, BuildError> {
+        let (vitals, ()) = self.build_with(|_| ())?;
+        Ok(vitals)
+    }
+
+    /// Does what [`build`](Self::build) does, and declares metrics of your own: returns the monitoring, and what `declare`
+    /// returns.
+    ///
+    /// Your families have all that the built-in ones have: every format, native histograms, a budget of series, a unit and a
+    /// help text. A histogram takes its exemplars from the request that the code works for, if its trace is sampled.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use actix_vitals::{
+    ///     LATENCY_BUCKETS, Vitals, label_set,
+    ///     registry::{Counter, Descriptor, Histogram, LabelSet, LabelledFamily, RegistryBuilder, Unit},
+    /// };
+    ///
+    /// label_set! {
+    ///     /// The labels of an order.
+    ///     struct OrderLabels {
+    ///         kind: &'static str,
+    ///         country: &'static str,
+    ///     }
+    /// }
+    ///
+    /// struct ShopMetrics {
+    ///     orders: LabelledFamily<Counter, OrderLabels>,
+    ///     payment: Arc<Histogram>,
+    /// }
+    ///
+    /// impl ShopMetrics {
+    ///     fn declare(registry: &mut RegistryBuilder) -> Self {
+    ///         let payment = Descriptor::new("shop_payment_seconds", "Time to pay an order.", []);
+    ///         Self {
+    ///             orders: registry.counter(
+    ///                 OrderLabels::descriptor("shop_orders_total", "Orders that were taken.").max_series(500),
+    ///             ),
+    ///             payment: registry.histogram(payment.unit(Unit::Seconds), &LATENCY_BUCKETS).get(),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (vitals, metrics) = Vitals::builder().build_with(ShopMetrics::declare)?;
+    /// metrics.orders.series(&OrderLabels { kind: "book", country: "eu" }).inc();
+    /// metrics.payment.observe(0.25);
+    /// assert_eq!(vitals.value("shop_orders_total", &[("kind", "book")]), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails for the reasons of [`build`](Self::build), and if a family of yours is not valid or its name is taken.
+    pub fn build_with<T>(
+        self,
+        declare: impl FnOnce(&mut RegistryBuilder) -> T,
+    ) -> Result<(Vitals, T), BuildError> {
         let mut registry = self.registry()?;
         clock::prepare();
         #[cfg(feature = "http")]
@@ -247,6 +305,8 @@ impl Builder {
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
         let jobs = jobs::JobFamilies::declare(&mut registry, cfg!(feature = "database"));
+        registry.current_span(context::current_span);
+        let declared = declare(&mut registry);
         let registry = registry.build()?;
 
         #[cfg(feature = "database")]
@@ -298,7 +358,7 @@ impl Builder {
             },
         );
         check_labels(&self.labels, &registry)?;
-        Ok(Vitals {
+        let vitals = Vitals {
             inner: Arc::new(Inner {
                 registry,
                 panics,
@@ -310,7 +370,8 @@ impl Builder {
                 #[cfg(feature = "ops")]
                 ops,
             }),
-        })
+        };
+        Ok((vitals, declared))
     }
 
     /// The latency buckets that were asked for, or those that suit.

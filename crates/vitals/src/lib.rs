@@ -62,7 +62,21 @@
 //!
 //! # Metrics of your own
 //!
-//! Those of the `prometheus` crate stand beside ours, in every format:
+//! [`Builder::build_with`] declares families with all that the built-in ones have; its page has an example with labels.
+//!
+//! ```
+//! use actix_vitals::{Vitals, registry::Descriptor};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (vitals, orders) = Vitals::builder()
+//!     .build_with(|registry| registry.counter(Descriptor::new("shop_orders_total", "Orders.", ["kind"])))?;
+//! orders.series(["book"]).inc();
+//! assert_eq!(vitals.value("shop_orders_total", &[("kind", "book")]), Some(1.0));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Metrics of the `prometheus` crate are exposed beside them, in every format:
 //!
 //! ```
 //! use actix_vitals::{Vitals, registry::Format};
@@ -131,19 +145,20 @@
 //!
 //! # Tests of your own
 //!
-//! Nothing is global: each test has a monitoring of its own.
+//! Nothing is global: each test has a monitoring of its own. [`testing`] asserts on what a handler did, and has an example
+//! with a budget of queries.
 //!
 //! ```
-//! use actix_vitals::Vitals;
-//! use actix_web::{App, test::{TestRequest, call_service, init_service}};
+//! use actix_vitals::{Vitals, testing::TestMetrics};
+//! use actix_web::{App, test::{TestRequest, call_and_read_body, init_service}};
 //!
 //! # #[actix_web::main]
 //! # async fn main() -> std::io::Result<()> {
 //! let vitals = Vitals::builder().build()?;
 //! let app = App::new().configure(vitals.ops()).wrap(vitals.http());
 //! let app = init_service(app).await;
-//! let answer = call_service(&app, TestRequest::with_uri("/livez").to_request()).await;
-//! assert_eq!(answer.status(), 200);
+//! call_and_read_body(&app, TestRequest::with_uri("/livez").to_request()).await;
+//! assert_eq!(TestMetrics::new(&vitals).requests("/livez", 200), 1);
 //! # Ok(())
 //! # }
 //! ```
@@ -180,12 +195,14 @@
 
 mod builder;
 mod handle;
+#[cfg(feature = "http")]
+pub mod testing;
 
 pub use vitals_recorder::{
     context,
     naming::{LATENCY_BUCKETS, Naming},
 };
-pub use vitals_registry as registry;
+pub use vitals_registry::{self as registry, label_set};
 
 pub use builder::{BuildError, Builder, N_PLUS_ONE};
 pub use handle::Vitals;
