@@ -6,7 +6,7 @@
 mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::deployment::{
     alerts, dashboard, deploy, deployed_expressions, documented_expressions, files, filled, items,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::start;
+use super::{start, start_with};
 use crate::api::problem::expect_problem;
 use crate::api::snapshot::expect_stored;
 use crate::support::server::{Answer, Server};
@@ -193,7 +193,8 @@ async fn an_acknowledged_write_survives_a_kill() {
 
 #[tokio::test]
 async fn many_clients_write_at_once_and_nothing_is_lost() {
-    let server = start();
+    // None is rejected, however slow the disk is.
+    let server = start_with(&["--pool-timeout=60s"]);
     let server = &server;
     let clients = (0..20).map(async |client| {
         for number in 0..10 {
