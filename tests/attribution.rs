@@ -11,6 +11,7 @@
 
 mod support;
 
+use support::log::Log;
 use support::{exposition, postgres, server, tools};
 #[macro_use]
 #[path = "attribution/app.rs"]
@@ -18,8 +19,7 @@ mod app;
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_vitals::Builder;
@@ -27,7 +27,6 @@ use actix_vitals::registry::Format;
 use actix_web::test::TestRequest;
 use diesel::r2d2::{self, ConnectionManager};
 use diesel::{PgConnection, SqliteConnection};
-use tracing_subscriber::fmt::MakeWriter;
 
 use app::{Engine, TestApp, start};
 use exposition::Exposition;
@@ -104,11 +103,7 @@ on_each_database! {
 
 /// The log of the whole process: also of the threads that work for the pool. Set before anything is logged, for what was
 /// logged without a subscriber may stay switched off for one that comes later.
-static LOG: LazyLock<Log> = LazyLock::new(|| {
-    let log = Log::default();
-    tracing::subscriber::set_global_default(log.subscriber()).unwrap();
-    log
-});
+static LOG: LazyLock<Log> = LazyLock::new(|| Log::of_process(tracing::Level::TRACE));
 
 /// The application over a database of its own, with a pool of so many connections.
 async fn app_on<C: Backed>(
@@ -536,48 +531,9 @@ async fn a_loop_after_many_other_statements_is_suspected<C: Backed>() {
     }
 }
 
-/// A log in memory.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
-        tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 async fn a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape<C: Backed>() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.subscriber());
+    let _guard = tracing::subscriber::set_default(log.subscriber(tracing::Level::TRACE));
     let Some((app, _database)) = app_on::<C>(1, defaults).await else {
         return;
     };

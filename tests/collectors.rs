@@ -80,7 +80,7 @@ impl Collector for Failing {
 
 #[actix_web::test]
 async fn collectors_are_isolated_read_by_scrapes_alone_and_named_in_the_log() {
-    let log = Log::take_down_from(Level::WARN);
+    let log = Log::of_process(Level::WARN);
     let vitals = Vitals::builder()
         .ops(OpsSettings::new().with_dashboard())
         .build();

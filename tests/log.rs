@@ -25,7 +25,7 @@ async fn logging() -> HttpResponse {
 
 #[actix_web::test]
 async fn log_lines_of_a_request_bear_its_trace_id() {
-    let log = Log::take_down();
+    let log = Log::of_process(tracing::Level::ERROR);
     let vitals = Vitals::builder().build().expect("defaults build");
     let app = App::new()
         .route("/", web::get().to(logging))

@@ -1,5 +1,7 @@
-//! No value of a statement is shown: on a real MariaDB, in every form that MySQL's dialect has for values. Needs the
-//! feature `mysql`, and with it the headers of a MySQL client: `make test` looks for them.
+//! No output contains a value of a statement: on a real MariaDB, with every form of value in MySQL's dialect. Needs the
+//! feature `mysql`, and the headers of a MySQL client, which `make test` installs.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

@@ -44,7 +44,7 @@ fn panic_once() {
 
 #[test]
 fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
-    let log = Log::take_down_from(Level::ERROR);
+    let log = Log::of_process(Level::ERROR);
     let told = |reported: &Arc<AtomicUsize>| reported.load(Ordering::SeqCst);
     let logged = || {
         let lines = log.lines();

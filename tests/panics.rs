@@ -81,7 +81,7 @@ fn counted(vitals: &Vitals) -> String {
 
 #[actix_web::test]
 async fn a_panic_anywhere_is_caught_counted_and_one_line() {
-    let log = Log::take_down();
+    let log = Log::of_process(tracing::Level::ERROR);
     let _shown = ShownOnFailure(log.clone());
     let vitals = Vitals::builder().build().expect("defaults build");
     assert_eq!(counted(&vitals), "0");

@@ -15,6 +15,7 @@ pub(crate) mod daemon;
 pub(crate) mod deployment;
 pub(crate) mod exposition;
 pub(crate) mod foreign;
+pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;

@@ -1,11 +1,6 @@
 //! Tests the names of requests behind middlewares, guards and rewritten paths, in every order.
 
-use std::{
-    fmt,
-    future::ready,
-    io,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, future::ready};
 
 use actix_vitals::{Vitals, http::NotableRequest};
 use actix_web::{
@@ -21,7 +16,7 @@ use actix_web::{
     web,
 };
 
-use crate::http::count::Count;
+use crate::{http::count::Count, support::log::Log};
 
 fn vitals() -> Vitals {
     Vitals::builder().build().expect("defaults build")
@@ -481,9 +476,7 @@ async fn a_request_is_counted_once_however_often_the_middleware_is_wrapped() {
 #[actix_web::test]
 async fn a_middleware_within_another_is_named_once_in_the_log() {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let guard = tracing::subscriber::set_default(log.subscriber(tracing::Level::INFO));
     let vitals = vitals();
     let inner = web::scope("/inner").wrap(vitals.http());
     let app = App::new().service(inner.route("/{id}", web::to(ok)));
@@ -492,27 +485,12 @@ async fn a_middleware_within_another_is_named_once_in_the_log() {
         call(&service, "GET", "/inner/1").await;
     }
     drop(guard);
-    let bytes = log.0.lock().expect("the log").clone();
-    let text = String::from_utf8(bytes).expect("UTF-8");
+    let text = log.text();
     assert_eq!(
         text.matches("each request is recorded once").count(),
         1,
         "{text}"
     );
-}
-
-/// The logged lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[actix_web::test]

@@ -1,76 +1,46 @@
-//! A real MariaDB, started for one test: its own directory, its own port, its own password; stopped and gone when dropped,
-//! or when this process ends, however it ends.
+//! A real MariaDB server, started for one test, with a directory, a port and a password of its own.
 
-use std::fs::Permissions;
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use diesel::{Connection as _, MysqlConnection};
-use tempfile::TempDir;
 
-/// How long MariaDB may take to start; generous, for a busy machine.
-const START_BOUND: Duration = Duration::from_secs(120);
-
-const PASSWORD: &str = "pl4nted-p4ssword";
-
-/// Stops the server and removes its directory as soon as its input ends.
-const KEEPER: &str = r#"
-read -r _
-pid=$(cat "$1/data/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null
-rm -rf "$1"
-"#;
+use crate::support::keeper::{self, Keeper, PASSWORD};
+use crate::support::tools;
 
 /// A running server with one database.
 #[derive(Debug)]
 pub(crate) struct Mariadb {
-    directory: PathBuf,
+    keeper: Keeper,
     port: u16,
     server: Child,
-    /// Its input keeps it waiting. It outlives this process, so nothing waits for it.
-    _keeper: Child,
 }
 
 impl Mariadb {
-    /// Starts the server, and waits until it answers.
+    /// Starts the server, and waits until it accepts connections.
     pub(crate) fn start([program, install]: &[PathBuf; 2]) -> Self {
-        let directory = TempDir::new().expect("a temporary directory").keep();
-        // MariaDB gives up root's rights, and must still reach its directory.
-        std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("our directory");
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
-            .arg(&directory)
-            // Ctrl-C is for the tests; this one must outlive them.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell");
-        let data = directory.join("data");
+        let keeper = Keeper::start("data/pid", "KILL");
+        // MariaDB drops root's rights, and must still be able to read its directory.
+        std::fs::set_permissions(keeper.directory(), Permissions::from_mode(0o755))
+            .expect("our directory");
+        let data = keeper.directory().join("data");
         std::fs::create_dir(&data).expect("a directory in ours");
-        let output = command(install, &data)
-            .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
-            .output()
-            .expect("mariadb-install-db starts");
-        assert!(
-            output.status.success(),
-            "mariadb-install-db: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
+        tools::succeed(
+            command(install, &data)
+                .args(["--auth-root-authentication-method=normal", "--skip-test-db"]),
         );
-        let setup = directory.join("setup.sql");
+        let setup = keeper.directory().join("setup.sql");
         let sql = format!(
             "CREATE DATABASE secrets;\n\
              CREATE USER tester@'%' IDENTIFIED BY '{PASSWORD}';\n\
              GRANT ALL ON *.* TO tester@'%';\n"
         );
         std::fs::write(&setup, sql).expect("a file in our directory");
-        let port = free_port();
-        let log = std::fs::File::create(directory.join("log")).expect("a file in our directory");
+        let port = keeper::free_port();
+        let log = File::create(keeper.directory().join("log")).expect("a file in our directory");
         let option = |name: &str, file: &str| format!("--{name}={}", data.join(file).display());
         let server = command(program, &data)
             .arg(format!("--port={port}"))
@@ -88,21 +58,13 @@ impl Mariadb {
             .spawn()
             .expect("mariadbd starts");
         let started = Self {
-            directory,
+            keeper,
             port,
             server,
-            _keeper: keeper,
         };
-        let deadline = Instant::now() + START_BOUND;
-        while let Err(error) = MysqlConnection::establish(&started.url()) {
-            let log = std::fs::read_to_string(started.directory.join("log"));
-            assert!(
-                Instant::now() < deadline,
-                "MariaDB does not start: {error}\n{}",
-                log.unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        started
+            .keeper
+            .until_accepted(|| MysqlConnection::establish(&started.url()));
         started
     }
 
@@ -113,13 +75,13 @@ impl Mariadb {
 
 impl Drop for Mariadb {
     fn drop(&mut self) {
-        // The keeper removes the directory when its input closes.
+        // The keeper removes the directory. It would take a child that is not waited for as a running server.
         let _killed = self.server.kill();
         let _ended = self.server.wait();
     }
 }
 
-/// A program of MariaDB's, which refuses to run as root.
+/// A program of MariaDB. It refuses to run as root.
 fn command(program: &Path, data: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -127,13 +89,8 @@ fn command(program: &Path, data: &Path) -> Command {
         .arg(format!("--datadir={}", data.display()))
         .current_dir(data)
         .stdin(Stdio::null());
-    if std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+    if keeper::is_root() {
         command.arg("--user=nobody");
     }
     command
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").port()
 }

@@ -1,7 +1,5 @@
 //! Runs statements that contain a secret on a monitored application, and searches all of its output for the secret.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_vitals::Vitals;
@@ -11,7 +9,8 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
-use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::log::Log;
 
 /// The secrets: a word in strings, names and comments, and the digits of a number.
 const SECRETS: [&str; 2] = ["hunter2", "31337"];
@@ -27,13 +26,8 @@ where
     C: R2D2Connection + SimpleConnection + Send + 'static,
 {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .finish();
     // The middleware logs a suspected N+1 on this thread.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = tracing::subscriber::set_default(log.subscriber(tracing::Level::TRACE));
     let vitals = Vitals::builder()
         .ops(OpsSettings::everything())
         .build()
@@ -107,35 +101,4 @@ where
         }
     }
     HttpResponse::Ok().finish()
-}
-
-/// The lines of the log. A clone is the same log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -1,46 +1,63 @@
-//! A log that can be read, of a process whose only one it is.
+//! A log that is kept in memory, for tests that read what was logged.
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-/// The lines that were logged. Cheap to clone; all clones are one.
+use tracing::{Level, Subscriber};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What was logged. All clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Takes down the errors that this process logs from now on. Once in a process.
-    pub(crate) fn take_down() -> Self {
-        Self::take_down_from(tracing::Level::ERROR)
-    }
-
-    /// Takes down what this process logs from now on, from this level up. Once in a process.
-    pub(crate) fn take_down_from(level: tracing::Level) -> Self {
+    /// Records what any thread of this process logs from now on, at this level and above. Panics the second time in a
+    /// process.
+    pub(crate) fn of_process(level: Level) -> Self {
         let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(level)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::set_global_default(subscriber).expect("the only one");
+        tracing::subscriber::set_global_default(log.subscriber(level)).expect("the only one");
         log
     }
 
+    /// A subscriber that writes to this log, for one thread (`tracing::subscriber::set_default`).
+    pub(crate) fn subscriber(&self, level: Level) -> impl Subscriber + Send + Sync + use<> {
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(level)
+            .with_writer(self.clone())
+            .finish()
+    }
+
+    /// Everything that was logged until now.
+    pub(crate) fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The lines of [`Self::text`].
     pub(crate) fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("the log").clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        text.lines().map(ToOwned::to_owned).collect()
+        self.text().lines().map(ToOwned::to_owned).collect()
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("the log").write(bytes)
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }

@@ -1,7 +1,7 @@
-//! Foreign tools that some tests need: where they are, and what happens where they are not.
+//! Finds and runs the programs of others that some tests need.
 //!
-//! With `CI` set a missing tool fails the test. On a laptop the test is skipped, and its name is recorded in a file
-//! that `make test` prints at its end, so that no skip stays unseen.
+//! If a program is missing, the test is skipped and its name is written to a file, which `make test` prints at its end. With
+//! the variable `CI` set, the test fails instead.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
 
 /// The directory of PostgreSQL's programs, or `None` once the skip of `test` is recorded.
 ///
-/// Debian keeps them off the search path, by version; the newest is taken.
+/// Debian installs them outside of the search path, by version. This returns the newest.
 pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
     let has_all = |directory: &PathBuf| {
         ["initdb", "postgres"]
@@ -44,9 +44,9 @@ pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
     require(test, "PostgreSQL (initdb, postgres)", found)
 }
 
-/// The server of MariaDB and the program that makes its directory, or `None` once the skip of `test` is recorded.
+/// The server of MariaDB and the program that creates its data directory, or `None` once the skip of `test` is recorded.
 ///
-/// Debian keeps the server off the search path of most users.
+/// Debian installs the server outside of the search path of most users.
 pub(crate) fn mariadb(test: &str) -> Option<[PathBuf; 2]> {
     let aside = Path::new("/usr/sbin/mariadbd");
     let server = on_path("mariadbd").or_else(|| aside.is_file().then(|| aside.to_owned()));
@@ -60,7 +60,7 @@ pub(crate) fn mariadb(test: &str) -> Option<[PathBuf; 2]> {
 
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
 ///
-/// `VITALS_PYTHON` names it; without that it is the virtual environment that `make test` prepares.
+/// `VITALS_PYTHON` sets its path. The default is the virtual environment that `make test` prepares.
 pub(crate) fn python(test: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = match std::env::var_os("VITALS_PYTHON") {
@@ -80,7 +80,7 @@ pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
     require(test, name, on_path(name))
 }
 
-/// `unshare`, where it may make a mount namespace, or `None` once the skip of `test` is recorded.
+/// `unshare`, if it is allowed to create a mount namespace, or `None` once the skip of `test` is recorded.
 pub(crate) fn mount_namespaces(test: &str) -> Option<PathBuf> {
     let may = |unshare: &PathBuf| {
         let tried = Command::new(unshare)
@@ -97,47 +97,46 @@ pub(crate) fn mount_namespaces(test: &str) -> Option<PathBuf> {
     )
 }
 
-/// Runs a tool in a directory; panics with what it said unless it succeeds.
+/// Runs a program in a directory. Panics with its output unless it succeeds.
 pub(crate) fn run(tool: &Path, arguments: &[&str], directory: &Path) {
-    let output = Command::new(tool)
-        .args(arguments)
-        .current_dir(directory)
-        .output()
-        .expect("the tool starts");
-    if let Err(said) = success(tool, arguments, output) {
-        panic!("{said}");
+    succeed(Command::new(tool).args(arguments).current_dir(directory));
+}
+
+/// Runs a command. Panics with its output unless it succeeds.
+pub(crate) fn succeed(command: &mut Command) {
+    let output = command.output().expect("the program starts");
+    if let Err(failure) = success(command, output) {
+        panic!("{failure}");
     }
 }
 
-/// Runs a tool with these bytes on its stdin and answers its stdout, or what it said where it fails.
+/// Runs a program with these bytes on its stdin and returns its stdout, or its whole output if it fails.
 pub(crate) fn feed(tool: &Path, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, String> {
-    let mut child = Command::new(tool)
+    let mut command = Command::new(tool);
+    command
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the tool starts");
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    // A writer of its own, so that neither side waits for the other with a full pipe.
+    // Written on another thread, so that neither side waits for the other with a full pipe.
     let output = std::thread::scope(|scope| {
         let writer = scope.spawn(move || stdin.write_all(input));
-        let output = child.wait_with_output().expect("the tool ends");
-        // A tool that refuses its input may not read it to the end; what it said about it tells more.
+        let output = child.wait_with_output().expect("the program ends");
+        // A program that rejects its input may not read all of it. Its message says more than the broken pipe.
         let _written = writer.join().expect("the writer ends");
         output
     });
-    success(tool, arguments, output)
+    success(&command, output)
 }
 
-fn success(tool: &Path, arguments: &[&str], output: Output) -> Result<Vec<u8>, String> {
+fn success(command: &Command, output: Output) -> Result<Vec<u8>, String> {
     if output.status.success() {
         return Ok(output.stdout);
     }
     Err(format!(
-        "{} {}: {}\n{}{}",
-        tool.display(),
-        arguments.join(" "),
+        "{command:?}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
