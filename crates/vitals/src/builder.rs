@@ -8,6 +8,8 @@ use std::{
 
 #[cfg(feature = "ops")]
 use vitals_console as ops;
+#[cfg(feature = "otlp")]
+use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies};
 #[cfg(feature = "jemalloc")]
 use vitals_recorder::allocator;
 #[cfg(feature = "database")]
@@ -55,9 +57,14 @@ pub struct Builder {
     ops: ops::OpsSettings,
     #[cfg(feature = "database")]
     statements: Option<usize>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<OtlpSettings>,
     #[cfg(feature = "jemalloc")]
     jemalloc: bool,
 }
+
+/// What names statements for requests and jobs, where there is a database.
+type Shapes = Option<Arc<dyn context::StatementShapes>>;
 
 /// How requests are to be recorded.
 #[cfg(feature = "http")]
@@ -198,6 +205,15 @@ impl Builder {
         self
     }
 
+    /// Pushes all metrics to an OTLP receiver, from [`build`](Self::build) on. End it with
+    /// [`Vitals::finish_push`](crate::Vitals::finish_push).
+    #[cfg(feature = "otlp")]
+    #[must_use]
+    pub fn otlp(mut self, settings: OtlpSettings) -> Self {
+        self.otlp = Some(settings);
+        self
+    }
+
     /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
     #[cfg(feature = "jemalloc")]
     #[must_use]
@@ -211,7 +227,8 @@ impl Builder {
     /// # Errors
     ///
     /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
-    /// that a family has already, or if jemalloc is asked for statistics and was built without.
+    /// that a family has already, if jemalloc is asked for statistics and was built without, or if a certificate of the push
+    /// cannot be used.
     pub fn build(self) -> Result<Vitals, BuildError> {
         let (vitals, ()) = self.build_with(|_| ())?;
         Ok(vitals)
@@ -305,14 +322,14 @@ impl Builder {
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
         let jobs = jobs::JobFamilies::declare(&mut registry, cfg!(feature = "database"));
+        #[cfg(feature = "otlp")]
+        let push = (self.otlp).map(|otlp| (otlp, PushFamilies::declare(&mut registry)));
         registry.current_span(context::current_span);
         let declared = declare(&mut registry);
         let registry = registry.build()?;
 
         #[cfg(feature = "database")]
-        registry.register(database.levels().clone())?;
-        #[cfg(feature = "database")]
-        registry.register(database.fullness())?;
+        register_database(&registry, &database)?;
         registry.register(process::Process::new())?;
         #[cfg(feature = "http")]
         registry.register(runtime.clone())?;
@@ -320,16 +337,13 @@ impl Builder {
         registry.register(memory.clone())?;
         #[cfg(feature = "jemalloc")]
         if self.jemalloc {
-            let allocator = allocator::Allocator::new()
-                .map_err(|error| BuildError::Jemalloc(error.to_string()))?;
-            registry.register(allocator)?;
+            register_allocator(&registry)?;
         }
 
         #[cfg(feature = "database")]
-        let shapes =
-            Some(Arc::new(database.statements().clone()) as Arc<dyn context::StatementShapes>);
+        let shapes: Shapes = Some(Arc::new(database.statements().clone()));
         #[cfg(not(feature = "database"))]
-        let shapes: Option<Arc<dyn context::StatementShapes>> = None;
+        let shapes: Shapes = None;
         let n_plus_one = self.n_plus_one.unwrap_or(N_PLUS_ONE);
         let jobs = Arc::new(jobs::Jobs::new(jobs, shapes.clone(), n_plus_one));
         #[cfg(feature = "http")]
@@ -358,6 +372,9 @@ impl Builder {
             },
         );
         check_labels(&self.labels, &registry)?;
+        // Last: from here on, what is pushed is complete.
+        #[cfg(feature = "otlp")]
+        let push = push.map(|push| start_push(push, &registry)).transpose()?;
         let vitals = Vitals {
             inner: Arc::new(Inner {
                 registry,
@@ -369,6 +386,8 @@ impl Builder {
                 database,
                 #[cfg(feature = "ops")]
                 ops,
+                #[cfg(feature = "otlp")]
+                push,
             }),
         };
         Ok((vitals, declared))
@@ -489,6 +508,10 @@ pub enum BuildError {
     /// The value of a label of the service is too long.
     #[error("the value of the label {0:?} is longer than 256 bytes")]
     LongLabel(String),
+    /// The push cannot be set up: a certificate cannot be used, or the system has no thread for it.
+    #[cfg(feature = "otlp")]
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// jemalloc was built without statistics.
     #[cfg(feature = "jemalloc")]
     #[error("jemalloc has no statistics: {0}")]
@@ -506,6 +529,41 @@ fn since_epoch() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+#[cfg(feature = "database")]
+fn register_database(
+    registry: &Registry,
+    database: &database::Database,
+) -> Result<(), RegistryError> {
+    registry.register(database.levels().clone())?;
+    registry.register(database.fullness())
+}
+
+#[cfg(feature = "jemalloc")]
+fn register_allocator(registry: &Registry) -> Result<(), BuildError> {
+    let allocator = allocator::Allocator::new();
+    let allocator = allocator.map_err(|error| BuildError::Jemalloc(error.to_string()))?;
+    Ok(registry.register(allocator)?)
+}
+
+#[cfg(feature = "otlp")]
+fn start_push(
+    (settings, families): (OtlpSettings, PushFamilies),
+    registry: &Registry,
+) -> Result<OtlpPush, OtlpError> {
+    let runtime = runtime_context();
+    OtlpPush::start(&settings, registry, families, since_epoch, runtime)
+}
+
+/// The runtime that this code runs in, if it does: a collector may use it.
+#[cfg(feature = "otlp")]
+fn runtime_context() -> Option<vitals_recorder::collection::Enter> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    Some(Arc::new(move |read| {
+        let _context = runtime.enter();
+        read();
+    }))
 }
 
 fn warn_of_overflow(family: &str) {

@@ -33,6 +33,8 @@ pub(super) struct Inner {
     pub(super) database: database::Database,
     #[cfg(feature = "ops")]
     pub(super) ops: ops::Ops,
+    #[cfg(feature = "otlp")]
+    pub(super) push: Option<vitals_otlp::OtlpPush>,
 }
 
 /// What records requests.
@@ -122,6 +124,43 @@ impl Vitals {
     /// ```
     pub fn value(&self, sample: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.registry().value(sample, labels)
+    }
+}
+
+#[cfg(feature = "otlp")]
+impl Vitals {
+    /// Pushes all metrics once more and ends the [push](super::Builder::otlp), at the end of the service: when its server has
+    /// stopped. Waits for at most `limit`, and returns whether the last push succeeded in that time. Blocks: within async
+    /// code, call it on a thread that may block.
+    ///
+    /// Returns true at once where nothing is pushed.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use actix_vitals::{Vitals, otlp::OtlpSettings};
+    /// use actix_web::{App, HttpServer, rt::task::spawn_blocking};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut builder = Vitals::builder();
+    /// // Where OTEL_EXPORTER_OTLP_ENDPOINT is set, and as the other variables of OpenTelemetry say.
+    /// if let Some(settings) = OtlpSettings::from_env(None)? {
+    ///     builder = builder.otlp(settings.service("shop", env!("CARGO_PKG_VERSION")));
+    /// }
+    /// let vitals = builder.build()?;
+    /// let monitor = vitals.http();
+    /// HttpServer::new(move || App::new().wrap(monitor.clone()))
+    ///     .bind("127.0.0.1:8000")?
+    ///     .run()
+    ///     .await?;
+    /// spawn_blocking(move || vitals.finish_push(Duration::from_secs(5))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish_push(&self, limit: std::time::Duration) -> bool {
+        let push = self.inner.push.as_ref();
+        push.is_none_or(|push| push.finish(limit))
     }
 }
 

@@ -191,7 +191,8 @@
 //! # Features
 //!
 //! `http` (the middleware), `database` (pools of Diesel connections; your own `diesel` chooses the backend) and `ops` (the
-//! ops endpoints, with the live page) are on by default. `jemalloc` adds the statistics of that allocator.
+//! ops endpoints, with the live page) are on by default. `jemalloc` adds the statistics of that allocator, and `otlp` the
+//! push to an OTLP receiver.
 
 mod builder;
 mod handle;
@@ -340,6 +341,12 @@ pub use vitals_recorder::methods;
 /// Errors as `application/problem+json` (RFC 9457).
 #[cfg(feature = "http")]
 pub use vitals_recorder::problem;
+
+/// The push to an OTLP receiver.
+#[cfg(feature = "otlp")]
+pub mod otlp {
+    pub use vitals_otlp::{EndpointError, OtlpEndpoint, OtlpError, OtlpSettings};
+}
 
 /// The ops endpoints.
 #[cfg(feature = "ops")]
