@@ -16,7 +16,7 @@ ATTACK_TIME ?= 10m
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test dist lint features doc-check deny tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
+.PHONY: help run check test dist lint features doc-check deny api api-check tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 check: lint ## Format, lints and unit tests: run it after each change.
 	$(CARGO) test --quiet --workspace --lib --bins $(OPENSSL)
 
-test: lint features doc-check tests deny instructions ## All checks and tests that a change must pass.
+test: lint features doc-check tests deny api-check instructions ## All checks and tests that a change must pass.
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -46,6 +46,13 @@ lint: ## Format and lints; warnings are errors.
 deny: ## Check the dependencies against deny.toml: licences, bans, sources, and advisories if their database is present.
 	@mkdir -p "$(dir $(SKIPPED))"
 	@scripts/deny.sh "$(SKIPPED)"
+
+api: ## Rewrite docs/api, the public interface of the libraries. Needs cargo-public-api.
+	@CARGO="$(CARGO)" scripts/api.sh write
+
+api-check: ## Compare the public interface of the libraries with docs/api.
+	@mkdir -p "$(dir $(SKIPPED))"
+	@CARGO="$(CARGO)" scripts/api.sh check "$(SKIPPED)"
 
 features: ## Compile the combinations of features that a user would choose; warnings are errors.
 	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/features.sh

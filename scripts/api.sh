@@ -1,0 +1,69 @@
+#!/bin/sh
+# Lists the public interface of the two libraries that adopters use, in docs/api, by cargo-public-api.
+#
+# `scripts/api.sh write` writes the lists. `scripts/api.sh check FILE` compares them; it adds to FILE what cannot be checked.
+# The tool reads rustdoc's JSON, which the stable compiler writes with RUSTC_BOOTSTRAP only. Nothing that is built this way is
+# run or kept.
+set -eu
+cd "$(dirname "$0")/.."
+
+action=$1
+skipped=${2:-/dev/null}
+cargo=${CARGO:-cargo}
+target=${CARGO_TARGET_DIR:-target}
+# Without `diesel-async`, whose types rustdoc cannot resolve (E0275).
+features=actix-vitals/jemalloc
+
+if ! command -v cargo-public-api >/dev/null 2>&1; then
+    echo "skipped: the public interface because cargo-public-api is missing" | tee -a "$skipped"
+    [ "$action" = check ]
+    exit
+fi
+
+lists=$(mktemp -d)
+trap 'rm -rf "$lists"' EXIT
+
+RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="-Z unstable-options --output-format json --cap-lints allow" \
+    "$cargo" doc --quiet --no-deps --lib --features "$features" \
+    -p vitals-registry -p vitals-recorder -p vitals-console -p actix-vitals
+
+# Without derived and automatic implementations.
+list() {
+    cargo-public-api public-api --rustdoc-json "$target/doc/$1.json" -sss
+}
+
+# Of what the two crates below have in public, only the items that `actix-vitals` re-exports.
+reexported() {
+    awk '
+        NR == FNR {
+            if (/^pub use /) { sub(/.*::/, ""); names[$0] }
+            next
+        }
+        {
+            item = $0
+            if (item ~ /^impl.* for /) sub(/.* for /, "", item)
+            if (!match(item, /vitals_(recorder|console)(::[A-Za-z0-9_]+)+/)) next
+            count = split(substr(item, RSTART, RLENGTH), path, "::")
+            for (i = 1; i <= count; i++) if (path[i] in names) { print; next }
+        }
+    ' "$1" -
+}
+
+list vitals_registry >"$lists/vitals-registry.txt"
+list actix_vitals >"$lists/facade"
+# The modules of types are left out: those of other crates are private ones, which may change.
+{
+    cat "$lists/facade"
+    list vitals_recorder | reexported "$lists/facade"
+    list vitals_console | reexported "$lists/facade"
+} | sed -E 's/\b(vitals_[a-z]+)(::[a-z_0-9]+)+::([A-Z])/\1::\3/g' >"$lists/actix-vitals.txt"
+
+for name in actix-vitals vitals-registry; do
+    if [ "$action" = write ]; then
+        mkdir -p docs/api
+        cp "$lists/$name.txt" "docs/api/$name.txt"
+    elif ! diff -u "docs/api/$name.txt" "$lists/$name.txt"; then
+        echo "The public interface of $name has changed: run \`make api\`, and review the difference." >&2
+        exit 1
+    fi
+done
