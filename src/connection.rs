@@ -74,7 +74,7 @@ use super::{settings::LimitSettings, threads};
 pub(super) use self::{drain::Drain, handshake::Handshake, screen::Screen};
 
 /// How many connections without a slot each worker answers at a time. Further ones are closed without an answer.
-const MAX_REFUSALS: usize = 128;
+const MAX_REJECTIONS: usize = 128;
 
 /// How much unsent data of an answer the system buffers. A peer that reads nothing is noticed once the buffer is full. A peer
 /// that reads less than about half of it within the response timeout counts as reading nothing.
@@ -130,7 +130,7 @@ where
         reception.memory.clone(),
     );
     server
-        .max_concurrent_connections(limits.max_connections + MAX_REFUSALS)
+        .max_concurrent_connections(limits.max_connections + MAX_REJECTIONS)
         .listen(format!("http-{address}"), socket, move || {
             let reception = reception.clone();
             let slots = slots.clone();
@@ -155,7 +155,7 @@ where
                         app,
                         reception,
                         slots,
-                        refusals: Cell::new(0),
+                        rejections: Cell::new(0),
                     })))
                 }
             })
@@ -213,7 +213,7 @@ struct Acceptor<H, C, P, S, B> {
     reception: Reception<H, C>,
     slots: ConnectionSlots,
     /// The number of connections that are being answered because they have no slot.
-    refusals: Cell<usize>,
+    rejections: Cell<usize>,
     http_1: P,
     /// The application, for both protocols.
     app: Rc<Watch<S, B>>,
@@ -256,14 +256,14 @@ where
         if let Some(connections) = &self.reception.connections {
             connections.refused(outcome);
         }
-        if self.reception.handshake.is_plain() && self.refusals.get() < MAX_REFUSALS {
-            self.refusals.set(self.refusals.get() + 1);
+        if self.reception.handshake.is_plain() && self.rejections.get() < MAX_REJECTIONS {
+            self.rejections.set(self.rejections.get() + 1);
             closing::close_politely::<NoHandshake>(
                 socket,
                 &closing::closing_response(outcome, false),
             )
             .await;
-            self.refusals.set(self.refusals.get() - 1);
+            self.rejections.set(self.rejections.get() - 1);
         }
     }
 

@@ -1,30 +1,29 @@
-//! File descriptors: every connection is one, and the system lets a process have so many.
+//! File descriptors: how many the service needs, and whether the system allows them. Each connection is one.
 
-use std::fs::File;
-use std::io;
+use std::{fs::File, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::settings::{LimitSettings, Settings};
 
-/// What a connection to a database has open: SQLite's file and its log, and a third for a moment.
+/// The descriptors of a connection to SQLite: the file, its log, and a third one for a moment.
 const OF_A_DATABASE_CONNECTION: u64 = 3;
 
-/// What is neither a connection nor of the database: listeners, event loops, the log, what a scrape reads.
+/// All other descriptors: listeners, event loops, the log, files that a scrape reads.
 const BESIDE_CONNECTIONS: u64 = 128;
 
-/// What the service has open before its first client connects, beside its workers.
+/// The descriptors before the first client connects, without those of workers.
 const TO_START: usize = 40;
 
-/// What the event loop of a worker has open.
+/// The descriptors of a worker's event loop.
 const OF_A_WORKER: usize = 4;
 
-/// How many the service opens at its start with so many workers.
+/// The number of descriptors that the start needs with this many workers.
 pub(super) fn needed_to_start(workers: usize) -> usize {
     OF_A_WORKER * workers + TO_START
 }
 
-/// Tries whether the process may have this many more at a time.
+/// Checks that the process can open this many more descriptors at a time.
 pub(super) fn probe(count: usize) -> io::Result<()> {
     let open = |_| File::open("/dev/null");
     (0..count)
@@ -33,7 +32,7 @@ pub(super) fn probe(count: usize) -> io::Result<()> {
         .map(drop)
 }
 
-/// How many the service needs where all has come that its settings let in.
+/// The number of descriptors at the limits that the settings allow.
 fn needed(settings: &Settings) -> u64 {
     let listeners = 1 + u64::from(settings.server.ops_listen.is_some());
     let LimitSettings {
@@ -43,7 +42,7 @@ fn needed(settings: &Settings) -> u64 {
     listeners * max_connections as u64 + of_database + BESIDE_CONNECTIONS
 }
 
-/// Warns where the system allows fewer than the service needs.
+/// Warns if the system allows fewer descriptors than the service needs.
 pub(super) fn warn_of_shortage(settings: &Settings) {
     let needed = needed(settings);
     let allowed = raise(needed);
@@ -56,12 +55,12 @@ pub(super) fn warn_of_shortage(settings: &Settings) {
     }
 }
 
-/// Lets the process have as many as it needs, as far as the system allows.
+/// Raises the limit of the process to the number that the service needs, as far as the system allows.
 pub(super) fn provide(settings: &Settings) {
     raise(needed(settings));
 }
 
-/// Raises the limit to what is needed, and returns what it is then.
+/// Raises the limit to `needed` if possible, and returns the resulting limit.
 fn raise(needed: u64) -> u64 {
     let before = getrlimit(Resource::Nofile);
     let allowed = before.current.unwrap_or(u64::MAX);

@@ -1,10 +1,9 @@
-//! Whether the endpoints that are not to be recorded (`--exclude`) are there. One that is not would have no effect, and a
-//! warning says so.
+//! Warns of endpoints in `--exclude` that do not exist, because they would have no effect.
 
-/// Names that are no patterns: requests that no route answers, and all requests.
+/// Accepted names that are no patterns: requests that no route answers, and all requests.
 const SPECIAL: [&str; 2] = ["unmatched", "*"];
 
-/// Most patterns that a warning suggests.
+/// Most patterns in a suggestion.
 const SUGGESTIONS: usize = 3;
 
 /// Warns of each excluded endpoint that is not among the `known` patterns.
@@ -24,7 +23,7 @@ pub(super) fn warn_of_unknown(excluded: &[String], known: &[String]) {
     }
 }
 
-/// The known patterns that come nearest; none where none is near.
+/// The known patterns that are most similar, if any is similar enough.
 fn nearest<'a>(endpoint: &str, known: &'a [String]) -> Vec<&'a str> {
     let candidates = known.iter().filter_map(|pattern| {
         let expected = bare(pattern);
@@ -43,7 +42,7 @@ fn nearest<'a>(endpoint: &str, known: &'a [String]) -> Vec<&'a str> {
     near.into_iter().map(|(_, pattern)| pattern).collect()
 }
 
-/// Whether a path (`/data/5`) is one of a pattern (`/data/{item_id}`).
+/// Whether a path (`/data/5`) matches a pattern (`/data/{item_id}`).
 fn is_path_of(path: &str, pattern: &str) -> bool {
     let [path, pattern] = [path, pattern].map(|it| it.split('/').collect::<Vec<_>>());
     path.len() == pattern.len()
@@ -52,7 +51,7 @@ fn is_path_of(path: &str, pattern: &str) -> bool {
         })
 }
 
-/// A pattern without the parts that are easily mistaken: names of parameters, capitals, a slash at its end.
+/// A pattern without what is often mistaken: names of parameters, capitals, a trailing slash.
 fn bare(pattern: &str) -> Vec<char> {
     let mut is_name = false;
     let mut bare = Vec::new();
@@ -66,7 +65,7 @@ fn bare(pattern: &str) -> Vec<char> {
     bare
 }
 
-/// The least number of letters to insert, delete or replace (Levenshtein).
+/// The Levenshtein distance: the least number of letters to insert, delete or replace.
 fn distance(one: &[char], other: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_patterns_are_suggested_and_only_those_that_are_near() {
+    fn the_most_similar_patterns_are_suggested_if_they_are_similar_enough() {
         let known = [
             "/",
             "/data",
@@ -107,15 +106,15 @@ mod tests {
             (
                 "/data/5",
                 &["/data/{item_id}"],
-                "a path in place of the pattern",
+                "a path instead of the pattern",
             ),
-            ("/data/", &["/data"], "a slash at the end"),
+            ("/data/", &["/data"], "a trailing slash"),
             ("/Data", &["/data"], "a capital"),
-            ("/metric", &["/metrics"], "a letter that is missing"),
-            ("/livz", &["/livez"], "a letter that is missing"),
-            ("/statements", &["/ops/statements"], "a part of it"),
-            ("/orders/{id}", &[], "nothing like it"),
-            ("/x", &[], "too short to be like anything"),
+            ("/metric", &["/metrics"], "a missing letter"),
+            ("/livz", &["/livez"], "a missing letter"),
+            ("/statements", &["/ops/statements"], "a part of the pattern"),
+            ("/orders/{id}", &[], "not similar"),
+            ("/x", &[], "too short"),
         ] {
             assert_eq!(nearest(endpoint, &known), expected, "{why}: {endpoint}");
         }

@@ -1,6 +1,6 @@
-//! The store: items in a database, behind functions that do not block.
+//! The store: the items in a database, behind async functions.
 //!
-//! It knows nothing of HTTP. Its statements are in `queries`, its tables in `schema`, its rows in `models`.
+//! `queries` has the statements, `schema` the tables, `models` the rows, `pool` the connections. Nothing here is about HTTP.
 
 mod any_connection;
 mod connection;
@@ -13,22 +13,21 @@ mod queries;
 mod schema;
 mod stale;
 
+use actix_vitals::{Vitals, database::without_quotations};
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};
 
-use self::connection::Connection;
-use self::migrations::MigrationError;
-use self::pool::StorePools;
+use self::{connection::Connection, migrations::MigrationError, pool::StorePools};
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
-use actix_vitals::Vitals;
-use actix_vitals::database::without_quotations;
 
-pub use self::error::{OpenError, StoreError};
-pub use self::models::{Item, ItemFields, Page, PageCursor, PageRequest};
+pub use self::{
+    error::{OpenError, StoreError},
+    models::{Item, ItemFields, Page, PageCursor, PageRequest},
+};
 
-/// The job that runs the migrations of the tables.
+/// The name of the job that runs the migrations.
 const MIGRATIONS: &str = "migrations";
 
-/// The items, in the database that the settings name. Cheap to clone.
+/// The items in the configured database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     connections: StorePools,
@@ -41,11 +40,11 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database, to be watched by `vitals`, and brings its tables up to date. Blocks.
+    /// Opens the database, which `vitals` watches, and runs the migrations. Blocks.
     pub fn open(settings: &DatabaseSettings, vitals: &Vitals) -> Result<Self, OpenError> {
         let in_memory = settings.url == DatabaseUrl::Sqlite(SqliteLocation::Memory);
         if !in_memory {
-            // A connection outside the pool says what is wrong with it; the pool would say that it waited in vain.
+            // A connection outside the pool returns the cause of a failure. The pool would only report a timeout.
             vitals.job_blocking(MIGRATIONS, || {
                 migrate(&mut open_first(&settings.url)?, &settings.url)
             })?;
@@ -62,15 +61,15 @@ impl Store {
         Ok(Self { connections })
     }
 
-    /// Stores a new item, created now.
+    /// Stores a new item with the current time.
     pub async fn create(&self, fields: ItemFields) -> Result<Item, StoreError> {
         self.connections
             .write(move |connection| queries::insert(connection, &fields, now()))
             .await
     }
 
-    /// Reads a part of the list, newest first; of the same instant, the highest id first. `encode` runs on the blocking
-    /// thread that has read it, so that no event loop waits for a long list to be written out.
+    /// Reads a page of the list, newest first, then by descending id. `encode` runs on the blocking thread that has read the
+    /// page, so that encoding a long page does not block an event loop.
     pub async fn list<T, F>(&self, wanted: PageRequest, encode: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -81,7 +80,7 @@ impl Store {
             .await
     }
 
-    /// The item of this id, if there is one.
+    /// Returns the item with this id, if there is one.
     pub async fn find(&self, id: i64) -> Result<Option<Item>, StoreError> {
         self.connections
             .read(
@@ -91,14 +90,14 @@ impl Store {
             .await
     }
 
-    /// Gives the item of this id new fields, if there is one, and returns it as it is then.
+    /// Replaces the fields of the item with this id, and returns the new item, if there is one.
     pub async fn replace(&self, id: i64, fields: ItemFields) -> Result<Option<Item>, StoreError> {
         self.connections
             .write(move |connection| queries::replace(connection, id, &fields))
             .await
     }
 
-    /// Deletes the item of this id, if there is one, and returns it as it was.
+    /// Deletes the item with this id, and returns it, if there is one.
     pub async fn delete(&self, id: i64) -> Result<Option<Item>, StoreError> {
         self.connections
             .write(move |connection| queries::delete(connection, id))
@@ -106,7 +105,7 @@ impl Store {
     }
 }
 
-/// The database cannot be opened, for this reason.
+/// The error for a database that cannot be opened.
 fn unreachable(settings: &DatabaseSettings, cause: &dyn std::error::Error) -> OpenError {
     OpenError::Unreachable {
         database: settings.url.to_string(),
@@ -114,7 +113,7 @@ fn unreachable(settings: &DatabaseSettings, cause: &dyn std::error::Error) -> Op
     }
 }
 
-/// The first connection, opened by hand.
+/// Opens the first connection, outside the pool.
 fn open_first(url: &DatabaseUrl) -> Result<Connection, OpenError> {
     let mut connection = connection::open(url).map_err(|error| OpenError::Unreachable {
         database: url.to_string(),
@@ -127,7 +126,7 @@ fn open_first(url: &DatabaseUrl) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Brings the tables up to date.
+/// Runs the migrations, and logs their number.
 fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenError> {
     let database = url.to_string();
     match migrations::run(connection) {
@@ -153,13 +152,13 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
     }
 }
 
-/// What the driver says, without what it repeats of the URL, and on one line: libpq takes several.
+/// The driver's message on one line, without quotations, which may repeat parts of the URL. libpq writes several lines.
 fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     without_quotations(&words.join(" "))
 }
 
-/// The time in UTC, to the microsecond: as exact as every database keeps it.
+/// The current time in UTC, in microseconds, which both databases store exactly.
 fn now() -> NaiveDateTime {
     Utc::now().naive_utc().trunc_subsecs(6)
 }

@@ -1,35 +1,34 @@
-//! What systemd is told: that the service is ready, that it is alive, and that it stops.
+//! Notifications to systemd: the service is ready, alive, stopping.
 //!
-//! Without `NOTIFY_SOCKET` in the environment nobody is told anything. What is told is a datagram each:
+//! Without `NOTIFY_SOCKET` in the environment, nothing is sent. The protocol is
 //! <https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html>.
 
 use std::time::{Duration, Instant};
 
+use actix_vitals::Vitals;
 use actix_web::rt::time::sleep;
 use sd_notify::NotifyState;
 
-use actix_vitals::Vitals;
-
-/// How often it is asked whether the workers have started.
+/// The pause between two checks whether the workers have started.
 const START_PAUSE: Duration = Duration::from_millis(10);
 
-/// How often a loop that is stuck is looked at.
+/// The pause between two checks of a stuck loop.
 const STUCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the service may take at its end beyond what it is set to.
+/// How much longer than its settings say the service may take to stop.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
-/// Reports that the service is ready once its workers turn. From then on, pings the watchdog, if there is one, as long as
-/// this event loop and that of every worker turn.
+/// Reports that the service is ready once its workers run. Then pings the watchdog, if there is one, as long as this event loop
+/// and that of every worker turn.
 ///
-/// A loop that has not turned for half of the watchdog's time is stuck. Pings cease then, and the watchdog ends the
-/// service, unless the loop turns again in time. While a loop is stuck it is looked at every 100 ms: after the whole process
-/// was stopped (SIGSTOP, a suspended machine) all loops look stuck for a moment, and the next ping is overdue.
+/// A loop that has not turned for half of the watchdog's time is stuck. Pings then cease, and the watchdog ends the service
+/// unless the loop turns again in time. A stuck loop is checked every 100 ms: after the whole process was stopped (SIGSTOP, a
+/// suspended machine) all loops look stuck for a moment, and the next ping is overdue.
 pub async fn supervise(vitals: Vitals) {
     while vitals.longest_stall().is_none() {
         sleep(START_PAUSE).await;
     }
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
     let Some(period) = sd_notify::watchdog_enabled() else {
         return;
     };
@@ -40,7 +39,7 @@ pub async fn supervise(vitals: Vitals) {
             if stuck.take().is_some_and(|stuck| stuck.is_logged) {
                 tracing::info!("every event loop turns again");
             }
-            tell(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
             sleep(period / 4).await;
             continue;
         }
@@ -56,9 +55,9 @@ pub async fn supervise(vitals: Vitals) {
     }
 }
 
-/// A loop that is stuck.
+/// At least one loop is stuck.
 struct Stuck {
-    /// When this was noticed.
+    /// When it was noticed.
     since: Instant,
     is_logged: bool,
 }
@@ -72,15 +71,15 @@ impl Stuck {
     }
 }
 
-/// Tells that the service stops, and that it may take so long to, whatever the unit says.
+/// Reports that the service stops, and that it may take `limit`, whatever its unit says.
 pub fn stopping(limit: Duration) {
     let limit = u32::try_from(limit.saturating_add(STOP_MARGIN).as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
+    notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
 }
 
-/// A supervisor that does not listen is no reason not to serve.
-fn tell(state: &[NotifyState<'_>]) {
+/// Sends a notification. A failure is logged only: the service can run without systemd.
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(cause) = sd_notify::notify(state) {
-        tracing::warn!(%cause, "systemd cannot be told of the service's state");
+        tracing::warn!(%cause, "the notification to systemd failed");
     }
 }

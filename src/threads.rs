@@ -1,19 +1,16 @@
-//! Threads, and the address space that they take: the system lets a process have so much of both.
+//! Threads and their address space: how much the service needs, and whether the system allows it.
 
-use std::io;
-use std::thread;
-use std::time::Duration;
+use std::{io, thread, time::Duration};
 
-use actix_web::rt::task::spawn_blocking;
-use actix_web::rt::time::sleep;
+use actix_web::rt::{task::spawn_blocking, time::sleep};
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
-/// Threads beside the workers and those that may block for them: the main one, the allocator's, the clock, the live page,
-/// the accept loop, the migrations, a scrape and its collectors.
+/// The threads besides workers and their blocking threads: the main one, the allocator's, the clock, the live page, the accept
+/// loop, the migrations, a scrape and its collectors.
 const BESIDE_WORKERS: usize = 14;
 
-/// How often a runtime is asked for a thread that may block: more often than it lets an idle one go (10 s).
+/// How often a blocking thread of a runtime is used: more often than Tokio ends an idle one (10 s).
 const BETWEEN_USES: Duration = Duration::from_secs(5);
 
 /// Returns the number of threads that the service starts with this many workers.
@@ -21,13 +18,13 @@ pub(super) fn needed(workers: usize) -> usize {
     2 * workers + BESIDE_WORKERS
 }
 
-/// MiB of address space that the service takes with so many workers, most of it reserved and never used: by the allocators
-/// for each thread, and for the stacks.
+/// MiB of address space that the service needs with this many workers. Most is reserved and never used: by the allocators for
+/// each thread, and for stacks.
 pub(super) fn address_space_needed(workers: usize) -> usize {
     768 + 128 * workers
 }
 
-/// Fails where the process may have less address space than this many MiB. Allocations that find none end the process.
+/// Fails if the process may have less address space than this many MiB. A failed allocation would end the process.
 pub(super) fn check_address_space(mebibytes: usize) -> io::Result<()> {
     match getrlimit(Resource::As).current {
         Some(allowed) if allowed >> 20 < mebibytes as u64 => Err(io::ErrorKind::OutOfMemory.into()),
@@ -35,7 +32,7 @@ pub(super) fn check_address_space(mebibytes: usize) -> io::Result<()> {
     }
 }
 
-/// Tries whether the process may have this many more at a time.
+/// Checks that the process can start this many more threads at a time.
 pub(super) fn probe(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     let closed = gate.lock();
@@ -50,8 +47,8 @@ pub(super) fn probe(count: usize) -> io::Result<()> {
     })
 }
 
-/// Keeps one of the threads of this runtime that may block. As long as there is one, Tokio queues work where the system
-/// allows no further thread; without any it panics.
+/// Keeps one blocking thread of this runtime alive. If the system allows no further thread, Tokio queues work as long as there
+/// is one, and panics without any.
 pub(super) async fn keep_one() {
     loop {
         // The runtime ends.
@@ -67,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_threads_can_be_had_and_are_given_back() {
+    fn the_threads_of_a_probe_can_start_and_end() {
         probe(needed(2)).unwrap();
         probe(0).unwrap();
     }

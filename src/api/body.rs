@@ -1,35 +1,37 @@
-//! A request's body, as a JSON object. Which members it must have is told in `item`.
+//! The extractor of a request's body as a JSON object. `item` validates the members.
 
-use std::fmt::Display;
-use std::future::Future;
-use std::io::ErrorKind;
-use std::pin::Pin;
+use std::{fmt::Display, future::Future, io::ErrorKind, pin::Pin};
 
-use actix_web::dev::Payload as RawPayload;
-use actix_web::error::PayloadError;
-use actix_web::http::{StatusCode, header};
-use actix_web::mime::Mime;
-use actix_web::web::{Bytes, Payload};
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
+use actix_vitals::{
+    memory::AnswerMemoryExhausted,
+    problem::{FieldError, Problem},
+};
+use actix_web::{
+    FromRequest, HttpMessage as _, HttpRequest,
+    dev::Payload as RawPayload,
+    error::PayloadError,
+    http::{StatusCode, header},
+    mime::Mime,
+    web::{Bytes, Payload},
+};
 use serde_json::{Map, Value};
 
 use super::problem::invalid;
-use actix_vitals::memory::AnswerMemoryExhausted;
-use actix_vitals::problem::{FieldError, Problem};
 
-/// How large a request's body may be, in bytes, and how deep its arrays and objects may be nested.
+/// The limits on the size of a request's body and on the nesting of its JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
     /// Most bytes.
     pub bytes: usize,
-    /// Most levels.
+    /// Most levels of nested arrays and objects.
     pub depth: usize,
 }
 
 /// The body of a request that must be a JSON object.
 ///
-/// Anything but JSON in UTF-8 is refused with 415, a body over the limit with 413, one that does not come in time with
-/// 408, JSON that is malformed or nested too deep with 400, and JSON that is no object with 422. Of members that are given twice, the last counts.
+/// It fails with 415 if the body is not JSON in UTF-8, with 413 beyond the limit of bytes, with 408 if it takes too long, with
+/// 400 if it is malformed or nested too deep, and with 422 if it is not an object. Of members with the same name, the last
+/// one counts.
 #[derive(Debug)]
 pub(super) struct JsonObject(pub(super) Map<String, Value>);
 
@@ -62,7 +64,7 @@ impl FromRequest for JsonObject {
     }
 }
 
-/// Refuses by its head what need not be read, and gives the limit for what must.
+/// Checks the headers, so that a body which would be rejected is not read. Returns the limits for reading it.
 fn check_head(request: &HttpRequest) -> Result<BodyLimits, Problem> {
     let kind = request.mime_type().ok().flatten();
     let Some(kind) = kind.filter(is_json) else {
@@ -76,9 +78,7 @@ fn check_head(request: &HttpRequest) -> Result<BodyLimits, Problem> {
         .get(header::CONTENT_ENCODING)
         .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
-        return Err(unsupported(
-            "The body must come without a `Content-Encoding`.",
-        ));
+        return Err(unsupported("The body must have no `Content-Encoding`."));
     }
     let limits = request
         .app_data::<BodyLimits>()
@@ -98,14 +98,14 @@ fn check_head(request: &HttpRequest) -> Result<BodyLimits, Problem> {
     Ok(limits)
 }
 
-/// Whether the content is `application/json`, or of a type that says it is JSON (RFC 6839, section 3.1).
+/// Whether the type is `application/json` or has the suffix `+json` (RFC 6839, section 3.1).
 fn is_json(kind: &Mime) -> bool {
     kind.type_() == "application"
         && (kind.subtype() == "json" || kind.suffix().is_some_and(|suffix| suffix == "json"))
 }
 
-/// Whether the type names no other charset than UTF-8, or ASCII, which is a part of it. JSON has no other (RFC 8259,
-/// section 8.1), and no such parameter, but clients send it.
+/// Whether the type has no charset other than UTF-8 or its subset ASCII. JSON is always UTF-8 (RFC 8259, section 8.1) and its
+/// type has no such parameter, but clients send it.
 fn is_utf_8(kind: &Mime) -> bool {
     kind.params()
         .filter(|(name, _)| *name == "charset")
@@ -134,7 +134,7 @@ fn parse(body: &Bytes, most: usize) -> Result<JsonObject, Problem> {
     }
 }
 
-/// How deep arrays and objects are nested, at most, in JSON that is well formed so far.
+/// The greatest depth of nested arrays and objects, in well-formed JSON or its beginning.
 fn depth(json: &[u8]) -> usize {
     let (mut open, mut deepest) = (0_usize, 0);
     let (mut in_string, mut is_escaped) = (false, false);
@@ -154,7 +154,7 @@ fn depth(json: &[u8]) -> usize {
     deepest
 }
 
-/// The body did not come in time.
+/// The problem of a body that takes too long.
 pub(super) fn too_slow() -> Problem {
     Problem::new(
         StatusCode::REQUEST_TIMEOUT,
@@ -162,7 +162,7 @@ pub(super) fn too_slow() -> Problem {
     )
 }
 
-/// The body is no JSON, for this reason.
+/// The problem of a body that is malformed JSON.
 pub(super) fn malformed(reason: &dyn Display) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
@@ -170,12 +170,12 @@ pub(super) fn malformed(reason: &dyn Display) -> Problem {
     )
 }
 
-/// The body says that it is something else than JSON, or does not say what it is.
+/// The problem of a body whose type is missing or not JSON.
 pub(super) fn not_json() -> Problem {
     unsupported("The body must be JSON, with `Content-Type: application/json`.")
 }
 
-/// The body has more bytes than this.
+/// The problem of a body with more bytes than `limit`.
 pub(super) fn too_large(limit: usize) -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
@@ -190,6 +190,6 @@ fn unsupported(detail: &'static str) -> Problem {
 fn unreadable() -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
-        "The body could not be read to its end.",
+        "The body could not be read completely.",
     )
 }

@@ -1,11 +1,10 @@
-//! What makes an item valid.
+//! The validation of an item.
 
+use actix_vitals::problem::{FieldError, Problem};
 use serde_json::{Map, Value};
 
-use super::email;
-use super::problem::invalid;
+use super::{email, problem::invalid};
 use crate::store::ItemFields;
-use actix_vitals::problem::{FieldError, Problem};
 
 /// Most characters of a name.
 pub(super) const NAME_LENGTH: usize = 100;
@@ -13,14 +12,14 @@ pub(super) const NAME_LENGTH: usize = 100;
 /// Most characters of an address.
 pub(super) const EMAIL_LENGTH: usize = 255;
 
-/// Reads an item's fields from a JSON object, or names every field that breaks a rule.
+/// Reads an item's fields from a JSON object. The error names every invalid field.
 ///
 /// - `name`: a string of 1 to 100 characters;
 /// - `email`: a string of at most 255 characters that is an email address;
-/// - `message`: a string, or null, which leaving it out means too.
+/// - `message`: a string, null or missing, which is null.
 ///
-/// Characters are Unicode's scalar values. No string may contain U+0000, which not every database can store. Members
-/// of other names are ignored.
+/// Characters are Unicode scalar values. No string may contain U+0000, which PostgreSQL cannot store. Other members are
+/// ignored.
 pub(super) fn fields(mut members: Map<String, Value>) -> Result<ItemFields, Problem> {
     let name = check(required(members.remove("name")), |name| {
         length_rule(name, NAME_LENGTH)
@@ -52,7 +51,7 @@ pub(super) fn fields(mut members: Map<String, Value>) -> Result<ItemFields, Prob
     }
 }
 
-/// A string that must be there.
+/// A string that must be present.
 fn required(value: Option<Value>) -> Result<String, String> {
     string(value.ok_or("is required")?, "must be a string")
 }
@@ -69,7 +68,7 @@ fn string(value: Value, rule: &str) -> Result<String, String> {
     Err(format!("{rule}, not {found}"))
 }
 
-/// Holds a text against the rule of its field, and against the one of every text.
+/// Checks the rule for all texts, then that of the field. `broken_rule` returns the rule that the text breaks.
 fn check(
     text: Result<String, String>,
     broken_rule: impl FnOnce(&str) -> Option<String>,
@@ -82,7 +81,7 @@ fn check(
 }
 
 fn length_rule(text: &str, most: usize) -> Option<String> {
-    // A character takes at most four bytes, so a longer text need not be counted.
+    // A character has at most four bytes, so the characters of a longer text need not be counted.
     let fits = !text.is_empty() && text.len() <= most * 4 && text.chars().count() <= most;
     (!fits).then(|| format!("must have from 1 to {most} characters"))
 }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_item_is_taken_as_it_is() {
+    fn a_valid_item_is_accepted_unchanged() {
         let fields = read(json!({
             "name": "Ada",
             "email": "ada@example.com",
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_null_empty_or_left_out() {
+    fn a_message_may_be_null_empty_or_missing() {
         for (value, message) in [
             (json!({"name": "A", "email": "a@b.c"}), None),
             (
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn length_is_counted_in_characters() {
+    fn lengths_are_counted_in_characters() {
         for (name, valid) in [
             ("n".repeat(100), true),
             ("ł".repeat(100), true),
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_breaks_a_rule_is_named_with_the_rule() {
+    fn an_invalid_field_is_named_with_the_rule_it_breaks() {
         let long = format!("a@{}com", "abc.".repeat(64));
         for (value, field, rule) in [
             (json!({"email": "a@b.c"}), "name", "is required"),
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_at_fault_are_named_at_once() {
+    fn all_invalid_fields_are_named_at_once() {
         let errors = read(json!({"name": "", "message": 1})).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["name", "email", "message"]);

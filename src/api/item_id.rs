@@ -1,16 +1,15 @@
-//! `{item_id}`: the part of a path that names an item.
+//! The extractor of `{item_id}` in a path.
 
 use std::future::{Ready, ready};
 
-use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_vitals::problem::{FieldError, Problem};
+use actix_web::{FromRequest, HttpRequest, dev::Payload};
 
 use super::problem::{invalid, no_item};
-use actix_vitals::problem::{FieldError, Problem};
 
-/// The id in the request's path.
+/// The id of an item in the request's path.
 ///
-/// What is no integer is refused with 422. An integer too large to be any item's id is an unknown id: 404.
+/// It fails with 422 if the text is not an integer, and with 404 if the integer is too large for an id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ItemId(pub(super) i64);
 
@@ -53,14 +52,14 @@ mod tests {
     }
 
     #[test]
-    fn an_integer_past_every_id_is_an_unknown_id() {
+    fn an_integer_that_is_too_large_for_an_id_is_not_found() {
         for segment in ["9223372036854775808", "-99999999999999999999999"] {
             assert_eq!(parse(segment).unwrap_err().status(), 404, "{segment}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn any_other_text_is_invalid() {
         for segment in ["", "-", "+1", "1.0", "1e3", "abc", " 1", "0x1", "١", "--1"] {
             let problem = parse(segment).unwrap_err();
             assert_eq!(problem.status(), 422, "{segment}");

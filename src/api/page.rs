@@ -1,37 +1,36 @@
-//! `?skip=&limit=&after=`: which part of a list is wanted, and where a list goes on.
+//! The extractor of `?skip=&limit=&after=`, and the link to the next page.
 
-use std::future::{Ready, ready};
-use std::ops::RangeInclusive;
+use std::{
+    future::{Ready, ready},
+    ops::RangeInclusive,
+};
 
-use actix_web::dev::Payload;
-use actix_web::web::Query;
-use actix_web::{FromRequest, HttpRequest};
-
+use actix_vitals::problem::{FieldError, Problem};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Query};
 use chrono::DateTime;
 
 use super::problem::invalid;
 use crate::store::{PageCursor, PageRequest};
-use actix_vitals::problem::{FieldError, Problem};
 
-/// Items that may be left out at the start.
+/// The accepted values of `skip`.
 pub(super) const SKIP: RangeInclusive<i64> = 0..=i64::MAX;
-/// Most items that may be asked for.
+/// The accepted values of `limit`.
 pub(super) const LIMIT: RangeInclusive<i64> = 1..=1000;
-/// Items that are left out unless told otherwise.
+/// The default of `skip`.
 pub(super) const DEFAULT_SKIP: i64 = 0;
-/// Most items that are given unless told otherwise.
+/// The default of `limit`.
 pub(super) const DEFAULT_LIMIT: i64 = 100;
 
-/// Most bytes of a page, in JSON; a page of one item may have more.
+/// Most bytes of a page in JSON. A page of one item may have more.
 pub(super) const PAGE_BYTES: usize = 1024 * 1024;
-/// The part of a list that a request asks for. Parameters of other names are ignored.
+/// The requested page of a list. Other parameters are ignored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageQuery {
-    /// Items to leave out at the start: 0 or more; 0 by default.
+    /// Items to skip at the start: at least 0, by default 0.
     pub(super) skip: i64,
-    /// Most items to give: 1 to 1000; 100 by default.
+    /// Most items of the page: 1 to 1000, by default 100.
     pub(super) limit: i64,
-    /// Where to begin; at the newest item by default.
+    /// The position to start after. By default the page starts at the newest item.
     pub(super) after: Option<PageCursor>,
 }
 
@@ -46,7 +45,7 @@ impl PageQuery {
         }
     }
 
-    /// The link to the page that begins there (RFC 8288).
+    /// The link to the page that starts after this position (RFC 8288).
     pub(super) fn next_link(&self, next: PageCursor) -> String {
         let created_at = next.created_at.and_utc().timestamp_micros();
         let (id, limit) = (next.id, self.limit);
@@ -68,14 +67,14 @@ pub(super) fn parse(query: &str) -> Result<PageQuery, Problem> {
         .map_err(|_| {
             invalid(vec![FieldError::new(
                 "query",
-                "must be a list of names and values",
+                "must be a list of parameters with values",
             )])
         })?
         .into_inner();
     let mut errors = Vec::new();
     let skip = number(&parameters, "skip", &SKIP, &mut errors);
     let limit = number(&parameters, "limit", &LIMIT, &mut errors);
-    let after = position(&parameters, &mut errors);
+    let after = cursor(&parameters, &mut errors);
     if errors.is_empty() {
         Ok(PageQuery {
             skip: skip.unwrap_or(DEFAULT_SKIP),
@@ -87,7 +86,7 @@ pub(super) fn parse(query: &str) -> Result<PageQuery, Problem> {
     }
 }
 
-/// The value of a parameter that is given once, or none; everything else is an error.
+/// The number in a parameter. `None` if it is missing or invalid; the latter is added to `errors`.
 fn number(
     parameters: &[(String, String)],
     name: &'static str,
@@ -112,20 +111,20 @@ fn number(
     number
 }
 
-/// The value of `after`, if it is given.
-fn position(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Option<PageCursor> {
+/// The cursor in the parameter `after`. `None` if it is missing or invalid; the latter is added to `errors`.
+fn cursor(parameters: &[(String, String)], errors: &mut Vec<FieldError>) -> Option<PageCursor> {
     let value = only(parameters, "after", errors)?;
-    let position = parse_position(value.trim_end());
-    if position.is_none() {
+    let cursor = parse_cursor(value.trim_end());
+    if cursor.is_none() {
         errors.push(FieldError::new(
             "after",
-            "must be a place in the list, as a `next` link has it",
+            "must be a cursor from a `next` link",
         ));
     }
-    position
+    cursor
 }
 
-fn parse_position(value: &str) -> Option<PageCursor> {
+fn parse_cursor(value: &str) -> Option<PageCursor> {
     let (created_at, id) = value.split_once(',')?;
     let number = |digits: &str, most: usize| {
         let is_number = digits.len() <= most && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -137,7 +136,7 @@ fn parse_position(value: &str) -> Option<PageCursor> {
     })
 }
 
-/// The value of a parameter, if it is given; to give it twice is an error.
+/// The value of a parameter, if it is present. A repeated parameter is added to `errors`.
 fn only<'a>(
     parameters: &'a [(String, String)],
     name: &'static str,
@@ -149,7 +148,7 @@ fn only<'a>(
         .map(|(_, value)| value.as_str());
     let value = values.next()?;
     if values.next().is_some() {
-        errors.push(FieldError::new(name, "must be given once"));
+        errors.push(FieldError::new(name, "must not be repeated"));
         return None;
     }
     Some(value)
@@ -160,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_read_from_the_query() {
+    fn a_page_is_parsed_from_the_query() {
         for (query, skip, limit) in [
             ("", 0, 100),
             ("skip=5", 5, 100),
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_next_link_leads_to_the_place_where_the_page_ended() {
+    fn a_next_link_has_the_position_where_the_page_ended() {
         for (time, id, limit) in [
             ("2026-01-31T12:00:00.000001", 17, 100),
             ("1970-01-01T00:00:00", 999_999_999_999_999_999, 1),
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn each_parameter_at_fault_is_named() {
+    fn each_invalid_parameter_is_named() {
         for (query, fields) in [
             ("limit=0", &["limit"][..]),
             ("limit=1001", &["limit"]),

@@ -1,21 +1,23 @@
-//! Which error is told to a client in which words.
+//! The problems of the API: how it answers each error.
 //!
-//! The client hears what to do about it; the cause stands in the log, for the operator.
+//! The client reads what it can do. The cause is in the log, for the operator.
 
+use actix_vitals::{
+    log_limit::LogLimit,
+    problem::{FieldError, Problem},
+};
 use actix_web::http::StatusCode;
 
 use crate::store::StoreError;
-use actix_vitals::log_limit::LogLimit;
-use actix_vitals::problem::{FieldError, Problem};
 
-/// When to try again, in seconds, after the database did not answer.
+/// Seconds after which a client may try again when the database is unavailable.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// Limits of the log lines that each failing request would write.
+/// Limits on log lines that each failing request would write.
 static FAILURE_LINES: LogLimit = LogLimit::new();
 static PANIC_LINES: LogLimit = LogLimit::new();
 
-/// The request was understood, and breaks these rules.
+/// The problem of a request with invalid fields.
 pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
     let detail = match errors.as_slice() {
         [only] => format!("The request is not valid: {} {}.", only.field, only.message),
@@ -24,25 +26,25 @@ pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
 }
 
-/// There is no item of this id.
+/// The problem of an unknown id.
 pub(super) fn no_item() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is no item with this id.")
 }
 
-/// There is no resource at this path.
+/// The answer to a path without a route.
 pub(in super::super) async fn no_route() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is nothing at this path.")
 }
 
-/// The work on a request broke off.
+/// The problem of a request whose handling failed.
 pub(super) fn failed() -> Problem {
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "The request could not be carried out.",
+        "The service failed to carry out the request.",
     )
 }
 
-/// The database has too much to do.
+/// The problem of a request that the database has no capacity for.
 pub(super) fn busy() -> Problem {
     unavailable("The database is busy. Try again in a moment.")
 }
@@ -55,11 +57,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Overloaded | StoreError::Busy => {
-                tracing::debug!(cause = %error, "a request was turned away");
+                tracing::debug!(cause = %error, "a request was rejected");
                 busy()
             }
             StoreError::Unreachable | StoreError::Unanswered => {
-                tracing::debug!(cause = %error, "a request was turned away");
+                tracing::debug!(cause = %error, "a request was rejected");
                 unavailable("The database cannot be reached at the moment. Try again later.")
             }
             StoreError::Database(cause) => {

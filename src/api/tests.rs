@@ -1,17 +1,19 @@
-//! The routes in process, on a database in memory: statuses, headers, and that every error is a problem document.
+//! The routes in process, on a database in memory: statuses, headers and problem documents.
 
 use std::time::Duration;
 
-use actix_web::body::to_bytes;
-use actix_web::http::{Method, StatusCode, header};
-use actix_web::test::{TestRequest, call_service, init_service};
-use actix_web::{App, web::Bytes};
+use actix_vitals::{Vitals, memory::AnswerMemory, problem};
+use actix_web::{
+    App,
+    body::to_bytes,
+    http::{Method, StatusCode, header},
+    test::{TestRequest, call_service, init_service},
+    web::Bytes,
+};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
-use actix_vitals::memory::AnswerMemory;
-use actix_vitals::{Vitals, problem};
 
 const LIMITS: BodyLimits = BodyLimits {
     bytes: 1024,
@@ -36,7 +38,7 @@ impl TestAnswer {
     }
 }
 
-/// Sends requests one after the other to an API of their own.
+/// Sends requests one after the other to a new API.
 async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAnswer> {
     let api = Api {
         store: Store::open(
@@ -80,7 +82,7 @@ fn post(body: &'static str) -> TestRequest {
 const ADA: &str = r#"{"name": "Ada", "email": "ada@example.com"}"#;
 
 #[actix_web::test]
-async fn an_item_lives_through_create_read_replace_list_and_delete() {
+async fn an_item_can_be_created_read_replaced_listed_and_deleted() {
     let item = || TestRequest::get().uri("/data/1");
     let answers = answers([
         post(ADA),
@@ -110,7 +112,7 @@ async fn an_item_lives_through_create_read_replace_list_and_delete() {
 }
 
 #[actix_web::test]
-async fn every_refusal_is_a_problem_document() {
+async fn every_error_is_a_problem_document() {
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     let json = ("content-type", "application/json");
     for (request, status, why) in vec![
@@ -208,7 +210,7 @@ async fn every_refusal_is_a_problem_document() {
 }
 
 #[actix_web::test]
-async fn json_is_known_by_its_type() {
+async fn json_is_recognised_by_its_type() {
     for kind in [
         "application/json",
         "application/json; charset=utf-8",
@@ -221,7 +223,7 @@ async fn json_is_known_by_its_type() {
 }
 
 #[actix_web::test]
-async fn options_tells_the_methods_and_head_is_answered_like_get() {
+async fn options_lists_the_methods_and_head_is_answered_like_get() {
     for (path, methods) in [
         ("/", "GET, HEAD, OPTIONS"),
         ("/data", "GET, HEAD, OPTIONS, POST"),
@@ -250,6 +252,7 @@ async fn the_greeting_links_to_the_items_the_description_and_the_ops_endpoints()
             "livez": "/livez",
             "metrics": "/metrics",
             "openapi.json": "/openapi.json",
+            "ops": "/ops",
             "readyz": "/readyz",
         })
     );

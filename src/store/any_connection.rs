@@ -1,16 +1,16 @@
-//! A connection to either database, as one type.
+//! One type for a connection to either database.
 //!
-//! The derive writes `Connection` for Diesel's trait, so no other item of that name may stand in this file.
+//! The derived code uses the name `Connection` for Diesel's trait, so this file must not contain another item of that name.
 
 use diesel::{MultiConnection, PgConnection, SqliteConnection};
 
-/// A connection to whichever database the settings name.
+/// A connection to the configured database.
 ///
-/// Its `establish` would try one after the other, and say of neither what went wrong: `connection::open` knows which.
+/// `connection::open` opens it. The derived `establish` would try both databases, and lose the error of the right one.
 #[derive(MultiConnection)]
 pub(super) enum AnyConnection {
-    /// To a PostgreSQL server.
+    /// A connection to a PostgreSQL server.
     Postgres(PgConnection),
-    /// To an SQLite file, or to one in memory.
+    /// A connection to an SQLite database in a file or in memory.
     Sqlite(SqliteConnection),
 }

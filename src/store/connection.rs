@@ -1,10 +1,10 @@
-//! One connection: how it is opened and how it is set up.
+//! Opens a connection and sets it up.
 
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
 use diesel::{
-    Connection as _, ConnectionError, ConnectionResult, PgConnection, QueryResult, SqliteConnection,
+    Connection as _, ConnectionError, ConnectionResult, PgConnection, QueryResult,
+    SqliteConnection, connection::SimpleConnection as _,
 };
 
 use super::any_connection::AnyConnection;
@@ -12,16 +12,16 @@ use crate::settings::{DatabaseSettings, DatabaseUrl, PostgresUrl, SqliteLocation
 
 pub(super) use super::any_connection::AnyConnection as Connection;
 
-/// How long a writer waits for another, which may be of another process, before it fails. Of SQLite.
+/// How long a writer of SQLite waits for another one, also of another process, before it fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What every connection to SQLite is told before its first use, apart from [`BUSY_TIMEOUT`].
+/// The configuration of every connection to SQLite, apart from [`BUSY_TIMEOUT`].
 ///
-/// - `journal_mode = WAL`: readers and a writer do not wait for each other.
+/// - `journal_mode = WAL`: readers and the writer do not block each other.
 /// - `synchronous = FULL`: a commit returns when the write-ahead log is on the disk, so that an acknowledged write
-///   survives `kill -9` and the loss of power. `NORMAL`, the usual companion of WAL, would lose the last commits with
-///   the power (<https://www.sqlite.org/pragma.html#pragma_synchronous>). `fullfsync` asks macOS for the same.
-/// - `foreign_keys`: SQLite checks them only when asked, connection by connection.
+///   survives `kill -9` and a power failure. With `NORMAL`, which is usual with WAL, a power failure loses the last commits
+///   (<https://www.sqlite.org/pragma.html#pragma_synchronous>). `fullfsync` does the same on macOS.
+/// - `foreign_keys`: off by default on each connection.
 const SQLITE_SETUP: &str = "\
     PRAGMA journal_mode = WAL; \
     PRAGMA synchronous = FULL; \
@@ -29,12 +29,11 @@ const SQLITE_SETUP: &str = "\
     PRAGMA checkpoint_fullfsync = ON; \
     PRAGMA foreign_keys = ON;";
 
-/// What libpq is told where the URL does not say otherwise
+/// Parameters for libpq that the URL does not set
 /// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS>).
 ///
-/// By itself it waits without end for a server that has gone without a word. So an attempt to connect ends after three
-/// seconds, and a connection that nothing comes back on after a few: the pool has then opened new ones within five
-/// seconds of the server's return.
+/// By default, libpq waits forever for a server that has disappeared. With these, connecting fails after three seconds, and a
+/// dead connection after about five. So the pool opens new connections within five seconds of the server's return.
 const POSTGRES_PARAMETERS: [(&str, &str); 6] = [
     ("connect_timeout", "3"),
     ("keepalives_idle", "3"),
@@ -44,7 +43,7 @@ const POSTGRES_PARAMETERS: [(&str, &str); 6] = [
     ("fallback_application_name", "actix-vitals"),
 ];
 
-/// Opens a connection. The error is the driver's own, and may repeat parts of the URL.
+/// Opens a connection. The driver's error may repeat parts of the URL.
 pub(super) fn open(url: &DatabaseUrl) -> ConnectionResult<Connection> {
     match url {
         DatabaseUrl::Postgres(url) => {
@@ -64,13 +63,13 @@ fn sqlite_address(location: &SqliteLocation) -> String {
     match location {
         SqliteLocation::Memory => ":memory:".to_owned(),
         SqliteLocation::File(path) if path.is_absolute() => path.to_string_lossy().into_owned(),
-        // A bare `file:…` would be taken for a URI, and a bare `:memory:` for no file at all.
+        // Without `./`, SQLite takes `file:…` for a URI and `:memory:` for a database in memory.
         SqliteLocation::File(path) => format!("./{}", path.display()),
     }
 }
 
-/// How the pool opens a connection: to these settings' database, set up, and with no statement longer than the pool
-/// timeout where there is a server to see to that.
+/// Returns the function by which the pool opens a connection and sets it up. On PostgreSQL, it limits statements to the pool
+/// timeout.
 pub(super) fn opener(
     settings: &DatabaseSettings,
 ) -> impl Fn() -> ConnectionResult<Connection> + use<> {
@@ -84,7 +83,7 @@ pub(super) fn opener(
     }
 }
 
-/// Sets a new connection up, for any use. PostgreSQL needs nothing: Diesel asks for UTC and UTF-8 by itself.
+/// Sets up a new connection. PostgreSQL needs nothing: Diesel selects UTC and UTF-8.
 pub(super) fn set_up(connection: &mut Connection) -> QueryResult<()> {
     match connection {
         AnyConnection::Postgres(_) => Ok(()),
@@ -97,12 +96,12 @@ pub(super) fn set_up(connection: &mut Connection) -> QueryResult<()> {
     }
 }
 
-/// Has PostgreSQL give up a statement of this connection after `limit`, unless the URL, the role, the database or the
-/// server has a limit of its own.
+/// Makes PostgreSQL cancel statements of this connection after `limit`. A `statement_timeout` of the URL, the role, the database
+/// or the server takes precedence.
 pub(super) fn limit_statements(connection: &mut Connection, limit: Duration) -> QueryResult<()> {
     match connection {
         AnyConnection::Postgres(connection) => {
-            // The largest that PostgreSQL takes, about 25 days.
+            // The maximum of PostgreSQL, about 25 days.
             let limit_ms = limit.as_millis().clamp(1, i32::MAX as u128);
             connection.batch_execute(&format!(
                 "SELECT set_config('statement_timeout', '{limit_ms}', false) \

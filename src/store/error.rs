@@ -1,54 +1,52 @@
-//! What can go wrong with the store, as its callers tell it apart. What a client hears of it is the API's knowledge.
+//! The errors of the store. The API translates them into problems.
 
 use std::io;
 
+use actix_vitals::database::{CheckoutError, ErrorKind, RunError};
 use diesel::result::Error as DieselError;
 
-use actix_vitals::database::{CheckoutError, ErrorKind, RunError};
-
-/// Why the store could not be opened; a whole sentence, without its full stop.
+/// Why the store could not be opened. Each message is a sentence without its full stop.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no such database, or it does not let us in.
+    /// The database does not exist or denies access.
     #[error("The {database} cannot be opened: {cause}")]
     Unreachable {
-        /// Which database, without credentials.
+        /// The database, without credentials.
         database: String,
-        /// What the driver says.
+        /// The message of the driver.
         cause: String,
     },
-    /// It was opened, and cannot be used: it is corrupt, read-only, locked, or no database.
+    /// The database is corrupt, read-only, locked, or no database.
     #[error("The {database} cannot be used: {cause}")]
     Unusable {
-        /// Which database, without credentials.
+        /// The database, without credentials.
         database: String,
-        /// What the driver says.
+        /// The message of the driver.
         cause: String,
     },
-    /// The tables could not be brought up to date.
+    /// The migrations did not run.
     #[error("The {database} cannot be migrated: {cause}")]
     Migration {
-        /// Which database, without credentials.
+        /// The database, without credentials.
         database: String,
-        /// What the driver says.
+        /// The message of the driver.
         cause: String,
     },
 }
 
-/// Why the store could not do what it was asked.
+/// Why an operation of the store failed.
 ///
-/// Nothing was written, except, it may be, where the database was lost on the way ([`StoreError::Unreachable`]), did not
-/// answer in time ([`StoreError::Unanswered`]) or failed ([`StoreError::Database`], such as a log that was written and
-/// could not be synced): there the write may have been the last thing that it did.
+/// In most cases nothing is written. With [`StoreError::Unreachable`], [`StoreError::Unanswered`] and
+/// [`StoreError::Database`] the database may have completed the write and then failed to report it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection became free within the pool timeout, or too many waited for one already.
     #[error("no connection to the database became free in time")]
     Overloaded,
-    /// Others held what was needed for too long: a writer of another process, for longer than SQLite's busy timeout.
+    /// Another writer, possibly of another process, held the database for longer than SQLite's busy timeout.
     #[error("others held the database for too long")]
     Busy,
-    /// There is no connection to the database, and none could be opened; or the connection was lost.
+    /// No connection could be opened, or it was lost.
     #[error("the database cannot be reached")]
     Unreachable,
     /// The database did not answer in time.
@@ -84,13 +82,13 @@ pub(super) enum ConnectionsError {
     File(#[from] io::Error),
 }
 
-/// Why the work on a connection came to nothing.
+/// Why the work on a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkError {
-    /// The turn to write did not come: no statement ran, so it is no error of the database.
+    /// The turn to write did not come in time. No statement ran, so the database has no error.
     #[error("the turn to write did not come in time")]
     TurnMissed,
-    /// The database file was removed or replaced. Everything written there since is lost.
+    /// The database file was removed or replaced. All later writes to it are lost.
     #[error("the database file was removed or replaced")]
     FileLost,
     /// A statement failed.
@@ -114,7 +112,7 @@ impl<E: Into<Self>> From<RunError<E>> for StoreError {
             RunError::Saturated | RunError::Timeout => Self::Overloaded,
             RunError::Query(error) => error.into(),
             RunError::Panicked => Self::Panicked,
-            // Unavailable or cancelled: there was no database to ask.
+            // Unavailable or cancelled: the work did not run.
             _ => Self::Unreachable,
         }
     }

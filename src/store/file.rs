@@ -1,23 +1,21 @@
-//! The file of an SQLite database: whether its path still leads to the file that is open, and whether it takes writes.
+//! The file of an SQLite database: checks that its path still leads to the open file, and that the file is writable.
 //!
-//! SQLite goes on with a file that was removed or replaced, and what it commits there is lost when the process ends. Its
-//! write-ahead log is no different. Not here: the connections.
+//! SQLite keeps using a file that was removed or replaced, and its commits are lost when the process ends. The same holds for
+//! its write-ahead log. The connections are in `pool`.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
 
-use diesel::QueryResult;
-use diesel::result::Error as DieselError;
+use diesel::{QueryResult, result::Error as DieselError};
 use parking_lot::Mutex as Turn;
 
-use super::connection::Connection;
-use super::error::WorkError;
-use super::queries;
+use super::{connection::Connection, error::WorkError, queries};
 
 /// The pause between two checks of the path while no request writes.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -31,11 +29,11 @@ const TURN_PATIENCE: Duration = Duration::from_millis(200);
 /// Device and inode.
 type FileId = (u64, u64);
 
-/// A database file that is open.
+/// An open database file.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    identity: FileId,
+    id: FileId,
     /// The path of the write-ahead log.
     log_path: PathBuf,
     state: Mutex<FileState>,
@@ -43,22 +41,22 @@ pub(super) struct DatabaseFile {
 
 #[derive(Debug, Default)]
 struct FileState {
-    /// The write-ahead log, once it was seen.
+    /// The write-ahead log, once it exists.
     log: Option<FileId>,
     is_lost: bool,
-    /// The last write that succeeded; `None` if the last one failed.
+    /// The time of the last write. `None` if it failed.
     written: Option<Instant>,
     has_failed: bool,
 }
 
 impl DatabaseFile {
-    /// The file at this path, which is watched from now on until this is dropped.
+    /// Watches the file at this path until the result is dropped.
     pub(super) fn watch(path: &Path) -> io::Result<Arc<Self>> {
         let mut log_path = fs::canonicalize(path)?.into_os_string();
         log_path.push("-wal");
         let file = Arc::new(Self {
             path: path.to_owned(),
-            identity: identity(path)?,
+            id: file_id(path)?,
             log_path: log_path.into(),
             state: Mutex::default(),
         });
@@ -69,12 +67,12 @@ impl DatabaseFile {
         Ok(file)
     }
 
-    /// A connection was opened: if it is the only one, SQLite has begun a new log.
+    /// A connection was opened. If it is the only one, SQLite has created a new log.
     pub(super) fn opened(&self) {
         self.lock().log = None;
     }
 
-    /// Runs work that writes. Fails where the path leads elsewhere, before the work or behind it.
+    /// Runs work that writes. Fails if the path leads to another file before or after it.
     pub(super) fn write<T>(&self, work: impl FnOnce() -> QueryResult<T>) -> Result<T, WorkError> {
         if !self.is_in_place() {
             return Err(WorkError::FileLost);
@@ -87,9 +85,9 @@ impl DatabaseFile {
         result.map_err(WorkError::Query)
     }
 
-    /// Whether the file is in its place and takes writes. Writes only if no write was made recently.
+    /// Checks that the path leads to the open file and that the file is writable. Writes only if the last write is old.
     pub(super) fn check(&self, connection: &mut Connection, turn: &Turn<()>) -> QueryResult<()> {
-        self.check_place()?;
+        self.check_path()?;
         let (is_due, has_failed) = {
             let state = self.lock();
             let age = state.written.map(|written| written.elapsed());
@@ -99,10 +97,9 @@ impl DatabaseFile {
             return Ok(());
         }
         let Some(_turn) = turn.try_lock_for(TURN_PATIENCE) else {
-            // Another write is under way. The result of the last write has to do.
-            let failed = "writes to it fail";
+            // A request writes at the moment. Its predecessor's result has to do.
             return if has_failed {
-                Err(refusal(failed))
+                Err(error("writes to it fail"))
             } else {
                 Ok(())
             };
@@ -112,12 +109,12 @@ impl DatabaseFile {
         written
     }
 
-    /// Whether the file is in its place.
-    pub(super) fn check_place(&self) -> QueryResult<()> {
+    /// Checks that the path leads to the open file.
+    pub(super) fn check_path(&self) -> QueryResult<()> {
         if self.is_in_place() {
             Ok(())
         } else {
-            Err(refusal("its file was removed or replaced"))
+            Err(error("its file was removed or replaced"))
         }
     }
 
@@ -127,10 +124,10 @@ impl DatabaseFile {
         state.has_failed = !is_ok;
     }
 
-    /// Whether the path leads to the file that is open, and its log is there. The log has each change.
+    /// Whether the path leads to the open file and to its write-ahead log. Logs each change of the result.
     fn is_in_place(&self) -> bool {
-        let has_file = identity(&self.path).is_ok_and(|found| found == self.identity);
-        let log = identity(&self.log_path).ok();
+        let has_file = file_id(&self.path).is_ok_and(|found| found == self.id);
+        let log = file_id(&self.log_path).ok();
         let mut state = self.lock();
         state.log = state.log.or(log);
         let is_lost = !has_file || log != state.log;
@@ -140,7 +137,7 @@ impl DatabaseFile {
                 tracing::error!(
                     %path,
                     "the database file or its log was removed or replaced: \
-                     writes are refused until it is back or the service is started anew"
+                     writes are refused until it is back or the service restarts"
                 );
             } else {
                 tracing::info!(%path, "the database file is back");
@@ -162,11 +159,11 @@ fn keep_watch(file: &Weak<DatabaseFile>) {
     }
 }
 
-fn identity(path: &Path) -> io::Result<FileId> {
+fn file_id(path: &Path) -> io::Result<FileId> {
     let metadata = fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-fn refusal(reason: &'static str) -> DieselError {
+fn error(reason: &'static str) -> DieselError {
     DieselError::QueryBuilderError(reason.into())
 }

@@ -1,42 +1,42 @@
-//! The migrations, built into the binary, and their run at start.
+//! The migrations, which are part of the binary and run at every start.
 
-use std::error::Error;
-use std::time::{Duration, Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
-use diesel::backend::Backend;
-use diesel::connection::SimpleConnection as _;
-use diesel::dsl::sql;
-use diesel::migration::MigrationSource;
-use diesel::result::Error as DieselError;
-use diesel::sql_types::Bool;
-use diesel::{Connection as _, PgConnection, RunQueryDsl as _, select};
+use actix_vitals::database::ErrorKind;
+use diesel::{
+    Connection as _, PgConnection, RunQueryDsl as _, backend::Backend,
+    connection::SimpleConnection as _, dsl::sql, migration::MigrationSource,
+    result::Error as DieselError, select, sql_types::Bool,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::connection::Connection;
-use actix_vitals::database::ErrorKind;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// The advisory lock that instances take turns by. Any number does that nobody else is likely to use: "vitals".
+/// The advisory lock of the instance that migrates: the bytes of "vitals", a number that others hardly use.
 const POSTGRES_LOCK: i64 = 0x76_69_74_61_6c_73;
 
-/// How long the migrations of PostgreSQL wait for another session: for the instance that migrates, or for a table that a
-/// long transaction uses. Unless the URL, the role, the database or the server has a `lock_timeout` of its own.
+/// How long the migrations of PostgreSQL wait for a lock: of another instance that migrates, or of a long transaction. A
+/// `lock_timeout` of the URL, the role, the database or the server takes precedence.
 const POSTGRES_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A write that changes nothing. SQLite begins a transaction for writing on a file that it may only read, too; so that is
-/// found out now, not at the first request.
+/// A write that changes nothing. It fails on a read-only file, on which SQLite begins even a transaction for writing. So that
+/// the start fails, and not the first request.
 const SQLITE_WRITE: &str = "DELETE FROM __diesel_schema_migrations WHERE FALSE";
 
-/// Why the tables could not be brought up to date.
+/// Why the migrations did not run.
 #[derive(Debug)]
 pub(super) enum MigrationError {
-    /// The database does not take a write at all.
+    /// The database cannot be written.
     Unusable(DieselError),
-    /// Another instance held the migration lock for this long.
+    /// Another instance has held the migration lock for this long.
     LockTimeout(Duration),
-    /// A migration failed, and all were rolled back.
+    /// A migration failed. All are rolled back.
     Failed(Box<dyn Error + Send + Sync>),
 }
 
@@ -46,11 +46,10 @@ impl From<DieselError> for MigrationError {
     }
 }
 
-/// Brings the tables up to date, all or nothing, and gives the number of migrations run.
+/// Runs all pending migrations in one transaction, and returns their number.
 ///
-/// The transaction takes a lock first. So of two services that start on one database the second waits for the first
-/// and then finds nothing to do. SQLite's is the write lock, which [`BUSY_TIMEOUT`](super::connection::BUSY_TIMEOUT)
-/// bounds the wait for.
+/// The transaction takes a lock first: of two instances that start on one database, the second one waits and then has nothing
+/// to do. On SQLite it is the write lock, and [`BUSY_TIMEOUT`](super::connection::BUSY_TIMEOUT) bounds the wait.
 pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> {
     match connection {
         Connection::Postgres(connection) => connection.transaction(|connection| {
@@ -65,7 +64,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> 
     }
 }
 
-/// Takes the lock for as long as the transaction lasts. Where another session has it, the log says so before the wait.
+/// Takes the lock until the transaction ends. If another session holds it, logs that before it waits.
 fn take_postgres_lock(connection: &mut PgConnection) -> Result<(), MigrationError> {
     let milliseconds = POSTGRES_LOCK_TIMEOUT.as_millis();
     connection.batch_execute(&format!(

@@ -1,4 +1,4 @@
-//! The rows: what is stored, and what is given to be stored. What makes a value valid is the API's knowledge.
+//! Items and pages of them, as the database stores them. The API validates their values.
 
 use chrono::{NaiveDateTime, SecondsFormat};
 use diesel::Queryable;
@@ -6,65 +6,65 @@ use serde::{Serialize, Serializer};
 
 /// A stored item, in the order of the table's columns.
 ///
-/// Serialised it is the JSON that clients see.
+/// It serializes to the JSON of the API.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Serialize)]
 pub struct Item {
-    /// Its number: positive, given once, never used again.
+    /// Positive, and never used again.
     pub id: i64,
     /// 1 to 100 characters.
     pub name: String,
     /// A valid address of at most 255 characters.
     pub email: String,
-    /// Free text, or none.
+    /// Free text.
     pub message: Option<String>,
-    /// When it was created: UTC, to the microsecond. Replacing an item leaves it as it is.
+    /// In UTC, with microseconds. Replacing an item does not change it.
     #[serde(serialize_with = "as_rfc_3339")]
     pub created_at: NaiveDateTime,
 }
 
-/// A place in the list of items: right behind an item of this instant and id, whether there is one or not.
+/// A position in the list of items: after an item with this time and id, even if it no longer exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageCursor {
-    /// When the item was created.
+    /// The time of the item's creation.
     pub created_at: NaiveDateTime,
-    /// Its id.
+    /// The id of the item.
     pub id: i64,
 }
 
-/// The part of the list of items that is wanted.
+/// A request for a page of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Where to begin; at the newest item by default.
+    /// The position to start after. `None` starts at the newest item.
     pub after: Option<PageCursor>,
-    /// Items to leave out there.
+    /// Items to skip first.
     pub skip: i64,
-    /// Most items.
+    /// Most items of the page.
     pub limit: i64,
-    /// Most bytes of their texts; one item may have more.
+    /// Most bytes of the items' texts. A single item may have more.
     pub bytes: usize,
 }
 
-/// A part of the list of items.
+/// A page of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Newest first; of the same instant, the highest id first.
+    /// Newest first, then by descending id.
     pub items: Vec<Item>,
-    /// Where to go on, if there is more.
+    /// The position of the next page, if there is one.
     pub next: Option<PageCursor>,
 }
 
-/// The part of an item that clients choose.
+/// The fields of an item that clients set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemFields {
     /// 1 to 100 characters.
     pub name: String,
     /// A valid address of at most 255 characters.
     pub email: String,
-    /// Free text, or none.
+    /// Free text.
     pub message: Option<String>,
 }
 
-/// Always six digits of a second, always `Z`: `2026-01-31T12:00:00.000000Z`.
+/// Always with six decimals and `Z`: `2026-01-31T12:00:00.000000Z`.
 #[allow(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"

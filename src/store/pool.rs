@@ -1,22 +1,28 @@
-//! The pools of connections, the way off the event loops, and the order of writers: nothing else of the store knows
-//! any of them.
+//! The pools of connections, and the order in which writers use SQLite.
+//!
+//! Work on a connection runs on a blocking thread. The other modules of the store use no pool.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use diesel::QueryResult;
-use diesel::r2d2::{self, ConnectionManager};
+use actix_vitals::{
+    Vitals,
+    database::{CheckoutError, Pool, RunError},
+};
+use diesel::{
+    QueryResult,
+    r2d2::{self, ConnectionManager},
+};
 use parking_lot::Mutex;
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use super::connection::{self, BUSY_TIMEOUT, Connection};
-use super::error::{ConnectionsError, StoreError, WorkError};
-use super::file::DatabaseFile;
-use super::queries;
-use super::stale::StaleStatements;
+use super::{
+    connection::{self, BUSY_TIMEOUT, Connection},
+    error::{ConnectionsError, StoreError, WorkError},
+    file::DatabaseFile,
+    queries,
+    stale::StaleStatements,
+};
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
-use actix_vitals::Vitals;
-use actix_vitals::database::{CheckoutError, Pool, RunError};
 
 /// The name of SQLite's pool of readers.
 const READERS: &str = "readers";
@@ -24,36 +30,36 @@ const READERS: &str = "readers";
 /// The name of SQLite's pool of writers.
 const WRITERS: &str = "writers";
 
-/// Most connections that are kept for writers, and never more than half of all.
+/// Most connections for writers. They never get more than half of all connections.
 const MOST_WRITERS: u32 = 3;
 
-/// How much longer than the pool timeout an answer of PostgreSQL may take.
+/// How much longer than the pool timeout a caller waits for PostgreSQL.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// The connections that the store works on.
+/// The pools of the store.
 ///
-/// SQLite has one writer at a time, and leaves it to the writers to find each other: each sleeps for up to a tenth of a
-/// second between two tries, so that under load some wait for seconds while others pass them, and between them they
-/// hold all connections, with the readers waiting behind. So a few connections are for writers, who queue for them
-/// first come, first served, and take turns. The others are for readers, who never wait for a writer.
+/// SQLite allows one writer at a time. Others retry after sleeping for up to a tenth of a second, in no order: under load
+/// some wait for seconds, and waiting writers could hold all connections, so that readers wait as well. So a few connections
+/// are for writers. Writers queue for them in order, and take turns. The other connections are for readers, which never wait
+/// for a writer (docs/decisions/two-sqlite-pools.md).
 ///
-/// PostgreSQL does all that itself, but it may go away, even without a word. So no caller waits for it without end.
+/// PostgreSQL needs none of that, but it may become unreachable without closing a connection. So the wait for it is bounded.
 #[derive(Clone)]
 pub(super) struct StorePools {
     readers: Pool<Connection>,
     writers: Pool<Connection>,
-    /// The file of SQLite's, if there is one.
+    /// The file of an SQLite database. `None` for one in memory and for PostgreSQL.
     file: Option<Arc<DatabaseFile>>,
-    /// Whose turn it is to write.
+    /// Held by the current writer of SQLite.
     turn: Option<Arc<Mutex<()>>>,
-    /// Prepares statements again that the server no longer takes.
+    /// Prepares stale statements again.
     stale: StaleStatements,
-    /// How long a caller waits, for a connection and for the work on it.
+    /// How long a caller waits for PostgreSQL: for a connection and for the work on it.
     patience: Option<Duration>,
 }
 
 impl StorePools {
-    /// Opens all connections, to be watched by `vitals`. Blocks.
+    /// Opens the pools, which `vitals` watches. Blocks.
     pub(super) fn open(
         settings: &DatabaseSettings,
         vitals: &Vitals,
@@ -70,7 +76,7 @@ impl StorePools {
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
-        // Connections to a file are opened once, so that one thread will do for all pools of them.
+        // Connections to a file are opened once, so one thread is enough for both pools.
         let opener = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let turn = Arc::default();
         let file = match location {
@@ -89,7 +95,7 @@ impl StorePools {
                     open(WRITERS, writers)?,
                 )
             }
-            // Data in memory lives in its only connection.
+            // Data in memory belongs to its only connection.
             SqliteLocation::File(_) | SqliteLocation::Memory => {
                 let pool = open("default", 1)?;
                 (pool.clone(), pool)
@@ -105,10 +111,10 @@ impl StorePools {
         })
     }
 
-    /// Runs `work`, which only reads, on a connection, and `finish` with what it read, on a thread that may block. `work`
-    /// may run twice: see [`StaleStatements::run`].
+    /// Runs `work`, which only reads, on a connection, and passes its result to `finish`, on a blocking thread. `work` may run
+    /// twice: see [`StaleStatements::run`].
     ///
-    /// When the caller goes away, work that has begun is finished all the same.
+    /// Work that has begun is completed even if the caller is dropped.
     pub(super) async fn read<T, U, F, E>(&self, work: F, finish: E) -> Result<U, StoreError>
     where
         U: Send + 'static,
@@ -120,7 +126,7 @@ impl StorePools {
         self.wait_for(self.readers.run(work)).await
     }
 
-    /// Runs `work`, which may write in one statement, when its turn has come; otherwise as [`Self::read`] does.
+    /// Runs `work`, which may write in one statement, when it is its turn. Otherwise like [`Self::read`].
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -145,10 +151,10 @@ impl StorePools {
         self.wait_for(self.writers.run(work)).await
     }
 
-    /// Waits for the work, but not for longer than a caller may be left waiting.
+    /// Waits for the work, at most for `patience`.
     ///
-    /// Work that has begun by then still ends by itself, and keeps its connection until it does: the server gives up a
-    /// statement after the pool timeout, and the network a connection on which nothing moves.
+    /// Work that has begun continues and keeps its connection. The server cancels a statement after the pool timeout, and TCP
+    /// closes a connection without traffic.
     async fn wait_for<T, E>(
         &self,
         work: impl Future<Output = Result<T, RunError<E>>>,
@@ -165,7 +171,7 @@ impl StorePools {
         }
     }
 
-    /// Runs `work` on a connection, on this thread. For the start, when there is no event loop to hold up.
+    /// Runs `work` on a connection, on this thread. For the start, when no event loop can be blocked.
     pub(super) fn run_here<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> T,
@@ -174,7 +180,7 @@ impl StorePools {
     }
 }
 
-/// What `/readyz` asks of a pool of SQLite's. The table is read on the pool that reads.
+/// The health check of a pool of SQLite. The pool of readers reads the table, the pool of writers writes to the file.
 fn health_check(
     name: &'static str,
     file: Option<Arc<DatabaseFile>>,
@@ -185,19 +191,19 @@ fn health_check(
             queries::probe(connection)?;
         }
         match &file {
-            Some(file) if name == READERS => file.check_place(),
+            Some(file) if name == READERS => file.check_path(),
             Some(file) => file.check(connection, &turn),
             None => Ok(()),
         }
     }
 }
 
-/// Connections to a file that a start waits for. A larger pool opens the others when they are needed: thousands would take
-/// longer than the pool's timeout.
+/// Most connections to a file that are opened at the start. Others are opened when they are needed: thousands would take longer
+/// than the pool's timeout.
 const MOST_AT_START: u32 = 100;
 
-/// A pool whose connections are open, and stay so: a file does not go away as a server may, so there is nothing to be
-/// gained by a ping before each use, nor by closing what is idle. Data in memory would be lost with its connection.
+/// A pool of SQLite, whose connections stay open. Unlike a server, a file needs no ping before each use, and idle connections
+/// to it cost little. Data in memory would be lost with its connection.
 fn open_pool_of_file(
     settings: &DatabaseSettings,
     vitals: &Vitals,
@@ -231,10 +237,10 @@ fn open_pool_of_file(
         .build(no_url())
 }
 
-/// A pool whose connections are looked at before each use: one that was lost while it was idle, as all are when the
-/// server starts anew, costs nobody his answer. Diesel would not notice by itself, and give it out again and again.
+/// A pool of PostgreSQL, whose connections are tested before each use. A restart of the server closes all idle connections,
+/// and Diesel would not notice.
 ///
-/// It fills itself while the service already runs. Whether the server can be reached at all was seen before.
+/// The pool opens its connections while the service runs already. The migrations have shown that the server can be reached.
 fn open_pool_of_server(
     settings: &DatabaseSettings,
     vitals: &Vitals,
@@ -253,7 +259,7 @@ fn open_pool_of_server(
         .build_unchecked(no_url())
 }
 
-/// The opener knows the address.
+/// The manager for pools whose opener has the URL.
 fn no_url() -> ConnectionManager<Connection> {
     ConnectionManager::new(String::new())
 }

@@ -1,26 +1,29 @@
-//! The statements: every way in which the service reads and writes its items.
+//! All statements about items, for both databases.
 //!
-//! Each is written once, for both databases. Each write is one statement, which takes SQLite's write lock when it begins:
-//! there is no read lock to be raised, so no deadlock between two writers, and no transaction to be opened and closed
-//! around it.
+//! Each write is one statement, which takes SQLite's write lock when it begins. It needs no transaction, and two writers
+//! cannot deadlock because neither upgrades a read lock.
 //!
-//! A statement that returns the row it wrote is read to its end (`load`, not `get_result`): SQLite commits it there.
-//! Diesel drops a statement whose first row was enough to it, and with it the error of a commit that failed: a full
-//! disk would be answered with 201.
+//! A statement that returns the row it has written is read to its end, with `load` instead of `get_result`, because SQLite
+//! commits at the end. `get_result` would drop the statement after the first row, and with it the error of a failed commit:
+//! a full disk would be answered with 201.
 
 use std::collections::HashMap;
 
-use chrono::NaiveDateTime;
-use diesel::connection::SimpleConnection as _;
-use diesel::declare_sql_function;
-use diesel::dsl::{case_when, sql};
-use diesel::prelude::*;
-use diesel::sql_types::{Integer, Nullable, Text};
-
-use super::connection::{BUSY_TIMEOUT, Connection};
-use super::models::{Item, ItemFields, Page, PageCursor, PageRequest};
-use super::schema::items;
 use actix_vitals::database::ErrorKind;
+use chrono::NaiveDateTime;
+use diesel::{
+    connection::SimpleConnection as _,
+    declare_sql_function,
+    dsl::{case_when, sql},
+    prelude::*,
+    sql_types::{Integer, Nullable, Text},
+};
+
+use super::{
+    connection::{BUSY_TIMEOUT, Connection},
+    models::{Item, ItemFields, Page, PageCursor, PageRequest},
+    schema::items,
+};
 
 /// Stores a new item.
 pub(super) fn insert(
@@ -42,11 +45,11 @@ pub(super) fn insert(
 
 #[declare_sql_function]
 extern "SQL" {
-    /// The bytes of a text in UTF-8. Both databases know it without reading the text.
+    /// The bytes of a text in UTF-8. Neither database reads the text for it.
     fn octet_length(text: Nullable<Text>) -> Nullable<Integer>;
 }
 
-/// A row of the list: `message` is left out where it is long.
+/// A row of the list. A long `message` is not loaded.
 #[derive(Queryable)]
 struct ItemRow {
     id: i64,
@@ -58,7 +61,7 @@ struct ItemRow {
 }
 
 impl ItemRow {
-    /// The bytes of the whole item's texts.
+    /// The bytes of the item's texts, including a message that is not loaded.
     fn bytes(&self) -> usize {
         let message = usize::try_from(self.message_bytes.unwrap_or(0)).unwrap_or(0);
         self.name.len() + self.email.len() + message
@@ -79,12 +82,11 @@ impl ItemRow {
     }
 }
 
-/// The items that are wanted, newest first; of the same instant, the highest id first. The page ends early where its
-/// texts take more than the bytes that are wanted, but has one item if there is any.
+/// A page of the list, newest first, then by descending id. The page ends early when its texts exceed the requested bytes, but
+/// has at least one item if there is any.
 ///
-/// Never loads much more than those bytes: a first statement leaves long messages out, and a second one reads those that
-/// the page has room for. Of an item that is replaced in between, the second statement returns the new fields; an item
-/// that is deleted in between is missing.
+/// Loads hardly more than those bytes: the first statement skips long messages, the second one reads those that fit into the
+/// page. If an item is replaced in between, the page has its new fields; if it is deleted, the page lacks it.
 pub(super) fn list(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Page> {
     let limit = usize::try_from(wanted.limit).unwrap_or(0);
     let mut rows = list_rows(connection, wanted)?;
@@ -111,7 +113,7 @@ pub(super) fn list(connection: &mut Connection, wanted: &PageRequest) -> QueryRe
     })
 }
 
-/// The rows of a page and one more, each with its message where that is short enough for all of them to be loaded.
+/// The rows of a page and one more. A message is loaded if the page could hold as many bytes for each of its items.
 fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<Vec<ItemRow>> {
     let limit = wanted.limit.saturating_add(1);
     let shortest = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -132,7 +134,7 @@ fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<V
         .limit(limit);
     match wanted.after {
         None => page.load(connection),
-        // The first condition finds the place in the index, the second one the place within an instant.
+        // The first condition lets the index find the cursor; the second one continues within items of the same time.
         Some(after) => page
             .filter(items::created_at.le(after.created_at))
             .filter(
@@ -144,7 +146,7 @@ fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<V
     }
 }
 
-/// The items of these rows, with the messages that the rows lack.
+/// The items of these rows. Loads their missing messages.
 fn complete(connection: &mut Connection, rows: Vec<ItemRow>) -> QueryResult<Vec<Item>> {
     let lacking: Vec<i64> = rows
         .iter()
@@ -168,12 +170,12 @@ fn complete(connection: &mut Connection, rows: Vec<ItemRow>) -> QueryResult<Vec<
     Ok(items.collect())
 }
 
-/// The item of this id.
+/// Returns the item with this id.
 pub(super) fn find(connection: &mut Connection, id: i64) -> QueryResult<Option<Item>> {
     items::table.find(id).first(connection).optional()
 }
 
-/// Gives the item of this id new fields, and returns it as it is then.
+/// Replaces the fields of the item with this id, and returns the new item.
 pub(super) fn replace(
     connection: &mut Connection,
     id: i64,
@@ -190,7 +192,7 @@ pub(super) fn replace(
         .map(only)
 }
 
-/// Deletes the item of this id, and returns it as it was.
+/// Deletes the item with this id, and returns it.
 pub(super) fn delete(connection: &mut Connection, id: i64) -> QueryResult<Option<Item>> {
     diesel::delete(items::table.find(id))
         .returning(items::all_columns)
@@ -198,7 +200,7 @@ pub(super) fn delete(connection: &mut Connection, id: i64) -> QueryResult<Option
         .map(only)
 }
 
-/// Reads the table, so that it fails where the database is gone: `SELECT 1` would not touch SQLite's file.
+/// Reads the table, which fails if the database cannot be reached. `SELECT 1` would not read SQLite's file.
 pub(super) fn probe(connection: &mut Connection) -> QueryResult<()> {
     items::table
         .select(items::id)
@@ -207,8 +209,8 @@ pub(super) fn probe(connection: &mut Connection) -> QueryResult<()> {
         .map(drop)
 }
 
-/// Writes to SQLite's file, and changes nothing, so that it fails where the disk is full or fails. Does not wait for a
-/// writer of another process: where there is one, the file takes writes.
+/// Writes to SQLite's file without changing data, which fails if the disk is full or defective. Succeeds without waiting if
+/// another process writes, because the file is then writable.
 pub(super) fn probe_writing(connection: &mut Connection) -> QueryResult<()> {
     connection.batch_execute("PRAGMA busy_timeout = 0")?;
     let written = write_version(connection);
@@ -220,15 +222,15 @@ pub(super) fn probe_writing(connection: &mut Connection) -> QueryResult<()> {
     }
 }
 
-/// Writes the number that the file's header has for its users, as it is. SQLite leaves a row out that does not change, and
-/// the header never.
+/// Writes the user version in the file's header, unchanged. SQLite skips the write of an unchanged row, but never that of the
+/// header.
 fn write_version(connection: &mut Connection) -> QueryResult<()> {
     let version: i32 =
         sql::<Integer>("SELECT user_version FROM pragma_user_version").get_result(connection)?;
     connection.batch_execute(&format!("PRAGMA user_version = {version}"))
 }
 
-/// The row of a statement that, by a primary key, concerns one at most.
+/// The row of a statement by primary key, which returns at most one.
 fn only(rows: Vec<Item>) -> Option<Item> {
     rows.into_iter().next()
 }

@@ -1,7 +1,6 @@
-//! The tables, as Diesel sees them.
+//! The tables, for Diesel.
 //!
-//! What `diesel print-schema` writes, under this paragraph. The columns' types are those that every database of the
-//! service has in common.
+//! Below this paragraph is the output of `diesel print-schema`. The types of the columns are common to both databases.
 
 diesel::table! {
     items (id) {

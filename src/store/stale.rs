@@ -1,31 +1,34 @@
-//! Prepared statements that the server no longer takes, and how work on a connection gets by.
+//! Stale statements: prepared statements that PostgreSQL no longer accepts.
 //!
-//! PostgreSQL refuses a prepared statement once the types of its columns have changed (`ALTER TABLE` by a newer instance:
-//! "cached plan must not change result type"), and forgets it where a pooler or an administrator runs `DISCARD ALL` or
-//! `DEALLOCATE ALL`. Diesel would offer it for as long as the connection lives.
+//! PostgreSQL rejects a prepared statement once the types of its columns have changed, as after an `ALTER TABLE` by a newer
+//! instance ("cached plan must not change result type"). It forgets the statement when a pooler or an administrator runs
+//! `DISCARD ALL` or `DEALLOCATE ALL`. Diesel would use the statement as long as the connection exists.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use diesel::connection::{CacheSize, SimpleConnection as _, TransactionManager as _};
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::{Connection as _, PgConnection, QueryResult};
+use actix_vitals::database::ErrorKind;
+use diesel::{
+    Connection as _, PgConnection, QueryResult,
+    connection::{CacheSize, SimpleConnection as _, TransactionManager as _},
+    result::{DatabaseErrorKind, Error as DieselError},
+};
 
 use super::connection::{Connection, limit_statements};
-use actix_vitals::database::ErrorKind;
 
-/// The log has one line for all connections that meet the same change.
+/// The pause between two lines of the log, so that one change of the tables is logged once for all connections.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// Forgets what the server keeps for this session, and sets the session up as Diesel does when it opens one: `DISCARD ALL`
-/// resets that, too.
+/// Drops the session's prepared statements on the server, and repeats Diesel's set-up of a session, which `DISCARD ALL` resets.
 const RENEW: &str =
     "DEALLOCATE ALL; SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'; SET bytea_output TO 'hex'";
 
-/// Renews connections whose statements are stale. Cheap to clone.
+/// Prepares the statements of a connection again when they are stale. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct StaleStatements {
-    /// The limit of a statement, which a renewed session gets again.
+    /// The time limit of statements, which a renewed session needs again.
     limit: Duration,
     logged: Arc<Mutex<Option<Instant>>>,
 }
@@ -38,10 +41,10 @@ impl StaleStatements {
         }
     }
 
-    /// Runs `work`. If it fails because a statement is stale, prepares all statements again and runs it once more.
+    /// Runs `work`. If it fails because a statement is stale, drops all prepared statements and runs `work` again, once.
     ///
-    /// `work` is one statement that commits by itself, or several that only read: a statement that fails has then
-    /// written nothing. Within a transaction nothing is tried again.
+    /// `work` must be one statement that commits by itself, or several that only read. Then a failed statement has written
+    /// nothing. Within a transaction, nothing is repeated.
     pub(super) fn run<T>(
         &self,
         connection: &mut Connection,
@@ -61,12 +64,12 @@ impl StaleStatements {
         result
     }
 
-    /// Fails for SQLite, which prepares stale statements again by itself.
+    /// Fails on SQLite, which prepares stale statements again itself.
     fn renew(&self, connection: &mut Connection) -> QueryResult<()> {
         let Connection::Postgres(postgres) = connection else {
             return Err(DieselError::NotFound);
         };
-        forget(postgres);
+        drop_cache(postgres);
         postgres.batch_execute(RENEW)?;
         limit_statements(connection, self.limit)
     }
@@ -76,14 +79,14 @@ impl StaleStatements {
         if logged.is_none_or(|logged| logged.elapsed() >= LOG_PAUSE) {
             *logged = Some(Instant::now());
             tracing::warn!(
-                "prepared statements were out of date, as after a change of the tables; they are prepared anew"
+                "prepared statements were stale, as after a change of the tables; they are prepared again"
             );
         }
     }
 }
 
-/// Whether the server refused a statement for a reason that has no name here. Diesel does not pass the code of an error on,
-/// and its text depends on the server's language, so a stale statement is known by nothing else.
+/// Whether a statement failed for an unknown reason, as a stale one does. Diesel does not pass on the code of an error, and its
+/// text depends on the server's language.
 fn may_be_stale(error: &DieselError) -> bool {
     matches!(
         error,
@@ -98,7 +101,7 @@ fn is_in_transaction(connection: &mut Connection) -> bool {
 }
 
 /// Drops Diesel's cache of statements. New statements get new names.
-fn forget(connection: &mut PgConnection) {
+fn drop_cache(connection: &mut PgConnection) {
     connection.set_prepared_statement_cache_size(CacheSize::Disabled);
     connection.set_prepared_statement_cache_size(CacheSize::Unbounded);
 }
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_is_stale_only_where_the_server_names_no_better_reason() {
+    fn a_statement_may_be_stale_only_if_the_server_gives_no_other_reason() {
         use DatabaseErrorKind::{ClosedConnection, NotNullViolation, Unknown};
         for (error, expected) in [
             (
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn work_in_a_transaction_is_not_tried_again() {
+    fn work_in_a_transaction_is_not_repeated() {
         let url = crate::settings::DatabaseUrl::Sqlite(crate::settings::SqliteLocation::Memory);
         let mut connection = super::super::connection::open(&url).unwrap();
         assert!(!is_in_transaction(&mut connection));

@@ -1,15 +1,13 @@
 //! The store on an SQLite file of its own.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
+use actix_vitals::registry::Format;
 use chrono::NaiveDateTime;
-use diesel::Connection as _;
-use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, connection::SimpleConnection as _};
 use tempfile::TempDir;
 
 use super::*;
-use actix_vitals::registry::Format;
 
 fn settings(path: &Path) -> DatabaseSettings {
     DatabaseSettings {
@@ -67,7 +65,7 @@ async fn an_item_can_be_created_read_replaced_and_deleted() {
     assert_eq!(store.create(fields("Ada")).await.unwrap().id, 2);
 }
 
-/// A page of the list that bytes do not end.
+/// A page of the list without a limit of bytes.
 async fn listed(store: &Store, skip: i64, limit: i64) -> Vec<Item> {
     let wanted = PageRequest {
         after: None,
@@ -78,7 +76,7 @@ async fn listed(store: &Store, skip: i64, limit: i64) -> Vec<Item> {
     store.list(wanted, |page| page.items).await.unwrap()
 }
 
-/// Every page of the list, one after the other.
+/// All pages of the list.
 async fn pages(store: &Store, limit: i64, bytes: usize) -> Vec<Vec<Item>> {
     let mut pages = Vec::new();
     let mut after = None;
@@ -99,9 +97,9 @@ async fn pages(store: &Store, limit: i64, bytes: usize) -> Vec<Vec<Item>> {
 }
 
 #[tokio::test]
-async fn pages_that_end_early_lead_to_every_item_once() {
+async fn pages_that_end_early_contain_every_item_once() {
     let (_directory, store) = new_store();
-    // Some share an instant, some are long, and one is longer than a page.
+    // Some items have the same time, some are long, and one is longer than a page.
     for number in 0..40 {
         let length = match number {
             7 => 5_000,
@@ -148,7 +146,7 @@ async fn pages_that_end_early_lead_to_every_item_once() {
 }
 
 #[tokio::test]
-async fn a_page_goes_on_behind_an_item_that_was_deleted_and_misses_what_is_new() {
+async fn the_next_page_starts_after_a_deleted_item_and_lacks_new_ones() {
     let (_directory, store) = new_store();
     for _ in 0..4 {
         store.create(fields("x")).await.unwrap();
@@ -186,7 +184,7 @@ async fn a_list_is_encoded_on_the_thread_that_read_it() {
 }
 
 #[tokio::test]
-async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
+async fn the_list_is_sorted_by_time_in_microseconds_and_then_by_id() {
     let (_directory, store) = new_store();
     let times = [
         "2026-01-01T12:00:00.5",
@@ -217,7 +215,7 @@ async fn the_list_is_newest_first_and_then_by_id_to_the_microsecond() {
 }
 
 #[test]
-fn an_item_shows_its_time_in_utc_with_six_digits() {
+fn an_item_serializes_its_time_in_utc_with_six_decimals() {
     let item = Item {
         id: 7,
         name: "Ada".to_owned(),
@@ -232,7 +230,7 @@ fn an_item_shows_its_time_in_utc_with_six_digits() {
 }
 
 #[tokio::test]
-async fn a_second_start_finds_the_data_again() {
+async fn a_second_start_finds_the_data() {
     let directory = tempfile::tempdir().unwrap();
     let settings = settings(&directory.path().join("test.db"));
     let created = open(&settings)
@@ -245,7 +243,7 @@ async fn a_second_start_finds_the_data_again() {
 }
 
 #[tokio::test]
-async fn every_connection_is_set_up_for_durability() {
+async fn every_connection_is_configured_for_durability() {
     let (_directory, store) = new_store();
     let setup = store
         .connections
@@ -286,7 +284,7 @@ async fn a_database_in_memory_keeps_its_items() {
 }
 
 #[tokio::test]
-async fn writers_wait_for_each_other() {
+async fn concurrent_writers_all_succeed() {
     let (_directory, store) = new_store();
     let writes: Vec<_> = (0..200)
         .map(|_| {
@@ -303,7 +301,7 @@ async fn writers_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_writer_who_misses_the_turn_is_told_so_and_counts_no_query() {
+async fn a_writer_that_misses_its_turn_fails_as_busy_and_counts_no_query() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.db");
     let vitals = Vitals::builder().build().unwrap();
@@ -322,8 +320,8 @@ async fn a_writer_who_misses_the_turn_is_told_so_and_counts_no_query() {
         })
         .collect();
     for write in writes {
-        let refused = write.await.unwrap();
-        assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
+        let result = write.await.unwrap();
+        assert!(matches!(result, Err(StoreError::Busy)), "{result:?}");
     }
     let metrics = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
     let errors: Vec<_> = metrics
@@ -337,12 +335,12 @@ async fn a_writer_who_misses_the_turn_is_told_so_and_counts_no_query() {
 }
 
 #[tokio::test]
-async fn a_commit_that_fails_is_no_success() {
+async fn a_failed_commit_is_an_error() {
     let (_directory, store) = new_store();
-    let refused = store
+    let result = store
         .connections
         .write(|connection| {
-            // A deferred constraint is checked by the commit, as a full disk would be met there.
+            // The commit checks a deferred constraint, as it would fail on a full disk.
             connection.batch_execute(
                 "CREATE TABLE owners (item BIGINT REFERENCES items DEFERRABLE INITIALLY DEFERRED);
                  CREATE TRIGGER orphan AFTER INSERT ON items BEGIN INSERT INTO owners VALUES (-1); END;",
@@ -350,10 +348,7 @@ async fn a_commit_that_fails_is_no_success() {
             queries::insert(connection, &fields("Ada"), now())
         })
         .await;
-    assert!(
-        matches!(refused, Err(StoreError::Database(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(result, Err(StoreError::Database(_))), "{result:?}");
     assert_eq!(listed(&store, 0, 100).await, []);
 }
 
@@ -389,7 +384,7 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_refused_in_one_sentence() {
+fn the_error_of_an_unusable_database_is_one_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("text.db");
     std::fs::write(&text, "This is not a database. ".repeat(100)).unwrap();

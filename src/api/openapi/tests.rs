@@ -1,25 +1,35 @@
-//! The description against the code: every route is described and the reverse, the limits are those of the validation,
-//! and the document is whole.
+//! Compares the description with the code: routes, methods, limits, words and statuses. Also checks that references and
+//! examples are valid.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use actix_web::http::{Method, header};
-use actix_web::test::{TestRequest, call_service, init_service, read_body};
-use actix_web::{App, HttpRequest, HttpResponse, dev::ServiceResponse, web};
+use actix_vitals::{
+    Vitals,
+    database::sql::Operation,
+    memory::AnswerMemory,
+    ops::{OpsSettings, statements},
+    registry::Format,
+};
+use actix_web::{
+    App, HttpRequest, HttpResponse,
+    dev::ServiceResponse,
+    http::{Method, header},
+    test::{TestRequest, call_service, init_service, read_body},
+    web,
+};
 use jsonschema::Validator;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::api::{Api, BodyLimits, Documentation, item, page};
-use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
-use crate::store::Store;
-use actix_vitals::Vitals;
-use actix_vitals::database::sql::Operation;
-use actix_vitals::memory::AnswerMemory;
-use actix_vitals::ops::{OpsSettings, statements};
-use actix_vitals::registry::Format;
+use crate::{
+    api::{Api, BodyLimits, Documentation, item, page},
+    settings::{DatabaseSettings, DatabaseUrl, SqliteLocation},
+    store::Store,
+};
 
 const LIMITS: BodyLimits = BodyLimits {
     bytes: 1024,
@@ -48,7 +58,7 @@ fn the_document_is_valid_yaml() {
     assert_eq!(documents.len(), 1);
 }
 
-/// The paths that are described as served on this listener, each with its methods.
+/// The paths that this listener serves by its description, with their methods.
 fn described_routes(listener: DescribedListener) -> BTreeMap<String, BTreeSet<String>> {
     described(listener)["paths"]
         .as_object()
@@ -98,10 +108,10 @@ fn routes(
     }
 }
 
-/// The patterns of all resources of the application that this request came to: Actix tells them in no other way.
+/// The patterns of all resources of the application. Only the `Debug` form of Actix' resource map lists them.
 fn patterns(request: &HttpRequest) -> BTreeSet<String> {
-    let told = format!("{:?}", request.resource_map());
-    told.split("Single(\"")
+    let map = format!("{:?}", request.resource_map());
+    map.split("Single(\"")
         .skip(1)
         .filter_map(|rest| rest.split_once("\")"))
         .map(|(pattern, _)| pattern.to_owned())
@@ -110,7 +120,7 @@ fn patterns(request: &HttpRequest) -> BTreeSet<String> {
 }
 
 #[actix_web::test]
-async fn every_route_is_described_and_every_described_route_is_there() {
+async fn exactly_the_routes_of_each_listener_are_described() {
     for listener in listeners() {
         let ops = OpsSettings::everything();
         let vitals = Vitals::builder().ops(ops).build().unwrap();
@@ -155,7 +165,7 @@ fn allowed_methods<B>(response: &ServiceResponse<B>) -> BTreeSet<String> {
 }
 
 #[test]
-fn where_operators_have_a_listener_of_their_own_the_api_is_described_with_its_address() {
+fn an_ops_listener_describes_the_api_with_its_address() {
     let paths = &described(DescribedListener::Ops {
         api_scheme: "http",
         api_address: API_ADDRESS.parse().unwrap(),
@@ -222,7 +232,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_body_is_valid_by_the_description_where_it_is_by_the_code(body in body()) {
+    fn the_description_and_the_code_accept_the_same_bodies(body in body()) {
         thread_local!(static ITEM_FIELDS: Validator = validator("ItemFields"));
         let by_code = item::fields(body.clone()).is_ok();
         let by_description = ITEM_FIELDS.with(|fields| fields.is_valid(&Value::Object(body)));
@@ -375,7 +385,7 @@ fn objects<'a>(value: &'a Value, path: &str, found: &mut Vec<(String, &'a Map<St
 }
 
 #[test]
-fn every_example_is_valid_and_every_reference_leads_somewhere() {
+fn every_example_is_valid_and_every_reference_has_a_target() {
     let description = described(DescribedListener::Shared);
     let mut found = Vec::new();
     objects(&description, "", &mut found);
@@ -399,7 +409,7 @@ fn every_example_is_valid_and_every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_operation_has_a_name_of_its_own_a_summary_and_its_refusals() {
+fn every_operation_has_a_unique_id_a_summary_and_its_problems() {
     let description = described(DescribedListener::Shared);
     let mut names = BTreeSet::new();
     for (path, item) in description["paths"].as_object().unwrap() {
