@@ -12,7 +12,6 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::descriptor::FamilyDescription;
-use super::label::is_metric_name;
 use super::negotiate::Format;
 use super::row::FamilyRows;
 use bridge::{Bridged, MergedFamily};
@@ -117,11 +116,10 @@ pub(crate) fn bridge(
     for row in merge(rows, &mut faults) {
         let name = row.description.name.clone();
         // A counter `_total` would have no name in OpenMetrics.
-        let is_valid = is_metric_name(&name) && is_metric_name(row.description.base());
-        let claim = if is_valid {
-            taken.claim(&row.description, format)
-        } else {
+        let claim = if row.description.base().is_empty() {
             Err(FaultKind::InvalidName)
+        } else {
+            taken.claim(&row.description, format)
         };
         match claim {
             Ok(()) => families.extend(row.bridge(constant, format, &mut faults)),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 
+use super::escaping::{Escaping, is_same_label};
 use super::family::{Core, Family, LabelledFamily};
 use super::label;
 use super::label_set::LabelSet;
@@ -79,6 +80,9 @@ impl Kind {
 ///
 /// A counter goes by its full name, which ends in `_total`. A label whose name is empty is not shown, and its values are
 /// ignored: a name that is chosen at run time can leave a label out.
+///
+/// Names may be any text, such as `http.server.request.duration_seconds`. A scraper that does not allow UTF-8 gets them by
+/// the [escaping scheme](crate::Escaping) that it asks for; two names that a scheme makes the same are rejected.
 ///
 /// ```
 /// use vitals_registry::{Descriptor, Unit};
@@ -287,18 +291,44 @@ impl FamilyDescription {
         }
     }
 
-    /// The names that this family takes up in OpenMetrics: its own, and those of its samples.
+    /// The names that this family takes up in OpenMetrics: its own, and those of its samples, as they are and by every
+    /// escaping scheme.
     pub(crate) fn sample_names(&self) -> Vec<String> {
+        let mut names = self.own_sample_names();
+        if !label::is_metric_name(&self.name) {
+            for scheme in Escaping::CHANGING {
+                names.extend(self.escaped(scheme).own_sample_names());
+            }
+            names.sort_unstable();
+            names.dedup();
+        }
+        names
+    }
+
+    fn own_sample_names(&self) -> Vec<String> {
         let base = self.base();
         let suffixes = self.suffixes().iter();
         suffixes.map(|suffix| format!("{base}{suffix}")).collect()
+    }
+
+    /// The same family with its name by an escaping scheme.
+    fn escaped(&self, scheme: Escaping) -> Self {
+        Self {
+            name: scheme.metric_name(&self.name),
+            ..self.clone()
+        }
     }
 
     /// The names that this family takes up in text 0.0.4 and protobuf: a counter has one, and nothing has a time of
     /// creation.
     pub(crate) fn plain_sample_names(&self) -> Vec<String> {
         if self.kind == Kind::Counter {
-            return vec![self.name.clone()];
+            let mut names = vec![self.name.clone()];
+            if !label::is_metric_name(&self.name) {
+                let schemes = Escaping::CHANGING.iter();
+                names.extend(schemes.map(|scheme| scheme.metric_name(&self.name)));
+            }
+            return names;
         }
         let mut names = self.sample_names();
         names.retain(|name| !name.ends_with("_created") || *name == self.name);
@@ -314,7 +344,7 @@ impl FamilyDescription {
     /// What is wrong with the names and the unit, if anything.
     pub(crate) fn validate(&self) -> Result<(), RegistryError> {
         // A counter `_total` would have no name in OpenMetrics.
-        if !label::is_metric_name(&self.name) || !label::is_metric_name(self.base()) {
+        if self.base().is_empty() {
             return Err(RegistryError::InvalidName(self.name.clone()));
         }
         if self.kind == Kind::Counter && !self.name.ends_with("_total") {
@@ -331,13 +361,13 @@ impl FamilyDescription {
         }
         for (at, name) in self.labels.iter().enumerate() {
             let reserved = self.kind == Kind::Histogram && name == "le";
-            if !label::is_label_name(name) || reserved {
+            if !label::may_be_label_name(name) || reserved {
                 return Err(RegistryError::InvalidLabel {
                     family: self.name.clone(),
                     label: name.clone(),
                 });
             }
-            if self.labels[..at].contains(name) {
+            if (self.labels[..at].iter()).any(|earlier| is_same_label(earlier, name)) {
                 return Err(RegistryError::DuplicateLabel {
                     family: self.name.clone(),
                     label: name.clone(),
@@ -352,8 +382,8 @@ impl FamilyDescription {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// A family's name is outside the grammar of metric names.
-    #[error("the metric name {0:?} is not of the form [a-zA-Z_:][a-zA-Z0-9_:]*")]
+    /// A family's name is empty, or nothing but the suffix of a counter.
+    #[error("the metric name {0:?} is empty, apart from the suffix _total")]
     InvalidName(String),
     /// A counter's name lacks its suffix.
     #[error("the counter {0:?} must have a name that ends in _total")]
@@ -369,7 +399,7 @@ pub enum RegistryError {
         /// Its unit.
         unit: &'static str,
     },
-    /// A label's name is outside the grammar of label names, or reserved.
+    /// A label's name is empty, or reserved.
     #[error("the family {family:?} cannot have a label named {label:?}")]
     InvalidLabel {
         /// The family.
@@ -377,7 +407,7 @@ pub enum RegistryError {
         /// The label.
         label: String,
     },
-    /// A family has two labels of one name, counting the constant ones.
+    /// A family has two labels of one name, counting the constant ones, or two whose names an escaping scheme makes the same.
     #[error("the family {family:?} has the label {label:?} twice")]
     DuplicateLabel {
         /// The family.

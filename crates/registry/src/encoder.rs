@@ -2,23 +2,30 @@
 
 use std::time::Duration;
 
+use super::escaping::{EscapedFamily, Escaping};
 use super::exposition::{Header, Labels, Value};
-use super::negotiate::Format;
+use super::label::is_metric_name;
+use super::negotiate::{Format, MediaType};
 use super::{protobuf, text};
 
 /// Writes families in one format.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
+    escaping: Escaping,
+    /// The current family by the escaping scheme; `None` where its names are shown as they are.
+    escaped: Option<EscapedFamily>,
     /// Whether OpenMetrics shows when series were created. Protobuf always does, text cannot.
     created: bool,
     scratch: protobuf::Scratch,
 }
 
 impl Encoder {
-    pub(crate) fn new(format: Format, created: bool) -> Self {
+    pub(crate) fn new(media: MediaType, created: bool) -> Self {
         Self {
-            format,
+            format: media.format(),
+            escaping: media.escaping(),
+            escaped: None,
             created,
             scratch: protobuf::Scratch::default(),
         }
@@ -29,7 +36,13 @@ impl Encoder {
     }
 
     /// Appends what precedes a family's series.
-    pub(crate) fn head(&self, out: &mut Vec<u8>, header: &Header) {
+    pub(crate) fn head(&mut self, out: &mut Vec<u8>, header: &Header) {
+        self.escaped = (header.is_utf8 && self.escaping != Escaping::AllowUtf8)
+            .then(|| EscapedFamily::new(&header.description, self.escaping));
+        let header = self
+            .escaped
+            .as_ref()
+            .map_or(header, |family| &family.header);
         match self.format {
             Format::Text => out.extend_from_slice(header.text.as_bytes()),
             Format::OpenMetrics => out.extend_from_slice(header.openmetrics.as_bytes()),
@@ -48,6 +61,9 @@ impl Encoder {
         created: Option<Duration>,
         timestamp: Option<i64>,
     ) {
+        if header.is_utf8 {
+            return self.utf8_series(out, header, labels, value, created, timestamp);
+        }
         match self.format {
             Format::Text => text::push_text(out, header, labels.text, value, timestamp),
             Format::OpenMetrics => {
@@ -55,6 +71,42 @@ impl Encoder {
                 text::push_openmetrics(out, header, labels.text, value, created, timestamp);
             }
             Format::Protobuf => {
+                protobuf::push_series(out, &mut self.scratch, labels, value, created, timestamp);
+            }
+        }
+    }
+}
+
+impl Encoder {
+    /// Appends one series of a family with a name that not every scraper knows.
+    #[cold]
+    fn utf8_series(
+        &mut self,
+        out: &mut Vec<u8>,
+        header: &Header,
+        labels: Labels<'_>,
+        value: Value<'_>,
+        created: Option<Duration>,
+        timestamp: Option<i64>,
+    ) {
+        let (header, labels) = match &mut self.escaped {
+            Some(family) => family.series(labels),
+            None => (header, labels),
+        };
+        let created_line = created.filter(|_| self.created);
+        match (self.format, is_metric_name(header.name())) {
+            (Format::Text, true) => text::push_text(out, header, labels.text, value, timestamp),
+            (Format::Text, false) => {
+                text::push_quoted_text(out, header, labels.text, value, timestamp);
+            }
+            (Format::OpenMetrics, true) => {
+                text::push_openmetrics(out, header, labels.text, value, created_line, timestamp);
+            }
+            (Format::OpenMetrics, false) => {
+                let text = labels.text;
+                text::push_quoted_openmetrics(out, header, text, value, created_line, timestamp);
+            }
+            (Format::Protobuf, _) => {
                 protobuf::push_series(out, &mut self.scratch, labels, value, created, timestamp);
             }
         }

@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use super::descriptor::{FamilyDescription, Kind};
 use super::exemplar::Exemplar;
-use super::label::push_escaped;
+use super::label::{is_label_name, is_metric_name, push_escaped, push_metric_name};
 use super::native::Octave;
 use super::number::{Block, LabelStyle, label_float};
 
@@ -142,6 +142,8 @@ pub(crate) struct Header {
     pub(crate) text: Box<str>,
     /// The comment lines of OpenMetrics.
     pub(crate) openmetrics: Box<str>,
+    /// Whether the family or one of its labels has a name that not every scraper knows.
+    pub(crate) is_utf8: bool,
 }
 
 impl Header {
@@ -149,6 +151,8 @@ impl Header {
         Self {
             text: text_head(&description).into(),
             openmetrics: openmetrics_head(&description).into(),
+            is_utf8: !is_metric_name(&description.name)
+                || description.labels.iter().any(|name| !is_label_name(name)),
             description,
         }
     }
@@ -160,7 +164,9 @@ impl Header {
 }
 
 fn text_head(family: &FamilyDescription) -> String {
-    let name = family.name.as_str();
+    let mut name = String::new();
+    push_metric_name(&mut name, &family.name);
+    let name = name.as_str();
     let kind = match family.kind {
         Kind::Unknown => "untyped",
         kind => kind.as_str(),
@@ -176,7 +182,9 @@ fn text_head(family: &FamilyDescription) -> String {
 }
 
 fn openmetrics_head(family: &FamilyDescription) -> String {
-    let name = family.base();
+    let mut name = String::new();
+    push_metric_name(&mut name, family.base());
+    let name = name.as_str();
     let mut head = format!("# TYPE {name} {}\n", family.kind.as_str());
     let unit = family.unit.as_str();
     if !unit.is_empty() {

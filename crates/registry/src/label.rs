@@ -2,10 +2,12 @@
 //!
 //! Text 0.0.4 and OpenMetrics escape label values alike; they differ in help texts only.
 
+use super::escaping::Escaping;
+
 /// The label values of the one series that takes what exceeds a family's budget.
 pub(crate) const OVERFLOW: &str = "overflow";
 
-/// Whether `name` matches `[a-zA-Z_:][a-zA-Z0-9_:]*`.
+/// Whether `name` matches `[a-zA-Z_:][a-zA-Z0-9_:]*`, the grammar that every scraper knows.
 pub(crate) fn is_metric_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes
@@ -14,9 +16,18 @@ pub(crate) fn is_metric_name(name: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
 }
 
-/// Whether `name` matches `[a-zA-Z_][a-zA-Z0-9_]*` and is not reserved (`__…`).
+/// Whether `name` matches `[a-zA-Z_][a-zA-Z0-9_]*`, the grammar that every scraper knows, and is not reserved (`__…`).
 pub(crate) fn is_label_name(name: &str) -> bool {
     is_metric_name(name) && !name.contains(':') && !name.starts_with("__")
+}
+
+/// Whether a label may have this name: any text that is neither empty nor reserved (`__…`). No scheme may make `__name__` of
+/// it.
+pub(crate) fn may_be_label_name(name: &str) -> bool {
+    let is_name_of_family = |scheme: &Escaping| scheme.label_name(name) == "__name__";
+    !name.is_empty()
+        && !name.starts_with("__")
+        && (is_label_name(name) || !Escaping::CHANGING.iter().any(is_name_of_family))
 }
 
 /// Appends `name="value"` with the value escaped, after a comma where something precedes it.
@@ -24,10 +35,30 @@ pub(crate) fn push_pair(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
     }
-    out.push_str(name);
+    push_label_name(out, name);
     out.push_str("=\"");
     push_escaped(out, value, true);
     out.push('"');
+}
+
+/// Appends the name of a label: within double quotes if not every scraper knows such names.
+pub(crate) fn push_label_name(out: &mut String, name: &str) {
+    push_name(out, name, is_metric_name(name) && !name.contains(':'));
+}
+
+/// Appends the name of a family: within double quotes if not every scraper knows such names.
+pub(crate) fn push_metric_name(out: &mut String, name: &str) {
+    push_name(out, name, is_metric_name(name));
+}
+
+fn push_name(out: &mut String, name: &str, is_bare: bool) {
+    if is_bare {
+        out.push_str(name);
+    } else {
+        out.push('"');
+        push_escaped(out, name, true);
+        out.push('"');
+    }
 }
 
 /// Appends `text` with backslashes and line feeds escaped, and double quotes where `quotes` says so.

@@ -11,6 +11,7 @@ mod counter;
 mod descriptor;
 mod distribution;
 mod encoder;
+mod escaping;
 mod exemplar;
 mod exposition;
 mod family;
@@ -43,6 +44,7 @@ pub use descriptor::{
     Descriptor, FamilyDescription, FamilyDescriptor, Kind, LabelledDescriptor, RegistryError, Unit,
 };
 pub use distribution::Distribution;
+pub use escaping::Escaping;
 pub use exemplar::SpanContext;
 pub use exposition::Number;
 pub use family::{Family, LabelledFamily, Resolved};
@@ -50,7 +52,7 @@ pub use gauge::{FloatGauge, Gauge, GaugeWriter};
 pub use histogram::{Histogram, HistogramSnapshot, HistogramWriter};
 pub use label_set::LabelSet;
 pub use native::ZERO_THRESHOLD;
-pub use negotiate::{Encoding, Format, negotiate_encoding, negotiate_format};
+pub use negotiate::{Encoding, Format, MediaType, negotiate_encoding, negotiate_format};
 pub use row::{FamilyRows, ReadFamily, RowValue};
 pub use scrape::{NameFilter, Scrape};
 pub use time::Clock;
@@ -383,6 +385,11 @@ impl RegistryBuilder {
             .iter()
             .map(|(name, _)| name.clone());
         let mut labels: Vec<_> = constant.collect();
+        // Only names that every scraper knows: otherwise each series would have to be rendered for each scrape.
+        if let Some(name) = labels.iter().find(|name| !label::is_label_name(name)) {
+            let (family, label) = (family.name.clone(), name.clone());
+            return self.fail(RegistryError::InvalidLabel { family, label });
+        }
         labels.extend_from_slice(&family.labels);
         let whole = FamilyDescription {
             labels,
@@ -715,9 +722,9 @@ impl Registry {
     }
 
     /// Reads the collectors, and begins an exposition of the families that `names` shows.
-    pub fn scrape(&self, format: Format, names: &NameFilter) -> Scrape {
+    pub fn scrape(&self, media: impl Into<MediaType>, names: &NameFilter) -> Scrape {
         let collected: Vec<Collected> = self.sources().iter().map(Source::read).collect();
-        self.scrape_collected(format, names, &collected)
+        self.scrape_collected(media, names, &collected)
     }
 
     /// The collectors to read for an exposition, in their order.
@@ -729,14 +736,15 @@ impl Registry {
     /// may share them.
     pub fn scrape_collected(
         &self,
-        format: Format,
+        media: impl Into<MediaType>,
         names: &NameFilter,
         collected: &[Collected],
     ) -> Scrape {
+        let media = media.into();
         Scrape::new(
-            format,
+            media,
             self.inner.created,
-            self.exposed(format, names, collected),
+            self.exposed(media.format(), names, collected),
         )
     }
 
@@ -771,9 +779,9 @@ impl Registry {
     }
 
     /// A whole exposition of everything.
-    pub fn encode(&self, format: Format) -> Vec<u8> {
+    pub fn encode(&self, media: impl Into<MediaType>) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut scrape = self.scrape(format, &NameFilter::all());
+        let mut scrape = self.scrape(media, &NameFilter::all());
         while scrape.next_chunk(&mut out) {}
         out
     }

@@ -1,11 +1,14 @@
 //! Which format and which content encoding a scrape is answered with (RFC 9110, sections 12.5.1 and 12.5.3).
 //!
-//! There is always an answer: what cannot be satisfied gets text 0.0.4, uncompressed.
+//! There is always an answer: what cannot be satisfied gets text 0.0.4, uncompressed. The parameter `escaping` is specified in
+//! <https://prometheus.io/docs/instrumenting/content_negotiation/>.
+
+use super::escaping::Escaping;
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Prometheus text 0.0.4.
+    /// Prometheus text.
     #[default]
     Text,
     /// OpenMetrics text 1.0.
@@ -15,15 +18,92 @@ pub enum Format {
 }
 
 impl Format {
-    /// The `Content-Type` of an exposition.
+    /// The `Content-Type` of an exposition for a client that knows nothing of escaping: text is 0.0.4.
     pub const fn content_type(self) -> &'static str {
-        match self {
-            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Format::Protobuf => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-            }
+        MediaType::of(self).content_type()
+    }
+}
+
+/// A format with its version and with the scheme by which names are escaped.
+///
+/// ```
+/// use vitals_registry::{Escaping, Format, negotiate_format};
+///
+/// let media = negotiate_format(&[b"text/plain;version=1.0.0;escaping=allow-utf-8"]);
+/// assert_eq!((media.format(), media.escaping()), (Format::Text, Escaping::AllowUtf8));
+/// assert_eq!(
+///     media.content_type(),
+///     "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MediaType {
+    format: Format,
+    /// Whether text is 1.0.0, where names may be quoted, and not 0.0.4.
+    is_text_1: bool,
+    /// `None` for a client that knows nothing of it.
+    escaping: Option<Escaping>,
+}
+
+/// The content type, followed by the escaping scheme if there is one.
+macro_rules! content_type {
+    ($base:literal, $escaping:expr) => {
+        match $escaping {
+            None => $base,
+            Some(Escaping::AllowUtf8) => concat!($base, "; escaping=allow-utf-8"),
+            Some(Escaping::Underscores) => concat!($base, "; escaping=underscores"),
+            Some(Escaping::Dots) => concat!($base, "; escaping=dots"),
+            Some(Escaping::Values) => concat!($base, "; escaping=values"),
         }
+    };
+}
+
+impl MediaType {
+    const fn of(format: Format) -> Self {
+        Self {
+            format,
+            is_text_1: false,
+            escaping: None,
+        }
+    }
+
+    /// The format.
+    pub const fn format(self) -> Format {
+        self.format
+    }
+
+    /// How names are escaped: by underscores for a client that asks for nothing.
+    pub const fn escaping(self) -> Escaping {
+        match self.escaping {
+            Some(escaping) => escaping,
+            None => Escaping::Underscores,
+        }
+    }
+
+    /// The `Content-Type` of an exposition. It names the escaping scheme only if the client did.
+    pub const fn content_type(self) -> &'static str {
+        match self.format {
+            Format::Text if self.is_text_1 => {
+                content_type!("text/plain; version=1.0.0; charset=utf-8", self.escaping)
+            }
+            Format::Text => {
+                content_type!("text/plain; version=0.0.4; charset=utf-8", self.escaping)
+            }
+            Format::OpenMetrics => content_type!(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.escaping
+            ),
+            Format::Protobuf => content_type!(
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+                self.escaping
+            ),
+        }
+    }
+}
+
+impl From<Format> for MediaType {
+    fn from(format: Format) -> Self {
+        Self::of(format)
     }
 }
 
@@ -50,29 +130,30 @@ impl Encoding {
     }
 }
 
-/// Chooses a format by the `Accept` headers of a request, each as received.
+/// Chooses a format by the `Accept` headers of a request, each as received, with the escaping scheme that the client asks
+/// for in that format.
 ///
 /// The highest q-value among the concrete types wins, the first of equals; wildcards are looked at only where no
 /// concrete type is acceptable, and never yield a type that was refused with `q=0`. What is malformed is ignored; a
 /// q-value above 1, which Prometheus 2.49 sends, counts as 1.
-pub fn negotiate_format(accept: &[&[u8]]) -> Format {
+pub fn negotiate_format(accept: &[&[u8]]) -> MediaType {
     let mut refused = Vec::new();
-    let mut concrete: Option<(Format, f32)> = None;
+    let mut concrete: Option<(MediaType, f32)> = None;
     let mut wildcard: Option<(&str, f32)> = None;
     for (range, q) in items(accept) {
-        if let Some(format) = format_of(range) {
+        if let Some(media) = media_type_of(range) {
             if q == 0.0 {
-                refused.push(format);
+                refused.extend((!media.is_text_1).then_some(media.format));
             } else if concrete.is_none_or(|(_, best)| q > best) {
-                concrete = Some((format, q));
+                concrete = Some((media, q));
             }
         } else if range.value.contains('*') && q > 0.0 && wildcard.is_none_or(|(_, best)| q > best)
         {
             wildcard = Some((range.value, q));
         }
     }
-    if let Some((format, _)) = concrete {
-        return format;
+    if let Some((media, _)) = concrete {
+        return media;
     }
     let matching: &[Format] = match wildcard {
         Some((value, _)) if value.eq_ignore_ascii_case("application/*") => {
@@ -87,6 +168,7 @@ pub fn negotiate_format(accept: &[&[u8]]) -> Format {
         .copied()
         .find(|format| !refused.contains(format))
         .unwrap_or_default()
+        .into()
 }
 
 /// Chooses an encoding by the `Accept-Encoding` headers of a request, each as received.
@@ -150,6 +232,15 @@ impl<'a> ListElement<'a> {
             .all(|(_, value)| values.iter().any(|one| value.eq_ignore_ascii_case(one)))
     }
 
+    /// The last escaping scheme that is known.
+    fn escaping(self) -> Option<Escaping> {
+        let schemes = self.parameters().filter_map(|(name, value)| {
+            let is_scheme = name.eq_ignore_ascii_case("escaping");
+            is_scheme.then(|| Escaping::parse(value)).flatten()
+        });
+        schemes.last()
+    }
+
     fn has(self, name: &str, value: &str) -> bool {
         self.allows(name, &[value])
             && self
@@ -202,23 +293,33 @@ fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The format that a media range names, in a version that is served.
-fn format_of(range: ListElement<'_>) -> Option<Format> {
+/// The media type that a range names, in a version that is served.
+fn media_type_of(range: ListElement<'_>) -> Option<MediaType> {
     let is = |name: &str| range.value.eq_ignore_ascii_case(name);
+    let mut media = MediaType {
+        escaping: range.escaping(),
+        ..MediaType::default()
+    };
     if is("application/openmetrics-text") {
         // Version 0.0.1 was the draft that Prometheus asks for besides, and reads 1.0.0 as.
-        range
+        media.format = Format::OpenMetrics;
+        return range
             .allows("version", &["1.0.0", "0.0.1"])
-            .then_some(Format::OpenMetrics)
-    } else if is("text/plain") {
-        range.allows("version", &["0.0.4"]).then_some(Format::Text)
-    } else if is("application/vnd.google.protobuf") {
-        (range.has("proto", "io.prometheus.client.MetricFamily")
-            && range.has("encoding", "delimited"))
-        .then_some(Format::Protobuf)
-    } else {
-        None
+            .then_some(media);
     }
+    if is("text/plain") {
+        media.is_text_1 = range.has("version", "1.0.0");
+        if !media.is_text_1 && media.escaping == Some(Escaping::AllowUtf8) {
+            // No name is quoted in 0.0.4.
+            media.escaping = Some(Escaping::Underscores);
+        }
+        return (media.is_text_1 || range.allows("version", &["0.0.4"])).then_some(media);
+    }
+    media.format = Format::Protobuf;
+    (is("application/vnd.google.protobuf")
+        && range.has("proto", "io.prometheus.client.MetricFamily")
+        && range.has("encoding", "delimited"))
+    .then_some(media)
 }
 
 #[cfg(test)]

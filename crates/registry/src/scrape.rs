@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::encoder::{Encoder, push_delimiter, push_end};
 use super::exposition::{Header, HistogramReading};
 use super::family::Exposed;
-use super::negotiate::Format;
+use super::negotiate::{Format, MediaType};
 
 /// The size of a chunk, roughly: a step of the walk is finished once begun.
 const CHUNK: usize = 64 * 1024;
@@ -63,10 +63,10 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    pub(crate) fn new(format: Format, created: bool, families: Vec<Arc<dyn Exposed>>) -> Self {
+    pub(crate) fn new(media: MediaType, created: bool, families: Vec<Arc<dyn Exposed>>) -> Self {
         Self {
             families,
-            encoder: Encoder::new(format, created),
+            encoder: Encoder::new(media, created),
             reading: HistogramReading::default(),
             family: 0,
             series: 0,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::exemplar::Exemplar;
 use super::exposition::{Bounds, Header, HistogramValue, Number, Value};
+use super::label::push_escaped;
 use super::number::{LabelStyle, label_float, push_f64, push_i64, push_u64};
 use super::time::push_seconds;
 
@@ -36,13 +37,7 @@ pub(crate) fn push_text(
     value: Value<'_>,
     timestamp: Option<i64>,
 ) {
-    let mut lines = SampleLines::<false> {
-        out,
-        name: header.name(),
-        labels,
-        timestamp,
-    };
-    lines.push_value(value);
+    push_lines::<false, false>(out, header.name(), labels, value, None, timestamp);
 }
 
 /// Appends the lines of one series in OpenMetrics; `timestamp` is in milliseconds since the Unix epoch.
@@ -55,9 +50,59 @@ pub(crate) fn push_openmetrics(
     created: Option<Duration>,
     timestamp: Option<i64>,
 ) {
-    let mut lines = SampleLines::<true> {
+    push_lines::<true, false>(
         out,
-        name: header.description.base(),
+        header.description.base(),
+        labels,
+        value,
+        created,
+        timestamp,
+    );
+}
+
+/// As [`push_text`], in text 1.0.0, with the name of the family within the braces.
+pub(crate) fn push_quoted_text(
+    out: &mut Vec<u8>,
+    header: &Header,
+    labels: &str,
+    value: Value<'_>,
+    timestamp: Option<i64>,
+) {
+    let name = escaped(header.name());
+    push_lines::<false, true>(out, &name, labels, value, None, timestamp);
+}
+
+/// As [`push_openmetrics`], with the name of the family within the braces.
+pub(crate) fn push_quoted_openmetrics(
+    out: &mut Vec<u8>,
+    header: &Header,
+    labels: &str,
+    value: Value<'_>,
+    created: Option<Duration>,
+    timestamp: Option<i64>,
+) {
+    let name = escaped(header.description.base());
+    push_lines::<true, true>(out, &name, labels, value, created, timestamp);
+}
+
+fn escaped(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    push_escaped(&mut escaped, name, true);
+    escaped
+}
+
+#[inline]
+fn push_lines<const OPENMETRICS: bool, const QUOTED: bool>(
+    out: &mut Vec<u8>,
+    name: &str,
+    labels: &str,
+    value: Value<'_>,
+    created: Option<Duration>,
+    timestamp: Option<i64>,
+) {
+    let mut lines = SampleLines::<OPENMETRICS, QUOTED> {
+        out,
+        name,
         labels,
         timestamp,
     };
@@ -69,17 +114,17 @@ pub(crate) fn push_openmetrics(
     }
 }
 
-/// The sample lines of one series.
-struct SampleLines<'a, const OPENMETRICS: bool> {
+/// The sample lines of one series. `QUOTED`: the name goes within the braces, as in `{"größe_total",a="1"} 1`.
+struct SampleLines<'a, const OPENMETRICS: bool, const QUOTED: bool> {
     out: &'a mut Vec<u8>,
-    /// The name of the family, without the suffixes of its samples.
+    /// The name of the family, without the suffixes of its samples; escaped where it is quoted.
     name: &'a str,
     /// `a="1",b="2"`, escaped.
     labels: &'a str,
     timestamp: Option<i64>,
 }
 
-impl<const OPENMETRICS: bool> SampleLines<'_, OPENMETRICS> {
+impl<const OPENMETRICS: bool, const QUOTED: bool> SampleLines<'_, OPENMETRICS, QUOTED> {
     #[inline]
     fn push_value(&mut self, value: Value<'_>) {
         match value {
@@ -170,6 +215,12 @@ impl<const OPENMETRICS: bool> SampleLines<'_, OPENMETRICS> {
     /// Appends everything of a line before its value: `name_suffix{labels} `.
     #[inline]
     fn push_name(&mut self, suffix: &str) {
+        if QUOTED {
+            self.push_open(suffix);
+            self.out.pop();
+            self.out.extend_from_slice(b"} ");
+            return;
+        }
         self.out.extend_from_slice(self.name.as_bytes());
         self.out.extend_from_slice(suffix.as_bytes());
         if self.labels.is_empty() {
@@ -184,9 +235,23 @@ impl<const OPENMETRICS: bool> SampleLines<'_, OPENMETRICS> {
     /// Appends everything of a line before its last label: `name_suffix{labels,`.
     #[inline]
     fn push_open(&mut self, suffix: &str) {
+        if QUOTED {
+            self.out.extend_from_slice(b"{\"");
+            self.out.extend_from_slice(self.name.as_bytes());
+            self.out.extend_from_slice(suffix.as_bytes());
+            self.out.extend_from_slice(b"\",");
+            self.push_labels();
+            return;
+        }
         self.out.extend_from_slice(self.name.as_bytes());
         self.out.extend_from_slice(suffix.as_bytes());
         self.out.push(b'{');
+        self.push_labels();
+    }
+
+    /// Appends the labels, each with a comma behind it.
+    #[inline]
+    fn push_labels(&mut self) {
         if !self.labels.is_empty() {
             self.out.extend_from_slice(self.labels.as_bytes());
             self.out.push(b',');

@@ -84,6 +84,13 @@ pub struct VisitedLabels<'a> {
     fields: &'a [u8],
 }
 
+impl<'a> VisitedLabels<'a> {
+    /// The labels in fields of a protobuf metric.
+    pub(crate) fn new(fields: &'a [u8]) -> Self {
+        Self { fields }
+    }
+}
+
 impl<'a> Iterator for VisitedLabels<'a> {
     type Item = (&'a str, &'a str);
 
@@ -253,9 +260,7 @@ impl Registry {
             visitor.family(&family.header().description);
             family.visit(&mut reading, &mut |labels, value, created, timestamp| {
                 visitor.series(VisitedSeries {
-                    labels: VisitedLabels {
-                        fields: labels.protobuf,
-                    },
+                    labels: VisitedLabels::new(labels.protobuf),
                     created,
                     timestamp,
                     value: value.into(),

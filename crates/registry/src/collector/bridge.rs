@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use super::fault::{Fault, FaultKind};
 use crate::descriptor::{FamilyDescription, Kind};
 use crate::encoder::Encoder;
+use crate::escaping::is_same_label;
 use crate::exposition::{
     Bounds, Header, HistogramReading, HistogramValue, Labels, NativeReading, Number, Value,
 };
 use crate::family::{Exposed, Sample};
 use crate::histogram::HistogramSnapshot;
-use crate::label::{is_label_name, push_pair};
+use crate::label::{is_label_name, may_be_label_name, push_pair};
 use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
 use crate::negotiate::Format;
 use crate::row::{RowValue, SeriesRow};
@@ -168,10 +169,11 @@ impl MergedFamily<'_> {
         }
         let name = &self.description.name;
         faults.extend(found.into_iter().map(|kind| Fault::of_family(name, kind)));
-        (!series.is_empty()).then(|| Bridged {
-            header: Header::new(self.description),
-            series,
-        })
+        let mut labels = self.series.iter().flat_map(|row| row.labels());
+        let is_utf8 = labels.any(|(name, _)| !is_label_name(name));
+        let mut header = Header::new(self.description);
+        header.is_utf8 |= is_utf8;
+        (!series.is_empty()).then_some(Bridged { header, series })
     }
 }
 
@@ -212,13 +214,15 @@ fn convert_labels(
     let mut sorted: Vec<_> = row.labels().collect();
     let missing = (constant.iter())
         .map(|(name, value)| (name.as_str(), value.as_str()))
-        .filter(|(name, _)| *name != reserved && row.labels().all(|(own, _)| own != *name));
+        .filter(|(name, _)| {
+            *name != reserved && row.labels().all(|(own, _)| !is_same_label(own, name))
+        });
     sorted.extend(missing);
     sorted.sort_unstable();
     let valid = sorted
         .iter()
-        .all(|(name, _)| is_label_name(name) && *name != reserved)
-        && sorted.windows(2).all(|pair| pair[0].0 != pair[1].0);
+        .all(|(name, _)| may_be_label_name(name) && *name != reserved)
+        && has_distinct_names(&sorted);
     if !valid {
         return Err(FaultKind::InvalidLabels);
     }
@@ -237,6 +241,18 @@ fn convert_labels(
     } else {
         Err(FaultKind::DuplicateSeries)
     }
+}
+
+/// Whether all names of sorted labels differ, as they are and by every escaping scheme.
+fn has_distinct_names(sorted: &[(&str, &str)]) -> bool {
+    if sorted.iter().all(|(name, _)| is_label_name(name)) {
+        return sorted.windows(2).all(|pair| pair[0].0 != pair[1].0);
+    }
+    (sorted.iter().enumerate()).all(|(at, (name, _))| {
+        sorted[..at]
+            .iter()
+            .all(|(other, _)| !is_same_label(other, name))
+    })
 }
 
 /// Returns the value of a series. Any number is accepted: text and protobuf can hold all of them.

@@ -34,8 +34,8 @@ pub enum FaultKind {
     /// It did not return in time, or still has not.
     #[error("does not return in time")]
     Hanging,
-    /// The family's name is outside the grammar of metric names.
-    #[error("has a name that is not of the form [a-zA-Z_:][a-zA-Z0-9_:]*")]
+    /// The family's name is empty, or nothing but the suffix of a counter.
+    #[error("has a name that is empty, apart from the suffix _total")]
     InvalidName,
     /// An earlier family writes samples of the same name.
     #[error("would write a sample that another family writes")]

@@ -9,6 +9,10 @@ const PROTO: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
 fn format(accept: &str) -> Format {
+    media(accept).format()
+}
+
+fn media(accept: &str) -> MediaType {
     negotiate_format(&[accept.as_bytes()])
 }
 
@@ -64,7 +68,7 @@ fn others_get_text_unless_they_ask_for_more() {
             "nothing that is served: never 406",
         ),
         (
-            "text/plain;version=1.0.0",
+            "text/plain;version=2.0.0",
             Format::Text,
             "an unknown version falls back",
         ),
@@ -137,15 +141,75 @@ fn others_get_text_unless_they_ask_for_more() {
     ] {
         assert_eq!(format(accept), expected, "{why}: {accept}");
     }
-    assert_eq!(negotiate_format(&[]), Format::Text);
+    assert_eq!(negotiate_format(&[]), Format::Text.into());
     assert_eq!(
         negotiate_format(&[b"\xff\xfe", OM.as_bytes()]),
-        Format::OpenMetrics
+        Format::OpenMetrics.into()
     );
     assert_eq!(
         negotiate_format(&[b"text/plain;q=0.1", OM.as_bytes()]),
-        Format::OpenMetrics
+        Format::OpenMetrics.into()
     );
+}
+
+#[test]
+fn a_content_type_names_the_escaping_scheme_only_if_the_client_does() {
+    for (accept, content_type, escaping) in [
+        (
+            "text/plain",
+            "text/plain; version=0.0.4; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            Escaping::AllowUtf8,
+        ),
+        (
+            "text/plain;version=1.0.0",
+            "text/plain; version=1.0.0; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            "text/plain;version=0.0.4;escaping=allow-utf-8",
+            "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+            Escaping::Underscores,
+        ),
+        (
+            "text/plain;version=0.0.4;escaping=values",
+            "text/plain; version=0.0.4; charset=utf-8; escaping=values",
+            Escaping::Values,
+        ),
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.1,text/plain;version=0.0.4",
+            "text/plain; version=0.0.4; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            "text/plain;version=1.0.0;q=0,text/*",
+            "text/plain; version=0.0.4; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=dots",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=dots",
+            Escaping::Dots,
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=none",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            &format!("{PROTO};escaping=allow-utf-8"),
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8",
+            Escaping::AllowUtf8,
+        ),
+    ] {
+        let media = media(accept);
+        assert_eq!(media.content_type(), content_type, "{accept}");
+        assert_eq!(media.escaping(), escaping, "{accept}");
+    }
 }
 
 #[test]

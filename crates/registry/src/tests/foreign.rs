@@ -291,7 +291,7 @@ fn families_that_clash_in_openmetrics_alone_are_both_in_the_other_formats() {
 #[test]
 fn a_fault_is_reported_by_its_family_and_kind_once() {
     let mut broken = vec![
-        gauges("not a name", &[(&[], 1.0)]),
+        family("_total", proto::MetricType::COUNTER, vec![counter(1.0)]),
         gauges("labels", &[(&[("a", ""), ("a", "")], 1.0)]),
         gauges("series", &[(&[("a", "1")], 1.0), (&[("a", "1")], 2.0)]),
         gauges("empty", &[(&[("a", "")], 1.0), (&[], 2.0)]),
@@ -304,7 +304,10 @@ fn a_fault_is_reported_by_its_family_and_kind_once() {
         gauges("twice", &[(&[], 1.0)]),
         family("twice", proto::MetricType::COUNTER, vec![counter(1.0)]),
     ];
-    broken.extend((0..100).map(|n| gauges(&format!("{n}{}", "x".repeat(500)), &[(&[], 1.0)])));
+    broken.extend((0..100).map(|n| {
+        let name = format!("{n}{}", "x".repeat(500));
+        gauges(&name, &[(&[("__x", "")], 1.0)])
+    }));
     let registry = registry_of(broken);
     for format in [Format::Text, Format::Protobuf, Format::OpenMetrics] {
         registry.encode(format);
@@ -320,10 +323,10 @@ fn a_fault_is_reported_by_its_family_and_kind_once() {
     assert_eq!(
         named,
         [
+            ("_total", FaultKind::InvalidName),
             ("buckets", FaultKind::InvalidBuckets),
             ("empty", FaultKind::DuplicateSeries),
             ("labels", FaultKind::InvalidLabels),
-            ("not a name", FaultKind::InvalidName),
             ("series", FaultKind::DuplicateSeries),
             ("twice", FaultKind::NameTaken),
             ("vitals_series", FaultKind::NameTaken),

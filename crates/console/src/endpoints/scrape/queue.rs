@@ -18,12 +18,12 @@ use super::{exposition::Exposition, exposition_memory::ExpositionMemory};
 use vitals_recorder::collection::{Collection, Enter};
 use vitals_recorder::log_limit::LogLimit;
 use vitals_recorder::memory::{AnswerMemory, AnswerMemoryExhausted};
-use vitals_registry::{Collected, Encoding, Format, NameFilter, Registry, Scrape};
+use vitals_registry::{Collected, Encoding, MediaType, NameFilter, Registry, Scrape};
 
 /// Identifies an exposition. Callers that request the same form share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    pub(super) format: Format,
+    pub(super) format: MediaType,
     pub(super) encoding: Encoding,
     pub(super) names: NameFilter,
 }
