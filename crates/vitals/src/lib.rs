@@ -199,10 +199,37 @@ mod handle;
 #[cfg(feature = "http")]
 pub mod testing;
 
-pub use vitals_recorder::{
-    context,
-    naming::{LATENCY_BUCKETS, Naming},
-};
+/// ```
+/// use actix_vitals::context;
+///
+/// // Outside of a request and a job there is no context. In a handler it has the tally so far.
+/// assert!(context::current().is_none());
+/// ```
+pub use vitals_recorder::context;
+
+/// ```
+/// use actix_vitals::{LATENCY_BUCKETS, Vitals};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // The default bounds, up to a second.
+/// let bounds: Vec<f64> = LATENCY_BUCKETS.into_iter().filter(|bound| *bound <= 1.0).collect();
+/// let vitals = Vitals::builder().latency_buckets(bounds).build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub use vitals_recorder::naming::LATENCY_BUCKETS;
+
+/// ```
+/// use actix_vitals::{Naming, Vitals, registry::Format};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let vitals = Vitals::builder().naming(Naming::OpenTelemetry).build()?;
+/// let text = String::from_utf8(vitals.registry().encode(Format::Text))?;
+/// assert!(text.contains("http_server_active_requests"));
+/// # Ok(())
+/// # }
+/// ```
+pub use vitals_recorder::naming::Naming;
 pub use vitals_registry::{self as registry, label_set};
 
 pub use builder::{BuildError, Builder, N_PLUS_ONE};
@@ -240,22 +267,206 @@ pub use vitals_recorder::http::block;
 
 /// Background jobs.
 pub mod jobs {
-    pub use vitals_recorder::jobs::{Job, JobOutput};
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let job = vitals.job("nightly-export", async { Ok::<_, std::io::Error>(3) });
+    /// assert_eq!(job.await?, 3);
+    /// let ok = [("job_name", "nightly-export"), ("outcome", "ok")];
+    /// assert_eq!(vitals.value("job_runs_total", &ok), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::jobs::Job;
+
+    /// ```
+    /// use actix_vitals::{Vitals, jobs::JobOutput};
+    ///
+    /// enum Import {
+    ///     Complete,
+    ///     Partial,
+    /// }
+    ///
+    /// impl JobOutput for Import {
+    ///     fn is_failure(&self) -> bool {
+    ///         matches!(self, Self::Partial)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// vitals.job_blocking("import", || Import::Complete);
+    /// vitals.job_blocking("import", || Import::Partial);
+    /// let failed = [("job_name", "import"), ("outcome", "error")];
+    /// assert_eq!(vitals.value("job_runs_total", &failed), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::jobs::JobOutput;
 }
 
-/// Log lines that are written at most once in a while.
+/// Log lines that are written at a limited rate.
 pub mod log_limit {
+    /// ```
+    /// use actix_vitals::log_limit::LogLimit;
+    ///
+    /// static LINES: LogLimit = LogLimit::new();
+    ///
+    /// // Clients may cause this as often as they like.
+    /// let mut written = 0;
+    /// for _ in 0..1000 {
+    ///     if let Some(line) = LINES.line() {
+    ///         written += 1;
+    ///         let left_out = line.left_out;
+    ///         // tracing::warn!(left_out, "a client did something wrong");
+    ///     }
+    /// }
+    /// assert!(written < 100);
+    /// ```
     pub use vitals_recorder::log_limit::LogLimit;
 }
 
 /// Queries, transactions and pools of Diesel connections.
 #[cfg(feature = "database")]
 pub mod database {
-    pub use vitals_recorder::database::{
-        CheckoutError, Connection, ErrorKind, Manager, Opaque, Order, Pool, PoolBuilder,
-        QueryRecorder, StatementReport, Statements, Typed, Wrapped, record_error,
-        without_quotations,
-    };
+    pub use vitals_recorder::database::{Opaque, QueryRecorder, Typed, Wrapped};
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::Pool};
+    /// use diesel::{RunQueryDsl, SqliteConnection, r2d2::{self, ConnectionManager}, sql_query};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let pool: Pool<SqliteConnection> = vitals
+    ///     .instrument(r2d2::Pool::builder().max_size(1))
+    ///     .build(ConnectionManager::new(":memory:"))?;
+    /// let rows = pool
+    ///     .run(|connection| sql_query("CREATE TABLE orders (id INTEGER)").execute(connection))
+    ///     .await?;
+    /// assert_eq!(rows, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::Pool;
+
+    /// ```
+    /// use actix_vitals::Vitals;
+    /// use diesel::{SqliteConnection, r2d2::{self, ConnectionManager}};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let pool = vitals
+    ///     .instrument(r2d2::Pool::builder().max_size(2))
+    ///     .name("reports")
+    ///     .max_waiters(10)
+    ///     .build(ConnectionManager::<SqliteConnection>::new(":memory:"))?;
+    /// assert_eq!((pool.name(), pool.max_size()), ("reports", 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::PoolBuilder;
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::Manager};
+    /// use diesel::{SqliteConnection, r2d2};
+    ///
+    /// // The settings of a pool that exists already: only the type of its manager changes.
+    /// fn settings() -> r2d2::Builder<Manager<SqliteConnection>> {
+    ///     r2d2::Pool::builder().max_size(2).test_on_check_out(false)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let builder = vitals.instrument(settings());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::Manager;
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::Connection};
+    /// use diesel::{RunQueryDsl, SqliteConnection, r2d2::{self, ConnectionManager}, sql_query};
+    ///
+    /// fn create_tables(connection: &mut Connection<SqliteConnection>) -> diesel::QueryResult<usize> {
+    ///     sql_query("CREATE TABLE orders (id INTEGER)").execute(&mut **connection)
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let pool = vitals
+    ///     .instrument(r2d2::Pool::builder().max_size(1))
+    ///     .build(ConnectionManager::new(":memory:"))?;
+    /// create_tables(&mut pool.get()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::Connection;
+
+    /// ```
+    /// use actix_vitals::database::CheckoutError;
+    ///
+    /// let error = std::io::Error::from(CheckoutError::Timeout);
+    /// assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    /// ```
+    pub use vitals_recorder::database::CheckoutError;
+
+    /// ```
+    /// use actix_vitals::database::ErrorKind;
+    /// use diesel::result::{DatabaseErrorKind, Error};
+    ///
+    /// let error = Error::DatabaseError(DatabaseErrorKind::UniqueViolation, Box::new(String::new()));
+    /// assert_eq!(ErrorKind::of(&error), Some(ErrorKind::UniqueViolation));
+    /// assert_eq!(ErrorKind::of(&Error::NotFound), None);
+    /// ```
+    pub use vitals_recorder::database::ErrorKind;
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::Order};
+    /// use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// vitals.instrument_connection(&mut connection);
+    /// sql_query("SELECT 1").execute(&mut connection)?;
+    /// sql_query("SELECT 2").execute(&mut connection)?;
+    /// let reports = vitals.statements().report(Order::Calls, 10);
+    /// assert_eq!((&*reports[0].statement, reports[0].calls), ("SELECT ?", 2));
+    /// vitals.statements().reset();
+    /// assert!(vitals.statements().report(Order::Calls, 10).is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::{Order, StatementReport, Statements};
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::record_error};
+    /// use diesel::{Connection, QueryResult, RunQueryDsl, SqliteConnection, sql_query};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// vitals.instrument_connection(&mut connection);
+    /// let failed: QueryResult<usize> = sql_query("SELECT * FROM nowhere").execute(&mut connection);
+    /// if let Err(error) = failed {
+    ///     record_error(&mut connection, &error);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::record_error;
+
+    /// ```
+    /// use actix_vitals::database::without_quotations;
+    ///
+    /// let message = without_quotations(r#"invalid port number: "secret""#);
+    /// assert!(!message.contains("secret"));
+    /// ```
+    pub use vitals_recorder::database::without_quotations;
 
     #[cfg(feature = "diesel-async")]
     pub use vitals_recorder::database::{
@@ -314,10 +525,87 @@ pub mod database {
 #[cfg(feature = "http")]
 pub mod http {
     pub use vitals_recorder::http::{
-        ConnectionMetrics, ConnectionOutcome, Monitor, MonitorFuture, MonitorService,
-        MonitoredBody, NotableRequest, NotableRequests, OTHER_METHOD, OpenConnection, Stream,
-        TraceParent, UNMATCHED, block,
+        MonitorFuture, MonitorService, MonitoredBody, OTHER_METHOD, UNMATCHED, block,
     };
+
+    /// ```
+    /// use actix_vitals::Vitals;
+    /// use actix_web::{App, HttpResponse, test::{TestRequest, call_service, init_service}, web};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let app = App::new()
+    ///     .route("/orders/{id}", web::get().to(HttpResponse::Ok))
+    ///     // Last: outermost, so that it sees what every other middleware answers.
+    ///     .wrap(vitals.http());
+    /// let app = init_service(app).await;
+    /// drop(call_service(&app, TestRequest::with_uri("/orders/7").to_request()).await);
+    /// let labels = [("endpoint", "/orders/{id}"), ("http_status", "200")];
+    /// assert_eq!(vitals.value("http_requests_total", &labels), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::http::Monitor;
+
+    /// ```
+    /// use actix_vitals::{Vitals, http::ConnectionOutcome};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In a server with an accept loop of its own.
+    /// let vitals = Vitals::builder().build()?;
+    /// let connection = vitals.connections().open();
+    /// assert_eq!(vitals.value("http_connections_active", &[]), Some(1.0));
+    /// connection.end(ConnectionOutcome::Idle);
+    /// vitals.connections().refused(ConnectionOutcome::RefusedTotal);
+    /// let idle = [("outcome", "idle")];
+    /// assert_eq!(vitals.value("http_connections_total", &idle), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::http::{ConnectionMetrics, ConnectionOutcome, OpenConnection};
+
+    /// ```
+    /// use actix_vitals::Vitals;
+    /// use actix_web::{App, HttpResponse, test::{TestRequest, call_service, init_service}, web};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let app = App::new()
+    ///     .route("/orders", web::get().to(HttpResponse::InternalServerError))
+    ///     .wrap(vitals.http());
+    /// let app = init_service(app).await;
+    /// drop(call_service(&app, TestRequest::with_uri("/orders").to_request()).await);
+    /// let failed = vitals.notable_requests().failed();
+    /// assert_eq!((&*failed[0].endpoint, failed[0].status), ("/orders", 500));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::http::{NotableRequest, NotableRequests};
+
+    /// ```
+    /// use actix_vitals::http::Stream;
+    /// use actix_web::HttpResponse;
+    /// use futures_util::stream;
+    ///
+    /// async fn follow() -> HttpResponse {
+    ///     let lines = stream::pending::<Result<actix_web::web::Bytes, actix_web::Error>>();
+    ///     let mut response = HttpResponse::Ok().content_type("text/plain").streaming(lines);
+    ///     response.extensions_mut().insert(Stream);
+    ///     response
+    /// }
+    /// ```
+    pub use vitals_recorder::http::Stream;
+
+    /// ```
+    /// use actix_vitals::http::TraceParent;
+    ///
+    /// let header = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    /// assert!(TraceParent::parse(header).is_some_and(|parent| parent.sampled));
+    /// assert_eq!(TraceParent::parse(b"not a traceparent"), None);
+    /// ```
+    pub use vitals_recorder::http::TraceParent;
 }
 
 /// ```
@@ -334,11 +622,39 @@ pub mod http {
 #[cfg(feature = "http")]
 pub use vitals_recorder::memory;
 
-/// What a resource answers to methods that it does not have.
+/// The answer of a resource to methods that it does not have.
+///
+/// ```
+/// use actix_vitals::methods::other_methods;
+/// use actix_web::{App, HttpResponse, test::{TestRequest, call_service, init_service}, web};
+///
+/// # #[actix_web::main]
+/// # async fn main() {
+/// let orders = web::resource("/orders")
+///     .route(web::get().to(HttpResponse::Ok))
+///     .default_service(other_methods("GET, OPTIONS"));
+/// let app = init_service(App::new().service(orders)).await;
+/// let answer = call_service(&app, TestRequest::delete().uri("/orders").to_request()).await;
+/// assert_eq!(answer.status(), 405);
+/// assert_eq!(answer.headers().get("allow").unwrap(), "GET, OPTIONS");
+/// # }
+/// ```
 #[cfg(feature = "http")]
 pub use vitals_recorder::methods;
 
 /// Errors as `application/problem+json` (RFC 9457).
+///
+/// ```
+/// use actix_vitals::problem::{FieldError, Problem};
+/// use actix_web::{body::to_bytes, http::StatusCode, rt::System};
+///
+/// let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "The order is not valid.")
+///     .with_errors(vec![FieldError::new("quantity", "must be at least 1")]);
+/// let answer = problem.to_response();
+/// assert_eq!(answer.headers().get("content-type").unwrap(), "application/problem+json");
+/// let body = System::new().block_on(to_bytes(answer.into_body()));
+/// assert!(body.is_ok_and(|body| String::from_utf8_lossy(&body).contains("must be at least 1")));
+/// ```
 #[cfg(feature = "http")]
 pub use vitals_recorder::problem;
 
@@ -351,9 +667,51 @@ pub mod otlp {
 /// The ops endpoints.
 #[cfg(feature = "ops")]
 pub mod ops {
-    pub use vitals_console::{
-        ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods, ProbeError, serves, statements,
-    };
+    /// ```
+    /// use actix_vitals::ops::{ENDPOINTS, OpsChoice};
+    ///
+    /// // The endpoints that every service has.
+    /// let always = ENDPOINTS.iter().filter(|endpoint| endpoint.choice() == OpsChoice::Always);
+    /// let paths: Vec<_> = always.map(|endpoint| endpoint.path()).collect();
+    /// assert_eq!(paths, ["/metrics", "/livez", "/readyz", "/health"]);
+    /// ```
+    pub use vitals_console::{ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods};
+
+    /// ```
+    /// use actix_vitals::{Vitals, ops::ProbeError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// vitals.check_health(async || Err(ProbeError("the warehouse does not answer".to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_console::ProbeError;
+
+    /// ```
+    /// use actix_vitals::{Vitals, ops};
+    /// use actix_web::{App, guard, middleware::DefaultHeaders, web};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let operators = web::scope("")
+    ///     .guard(guard::fn_guard(|request| ops::serves(request.head().uri.path())))
+    ///     // In place of a check of credentials.
+    ///     .wrap(DefaultHeaders::new().add(("x-robots-tag", "none")))
+    ///     .configure(vitals.ops());
+    /// let app = App::new().service(operators);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_console::serves;
+
+    /// ```
+    /// use actix_vitals::{database::Order, ops::statements};
+    ///
+    /// assert!(statements::parameters("sort=p95&limit=5").is_ok_and(|it| it == (Order::P95, 5)));
+    /// assert!(statements::parameters("limit=0").is_err());
+    /// ```
+    pub use vitals_console::statements;
 
     /// ```no_run
     /// use actix_vitals::{Vitals, ops::OpsSettings};
