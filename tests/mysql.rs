@@ -105,5 +105,5 @@ async fn no_secret_of_a_statement_on_mariadb_is_shown() {
         return;
     };
     let server = Mariadb::start(&programs);
-    look_for_secrets::<MysqlConnection>(&server.url(), STATEMENTS, FAILING).await;
+    look_for_secrets::<MysqlConnection>(&server.create_database(), STATEMENTS, FAILING).await;
 }

@@ -94,6 +94,7 @@ impl Driver {
 }
 
 /// Records the queries, transactions and errors of one connection.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub struct QueryRecorder {
     metrics: Arc<Metrics>,
@@ -104,6 +105,8 @@ pub struct QueryRecorder {
     setting_up: bool,
     /// The database has answered a query of the present user.
     answered: bool,
+    /// The answer of a dropped query is still to come, and the next query would read it.
+    out_of_step: bool,
     running: Running,
     /// How many queries have started so far.
     started: u64,
@@ -153,6 +156,7 @@ impl QueryRecorder {
             muted: false,
             setting_up: false,
             answered: false,
+            out_of_step: false,
             running: Running::default(),
             started: 0,
             failures: Failures::default(),
@@ -198,6 +202,13 @@ impl QueryRecorder {
         self.answered
     }
 
+    /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
+    ///
+    /// `AsyncMysqlConnection` does not notice that by itself. `AsyncPgConnection` skips the answers of dropped queries.
+    pub(super) fn is_out_of_step(&self) -> bool {
+        self.out_of_step
+    }
+
     /// Resets the state of the present user, because the connection passes to the next one. A transaction that is still
     /// open was rolled back without Diesel, or will be, together with its connection.
     pub(super) fn turn_over(&mut self) {
@@ -229,6 +240,7 @@ impl QueryRecorder {
     #[cold]
     fn cancelled(&mut self, query: &Query, now: Moment) {
         let took = now.since(query.started);
+        self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
                 self.count(operation, lookup, took, took, now);

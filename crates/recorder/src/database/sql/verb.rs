@@ -148,7 +148,7 @@ impl Finder {
                 SqlToken::Open(b'(') => self.open(),
                 SqlToken::Close(b')') => self.close(),
                 SqlToken::Comma if self.state == FinderState::Tail => {
-                    self.state = FinderState::Name
+                    self.state = FinderState::Name;
                 }
                 SqlToken::Semicolon => self.semicolon(),
                 _ => self.symbol(),
@@ -229,7 +229,7 @@ impl Finder {
                 self.state = FinderState::Inside;
             }
             FinderState::As | FinderState::Inside | FinderState::Clause => {
-                self.depth = self.depth.saturating_add(1)
+                self.depth = self.depth.saturating_add(1);
             }
             // `WITH recursive (n) AS (…)`: the name was `recursive`.
             FinderState::Name => self.state = FinderState::As,

@@ -7,7 +7,7 @@ use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::Held;
-use super::manager::{AsyncManager, muted};
+use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
 use crate::database::levels::PoolLevel;
 
@@ -49,7 +49,7 @@ where
     }
 
     fn has_broken(&self, connection: &mut M::Connection) -> bool {
-        self.inner.has_broken(connection)
+        is_out_of_step(connection) || self.inner.has_broken(connection)
     }
 }
 

@@ -7,7 +7,7 @@ use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::Held;
-use super::manager::{AsyncManager, muted};
+use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
 use crate::database::levels::PoolLevel;
 
@@ -54,6 +54,9 @@ where
         connection: &mut M::Type,
         metrics: &Metrics,
     ) -> RecycleResult<M::Error> {
+        if is_out_of_step(connection) {
+            return Err(RecycleError::message("a query was dropped"));
+        }
         let _muted = muted(connection);
         let result = self.inner.recycle(connection, metrics).await;
         match &result {

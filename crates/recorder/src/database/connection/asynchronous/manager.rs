@@ -19,7 +19,8 @@ use crate::database::statements::Statements;
 
 /// Wraps the manager `M` of an asynchronous pool, and counts and times the connections that it opens.
 ///
-/// The query with which a pool checks a connection is not recorded.
+/// The query with which a pool checks a connection is not recorded. A connection that a dropped query left out of step is
+/// replaced, which the checks of diesel-async do not do.
 pub struct AsyncManager<M> {
     pub(super) inner: Arc<M>,
     pub(super) openings: Arc<Openings>,
@@ -72,6 +73,11 @@ impl Openings {
             Err(error) => self.health.ping_rejected(&message(error)),
         }
     }
+}
+
+/// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
+pub(super) fn is_out_of_step<C: AsyncConnection>(connection: &mut C) -> bool {
+    SharedRecorder::of(connection).is_some_and(|recorder| recorder.is_out_of_step())
 }
 
 /// Stops the recorder of a connection from recording until the returned guard is dropped.

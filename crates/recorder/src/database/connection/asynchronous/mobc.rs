@@ -10,7 +10,7 @@ use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::Held;
-use super::manager::{AsyncManager, muted};
+use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
 use crate::database::levels::PoolLevel;
 
@@ -54,7 +54,7 @@ where
     }
 
     fn validate(&self, connection: &mut M::Connection) -> bool {
-        self.inner.validate(connection)
+        !is_out_of_step(connection) && self.inner.validate(connection)
     }
 }
 

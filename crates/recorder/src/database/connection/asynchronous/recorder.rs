@@ -55,6 +55,11 @@ impl SharedRecorder {
         self.lock().recorder.was_answered()
     }
 
+    /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
+    pub(super) fn is_out_of_step(&self) -> bool {
+        self.lock().recorder.is_out_of_step()
+    }
+
     /// Resets the state of the present user, because the connection passes to the next one.
     pub(super) fn turn_over(&self) {
         let mut state = self.lock();

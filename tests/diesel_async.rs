@@ -1,0 +1,477 @@
+//! Connections of diesel-async in pools of deadpool, bb8 and mobc, on real databases: known traffic moves every family by
+//! exactly the right amount. Needs the feature `diesel-async`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "a test may panic and print; counts are whole numbers, which floats represent exactly"
+)]
+
+mod support;
+
+#[path = "mysql/mariadb.rs"]
+mod mariadb;
+
+#[path = "diesel_async/app.rs"]
+mod app;
+#[path = "diesel_async/engine.rs"]
+mod engine;
+#[path = "diesel_async/pools.rs"]
+mod pools;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use actix_vitals::database::{Order, bb8, deadpool, mobc};
+use actix_web::http::StatusCode;
+use diesel::prelude::*;
+use diesel::sql_types::{Double, Text};
+use diesel_async::{AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
+use futures_util::future::join4;
+
+use app::TestApp;
+use engine::{AsyncSqliteConnection, Engine};
+use pools::{PATIENCE, TestPool};
+use support::exposition::Exposition;
+
+/// Each test, on each pool of each database.
+macro_rules! on_each_pool {
+    ($tests:tt $($module:ident: $pool:ty;)*) => {
+        $(on_each_pool!(@ $module, $pool, $tests);)*
+    };
+    (@ $module:ident, $pool:ty, { $($test:ident)* }) => {
+        mod $module {
+            use super::*;
+            $(
+                #[actix_web::test]
+                async fn $test() {
+                    super::$test::<$pool>().await;
+                }
+            )*
+        }
+    };
+}
+
+on_each_pool! {
+    {
+        known_traffic_moves_every_family_by_exactly_the_right_amount
+        a_caller_that_gets_no_connection_in_time_is_one_timeout
+        a_caller_that_leaves_is_counted_as_cancelled
+        the_levels_are_those_of_the_pool
+        a_pool_is_ready_idle_or_busy
+    }
+    deadpool_sqlite: deadpool::Pool<AsyncSqliteConnection>;
+    bb8_sqlite: bb8::Pool<AsyncSqliteConnection>;
+    mobc_sqlite: mobc::Pool<AsyncSqliteConnection>;
+    deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    mobc_postgresql: mobc::Pool<AsyncPgConnection>;
+    deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
+    bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
+    mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
+}
+
+// Dropping a query of a `SyncConnectionWrapper` blocks, which needs a runtime of several threads. Actix' has one.
+on_each_pool! {
+    { a_dropped_query_is_counted_as_cancelled_once }
+    cancelled_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    cancelled_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    cancelled_mobc_postgresql: mobc::Pool<AsyncPgConnection>;
+    cancelled_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
+    cancelled_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
+    cancelled_mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
+}
+
+// After a dropped query, an `AsyncMysqlConnection` cannot be used any more.
+on_each_pool! {
+    { a_query_that_is_dropped_and_run_again_is_counted_twice pipelined_queries_are_each_counted_once }
+    pipelined_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    pipelined_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    pipelined_mobc_postgresql: mobc::Pool<AsyncPgConnection>;
+}
+
+// The manager of diesel-async 0.9.2 tells mobc the opposite of what mobc asks: it keeps the connections with an open
+// transaction and closes the others.
+on_each_pool! {
+    { a_dropped_transaction_is_rolled_back }
+    rolled_back_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    rolled_back_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    rolled_back_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
+    rolled_back_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
+}
+
+/// The application over a database of its own.
+async fn app_on<P: TestPool>(size: u32) -> Option<(TestApp<P>, Box<dyn Any>)> {
+    let (url, database) = P::Connection::database()?;
+    Some((app::start(&url, size).await, database))
+}
+
+const COUNTS: [&str; 12] = [
+    "db_pool_hold_seconds_count",
+    "db_pool_wait_seconds_count",
+    "db_pool_rejected_total",
+    "db_queries_total",
+    "db_queries_unattributed_total",
+    "db_query_duration_seconds_count",
+    "db_query_errors_total",
+    "db_transaction_duration_seconds_count",
+    "db_transactions_total",
+    "http_n_plus_one_suspected_total",
+    "http_request_db_queries_sum",
+    "http_request_db_seconds_count",
+];
+
+/// How much the samples of [`COUNTS`] rose between two scrapes, without those that did not.
+fn moved(before: &Exposition, after: &Exposition) -> BTreeMap<String, f64> {
+    let mut moved = BTreeMap::new();
+    for (name, labels, value) in after.samples() {
+        let series = before.series(name).into_iter();
+        let earlier = series.into_iter().find(|(of, _)| *of == labels);
+        let rise = value - earlier.map_or(0.0, |(_, value)| value);
+        if COUNTS.contains(&name) && rise != 0.0 {
+            let values: Vec<&str> = labels.values().map(String::as_str).collect();
+            moved.insert(format!("{name} {}", values.join(" ")), rise);
+        }
+    }
+    moved
+}
+
+/// What a request to this endpoint should move: its queries by operation, the connections it takes, and more.
+fn expected(
+    endpoint: &str,
+    queries: &[(&str, f64)],
+    connections: f64,
+    more: &[(&str, f64)],
+) -> BTreeMap<String, f64> {
+    let mut expected = BTreeMap::new();
+    let mut add = |name: String, rise: f64| {
+        if rise != 0.0 {
+            expected.insert(name, rise);
+        }
+    };
+    let mut sum = 0.0;
+    for (operation, count) in queries {
+        add(format!("db_queries_total {operation}"), *count);
+        add(
+            format!("db_query_duration_seconds_count {operation}"),
+            *count,
+        );
+        sum += count;
+    }
+    add(format!("http_request_db_queries_sum {endpoint} GET"), sum);
+    add(format!("http_request_db_seconds_count {endpoint} GET"), 1.0);
+    for name in ["db_pool_wait_seconds_count", "db_pool_hold_seconds_count"] {
+        add(format!("{name} default"), connections);
+    }
+    for (name, rise) in more {
+        add((*name).to_owned(), *rise);
+    }
+    expected
+}
+
+/// The gauges of the pool are at rest.
+async fn is_at_rest<P: TestPool>(app: &TestApp<P>) {
+    let pool = [("pool", "default")];
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let scrape = app.scrape();
+        let waiters = scrape.value("db_pool_waiters", &pool);
+        let used = scrape.value("db_pool_checked_out_connections", &pool);
+        if (waiters, used) == (0.0, 0.0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{waiters} waiters, {used} used");
+        actix_web::rt::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn known_traffic_moves_every_family_by_exactly_the_right_amount<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(3).await else {
+        return;
+    };
+    for round in 0..3 {
+        for (endpoint, status, queries, connections, more) in [
+            ("/none", 200, &[][..], 0.0, &[][..]),
+            ("/one", 200, &[("select", 1.0)], 1.0, &[]),
+            ("/three", 200, &[("select", 2.0), ("update", 1.0)], 1.0, &[]),
+            (
+                "/loop",
+                200,
+                &[("select", 50.0)],
+                1.0,
+                &[("http_n_plus_one_suspected_total /loop GET", 1.0)],
+            ),
+            (
+                "/unique",
+                409,
+                &[("insert", 1.0)],
+                1.0,
+                &[("db_query_errors_total unique_violation insert", 1.0)],
+            ),
+            (
+                "/commit",
+                200,
+                &[("delete", 1.0), ("insert", 2.0)],
+                1.0,
+                &[
+                    ("db_transactions_total committed", 1.0),
+                    ("db_transaction_duration_seconds_count committed", 1.0),
+                ],
+            ),
+            (
+                "/rollback",
+                200,
+                &[("insert", 2.0)],
+                1.0,
+                &[
+                    ("db_transactions_total rolled_back", 1.0),
+                    ("db_transaction_duration_seconds_count rolled_back", 1.0),
+                ],
+            ),
+            ("/join", 200, &[("select", 3.0)], 3.0, &[]),
+            ("/spawn", 200, &[("select", 1.0)], 1.0, &[]),
+        ] {
+            let before = app.scrape();
+            assert_eq!(app.get(endpoint).await, status, "{endpoint}");
+            is_at_rest(&app).await;
+            assert_eq!(
+                moved(&before, &app.scrape()),
+                expected(endpoint, queries, connections, more),
+                "{endpoint}, round {round}"
+            );
+        }
+        let before = app.scrape();
+        assert_eq!(app.get("/stray").await, 200);
+        is_at_rest(&app).await;
+        let stray = BTreeMap::from([
+            ("db_pool_hold_seconds_count default".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
+            ("db_queries_total select".to_owned(), 1.0),
+            ("db_queries_unattributed_total select".to_owned(), 1.0),
+            ("db_query_duration_seconds_count select".to_owned(), 1.0),
+            ("http_request_db_seconds_count /stray GET".to_owned(), 1.0),
+        ]);
+        assert_eq!(moved(&before, &app.scrape()), stray);
+    }
+}
+
+async fn a_caller_that_gets_no_connection_in_time_is_one_timeout<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    let held = app.pool.get().await.unwrap();
+    let before = app.scrape();
+    let started = Instant::now();
+    assert!(app.pool.get().await.is_err());
+    assert!(started.elapsed() >= PATIENCE);
+    assert_eq!(
+        moved(&before, &app.scrape()),
+        BTreeMap::from([
+            ("db_pool_rejected_total default timeout".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
+        ])
+    );
+    drop(held);
+    is_at_rest(&app).await;
+    assert_eq!(app.get("/one").await, 200);
+}
+
+async fn a_caller_that_leaves_is_counted_as_cancelled<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    let held = app.pool.get().await.unwrap();
+    let before = app.scrape();
+    let waited = tokio::time::timeout(Duration::from_millis(30), app.pool.get()).await;
+    assert!(waited.is_err());
+    assert_eq!(
+        moved(&before, &app.scrape()),
+        BTreeMap::from([
+            ("db_pool_rejected_total default cancelled".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
+        ])
+    );
+    drop(held);
+    is_at_rest(&app).await;
+    assert_eq!(app.get("/one").await, 200);
+}
+
+async fn the_levels_are_those_of_the_pool<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(3).await else {
+        return;
+    };
+    let mut held = Vec::new();
+    for used in 0..=3 {
+        is_level(&app, f64::from(used)).await;
+        if used < 3 {
+            held.push(app.pool.get().await.unwrap());
+        }
+    }
+    drop(held);
+    is_level(&app, 0.0).await;
+}
+
+/// The exposed level has this many connections in use, and agrees with the status of the pool.
+async fn is_level<P: TestPool>(app: &TestApp<P>, used: f64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let scrape = app.scrape();
+        let level = ["checked_out", "idle", "max"]
+            .map(|part| format!("db_pool_{part}_connections"))
+            .map(|name| scrape.value(&name, &[("pool", "default")]));
+        let status = app.pool.status().await;
+        if level[0] == used && level == status {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{used}: {level:?} {status:?}");
+        actix_web::rt::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn a_pool_is_ready_idle_or_busy<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    assert_eq!(app.get("/readyz").await, 200);
+    let before = app.scrape();
+    assert_eq!(app.get("/readyz").await, 200);
+    let held = app.pool.get().await.unwrap();
+    // Longer than an answer counts as recent.
+    actix_web::rt::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(app.get("/readyz").await, 200);
+    drop(held);
+    let mut moved = moved(&before, &app.scrape());
+    moved.retain(|name, _| name.starts_with("db_"));
+    assert_eq!(
+        moved,
+        BTreeMap::from([
+            ("db_pool_hold_seconds_count default".to_owned(), 1.0),
+            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
+        ]),
+        "of the test alone"
+    );
+}
+
+async fn a_dropped_query_is_counted_as_cancelled_once<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    for _ in 0..3 {
+        let before = app.scrape();
+        assert_eq!(app.get("/dropped").await, 200);
+        is_at_rest(&app).await;
+        let cancelled = [("db_query_errors_total cancelled select", 1.0)];
+        assert_eq!(
+            moved(&before, &app.scrape()),
+            expected("/dropped", &[("select", 1.0)], 1.0, &cancelled)
+        );
+        let before = app.scrape();
+        assert_eq!(
+            app.get_with_body("/one").await,
+            (StatusCode::OK, String::new())
+        );
+        is_at_rest(&app).await;
+        assert_eq!(
+            moved(&before, &app.scrape()),
+            expected("/one", &[("select", 1.0)], 1.0, &[])
+        );
+    }
+}
+
+async fn a_query_that_is_dropped_and_run_again_is_counted_twice<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    let before = app.scrape();
+    assert_eq!(
+        app.get_with_body("/retried").await,
+        (StatusCode::OK, String::new())
+    );
+    is_at_rest(&app).await;
+    let cancelled = [("db_query_errors_total cancelled select", 1.0)];
+    assert_eq!(
+        moved(&before, &app.scrape()),
+        expected("/retried", &[("select", 2.0)], 1.0, &cancelled)
+    );
+}
+
+async fn a_dropped_transaction_is_rolled_back<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    let before = app.scrape();
+    assert_eq!(app.get("/dropped_transaction").await, 200);
+    is_at_rest(&app).await;
+    let queries = [("insert", 1.0), ("select", 1.0)];
+    let more = [
+        ("db_query_errors_total cancelled select", 1.0),
+        ("db_transactions_total rolled_back", 1.0),
+        ("db_transaction_duration_seconds_count rolled_back", 1.0),
+    ];
+    assert_eq!(
+        moved(&before, &app.scrape()),
+        expected("/dropped_transaction", &queries, 1.0, &more)
+    );
+    let count = app.pool.get().await.unwrap().count().await;
+    assert_eq!(count, Ok(2));
+}
+
+async fn pipelined_queries_are_each_counted_once<P: TestPool<Connection = AsyncPgConnection>>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    let before = app.scrape();
+    let connection = app.pool.get().await.unwrap();
+    let sleep = |seconds: f64| {
+        let mut connection = &*connection;
+        async move {
+            diesel::select(
+                diesel::dsl::sql::<Text>("pg_sleep(")
+                    .bind::<Double, _>(seconds)
+                    .sql(")::text"),
+            )
+            .get_result::<String>(&mut connection)
+            .await
+        }
+    };
+    let name = |id: i32| {
+        let mut connection = &*connection;
+        let query = engine::items::table.find(id).select(engine::items::name);
+        async move { query.first::<String>(&mut connection).await }
+    };
+    let (short, long, one, two) = join4(sleep(0.1), sleep(0.2), name(1), name(2)).await;
+    assert!(short.is_ok() && long.is_ok());
+    assert_eq!(
+        (one.unwrap(), two.unwrap()),
+        ("one".to_owned(), "two".to_owned())
+    );
+    drop(connection);
+    is_at_rest(&app).await;
+    let after = app.scrape();
+    let queries = moved(&before, &after);
+    assert_eq!(queries.get("db_queries_total select"), Some(&4.0));
+    assert_eq!(
+        queries.get("db_query_duration_seconds_count select"),
+        Some(&4.0)
+    );
+    assert!(
+        !queries.keys().any(|name| name.contains("errors")),
+        "{queries:?}"
+    );
+    // PostgreSQL runs them one after the other: 0.1 s, and 0.3 s for each of the others.
+    let sum = |scrape: &Exposition| {
+        scrape.value("db_query_duration_seconds_sum", &[("operation", "select")])
+    };
+    let sum = sum(&after) - sum(&before);
+    assert!(sum >= 0.99, "{sum}");
+    let statements = app.vitals.statements().report(Order::Calls, 10);
+    let calls = |part: &str| {
+        let rows = statements.iter().filter(|row| row.statement.contains(part));
+        rows.map(|row| (row.calls, row.errors)).collect::<Vec<_>>()
+    };
+    assert_eq!(calls("pg_sleep"), [(2, 0)]);
+    assert_eq!(calls("\"items\".\"name\""), [(2, 0)]);
+}

@@ -1,0 +1,205 @@
+//! A monitored application over an asynchronous pool, whose routes ask a known amount of the database.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_vitals::ops::OpsSettings;
+use actix_vitals::registry::Format;
+use actix_vitals::{Vitals, carry_future};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::test::{TestRequest, init_service};
+use actix_web::{App, Error, HttpResponse, web};
+use diesel::QueryResult;
+use futures_util::TryFutureExt;
+use futures_util::future::join3;
+
+use crate::engine::Engine;
+use crate::pools::TestPool;
+use crate::support::exposition::Exposition;
+
+/// The application under test.
+pub(crate) struct TestApp<P: TestPool> {
+    pub(crate) vitals: Vitals,
+    pub(crate) pool: P,
+    service: Box<Served>,
+}
+
+type Served =
+    dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Answering>;
+type Answering = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
+
+/// Starts the application over a pool of this size, with two rows in its table.
+pub(crate) async fn start<P: TestPool>(url: &str, size: u32) -> TestApp<P> {
+    let vitals = Vitals::builder()
+        .ops(OpsSettings::everything())
+        .build()
+        .unwrap();
+    let pool = P::open(&vitals, "default", url, size).await;
+    pool.get().await.unwrap().create().await.unwrap();
+    let monitor = vitals.http();
+    let app = App::new()
+        .app_data(web::Data::new(pool.clone()))
+        .configure(vitals.ops())
+        .configure(routes::<P>)
+        .wrap(monitor);
+    let service = init_service(app).await;
+    TestApp {
+        vitals,
+        pool,
+        service: Box::new(Boxed(service)),
+    }
+}
+
+/// A service with boxed bodies and futures, so that its type has a name.
+struct Boxed<S>(S);
+
+impl<S, B> Service<Request> for Boxed<S>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = Answering;
+
+    fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> Answering {
+        let response = self.0.call(request);
+        Box::pin(response.map_ok(ServiceResponse::map_into_boxed_body))
+    }
+}
+
+impl<P: TestPool> TestApp<P> {
+    /// Sends a request, reads its response to the end, and returns the status.
+    pub(crate) async fn get(&self, path: &str) -> StatusCode {
+        self.get_with_body(path).await.0
+    }
+
+    /// Sends a request, and returns the status and the body of its response.
+    pub(crate) async fn get_with_body(&self, path: &str) -> (StatusCode, String) {
+        let request = TestRequest::get().uri(path).to_request();
+        let response = self.service.call(request).await.unwrap();
+        let status = response.status();
+        let body = actix_web::body::to_bytes(response.into_body()).await;
+        let body = String::from_utf8_lossy(&body.unwrap()).into_owned();
+        (status, body)
+    }
+
+    pub(crate) fn scrape(&self) -> Exposition {
+        let text = self.vitals.registry().encode(Format::Text);
+        Exposition::parse(&String::from_utf8(text).unwrap()).unwrap()
+    }
+}
+
+fn routes<P: TestPool>(config: &mut web::ServiceConfig) {
+    config
+        .route("/none", web::get().to(HttpResponse::Ok))
+        .route("/one", web::get().to(one::<P>))
+        .route("/three", web::get().to(three::<P>))
+        .route("/loop", web::get().to(in_a_loop::<P>))
+        .route("/unique", web::get().to(unique::<P>))
+        .route("/commit", web::get().to(commit::<P>))
+        .route("/rollback", web::get().to(roll_back::<P>))
+        .route("/join", web::get().to(join::<P>))
+        .route("/spawn", web::get().to(spawn::<P>))
+        .route("/stray", web::get().to(stray::<P>))
+        .route("/dropped", web::get().to(dropped::<P>))
+        .route("/retried", web::get().to(retried::<P>))
+        .route(
+            "/dropped_transaction",
+            web::get().to(dropped_transaction::<P>),
+        );
+}
+
+fn answer<T>(result: QueryResult<T>) -> HttpResponse {
+    match result {
+        Ok(_) => HttpResponse::Ok().finish(),
+        Err(error) => HttpResponse::Conflict().body(error.to_string()),
+    }
+}
+
+async fn one<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    answer(pool.get().await.unwrap().count().await)
+}
+
+async fn three<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    connection.count().await.unwrap();
+    connection.name_of(1).await.unwrap();
+    answer(connection.rename(1, "uno").await)
+}
+
+async fn in_a_loop<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    for id in 0..50 {
+        connection.name_of(id).await.unwrap();
+    }
+    HttpResponse::Ok().finish()
+}
+
+async fn unique<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    answer(pool.get().await.unwrap().insert(3, "two").await)
+}
+
+async fn commit<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    connection.transact(100, true).await.unwrap();
+    answer(connection.raw("DELETE FROM items WHERE id >= 100").await)
+}
+
+async fn roll_back<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    answer(pool.get().await.unwrap().transact(200, false).await)
+}
+
+/// Three connections at the same time.
+async fn join<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let count = || async { pool.get().await.unwrap().count().await };
+    let (one, two, three) = join3(count(), count(), count()).await;
+    answer(one.and(two).and(three))
+}
+
+/// A task that carries the context.
+async fn spawn<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let task = async move { pool.get().await.unwrap().count().await };
+    answer(actix_web::rt::spawn(carry_future(task)).await.unwrap())
+}
+
+/// A task that does not.
+async fn stray<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let task = async move { pool.get().await.unwrap().count().await };
+    answer(actix_web::rt::spawn(task).await.unwrap())
+}
+
+/// Drops a query that runs, and its connection.
+async fn dropped<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    let query = async move { connection.sleep().await };
+    let result = tokio::time::timeout(Duration::from_millis(50), query).await;
+    assert!(result.is_err(), "the query takes longer");
+    HttpResponse::Ok().finish()
+}
+
+/// Drops a query that runs, and runs it again on the same connection.
+async fn retried<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    let result = tokio::time::timeout(Duration::from_millis(50), connection.sleep()).await;
+    assert!(result.is_err(), "the query takes longer");
+    answer(connection.sleep().await)
+}
+
+/// Drops a transaction that is open.
+async fn dropped_transaction<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    let mut connection = pool.get().await.unwrap();
+    let work = async move { connection.transact_slowly(300).await };
+    let result = tokio::time::timeout(Duration::from_millis(150), work).await;
+    assert!(result.is_err(), "the transaction takes longer");
+    HttpResponse::Ok().finish()
+}

@@ -1,0 +1,158 @@
+//! What each kind of asynchronous connection can do in these tests, and the database behind it.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use diesel::prelude::*;
+use diesel::result::Error;
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
+
+use crate::mariadb::Mariadb;
+use crate::support::postgres::Cluster;
+use crate::support::server::Data as _;
+use crate::support::tools;
+
+diesel::table! {
+    items (id) {
+        id -> Integer,
+        name -> Text,
+    }
+}
+
+/// An asynchronous connection of SQLite.
+pub(crate) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
+
+/// A connection that the tests can use. Each call is one query, unless it says otherwise.
+pub(crate) trait Engine: AsyncConnection + 'static {
+    /// The URL of an empty database, and what keeps it. `None` if the programs of the database are missing.
+    fn database() -> Option<(String, Box<dyn Any>)>;
+
+    /// Creates the table with two rows, in three queries.
+    async fn create(&mut self) -> QueryResult<()>;
+    async fn count(&mut self) -> QueryResult<i64>;
+    async fn name_of(&mut self, id: i32) -> QueryResult<Option<String>>;
+    async fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;
+    async fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize>;
+    async fn raw(&mut self, sql: &str) -> QueryResult<usize>;
+    /// Runs for at least 200 milliseconds.
+    async fn sleep(&mut self) -> QueryResult<usize>;
+    /// Inserts two rows in nested transactions, and rolls the outer one back unless `commits`.
+    async fn transact(&mut self, id: i32, commits: bool) -> QueryResult<()>;
+    /// Inserts a row in a transaction, and then runs for at least 200 milliseconds in it.
+    async fn transact_slowly(&mut self, id: i32) -> QueryResult<()>;
+}
+
+macro_rules! impl_engine {
+    ($connection:ty, $database:expr, $sleep:expr) => {
+        impl Engine for $connection {
+            fn database() -> Option<(String, Box<dyn Any>)> {
+                $database
+            }
+
+            async fn create(&mut self) -> QueryResult<()> {
+                self.raw("DROP TABLE IF EXISTS items").await?;
+                let columns = "id INTEGER PRIMARY KEY, name VARCHAR(99) NOT NULL UNIQUE";
+                self.raw(&format!("CREATE TABLE items ({columns})")).await?;
+                self.raw("INSERT INTO items VALUES (1, 'one'), (2, 'two')")
+                    .await?;
+                Ok(())
+            }
+
+            async fn count(&mut self) -> QueryResult<i64> {
+                items::table.count().get_result(self).await
+            }
+
+            async fn name_of(&mut self, id: i32) -> QueryResult<Option<String>> {
+                let query = items::table.find(id).select(items::name);
+                query.first(self).await.optional()
+            }
+
+            async fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize> {
+                diesel::insert_into(items::table)
+                    .values((items::id.eq(id), items::name.eq(name.to_owned())))
+                    .execute(self)
+                    .await
+            }
+
+            async fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize> {
+                diesel::update(items::table.find(id))
+                    .set(items::name.eq(name.to_owned()))
+                    .execute(self)
+                    .await
+            }
+
+            async fn raw(&mut self, sql: &str) -> QueryResult<usize> {
+                diesel::sql_query(sql.to_owned()).execute(self).await
+            }
+
+            async fn sleep(&mut self) -> QueryResult<usize> {
+                self.raw($sleep).await
+            }
+
+            async fn transact(&mut self, id: i32, commits: bool) -> QueryResult<()> {
+                let result = self
+                    .transaction(async |connection| {
+                        connection.insert(id, &format!("a{id}")).await?;
+                        connection
+                            .transaction(async |connection| {
+                                connection.insert(id + 1, &format!("b{id}")).await
+                            })
+                            .await?;
+                        if commits {
+                            Ok(())
+                        } else {
+                            Err(Error::RollbackTransaction)
+                        }
+                    })
+                    .await;
+                match result {
+                    Err(Error::RollbackTransaction) => Ok(()),
+                    result => result,
+                }
+            }
+
+            async fn transact_slowly(&mut self, id: i32) -> QueryResult<()> {
+                self.transaction(async |connection| {
+                    connection.insert(id, &format!("slow{id}")).await?;
+                    connection.sleep().await.map(drop)
+                })
+                .await
+            }
+        }
+    };
+}
+
+impl_engine!(AsyncPgConnection, postgres(), "SELECT pg_sleep(0.5)");
+impl_engine!(AsyncMysqlConnection, mariadb(), "SELECT SLEEP(0.5)");
+impl_engine!(
+    AsyncSqliteConnection,
+    sqlite(),
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 5000000) SELECT max(x) FROM c"
+);
+
+fn sqlite() -> Option<(String, Box<dyn Any>)> {
+    let directory = tempfile::tempdir().unwrap();
+    let url = directory.path().join("items.db").display().to_string();
+    Some((url, Box::new(directory)))
+}
+
+fn postgres() -> Option<(String, Box<dyn Any>)> {
+    let programs = tools::postgres("diesel-async on PostgreSQL")?;
+    let database = Cluster::shared(&programs).database();
+    Some((database.url(), Box::new(database)))
+}
+
+/// The server that the tests share, for as long as one of them uses it.
+static MARIADB: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
+
+fn mariadb() -> Option<(String, Box<dyn Any>)> {
+    let programs = tools::mariadb("diesel-async on MariaDB")?;
+    let mut shared = MARIADB.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = shared.upgrade().unwrap_or_else(|| {
+        let server = Arc::new(Mariadb::start(&programs));
+        *shared = Arc::downgrade(&server);
+        server
+    });
+    Some((server.create_database(), Box::new(server)))
+}
