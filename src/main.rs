@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use actix_vitals::BuildError;
 use actix_vitals_service::{
     server::{Server, ServerError},
     settings::{LogFormat, LogSettings, Settings},
@@ -61,7 +62,11 @@ fn return_freed_memory() {
 }
 
 async fn serve(settings: Settings) -> Result<(), ServerError> {
-    let vitals = settings.to_builder().build()?;
+    let mut builder = settings.to_builder();
+    if let Some(push) = settings.push.to_otlp().map_err(BuildError::from)? {
+        builder = builder.otlp(push);
+    }
+    let vitals = builder.build()?;
     // `watch_panics` logs each panic. The standard library's own hook would print it to stderr as well.
     std::panic::set_hook(Box::new(|_| {}));
     vitals.watch_panics();

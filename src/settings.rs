@@ -22,7 +22,11 @@ use std::{
     time::Duration,
 };
 
-use actix_vitals::{Builder, Naming, Vitals, ops::OpsSettings};
+use actix_vitals::{
+    Builder, Naming, Vitals,
+    ops::OpsSettings,
+    otlp::{OtlpEndpoint, OtlpError, OtlpSettings},
+};
 use clap::{
     Args, Command, CommandFactory as _, FromArgMatches as _, Parser,
     builder::Resettable,
@@ -78,6 +82,9 @@ pub struct Settings {
     /// What is recorded, and in which detail.
     #[command(flatten)]
     pub metrics: MetricsSettings,
+    /// Where metrics are pushed to, and how often.
+    #[command(flatten)]
+    pub push: PushSettings,
     /// What is logged, and in which form.
     #[command(flatten)]
     pub log: LogSettings,
@@ -247,6 +254,31 @@ pub struct MetricsSettings {
     /// Report to clients how the time of their requests was spent, in the header Server-Timing
     #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
     pub server_timing: bool,
+}
+
+/// Where metrics are pushed to, and how often.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Push")]
+pub struct PushSettings {
+    /// OTLP receiver to push all metrics to, such as http://collector:4318 [default: OTEL_EXPORTER_OTLP_ENDPOINT, or no push]. The other variables OTEL_EXPORTER_OTLP_… apply, too
+    #[arg(id = "otlp_endpoint", long = "otlp-endpoint", env = "VITALS_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = values::otlp_endpoint)]
+    pub endpoint: Option<OtlpEndpoint>,
+
+    /// How often metrics are pushed
+    #[arg(id = "otlp_interval", long = "otlp-interval", env = "VITALS_OTLP_INTERVAL", value_name = "DURATION", default_value = "15s", allow_hyphen_values = true, value_parser = values::push_interval)]
+    pub interval: Duration,
+}
+
+impl PushSettings {
+    /// The push with these settings and the standard variables of OpenTelemetry, if there is an endpoint.
+    pub fn to_otlp(&self) -> Result<Option<OtlpSettings>, OtlpError> {
+        let settings = OtlpSettings::from_env(self.endpoint.clone())?;
+        Ok(settings.map(|settings| {
+            settings
+                .interval(self.interval)
+                .service(crate::NAME, env!("CARGO_PKG_VERSION"))
+        }))
+    }
 }
 
 /// What is logged, and in which form.

@@ -5,6 +5,7 @@
 //! 2. The public listener closes. Requests in flight finish, and their answers close their connections. An idle
 //!    connection stays open a little longer, because a request may be on its way.
 //! 3. The ops listener closes. Its open connections may scrape a little longer: by now everything is counted.
+//! 4. Metrics are pushed a last time, where they are pushed at all.
 //!
 //! Where both share one listener, it closes last. Until the requests in flight have finished, it rejects new requests,
 //! except those for the ops endpoints.
@@ -13,6 +14,7 @@ use std::{io, pin::pin, time::Duration};
 
 use actix_server::ServerHandle;
 use actix_vitals::Vitals;
+use actix_web::rt::task::spawn_blocking;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
@@ -22,6 +24,9 @@ use super::{connection::Drain, intake::Intake, supervisor};
 
 /// How long an idle connection stays open for a request that may be on its way.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
+
+/// How long the last push of metrics may take.
+const LAST_PUSH: Duration = Duration::from_secs(5);
 
 /// How long a listener may take to close: its thread has to wake up.
 const CLOSING: Duration = Duration::from_millis(50);
@@ -106,11 +111,14 @@ pub(super) struct Shutdown {
 impl Shutdown {
     /// Carries out all steps.
     pub(super) async fn run(self) {
-        supervisor::stopping(self.delay.saturating_add(self.timeout));
+        let longest = self.delay.saturating_add(self.timeout);
+        supervisor::stopping(longest.saturating_add(LAST_PUSH));
         self.vitals.drain();
         sleep(self.delay).await;
-        let limit = self.timeout;
-        if timeout(limit, self.finish()).await.is_ok() {
+        let (limit, vitals) = (self.timeout, self.vitals.clone());
+        let ended = timeout(limit, self.finish()).await;
+        push_last(vitals).await;
+        if ended.is_ok() {
             tracing::info!("stopped");
         } else {
             tracing::warn!(timeout = ?limit, "stopped with requests in flight, which took too long");
@@ -130,5 +138,15 @@ impl Shutdown {
             // A scraper may use its open connection until the end.
             ops.end(false).await;
         }
+    }
+}
+
+/// Pushes the final metrics, where metrics are pushed.
+async fn push_last(vitals: Vitals) {
+    let push = spawn_blocking(move || vitals.finish_push(LAST_PUSH));
+    // Queries that never return may hold every thread that the push could run on.
+    let pushed = timeout(LAST_PUSH + CLOSING, push).await;
+    if !matches!(pushed, Ok(Ok(true))) {
+        tracing::warn!("the last push of metrics failed");
     }
 }

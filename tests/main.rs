@@ -31,6 +31,7 @@ mod secrets;
 // What other programs see.
 mod deploy;
 mod instances;
+mod otlp;
 mod prometheus;
 mod supervisor;
 

@@ -5,7 +5,10 @@
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use actix_vitals::Naming;
+use actix_vitals::{
+    Naming,
+    otlp::{EndpointError, OtlpEndpoint},
+};
 use tracing_subscriber::EnvFilter;
 
 pub(super) const KIBIBYTE: usize = 1024;
@@ -14,6 +17,9 @@ pub(super) const GIBIBYTE: usize = 1024 * MEBIBYTE;
 
 /// The longest duration of a setting, a day. It cannot overflow a clock or a timer.
 const LONGEST_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The shortest interval of pushes: each is a whole scrape.
+const SHORTEST_PUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Upper bounds of classic buckets, in seconds: finite, positive and in rising order.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,6 +194,17 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// The value of a switch's variable. The flag itself has none.
+pub(super) fn otlp_endpoint(text: &str) -> Result<OtlpEndpoint, EndpointError> {
+    text.parse()
+}
+
+pub(super) fn push_interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        interval if interval < SHORTEST_PUSH_INTERVAL => Err("must be at least 100ms".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),

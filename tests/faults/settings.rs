@@ -99,6 +99,11 @@ const NUMERIC: &[Numeric] = &[
         &["86401s", "1"],
     ),
     count(
+        "--otlp-interval",
+        &["100ms", "1day"],
+        &["0s", "99ms", "86401s", "1"],
+    ),
+    count(
         "--latency-buckets",
         &["0.000001", "1e300"],
         &["0", "-0", "inf", "1e309", "1,1", ","],

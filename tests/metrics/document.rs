@@ -6,7 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use actix_vitals::registry::{FamilyDescription, Kind, Unit};
+use actix_vitals::{
+    Vitals,
+    otlp::OtlpSettings,
+    registry::{FamilyDescription, Kind, Unit},
+};
 use actix_vitals_service::server::Server;
 use actix_vitals_service::settings::Settings;
 
@@ -66,7 +70,7 @@ const LABELS: [(&str, &str); 18] = [
     ),
     (
         "outcome",
-        "how a transaction ended: `committed` or `rolled_back`; a job: `ok`, `error`, `panicked` or `cancelled`; or a connection: `closed`, `idle`, `head_timeout`, … (see [LIMITS.md](LIMITS.md))",
+        "how a transaction ended: `committed` or `rolled_back`; a job: `ok`, `error`, `panicked` or `cancelled`; a connection: `closed`, `idle`, `head_timeout`, … (see [LIMITS.md](LIMITS.md)); or a push: `success`, `partial`, `rejected` or `failed`",
     ),
     (
         "phase",
@@ -219,6 +223,17 @@ async fn families_of_the_service() -> Vec<FamilyDescription> {
     let mut families = described().await;
     let foreign = undescribed(&settled(&server).await, &families);
     families.extend(foreign);
+    families.extend(families_of_a_push());
+    families
+}
+
+/// The families that the service has only where it pushes metrics.
+fn families_of_a_push() -> Vec<FamilyDescription> {
+    // A port without a listener: whether the push arrives is not asked here.
+    let settings = OtlpSettings::new("http://127.0.0.1:9").expect("a URL");
+    let vitals = Vitals::builder().otlp(settings).build().expect("a push");
+    let mut families = vitals.registry().describe();
+    families.retain(|family| family.name.starts_with("vitals_push_"));
     families
 }
 

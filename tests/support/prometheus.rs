@@ -121,6 +121,11 @@ impl Prometheus {
         self.0.log()
     }
 
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> &str {
+        self.0.authority()
+    }
+
     /// Any part of the HTTP API; answers its `data`, or its error in Prometheus' words.
     pub(crate) async fn ask(
         &self,

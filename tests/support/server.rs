@@ -34,7 +34,10 @@ fn command_of(program: &Path, directory: &Path) -> Command {
     // What a developer's shell carries is no test's concern.
     for (variable, _) in std::env::vars_os() {
         let named = variable.to_string_lossy();
-        if named.starts_with("VITALS_") || named == "DATABASE_URL" {
+        let is_setting = ["VITALS_", "OTEL_"]
+            .iter()
+            .any(|prefix| named.starts_with(prefix));
+        if is_setting || named == "DATABASE_URL" {
             command.env_remove(&variable);
         }
     }

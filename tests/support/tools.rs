@@ -12,6 +12,13 @@ pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
     require(test, "prometheus", on_path("prometheus"))
 }
 
+/// The newest Prometheus, which `scripts/go-tools.sh` builds, or `None` once the skip of `test` is recorded.
+pub(crate) fn newest_prometheus(test: &str) -> Option<PathBuf> {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools/prometheus/prometheus");
+    let found = built.is_file().then_some(built);
+    require(test, "the newest Prometheus (scripts/go-tools.sh)", found)
+}
+
 /// `promtool`, or `None` once the skip of `test` is recorded.
 pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
     require(test, "promtool", on_path("promtool"))
