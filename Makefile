@@ -25,7 +25,7 @@ run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 	$(CARGO) run --quiet $(OPENSSL) -- $(ARGS)
 
 check: lint ## Format, lints and unit tests: run it after each change.
-	$(CARGO) test --quiet --workspace --lib --bins $(OPENSSL)
+	$(CARGO) test --quiet --lib --bins $(OPENSSL)
 
 test: lint features doc-check tests deny api-check instructions ## All checks and tests that a change must pass.
 	@if [ -s "$(SKIPPED)" ]; then \
@@ -41,7 +41,7 @@ dist: ## Build the binary for a release: the smallest and fastest, after several
 
 lint: ## Format and lints; warnings are errors.
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet $(OPENSSL) -- -D warnings
+	$(CARGO) clippy --all-targets --quiet $(OPENSSL) -- -D warnings
 
 deny: ## Check the dependencies against deny.toml: licences, bans, sources, and advisories if their database is present.
 	@mkdir -p "$(dir $(SKIPPED))"
@@ -63,8 +63,7 @@ doc-check: ## Build the documentation of the libraries; warnings are errors.
 tests: ## Run the tests only, with the programs that they need, and list the slowest ten.
 	@scripts/test-tools.sh
 	@rm -f "$(SKIPPED)"
-	CARGO="$(CARGO)" RUST_TEST_THREADS=$(TEST_THREADS) scripts/tests.py --workspace --lib --bins --tests --examples $(OPENSSL)
-	$(CARGO) test --quiet --workspace --doc $(OPENSSL)
+	CARGO="$(CARGO)" RUST_TEST_THREADS=$(TEST_THREADS) scripts/tests.py --no-fail-fast $(OPENSSL)
 	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/mysql.sh "$(SKIPPED)"
 
 instructions: ## Count the instructions of the hot paths and compare them with the baseline.

@@ -1,24 +1,14 @@
 //! Every example runs, answers, and tells in its scrape what was asked of it.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Once;
 use std::time::Duration;
 
-use crate::support::exposition::Exposition;
 use reqwest::{Client, Response};
 
+use crate::support::example::example;
+use crate::support::exposition::Exposition;
 use crate::support::wait;
-
-const EXAMPLES: [&str; 6] = [
-    "adopt",
-    "custom_metrics",
-    "two_listeners",
-    "streaming",
-    "attribution",
-    "existing",
-];
 
 /// A running example, stopped when dropped.
 struct Example {
@@ -29,14 +19,9 @@ struct Example {
 }
 
 impl Example {
-    /// Builds the examples where they are not built yet, and starts one on free ports.
+    /// Starts an example on free ports.
     fn start(name: &str, listeners: usize) -> Self {
-        static BUILT: Once = Once::new();
-        // Two above `deps`, where this test is.
-        let own = std::env::current_exe().expect("a path");
-        let target = own.ancestors().nth(3).expect("a target directory");
-        BUILT.call_once(|| build(target));
-        let mut child = Command::new(target.join("debug/examples").join(name))
+        let mut child = Command::new(example(name))
             .args(vec!["127.0.0.1:0"; listeners])
             .stdout(Stdio::piped())
             .spawn()
@@ -83,29 +68,10 @@ impl Example {
 
 impl Drop for Example {
     fn drop(&mut self) {
-        // Both fail only where it is gone already, which is what is wanted.
+        // Both fail only if the example has ended.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-fn build(target: &Path) {
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--quiet", "--target-dir"])
-        .arg(target);
-    for name in EXAMPLES {
-        command.args(["--example", name]);
-    }
-    // Where OpenSSL's headers are missing, the tests were built with a copy of it.
-    if cfg!(feature = "vendored-openssl") {
-        command.args(["--features", "vendored-openssl"]);
-    }
-    let status = command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo starts");
-    assert!(status.success(), "the examples are not built");
 }
 
 #[tokio::test]

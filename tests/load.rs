@@ -4,30 +4,18 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::example::example;
 use crate::support::server::Server;
-
 use crate::support::turn::turn;
 
 /// Runs the load driver with these arguments to its end.
-///
-/// Cargo builds it first where it is not built yet: tests have no other way to an example.
 fn load(arguments: &[&str]) -> Output {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("a target directory");
-    Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "load", "--target-dir"])
-        .arg(target)
-        // As the server was built, or all of it would be built again.
-        .args(cfg!(feature = "vendored-openssl").then_some("--features=vendored-openssl"))
-        .arg("--")
+    Command::new(example("load"))
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .expect("cargo runs")
+        .expect("the load driver starts")
 }
 
 fn text(output: &Output) -> String {
