@@ -1,4 +1,4 @@
-//! How the monitoring of a service comes to be: what there is to set, and how the recorders are put together.
+//! The builder of the monitoring: its settings, and how the recorders are put together.
 
 use std::{
     fmt, io,
@@ -23,25 +23,39 @@ use vitals_registry::{Fault, Registry, RegistryBuilder, RegistryError};
 
 #[cfg(feature = "http")]
 use crate::handle::Requests;
-use crate::handle::{Inner, Vitals};
+use crate::handle::{Vitals, VitalsInner};
 
-/// Most labels that a whole service may have.
+/// How many labels a service may have.
 const MOST_LABELS: usize = 16;
 
-/// Longest value of such a label, in bytes.
+/// The longest value of such a label, in bytes.
 const LONGEST_LABEL: usize = 256;
 
-/// Runs of one statement within a request that are suspicious.
+/// The default of [`Builder::n_plus_one`].
 pub const N_PLUS_ONE: u32 = 10;
 
 impl Vitals {
-    /// Monitoring with everything at its default, to be adjusted and built.
+    /// A builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 }
 
-/// How a service is to be monitored. Every setting has a default that suits most.
+/// The settings of the monitoring. Every setting has a default that suits most services.
+///
+/// ```
+/// use actix_vitals::Vitals;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let vitals = Vitals::builder()
+///     .label("region", "eu")
+///     .max_series(500)
+///     .exclude(["/favicon.ico"])
+///     .n_plus_one(20)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Builder {
     naming: Naming,
@@ -63,10 +77,10 @@ pub struct Builder {
     jemalloc: bool,
 }
 
-/// What names statements for requests and jobs, where there is a database.
+/// Names the statements of requests and jobs, in a service with a database.
 type Shapes = Option<Arc<dyn context::StatementShapes>>;
 
-/// How requests are to be recorded.
+/// The settings of the recording of requests.
 #[cfg(feature = "http")]
 #[derive(Clone, Default)]
 struct RequestSettings {
@@ -104,7 +118,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Which names the exposition has. By default our own.
+    /// The names of the exposition. By default [`Naming::Vitals`].
     #[must_use]
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
@@ -112,28 +126,28 @@ impl Builder {
     }
 
     /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending. By default [`LATENCY_BUCKETS`], or
-    /// what OpenTelemetry's conventions recommend where the names are theirs.
+    /// those that OpenTelemetry's conventions recommend with their names.
     #[must_use]
     pub fn latency_buckets(mut self, bounds: impl Into<Vec<f64>>) -> Self {
         self.latency_buckets = Some(bounds.into());
         self
     }
 
-    /// Most series that a family may have; further label sets share its one `overflow` series. Default 2000.
+    /// How many series a family may have. Further label sets share its one `overflow` series. Default 2000.
     #[must_use]
     pub fn max_series(mut self, series: usize) -> Self {
         self.max_series = Some(series);
         self
     }
 
-    /// Most buckets of a native histogram that are exposed: its resolution is lowered to fit. Default 160.
+    /// How many buckets of a native histogram are exposed at most. Its resolution is lowered to fit. Default 160.
     #[must_use]
     pub fn native_buckets(mut self, buckets: usize) -> Self {
         self.native_buckets = Some(buckets);
         self
     }
 
-    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began, in seconds since
+    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: the start of the series, in seconds since
     /// the Unix epoch. Default false: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as
     /// a series of its own. Protobuf always carries these times, in a field.
     #[must_use]
@@ -142,16 +156,16 @@ impl Builder {
         self
     }
 
-    /// A label that every series of the service has: its region, its tier. A metric of your own that has a label of this
-    /// name keeps its own value; a name that one of our families uses is an error. At most 16, with values of at most 256
-    /// bytes.
+    /// Adds a label to every series of the service, such as its region or tier. At most 16, with values of at most 256 bytes.
+    ///
+    /// A name that a built-in family uses is an error. A metric of your own that has a label of this name keeps its value.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), value.into()));
         self
     }
 
-    /// Which ops endpoints there are, and how they are served. By default the scrape and the health checks.
+    /// Which ops endpoints exist, and how they are served. By default the scrape and the health checks.
     #[cfg(feature = "ops")]
     #[must_use]
     pub fn ops(mut self, settings: ops::OpsSettings) -> Self {
@@ -160,7 +174,7 @@ impl Builder {
     }
 
     /// Whether the sizes of bodies are recorded, in `http_request_size_bytes` and `http_response_size_bytes`. Default true.
-    /// Without them a request costs less.
+    /// Recording a request costs less without them.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn body_sizes(mut self, wanted: bool) -> Self {
@@ -168,8 +182,8 @@ impl Builder {
         self
     }
 
-    /// Most bytes that bodies that wait for their clients may take, all together: see
-    /// [`AnswerMemory`](memory::AnswerMemory). Default 256 MiB.
+    /// The budget for all bodies that wait for their clients, in bytes: see [`AnswerMemory`](memory::AnswerMemory). Default
+    /// 256 MiB.
     #[cfg(feature = "http")]
     #[must_use]
     pub fn answer_memory(mut self, bytes: usize) -> Self {
@@ -177,8 +191,8 @@ impl Builder {
         self
     }
 
-    /// Whether it is recorded what each request asks of the database, in `http_request_db_queries` and
-    /// `http_request_db_seconds`. Default true. Without it a request costs less.
+    /// Whether the queries of each request and their time are recorded, in `http_request_db_queries` and
+    /// `http_request_db_seconds`. Default true. Recording a request costs less without them.
     #[cfg(all(feature = "http", feature = "database"))]
     #[must_use]
     pub fn database_tally(mut self, wanted: bool) -> Self {
@@ -186,9 +200,10 @@ impl Builder {
         self
     }
 
-    /// How many statements are kept by shape. Default 1000, at least 1. Queries of further statements are counted in the
-    /// row `(other)` of the statements, and are not suspected of N+1. A connection remembers up to four times as many texts,
-    /// of 25 bytes each.
+    /// How many statements are kept by shape. Default 1000, at least 1.
+    ///
+    /// Queries of further statements are counted in the row `(other)` of the statements, and are not suspected of N+1. A
+    /// connection remembers up to four times as many texts, of 25 bytes each.
     #[cfg(feature = "database")]
     #[must_use]
     pub fn statements(mut self, capacity: usize) -> Self {
@@ -196,8 +211,8 @@ impl Builder {
         self
     }
 
-    /// How often a request or job must run one and the same statement, but for its values, to be suspected of doing so in a
-    /// loop. Default 10; with 0 none is suspected.
+    /// How often a request or job must run statements of the same shape to count as an N+1 suspicion. Default 10; 0 turns
+    /// the detection off.
     #[cfg(feature = "database")]
     #[must_use]
     pub fn n_plus_one(mut self, threshold: u32) -> Self {
@@ -214,7 +229,7 @@ impl Builder {
         self
     }
 
-    /// Exposes jemalloc's statistics. Only for a process whose global allocator jemalloc is.
+    /// Exposes jemalloc's statistics. Only for a process with jemalloc as its global allocator.
     #[cfg(feature = "jemalloc")]
     #[must_use]
     pub fn jemalloc(mut self) -> Self {
@@ -222,13 +237,12 @@ impl Builder {
         self
     }
 
-    /// Declares every family and sets the recorders up.
+    /// Declares every family and sets up the recorders.
     ///
     /// # Errors
     ///
-    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or one
-    /// that a family has already, if jemalloc is asked for statistics and was built without, or if a certificate of the push
-    /// cannot be used.
+    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or used by
+    /// a family, if jemalloc was built without statistics, or if a certificate of the push cannot be used.
     pub fn build(self) -> Result<Vitals, BuildError> {
         let (vitals, ()) = self.build_with(|_| ())?;
         Ok(vitals)
@@ -376,7 +390,7 @@ impl Builder {
         #[cfg(feature = "otlp")]
         let push = push.map(|push| start_push(push, &registry)).transpose()?;
         let vitals = Vitals {
-            inner: Arc::new(Inner {
+            inner: Arc::new(VitalsInner {
                 registry,
                 panics,
                 jobs,
@@ -393,10 +407,10 @@ impl Builder {
         Ok((vitals, declared))
     }
 
-    /// The latency buckets that were asked for, or those that suit.
+    /// The latency buckets of the settings, or else these.
     #[cfg(any(feature = "http", feature = "database"))]
-    fn buckets_or<'a>(&'a self, suitable: &'a [f64]) -> &'a [f64] {
-        self.latency_buckets.as_deref().unwrap_or(suitable)
+    fn buckets_or<'a>(&'a self, default: &'a [f64]) -> &'a [f64] {
+        self.latency_buckets.as_deref().unwrap_or(default)
     }
 
     /// The registry with its settings, before any family is declared.
@@ -426,7 +440,7 @@ impl Builder {
 
 /// Rejects labels of the service that a family has, whether the family is declared or read at the scrape.
 ///
-/// The registry itself refuses those of declared families alone: to an adopter's collector, its own labels are left.
+/// The registry itself rejects only labels of declared families: an adopter's collector keeps its own labels.
 fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), RegistryError> {
     let described = registry.describe().into_iter();
     let described = described.map(|family| (family.name, family.labels));
@@ -441,9 +455,9 @@ fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), 
 
 #[cfg(feature = "http")]
 impl Builder {
-    /// Calls endpoints otherwise than by their patterns: `rename` is asked for the name of a pattern, such as
-    /// `/orders/{id}`, once, when its first series is born, and never while one is only counted. The pattern stands where
-    /// the name is empty. The operator's endpoints are not asked about.
+    /// Renames endpoints. `rename` returns the name for a pattern, such as `/orders/{id}`; an empty name keeps the pattern.
+    ///
+    /// It is called once for each pattern, when its first series is created, and not for ops endpoints.
     #[must_use]
     pub fn rename_endpoints<F, N>(mut self, rename: F) -> Self
     where
@@ -454,9 +468,8 @@ impl Builder {
         self
     }
 
-    /// Endpoints of the service that are for operators as well, by their patterns: pages about its API, for instance. The
-    /// live page leaves them out, as it does the ops endpoints themselves, which need not be named. Adds to those given
-    /// before.
+    /// Adds endpoints of the service that are for operators as well, by their patterns, such as pages about its API. The live
+    /// page leaves them out. The ops endpoints themselves need not be named.
     #[must_use]
     pub fn ops_endpoints<I>(mut self, endpoints: I) -> Self
     where
@@ -468,11 +481,10 @@ impl Builder {
         self
     }
 
-    /// Endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all. Adds
-    /// to those given before.
+    /// Adds endpoints whose requests are not recorded, by their patterns: `/data/{item_id}`, `unmatched`, or `*` for all.
     ///
-    /// The endpoint that answers decides, not the path. Until it has answered, a request is left out of the in-progress
-    /// gauge by its path alone.
+    /// The endpoint that answers decides, not the path. Only the in-progress gauge leaves out requests by their path, because
+    /// the endpoint is not known before it answers.
     #[must_use]
     pub fn exclude<I>(mut self, endpoints: I) -> Self
     where
@@ -485,9 +497,9 @@ impl Builder {
         self
     }
 
-    /// Whether answers bear a `Server-Timing` header, which developer tools of browsers draw: the queries and their time,
-    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false: it tells
-    /// everyone.
+    /// Whether answers have a `Server-Timing` header, which the developer tools of browsers show: the queries and their time,
+    /// the wait for the pool, and the time until the head of the answer, in milliseconds. Default false, because every client
+    /// sees it.
     #[must_use]
     pub fn server_timing(mut self, wanted: bool) -> Self {
         self.requests.server_timing = wanted;
@@ -495,15 +507,22 @@ impl Builder {
     }
 }
 
-/// Monitoring could not be set up.
+/// The monitoring cannot be set up.
+///
+/// ```
+/// use actix_vitals::{BuildError, Vitals};
+///
+/// let build = Vitals::builder().label("region", "x".repeat(300)).build();
+/// assert!(matches!(build, Err(BuildError::LongLabel(name)) if name == "region"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The registry refused a family: a bucket bound or a name is not valid.
+    /// The registry rejected a family: a bucket bound or a name is not valid, or a name is taken.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The service has too many labels.
-    #[error("{0} labels are too many for a whole service: it may have 16")]
+    #[error("the service has {0} labels, and may have 16")]
     TooManyLabels(usize),
     /// The value of a label of the service is too long.
     #[error("the value of the label {0:?} is longer than 256 bytes")]
@@ -524,7 +543,7 @@ impl From<BuildError> for io::Error {
     }
 }
 
-/// The wall clock that gives series their creation times, as time since the Unix epoch.
+/// The time since the Unix epoch, for the creation times of series.
 fn since_epoch() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -578,7 +597,7 @@ fn warn_of_fault(collector: &str, fault: &Fault) {
     if let Some(family) = fault.family() {
         tracing::warn!(collector, family, "a family of metrics {kind}");
     } else {
-        // The text of an error comes from the collector: it is shown in the same way as that of a panic.
+        // The text comes from the collector, so it is limited like the message of a panic.
         let detail = fault.detail().map(str::to_owned);
         let detail = detail.map(|detail| panics::message(&detail));
         tracing::warn!(collector, detail, "a collector of metrics {kind}");

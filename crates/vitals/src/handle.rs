@@ -1,4 +1,4 @@
-//! What a service does with its monitoring: the middleware, the pools, the endpoints, all from one handle.
+//! The handle of a service's monitoring, with which the service gets its middleware, its pools and its ops endpoints.
 
 use std::sync::Arc;
 #[cfg(feature = "http")]
@@ -16,14 +16,27 @@ use vitals_recorder::{
 };
 use vitals_registry::Registry;
 
-/// The monitoring of one service: its registry and its recorders. Cheap to clone; a clone is the same monitoring.
+/// The monitoring of one service: its registry and its recorders. Cheap to clone; all clones share them.
+///
+/// Nothing is global: a process may have several, and each test may build its own.
+///
+/// ```
+/// use actix_vitals::{Vitals, registry::Format};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let vitals = Vitals::builder().build()?;
+/// let text = String::from_utf8(vitals.registry().encode(Format::Text))?;
+/// assert!(text.contains("process_start_time_seconds"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Vitals {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<VitalsInner>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct VitalsInner {
     pub(super) registry: Registry,
     pub(super) panics: Panics,
     pub(super) jobs: Arc<Jobs>,
@@ -37,7 +50,7 @@ pub(super) struct Inner {
     pub(super) push: Option<vitals_otlp::OtlpPush>,
 }
 
-/// What records requests.
+/// The recorders of requests.
 #[cfg(feature = "http")]
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -48,16 +61,15 @@ pub(super) struct Requests {
 }
 
 impl Vitals {
-    /// Counts the panics of the whole process from now on, on any thread and whoever catches them, in
-    /// `vitals_panics_total`, and makes each one line of the log, which says where it was. Calling it again changes
-    /// nothing.
+    /// Counts the panics of the whole process in `vitals_panics_total`, and logs one line with the location of each.
     ///
-    /// The panic hook that was set before is called afterwards, such as that of an error reporter. The standard library's
-    /// own writes several lines to stderr; a program whose log goes there may want an empty one in its place first:
-    /// `std::panic::set_hook(Box::new(|_| {}))`.
+    /// This includes panics on any thread, and panics that are caught. Calling it again changes nothing.
     ///
-    /// What the panic's message has in double quotes is left out, and so is all but its beginning: an error that is
-    /// unwrapped shows the strings that it holds. With `RUST_BACKTRACE` set, the line has the way to it, too.
+    /// The previous panic hook is called afterwards, such as that of an error reporter. The hook of the standard library writes
+    /// several lines to stderr. To replace it by an empty hook, call `std::panic::set_hook(Box::new(|_| {}))` before.
+    ///
+    /// The line has the beginning of the panic's message without the text in double quotes, because an unwrapped error shows
+    /// the strings that it contains. With `RUST_BACKTRACE` set, the line has the backtrace.
     pub fn watch_panics(&self) {
         self.inner.panics.watch();
     }
@@ -66,7 +78,7 @@ impl Vitals {
     ///
     /// `job_runs_total` counts it once, by outcome: `ok`, `error` (the future returned an `Err`), `panicked` or `cancelled`
     /// (it was dropped). Its queries are attributed to the job, in `job_db_queries` and in the statements. Give each run its
-    /// own job, not the loop around them: what a run has asked of the database is observed at its end.
+    /// own job, not the loop around them: the tally of its queries is observed at its end.
     ///
     /// ```
     /// use actix_vitals::Vitals;
@@ -101,7 +113,7 @@ impl Vitals {
         self.inner.jobs.run(name, f)
     }
 
-    /// Where all metrics are: for exposing them, and for adding your own.
+    /// The registry with all metrics, to expose them or to add your own collectors.
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
     }
@@ -168,7 +180,7 @@ impl Vitals {
 impl Vitals {
     /// The middleware that records every request: `App::new().wrap(vitals.http())`.
     ///
-    /// Wrap it last, so that it stands outermost.
+    /// Wrap it last: it is then outermost and records every answer.
     pub fn http(&self) -> http::Monitor {
         let Requests {
             recorder, runtime, ..
@@ -176,24 +188,24 @@ impl Vitals {
         http::Monitor::new(Arc::clone(recorder), runtime.clone())
     }
 
-    /// The requests that are worth a look one by one: the slowest, and those that failed.
+    /// Single requests of the last hour: the slowest, and the last that failed.
     pub fn notable_requests(&self) -> &http::NotableRequests {
         self.inner.requests.recorder.notable()
     }
 
-    /// The counts of connections, for who accepts them by itself: Actix does not tell how a connection ends. They are
-    /// exposed once somebody has asked for them.
+    /// The metrics of connections, for a server with its own accept loop: Actix does not report how a connection ends. They
+    /// are exposed after the first call.
     pub fn connections(&self) -> &http::ConnectionMetrics {
         self.inner.requests.connections.counts()
     }
 
-    /// The budget of memory for bodies that wait for their clients. The ops endpoints keep to it; handlers with large
-    /// answers may, too.
+    /// The memory budget for bodies that wait for their clients. The ops endpoints use it. Handlers with large answers can use
+    /// it as well.
     pub fn answer_memory(&self) -> &memory::AnswerMemory {
         &self.inner.requests.memory
     }
 
-    /// Counts the connections that each worker serves among its tasks:
+    /// Counts the connections of each worker as tasks in `runtime_worker_tasks`:
     /// `HttpServer::on_connect(vitals.on_connect())`.
     pub fn on_connect(
         &self,
@@ -209,8 +221,8 @@ impl Vitals {
         }
     }
 
-    /// For how long the event loop that is stuck longest among the workers' has not turned: up to a tenth of a second is
-    /// none. `None` as long as no worker serves.
+    /// The longest time for which the event loop of a worker has been blocked until now. Zero up to a tenth of a second.
+    /// Returns `None` before a worker serves.
     pub fn longest_stall(&self) -> Option<Duration> {
         self.inner.requests.runtime.longest_stall()
     }
@@ -218,11 +230,11 @@ impl Vitals {
 
 #[cfg(feature = "database")]
 impl Vitals {
-    /// Makes the pools that are built with `builder`'s settings record their queries, transactions, waits and holds.
+    /// Returns a builder of a pool with `builder`'s settings that records queries, transactions, waits and holds.
     ///
-    /// The event handler and the error handler of `builder` are replaced; its connection customizer is kept, and what that
-    /// runs on a new connection is counted like any other query. Diesel's default instrumentation goes on seeing every event; a
-    /// customizer that sets one of its own does so with [`set_instrumentation`](database::set_instrumentation).
+    /// Replaces the event handler and the error handler of `builder`. Keeps its connection customizer, whose queries are
+    /// counted like any others. Diesel's default instrumentation still receives every event. A customizer that sets another
+    /// instrumentation must use [`set_instrumentation`](database::set_instrumentation).
     pub fn instrument<C>(
         &self,
         builder: diesel::r2d2::Builder<database::Manager<C>>,
@@ -233,12 +245,11 @@ impl Vitals {
         self.inner.database.instrument(builder)
     }
 
-    /// Records the queries and transactions of a connection that is in no pool, or in one that is not
-    /// [instrumented](Self::instrument): call it in the pool's customizer.
+    /// Records the queries and transactions of a connection without an [instrumented](Self::instrument) pool. For a pool of
+    /// another type, call it in the pool's customizer.
     ///
-    /// Diesel's default instrumentation goes on seeing every event. An instrumentation that the application has set on the
-    /// connection cannot be taken from it and is replaced: set it afterwards, with
-    /// [`set_instrumentation`](database::set_instrumentation).
+    /// Diesel's default instrumentation still receives every event. An instrumentation that was set on the connection is
+    /// replaced: set it afterwards, with [`set_instrumentation`](database::set_instrumentation).
     pub fn instrument_connection<C: diesel::Connection>(&self, connection: &mut C) {
         self.inner.database.instrument_connection(connection);
     }
@@ -252,7 +263,7 @@ impl Vitals {
         self.inner.database.instrumentation::<C>()
     }
 
-    /// The statements that cost most.
+    /// The statements by shape, with their calls, errors and times.
     pub fn statements(&self) -> &database::Statements {
         self.inner.database.statements()
     }
@@ -309,10 +320,10 @@ impl Vitals {
 
 #[cfg(feature = "ops")]
 impl Vitals {
-    /// The ops endpoints, as the [settings](super::Builder::ops) have them: `App::new().configure(vitals.ops())`. By
-    /// default these are the scrape and the health checks.
+    /// The ops endpoints of the [settings](super::Builder::ops): `App::new().configure(vitals.ops())`. By default these are
+    /// the scrape and the health checks.
     ///
-    /// The state behind them is shared by all applications of the process, and by all listeners.
+    /// All applications and listeners of the process share their state.
     pub fn ops(
         &self,
     ) -> impl Fn(&mut actix_web::web::ServiceConfig) + Clone + Send + Sync + 'static + use<> {
@@ -321,8 +332,9 @@ impl Vitals {
 
     /// The ops endpoints, like [`ops`](Self::ops), with each route passed to `wrap`, which may put a middleware around it.
     ///
-    /// The live page's stream is left out: its requests last for minutes. So are answers to methods that an endpoint does not
-    /// have, so that a middleware that counts by method only meets methods that exist.
+    /// The live page's stream is not wrapped, because its requests last for minutes. Answers to methods that an endpoint does
+    /// not have are not wrapped either: a middleware that counts by method would make a series of each method that a client
+    /// invents.
     ///
     /// ```
     /// use actix_vitals::Vitals;
@@ -350,12 +362,12 @@ impl Vitals {
         move |config| ops.configure(config, &wrap)
     }
 
-    /// Asks `probe` whether what the service depends on is there, for `/readyz` and `/health`, in place of the pools that
-    /// are [instrumented](Self::instrument). It is called for each check, and given up after 1.5 seconds.
+    /// Sets the probe of `/readyz` and `/health`, which replaces the pings of the [instrumented](Self::instrument) pools. It is
+    /// called for each check, and given up after 1.5 seconds.
     ///
-    /// A probe that runs queries with a pool waits for a connection like any other caller: a busy service is then not
-    /// ready. [`PoolBuilder::health_check`](super::database::PoolBuilder::health_check) has none of that. Without a probe
-    /// and without a pool, nothing is asked, and nothing is said of a database.
+    /// A probe that uses a pool waits for a connection like any other caller, so a busy service is then not ready.
+    /// [`PoolBuilder::health_check`](super::database::PoolBuilder::health_check) does not wait. Without a probe and without a
+    /// pool, nothing is checked, and the answers do not mention a database.
     pub fn check_health<F, Fut>(&self, probe: F)
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -364,7 +376,7 @@ impl Vitals {
         self.inner.ops.check_health(probe);
     }
 
-    /// From now on `/readyz` answers 503, and the streams of open live pages end: the server is about to stop.
+    /// Makes `/readyz` answer 503 from now on, and ends the streams of open live pages: the server is about to stop.
     pub fn drain(&self) {
         self.inner.ops.drain();
     }

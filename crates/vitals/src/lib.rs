@@ -1,9 +1,10 @@
-//! Performance monitoring built into an Actix-web and Diesel service: every request and every query counted once,
-//! the pool, the process and the runtime beside them, exposed to Prometheus in whichever format it asks for.
+//! Performance monitoring built into an Actix-web and Diesel service. It counts every request and every query once, records
+//! the pools, the process and the runtime, and exposes all of it to Prometheus in the format that it requests.
 //!
-//! [`Vitals`] is where to begin. `docs/ARCHITECTURE.md` describes the crates below this one.
+//! Start with [`Vitals`]. This crate contains the builder and the handle; it re-exports what adopters use of the registry, the
+//! recorder and the console, which `docs/ARCHITECTURE.md` describes.
 //!
-//! # A service that is monitored
+//! # A monitored service
 //!
 //! ```no_run
 //! use actix_vitals::{Vitals, database::Pool};
@@ -28,10 +29,10 @@
 //!         .app_data(web::Data::new(pool.clone()))
 //!         .route("/carts", web::delete().to(delete_carts))
 //!         .configure(vitals.ops())
-//!         // Last, so that it stands outermost and sees what every other middleware answers.
+//!         // Last: outermost, so that it sees what every other middleware answers.
 //!         .wrap(vitals.http())
 //! })
-//! // A client that leaves is noticed at once, and counted as 499.
+//! // Drops the handler of a client that leaves, and counts the request as 499.
 //! .h1_allow_half_closed(false)
 //! .bind("127.0.0.1:8000")?
 //! .run()
@@ -42,9 +43,9 @@
 //!
 //! # Queries on other threads and tasks
 //!
-//! A query counts for the request whose handler runs it. Work on another thread or task takes the request along with
-//! [`block`], [`carry`] and [`carry_future`]; a background job has a name of its own with [`Vitals::job`]. What runs outside
-//! of any request and job is counted in `db_queries_unattributed_total`.
+//! A query counts for the request whose handler runs it. [`block`], [`carry`] and [`carry_future`] attribute work on another
+//! thread or task to the request. [`Vitals::job`] gives a background job a name. Queries outside of any request and job are
+//! counted in `db_queries_unattributed_total`.
 //!
 //! ```
 //! use actix_vitals::{Vitals, block, carry, carry_future};
@@ -93,10 +94,10 @@
 //! # }
 //! ```
 //!
-//! # Which endpoints of the operator, and what health is
+//! # Ops endpoints and health
 //!
-//! The scrape and the health checks are always there. The statements, their reset and the live page are choices of
-//! [`OpsSettings`](ops::OpsSettings), for a listener that operators alone can reach:
+//! The scrape and the health checks always exist. The statements, their reset and the live page are choices of
+//! [`OpsSettings`](ops::OpsSettings), for a listener that only operators can reach:
 //!
 //! ```
 //! use actix_vitals::{Vitals, ops::{OpsSettings, ProbeError}};
@@ -104,29 +105,29 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let ops = OpsSettings::new().with_statements().scrapes_waiting(16);
 //! let vitals = Vitals::builder().ops(ops).build()?;
-//! // In place of a ping to each pool. What a probe says is public.
+//! // Replaces the ping of each pool. The text of a probe is public.
 //! vitals.check_health(async || Err(ProbeError("the warehouse does not answer".to_owned())));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Endpoints by other names
+//! # Other names
 //!
 //! ```
 //! use actix_vitals::{Vitals, Naming};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let vitals = Vitals::builder()
-//!     // Asked once for each pattern, never for a request.
+//!     // Called once for each pattern, never for a request.
 //!     .rename_endpoints(|pattern| pattern.trim_start_matches("/api/v1").to_owned())
-//!     // And everything by the names of OpenTelemetry's conventions.
+//!     // All names of OpenTelemetry's conventions.
 //!     .naming(Naming::OpenTelemetry)
 //!     .build()?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # A connection in no pool
+//! # A connection without a pool
 //!
 //! ```
 //! use actix_vitals::Vitals;
@@ -145,7 +146,7 @@
 //!
 //! # Tests of your own
 //!
-//! Nothing is global: each test has a monitoring of its own. [`testing`] asserts on what a handler did, and has an example
+//! Nothing is global: each test has its own monitoring. [`testing`] asserts on what a handler did, and has an example
 //! with a budget of queries.
 //!
 //! ```
@@ -163,30 +164,29 @@
 //! # }
 //! ```
 //!
-//! # What a label may hold
+//! # Values of labels
 //!
-//! A series is for ever, so no client may make one. Endpoints are patterns of routes, and `unmatched` where none answers;
-//! methods are registered ones, or `other`; a status is a number. A family has a budget of series
-//! ([`Builder::max_series`](Builder::max_series)): past it, new label sets are counted together in one series whose
-//! values are all `overflow`, and `vitals_series_overflow_total` tells of it. For labels of your own: take values from a list
-//! that stands in your code, never from a path, a name or a header.
+//! A series is never removed, so no client may create one. Endpoints are patterns of routes, or `unmatched`; methods are
+//! registered ones, or `other`; a status is a number. A family has a budget of series
+//! ([`Builder::max_series`](Builder::max_series)). Beyond it, new label sets are counted in one series whose values are all
+//! `overflow`, and `vitals_series_overflow_total` counts them. Take the values of your own labels from a list in your code,
+//! never from a path, a name or a header.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! A request, a query or a wait that meets a series which exists takes no lock, builds no string and allocates nothing of
-//! its own for being counted; reading is left to whoever scrapes.
+//! Recording in a series that exists takes no lock, builds no string and allocates nothing. Reading is left to the scrape.
 //!
-//! | what | takes |
+//! | what | cost |
 //! |---|---|
 //! | a request, with all families on | less than 0.3 µs |
 //! | a query | 0.1 to 0.2 µs |
 //! | an observation of a histogram, a count | 10 ns, 3 ns |
 //! | a scrape of 1,000 latency series | 0.2 ms as text, 0.5 ms as protobuf, on a blocking thread |
-//! | a latency series, from its first observation on | 4 KiB at most |
+//! | the memory of a latency series | 4 KiB at most |
 //!
-//! That was measured on one core of a shared AMD EPYC; `docs/PERFORMANCE.md` has the figures beside those of the alternatives.
-//! `make bench` and `make instructions` of the repository measure anew. [`Builder::body_sizes`](Builder::body_sizes)
-//! and [`Builder::database_tally`](Builder::database_tally) leave out what a service may do without.
+//! This was measured on one core of a shared AMD EPYC. `docs/PERFORMANCE.md` compares the figures with those of alternatives;
+//! `make bench` and `make instructions` in the repository measure them. [`Builder::body_sizes`](Builder::body_sizes) and
+//! [`Builder::database_tally`](Builder::database_tally) turn off families that a service may not need.
 //!
 //! # Features
 //!
