@@ -65,6 +65,7 @@ tests: ## Run the tests only, with the programs that they need, and list the slo
 	@rm -f "$(SKIPPED)"
 	CARGO="$(CARGO)" RUST_TEST_THREADS=$(TEST_THREADS) scripts/tests.py --no-fail-fast $(OPENSSL)
 	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/mysql.sh "$(SKIPPED)"
+	$(CARGO) test --quiet --features diesel-async --test diesel_async $(OPENSSL)
 
 instructions: ## Count the instructions of the hot paths and compare them with the baseline.
 	@scripts/test-tools.sh

@@ -23,3 +23,4 @@ if ! has_client; then
     exit 0
 fi
 "${CARGO:-cargo}" test --quiet --features mysql --test mysql ${OPENSSL:-}
+"${CARGO:-cargo}" test --quiet --features mysql --test attribution ${OPENSSL:-} -- mariadb::

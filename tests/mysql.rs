@@ -15,7 +15,6 @@ use diesel::MysqlConnection;
 
 use mariadb::Mariadb;
 use plant::{Planted, look_for_secrets};
-use support::tools;
 
 const STATEMENTS: &[Planted] = &[
     (
@@ -101,9 +100,8 @@ const FAILING: &[Planted] = &[
 
 #[actix_web::test]
 async fn no_secret_of_a_statement_on_mariadb_is_shown() {
-    let Some(programs) = tools::mariadb("no_secret_of_a_statement_on_mariadb_is_shown") else {
+    let Some(server) = Mariadb::shared("no_secret_of_a_statement_on_mariadb_is_shown") else {
         return;
     };
-    let server = Mariadb::start(&programs);
     look_for_secrets::<MysqlConnection>(&server.create_database(), STATEMENTS, FAILING).await;
 }

@@ -1,6 +1,6 @@
-//! A monitored application whose routes ask a known amount of their database, for any kind of connection.
+//! A monitored application with routes that run a known number of queries, for any type of connection.
 //!
-//! A kind of connection takes part by [`impl_engine!`]; the tests of `main` are written for any [`Engine`].
+//! [`impl_engine!`] adds a type of connection. The tests are written for any [`Engine`].
 
 use std::future::Future;
 use std::pin::Pin;
@@ -33,13 +33,13 @@ diesel::table! {
     }
 }
 
-/// What every kind of connection can do here. Each call is one query.
+/// A connection that the tests can use. Each call is one query.
 pub(crate) trait Engine: R2D2Connection + SimpleConnection + Send + 'static {
     fn name_of(&mut self, id: i32) -> QueryResult<Option<String>>;
     fn count(&mut self) -> QueryResult<i64>;
     fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;
     fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize>;
-    /// By a text of its own, without binds.
+    /// Runs this text, without binds.
     fn raw(&mut self, sql: &str) -> QueryResult<usize>;
 }
 
@@ -86,7 +86,7 @@ macro_rules! impl_engine {
 }
 pub(crate) use impl_engine;
 
-/// What a test asks of the application, over and over.
+/// The application under test.
 pub(crate) struct TestApp<C: Engine> {
     pub(crate) vitals: Vitals,
     pub(crate) pool: Pool<C>,
@@ -97,14 +97,14 @@ type Served =
     dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Answering>;
 type Answering = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
 
-/// An answer, read to its end.
+/// A response, read to its end.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-/// The application over a pool of so many connections to the database at `url`, with an empty table in it.
+/// Starts the application over a pool of this size, with two rows in its table.
 pub(crate) async fn start<C: Engine>(
     url: &str,
     size: u32,
@@ -125,7 +125,7 @@ pub(crate) async fn start<C: Engine>(
         .unwrap()
         .batch_execute(
             "DROP TABLE IF EXISTS items;
-             CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+             CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(99) NOT NULL UNIQUE);
              INSERT INTO items VALUES (1, 'one'), (2, 'two')",
         )
         .unwrap();
@@ -144,7 +144,7 @@ pub(crate) async fn start<C: Engine>(
     }
 }
 
-/// A service whose bodies are boxed, so that its type can be named.
+/// A service with boxed bodies and futures, so that its type has a name.
 struct Boxed<S>(S);
 
 impl<S, B> Service<Request> for Boxed<S>
@@ -190,7 +190,7 @@ impl<C: Engine> TestApp<C> {
         self.send(TestRequest::get().uri(path)).await
     }
 
-    /// The statements as they are told, sorted by `query`.
+    /// The reported statements, with these parameters.
     pub(crate) async fn statements(&self, query: &str) -> Vec<serde_json::Value> {
         let answer = self.get(&format!("/ops/statements?{query}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -204,7 +204,7 @@ impl<C: Engine> TestApp<C> {
     }
 }
 
-/// Routes that ask a known amount of the database.
+/// Routes that run a known number of queries.
 fn routes<C: Engine>(config: &mut web::ServiceConfig) {
     config
         .route(
@@ -264,7 +264,10 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
             "/secret/{secret}",
             web::get().to(
                 async |pool: web::Data<Pool<C>>, secret: web::Path<String>| {
-                    answer(pool.run(move |connection| tell(connection, &secret)).await)
+                    answer(
+                        pool.run(move |connection| use_secret(connection, &secret))
+                            .await,
+                    )
                 },
             ),
         );
@@ -274,7 +277,7 @@ fn route<C: Engine, T: Send + 'static>(work: fn(&mut C) -> QueryResult<T>) -> ac
     web::get().to(move |pool: web::Data<Pool<C>>| async move { answer(pool.run(work).await) })
 }
 
-/// The commonest idiom of Actix and Diesel, with our function in place of Actix'.
+/// The common idiom of Actix and Diesel, with our function in place of `web::block`.
 async fn block<C: Engine>(pool: web::Data<Pool<C>>) -> Result<HttpResponse, Error> {
     let count = actix_vitals::block(move || count_twice(&pool)).await?;
     Ok(HttpResponse::Ok().body(count.to_string()))
@@ -290,7 +293,7 @@ fn count_twice<C: Engine>(pool: &Pool<C>) -> i64 {
     connection.count().expect("a count") + connection.count().expect("a count")
 }
 
-/// Two tasks, awaited together, and a future that the handler polls itself.
+/// Two tasks and a future that the handler awaits together.
 async fn tasks<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
     let count = || {
         let pool = pool.clone();
@@ -312,13 +315,13 @@ async fn thread<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
     }
 }
 
-/// A job within a request: its queries are the job's.
+/// A job within a request. Its queries belong to the job.
 async fn job<C: Engine>(pool: web::Data<Pool<C>>, vitals: web::Data<Vitals>) -> HttpResponse {
     let work = async move { pool.run(|connection| names(connection, 12)).await };
     answer(vitals.job("in-a-request", work).await)
 }
 
-/// Gives up waiting for a query once it has begun.
+/// Stops waiting for a query after it has started.
 async fn late<C: Engine>(pool: web::Data<Pool<C>>) -> HttpResponse {
     let (begins, begun) = tokio::sync::oneshot::channel();
     let query = pool.run(|connection| {
@@ -350,7 +353,7 @@ fn names<C: Engine>(connection: &mut C, count: i32) -> QueryResult<()> {
     (0..count).try_for_each(|id| connection.name_of(id).map(drop))
 }
 
-/// This many different statements, and then one 12 times.
+/// Runs this many different statements, and then one statement 12 times.
 fn names_after<C: Engine>(connection: &mut C, others: i32) -> QueryResult<()> {
     for number in 0..others {
         connection.raw(&format!("SELECT id AS c{number} FROM items"))?;
@@ -358,7 +361,7 @@ fn names_after<C: Engine>(connection: &mut C, others: i32) -> QueryResult<()> {
     names(connection, 12)
 }
 
-/// Three inserts in transactions one within the other, and all for nothing.
+/// Three inserts in nested transactions that are rolled back.
 fn nested<C: Engine>(connection: &mut C) -> QueryResult<()> {
     let result = connection.transaction(|connection| {
         connection.insert(10, "ten")?;
@@ -376,8 +379,8 @@ fn nested<C: Engine>(connection: &mut C) -> QueryResult<()> {
     }
 }
 
-/// Hands a secret to the database in every way there is, and fails.
-fn tell<C: Engine>(connection: &mut C, secret: &str) -> QueryResult<()> {
+/// Passes a secret to the database in all ways, and fails.
+fn use_secret<C: Engine>(connection: &mut C, secret: &str) -> QueryResult<()> {
     connection.insert(20, secret)?;
     connection.name_of(20)?;
     connection.raw(&format!(

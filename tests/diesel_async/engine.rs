@@ -1,7 +1,6 @@
 //! What each kind of asynchronous connection can do in these tests, and the database behind it.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use diesel::prelude::*;
 use diesel::result::Error;
@@ -143,16 +142,7 @@ fn postgres() -> Option<(String, Box<dyn Any>)> {
     Some((database.url(), Box::new(database)))
 }
 
-/// The server that the tests share, for as long as one of them uses it.
-static MARIADB: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
-
 fn mariadb() -> Option<(String, Box<dyn Any>)> {
-    let programs = tools::mariadb("diesel-async on MariaDB")?;
-    let mut shared = MARIADB.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = shared.upgrade().unwrap_or_else(|| {
-        let server = Arc::new(Mariadb::start(&programs));
-        *shared = Arc::downgrade(&server);
-        server
-    });
+    let server = Mariadb::shared("diesel-async on MariaDB")?;
     Some((server.create_database(), Box::new(server)))
 }

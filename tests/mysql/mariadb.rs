@@ -1,75 +1,61 @@
-//! A real MariaDB with a directory, a port and a password of its own. It is stopped and removed when dropped, or when this
-//! process ends, however it ends. No client library is needed to start it.
+//! A real MariaDB server with a directory, a port and a password of its own. No client library is needed to start it.
 
 use std::fmt::Write as _;
-use std::fs::Permissions;
-use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::fs::{File, Permissions};
+use std::io::{self, Read as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use tempfile::TempDir;
+use crate::support::keeper::{self, Keeper, PASSWORD};
+use crate::support::tools;
 
-/// How long MariaDB may take to start on a busy machine.
-const START_BOUND: Duration = Duration::from_secs(120);
-
-const PASSWORD: &str = "pl4nted-p4ssword";
-
-/// Stops the server and removes its directory as soon as its input ends.
-const KEEPER: &str = r#"
-read -r _
-pid=$(cat "$1/data/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null
-rm -rf "$1"
-"#;
-
-/// How many databases the server has from the start.
+/// How many databases the server has.
 const DATABASES: u32 = 64;
 
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Mariadb {
-    directory: PathBuf,
+    keeper: Keeper,
     port: u16,
     server: Child,
     /// How many databases were given out.
     given: AtomicU32,
-    /// Waits for the end of its input. It outlives this process, so nothing waits for it.
-    _keeper: Child,
 }
 
+/// The server that the tests of a process share, for as long as one of them uses it.
+static SHARED: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
+
 impl Mariadb {
-    /// Starts the server, and waits until it answers.
-    pub(crate) fn start([program, install]: &[PathBuf; 2]) -> Self {
-        let directory = TempDir::new().expect("a temporary directory").keep();
-        // MariaDB runs as another user than root, and needs access to its directory.
-        std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("our directory");
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
-            .arg(&directory)
-            // Ctrl-C stops the tests; the keeper must outlive them.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a shell");
-        let data = directory.join("data");
+    /// The server that the tests of this process share. `None` if the programs are missing, which is recorded for `test`.
+    pub(crate) fn shared(test: &str) -> Option<Arc<Self>> {
+        let programs = tools::mariadb(test)?;
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start(&programs));
+            *shared = Arc::downgrade(&server);
+            server
+        }))
+    }
+
+    /// Starts the server, and waits until it accepts connections.
+    fn start([program, install]: &[PathBuf; 2]) -> Self {
+        let keeper = Keeper::start("data/pid", "KILL");
+        // MariaDB drops root's rights, and must still be able to read its directory.
+        std::fs::set_permissions(keeper.directory(), Permissions::from_mode(0o755))
+            .expect("our directory");
+        let data = keeper.directory().join("data");
         std::fs::create_dir(&data).expect("a directory in ours");
-        let output = command(install, &data)
-            .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
-            .output()
-            .expect("mariadb-install-db starts");
-        assert!(
-            output.status.success(),
-            "mariadb-install-db: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
+        tools::succeed(
+            command(install, &data)
+                .args(["--auth-root-authentication-method=normal", "--skip-test-db"]),
         );
-        let setup = directory.join("setup.sql");
+        let setup = keeper.directory().join("setup.sql");
         let mut sql = format!(
             "CREATE USER tester@'%' IDENTIFIED BY '{PASSWORD}';\n\
              GRANT ALL ON *.* TO tester@'%';\n"
@@ -78,8 +64,8 @@ impl Mariadb {
             let _ = writeln!(sql, "CREATE DATABASE test_{number};");
         }
         std::fs::write(&setup, sql).expect("a file in our directory");
-        let port = free_port();
-        let log = std::fs::File::create(directory.join("log")).expect("a file in our directory");
+        let port = keeper::free_port();
+        let log = File::create(keeper.directory().join("log")).expect("a file in our directory");
         let option = |name: &str, file: &str| format!("--{name}={}", data.join(file).display());
         let server = command(program, &data)
             .arg(format!("--port={port}"))
@@ -97,27 +83,17 @@ impl Mariadb {
             .spawn()
             .expect("mariadbd starts");
         let started = Self {
-            directory,
+            keeper,
             port,
             server,
             given: AtomicU32::new(0),
-            _keeper: keeper,
         };
-        let deadline = Instant::now() + START_BOUND;
-        while let Err(error) = started.greeting() {
-            let log = std::fs::read_to_string(started.directory.join("log"));
-            assert!(
-                Instant::now() < deadline,
-                "MariaDB does not start: {error}\n{}",
-                log.unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        started.keeper.until_accepted(|| started.greeting());
         started
     }
 
     /// Reads the first byte that the server sends to a client.
-    fn greeting(&self) -> std::io::Result<()> {
+    fn greeting(&self) -> io::Result<()> {
         let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
         connection.set_read_timeout(Some(Duration::from_secs(1)))?;
         connection.read_exact(&mut [0])
@@ -127,22 +103,20 @@ impl Mariadb {
     pub(crate) fn create_database(&self) -> String {
         let number = self.given.fetch_add(1, Ordering::Relaxed);
         assert!(number < DATABASES, "the server has {DATABASES} databases");
-        format!(
-            "mysql://tester:{PASSWORD}@127.0.0.1:{}/test_{number}",
-            self.port
-        )
+        let port = self.port;
+        format!("mysql://tester:{PASSWORD}@127.0.0.1:{port}/test_{number}")
     }
 }
 
 impl Drop for Mariadb {
     fn drop(&mut self) {
-        // The keeper removes the directory when its input closes.
+        // The keeper removes the directory. It would take a child that is not waited for as a running server.
         let _killed = self.server.kill();
         let _ended = self.server.wait();
     }
 }
 
-/// A command for a program of MariaDB, which does not run as root.
+/// A program of MariaDB. It refuses to run as root.
 fn command(program: &Path, data: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -150,13 +124,8 @@ fn command(program: &Path, data: &Path) -> Command {
         .arg(format!("--datadir={}", data.display()))
         .current_dir(data)
         .stdin(Stdio::null());
-    if std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+    if keeper::is_root() {
         command.arg("--user=nobody");
     }
     command
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").port()
 }
