@@ -139,7 +139,11 @@ fn one_event_loop_that_is_stuck_is_enough_for_the_watchdog_to_bite() {
     let supervisor = Supervisor::new();
     let this = std::env::current_exe().expect("this program");
     let child = Command::new(this)
-        .args(["--exact", "an_app_whose_loops_get_stuck", "--ignored"])
+        .args([
+            "--exact",
+            "supervisor::an_app_whose_loops_get_stuck",
+            "--ignored",
+        ])
         .envs(supervisor.environment())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
