@@ -1,7 +1,7 @@
 //! Cells: the atomic numbers that instruments are made of, and the two ways of adding to one.
 //!
-//! Accesses are relaxed: a reader adds up what it sees, and each cell on its own only ever moves as recorded. Who adds to
-//! which cell is the business of [`shard`](super::shard).
+//! Accesses are relaxed: no reader relies on the order of two cells. [`shard`](super::shard) decides which thread adds to
+//! which cell.
 
 use std::hint::black_box;
 use std::sync::atomic::{
@@ -9,7 +9,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, Release},
 };
 
-/// How many threads may be adding to a cell.
+/// How a thread adds to a cell: alone, or beside others.
 pub(crate) trait CellAccess {
     /// Adds to a cell of integers, wrapping.
     fn add(cell: &AtomicU64, amount: u64);
@@ -17,14 +17,14 @@ pub(crate) trait CellAccess {
     /// Adds to a cell of floats.
     fn add_f64(cell: &AtomicU64, amount: f64);
 
-    /// Counts one; the count that this makes.
+    /// Adds one, and returns the new count.
     fn inc(cell: &AtomicU32) -> u32;
 
-    /// Takes away, and publishes what the thread has written elsewhere before.
+    /// Subtracts, and publishes what this thread wrote before (release).
     fn sub(cell: &AtomicU32, amount: u32);
 }
 
-/// Any number of threads, at any time.
+/// Access for any number of threads, by atomic read-modify-write.
 #[derive(Debug)]
 pub(crate) enum SharedAccess {}
 
@@ -57,8 +57,7 @@ impl CellAccess for SharedAccess {
     }
 }
 
-/// One, which has claimed the cell: what it stores nobody else can have changed meanwhile, so that it need not lock the
-/// bus to add.
+/// Access for the one thread that has claimed the cell. No other thread writes to it, so a load and a store are enough.
 #[derive(Debug)]
 pub(crate) enum SoleAccess {}
 
@@ -87,7 +86,7 @@ impl CellAccess for SoleAccess {
     }
 }
 
-/// Cells in one line.
+/// The number of cells in a [`CellLine`].
 const CELLS: usize = 16;
 
 /// Two cache lines of cells, aligned together so that the adjacent-line prefetcher cannot couple two shards.
@@ -100,7 +99,7 @@ struct CellLine([AtomicU64; CELLS]);
 pub(crate) struct Cells(Box<[CellLine]>);
 
 impl Cells {
-    /// So many zeros.
+    /// Creates `width` cells at 0.
     pub(crate) fn new(width: usize) -> Self {
         let lines = width.div_ceil(CELLS).max(1);
         Self((0..lines).map(|_| CellLine::default()).collect())
@@ -111,19 +110,19 @@ impl Cells {
         &self.0[cell / CELLS].0[cell % CELLS]
     }
 
-    /// What a cell of integers holds.
+    /// The value of a cell of integers.
     #[inline]
     pub(crate) fn load(&self, cell: usize) -> u64 {
         self.cell(cell).load(Relaxed)
     }
 
-    /// What a cell of floats holds.
+    /// The value of a cell of floats.
     #[inline]
     pub(crate) fn load_f64(&self, cell: usize) -> f64 {
         f64::from_bits(self.load(cell))
     }
 
-    /// Replaces what a cell holds.
+    /// Replaces the value of a cell.
     #[inline]
     pub(crate) fn store(&self, cell: usize, value: u64) {
         self.cell(cell).store(value, Relaxed);
@@ -149,8 +148,8 @@ impl Cells {
         }
     }
 
-    /// Loads one cell of every cache line, and nothing else: whoever reads the cells soon finds them near. Loads this
-    /// close together overlap; in the midst of other work each would be waited for.
+    /// Prefetches: loads one cell of every cache line. Loads that follow each other overlap, so the read that comes after does
+    /// not wait for each line.
     #[inline]
     pub(crate) fn touch(&self) {
         for line in &self.0 {
@@ -159,26 +158,26 @@ impl Cells {
     }
 }
 
-/// Narrow cells in one line.
+/// The number of cells in a [`NarrowCellLine`].
 pub(crate) const NARROW_CELLS: usize = 32;
 
-/// At this count a narrow cell is to be carried: halfway to its end, so that nothing is lost until that is done. In
-/// tests it comes early.
+/// The count at which a narrow cell is carried: half of its range, so that it cannot overflow before that is done. It is
+/// small in tests.
 pub(crate) const CARRY: u32 = if cfg!(test) { 64 } else { 1 << 31 };
 
-/// Two cache lines of 32-bit counts, for what there is a lot of.
+/// Two cache lines of 32-bit counts, for the many native buckets.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct NarrowCellLine([AtomicU32; NARROW_CELLS]);
 
 impl NarrowCellLine {
-    /// Counts one; whether the cell must be [carried](Self::carry) now, by the same thread.
+    /// Adds one. Returns whether this thread must [carry](Self::carry) the cell now.
     #[inline]
     pub(crate) fn inc<A: CellAccess>(&self, cell: usize) -> bool {
         A::inc(&self.0[cell]) == CARRY
     }
 
-    /// Takes away what the calling thread has added to the count that is kept elsewhere, [`CARRY`].
+    /// Subtracts [`CARRY`], which the calling thread has added elsewhere.
     pub(crate) fn carry<A: CellAccess>(&self, cell: usize) {
         A::sub(&self.0[cell], CARRY);
     }

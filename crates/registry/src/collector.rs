@@ -1,7 +1,10 @@
-//! Collectors: rows that are read at scrape time from somewhere else.
+//! Collectors: sources of rows that are read at scrape time.
 //!
-//! Whatever a collector returns, the exposition stays valid: `bridge` leaves out what a format cannot hold, and a `fault`
-//! says what that was. One collector never costs another's rows.
+//! - `foreign`: converts collectors of the `prometheus` crate
+//! - `bridge`: leaves out what a format cannot hold, so that every exposition is valid
+//! - `fault`: what was left out, and why
+//!
+//! A collector that fails or panics does not affect the rows of another.
 
 mod bridge;
 mod fault;
@@ -23,30 +26,62 @@ pub(crate) use foreign::convert;
 pub(crate) use foreign::{Embedded, Foreign};
 
 /// A source of rows that are read at scrape time.
+///
+/// ```
+/// use std::{error::Error, time::Duration};
+/// use vitals_registry::{Collector, FamilyDescription, FamilyRows, Format, ReadFamily, Registry, Unit};
+///
+/// const FREE: ReadFamily = ReadFamily::gauge("disk_free_bytes", Unit::Bytes, "Free space.");
+///
+/// struct Disk;
+///
+/// impl Collector for Disk {
+///     fn name(&self) -> &'static str {
+///         "disk"
+///     }
+///
+///     fn describe(&self) -> Vec<FamilyDescription> {
+///         vec![FREE.describe()]
+///     }
+///
+///     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
+///         rows.push(FREE.single(1024.0));
+///         Ok(())
+///     }
+/// }
+///
+/// let registry = Registry::builder(|| Duration::ZERO).build()?;
+/// registry.register(Disk)?;
+/// let text = String::from_utf8_lossy(&registry.encode(Format::Text)).into_owned();
+/// assert!(text.ends_with("disk_free_bytes 1024\n"));
+/// # Ok::<(), vitals_registry::RegistryError>(())
+/// ```
 pub trait Collector: Send + Sync + 'static {
     /// The value of the `collector` label in `vitals_collector_errors_total`; unique in a registry.
     fn name(&self) -> &'static str;
 
-    /// The families that rows may come in, for documentation. Must not read them.
+    /// The families that the collector may return, for documentation. It must not read them.
     fn describe(&self) -> Vec<FamilyDescription>;
 
-    /// Whether reading is so cheap that [`Registry::read_levels`](super::Registry::read_levels) may do so every second.
-    /// By default it is not, and a scrape alone reads the rows.
+    /// Whether [`Registry::read_levels`](super::Registry::read_levels) may read the collector every second. By default only
+    /// scrapes read it.
     fn is_cheap(&self) -> bool {
         false
     }
 
-    /// Reads the rows of this moment, on a thread that may block.
+    /// Appends the current rows, on a thread that may block.
     ///
-    /// A scrape that gets tired of waiting goes on without these rows, and later ones skip this collector until it has
-    /// returned; each time counts as one error.
+    /// A scrape whose time is over continues without these rows, and later scrapes skip the collector until it has
+    /// returned. Each time counts as one error.
     ///
-    /// Where this errs, the rows pushed before are exposed nevertheless; where it panics, they are not. Either counts
-    /// as one error, and is reported once until the collector has been read without one.
+    /// # Errors
+    ///
+    /// After an error, the rows that were appended before are exposed. After a panic they are not. Either counts as one
+    /// error, and is reported once until the collector has been read without one.
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
-/// The rows of one collector, as an exposition shows them.
+/// The rows of one collector, in the form that an exposition writes.
 pub(crate) struct Gathered {
     pub(crate) families: Vec<Bridged>,
     pub(crate) faults: Vec<Fault>,
@@ -63,7 +98,7 @@ pub(crate) fn read(collector: &dyn Collector, rows: &mut Vec<FamilyRows>) -> Res
     outcome?.map_err(|error| Fault::failed(&error))
 }
 
-/// The descriptions that a collector gives of itself; none where it panics.
+/// Returns the descriptions of a collector's families, or the fault if it panics.
 pub(crate) fn describe(collector: &dyn Collector) -> Result<Vec<FamilyDescription>, Fault> {
     catch_unwind(AssertUnwindSafe(|| collector.describe()))
         .map_err(|_| Fault::of_collector(FaultKind::PanickedDescribing))
@@ -79,7 +114,7 @@ pub(crate) struct TakenNames {
 }
 
 impl TakenNames {
-    /// Claims the names of a family; or says why it cannot have them.
+    /// Takes the names of a family, or returns the fault if one of them is taken.
     fn claim(&mut self, family: &FamilyDescription, format: Format) -> Result<(), FaultKind> {
         let plain = family.plain_sample_names();
         if plain.iter().any(|name| self.plain.contains(name)) {
@@ -96,14 +131,14 @@ impl TakenNames {
         Ok(())
     }
 
-    /// Claims the names of a family in all formats.
+    /// Takes the names of a family in all formats.
     pub(crate) fn take(&mut self, family: &FamilyDescription) {
         self.plain.extend(family.plain_sample_names());
         self.openmetrics.extend(family.sample_names());
     }
 }
 
-/// Takes what `format` can hold of the rows of one collector, in families whose names are not `taken`. Each series gets
+/// Returns what `format` can hold of the rows of one collector, without families whose names are `taken`. Each series gets
 /// the labels in `constant` that it does not have.
 pub(crate) fn bridge(
     rows: &[FamilyRows],

@@ -1,4 +1,4 @@
-//! Counters: totals that only rise, in whole numbers or in floats. How they are exposed is the encoders' concern.
+//! Counters: totals that only rise, in whole numbers or in floats.
 
 use std::sync::Arc;
 
@@ -6,6 +6,17 @@ use super::cell::{Cells, SharedAccess, SoleAccess};
 use super::shard::{Claim, Shards};
 
 /// A total that only rises, in whole numbers.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let jobs = registry.counter(Descriptor::new("jobs_total", "Jobs that ended.", [])).get();
+/// jobs.inc();
+/// jobs.add(2);
+/// assert_eq!(jobs.value(), 3);
+/// ```
 #[derive(Debug)]
 pub struct Counter {
     shards: Shards<Cells>,
@@ -16,7 +27,7 @@ fn cells() -> Cells {
 }
 
 impl Counter {
-    /// A counter at 0, spread over `shards` shards.
+    /// Creates a counter at 0 with `shards` shared shards, a power of two.
     pub fn new(shards: usize) -> Self {
         Self {
             shards: Shards::new(shards),
@@ -41,8 +52,8 @@ impl Counter {
         cells.fold(0, u64::wrapping_add)
     }
 
-    /// A writer for one thread at a time, which counts at a lower cost than [`inc`](Self::inc). It claims a shard of the
-    /// counter for as long as it lives, so it is for a thread that keeps it.
+    /// Returns a writer for one thread at a time, which counts at a lower cost than [`inc`](Self::inc). It claims a shard of
+    /// the counter while it lives, so it is for a thread that keeps it.
     pub fn writer(self: &Arc<Self>) -> CounterWriter {
         CounterWriter {
             counter: Arc::clone(self),
@@ -50,7 +61,7 @@ impl Counter {
         }
     }
 
-    /// A writer that counts as [`inc`](Self::inc) does, and claims nothing: there can be any number of these.
+    /// Returns a writer that counts as [`inc`](Self::inc) does, and claims nothing: there can be any number of these.
     pub fn shared_writer(self: &Arc<Self>) -> CounterWriter {
         CounterWriter {
             counter: Arc::clone(self),
@@ -64,7 +75,19 @@ impl Counter {
     }
 }
 
-/// Counts into a [`Counter`], by plain stores where it has claimed a shard. Its counts stay when it is dropped.
+/// Counts into a [`Counter`], by plain stores if it has a claim. Its counts stay when it is dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let jobs = registry.counter(Descriptor::new("jobs_total", "Jobs that ended.", [])).get();
+/// let writer = jobs.writer();
+/// writer.inc();
+/// drop(writer);
+/// assert_eq!(jobs.value(), 1);
+/// ```
 #[derive(Debug)]
 pub struct CounterWriter {
     counter: Arc<Counter>,
@@ -87,21 +110,32 @@ impl CounterWriter {
     }
 }
 
-/// A total that only rises, in floats: seconds, most often.
+/// A total that only rises, in floats, such as seconds.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let busy = registry.float_counter(Descriptor::new("busy_seconds_total", "Busy time.", [])).get();
+/// busy.add(0.25);
+/// busy.add(-1.0);
+/// assert!((busy.value() - 0.25).abs() < 1e-9, "a counter does not fall");
+/// ```
 #[derive(Debug)]
 pub struct FloatCounter {
     shards: Shards<Cells>,
 }
 
 impl FloatCounter {
-    /// A counter at 0, spread over `shards` shards.
+    /// Creates a counter at 0 with `shards` shared shards, a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         Self {
             shards: Shards::new(shards),
         }
     }
 
-    /// Adds `amount`; what is negative, infinite or not a number is left out, for a total only rises.
+    /// Adds `amount`. An amount that is negative, infinite or not a number is ignored.
     #[inline]
     pub fn add(&self, amount: f64) {
         if amount >= 0.0 && amount.is_finite() {

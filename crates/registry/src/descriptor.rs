@@ -1,4 +1,4 @@
-//! What a family is called, measures and is labelled with; and what may be wrong with that.
+//! Descriptions of families: what they are declared with, what is documented of them, and the rules for both.
 
 use std::fmt;
 use std::io;
@@ -9,11 +9,18 @@ use super::family::{Core, Family, LabelledFamily};
 use super::label;
 use super::label_set::LabelSet;
 
-/// The unit of a family, told to OpenMetrics and protobuf; the family's name ends in it.
+/// The unit of a family, which OpenMetrics and protobuf expose. The family's name ends in it.
+///
+/// ```
+/// use vitals_registry::Unit;
+///
+/// assert_eq!(Unit::Seconds.as_str(), "seconds");
+/// assert_eq!(Unit::None.as_str(), "");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unit {
-    /// No unit: things are counted.
+    /// No unit: the number of things.
     #[default]
     None,
     /// Seconds.
@@ -23,7 +30,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit as it stands in names; empty where there is none.
+    /// The unit as it appears in names; empty for none.
     pub const fn as_str(self) -> &'static str {
         match self {
             Unit::None => "",
@@ -57,9 +64,9 @@ pub enum Kind {
     Gauge,
     /// Observations in buckets.
     Histogram,
-    /// Quantiles that the instrumented code computed; from bridged collectors only.
+    /// Quantiles that the instrumented code computed. Only collectors have these.
     Summary,
-    /// Whatever a bridged collector leaves untyped.
+    /// A number of a collector whose type is not known.
     Unknown,
 }
 
@@ -212,7 +219,7 @@ impl<const N: usize> FamilyDescriptor for Descriptor<N> {}
 
 impl<L: LabelSet> FamilyDescriptor for LabelledDescriptor<L> {}
 
-/// What the registry needs of a description.
+/// The part of a description that is private to the registry.
 pub(crate) mod sealed {
     use std::sync::Arc;
 
@@ -257,7 +264,19 @@ pub(crate) mod sealed {
     }
 }
 
-/// A family as documented: what `docs/METRICS.md` has a row for.
+/// The description of a family, for documentation.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// registry.gauge(Descriptor::new("queue_length", "Jobs that wait.", ["queue"]));
+/// let description = &registry.build()?.describe()[0];
+/// assert_eq!((description.name.as_str(), description.kind.as_str()), ("queue_length", "gauge"));
+/// assert_eq!(description.labels, ["queue"]);
+/// # Ok::<(), vitals_registry::RegistryError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilyDescription {
     /// The full name; a counter's ends in `_total`.
@@ -273,7 +292,7 @@ pub struct FamilyDescription {
 }
 
 impl FamilyDescription {
-    /// The family's name in OpenMetrics, where a counter's leaves `_total` to its sample.
+    /// The family's name in OpenMetrics. A counter's family has no `_total`, which its sample has.
     pub(crate) fn base(&self) -> &str {
         match self.kind {
             Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
@@ -281,7 +300,7 @@ impl FamilyDescription {
         }
     }
 
-    /// The suffixes that a sample's name may have behind the [base](Self::base) of its family, in any format.
+    /// The suffixes that the names of samples add to the [base](Self::base), in any format.
     fn suffixes(&self) -> &'static [&'static str] {
         match self.kind {
             Kind::Counter => &["", "_total", "_created"],
@@ -319,8 +338,7 @@ impl FamilyDescription {
         }
     }
 
-    /// The names that this family takes up in text 0.0.4 and protobuf: a counter has one, and nothing has a time of
-    /// creation.
+    /// The names that this family takes in text 0.0.4 and protobuf: a counter takes one, and no family takes `_created`.
     pub(crate) fn plain_sample_names(&self) -> Vec<String> {
         if self.kind == Kind::Counter {
             let mut names = vec![self.name.clone()];
@@ -335,13 +353,13 @@ impl FamilyDescription {
         names
     }
 
-    /// Whether a sample of this name is one of this family, in any format.
+    /// Whether the family has a sample of this name, in any format.
     pub(crate) fn has_sample(&self, name: &str) -> bool {
         let suffix = name.strip_prefix(self.base());
         suffix.is_some_and(|suffix| self.suffixes().contains(&suffix)) || name == self.name
     }
 
-    /// What is wrong with the names and the unit, if anything.
+    /// Checks the names and the unit.
     pub(crate) fn validate(&self) -> Result<(), RegistryError> {
         // A counter `_total` would have no name in OpenMetrics.
         if self.base().is_empty() {
@@ -378,7 +396,17 @@ impl FamilyDescription {
     }
 }
 
-/// What keeps a registry from being built, or a collector from being registered.
+/// The reason why a registry cannot be built, or a collector cannot be registered.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry, RegistryError};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// registry.counter(Descriptor::new("jobs", "Jobs that ended.", []));
+/// let error = registry.build().unwrap_err();
+/// assert_eq!(error, RegistryError::CounterWithoutTotal("jobs".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -388,7 +416,7 @@ pub enum RegistryError {
     /// A counter's name lacks its suffix.
     #[error("the counter {0:?} must have a name that ends in _total")]
     CounterWithoutTotal(String),
-    /// A family without a help text.
+    /// A family has no help text.
     #[error("the family {0:?} has no help text")]
     MissingHelp(String),
     /// A family's name does not end in its unit.
@@ -423,13 +451,13 @@ pub enum RegistryError {
         /// The name that both claim.
         sample: String,
     },
-    /// A histogram's bounds are unusable.
+    /// A histogram's bounds are not finite, negative, or not ascending.
     #[error("the buckets of {0:?} must be finite numbers of at least 0 in ascending order")]
     InvalidBuckets(String),
     /// A setting came after the first family was declared.
     #[error("the setting {0} must come before the first family")]
     LateSetting(&'static str),
-    /// Two collectors of one name.
+    /// Two collectors have one name.
     #[error("a collector named {0:?} is already registered")]
     DuplicateCollector(String),
 }

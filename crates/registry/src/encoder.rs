@@ -1,4 +1,4 @@
-//! One encoder for all formats: the place where a format is told apart from the others.
+//! The encoder of all formats: it passes families and series on to the module of the format.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct Encoder {
     escaping: Escaping,
     /// The current family by the escaping scheme; `None` where its names are shown as they are.
     escaped: Option<EscapedFamily>,
-    /// Whether OpenMetrics shows when series were created. Protobuf always does, text cannot.
+    /// Whether OpenMetrics shows times of creation. Protobuf always does, and text cannot.
     created: bool,
     scratch: protobuf::Scratch,
 }
@@ -35,7 +35,7 @@ impl Encoder {
         self.format
     }
 
-    /// Appends what precedes a family's series.
+    /// Appends the head of a family.
     pub(crate) fn head(&mut self, out: &mut Vec<u8>, header: &Header) {
         self.escaped = (header.is_utf8 && self.escaping != Escaping::AllowUtf8)
             .then(|| EscapedFamily::new(&header.description, self.escaping));
@@ -113,12 +113,12 @@ impl Encoder {
     }
 }
 
-/// Appends what frames a family's output once it is complete: the length before it, in protobuf.
+/// Appends the length that precedes a family's message in protobuf.
 pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
     protobuf::push_delimiter(out, length);
 }
 
-/// Appends what ends an exposition.
+/// Appends the end of an exposition.
 pub(crate) fn push_end(out: &mut Vec<u8>, format: Format) {
     if format == Format::OpenMetrics {
         out.extend_from_slice(text::EOF);

@@ -1,8 +1,6 @@
-//! Exemplars: the span that a bucket's latest observation came from, and a bounded, spread set of them for native
-//! histograms.
+//! Exemplars: the latest observation of each classic bucket with its span, and a bounded set for native histograms.
 //!
-//! Storing one never blocks the recorder: where another thread is at it, the exemplar is dropped and the observation
-//! stands without it.
+//! Storing an exemplar never blocks: while another thread uses the store, a new exemplar is dropped.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,10 +8,20 @@ use std::time::Duration;
 /// The most exemplars that a native histogram keeps, as `client_golang` has it by default.
 const NATIVE_LIMIT: usize = 10;
 
-/// From this age on a native histogram's exemplar gives way before any fresher one, as in `client_golang`.
+/// An exemplar of a native histogram that is older than this is replaced first, as in `client_golang`.
 const NATIVE_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// The span that an observation was made in, as in W3C Trace Context; written as lower hex in expositions only.
+/// The span that an observation was made in, as in W3C Trace Context. Expositions write it in lower hex.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry, SpanContext};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let waits = registry.histogram(Descriptor::new("wait", "Waits.", []), &[1.0]).get();
+/// let span = SpanContext { trace_id: 0xabc, span_id: 0x12 };
+/// waits.observe_with(0.5, Some(&span));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpanContext {
     /// The trace's id, 32 hex digits when written.
@@ -63,12 +71,12 @@ pub(crate) struct Exemplars(Mutex<ExemplarStore>);
 struct ExemplarStore {
     /// The latest of each classic bucket.
     classic: Box<[Option<Exemplar>]>,
-    /// Sorted by value, far apart from each other.
+    /// Sorted by value, and chosen to be far apart.
     native: Vec<Exemplar>,
 }
 
 impl Exemplars {
-    /// None yet, for `buckets` classic buckets.
+    /// A store without exemplars, for `buckets` classic buckets.
     pub(crate) fn new(buckets: usize) -> Self {
         Self(Mutex::new(ExemplarStore {
             classic: vec![None; buckets].into_boxed_slice(),
@@ -76,7 +84,7 @@ impl Exemplars {
         }))
     }
 
-    /// Keeps `exemplar` for the classic bucket `bucket`, unless the store is in use at this moment.
+    /// Stores `exemplar` for the classic bucket `bucket`, unless another thread uses the store.
     pub(crate) fn offer(&self, bucket: usize, exemplar: Exemplar) {
         if let Ok(mut store) = self.0.try_lock() {
             store.classic[bucket] = Some(exemplar);
@@ -84,14 +92,14 @@ impl Exemplars {
         }
     }
 
-    /// Copies out those of the classic buckets, replacing what `out` held.
+    /// Replaces `out` with the exemplars of the classic buckets.
     pub(crate) fn read_classic(&self, out: &mut Vec<Option<Exemplar>>) {
         out.clear();
         let store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         out.extend_from_slice(&store.classic);
     }
 
-    /// Copies out the spread set in the order of their times, replacing what `out` held.
+    /// Replaces `out` with the exemplars of the native buckets, in the order of their times.
     pub(crate) fn read_native(&self, out: &mut Vec<Exemplar>) {
         out.clear();
         let store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +109,7 @@ impl Exemplars {
     }
 }
 
-/// Inserts `new` into the sorted set; over the limit, an aged one goes, or else the elder of the closest pair.
+/// Inserts `new` into the sorted set. Beyond the limit, removes an aged one, or else the older one of the closest pair.
 fn keep_spread(set: &mut Vec<Exemplar>, new: Exemplar) {
     let at = set.partition_point(|held| held.value < new.value);
     set.insert(at, new);
@@ -112,7 +120,7 @@ fn keep_spread(set: &mut Vec<Exemplar>, new: Exemplar) {
         .filter(|index| new.at.saturating_sub(set[*index].at) > NATIVE_MAX_AGE)
         .min_by_key(|index| set[*index].at);
     let gone = aged.unwrap_or_else(|| {
-        // Distances on a logarithmic scale; what is zero counts as the smallest normal number.
+        // Distances are on a logarithmic scale. Zero counts as the smallest normal number.
         let scale = |value: f64| value.max(f64::MIN_POSITIVE).log2();
         let left = (0..set.len() - 1)
             .min_by(|a, b| {

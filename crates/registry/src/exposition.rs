@@ -1,4 +1,4 @@
-//! What the encoders of all formats are given: a family's head, a series' labels, and its value at this moment.
+//! The input of all encoders: the head of a family, and the labels and the value of a series.
 
 use std::ops::Add;
 
@@ -54,13 +54,13 @@ pub(crate) struct HistogramValue<'a> {
     pub(crate) native: bool,
 }
 
-/// What an exposition reads of a histogram, in buffers that one scrape uses again and again.
+/// The state of a histogram as an exposition reads it, in buffers that one scrape reuses.
 #[derive(Debug, Default)]
 pub(crate) struct HistogramReading {
     pub(crate) sum: f64,
     /// Cumulative counts, `+Inf` last.
     pub(crate) classic: Vec<u64>,
-    /// Empty, or one place for each classic bucket.
+    /// Empty, or one entry for each classic bucket.
     pub(crate) exemplars: Vec<Option<Exemplar>>,
     pub(crate) native: NativeReading,
 }
@@ -70,15 +70,15 @@ pub(crate) struct HistogramReading {
 pub(crate) struct NativeReading {
     pub(crate) schema: i32,
     pub(crate) zero_count: u64,
-    /// The buckets as they are kept, ascending; empty where they had to be lowered, or lie outside of what is kept so.
+    /// The buckets by octaves, ascending. Empty if the resolution was lowered, or if a bucket is outside of all octaves.
     pub(crate) octaves: Vec<Octave>,
-    /// Otherwise, index and count of those that are populated, ascending.
+    /// Otherwise, index and count of the populated buckets, ascending.
     pub(crate) buckets: Vec<(i32, u64)>,
     pub(crate) exemplars: Vec<Exemplar>,
 }
 
 impl NativeReading {
-    /// How many buckets of the octaves are populated.
+    /// The number of populated buckets in the octaves.
     pub(crate) fn populated(&self) -> usize {
         let octaves = self.octaves.iter();
         let counts = octaves.flat_map(|octave| &octave.counts);
@@ -90,7 +90,7 @@ impl NativeReading {
         self.zero_count == 0 && self.octaves.is_empty() && self.buckets.is_empty()
     }
 
-    /// All that the buckets hold.
+    /// The sum of all buckets.
     pub(crate) fn count(&self) -> u64 {
         let octaves = self.octaves.iter().flat_map(|octave| &octave.counts);
         let buckets = self.buckets.iter().map(|(_, count)| count);
@@ -98,10 +98,10 @@ impl NativeReading {
     }
 }
 
-/// A series' labels, rendered for either kind of format.
+/// The labels of a series, rendered for text and for protobuf.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Labels<'a> {
-    /// `a="1",b="2"`, escaped; empty where there are none.
+    /// `a="1",b="2"`, escaped; empty without labels.
     pub(crate) text: &'a str,
     /// The label fields of a protobuf metric.
     pub(crate) protobuf: &'a [u8],
@@ -114,7 +114,7 @@ pub(crate) struct Bounds {
     pub(crate) values: Box<[f64]>,
     /// `le="0.5"} `, `+Inf` last.
     pub(crate) text: Box<[Block]>,
-    /// The same in OpenMetrics' canonical numbers.
+    /// The same with OpenMetrics' canonical numbers.
     pub(crate) openmetrics: Box<[Block]>,
 }
 
@@ -134,7 +134,7 @@ impl Bounds {
     }
 }
 
-/// A family's head, rendered once.
+/// The head of a family, rendered once.
 #[derive(Debug)]
 pub(crate) struct Header {
     pub(crate) description: FamilyDescription,

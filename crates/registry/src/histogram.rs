@@ -1,6 +1,6 @@
 //! Histograms: classic and native buckets, sum and exemplars from one recording, and snapshots to compute with.
 //!
-//! Every count is derived from the buckets, so that a count and its buckets agree in whatever moment they are read.
+//! Every count is the sum of its buckets, so that both agree whenever they are read.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,7 +13,7 @@ use super::shard::{Claim, Shards};
 use super::sparse;
 use super::time::Clock;
 
-/// What all histograms of a family have in common.
+/// The properties that all histograms of a family share.
 #[derive(Debug)]
 pub(crate) struct HistogramLayout {
     /// The classic upper bounds.
@@ -24,11 +24,22 @@ pub(crate) struct HistogramLayout {
     pub(crate) clock: Clock,
     /// Returns the span that exemplars are from if a recording names none.
     pub(crate) current_span: Option<fn() -> Option<SpanContext>>,
-    /// Counts the observations that no histogram can hold.
+    /// Counts the observations that are dropped.
     pub(crate) dropped: Arc<Counter>,
 }
 
 /// A distribution of non-negative values, in classic and native buckets.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let wait = registry.histogram(Descriptor::new("wait", "Waits.", []), &[0.5, 1.0]).get();
+/// wait.observe(0.7);
+/// let snapshot = wait.snapshot();
+/// assert_eq!((snapshot.count, snapshot.classic[1]), (1, (1.0, 1)));
+/// ```
 #[derive(Debug)]
 pub struct Histogram {
     layout: Arc<HistogramLayout>,
@@ -36,7 +47,7 @@ pub struct Histogram {
     exemplars: OnceLock<Box<Exemplars>>,
 }
 
-/// What one shard has counted.
+/// The counts of one shard.
 #[derive(Debug)]
 struct HistogramShard {
     cells: Cells,
@@ -55,7 +66,7 @@ impl HistogramShard {
         }
     }
 
-    /// Records a value, unless it is negative or not a number; the classic bucket it fell into.
+    /// Records a value and returns its classic bucket, or drops a value that is negative or not a number.
     #[inline]
     fn record<A: CellAccess>(&self, value: f64, layout: &HistogramLayout) -> Option<usize> {
         let recordable = value >= 0.0;
@@ -99,7 +110,7 @@ impl Histogram {
 
     /// Records one value, and the span it came from as an exemplar.
     ///
-    /// Where another thread is storing an exemplar of this histogram in the same moment, this one is left out.
+    /// While another thread stores an exemplar of this histogram, this one is left out.
     #[inline]
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
         let shard = self.shards.mine(|| HistogramShard::new(&self.layout));
@@ -107,8 +118,8 @@ impl Histogram {
         self.keep(bucket, value, span);
     }
 
-    /// A writer for one thread at a time, whose observations cost less than those of the histogram itself. It claims a
-    /// shard of the histogram for as long as it lives, so it is for a thread that keeps it.
+    /// Returns a writer for one thread at a time, which records at a lower cost. It claims a shard of the histogram while it
+    /// lives, so it is for a thread that keeps it.
     pub fn writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
             histogram: Arc::clone(self),
@@ -116,7 +127,7 @@ impl Histogram {
         }
     }
 
-    /// A writer that observes as the histogram itself does, and claims nothing: there can be any number of these.
+    /// Returns a writer that records as the histogram itself does, and claims nothing: there can be any number of these.
     pub fn shared_writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
             histogram: Arc::clone(self),
@@ -129,7 +140,7 @@ impl Histogram {
         self.shards.iter().count()
     }
 
-    /// Keeps an exemplar, if there is a span to point at.
+    /// Stores an exemplar if there is a span.
     #[inline]
     fn keep(&self, bucket: Option<usize>, value: f64, span: Option<&SpanContext>) {
         if let (Some(bucket), Some(span)) = (bucket, span) {
@@ -151,7 +162,7 @@ impl Histogram {
         let mut native = Vec::new();
         let zero_count = shards.clone().map(Buckets::zero_count).sum();
         native::read(&shards, &mut native);
-        // The native side is the whole: the classic buckets are at least as far.
+        // The count is that of the native buckets. The classic ones are read later, and may be ahead.
         let mut classic = HistogramReading::default();
         self.read_classic(&mut classic);
         let count = (native.iter()).fold(zero_count, |sum, (_, count)| sum + count);
@@ -196,7 +207,7 @@ impl Histogram {
         }
     }
 
-    /// Reads the exemplars of the classic buckets; none, or one place for each bucket.
+    /// Reads the exemplars of the classic buckets: none, or one entry for each bucket.
     pub(crate) fn read_exemplars(&self, out: &mut Vec<Option<Exemplar>>) {
         out.clear();
         if let Some(exemplars) = self.exemplars.get() {
@@ -221,7 +232,7 @@ impl Histogram {
         }
     }
 
-    /// Brings near what a reading of the classic buckets reads, and in part what one of the native ones does.
+    /// First prefetch pass: loads the classic buckets, and if `native` is set the tables of the native ones.
     pub(crate) fn touch(&self, native: bool) {
         for shard in self.shards.iter() {
             shard.cells.touch();
@@ -231,20 +242,31 @@ impl Histogram {
         }
     }
 
-    /// Brings near what a reading of the native buckets reads.
+    /// Second prefetch pass: loads the native buckets, which the tables made reachable.
     pub(crate) fn touch_native(&self) {
         for shard in self.shards.iter() {
             shard.native.touch();
         }
     }
 
-    /// What the histograms of this family have in common.
+    /// The properties that all histograms of the family share.
     pub(crate) fn layout(&self) -> &HistogramLayout {
         &self.layout
     }
 }
 
-/// Observes into a [`Histogram`], by plain stores where it has claimed a shard. Its observations stay when it is dropped.
+/// Records into a [`Histogram`], by plain stores if it has a claim. Its observations stay when it is dropped.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let wait = registry.histogram(Descriptor::new("wait", "Waits.", []), &[1.0]).get();
+/// let writer = wait.writer();
+/// writer.observe(0.5);
+/// assert_eq!(writer.histogram().snapshot().count, 1);
+/// ```
 #[derive(Debug)]
 pub struct HistogramWriter {
     histogram: Arc<Histogram>,
@@ -276,14 +298,14 @@ impl HistogramWriter {
     }
 }
 
-/// The classic bucket of a value: how many bounds lie below it.
+/// The classic bucket of a value: the number of bounds below it.
 #[inline]
 fn classic_bucket(bounds: &[f64], value: f64) -> usize {
-    // What is next to nothing is common: bodies that are empty, requests without a query, and fast ones.
+    // Small values are common: empty bodies, requests without a query, fast requests.
     if bounds.first().is_some_and(|first| value <= *first) {
         return 0;
     }
-    // Few bounds are compared faster than searched: no branch depends on the value.
+    // For few bounds, comparing all is faster than a search: no branch depends on the value.
     if bounds.len() <= 32 {
         bounds.iter().map(|bound| usize::from(*bound < value)).sum()
     } else {
@@ -291,7 +313,18 @@ fn classic_bucket(bounds: &[f64], value: f64) -> usize {
     }
 }
 
-/// The state of a histogram at one moment, or what happened between two.
+/// The state of a histogram at one moment, or the difference of two moments.
+///
+/// ```
+/// use vitals_registry::Distribution;
+///
+/// let times = Distribution::default();
+/// times.observe(1.0);
+/// let before = times.snapshot();
+/// times.observe(3.0);
+/// let since = times.snapshot().delta(&before);
+/// assert_eq!((since.count, since.mean()), (1, Some(3.0)));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HistogramSnapshot {
     /// The number of observations.
@@ -303,15 +336,15 @@ pub struct HistogramSnapshot {
     /// Index and count of the populated native buckets at schema 5, ascending: bucket `i` takes
     /// `2^((i-1)/32) < v <= 2^(i/32)`.
     pub native: Vec<(i32, u64)>,
-    /// The observations of zero, or of at most 2^-128.
+    /// The number of observations that are at most 2^-128.
     pub zero_count: u64,
 }
 
 impl HistogramSnapshot {
-    /// The value below which the share `q` (0 to 1) of the observations lies, from the native buckets; `None` where
-    /// nothing was observed or `q` is no share.
+    /// The value below which the share `q` (0 to 1) of the observations lies, computed from the native buckets. Returns `None`
+    /// without observations, or if `q` is not between 0 and 1.
     ///
-    /// Within a bucket observations are taken to be spread exponentially, as Prometheus 3 does it.
+    /// Within a bucket, observations are assumed to be spread exponentially, as in Prometheus 3.
     /// <https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile>
     pub fn quantile(&self, q: f64) -> Option<f64> {
         if self.count == 0 || !(0.0..=1.0).contains(&q) {
@@ -336,13 +369,13 @@ impl HistogramSnapshot {
         Some(last)
     }
 
-    /// The mean of the observations; `None` where there are none.
+    /// The mean of the observations; `None` without observations.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// Adds the observations of `other`, a snapshot of a histogram with the same classic bounds. A classic bucket that
-    /// only one of the two has is left as it is.
+    /// Adds the observations of `other`, a snapshot of a histogram with the same classic bounds. A classic bucket that only
+    /// one of the two has is not changed.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.sum += other.sum;
@@ -357,7 +390,7 @@ impl HistogramSnapshot {
         sparse::merge(&mut self.native, &other.native);
     }
 
-    /// What was observed since `earlier`, a snapshot of the same histogram.
+    /// The observations since `earlier`, a snapshot of the same histogram.
     #[must_use]
     pub fn delta(&self, earlier: &Self) -> Self {
         let classic = |at: usize| earlier.classic.get(at).map_or(0, |(_, count)| *count);

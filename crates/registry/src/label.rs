@@ -4,7 +4,7 @@
 
 use super::escaping::Escaping;
 
-/// The label values of the one series that takes what exceeds a family's budget.
+/// The value of every label of an overflow series.
 pub(crate) const OVERFLOW: &str = "overflow";
 
 /// Whether `name` matches `[a-zA-Z_:][a-zA-Z0-9_:]*`, the grammar that every scraper knows.
@@ -30,7 +30,7 @@ pub(crate) fn may_be_label_name(name: &str) -> bool {
         && (is_label_name(name) || !Escaping::CHANGING.iter().any(is_name_of_family))
 }
 
-/// Appends `name="value"` with the value escaped, after a comma where something precedes it.
+/// Appends `name="value"` with the value escaped, after a comma if `out` is not empty.
 pub(crate) fn push_pair(out: &mut String, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(',');
@@ -61,7 +61,7 @@ fn push_name(out: &mut String, name: &str, is_bare: bool) {
     }
 }
 
-/// Appends `text` with backslashes and line feeds escaped, and double quotes where `quotes` says so.
+/// Appends `text` with backslashes and line feeds escaped, and double quotes if `quotes` is set.
 pub(crate) fn push_escaped(out: &mut String, text: &str, quotes: bool) {
     let mut rest = text;
     while let Some(at) = rest.find(|c| c == '\\' || c == '\n' || quotes && c == '"') {

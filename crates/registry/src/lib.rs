@@ -1,9 +1,27 @@
-//! The registry: all families in one fixed order, the collectors, and the scrapes of both.
+//! The registry: metric families, collectors, and their expositions as text, OpenMetrics and protobuf.
 //!
-//! Everything that is recorded and exposed goes through here. The registry is pure: it knows no web server, no database
-//! and no clock, and does no input or output. Declared families come first in an exposition, in the order of their
-//! declaration, then the registry's own, then those of collectors in the order of their registration, then those of the
-//! embedded `prometheus::Registry`.
+//! The registry does no input or output, and has no clock of its own. An exposition has the declared families in the order
+//! of their declaration, then the registry's own, then those of collectors in the order of their registration, then those
+//! of the embedded `prometheus::Registry`.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! use vitals_registry::{Descriptor, Format, Registry, Unit};
+//!
+//! let clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+//! let mut builder = Registry::builder(clock).constant_label("region", "eu");
+//! let jobs = builder.counter(Descriptor::new("jobs_total", "Jobs that ended.", ["outcome"]));
+//! let wait = Descriptor::new("job_wait_seconds", "Time that jobs waited.", []).unit(Unit::Seconds);
+//! let wait = builder.histogram(wait, &[0.1, 1.0, 10.0]).get();
+//! let registry = builder.build()?;
+//!
+//! jobs.series(["ok"]).inc();
+//! wait.observe(0.25);
+//! let text = String::from_utf8(registry.encode(Format::Text))?;
+//! assert!(text.contains("jobs_total{region=\"eu\",outcome=\"ok\"} 1\n"));
+//! assert!(text.contains("job_wait_seconds_bucket{region=\"eu\",le=\"1\"} 1\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod cell;
 mod collector;
@@ -70,7 +88,9 @@ use histogram::HistogramLayout;
 const DEFAULT_MAX_SERIES: usize = 2000;
 const DEFAULT_NATIVE_BUCKETS: usize = 160;
 
-/// Declares the families of a registry. Settings come first, families after them.
+/// Declares the families of a registry. Settings come before the first family.
+///
+/// The [crate's page](crate) has an example.
 pub struct RegistryBuilder {
     settings: FamilySettings,
     native_buckets: usize,
@@ -82,7 +102,7 @@ pub struct RegistryBuilder {
     created: bool,
     current_span: Option<fn() -> Option<SpanContext>>,
     on_fault: Option<OnFault>,
-    /// The first thing that was wrong.
+    /// The first error.
     error: Option<RegistryError>,
 }
 
@@ -149,7 +169,7 @@ impl RegistryFamilies {
     }
 }
 
-/// A family that is not among those it would be metered by.
+/// Declares a family that is not metered itself.
 fn unmetered<M>(
     descriptor: Descriptor<1>,
     kind: Kind,
@@ -163,7 +183,7 @@ fn unmetered<M>(
 }
 
 impl RegistryBuilder {
-    /// The most series a family may have, 2,000 by default; past it new label sets share one series.
+    /// Sets the most series that a family may have, 2,000 by default. Beyond it, new label sets share one series.
     #[must_use]
     pub fn max_series(mut self, max_series: usize) -> Self {
         self.setting("max_series");
@@ -171,7 +191,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// The most native buckets of a histogram that are exposed, 160 by default; the resolution is lowered to that.
+    /// Sets the most native buckets that are exposed of a histogram, 160 by default. The resolution is lowered to fit.
     #[must_use]
     pub fn native_buckets(mut self, native_buckets: usize) -> Self {
         self.setting("native_buckets");
@@ -179,7 +199,8 @@ impl RegistryBuilder {
         self
     }
 
-    /// The shards of a series: a power of two of at most 16 is made of it. By default as many as there are cores.
+    /// Sets the number of shared shards of a series, rounded up to a power of two of at most 16. By default the number of
+    /// cores.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
         self.setting("shards");
@@ -187,7 +208,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// A label that every series has, but for those of collectors that have one of its name.
+    /// Adds a label to every series. A series of a collector that has a label of this name keeps its own.
     #[must_use]
     pub fn constant_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.setting("constant_label");
@@ -197,7 +218,7 @@ impl RegistryBuilder {
         self
     }
 
-    /// What is called, once for a family, when it first exceeds its budget; with the name of the family.
+    /// Sets a callback for the first time that a family exceeds its budget. It receives the name of the family.
     #[must_use]
     pub fn on_overflow(mut self, on_overflow: fn(family: &str)) -> Self {
         self.setting("on_overflow");
@@ -205,24 +226,25 @@ impl RegistryBuilder {
         self
     }
 
-    /// Whether OpenMetrics has a `_created` sample for each counter and histogram: when the series began. By default it has
-    /// not: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a series of its own.
-    /// Protobuf always carries these times, in a field.
+    /// Sets whether OpenMetrics has a `_created` sample for each counter and histogram: when the series was created. Off by
+    /// default: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a series of its own.
+    /// Protobuf always has these times, in a field.
     #[must_use]
     pub fn created(mut self, created: bool) -> Self {
         self.created = created;
         self
     }
 
-    /// A callback that receives the name of a collector and its fault, once for each family and kind of fault.
+    /// Sets a callback for faults of collectors. It receives the name of the collector and the fault, once for each family and
+    /// kind of fault.
     #[must_use]
     pub fn on_fault(mut self, on_fault: fn(collector: &str, fault: &Fault)) -> Self {
         self.on_fault = Some(on_fault);
         self
     }
 
-    /// Sets where histograms that are declared from here on find the span of an observation that names none. It becomes
-    /// the exemplar.
+    /// Sets the source of the current span, for histograms that are declared after this call. An observation without a span
+    /// takes its exemplar from there.
     pub fn current_span(&mut self, current_span: fn() -> Option<SpanContext>) {
         self.current_span = Some(current_span);
     }
@@ -290,7 +312,7 @@ impl RegistryBuilder {
         family
     }
 
-    /// The registry of all that was declared, or what was wrong first.
+    /// Builds the registry, or returns the first error of a setting or a family.
     pub fn build(mut self) -> Result<Registry, RegistryError> {
         let own = self.own();
         for exposed in own.exposed() {
@@ -360,7 +382,7 @@ impl RegistryBuilder {
         D::family(&labels, core)
     }
 
-    /// The registry's own families, made at the first need: when all settings are known.
+    /// The registry's own families. They are declared with the first family, when all settings are known.
     fn own(&mut self) -> RegistryFamilies {
         self.own
             .get_or_insert_with(|| RegistryFamilies::new(&self.settings, self.shards))
@@ -377,7 +399,7 @@ impl RegistryBuilder {
         self.error.get_or_insert(error);
     }
 
-    /// A constant label must be valid, and no family may have another of its name.
+    /// Checks the constant labels with those of a family: names are valid, and none comes twice.
     fn check_constant_labels(&mut self, family: &FamilyDescription) {
         let constant = self
             .settings
@@ -421,7 +443,9 @@ impl fmt::Debug for RegistryBuilder {
     }
 }
 
-/// All families and collectors, and the scrapes of both. Cheap to clone.
+/// All families and collectors, and their expositions. Cheap to clone.
+///
+/// The [crate's page](crate) has an example.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<RegistryInner>,
@@ -437,7 +461,7 @@ struct RegistryInner {
     /// The embedded registry as a collector, the last of all.
     last: Registered,
     errors: Family<Counter, 1>,
-    /// Those that the rows of collectors get.
+    /// The labels that the rows of collectors get.
     constant_labels: Vec<(String, String)>,
 }
 
@@ -454,7 +478,7 @@ struct Registered {
 }
 
 impl Registered {
-    /// Asks the collector about itself, and isolates that.
+    /// Calls the collector for its name and its families. A panic of the latter is caught and reported.
     fn new(
         collector: Arc<dyn Collector>,
         errors: &Family<Counter, 1>,
@@ -492,13 +516,24 @@ impl Registered {
         }
     }
 
-    /// The families as the collector describes them now; none where it panics.
+    /// The families as the collector describes them now; none if it panics.
     fn describe(&self) -> Vec<FamilyDescription> {
         collector::describe(&*self.collector).unwrap_or_default()
     }
 }
 
 /// A registered collector, which may be read on any thread.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Collected, Format, NameFilter, Registry, Source};
+///
+/// let registry = Registry::builder(|| Duration::ZERO).build()?;
+/// let rows: Vec<Collected> = registry.sources().iter().map(Source::read).collect();
+/// let scrape = registry.scrape_collected(Format::Text, &NameFilter::all(), &rows);
+/// assert_eq!(scrape.format(), Format::Text);
+/// # Ok::<(), vitals_registry::RegistryError>(())
+/// ```
 #[derive(Clone)]
 pub struct Source(Registered);
 
@@ -525,7 +560,7 @@ impl Source {
         }
     }
 
-    /// No rows, in place of those of a collector that does not return. Counts as an error of the collector.
+    /// Returns no rows, for a collector that does not return in time. Counts as an error of the collector.
     pub fn skip(&self) -> Collected {
         Collected {
             source: self.clone(),
@@ -535,12 +570,12 @@ impl Source {
     }
 }
 
-/// The rows that one collector returned.
+/// The rows that one collector returned. [`Source`] has an example.
 #[derive(Debug)]
 pub struct Collected {
     source: Source,
     rows: Vec<FamilyRows>,
-    /// Why the rows are not all that the collector has: it failed, panicked, or was skipped.
+    /// The reason why rows are missing: the collector failed, panicked, or was skipped.
     fault: Option<Fault>,
 }
 
@@ -552,7 +587,7 @@ impl Collected {
 }
 
 impl Registry {
-    /// A registry to be, which stamps by `clock`.
+    /// Starts a registry that takes the time from `clock`.
     pub fn builder(clock: Clock) -> RegistryBuilder {
         RegistryBuilder {
             settings: FamilySettings {
@@ -573,19 +608,19 @@ impl Registry {
         }
     }
 
-    /// The embedded registry, for anyone's metrics. Its collectors share one name, `prometheus`, in
-    /// `vitals_collector_errors_total`, and one fate where one of them panics: see
-    /// [`register_prometheus`](Self::register_prometheus).
+    /// The embedded registry of the `prometheus` crate. Its collectors count as one, named `prometheus`, in
+    /// `vitals_collector_errors_total`: if one panics, the rows of all are missing.
+    /// [`register_prometheus`](Self::register_prometheus) isolates a collector.
     pub fn prometheus(&self) -> &prometheus::Registry {
         &self.inner.embedded
     }
 
-    /// Has every scrape read `collector`.
+    /// Adds a collector, which every scrape reads.
     pub fn register(&self, collector: impl Collector) -> Result<(), RegistryError> {
         self.add(Arc::new(collector))
     }
 
-    /// Has every scrape read a collector of the `prometheus` crate, isolated from all others.
+    /// Adds a collector of the `prometheus` crate, isolated from all others.
     pub fn register_prometheus(
         &self,
         name: &'static str,
@@ -624,9 +659,8 @@ impl Registry {
             .collect()
     }
 
-    /// All families, those of collectors as these describe them, in the order of an exposition. No collector is read for
-    /// it: the type of a family of the `prometheus` crate is known from the first scrape on, and so are all families of
-    /// the embedded registry.
+    /// The descriptions of all families, in the order of an exposition. No collector is read: the type of a family of the
+    /// `prometheus` crate is known after the first scrape, and so are all families of the embedded registry.
     pub fn describe(&self) -> Vec<FamilyDescription> {
         let own = self.inner.families.iter();
         own.map(|family| family.header().description.clone())
@@ -634,8 +668,8 @@ impl Registry {
             .collect()
     }
 
-    /// The declared family of this name, if there is one, its instrument is `M` and it shows `N` labels. A counter goes by
-    /// its full name.
+    /// Returns the declared family of this name, if its instrument is `M` and it shows `N` labels. A counter goes by its full
+    /// name.
     ///
     /// ```
     /// use std::time::Duration;
@@ -721,7 +755,7 @@ impl Registry {
         })
     }
 
-    /// Reads the collectors, and begins an exposition of the families that `names` shows.
+    /// Reads the collectors, and starts an exposition of the families that `names` shows.
     pub fn scrape(&self, media: impl Into<MediaType>, names: &NameFilter) -> Scrape {
         let collected: Vec<Collected> = self.sources().iter().map(Source::read).collect();
         self.scrape_collected(media, names, &collected)
@@ -732,8 +766,8 @@ impl Registry {
         self.collectors().into_iter().map(Source).collect()
     }
 
-    /// Begins an exposition of the families that `names` shows, with rows that were read before. Several expositions
-    /// may share them.
+    /// Starts an exposition of the families that `names` shows, with rows that were read before. Several expositions may
+    /// share them.
     pub fn scrape_collected(
         &self,
         media: impl Into<MediaType>,
@@ -778,7 +812,7 @@ impl Registry {
             .collect()
     }
 
-    /// A whole exposition of everything.
+    /// Returns a whole exposition of all families.
     pub fn encode(&self, media: impl Into<MediaType>) -> Vec<u8> {
         let mut out = Vec::new();
         let mut scrape = self.scrape(media, &NameFilter::all());

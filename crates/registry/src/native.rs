@@ -3,10 +3,10 @@
 //! Buckets are recorded at schema 5: bucket `i` takes `2^((i-1)/32) < v <= 2^(i/32)`, as Prometheus defines it.
 //! <https://prometheus.io/docs/specs/native_histograms/>
 //!
-//! Each shard of a series has buckets of its own; a reader merges them. Memory is taken an octave (32 buckets) at a time,
-//! when an octave sees its first value, for the octaves of 2^-30 (about a nanosecond in seconds) to 2^34 (16 GiB in
-//! bytes). What lies outside goes to a small ordered map behind the only lock of the recording path; ordinary values never
-//! meet it, but for one in two billion: counts are of 32 bits, and go on in that map.
+//! Each shard of a series has its own buckets, and a reader merges them. A table holds the octaves from 2^-30 (about a
+//! nanosecond in seconds) to 2^34 (16 GiB in bytes); an octave (32 buckets) is allocated with its first value. Other
+//! values are counted in a small ordered map behind the only lock of the recording path. The counts of the table have 32
+//! bits: one value in two billion carries a count over to the map.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -21,7 +21,7 @@ use super::sparse;
 /// The schema that values are recorded at.
 pub(crate) const SCHEMA: i32 = 5;
 
-/// The coarsest schema there is; nothing is lowered below it.
+/// The coarsest schema. Resolutions are not lowered below it.
 const LOWEST_SCHEMA: i32 = -4;
 
 /// Values up to this are counted in the zero bucket: 2^-128, the default of `client_golang`.
@@ -47,11 +47,12 @@ const BOUNDS: [u64; PER_OCTAVE + 1] = [
     u64::MAX,
 ];
 
-/// The mantissa's range is cut into this many cells, narrower than any bucket: a cell has at most one bound in it.
+/// The range of the mantissa is divided into this many parts. A part is narrower than any bucket, so it contains at most
+/// one bound.
 const GUESS_CELLS: usize = 64;
 const GUESS_SHIFT: u32 = MANTISSA_BITS - GUESS_CELLS.trailing_zeros();
 
-/// For each cell of the mantissa, how many bounds lie below it.
+/// For each part of the mantissa's range, the number of bounds below it.
 const GUESSES: [u8; GUESS_CELLS] = guesses();
 
 const fn guesses() -> [u8; GUESS_CELLS] {
@@ -95,7 +96,7 @@ pub(crate) fn upper_bound(index: i32, schema: i32) -> f64 {
     };
     let exponent = fine.div_euclid(32);
     if exponent >= 1024 {
-        // The bound after the largest float's bucket is 2^1024, which no float reaches: that bucket ends at it.
+        // The last bucket would end at 2^1024, which no float reaches: it ends at the largest float.
         let largest = exponent == 1024 && fine.rem_euclid(32) == 0;
         return if largest { f64::MAX } else { f64::INFINITY };
     }
@@ -131,7 +132,7 @@ type Map = BTreeMap<i32, u64>;
 pub(crate) struct Buckets {
     zero: OnceBox<Cells>,
     groups: [OnceBox<Group>; GROUPS],
-    /// What the table does not hold: other indices, and what was carried. Made before anything is.
+    /// Counts of indices outside of the table, and counts that were carried. Created before the first is added.
     beyond: OnceBox<Mutex<Map>>,
 }
 
@@ -158,7 +159,7 @@ impl Buckets {
         }
     }
 
-    /// Counts beyond the table, and does what goes with it before a reader sees either.
+    /// Adds to the map, and calls `and` before a reader can see the change.
     #[cold]
     fn add_beyond(&self, index: i32, count: u64, and: impl FnOnce()) {
         let mut beyond = lock(self.beyond.get_or_init(Box::default));
@@ -166,19 +167,19 @@ impl Buckets {
         and();
     }
 
-    /// What the zero bucket holds.
+    /// The count of the zero bucket.
     pub(crate) fn zero_count(&self) -> u64 {
         self.zero.get().map_or(0, |zero| zero.load(0))
     }
 
-    /// Brings near where to find what a reading reads; for [`touch`](Self::touch) to follow.
+    /// First prefetch pass: loads the table's groups, so that [`touch`](Self::touch) finds the octaves.
     pub(crate) fn touch_table(&self) {
         for group in self.groups.iter().filter_map(OnceBox::get) {
             black_box(group[0].get().is_some());
         }
     }
 
-    /// Brings near what a reading reads.
+    /// Second prefetch pass: loads the octaves.
     pub(crate) fn touch(&self) {
         for group in self.groups.iter().filter_map(OnceBox::get) {
             for octave in group.iter().filter_map(OnceBox::get) {
@@ -192,19 +193,19 @@ fn lock(beyond: &Mutex<Map>) -> MutexGuard<'_, Map> {
     beyond.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Copies out the populated buckets of all shards but for the zero buckets, in ascending order, replacing what `out` held.
+/// Replaces `out` with the populated buckets of all shards without the zero buckets, ascending.
 pub(crate) fn read<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
     out: &mut Vec<(i32, u64)>,
 ) {
     let beyond = || shards.clone().filter_map(|shard| shard.beyond.get());
     loop {
-        // None is carried while they are held.
+        // No count is carried while the locks are held.
         let held: Vec<_> = beyond().map(lock).collect();
         out.clear();
         for_each_octave(shards, |first, counts| push_populated(out, first, counts));
-        // Where a shard's first count was carried meanwhile, it may have been missed; the fence goes with the release of
-        // the carrying.
+        // A shard may have carried its first count meanwhile, which this walk may have missed. The fence pairs with the release
+        // in `carry`.
         fence(Acquire);
         if beyond().count() == held.len() {
             for (index, count) in held.iter().flat_map(|map| map.iter()) {
@@ -215,8 +216,8 @@ pub(crate) fn read<'a>(
     }
 }
 
-/// Copies out the octaves of all shards that have seen a value, in ascending order, replacing what `out` held; whether
-/// that is everything above the zero buckets.
+/// Replaces `out` with the octaves of all shards that have values, ascending. Returns whether these are all values above
+/// the zero buckets.
 pub(crate) fn read_octaves<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
     out: &mut Vec<Octave>,
@@ -259,7 +260,7 @@ fn for_each_octave<'a>(
     }
 }
 
-/// Appends the buckets of an octave that hold something. Which do is hard to foresee: nothing is branched on it.
+/// Appends the populated buckets of an octave. Which are populated is hard to predict, so no branch depends on it.
 fn push_populated(out: &mut Vec<(i32, u64)>, first: i32, counts: &[u64; PER_OCTAVE]) {
     let mut populated = [(0, 0); PER_OCTAVE];
     let mut length = 0;
@@ -270,7 +271,7 @@ fn push_populated(out: &mut Vec<(i32, u64)>, first: i32, counts: &[u64; PER_OCTA
     out.extend_from_slice(&populated[..length]);
 }
 
-/// Halves the resolution until at most `limit` buckets are populated, and returns the schema arrived at.
+/// Halves the resolution until at most `limit` buckets are populated, and returns the new schema.
 pub(crate) fn lower(buckets: &mut Vec<(i32, u64)>, limit: usize) -> i32 {
     let mut schema = SCHEMA;
     while buckets.len() > limit && schema > LOWEST_SCHEMA {

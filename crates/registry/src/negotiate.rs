@@ -1,11 +1,19 @@
-//! Which format and which content encoding a scrape is answered with (RFC 9110, sections 12.5.1 and 12.5.3).
+//! Content negotiation: the format and the encoding of a scrape's answer (RFC 9110, sections 12.5.1 and 12.5.3).
 //!
-//! There is always an answer: what cannot be satisfied gets text 0.0.4, uncompressed. The parameter `escaping` is specified in
+//! There is always an answer: a request that cannot be satisfied gets text 0.0.4, uncompressed. The parameter `escaping` is specified in
 //! <https://prometheus.io/docs/instrumenting/content_negotiation/>.
 
 use super::escaping::Escaping;
 
 /// An exposition format.
+///
+/// ```
+/// use vitals_registry::{Format, negotiate_format};
+///
+/// let accept: &[u8] = b"application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+/// assert_eq!(negotiate_format(&[accept]), Format::OpenMetrics);
+/// assert_eq!(negotiate_format(&[]).content_type(), Format::Text.content_type());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus text.
@@ -108,6 +116,13 @@ impl From<Format> for MediaType {
 }
 
 /// A content encoding.
+///
+/// ```
+/// use vitals_registry::{Encoding, negotiate_encoding};
+///
+/// assert_eq!(negotiate_encoding(&[b"gzip, br"]), Encoding::Gzip);
+/// assert_eq!(negotiate_encoding(&[]), Encoding::Identity);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// None.
@@ -120,7 +135,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The `Content-Encoding`; none for the identity.
+    /// The `Content-Encoding`; `None` for the identity.
     pub const fn content_encoding(self) -> Option<&'static str> {
         match self {
             Encoding::Identity => None,
@@ -133,9 +148,9 @@ impl Encoding {
 /// Chooses a format by the `Accept` headers of a request, each as received, with the escaping scheme that the client asks
 /// for in that format.
 ///
-/// The highest q-value among the concrete types wins, the first of equals; wildcards are looked at only where no
-/// concrete type is acceptable, and never yield a type that was refused with `q=0`. What is malformed is ignored; a
-/// q-value above 1, which Prometheus 2.49 sends, counts as 1.
+/// The concrete type with the highest q-value wins, and the first of equals. Wildcards count only if no concrete type is
+/// acceptable, and never choose a type that has `q=0`. Malformed parts are ignored. A q-value above 1, which Prometheus
+/// 2.49 sends, counts as 1.
 pub fn negotiate_format(accept: &[&[u8]]) -> MediaType {
     let mut refused = Vec::new();
     let mut concrete: Option<(MediaType, f32)> = None;
@@ -173,7 +188,7 @@ pub fn negotiate_format(accept: &[&[u8]]) -> MediaType {
 
 /// Chooses an encoding by the `Accept-Encoding` headers of a request, each as received.
 ///
-/// The highest q-value wins; among equals Zstandard before gzip before none, the cheaper first.
+/// The highest q-value wins. Among equals, Zstandard comes before gzip and gzip before none: the cheaper first.
 pub fn negotiate_encoding(accept_encoding: &[&[u8]]) -> Encoding {
     let mut zstd = None;
     let mut gzip = None;
@@ -198,7 +213,7 @@ pub fn negotiate_encoding(accept_encoding: &[&[u8]]) -> Encoding {
         };
         *slot = Some(slot.map_or(q, |known: f32| known.max(q)));
     }
-    // What is not listed is acceptable only as it is, and only if nothing better is.
+    // The identity is acceptable without being listed, but comes last.
     let plain = identity.unwrap_or(0.0);
     let [zstd, gzip] = [zstd, gzip].map(|q| q.or(rest).unwrap_or(0.0));
     if zstd > 0.0 && zstd >= gzip && zstd >= plain {
@@ -218,7 +233,7 @@ struct ListElement<'a> {
 }
 
 impl<'a> ListElement<'a> {
-    /// The parameters but for the malformed ones; those that stand twice come twice.
+    /// The parameters without malformed ones. A parameter that is given twice comes twice.
     fn parameters(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         split_unquoted(self.parameters.as_bytes(), b';')
             .filter_map(|parameter| std::str::from_utf8(parameter).ok()?.split_once('='))
@@ -249,8 +264,8 @@ impl<'a> ListElement<'a> {
     }
 }
 
-/// The elements of list headers with their weights; those that are no text, or have no weight that is a number of at
-/// least 0, are left out.
+/// The elements of list headers with their weights. An element that is not text, or whose weight is not a number of at
+/// least 0, is left out.
 fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (ListElement<'a>, f32)> {
     headers
         .iter()
@@ -273,7 +288,7 @@ fn items<'a>(headers: &'a [&'a [u8]]) -> impl Iterator<Item = (ListElement<'a>, 
         })
 }
 
-/// The parts of `text` between separators that stand outside of double quotes.
+/// The parts of `text` between separators. A separator within double quotes does not count.
 fn split_unquoted(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -301,7 +316,7 @@ fn media_type_of(range: ListElement<'_>) -> Option<MediaType> {
         ..MediaType::default()
     };
     if is("application/openmetrics-text") {
-        // Version 0.0.1 was the draft that Prometheus asks for besides, and reads 1.0.0 as.
+        // Version 0.0.1 was a draft. Prometheus accepts it too, and reads it as 1.0.0.
         media.format = Format::OpenMetrics;
         return range
             .allows("version", &["1.0.0", "0.0.1"])

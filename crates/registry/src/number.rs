@@ -1,10 +1,10 @@
-//! Numbers as the text formats write them: integers, floats by their shortest exact digits, and the float labels
-//! (`le`, `quantile`) in Go's notation, which OpenMetrics made canonical.
+//! Numbers in the text formats: integers, floats with the fewest digits that are exact, and float labels (`le`,
+//! `quantile`) in Go's notation, which OpenMetrics made canonical.
 
-/// Integral floats below this magnitude are written without point or exponent, as the integers that they are.
+/// Integral floats below this magnitude are written as integers, without point and exponent.
 const PLAIN_INTEGER_LIMIT: f64 = 1e16;
 
-/// A few bytes that are appended as a block of fixed size and then cut to their length: two moves, and no call.
+/// A short text that is appended as a block of fixed size, and then cut to its length. The copy needs no call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
     bytes: [u8; Block::SIZE],
@@ -59,7 +59,7 @@ pub(crate) fn push_f64(out: &mut Vec<u8>, value: f64) {
     }
 }
 
-/// Which of the two text formats a float label is written for.
+/// The text format that a float label is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LabelStyle {
     /// Text 0.0.4, as Go's `strconv.FormatFloat(v, 'g', -1, 64)`: `1`, `0.5`, `1e+06`.
@@ -82,7 +82,7 @@ pub(crate) fn label_float(value: f64, style: LabelStyle) -> String {
     text
 }
 
-/// Go's `%g` with the shortest exact digits: an exponent below 1e-4 and from 1e6 on when there are no more digits.
+/// Go's `%g` with the fewest exact digits: with an exponent below 1e-4 and from 1e6 on.
 fn go_float(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -94,7 +94,7 @@ fn go_float(value: f64) -> String {
     let all = format!("{whole}{fraction}");
     let leading = all.len() - all.trim_start_matches('0').len();
     let digits = all.trim_matches('0');
-    // Lengths of at most 17 digits and exponents of at most 3.
+    // There are at most 17 digits, and at most 3 in the exponent.
     let signed = |length: usize| i32::try_from(length).unwrap_or(0);
     let point = signed(whole.len()) - signed(leading) + exponent.parse::<i32>().unwrap_or(0);
     let power = point - 1;

@@ -49,12 +49,12 @@ pub(crate) fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
     push_bytes(out, 2, value.as_bytes());
 }
 
-/// Buffers that are used for one series after the other.
+/// Buffers that are reused for each series.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// A metric's value.
+    /// The value of a metric.
     body: Vec<u8>,
-    /// The native buckets of it.
+    /// The counts of its native buckets.
     deltas: Vec<u8>,
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
 
 fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramValue<'_>) {
     let reading = histogram.reading;
-    // Prometheus wants the count and the native buckets to agree. The classic ones are read later, and may be ahead.
+    // Prometheus requires that the count and the native buckets agree. The classic ones are read later, and may be ahead.
     let count = if histogram.native {
         reading.native.count()
     } else {

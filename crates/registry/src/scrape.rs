@@ -1,4 +1,4 @@
-//! A scrape: one walk over everything that is exposed, written piece by piece.
+//! A scrape: one walk over all families, written in chunks.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -10,27 +10,34 @@ use super::exposition::{Header, HistogramReading};
 use super::family::Exposed;
 use super::negotiate::{Format, MediaType};
 
-/// The size of a chunk, roughly: a step of the walk is finished once begun.
+/// The size of a chunk in bytes. A chunk exceeds it by at most one step of the walk.
 const CHUNK: usize = 64 * 1024;
 
-/// The size of the pieces that a message is kept in until it is complete, roughly. Large, so that what they are larger
-/// than that weighs little; and small enough for an allocator to have them at hand.
+/// The size in bytes of the pieces that hold a message until it is complete. A piece exceeds it by at most one step of the
+/// walk, which is little for its size. Larger pieces would be fetched from the operating system each time.
 const PIECE: usize = 3 * CHUNK;
 
-/// Which families a scrape is to show, as the `name[]` parameters of a request name them; all by default.
+/// The families that a scrape shows, as in the `name[]` parameters of a request. By default all.
+///
+/// ```
+/// use vitals_registry::NameFilter;
+///
+/// assert!(NameFilter::all().is_all());
+/// assert!(!NameFilter::new(["http_requests_total"]).is_all());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameFilter {
     names: HashSet<String>,
 }
 
 impl NameFilter {
-    /// Every family.
+    /// Shows every family.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The families of these names; every family where there are none. A family goes by its name, with or without a
-    /// counter's `_total`, or by that of any of its samples (`http_request_duration_seconds_bucket`): it is shown whole.
+    /// Shows the families of these names, or every family if there are none. A name is that of a family, with or without a
+    /// counter's `_total`, or that of one of its samples (`http_request_duration_seconds_bucket`). A family is shown whole.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             names: names.into_iter().map(Into::into).collect(),
@@ -48,16 +55,33 @@ impl NameFilter {
     }
 }
 
-/// An exposition in the making. The collectors have been read; first-party values are read as they are written.
+/// An exposition that is being written. The collectors have been read; values of declared families are read as they are
+/// written.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Format, NameFilter, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// registry.gauge(Descriptor::new("active", "Active now.", [])).get().set(3);
+/// let registry = registry.build()?;
+///
+/// let mut out = Vec::new();
+/// let mut scrape = registry.scrape(Format::Text, &NameFilter::new(["active"]));
+/// while scrape.next_chunk(&mut out) {}
+/// assert!(out.ends_with(b"# TYPE active gauge\nactive 3\n"));
+/// # Ok::<(), vitals_registry::RegistryError>(())
+/// ```
 pub struct Scrape {
     families: Vec<Arc<dyn Exposed>>,
     encoder: Encoder,
     reading: HistogramReading,
-    /// The family that is being written, and the series to go on from.
+    /// The family that is being written.
     family: usize,
+    /// The series to continue from.
     series: usize,
     message: Message,
-    /// The rest of a complete message.
+    /// The pieces of a complete message that are not returned yet.
     rest: VecDeque<Vec<u8>>,
     finished: bool,
 }
@@ -81,16 +105,16 @@ impl Scrape {
         self.encoder.format()
     }
 
-    /// Appends a chunk of about 64 KiB to `out`, or of some 192 KiB within a large family in protobuf; whether there is
-    /// more to come. The last may come together with `false`.
+    /// Appends a chunk of about 64 KiB to `out`, or of about 192 KiB within a large family in protobuf. Returns whether more
+    /// follows; the last chunk may come with `false`.
     ///
-    /// In protobuf a family's length goes before it, so that all of it is held until it is complete.
+    /// In protobuf a family is preceded by its length, so it is held in memory until it is complete.
     pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool {
         let before = out.len();
         while out.len() - before < CHUNK {
             if let Some(piece) = self.rest.pop_front() {
                 if out.is_empty() {
-                    // Nothing to keep: handed on as it is.
+                    // Nothing precedes it: the piece is moved, not copied.
                     *out = piece;
                 } else {
                     out.extend_from_slice(&piece);
@@ -123,7 +147,7 @@ impl Scrape {
     }
 }
 
-/// A family's message in the making.
+/// The message of a family that is being written.
 #[derive(Default)]
 struct Message {
     full: VecDeque<Vec<u8>>,
@@ -131,17 +155,17 @@ struct Message {
 }
 
 impl Message {
-    /// Where to go on.
+    /// The piece to append to.
     fn room(&mut self) -> &mut Vec<u8> {
         if self.last.len() >= PIECE {
-            // With some room for the step that passes the size.
+            // With room for the step that exceeds the size.
             let next = Vec::with_capacity(PIECE + CHUNK / 2);
             self.full.push_back(mem::replace(&mut self.last, next));
         }
         &mut self.last
     }
 
-    /// Appends the length to `out`, and the message where it is small; the pieces of a larger one go to `rest`.
+    /// Appends the length to `out`, and a small message. The pieces of a larger one are appended to `rest`.
     fn complete(&mut self, out: &mut Vec<u8>, rest: &mut VecDeque<Vec<u8>>) {
         let length = self.full.iter().map(Vec::len).sum::<usize>() + self.last.len();
         if length == 0 {

@@ -6,8 +6,8 @@
 //! thread adds by a load and a store. A reader sums over all shards. A shard is allocated when it is first needed. The
 //! counts in a claimed shard stay when the claim is dropped, and the next claim adds to them.
 //!
-//! Each claim that is held at the same time needs a shard, and every reader visits all shards. So a claim is for a
-//! holder that keeps it: there are about as many of those as there are threads.
+//! Every claim that is held at the same time needs a shard of its own, and a reader visits all shards. So a claim is for a
+//! holder that keeps it, such as a worker's thread.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -20,7 +20,7 @@ use once_cell::race::OnceBox;
 /// The most shared shards that a series may have.
 const MAX_SHARDS: usize = 16;
 
-/// How many shared shards suit this machine: the power of two at or above its cores, at most 16.
+/// The default number of shared shards: the power of two at or above the number of cores, at most 16.
 pub(crate) fn default_count() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     clamp_count(cores)
@@ -31,7 +31,7 @@ pub(crate) fn clamp_count(wanted: usize) -> usize {
     wanted.clamp(1, MAX_SHARDS).next_power_of_two()
 }
 
-/// The calling thread's number; masked by a power of two less one, its shared shard.
+/// The number of the calling thread. Its lowest bits choose the shared shard.
 #[inline]
 fn current() -> usize {
     const UNSET: usize = usize::MAX;
@@ -50,9 +50,9 @@ fn current() -> usize {
 /// All shards of one series.
 #[derive(Debug)]
 pub(crate) struct Shards<T> {
-    /// A power of two of them.
+    /// Their number is a power of two.
     shared: Box<[OnceBox<T>]>,
-    /// The list of all claimed shards, for readers: it only grows.
+    /// The list of all shards that were ever claimed. It only grows.
     claimed: Link<T>,
     claims: Claims<T>,
 }
@@ -61,15 +61,15 @@ type Link<T> = OnceLock<Arc<ClaimedShard<T>>>;
 
 type Claims<T> = Arc<Mutex<Ends<T>>>;
 
-/// A shard that can be claimed, and the next one in the list.
+/// A shard that can be claimed, and the next one of the list.
 #[derive(Debug)]
 struct ClaimedShard<T> {
     shard: T,
     next: Link<T>,
 }
 
-/// The shards that no one holds, and the end of the list: with these, a claim takes the same few steps however many
-/// claims there are.
+/// The shards that are not claimed now, and the end of the list. With both, a claim takes the same time however many claims
+/// there are.
 #[derive(Debug)]
 struct Ends<T> {
     free: Vec<Arc<ClaimedShard<T>>>,
@@ -77,7 +77,7 @@ struct Ends<T> {
 }
 
 impl<T> Shards<T> {
-    /// None yet; there will be at most `count` shared ones, a power of two.
+    /// No shards yet, and at most `count` shared ones: a power of two.
     pub(crate) fn new(count: usize) -> Self {
         let ends = Ends {
             free: Vec::new(),
@@ -90,7 +90,7 @@ impl<T> Shards<T> {
         }
     }
 
-    /// The shared shard that the calling thread keeps to.
+    /// The shared shard of the calling thread.
     #[inline]
     pub(crate) fn mine(&self, make: impl Fn() -> T) -> &T {
         let shard = &self.shared[current() & (self.shared.len() - 1)];
@@ -107,7 +107,7 @@ impl<T> Shards<T> {
             });
             let last = ends.last.replace(Arc::clone(&new));
             let link = last.as_ref().map_or(&self.claimed, |last| &last.next);
-            // The end of the list is empty, and only the holder of the lock fills it.
+            // Only the holder of the lock fills the end of the list, so it is empty.
             link.get_or_init(|| Arc::clone(&new));
             new
         });
@@ -134,7 +134,7 @@ impl<T> Shards<T> {
     }
 }
 
-/// The right to add to a shard alone, from one thread at a time. Dropping it frees the shard for another claim.
+/// The exclusive right to add to a shard, from one thread at a time. Dropping it frees the shard for another claim.
 #[derive(Debug)]
 pub(crate) struct Claim<T> {
     claimed: Arc<ClaimedShard<T>>,

@@ -1,7 +1,7 @@
-//! Points in time as the registry sees them: the clock that its owner supplies, and how a time is written.
+//! Points in time: the clock of a registry, and how a time is written.
 //!
-//! The registry never reads a clock of its own accord; what it needs to stamp (a series' birth, an exemplar) it asks
-//! of the function it was built with.
+//! The registry has no clock of its own. The owner supplies a function, which is called for each new series and each
+//! exemplar.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rows of a collector as the expositions write them: what each format can hold, and what none can.
+//! The bridge: converts the rows of a collector to what a format can hold, and leaves out the rest.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::row::{RowValue, SeriesRow};
 use crate::visit::VisitSeries;
 use crate::{DEFAULT_NATIVE_BUCKETS, protobuf, text};
 
-/// Bridged series that one step of a walk writes.
+/// The number of series that one step of a walk writes.
 const BATCH: usize = 64;
 
 /// A family that a collector returned, for one scrape.
@@ -47,7 +47,7 @@ enum BridgedValue {
 }
 
 impl BridgedValue {
-    /// Leaves out what OpenMetrics does not allow; fails where that is all of it.
+    /// Removes what OpenMetrics does not allow, or fails if that is all.
     fn fit_openmetrics(&mut self, found: &mut HashSet<FaultKind>) -> Result<(), FaultKind> {
         match self {
             Self::Counter(value) if text::is_total(*value) => {}
@@ -125,7 +125,7 @@ impl Exposed for Bridged {
         }
     }
 
-    /// 0: the rows of a collector are read by a scrape only.
+    /// Returns 0. Only the sums of declared families are asked for.
     fn sum(&self, _: Sample, _: &[(usize, &str)]) -> f64 {
         0.0
     }

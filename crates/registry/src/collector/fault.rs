@@ -1,16 +1,29 @@
-//! The faults in the rows of a collector, and the record of those that were reported already.
+//! The faults of collectors, and which of them were reported already.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// The most faults of one collector that are remembered, and so reported.
+/// The most faults of one collector that are remembered, and thus reported.
 const MOST: usize = 64;
 
 /// The longest name of a family in a fault, in characters.
 const LONGEST_NAME: usize = 120;
 
 /// A fault of a collector, or a row that a format cannot hold. It contains no label and no value.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Fault, Registry};
+///
+/// fn report(collector: &str, fault: &Fault) {
+///     let family = fault.family().unwrap_or("a collector");
+///     eprintln!("{collector}: {family} {}", fault.kind());
+/// }
+///
+/// let registry = Registry::builder(|| Duration::ZERO).on_fault(report).build();
+/// # assert!(registry.is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     family: Option<String>,
@@ -31,7 +44,7 @@ pub enum FaultKind {
     /// It returned an error.
     #[error("returned an error")]
     Failed,
-    /// It did not return in time, or still has not.
+    /// It did not return in time, or has not returned since.
     #[error("does not return in time")]
     Hanging,
     /// The family's name is empty, or nothing but the suffix of a counter.
@@ -40,7 +53,7 @@ pub enum FaultKind {
     /// An earlier family writes samples of the same name.
     #[error("would write a sample that another family writes")]
     NameTaken,
-    /// A label's name is invalid, reserved, or there twice.
+    /// A label's name is invalid, reserved, or a duplicate.
     #[error("has a series with a label whose name is invalid, reserved, or there twice")]
     InvalidLabels,
     /// Two series have the same labels.
@@ -49,7 +62,7 @@ pub enum FaultKind {
     /// The buckets of a histogram contradict each other or its count.
     #[error("has a histogram whose buckets contradict each other or its count")]
     InvalidBuckets,
-    /// A quantile is not between 0 and 1, or there twice.
+    /// A quantile is not between 0 and 1, or a duplicate.
     #[error("has a quantile that is not between 0 and 1, or there twice")]
     InvalidQuantile,
     /// A value is not of the type of its family.
@@ -63,7 +76,7 @@ pub enum FaultKind {
         "has a series that OpenMetrics cannot hold: a counter that is negative or not a number"
     )]
     NegativeCounter,
-    /// Only in OpenMetrics: there is no sum of values that may be negative.
+    /// Only in OpenMetrics: a sum is negative or not a number, or its values may be negative.
     #[error("is without its sum in OpenMetrics, which has none that is negative or not a number")]
     NegativeSum,
     /// Only in OpenMetrics: a quantile's value is negative.
@@ -72,7 +85,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether the collector is at fault, and not the format.
+    /// Whether this is an error of the collector, and not a limit of the format.
     pub fn is_error(self) -> bool {
         !matches!(
             self,
@@ -83,7 +96,7 @@ impl FaultKind {
         )
     }
 
-    /// Whether it is over once the collector has been read without it.
+    /// Whether the fault ends when the collector is read without it.
     fn is_passing(self) -> bool {
         matches!(self, Self::Panicked | Self::Failed | Self::Hanging)
     }
@@ -115,28 +128,28 @@ impl Fault {
         }
     }
 
-    /// The family that it is about; none where it is the collector as a whole.
+    /// The family with the fault, or `None` for the whole collector.
     pub fn family(&self) -> Option<&str> {
         self.family.as_deref()
     }
 
-    /// What kind of fault it is.
+    /// The kind of fault.
     pub fn kind(&self) -> FaultKind {
         self.kind
     }
 
-    /// The message of the collector's error. It is the collector's text, and may contain anything.
+    /// The message of the collector's error. It is not checked, and may contain anything.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 }
 
-/// Which faults of one collector have been reported.
+/// The faults of one collector that have been reported.
 #[derive(Debug, Default)]
 pub(crate) struct Reported(Mutex<HashSet<(Option<String>, FaultKind)>>);
 
 impl Reported {
-    /// Keeps those of `faults` that are new. What ends by itself, such as an error, is new again after a reading without it.
+    /// Returns those of `faults` that are new. A fault that can end, such as an error, is new again after a reading without it.
     pub(crate) fn only_new(&self, mut faults: Vec<Fault>) -> Vec<Fault> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(_, kind)| {

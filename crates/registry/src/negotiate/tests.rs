@@ -1,4 +1,4 @@
-//! The headers that Prometheus, browsers and others really send, and those that nobody should.
+//! Tests negotiation with the headers of Prometheus, of browsers and of other clients, and with malformed ones.
 
 use proptest::prelude::*;
 

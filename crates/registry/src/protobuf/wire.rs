@@ -47,7 +47,7 @@ pub(super) fn varint_length(value: u64) -> usize {
     ((value | 1).ilog2() / 7 + 1) as usize
 }
 
-/// The length of a field of so many bytes, with a tag of one byte.
+/// The length of a field of `bytes` bytes, with a tag of one byte.
 #[inline]
 pub(super) fn field_length(bytes: usize) -> usize {
     1 + varint_length(bytes as u64) + bytes
