@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix_vitals::registry::{
-    Collector, Descriptor, FamilyDescription, FamilyRows, Format, Kind, Registry, RowValue,
+    Collector, Descriptor, FamilyDescription, FamilyRows, Format, MetricKind, Registry, RowValue,
     SpanContext, Unit,
 };
 use prometheus::core::Collector as Foreign;
@@ -81,7 +81,7 @@ impl Collector for Sizes {
         &self,
         rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut sizes = FamilyRows::new("hostile_sizes_bytes", Kind::Summary, HELP);
+        let mut sizes = FamilyRows::new("hostile_sizes_bytes", MetricKind::Summary, HELP);
         for (at, value) in (0_u32..).zip(hostile_values()) {
             let summary = RowValue::Summary {
                 count: u64::from(at) + 2,

@@ -9,7 +9,7 @@ use std::path::Path;
 use actix_vitals::{
     Vitals,
     otlp::OtlpSettings,
-    registry::{FamilyDescription, Kind, Unit},
+    registry::{FamilyDescription, MetricKind, Unit},
 };
 use actix_vitals_service::server::Server;
 use actix_vitals_service::settings::Settings;
@@ -192,9 +192,9 @@ fn undescribed(scrape: &Exposition, described: &[FamilyDescription]) -> Vec<Fami
         .map(|name| {
             let family = scrape.family(name).expect("it was just named");
             let (kind, sample) = match family.kind.as_str() {
-                "counter" => (Kind::Counter, name.to_owned()),
-                "gauge" => (Kind::Gauge, name.to_owned()),
-                "histogram" => (Kind::Histogram, format!("{name}_count")),
+                "counter" => (MetricKind::Counter, name.to_owned()),
+                "gauge" => (MetricKind::Gauge, name.to_owned()),
+                "histogram" => (MetricKind::Histogram, format!("{name}_count")),
                 other => panic!("{name} is a {other}: what is that to be in the page?"),
             };
             FamilyDescription {

@@ -27,8 +27,8 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use vitals_registry::{
-    Collected, FamilyDescription, Kind, Number, Registry, Unit, VisitedBuckets, VisitedExemplar,
-    VisitedHistogram, VisitedLabels, VisitedSeries, VisitedValue, Visitor,
+    Collected, FamilyDescription, MetricKind, Number, Registry, Unit, VisitedBuckets,
+    VisitedExemplar, VisitedHistogram, VisitedLabels, VisitedSeries, VisitedValue, Visitor,
 };
 
 /// The most data points in one request. It bounds the memory that a push takes, and the size of a request: a histogram's
@@ -147,7 +147,7 @@ impl Visitor for MessageWriter<'_> {
 
 /// A metric without data points.
 fn start_metric(family: &FamilyDescription) -> Metric {
-    let is_unknown = family.kind == Kind::Unknown;
+    let is_unknown = family.kind == MetricKind::Unknown;
     Metric {
         metadata: (is_unknown.then(|| text_attribute("prometheus.type", "unknown")))
             .into_iter()
@@ -212,7 +212,7 @@ pub(crate) fn text_attribute(key: &str, value: &str) -> KeyValue {
     }
 }
 
-fn push_point(metric: &mut Metric, kind: Kind, head: PointHead, value: VisitedValue<'_>) {
+fn push_point(metric: &mut Metric, kind: MetricKind, head: PointHead, value: VisitedValue<'_>) {
     match value {
         VisitedValue::Number(number) => push_number(metric, kind, head, number),
         VisitedValue::Histogram(histogram) => match histogram.native() {
@@ -229,7 +229,7 @@ fn push_point(metric: &mut Metric, kind: Kind, head: PointHead, value: VisitedVa
     }
 }
 
-fn push_number(metric: &mut Metric, kind: Kind, head: PointHead, number: Number) {
+fn push_number(metric: &mut Metric, kind: MetricKind, head: PointHead, number: Number) {
     let as_float = || number_data_point::Value::AsDouble(number.as_f64());
     let value = match number {
         Number::Unsigned(value) => {
@@ -245,7 +245,7 @@ fn push_number(metric: &mut Metric, kind: Kind, head: PointHead, number: Number)
         value: Some(value),
         ..NumberDataPoint::default()
     };
-    if kind == Kind::Counter {
+    if kind == MetricKind::Counter {
         let data = metric.data.get_or_insert_with(|| {
             Data::Sum(Sum {
                 data_points: Vec::new(),

@@ -57,7 +57,7 @@ impl Unit {
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum MetricKind {
     /// A total that only rises.
     Counter,
     /// A level that goes up and down.
@@ -70,15 +70,15 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl MetricKind {
     /// The name of the type in OpenMetrics.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-            Kind::Summary => "summary",
-            Kind::Unknown => "unknown",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+            MetricKind::Summary => "summary",
+            MetricKind::Unknown => "unknown",
         }
     }
 }
@@ -145,7 +145,7 @@ impl FamilyHead {
     }
 
     /// The description of the family as one of `kind`, with those of the labels that have a name.
-    pub(crate) fn describe(&self, kind: Kind, labels: &[String]) -> FamilyDescription {
+    pub(crate) fn describe(&self, kind: MetricKind, labels: &[String]) -> FamilyDescription {
         let shown = labels.iter().filter(|name| !name.is_empty());
         FamilyDescription {
             name: self.name.clone(),
@@ -282,7 +282,7 @@ pub struct FamilyDescription {
     /// The full name; a counter's ends in `_total`.
     pub name: String,
     /// The type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit.
     pub unit: Unit,
     /// The help text, unescaped.
@@ -295,7 +295,7 @@ impl FamilyDescription {
     /// The family's name in OpenMetrics. A counter's family has no `_total`, which its sample has.
     pub(crate) fn base(&self) -> &str {
         match self.kind {
-            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            MetricKind::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
             _ => &self.name,
         }
     }
@@ -303,10 +303,10 @@ impl FamilyDescription {
     /// The suffixes that the names of samples add to the [base](Self::base), in any format.
     fn suffixes(&self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Counter => &["", "_total", "_created"],
-            Kind::Gauge | Kind::Unknown => &[""],
-            Kind::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
-            Kind::Summary => &["", "_count", "_sum", "_created"],
+            MetricKind::Counter => &["", "_total", "_created"],
+            MetricKind::Gauge | MetricKind::Unknown => &[""],
+            MetricKind::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+            MetricKind::Summary => &["", "_count", "_sum", "_created"],
         }
     }
 
@@ -340,7 +340,7 @@ impl FamilyDescription {
 
     /// The names that this family takes in text 0.0.4 and protobuf: a counter takes one, and no family takes `_created`.
     pub(crate) fn plain_sample_names(&self) -> Vec<String> {
-        if self.kind == Kind::Counter {
+        if self.kind == MetricKind::Counter {
             let mut names = vec![self.name.clone()];
             if !label::is_metric_name(&self.name) {
                 let schemes = Escaping::CHANGING.iter();
@@ -365,7 +365,7 @@ impl FamilyDescription {
         if self.base().is_empty() {
             return Err(RegistryError::InvalidName(self.name.clone()));
         }
-        if self.kind == Kind::Counter && !self.name.ends_with("_total") {
+        if self.kind == MetricKind::Counter && !self.name.ends_with("_total") {
             return Err(RegistryError::CounterWithoutTotal(self.name.clone()));
         }
         if self.help.trim().is_empty() {
@@ -378,7 +378,7 @@ impl FamilyDescription {
             });
         }
         for (at, name) in self.labels.iter().enumerate() {
-            let reserved = self.kind == Kind::Histogram && name == "le";
+            let reserved = self.kind == MetricKind::Histogram && name == "le";
             if !label::may_be_label_name(name) || reserved {
                 return Err(RegistryError::InvalidLabel {
                     family: self.name.clone(),

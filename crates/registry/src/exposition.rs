@@ -2,7 +2,7 @@
 
 use std::ops::Add;
 
-use super::descriptor::{FamilyDescription, Kind};
+use super::descriptor::{FamilyDescription, MetricKind};
 use super::exemplar::Exemplar;
 use super::label::{is_label_name, is_metric_name, push_escaped, push_metric_name};
 use super::native::Octave;
@@ -168,7 +168,7 @@ fn text_head(family: &FamilyDescription) -> String {
     push_metric_name(&mut name, &family.name);
     let name = name.as_str();
     let kind = match family.kind {
-        Kind::Unknown => "untyped",
+        MetricKind::Unknown => "untyped",
         kind => kind.as_str(),
     };
     let mut head = String::new();

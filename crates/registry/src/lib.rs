@@ -59,7 +59,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use collector::{Collector, Fault, FaultKind};
 pub use counter::{Counter, CounterWriter, FloatCounter};
 pub use descriptor::{
-    Descriptor, FamilyDescription, FamilyDescriptor, Kind, LabelledDescriptor, RegistryError, Unit,
+    Descriptor, FamilyDescription, FamilyDescriptor, LabelledDescriptor, MetricKind, RegistryError,
+    Unit,
 };
 pub use distribution::Distribution;
 pub use escaping::Escaping;
@@ -126,7 +127,7 @@ impl RegistryFamilies {
             ..settings.clone()
         };
         let counter = |descriptor| {
-            unmetered(descriptor, Kind::Counter, &settings, move || {
+            unmetered(descriptor, MetricKind::Counter, &settings, move || {
                 Counter::new(shards)
             })
         };
@@ -137,7 +138,7 @@ impl RegistryFamilies {
                     "Series of a family, within its budget.",
                     ["family"],
                 ),
-                Kind::Gauge,
+                MetricKind::Gauge,
                 &settings,
                 Gauge::new,
             ),
@@ -172,7 +173,7 @@ impl RegistryFamilies {
 /// Declares a family that is not metered itself.
 fn unmetered<M>(
     descriptor: Descriptor<1>,
-    kind: Kind,
+    kind: MetricKind,
     settings: &FamilySettings,
     make: impl Fn() -> M + Send + Sync + 'static,
 ) -> Family<M, 1> {
@@ -252,7 +253,7 @@ impl RegistryBuilder {
     /// Declares a counter of whole numbers.
     pub fn counter<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<Counter> {
         let shards = self.shards;
-        self.declare(descriptor, Kind::Counter, move |_| {
+        self.declare(descriptor, MetricKind::Counter, move |_| {
             move || Counter::new(shards)
         })
     }
@@ -263,19 +264,19 @@ impl RegistryBuilder {
         descriptor: D,
     ) -> D::Declared<FloatCounter> {
         let shards = self.shards;
-        self.declare(descriptor, Kind::Counter, move |_| {
+        self.declare(descriptor, MetricKind::Counter, move |_| {
             move || FloatCounter::new(shards)
         })
     }
 
     /// Declares a gauge of whole numbers.
     pub fn gauge<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<Gauge> {
-        self.declare(descriptor, Kind::Gauge, |_| Gauge::new)
+        self.declare(descriptor, MetricKind::Gauge, |_| Gauge::new)
     }
 
     /// Declares a gauge of floats.
     pub fn float_gauge<D: FamilyDescriptor>(&mut self, descriptor: D) -> D::Declared<FloatGauge> {
-        self.declare(descriptor, Kind::Gauge, |_| FloatGauge::new)
+        self.declare(descriptor, MetricKind::Gauge, |_| FloatGauge::new)
     }
 
     /// Declares a histogram with these classic upper bounds, positive and ascending, and with native buckets.
@@ -292,7 +293,7 @@ impl RegistryBuilder {
         let (native_buckets, shards) = (self.native_buckets, self.shards);
         let (clock, current_span) = (self.settings.clock, self.current_span);
         let mut invalid = None;
-        let family = self.declare(descriptor, Kind::Histogram, |name| {
+        let family = self.declare(descriptor, MetricKind::Histogram, |name| {
             if !valid {
                 invalid = Some(RegistryError::InvalidBuckets(name.to_owned()));
             }
@@ -350,7 +351,7 @@ impl RegistryBuilder {
     fn declare<D: FamilyDescriptor, M: Instrument, F: Fn() -> M + Send + Sync + 'static>(
         &mut self,
         descriptor: D,
-        kind: Kind,
+        kind: MetricKind,
         make: impl FnOnce(&str) -> F,
     ) -> D::Declared<M> {
         let own = self.own();
@@ -720,7 +721,7 @@ impl Registry {
                 "_sum" => Sample::Sum,
                 _ => return None,
             };
-            let is_histogram = family.header().description.kind == Kind::Histogram;
+            let is_histogram = family.header().description.kind == MetricKind::Histogram;
             (is_histogram == (part != Sample::Value)).then_some((family, part))
         })?;
         let names = &family.header().description.labels;

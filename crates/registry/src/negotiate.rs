@@ -11,8 +11,8 @@ use super::escaping::Escaping;
 /// use vitals_registry::{Format, negotiate_format};
 ///
 /// let accept: &[u8] = b"application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
-/// assert_eq!(negotiate_format(&[accept]), Format::OpenMetrics);
-/// assert_eq!(negotiate_format(&[]).content_type(), Format::Text.content_type());
+/// assert_eq!(negotiate_format(&[accept]).format(), Format::OpenMetrics);
+/// assert_eq!(negotiate_format(&[]).format(), Format::Text);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {

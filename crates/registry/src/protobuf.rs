@@ -14,7 +14,7 @@ use wire::{
     push_varint, varint_length, zigzag,
 };
 
-use super::descriptor::{FamilyDescription, Kind};
+use super::descriptor::{FamilyDescription, MetricKind};
 use super::exemplar::Exemplar;
 use super::exposition::{HistogramValue, Labels, NativeReading, Value};
 use super::native::ZERO_THRESHOLD;
@@ -27,11 +27,11 @@ pub(crate) fn push_head(out: &mut Vec<u8>, family: &FamilyDescription) {
         out,
         3,
         match family.kind {
-            Kind::Counter => 0,
-            Kind::Gauge => 1,
-            Kind::Summary => 2,
-            Kind::Unknown => 3,
-            Kind::Histogram => 4,
+            MetricKind::Counter => 0,
+            MetricKind::Gauge => 1,
+            MetricKind::Summary => 2,
+            MetricKind::Unknown => 3,
+            MetricKind::Histogram => 4,
         },
     );
     let unit = family.unit.as_str();

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::descriptor::{FamilyDescription, Kind, Unit};
+use super::descriptor::{FamilyDescription, MetricKind, Unit};
 use super::histogram::HistogramSnapshot;
 
 /// A family as a collector returns it: its name, type and help text, and its series.
@@ -13,9 +13,9 @@ use super::histogram::HistogramSnapshot;
 /// The unit of the family is the one that its name ends in, such as `_seconds`.
 ///
 /// ```
-/// use vitals_registry::{FamilyRows, Kind};
+/// use vitals_registry::{FamilyRows, MetricKind};
 ///
-/// let mut stock = FamilyRows::new("shop_stock", Kind::Gauge, "Items in stock, by article.");
+/// let mut stock = FamilyRows::new("shop_stock", MetricKind::Gauge, "Items in stock, by article.");
 /// stock.push([("article", "book")], 12.0);
 /// stock.push([("article", "pen")], 3.0);
 /// assert_eq!(stock.len(), 2);
@@ -23,7 +23,7 @@ use super::histogram::HistogramSnapshot;
 #[derive(Clone, Debug, PartialEq)]
 pub struct FamilyRows {
     pub(crate) name: Cow<'static, str>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: MetricKind,
     pub(crate) help: Cow<'static, str>,
     pub(crate) series: Vec<SeriesRow>,
 }
@@ -73,7 +73,7 @@ impl FamilyRows {
     /// A family without series. A counter goes by its full name, which ends in `_total`.
     pub fn new(
         name: impl Into<Cow<'static, str>>,
-        kind: Kind,
+        kind: MetricKind,
         help: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self {
@@ -171,7 +171,7 @@ impl FamilyRows {
 
     /// The sum of the series, if this is a family of counters or gauges and has any.
     pub(crate) fn sum(&self) -> Option<f64> {
-        if !matches!(self.kind, Kind::Counter | Kind::Gauge) {
+        if !matches!(self.kind, MetricKind::Counter | MetricKind::Gauge) {
             return None;
         }
         let numbers = self.series.iter().filter_map(|row| match row.value {
@@ -207,7 +207,7 @@ pub struct ReadFamily {
     /// The full name; a counter's ends in `_total`.
     pub name: &'static str,
     /// A counter or a gauge.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The unit, which the name ends in.
     pub unit: Unit,
     /// The names of the labels.
@@ -221,7 +221,7 @@ impl ReadFamily {
     pub const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Self {
         Self {
             name,
-            kind: Kind::Gauge,
+            kind: MetricKind::Gauge,
             unit,
             labels: &[],
             help,
@@ -231,7 +231,7 @@ impl ReadFamily {
     /// A counter without labels.
     pub const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
         Self {
-            kind: Kind::Counter,
+            kind: MetricKind::Counter,
             ..Self::gauge(name, unit, help)
         }
     }

@@ -656,14 +656,19 @@ fn anyones_metrics_are_bridged_with_their_types() {
         [
             (
                 "spent_seconds".to_owned(),
-                Kind::Histogram,
+                MetricKind::Histogram,
                 Unit::Seconds,
                 vec!["a".to_owned()]
             ),
-            ("jobs".to_owned(), Kind::Counter, Unit::None, Vec::new()),
+            (
+                "jobs".to_owned(),
+                MetricKind::Counter,
+                Unit::None,
+                Vec::new()
+            ),
             (
                 "level_bytes".to_owned(),
-                Kind::Gauge,
+                MetricKind::Gauge,
                 Unit::Bytes,
                 Vec::new()
             ),
@@ -766,7 +771,7 @@ fn levels_are_read_from_the_collectors_that_have_them_and_no_other() {
     }
 
     let registry = Registry::builder(clock).build().unwrap();
-    let gauge = |name: &'static str| FamilyRows::new(name, Kind::Gauge, "Help.");
+    let gauge = |name: &'static str| FamilyRows::new(name, MetricKind::Gauge, "Help.");
     let mut pools = gauge("pools");
     pools.push([("of", "a")], 2.0);
     pools.push([("of", "b")], 3.0);

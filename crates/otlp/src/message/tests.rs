@@ -247,14 +247,14 @@ impl Collector for EachKind {
         &self,
         rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut stock = FamilyRows::new("stock", Kind::Gauge, "Stock.");
+        let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
         stock.push([("article", "book"), ("shelf", "")], -2.5);
         stock.push_at([("article", "old")], 1.0, 1_600_000_000_123);
-        let mut sold = FamilyRows::new("sold_total", Kind::Counter, "Sold.");
+        let mut sold = FamilyRows::new("sold_total", MetricKind::Counter, "Sold.");
         sold.push_single(7.0);
-        let mut odd = FamilyRows::new("odd", Kind::Unknown, "Odd.");
+        let mut odd = FamilyRows::new("odd", MetricKind::Unknown, "Odd.");
         odd.push_single(1e300);
-        let mut classic = FamilyRows::new("classic_seconds", Kind::Histogram, "Classic.");
+        let mut classic = FamilyRows::new("classic_seconds", MetricKind::Histogram, "Classic.");
         classic.push(
             [("of", "positive")],
             HistogramSnapshot {
@@ -273,7 +273,7 @@ impl Collector for EachKind {
                 ..HistogramSnapshot::default()
             },
         );
-        let mut ranks = FamilyRows::new("ranks", Kind::Summary, "Ranks.");
+        let mut ranks = FamilyRows::new("ranks", MetricKind::Summary, "Ranks.");
         ranks.push_single(RowValue::Summary {
             count: 2,
             sum: 3.0,

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, crypto::ring};
-use vitals_registry::{Collector, FamilyDescription, FamilyRows, Kind};
+use vitals_registry::{Collector, FamilyDescription, FamilyRows, MetricKind};
 
 use super::*;
 use receiver::{Answer, BOUND, OK, Receiver};
@@ -384,7 +384,7 @@ impl Collector for Returning {
         &self,
         rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut stock = FamilyRows::new("stock", Kind::Gauge, "Stock.");
+        let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
         stock.push_single(12.0);
         rows.push(stock);
         Ok(())

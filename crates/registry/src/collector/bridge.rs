@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::fault::{Fault, FaultKind};
-use crate::descriptor::{FamilyDescription, Kind};
+use crate::descriptor::{FamilyDescription, MetricKind};
 use crate::encoder::Encoder;
 use crate::escaping::is_same_label;
 use crate::exposition::{
@@ -180,7 +180,7 @@ impl MergedFamily<'_> {
 /// Returns one series, or the fault of the whole series. Faults of its parts are added to `found`.
 fn convert(
     row: &SeriesRow,
-    kind: Kind,
+    kind: MetricKind,
     constant: &[(String, String)],
     format: Format,
     seen: &mut HashSet<String>,
@@ -202,13 +202,13 @@ fn convert(
 /// Renders labels, unless they are invalid, or an earlier series has the same in any order.
 fn convert_labels(
     row: &SeriesRow,
-    kind: Kind,
+    kind: MetricKind,
     constant: &[(String, String)],
     seen: &mut HashSet<String>,
 ) -> Result<(String, Vec<u8>), FaultKind> {
     let reserved = match kind {
-        Kind::Histogram => "le",
-        Kind::Summary => "quantile",
+        MetricKind::Histogram => "le",
+        MetricKind::Summary => "quantile",
         _ => "",
     };
     let mut sorted: Vec<_> = row.labels().collect();
@@ -258,19 +258,19 @@ fn has_distinct_names(sorted: &[(&str, &str)]) -> bool {
 /// Returns the value of a series. Any number is accepted: text and protobuf can hold all of them.
 fn convert_value(
     value: &RowValue,
-    kind: Kind,
+    kind: MetricKind,
     found: &mut HashSet<FaultKind>,
 ) -> Result<BridgedValue, FaultKind> {
     match (kind, value) {
-        (Kind::Counter, RowValue::Number(number)) => Ok(BridgedValue::Counter(*number)),
-        (Kind::Gauge, RowValue::Number(number)) => Ok(BridgedValue::Gauge(*number)),
-        (Kind::Unknown, RowValue::Number(number)) => Ok(BridgedValue::Unknown(*number)),
-        (Kind::Histogram, RowValue::Histogram(histogram)) => {
+        (MetricKind::Counter, RowValue::Number(number)) => Ok(BridgedValue::Counter(*number)),
+        (MetricKind::Gauge, RowValue::Number(number)) => Ok(BridgedValue::Gauge(*number)),
+        (MetricKind::Unknown, RowValue::Number(number)) => Ok(BridgedValue::Unknown(*number)),
+        (MetricKind::Histogram, RowValue::Histogram(histogram)) => {
             let histogram = convert_histogram(histogram).ok_or(FaultKind::InvalidBuckets)?;
             Ok(BridgedValue::Histogram(Box::new(histogram)))
         }
         (
-            Kind::Summary,
+            MetricKind::Summary,
             RowValue::Summary {
                 count,
                 sum,

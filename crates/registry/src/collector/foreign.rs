@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use prometheus::proto::{self, MetricType};
 
 use super::Collector;
-use crate::descriptor::{FamilyDescription, Kind, Unit};
+use crate::descriptor::{FamilyDescription, MetricKind, Unit};
 use crate::histogram::HistogramSnapshot;
 use crate::row::{FamilyRows, RowValue};
 
@@ -43,7 +43,7 @@ impl Collector for Foreign {
             let known = last.iter().find(|known| known.name == desc.fq_name);
             let mut family = known.cloned().unwrap_or_else(|| FamilyDescription {
                 name: desc.fq_name.clone(),
-                kind: Kind::Unknown,
+                kind: MetricKind::Unknown,
                 unit: Unit::of_name(&desc.fq_name),
                 help: desc.help.clone(),
                 labels: Vec::new(),
@@ -137,11 +137,11 @@ pub(crate) struct UntypedValue;
 /// Converts the rows of one family.
 pub(crate) fn convert(family: &proto::MetricFamily) -> Result<FamilyRows, UntypedValue> {
     let kind = match family.get_field_type() {
-        MetricType::COUNTER => Kind::Counter,
-        MetricType::GAUGE => Kind::Gauge,
-        MetricType::HISTOGRAM => Kind::Histogram,
-        MetricType::SUMMARY => Kind::Summary,
-        MetricType::UNTYPED => Kind::Unknown,
+        MetricType::COUNTER => MetricKind::Counter,
+        MetricType::GAUGE => MetricKind::Gauge,
+        MetricType::HISTOGRAM => MetricKind::Histogram,
+        MetricType::SUMMARY => MetricKind::Summary,
+        MetricType::UNTYPED => MetricKind::Unknown,
     };
     let mut rows = FamilyRows::new(family.name().to_owned(), kind, family.help().to_owned());
     for metric in family.get_metric() {
@@ -156,7 +156,7 @@ pub(crate) fn convert(family: &proto::MetricFamily) -> Result<FamilyRows, Untype
     Ok(rows)
 }
 
-fn convert_value(metric: &proto::Metric, kind: Kind) -> Result<RowValue, UntypedValue> {
+fn convert_value(metric: &proto::Metric, kind: MetricKind) -> Result<RowValue, UntypedValue> {
     #[allow(
         unused_imports,
         reason = "the protobuf model does not need the one, the plain model not the other"
@@ -164,9 +164,9 @@ fn convert_value(metric: &proto::Metric, kind: Kind) -> Result<RowValue, Untyped
     use missing::{NumberAccessors as _, UntypedAccessors as _};
 
     Ok(match kind {
-        Kind::Counter => RowValue::Number(metric.get_counter().value()),
-        Kind::Gauge => RowValue::Number(metric.get_gauge().value()),
-        Kind::Unknown => {
+        MetricKind::Counter => RowValue::Number(metric.get_counter().value()),
+        MetricKind::Gauge => RowValue::Number(metric.get_gauge().value()),
+        MetricKind::Unknown => {
             #[allow(
                 deprecated,
                 clippy::useless_conversion,
@@ -175,8 +175,8 @@ fn convert_value(metric: &proto::Metric, kind: Kind) -> Result<RowValue, Untyped
             let value = Option::<f64>::from(metric.get_untyped().get_value());
             RowValue::Number(value.ok_or(UntypedValue)?)
         }
-        Kind::Histogram => RowValue::Histogram(convert_histogram(metric.get_histogram())),
-        Kind::Summary => {
+        MetricKind::Histogram => RowValue::Histogram(convert_histogram(metric.get_histogram())),
+        MetricKind::Summary => {
             let summary = metric.get_summary();
             let quantiles = summary.get_quantile().iter();
             RowValue::Summary {

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::tests::schema;
 use crate::{
-    Collector, Descriptor, FamilyRows, Format, Kind, MediaType, Registry, RegistryError, Unit,
-    negotiate_format,
+    Collector, Descriptor, FamilyRows, Format, MediaType, MetricKind, Registry, RegistryError,
+    Unit, negotiate_format,
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
@@ -90,7 +90,7 @@ fn registry() -> Registry {
             &self,
             rows: &mut Vec<FamilyRows>,
         ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-            let mut family = FamilyRows::new("pegel", Kind::Gauge, "Level.");
+            let mut family = FamilyRows::new("pegel", MetricKind::Gauge, "Level.");
             family.push([("fluss.name", "Spree"), ("ort", "Köln")], 2.5);
             rows.push(family);
             Ok(())

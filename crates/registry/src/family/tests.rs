@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use proptest::prelude::*;
 
 use super::super::descriptor::sealed::Declare as _;
-use super::super::descriptor::{Descriptor, Kind};
+use super::super::descriptor::{Descriptor, MetricKind};
 use super::*;
 
 static CALLED: AtomicUsize = AtomicUsize::new(0);
@@ -13,7 +13,7 @@ static CALLED: AtomicUsize = AtomicUsize::new(0);
 fn family<const N: usize>(labels: [&str; N], max_series: usize) -> Family<Counter, N> {
     let (head, labels) = Descriptor::new("things_total", "Things.", labels).into_parts();
     let core = Core::new(
-        Header::new(head.describe(Kind::Counter, &labels)),
+        Header::new(head.describe(MetricKind::Counter, &labels)),
         FamilySettings {
             clock: || Duration::from_secs(1),
             max_series,

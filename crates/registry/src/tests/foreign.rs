@@ -428,7 +428,7 @@ fn a_collector_that_panics_while_it_describes_itself_is_isolated() {
         }
 
         fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
-            let mut row = FamilyRows::new("read_all_the_same", Kind::Gauge, "Help.");
+            let mut row = FamilyRows::new("read_all_the_same", MetricKind::Gauge, "Help.");
             row.push_single(1.0);
             rows.push(row);
             Ok(())
@@ -497,7 +497,7 @@ fn a_scrape_alone_reads_the_collectors_of_strangers() {
             labels.clone(),
         )
     };
-    assert_eq!(described(), [strange(Kind::Unknown)]);
+    assert_eq!(described(), [strange(MetricKind::Unknown)]);
     assert_eq!(
         registry.read_levels(["strange_bytes", "embedded"]),
         [None, None]
@@ -509,11 +509,11 @@ fn a_scrape_alone_reads_the_collectors_of_strangers() {
     assert_eq!(read(), [1, 1]);
     let embedded = (
         "embedded".to_owned(),
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         labels.clone(),
     );
-    assert_eq!(described(), [strange(Kind::Gauge), embedded]);
+    assert_eq!(described(), [strange(MetricKind::Gauge), embedded]);
     assert_eq!(
         registry.read_levels(["strange_bytes", "embedded"]),
         [None, None]

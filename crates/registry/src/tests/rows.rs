@@ -65,15 +65,15 @@ fn a_value_of_another_type_than_its_family_is_left_out_and_counted() {
     };
     let histogram = || RowValue::Histogram(HistogramSnapshot::default());
     for (kind, wrong) in [
-        (Kind::Counter, histogram()),
-        (Kind::Gauge, summary()),
-        (Kind::Unknown, summary()),
-        (Kind::Histogram, RowValue::Number(1.0)),
-        (Kind::Summary, histogram()),
+        (MetricKind::Counter, histogram()),
+        (MetricKind::Gauge, summary()),
+        (MetricKind::Unknown, summary()),
+        (MetricKind::Histogram, RowValue::Number(1.0)),
+        (MetricKind::Summary, histogram()),
     ] {
         let mut family = FamilyRows::new("mixed_total", kind, "Help.");
         family.push([("of", "wrong")], wrong);
-        let mut fine = FamilyRows::new("fine", Kind::Gauge, "Help.");
+        let mut fine = FamilyRows::new("fine", MetricKind::Gauge, "Help.");
         fine.push_single(1.0);
         let registry = registry_of(vec![family, fine]);
         let expected = [("fine".to_owned(), "1".to_owned())];
@@ -88,7 +88,7 @@ fn a_snapshot_with_native_buckets_is_a_native_histogram() {
     for value in [0.0, 0.5, 1.0, 1.0, 300.0] {
         distribution.observe(value);
     }
-    let mut family = FamilyRows::new("waits_seconds", Kind::Histogram, "Waits.");
+    let mut family = FamilyRows::new("waits_seconds", MetricKind::Histogram, "Waits.");
     family.push([("of", "all")], distribution.snapshot());
     let registry = registry_of(vec![family]);
     let expected = [
@@ -143,7 +143,7 @@ fn native_buckets_that_contradict_the_count_are_left_out_and_counted() {
         .chain(wrong.map(|wrong| (wrong, "2")))
     {
         let name = format!("{snapshot:?}");
-        let mut family = FamilyRows::new("waits", Kind::Histogram, "Waits.");
+        let mut family = FamilyRows::new("waits", MetricKind::Histogram, "Waits.");
         family.push_single(snapshot);
         let registry = registry_of(vec![family]);
         assert_eq!(

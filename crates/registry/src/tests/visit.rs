@@ -4,7 +4,7 @@ use super::*;
 
 /// A visit, written out as the families of a protobuf exposition: what such a family says beside its help text.
 #[derive(Default)]
-struct Visit(Vec<(String, Vec<Series>)>, Option<Kind>);
+struct Visit(Vec<(String, Vec<Series>)>, Option<MetricKind>);
 
 #[derive(Debug, PartialEq)]
 struct Series {
@@ -84,7 +84,7 @@ impl Visitor for Visit {
         all.push(Series {
             labels: labels.map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
             // Protobuf has no time of creation for a gauge.
-            created: series.created.filter(|_| self.1 != Some(Kind::Gauge)),
+            created: series.created.filter(|_| self.1 != Some(MetricKind::Gauge)),
             timestamp: series.timestamp,
             value,
         });
@@ -184,21 +184,21 @@ impl Collector for EachKind {
     }
 
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let mut stock = FamilyRows::new("stock", Kind::Gauge, "Stock.");
+        let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
         stock.push([("article", "a \"b\"\\\n"), ("shelf", "")], -2.5);
         stock.push_at([("article", "old")], 1.0, 1_600_000_000_123);
-        let mut sold = FamilyRows::new("sold_total", Kind::Counter, "Sold.");
+        let mut sold = FamilyRows::new("sold_total", MetricKind::Counter, "Sold.");
         sold.push_single(7.0);
-        let mut odd = FamilyRows::new("odd", Kind::Unknown, "Odd.");
+        let mut odd = FamilyRows::new("odd", MetricKind::Unknown, "Odd.");
         odd.push_single(1e300);
-        let mut classic = FamilyRows::new("classic", Kind::Histogram, "Classic.");
+        let mut classic = FamilyRows::new("classic", MetricKind::Histogram, "Classic.");
         classic.push_single(HistogramSnapshot {
             count: 3,
             sum: 4.5,
             classic: vec![(1.0, 1), (2.0, 2)],
             ..HistogramSnapshot::default()
         });
-        let mut ranks = FamilyRows::new("ranks", Kind::Summary, "Ranks.");
+        let mut ranks = FamilyRows::new("ranks", MetricKind::Summary, "Ranks.");
         ranks.push_single(RowValue::Summary {
             count: 2,
             sum: 3.0,
