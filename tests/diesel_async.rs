@@ -93,7 +93,7 @@ on_each_pool! {
     pipelined_mobc_postgresql: mobc::Pool<AsyncPgConnection>;
 }
 
-// The manager of diesel-async 0.9.2 tells mobc the opposite of what mobc asks: it keeps the connections with an open
+// The manager of diesel-async 0.9.2 returns the opposite of what mobc expects: mobc keeps the connections with an open
 // transaction and closes the others.
 on_each_pool! {
     { a_dropped_transaction_is_rolled_back }

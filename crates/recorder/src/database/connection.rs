@@ -2,7 +2,8 @@
 //!
 //! - `instrumentation`, `forward`: how a connection gets its recorder, beside the application's own instrumentation
 //! - `recorder`: what the events of a connection count
-//! - `manager`, `pool`: pools of r2d2
+//! - `manager`, `pool`: instrumented pools of r2d2
+//! - `plain`: monitors a pool of r2d2 without a change of its type
 //! - `asynchronous`: connections and pools of diesel-async
 //! - `error`, `system`: which kind of error, and which database, by Diesel's types
 //!
@@ -16,6 +17,7 @@ pub(super) mod fixture;
 mod forward;
 mod instrumentation;
 mod manager;
+mod plain;
 mod pool;
 mod recorder;
 mod system;

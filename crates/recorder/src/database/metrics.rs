@@ -183,6 +183,11 @@ impl PoolMetrics {
         }
     }
 
+    /// Counts a connection that was opened in an unknown time.
+    pub(super) fn opened_untimed(&self) {
+        self.opened.count.inc();
+    }
+
     /// Counts a connection that was opened.
     pub(super) fn opened(&self, took: Duration) {
         self.opened.record(took, None);

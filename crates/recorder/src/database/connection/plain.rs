@@ -1,0 +1,263 @@
+//! Monitors a pool of r2d2 without a change of its type.
+//!
+//! A plain `r2d2::Pool<ConnectionManager<C>>` reports its waits, holds and openings by events, and its customizer sets the
+//! recorder of each connection. Some facts have no event: how many callers wait, callers that leave, connections from `try_get`
+//! that are in use, and how long an opening takes. An instrumented [`Pool`](super::Pool) records these, too.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use diesel::r2d2::event::{AcquireEvent, CheckinEvent, CheckoutEvent, ReleaseEvent, TimeoutEvent};
+use diesel::r2d2::{
+    self, ConnectionManager, CustomizeConnection, Error, HandleError, HandleEvent, PoolError,
+    R2D2Connection,
+};
+
+use super::instrumentation::install;
+use super::manager::OutageLog;
+use super::recorder::{Driver, QueryRecorder};
+use super::system::system_of;
+use crate::context;
+use crate::database::Database;
+use crate::database::health::DatabaseHealth;
+use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
+use crate::database::metrics::{Metrics, PoolMetrics, Rejection};
+use crate::database::sql::Dialect;
+use crate::database::statements::Statements;
+
+/// A plain pool of r2d2.
+type PlainPool<C> = r2d2::Pool<ConnectionManager<C>>;
+
+/// What the handlers of a plain pool share. The pool owns it.
+struct PlainMonitor {
+    name: Arc<str>,
+    metrics: Arc<Metrics>,
+    pool_metrics: PoolMetrics,
+    statements: Statements,
+    dialect: Dialect,
+    health: Arc<DatabaseHealth>,
+    open: AtomicU64,
+    /// The ids of the connections in use. r2d2 reports the return of a connection from `try_get`, but not its checkout.
+    checked_out: Mutex<HashSet<u64>>,
+    max: AtomicU32,
+}
+
+impl PlainMonitor {
+    fn checked_out(&self) -> MutexGuard<'_, HashSet<u64>> {
+        (self.checked_out.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Database {
+    /// Builds a plain pool of r2d2 that is monitored, under this name.
+    pub fn monitor<C>(
+        &self,
+        name: &str,
+        builder: r2d2::Builder<ConnectionManager<C>>,
+        manager: ConnectionManager<C>,
+    ) -> Result<PlainPool<C>, PoolError>
+    where
+        C: R2D2Connection + 'static,
+    {
+        let system = system_of::<C::Backend>();
+        let name = self.levels().claim(name);
+        let monitor = Arc::new(PlainMonitor {
+            metrics: Arc::new(Metrics::new(self.families(), system)),
+            pool_metrics: PoolMetrics::new(self.families(), &name),
+            name,
+            statements: self.statements().clone(),
+            dialect: Dialect::of_system(system),
+            health: Arc::default(),
+            open: AtomicU64::new(0),
+            checked_out: Mutex::default(),
+            max: AtomicU32::new(0),
+        });
+        self.levels()
+            .add(Arc::downgrade(&monitor) as Weak<dyn AnyPool>);
+        let pool = builder
+            .connection_customizer(Box::new(Handler(Arc::clone(&monitor))))
+            .event_handler(Box::new(Handler(Arc::clone(&monitor))))
+            .error_handler(Box::new(Handler(Arc::clone(&monitor))))
+            .build(manager)?;
+        monitor.max.store(pool.max_size(), Ordering::Relaxed);
+        Ok(pool)
+    }
+}
+
+/// The monitor as r2d2's handlers and customizer.
+struct Handler(Arc<PlainMonitor>);
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").finish_non_exhaustive()
+    }
+}
+
+impl<C: R2D2Connection> CustomizeConnection<C, Error> for Handler {
+    fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
+        let Self(monitor) = self;
+        let recorder = QueryRecorder::new(
+            Arc::clone(&monitor.metrics),
+            monitor.statements.clone(),
+            monitor.dialect,
+            Driver::Blocking,
+        );
+        install(connection, recorder);
+        monitor.health.recovered();
+        Ok(())
+    }
+}
+
+impl HandleEvent for Handler {
+    fn handle_acquire(&self, _: AcquireEvent) {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.0.pool_metrics.opened_untimed();
+    }
+
+    fn handle_release(&self, _: ReleaseEvent) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn handle_checkout(&self, event: CheckoutEvent) {
+        self.0.checked_out().insert(event.connection_id());
+        self.observe_wait(event.duration());
+    }
+
+    fn handle_timeout(&self, event: TimeoutEvent) {
+        self.0.pool_metrics.rejected(Rejection::Timeout);
+        self.observe_wait(event.timeout());
+    }
+
+    fn handle_checkin(&self, event: CheckinEvent) {
+        self.0.checked_out().remove(&event.connection_id());
+        let span = context::current_span();
+        (self.0.pool_metrics.hold_seconds)
+            .observe_with(event.duration().as_secs_f64(), span.as_ref());
+    }
+}
+
+impl Handler {
+    fn observe_wait(&self, waited: std::time::Duration) {
+        let span = context::add_pool_wait(waited);
+        (self.0.pool_metrics.wait_seconds).observe_with(waited.as_secs_f64(), span.as_ref());
+    }
+}
+
+impl HandleError<Error> for Handler {
+    fn handle_error(&self, error: Error) {
+        if let Error::ConnectionError(_) = error {
+            self.0.pool_metrics.open_errors.inc();
+        }
+        let log = OutageLog {
+            health: Arc::clone(&self.0.health),
+        };
+        log.handle_error(error);
+    }
+}
+
+impl AnyPool for PlainMonitor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn level(&self) -> PoolLevel {
+        let checked_out = self.checked_out().len() as u64;
+        PoolLevel {
+            checked_out,
+            idle: (self.open.load(Ordering::Relaxed)).saturating_sub(checked_out),
+            max: self.max.load(Ordering::Relaxed).into(),
+        }
+    }
+
+    /// The monitor has no connection to ask on. The pool replaces lost connections, and that fails in an outage.
+    fn ping(self: Arc<Self>) -> Pinging {
+        let answer = if self.health.failing() {
+            Err(Unanswered)
+        } else {
+            Ok(())
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use diesel::SqliteConnection;
+    use diesel::prelude::*;
+    use diesel::r2d2::PooledConnection;
+
+    use super::super::fixture::{Fixture, create_table, insert, items};
+    use super::*;
+
+    type Pooled = PooledConnection<ConnectionManager<SqliteConnection>>;
+
+    fn builder(size: u32) -> r2d2::Builder<ConnectionManager<SqliteConnection>> {
+        r2d2::Pool::builder()
+            .max_size(size)
+            .connection_timeout(Duration::from_millis(100))
+    }
+
+    fn count(connection: &mut Pooled) -> i64 {
+        items::table.count().get_result(connection).unwrap()
+    }
+
+    #[test]
+    fn a_plain_pool_keeps_its_type_and_is_counted_exactly() {
+        let fixture = Fixture::new();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plain.db").display().to_string();
+        create_table(&mut SqliteConnection::establish(&path).unwrap());
+        let pool: PlainPool<SqliteConnection> = fixture
+            .database
+            .monitor("plain", builder(2), ConnectionManager::new(path))
+            .unwrap();
+        let families = &fixture.families;
+        let level = || fixture.database.levels().sum().unwrap();
+        let mut held = pool.get().unwrap();
+        insert(&mut held, "a").unwrap();
+        let mut other = pool.get().unwrap();
+        assert_eq!((count(&mut held), count(&mut other)), (1, 1));
+        assert_eq!((level().checked_out, level().idle, level().max), (2, 0, 2));
+        drop(other);
+        let mut other = pool.try_get().unwrap();
+        assert_eq!((count(&mut other), level().checked_out), (1, 1));
+        assert!(pool.get_timeout(Duration::from_millis(20)).is_err());
+        drop((held, other));
+        assert_eq!((level().checked_out, level().idle), (0, 2));
+        assert_eq!(pool.state().idle_connections, 2);
+        // The pings of r2d2 at each checkout are not queries.
+        assert_eq!(
+            fixture.queries(),
+            [("insert".to_owned(), 1), ("select".to_owned(), 3)]
+        );
+        let waits = families.pool_wait_seconds.series(["plain"]).snapshot();
+        let holds = families.pool_hold_seconds.series(["plain"]).snapshot();
+        assert_eq!((waits.count, holds.count), (3, 3));
+        assert_eq!(families.pool_timeouts.series(["plain"]).value(), 1);
+        assert_eq!(families.connections_opened.get().value(), 2);
+        drop(pool);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while fixture.database.levels().sum().is_some() {
+            assert!(Instant::now() < deadline, "a closed pool has no level");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn an_unreachable_database_is_an_open_error() {
+        let fixture = Fixture::new();
+        let manager = ConnectionManager::<SqliteConnection>::new("/nowhere/plain.db");
+        assert!(
+            fixture
+                .database
+                .monitor("plain", builder(1), manager)
+                .is_err()
+        );
+        assert!(fixture.families.connection_open_errors.get().value() >= 1);
+        assert_eq!(fixture.families.connections_opened.get().value(), 0);
+    }
+}
