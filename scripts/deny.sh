@@ -1,6 +1,6 @@
 #!/bin/sh
-# Holds the dependencies to deny.toml by cargo-deny: licences, bans, sources, and advisories where their database has been
-# fetched (`cargo deny fetch db`). What cannot be checked here is written to the file that the first argument names.
+# Checks the dependencies against deny.toml with cargo-deny: licences, bans, sources, and advisories if their database is
+# present (`cargo deny fetch db`). Skipped checks are written to the file in the first argument.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 

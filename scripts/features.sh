@@ -1,6 +1,5 @@
 #!/bin/sh
-# Compiles the combinations of features of the library that a service would choose, with warnings as errors: in the
-# directory that all builds share, so that a second run has only the crates of this workspace to check.
+# Compiles the combinations of features of the library that a service would choose. Warnings are errors.
 set -eu
 
 combinations='
@@ -24,7 +23,7 @@ done
 echo "features: prometheus-protobuf"
 "${CARGO:-cargo}" clippy --quiet --package vitals-registry --lib --features prometheus-protobuf -- -D warnings
 
-# Nothing is linked, so the client library need not be there: the build script gets the path of one all the same.
+# Nothing is linked, so the client library may be missing. The build script only needs a path and a version.
 echo "features: mysql"
 MYSQLCLIENT_LIB_DIR=/nowhere MYSQLCLIENT_VERSION=8.4.3 \
     "${CARGO:-cargo}" clippy --quiet --example mysql --features mysql ${OPENSSL:-} -- -D warnings

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs the tests on a real MariaDB, which need the headers of a MySQL client to build. Without them the tests are skipped,
-# and recorded in the file that is the first argument; where CI is set that is a failure.
+# Runs the tests on a real MariaDB. They need the headers of a MySQL client. Without the headers they are skipped, which is
+# written to the file in the first argument. If CI is set, that is a failure.
 set -eu
 
 skipped=$1
 
-# Where the build of mysqlclient-sys looks.
+# Checks what the build script of mysqlclient-sys checks.
 has_client() {
     "${PKG_CONFIG:-pkg-config}" --exists mysqlclient 2>/dev/null ||
         "${PKG_CONFIG:-pkg-config}" --exists libmariadb 2>/dev/null ||

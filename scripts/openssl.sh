@@ -1,9 +1,9 @@
 #!/bin/sh
-# Tells cargo where OpenSSL is to come from, which libpq encrypts its connections with: prints nothing where its headers
-# are installed, and otherwise the feature that builds it from source.
+# Prints the option of cargo that builds OpenSSL from source, or nothing if its headers are installed. libpq encrypts its
+# connections with OpenSSL.
 set -u
 
-# What the build of openssl-sys looks at, in its order.
+# Checks what the build script of openssl-sys checks, in its order.
 has_headers() {
     [ -n "${OPENSSL_DIR:-}" ] ||
         { [ -n "${OPENSSL_LIB_DIR:-}" ] && [ -n "${OPENSSL_INCLUDE_DIR:-}" ]; } ||
@@ -16,6 +16,6 @@ if has_headers; then
 fi
 if ! perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1 2>/dev/null; then
     echo "OpenSSL's headers are missing (Debian: apt install libssl-dev pkg-config), and so is Perl, which building" \
-        "OpenSSL from source needs (apt install perl): either will do." >&2
+        "OpenSSL from source needs (apt install perl). Install one of them." >&2
 fi
 echo "--features vendored-openssl"

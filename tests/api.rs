@@ -1,8 +1,11 @@
-//! Every route and every refusal of the service, from outside: the real binary, a real database, plain HTTP.
+//! Every route and every rejection of the service: the real binary on a real database, over plain HTTP.
 //!
-//! What the requests do to the metrics is tested in `metrics`.
+//! Its metrics are tested in `metrics`.
 
-#![allow(clippy::duplicate_mod, reason = "the suite runs once on each database")]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "the same files are the suites of both databases"
+)]
 
 mod postgres;
 mod problem;

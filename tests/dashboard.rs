@@ -1,7 +1,5 @@
-//! The live page, and the one about the API, in a real browser: each of these runs one of the Node files beside it,
-//! against the real binary.
-//!
-//! What is tested stands there; here is only how it is started.
+//! The live page and the page about the API, in a real browser against the real binary. Each test here runs one file in
+//! `dashboard/` with Node. The assertions are in those files.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +19,7 @@ fn run(theme: &str) {
     run_with(theme, None);
 }
 
-/// Runs a theme whose server is one of this process, at this address.
+/// Runs a file against a server of this process, at this address.
 fn run_with(theme: &str, url: Option<&str>) {
     let test = format!("the browser test of {theme}");
     let (Some(node), Some(python)) = (tools::browser(&test), tools::python(&test)) else {
@@ -30,7 +28,7 @@ fn run_with(theme: &str, url: Option<&str>) {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/dashboard/{theme}.test.mjs"));
     let output = Command::new(node)
-        // What a failed test leaves open does not keep the others from being told.
+        // Ends even if a failed test leaves something open.
         .args(["--test", "--test-reporter=spec", "--test-force-exit"])
         .arg("--test-timeout=120000")
         .arg(file)
@@ -48,7 +46,7 @@ fn run_with(theme: &str, url: Option<&str>) {
 }
 
 /// Serves the ops endpoints behind the middlewares of a whole application: credentials, and CORS for one other origin.
-/// Returns where, and serves until the process ends.
+/// Returns the URL. Serves until the process ends.
 fn serve_behind_middlewares() -> String {
     let (send, address) = mpsc::channel();
     thread::spawn(move || {
@@ -70,7 +68,7 @@ fn serve_behind_middlewares() -> String {
     format!("http://{}", address.recv().expect("an address"))
 }
 
-/// Lets in `ada` with the password `s3cret`.
+/// Accepts `ada` with the password `s3cret`.
 async fn authenticate(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -100,7 +98,7 @@ fn its_numbers_are_those_of_the_scrape() {
 }
 
 #[test]
-fn it_tells_of_requests_that_failed() {
+fn it_lists_requests_that_failed() {
     run("faults");
 }
 

@@ -1,7 +1,7 @@
-//! Holds what is deployed beside the binary to what it says: configurations load, alerts have tests and a runbook, every
-//! named file exists, every named metric is promised.
+//! Checks the files in `deploy` and `docs`: configurations load, alerts have tests and a runbook section, every named file
+//! exists, every named metric is promised.
 //!
-//! No server runs here; that the expressions answer with data is for a test with a running Prometheus.
+//! No server runs here. `prometheus` tests that the expressions return data.
 
 mod reading;
 
@@ -24,7 +24,7 @@ use crate::support::{
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
 
-/// The tests of the alerts, each as its name and its content.
+/// The tests of the alerts, by name.
 fn alert_tests() -> Vec<(String, Yaml)> {
     files(&deploy().join("prometheus/tests"), "yml")
         .iter()
@@ -39,7 +39,7 @@ fn alert_tests() -> Vec<(String, Yaml)> {
         .collect()
 }
 
-/// How GitHub and most others make an anchor of a heading.
+/// The anchor of a heading, as GitHub and most others generate it.
 fn anchor(heading: &str) -> String {
     heading
         .trim()
@@ -83,7 +83,7 @@ fn rules_and_alerts_pass_their_tests() {
         return;
     };
     let tests = files(&deploy().join("prometheus/tests"), "yml");
-    // One process for each file, side by side: those that look back over days take seconds.
+    // One process for each file, in parallel: tests of several days take seconds.
     std::thread::scope(|scope| {
         for test in &tests {
             let promtool = &promtool;
@@ -142,19 +142,19 @@ fn systemd_accepts_the_unit() {
     let Some(analyze) = tools::tool("systemd_accepts_the_unit", "systemd-analyze") else {
         return;
     };
-    // It wants to see the binary, which is installed elsewhere.
+    // systemd-analyze requires the binary to exist, which is not installed here.
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("actix-vitals.service");
     let here = unit.replace("/usr/local/bin/actix-vitals", "/bin/true");
     std::fs::write(&path, here).expect("the unit can be written");
     let path = path.to_str().expect("a path in UTF-8");
     tools::run(&analyze, &["verify", "--man=no", path], root());
-    // In tenths: what the guide says of it.
+    // The exposure level in tenths. The guide quotes it.
     let harden = ["security", "--offline=yes", "--threshold=14", path];
     tools::run(&analyze, &harden, root());
 }
 
-/// What a setting is where nobody sets it.
+/// The default of a setting.
 fn default_of(setting: &str) -> String {
     let command = Settings::command();
     let mut arguments = command.get_arguments();
@@ -183,7 +183,7 @@ fn who_stops_the_service_leaves_it_time_to_end_and_its_connections_have_room() {
     assert!(period.as_secs() > stop, "more than {stop} s");
 
     let connections: u64 = default_of("max-connections").parse().expect("a number");
-    // Of both listeners, and what is beside them.
+    // The connections of both listeners, and other descriptors.
     let descriptors = 2 * connections + 1000;
     assert!(
         of_unit("LimitNOFILE=") > descriptors,
@@ -236,7 +236,7 @@ fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_must_not() {
         for case in items(&test["alert_rule_test"]) {
             let alert = text(case, "alertname").to_owned();
             let expected = items(&case["exp_alerts"]);
-            // Only a test that says so counts as the one in which it must not: a fitting case, not any other's.
+            // An empty expectation counts only in a test that is named after this alert.
             if !expected.is_empty() {
                 fires.insert(alert);
             } else if name.starts_with(&format!("quiet: {alert} ")) {
@@ -312,7 +312,7 @@ fn the_promises_agree_with_the_reference_of_metrics() {
         let Some(name) = cells.get(1).and_then(|cell| cell.strip_prefix('`')) else {
             continue;
         };
-        // Below the families there is a table of labels.
+        // A table of labels follows the families.
         if !["counter", "gauge", "histogram"].contains(&cells[2]) {
             continue;
         }
@@ -339,7 +339,7 @@ fn every_histogram_is_asked_in_both_forms() {
         .into_iter()
         .chain(documented_expressions())
     {
-        // Of each histogram: whether it is asked in classic form, and whether in native form.
+        // For each histogram: whether it is queried in classic form, and in native form.
         let mut forms: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
         for selection in promql::selections(&expression) {
             if let Some((promise, classic)) = promise_of(&selection.metric)
@@ -438,7 +438,7 @@ fn every_panel_has_a_description_a_unit_and_the_chosen_source() {
     }
 }
 
-/// Families of times that belong to no request, and so to no trace.
+/// Families of times that belong to no request, so that they have no trace.
 const UNTRACED: [&str; 2] = [
     "runtime_event_loop_lag_seconds",
     "db_connection_open_seconds",
@@ -636,7 +636,7 @@ fn every_file_that_the_image_is_made_of_exists() {
     ] {
         assert!(admitted.contains(path), "{path} does not enter the context");
     }
-    // Targets that the manifest declares by name must be there for it to be read at all.
+    // Cargo reads a manifest only if the sources of all declared targets exist.
     let manifest = read(&root().join("Cargo.toml"));
     for (section, directory) in [
         ("[[bench]]", "benches"),

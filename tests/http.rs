@@ -1,5 +1,5 @@
-//! The HTTP recorder against real connections: each request is counted once, under labels that stay bounded, at the
-//! price that was promised.
+//! The HTTP recorder on real connections: it counts each request once, keeps its labels bounded, and costs no more than
+//! promised.
 
 #![allow(
     clippy::cast_possible_truncation,

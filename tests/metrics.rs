@@ -1,7 +1,7 @@
-//! Every promised metric, from outside: there, of its type, with its labels, and moved by exactly the right amount by
-//! requests that are known; in every format, to the satisfaction of foreign readers.
+//! Every promised metric in the scrape of the real binary: its type, its labels, and its exact increase by known requests.
+//! Also the formats of the scrape, which readers of others must accept.
 //!
-//! What requests are answered with is tested in `api`; what a real Prometheus makes of it all in `prometheus`.
+//! The answers to requests are tested in `api`, queries of a real Prometheus in `prometheus`.
 
 mod conformance;
 mod database;

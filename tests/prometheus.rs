@@ -1,7 +1,7 @@
-//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf: it answers every query that we deploy or advise,
-//! shows the exemplars of traced requests, and has a real Alertmanager tell of what is wrong.
+//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf. It must answer every deployed or documented query,
+//! show the exemplars of traced requests, and send alerts through a real Alertmanager.
 //!
-//! The files themselves, under `deploy` and `docs`, are the list of queries: none of them stands here.
+//! The queries are read from the files in `deploy` and `docs`.
 
 mod alerts;
 mod deployed;
@@ -21,10 +21,10 @@ use crate::support::server::Server;
 
 use crate::support::{deployment, promql, server, tools, wait};
 
-/// How long a query may go without an answer: rates need two scrapes of a series that exists.
+/// How long a query may have no answer: a rate needs two scrapes of a series.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
 
-/// What the latency of requests is called, by our names and by those of OpenTelemetry.
+/// The name of the request latency, in our naming and in that of OpenTelemetry.
 const LATENCY: &str = "http_request_duration_seconds";
 const OTEL_LATENCY: &str = "http_server_request_duration_seconds";
 
@@ -33,7 +33,7 @@ fn cookbook(path: &str) -> Vec<String> {
     promql::blocks(&deployment::read(&deployment::root().join(path)))
 }
 
-/// Asks one query until it answers; the error tells what is wrong with the last answer.
+/// Repeats a query until it returns data. The error describes the last answer.
 async fn answers(prometheus: &Prometheus, query: &str) -> Result<(), String> {
     let elements = prometheus.query(query).await?;
     if elements.is_empty() {
@@ -45,17 +45,17 @@ async fn answers(prometheus: &Prometheus, query: &str) -> Result<(), String> {
     }
 }
 
-/// The form in which a Prometheus takes histograms, which decides the format that it scrapes.
+/// The form in which a Prometheus stores histograms. It determines the format that it scrapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As OpenMetrics: `x_bucket`, `x_sum` and `x_count`.
+    /// Scraped as OpenMetrics: `x_bucket`, `x_sum` and `x_count`.
     Classic,
-    /// As protobuf: `x` alone.
+    /// Scraped as protobuf: only `x`.
     Native,
 }
 
 impl Form {
-    /// The flag that switches these features on, and native histograms where this form has them.
+    /// The flag that enables these features, and native histograms if this form needs them.
     fn flag(self, features: &[&str]) -> Option<String> {
         let mut features = features.to_vec();
         if self == Self::Native {
@@ -64,7 +64,7 @@ impl Form {
         (!features.is_empty()).then(|| format!("--enable-feature={}", features.join(",")))
     }
 
-    /// The name under which this form keeps the distribution, and its exemplars, of a histogram.
+    /// The series name of a histogram and its exemplars in this form.
     fn series(self, histogram: &str) -> String {
         match self {
             Self::Classic => format!("{histogram}_bucket"),
@@ -72,7 +72,7 @@ impl Form {
         }
     }
 
-    /// Starts a Prometheus of this form, with these further features, and waits for its first scrape.
+    /// Starts a Prometheus of this form with these features, and waits for its first scrape.
     async fn start(self, binary: &Path, server: &Server, features: &[&str]) -> Prometheus {
         let flag = self.flag(features);
         let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
@@ -84,7 +84,7 @@ impl Form {
         prometheus
     }
 
-    /// That histograms are kept in this form and not in the other, as a scrape in the other format would have it.
+    /// Asserts that histograms are stored in this form and not in the other.
     async fn is_kept_by(self, prometheus: &Prometheus, latency: &str) {
         for (query, expected) in [
             (format!("histogram_count({latency})"), Self::Native),
@@ -131,7 +131,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 const UNSAMPLED_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// The exemplars of one series name, each as its series' labels and itself.
+/// The exemplars of one series name, each with the labels of its series.
 async fn exemplars(prometheus: &Prometheus, selector: &str) -> Result<Vec<(Value, Value)>, String> {
     let data = prometheus
         .ask("/api/v1/query_exemplars", &[("query", selector)])
@@ -202,7 +202,7 @@ async fn exemplars_arrive(test: &str, form: Form) {
         }
         assert_eq!(found.len(), 1, "one query, one exemplar: {found:?}");
     }
-    // The unsampled request came first: had it left an exemplar anywhere, the same scrape would have brought it.
+    // The unsampled request came first, so the same scrape would contain its exemplar.
     let all = exemplars(&prometheus, r#"{__name__=~".+"}"#)
         .await
         .expect("exemplars");

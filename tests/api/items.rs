@@ -1,4 +1,4 @@
-//! Creating, listing, reading, replacing and deleting items; and that they outlive the process.
+//! Creates, lists, reads, replaces and deletes items, and finds them after a restart.
 
 use std::time::{Duration, SystemTime};
 
@@ -193,7 +193,7 @@ async fn an_acknowledged_write_survives_a_kill() {
 
 #[tokio::test]
 async fn many_clients_write_at_once_and_nothing_is_lost() {
-    // None is rejected, however slow the disk is.
+    // No write is rejected because the disk is slow.
     let server = start_with(&["--pool-timeout=60s"]);
     let server = &server;
     let clients = (0..20).map(async |client| {
@@ -235,7 +235,7 @@ async fn head_is_get_without_the_body() {
     }
 }
 
-/// The path that the `next` link of an answer leads to.
+/// The path in the `next` link of an answer.
 fn next(answer: &Answer) -> Option<String> {
     let link = answer.header("link");
     let path = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
@@ -245,7 +245,7 @@ fn next(answer: &Answer) -> Option<String> {
 #[tokio::test]
 async fn next_links_lead_to_every_item_once_also_where_a_page_ends_early() {
     let server = start();
-    // Together three times the limit of a page: in JSON each of the control characters takes six bytes.
+    // Three times the byte limit of a page in total: each control character takes six bytes in JSON.
     for number in 0..60 {
         let message = match number % 3 {
             0 => "x".repeat(60_000),

@@ -1,4 +1,4 @@
-//! The endpoints for operators and visitors beside the data: greeting, health, liveness, readiness, the scrape.
+//! The endpoints beside the data: greeting, description, health, liveness, readiness, the scrape.
 
 use reqwest::Method;
 
@@ -20,32 +20,32 @@ async fn a_healthy_service_says_so() {
 }
 
 #[tokio::test]
-async fn an_unreachable_database_is_told_by_health_and_readiness_but_not_by_liveness() {
+async fn an_unreachable_database_shows_in_health_and_readiness_but_not_in_liveness() {
     let server = start_with(&["--pool-size", "1", "--pool-timeout", "200ms"]);
     server.create("Ada").await;
-    // The table goes away under the running service, which no query survives.
+    // Removes the table of the running service, so that each query fails.
     server
         .data()
         .execute("ALTER TABLE items RENAME TO elsewhere");
 
     let health = server.get("/health").await;
     assert_eq!(health.status, 503, "{}", health.text);
-    let told = health.json();
+    let problem = health.json();
     assert_eq!(
-        (&told["status"], &told["database"]),
+        (&problem["status"], &problem["database"]),
         (&"error".into(), &"unreachable".into())
     );
     assert!(
-        told["detail"]
+        problem["detail"]
             .as_str()
             .is_some_and(|detail| !detail.is_empty()),
-        "{told}"
+        "{problem}"
     );
     assert!(
         !health.text.contains("vitals.db")
             && !health.text.contains("127.0.0.1")
             && !health.text.contains("items"),
-        "{told}"
+        "{problem}"
     );
     assert_eq!(server.get("/readyz").await.status, 503);
     assert_eq!(server.get("/livez").await.status, 200);

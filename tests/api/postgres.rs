@@ -1,6 +1,6 @@
 //! The same suite on PostgreSQL.
 //!
-//! Where PostgreSQL is missing and that may be, the suite runs on SQLite once more, and the skip is recorded.
+//! If PostgreSQL is missing, the suite runs on SQLite again, and the skip is recorded.
 
 use crate::support::postgres::Cluster;
 use crate::support::server::Server;
@@ -20,7 +20,7 @@ fn start() -> Server {
     start_with(&[])
 }
 
-/// Starts a server on a fresh database, with these further flags.
+/// Starts a server on a fresh database, with these flags.
 fn start_with(flags: &[&str]) -> Server {
     match tools::postgres("the API's suite on PostgreSQL") {
         Some(programs) => Server::start_on(Cluster::shared(&programs).database(), flags),

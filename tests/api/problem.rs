@@ -1,10 +1,10 @@
-//! What every refusal has in common: it is a problem document (RFC 9457).
+//! Checks problem documents (RFC 9457), the body of every rejection.
 
 use serde_json::Value;
 
 use crate::support::server::Answer;
 
-/// Holds the answer against the form of a problem document with this status; answers the document.
+/// Checks that the answer is a problem document with this status, and returns it.
 pub(crate) fn expect_problem(answer: &Answer, status: u16, why: &str) -> Value {
     assert_eq!(answer.status, status, "{why}: {}", answer.text);
     assert_eq!(
@@ -26,7 +26,7 @@ pub(crate) fn expect_problem(answer: &Answer, status: u16, why: &str) -> Value {
     document
 }
 
-/// The same for a 422; answers the fields it names, sorted.
+/// Checks that the answer is a 422, and returns the names of its fields, sorted.
 pub(crate) fn expect_invalid(answer: &Answer, why: &str) -> Vec<String> {
     let document = expect_problem(answer, 422, why);
     let errors = document["errors"]

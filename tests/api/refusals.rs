@@ -1,4 +1,4 @@
-//! Requests that HTTP itself refuses: malformed, unknown, of the wrong method or type, too large.
+//! Requests that are rejected before their fields are read: malformed, unknown, too large, or with a wrong method or type.
 
 use reqwest::Method;
 use serde_json::json;
@@ -132,7 +132,7 @@ async fn an_id_that_is_no_integer_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_allowed_ones() {
     let server = start();
     let id = server.create("Ada").await;
     let item = format!("/data/{id}");
@@ -151,13 +151,13 @@ async fn a_wrong_method_is_told_the_right_ones() {
     ] {
         let answer = Answer::of(server.request(method.clone(), path)).await;
         expect_problem(&answer, 405, &format!("{method} {path}"));
-        let mut told: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
-        // What else the resource has is its own affair.
-        told.retain(|method| !["HEAD", "OPTIONS"].contains(method));
-        told.sort_unstable();
+        let mut methods: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+        // The resource may allow more methods.
+        methods.retain(|method| !["HEAD", "OPTIONS"].contains(method));
+        methods.sort_unstable();
         let mut allowed = allowed.clone();
         allowed.sort_unstable();
-        assert_eq!(told, allowed, "{method} {path}");
+        assert_eq!(methods, allowed, "{method} {path}");
     }
     assert_eq!(
         server.get(&item).await.status,

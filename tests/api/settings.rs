@@ -1,4 +1,4 @@
-//! The command line: help, version, and one sentence for a setting that is not valid.
+//! The command line: help, version, and one sentence for each invalid setting.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ fn the_version_is_the_packages() {
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
 }
 
-/// The one line on stderr with which the binary refuses these settings.
+/// The one line on stderr with which the binary rejects these settings.
 fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = run_to_end(arguments, environment);
     assert_eq!(
@@ -181,7 +181,7 @@ fn an_excluded_endpoint_that_no_route_has_is_warned_of_with_the_nearest() {
             assert_eq!(warnings(), [""; 0], "{excluded}");
             continue;
         };
-        // The line was written before the address; it may be read after that.
+        // The line is written before the address, but another thread reads it.
         let deadline = Instant::now() + Duration::from_secs(10);
         while warnings().is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));

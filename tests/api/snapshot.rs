@@ -1,8 +1,8 @@
-//! Answers held against the stored ones, which are the same whatever the database.
+//! Compares answers with stored ones, which are the same for both databases.
 
 use serde_json::Value;
 
-/// Holds a JSON answer against the stored one of this name; times are not compared.
+/// Compares a JSON answer with the stored one of this name, except for times.
 pub(crate) fn expect_stored(name: &str, answer: &Value) {
     insta::assert_json_snapshot!(name, answer, {".created_at" => "[time]"});
 }

@@ -16,7 +16,7 @@ fn start() -> Server {
     start_with(&[])
 }
 
-/// Starts a server on a fresh database, with these further flags.
+/// Starts a server on a fresh database, with these flags.
 fn start_with(flags: &[&str]) -> Server {
     Server::start_with(flags)
 }

@@ -1,4 +1,4 @@
-//! What makes a field valid, rule by rule and at its bounds; and that what is refused changes nothing.
+//! The rules of each field, at their bounds. A rejected request changes nothing.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn address(length: usize) -> String {
     address
 }
 
-/// A body, the fields at fault, and why.
+/// A body, its invalid fields, and the reason.
 type BrokenRule = (Value, &'static [&'static str], &'static str);
 
 fn broken_names() -> Vec<BrokenRule> {

@@ -1,5 +1,5 @@
-// The page for everyone: axe-core finds nothing serious, in either colour scheme, at any width, full or empty; nothing
-// overlaps or overflows, whatever an endpoint is called.
+// Accessibility and layout: axe-core finds nothing serious in both colour schemes, at any width, full or empty. Nothing
+// overlaps or overflows, however long a name is.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

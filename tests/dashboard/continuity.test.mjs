@@ -1,4 +1,4 @@
-// What happens to the page when its server, or the page itself, is away for a while.
+// The page after an interruption: a restart of the server, or a tab that slept.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -13,7 +13,7 @@ after(() => browser.close());
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 const times = (points) => points.map((point) => Number(point["epoch (seconds)"]));
 
-// Most of it is waiting: they wait together.
+// The tests mostly wait, so they run concurrently.
 describe("continuity", { concurrency: true }, () => {
 
 test("after a restart of the server the page goes on, keeps what it had, and shows the gap", async (t) => {
@@ -114,7 +114,7 @@ test("many streams share one sampler, and count nowhere in the service's numbers
   t.after(() => server.remove());
   const streams = await Promise.all(Array.from({ length: 20 }, () => fetch(`${server.url}/dashboard/stream`)));
   const ticks = await Promise.all(streams.map((stream) => firstTicks(stream, 4)));
-  // They were not all there within one second: the newest of the first ticks is one that all have.
+  // The streams do not all start within one second. All of them have the newest of the first ticks.
   const newest = Math.max(...ticks.map((found) => Math.min(...found.keys())));
   const texts = new Set(ticks.map((found) => found.get(newest)));
   assert.equal(texts.size, 1, "all get the same tick");
@@ -130,7 +130,7 @@ test("many streams share one sampler, and count nowhere in the service's numbers
 
 });
 
-/** The first ticks of a stream, by their time, as they were sent; the stream stays open. */
+/** The first ticks of a stream, by time, as sent. The stream stays open. */
 async function firstTicks({ body }, count) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ; ) {
@@ -140,7 +140,7 @@ async function firstTicks({ body }, count) {
   }
 }
 
-/** The server's threads that take ticks. */
+/** The sampler threads of the server. */
 function samplers({ process: { pid } }) {
   const names = readdirSync(`/proc/${pid}/task`).map((task) => readFileSync(`/proc/${pid}/task/${task}/comm`, "utf8").trim());
   return names.filter((name) => name === "dashboard").length;

@@ -1,4 +1,4 @@
-// What people do on the page: choose a window, pause, filter, sort, hide, zoom, save, and send a link.
+// The controls of the page: window, pause, filter, sort, hide, zoom, save, and the link.
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
@@ -40,7 +40,7 @@ test("a window is chosen, kept in the address, and gone back from", async () => 
   await until("points of 15 seconds", async () => (await table(page, "throughput")).every((point) => point["epoch (seconds)"] % 15 === 0));
 });
 
-test("what is paused stays as it is, also for whoever gets the link", async () => {
+test("a paused page stays as it is, also when its link is opened elsewhere", async () => {
   await page.click("#pause");
   await settled(page);
   assert.equal(await page.textContent("#status"), "Paused");
@@ -104,7 +104,7 @@ test("a legend entry takes its line out of the picture and out of the scale", as
   assert.equal(await picture(), before);
 });
 
-test("one crosshair stands at the same time in all charts, and the legends read the values there", async () => {
+test("the crosshair is at the same time in all charts, and the legends show its values", async () => {
   await page.hover("#chart-memory .plot", { position: { x: 300, y: 60 } });
   const times = await page.locator(".cursor-time").allTextContents();
   assert.equal(times.length, 9);

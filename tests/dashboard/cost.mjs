@@ -1,5 +1,5 @@
-// What the page costs: how soon it paints, and what twenty of them take of the server's processor. Figures to read, on a
-// machine that has nothing else to do; no test depends on them.
+// Measures the cost of the page: its first paint, and the processor time that twenty open pages cost the server. It needs an
+// idle machine. No test depends on it.
 
 import { readFileSync, readdirSync } from "node:fs";
 
@@ -9,7 +9,7 @@ const LOADS = 15;
 const STREAMS = 20;
 const SECONDS = 60;
 
-/** The kernel counts processor time in these. */
+/** The unit of processor time in /proc. */
 const TICKS_PER_SECOND = 100;
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));

@@ -1,4 +1,4 @@
-// The page about the API: that Swagger UI works under its policy, and asks nobody but its own server.
+// The page about the API: Swagger UI works under its policy and sends requests only to its own server.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -26,7 +26,7 @@ test("every operation is shown and can be tried out, with no fault and no reques
   await create.locator(".live-responses-table .response-col_status").filter({ hasText: "201" }).waitFor();
   assert.equal((await server.request("GET", "/data")).json.length, 1);
 
-  // All that is folded, with its parameters, schemas and examples.
+  // Unfolds everything, with parameters, schemas and examples.
   for (const block of await page.locator(".opblock").all()) {
     if (!/is-open/.test(await block.getAttribute("class"))) await block.locator(".opblock-summary-control").click();
     await block.locator(".responses-table").first().waitFor();

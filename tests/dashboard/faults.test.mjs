@@ -1,4 +1,4 @@
-// Requests that fail for real: somebody else breaks the server's database, or holds it, and the page tells of it.
+// Failed requests on the page: another client breaks or locks the server's database.
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
@@ -24,13 +24,13 @@ after(async () => {
 
 const database = () => join(server.directory, "vitals.db");
 
-/** Runs statements on the server's database behind its back. */
+/** Runs statements on the server's database, without the server. */
 function execute(...statements) {
   const code = "import sqlite3, sys\nfor s in sys.argv[2:]: sqlite3.connect(sys.argv[1], isolation_level=None).execute(s)";
   return promisify(execFile)(PYTHON, ["-c", code, database(), ...statements]);
 }
 
-/** Holds the right to write to the server's database; the answer is how to give it back. */
+/** Takes the write lock of the server's database. Returns a function that releases it. */
 async function hold() {
   const code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\nsys.stdin.read()";
   const holder = spawn(PYTHON, ["-c", code, database()], { stdio: ["pipe", "pipe", "inherit"] });
@@ -38,7 +38,7 @@ async function hold() {
   return () => holder.stdin.end();
 }
 
-test("a request that a broken database failed stands among the latest errors, with all that is known of it", async () => {
+test("a request that a broken database failed is in the latest errors, with its details", async () => {
   await execute("ALTER TABLE items RENAME TO elsewhere");
   const sent = Date.now();
   const failed = await fetch(`${server.url}/data/7?secret=hunter2`, { headers: { traceparent: `00-${TRACE}-00f067aa0ba902b7-01` } });

@@ -1,4 +1,4 @@
-// Ten minutes of live data, at a faster clock, over an hour of history: the page's heap stays small.
+// The heap of the page stays small: ten minutes of live data, played faster, after an hour of history.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

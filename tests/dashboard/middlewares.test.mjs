@@ -1,5 +1,5 @@
-// The page behind the middlewares of a whole application: CORS for one other origin, credentials, also in the address; and
-// what the page says where something refuses a part of it.
+// The page behind the middlewares of a whole application: CORS for one other origin, and credentials, also in the address.
+// And its message if a part of it is rejected.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -16,7 +16,7 @@ after(() => browser.close());
 const status = (page) => page.textContent("#status");
 const live = (page) => until("ticks", async () => (await status(page)) === "Live");
 
-/** Visits the page with some of its parts answered in this way. */
+/** Visits the page with replaced answers for some of its parts. */
 async function refused(parts, answer) {
   const context = await browser.newContext({ httpCredentials });
   const page = await context.newPage();
@@ -29,7 +29,7 @@ test("a CORS middleware for other origins refuses no part of the page", async ()
   const page = await open(browser, URL_OF_PAGE, { httpCredentials });
   await live(page);
   assert.deepEqual(page.faults, []);
-  // It is at work: as a module, the script would have an `Origin`, and be refused.
+  // Proves that the middleware works: a module script sends an `Origin` and is rejected.
   await assert.rejects(page.addScriptTag({ url: `${URL_OF_PAGE}/app.js`, type: "module" }));
   assert.ok(page.faults.some((fault) => fault.startsWith("400: ")), page.faults.join());
   await page.context().close();

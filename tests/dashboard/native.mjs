@@ -1,4 +1,4 @@
-// Native histograms from the protobuf exposition, read by hand so that the page is held against what a scraper sees.
+// Reads native histograms from the protobuf format without a library, to compare the page with what a scraper sees.
 // <https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto>
 
 /** The fields of a message as `[number, value]`; bytes stay bytes. */
@@ -105,7 +105,7 @@ function* delimited(bytes) {
   }
 }
 
-/** A quantile of several series taken together: the upper and the lower bound of the bucket that it lies in. */
+/** The bounds of the bucket that contains a quantile of several series together. */
 export function bounds(series, share) {
   const sum = new Map();
   let total = 0;

@@ -1,4 +1,4 @@
-// After known traffic, each number on the page is held against the scrape.
+// After known traffic, each number on the page agrees with the scrape.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -24,7 +24,7 @@ before(async () => {
     const found = await rows(page, "endpoints");
     return found.reduce((sum, row) => sum + number(row.Requests), 0) === TOTAL;
   });
-  // Nothing moves from here on.
+  // Nothing changes from here on.
   await page.click("#pause");
   await settled(page);
   const paused = /paused=(\d+)/.exec(page.url())[1];
@@ -35,14 +35,14 @@ after(async () => {
   await server.remove();
 });
 
-/** Equal but for how it is rounded when it is shown. */
+/** Equal, except for the rounding of the display. */
 function near(shown, real, what, tolerance = 0.02) {
   assert.ok(Math.abs(shown - real) <= Math.abs(real) * tolerance, `${what}: ${shown} is shown for ${real}`);
 }
 
 const seconds = () => history.ticks.reduce((sum, tick) => sum + tick.span, 0);
 
-/** Whether a quantile lies in its bucket, but for 2 %. */
+/** Returns whether a quantile lies in its bucket, with a tolerance of 2 %. */
 function within(shown, [lower, upper], what) {
   assert.ok(shown >= lower * 0.98 && shown <= upper * 1.02, `${what}: ${shown} is shown for ${lower} to ${upper}`);
 }
@@ -115,7 +115,7 @@ test("the statements are those of the statements' own endpoint", async () => {
   }
 });
 
-test("the slowest requests are told by their pattern, the slowest first, with their trace", async () => {
+test("the slowest requests are listed by pattern, slowest first, with their trace", async () => {
   const shown = await rows(page, "slowest");
   assert.equal(shown.length, 50);
   const durations = shown.map((row) => number(row.Duration));
@@ -169,7 +169,7 @@ test("the levels are those of the scrape", async () => {
   const live = await open(browser, `${server.url}/dashboard`);
   const levels = { memory: ["resident (bytes)", "process_resident_memory_bytes"], files: ["open", "process_open_fds"] };
   for (const [chart, [column, family]] of Object.entries(levels)) {
-    // They move on their own: at some moment the last tick and a scrape see the same.
+    // They change by themselves. At some moment the last tick and a scrape agree.
     await until(family, async () => {
       const scraped = (await server.scrape()).get(family);
       const shown = Number((await table(live, chart)).at(-1)[column]);

@@ -1,4 +1,4 @@
-// The page as it is delivered: what it loads, from where, under which policy, and how it looks with nothing in it.
+// The page as delivered: its requests, its policy, and its empty state.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -62,7 +62,7 @@ test("the policy forbids what the page does not need, and the parts are known ag
   }
 });
 
-test("an axis is told in the unit of its top, in steps that are round", async () => {
+test("an axis uses the unit of its maximum, with round steps", async () => {
   const source = readFileSync(new URL("../../crates/console/src/dashboard/assets/format.js", import.meta.url), "utf8");
   const units = await import(`data:text/javascript,${encodeURIComponent(source)}`);
   const labels = (unit, max) => units[unit].axis(max, 3).ticks.map(([, label]) => label);

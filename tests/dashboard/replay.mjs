@@ -1,5 +1,5 @@
-// A stand-in for the parts of a server that would take an hour to fill: the page and its parts come from a real server,
-// the history and the stream from here, at any speed.
+// Replaces the parts of a server that take an hour to fill: the page comes from a real server, the history and the stream
+// from here, at any speed.
 
 import { createServer, get } from "node:http";
 
@@ -51,7 +51,7 @@ export class Replay {
       const until = Number(url.searchParams.get("until") ?? Infinity);
       const last = this.ticks.at(-1).time;
       if (since < 0) since += last;
-      // Merging is the server's affair: wider steps get every so manyth tick, as wide.
+      // The real server merges ticks. For wider steps, this sends every n-th tick with that width.
       const step = Number(url.searchParams.get("step"));
       const ticks = this.ticks
         .filter(({ time }) => time > since && time <= until && time % step === 0)
@@ -66,7 +66,7 @@ export class Replay {
       this.streams.add(response);
       request.on("close", () => this.streams.delete(response));
     } else {
-      // A connection of its own: the server may close an idle one just when it is used again.
+      // A new connection, because the server may close an idle one just when it is used again.
       const own = get(server.url + request.url, { agent: false }, (real) => {
         response.writeHead(real.statusCode, real.headers);
         real.pipe(response);

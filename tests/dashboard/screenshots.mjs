@@ -1,4 +1,4 @@
-// Takes pictures of the live page under load, light and dark, wide and narrow, into the directory that is named.
+// Takes pictures of the live page under load, light and dark, wide and narrow, into the given directory.
 
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ async function once(i) {
   else await server.request("DELETE", `/data/${ids.shift()}`);
 }
 
-// The pages are open from the start: a browser that starts would be seen in the pictures.
+// The pages are open from the start, because a starting browser would show in the charts.
 const pages = [];
 for (const colorScheme of ["light", "dark"]) {
   for (const [name, width, height] of [["wide", 1440, 1560], ["narrow", 390, 1900]]) {
@@ -36,7 +36,7 @@ for (const colorScheme of ["light", "dark"]) {
   }
 }
 
-// A slow wave, and one rush that the pool is too small for.
+// A slow wave, and one burst that exhausts the pool.
 const started = Date.now();
 let [sent, due, before] = [0, 0, 0];
 const load = setInterval(() => {

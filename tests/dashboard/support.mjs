@@ -1,4 +1,4 @@
-// What the browser tests share: a real server, a real browser, the scrape, and waiting with a bound. No test is here.
+// Shared by the browser tests: a real server, a real browser, the scrape, and waiting with a bound. Contains no tests.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,7 +12,7 @@ import { chromium } from "playwright-core";
 const BINARY = process.env.VITALS_BINARY;
 const CHROMIUM = process.env.VITALS_CHROMIUM ?? "/usr/bin/chromium";
 
-/** A server of its own, on a port that was free and a database that was not there. */
+/** A server on a free port with a fresh database. */
 export class Server {
   static async start(listen = "127.0.0.1:0", directory = mkdtempSync(join(tmpdir(), "vitals-dashboard-")), flags = []) {
     const server = new Server();
@@ -30,11 +30,11 @@ export class Server {
         break;
       }
     }
-    if (!server.url) throw new Error("the server did not say where it listens");
+    if (!server.url) throw new Error("the server did not print its address");
     return server;
   }
 
-  /** Ends as a supervisor would end it; keeps the database. */
+  /** Stops the server like a supervisor. The database stays. */
   async stop(signal = "SIGTERM") {
     this.process.kill(signal);
     return this.exited;
@@ -45,7 +45,7 @@ export class Server {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  /** Sends a request, and gives its status and its JSON. */
+  /** Sends a request. Returns the status and the JSON. */
   async request(method, path, body) {
     const answer = await fetch(this.url + path, {
       method,
@@ -61,7 +61,7 @@ export class Server {
     return (await this.request("GET", `/dashboard/history?since=${since}`)).json.ticks;
   }
 
-  /** The text exposition, as `{"name{labels}": value}`. */
+  /** The scrape in the text format, as `{"name{labels}": value}`. */
   async scrape() {
     const samples = new Map();
     for (const line of (await this.request("GET", "/metrics")).json.split("\n")) {
@@ -71,7 +71,7 @@ export class Server {
     return samples;
   }
 
-  /** Traffic that is known: how many of each, by endpoint and class. */
+  /** Sends known traffic. */
   async traffic(rounds) {
     for (let i = 0; i < rounds; i++) {
       const item = { name: `item ${i}`, email: "ada@example.com", message: null };
@@ -103,14 +103,14 @@ export function launch() {
   });
 }
 
-/** The live page, once it shows something. */
+/** Opens the live page and waits for its first data. */
 export async function open(browser, url, options = {}) {
   const page = await visit(browser, url, options);
   await until("the first picture", async () => (await page.textContent("#tiles strong")) !== "–");
   return page;
 }
 
-/** A page that takes note of everything that goes wrong in it, as `page.faults`. */
+/** Opens a page that records its errors in `page.faults`. */
 export async function visit(browser, url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options });
   const page = await context.newPage();
@@ -119,7 +119,7 @@ export async function visit(browser, url, options = {}) {
   page.on("console", (message) => message.type() === "error" && page.faults.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => page.faults.push(`error: ${error.stack}`));
   page.on("requestfailed", (request) => {
-    // A stream that ends with its page is no failure.
+    // A stream that ends with its page is not a failure.
     if (!/ERR_ABORTED/.test(request.failure()?.errorText)) page.faults.push(`failed: ${request.url()}`);
   });
   page.on("request", (request) => {
@@ -131,13 +131,13 @@ export async function visit(browser, url, options = {}) {
   return page;
 }
 
-/** Waits until the page has drawn what it was told to, and has what it asked the server for. */
+/** Waits until the page has its data and has drawn it. */
 export async function settled(page) {
   await page.waitForSelector("#charts[aria-busy=false]");
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
 }
 
-/** Looks again and again until the answer is true; fails once `seconds` have passed, which no machine should need. */
+/** Repeats `look` until it returns a truthy value. Fails after `seconds`. */
 export async function until(what, look, seconds = 40) {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
@@ -157,7 +157,7 @@ export function rows(page, id) {
   });
 }
 
-/** What the tiles say, as `{label: [value, what is below]}`. */
+/** The tiles, as `{label: [value, the text below]}`. */
 export function tiles(page) {
   return page.$eval("#tiles", (list) =>
     Object.fromEntries([...list.children].map((tile) => [...tile.children].map((part) => part.textContent)).map(([label, ...rest]) => [label, rest])));

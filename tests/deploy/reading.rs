@@ -1,4 +1,4 @@
-//! That the reader of expressions and documents, which other tests trust, reads them.
+//! Tests the reader of expressions and documents.
 
 use crate::support::promql::{Selection, blocks, selections};
 

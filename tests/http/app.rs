@@ -1,5 +1,5 @@
-//! A monitored application with a route for every way that a request can end, on a real listener, beside an
-//! independent count of the request heads that reached it.
+//! A monitored application on a real listener, with a route for every way that a request can end, and with an independent
+//! count of parsed request heads.
 
 use std::{
     convert::Infallible,
@@ -24,7 +24,7 @@ use actix_web::{
 };
 use futures_util::{StreamExt, stream};
 
-/// The application, served by two workers in a thread of its own until it is dropped.
+/// The application, served by two workers on another thread until it is dropped.
 pub(crate) struct TestApp {
     pub(crate) address: SocketAddr,
     pub(crate) vitals: Vitals,
@@ -39,7 +39,7 @@ impl TestApp {
         Self::start_with(vitals, false)
     }
 
-    /// One with Actix' own default: a client may close its half of the connection, and still get its answer.
+    /// Starts it with Actix' default: a client may close its half of the connection and still get its answer.
     pub(crate) fn start_with_half_closed(vitals: Vitals) -> Self {
         Self::start_with(vitals, true)
     }
@@ -63,7 +63,7 @@ impl TestApp {
         }
     }
 
-    /// Asks the server to stop when the requests in flight are answered.
+    /// Stops the server gracefully.
     pub(crate) fn drain(&self) {
         drop(self.server.stop(true));
     }
@@ -197,13 +197,13 @@ async fn ok() -> HttpResponse {
     HttpResponse::Ok().body("hello")
 }
 
-/// Never answers within a test's time.
+/// Answers later than any test waits.
 async fn slow() -> HttpResponse {
     actix_web::rt::time::sleep(Duration::from_secs(600)).await;
     HttpResponse::Ok().finish()
 }
 
-/// Thirty-two megabytes, given away in one piece.
+/// Thirty-two megabytes in one chunk.
 async fn large() -> HttpResponse {
     HttpResponse::Ok().body(vec![b'.'; 32 << 20])
 }
@@ -212,7 +212,7 @@ fn endless() -> impl futures_util::Stream<Item = Result<web::Bytes, Infallible>>
     stream::repeat(web::Bytes::from_static(&[b'.'; 16 * 1024])).map(Ok)
 }
 
-/// Half of the hundred bytes that are promised.
+/// Half of the announced hundred bytes.
 fn half() -> impl futures_util::Stream<Item = Result<web::Bytes, Infallible>> {
     stream::iter([Ok(web::Bytes::from_static(&[b'.'; 50]))])
 }
@@ -235,14 +235,14 @@ async fn events() -> HttpResponse {
         .body(BodyStream::new(one_event()))
 }
 
-/// Switches protocols, says one thing in the new one, and stays.
+/// Switches protocols, sends one message in the new one, and stays open.
 async fn upgrade() -> HttpResponse {
     HttpResponse::SwitchingProtocols()
         .upgrade("websocket")
         .streaming(one_event())
 }
 
-/// Takes its time, and answers.
+/// Answers after a pause.
 async fn pause() -> HttpResponse {
     actix_web::rt::time::sleep(Duration::from_millis(400)).await;
     HttpResponse::Ok().body("at last")

@@ -1,4 +1,4 @@
-//! Tests that clients add only the same few series to an exposition without a handler's help, whatever they send.
+//! Whatever clients send, they can create only a fixed number of series.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use actix_web::{
 
 use crate::http::count::Count;
 
-/// Methods that a route of GET does not have: those of RFC 9110, and others that are registered, or invented.
+/// Methods that a GET route does not have: those of RFC 9110, other registered ones, and invented ones.
 const UNUSUAL: [&str; 39] = [
     "HEAD",
     "POST",
@@ -56,7 +56,7 @@ const UNUSUAL: [&str; 39] = [
     "get",
 ];
 
-/// The path of a route. Each of the four kinds refuses methods in another way.
+/// The path of a route. Each of the four kinds rejects methods in another way.
 fn refused(route: usize) -> String {
     match route % 4 {
         3 => format!("/refused/{route}/door"),
@@ -64,7 +64,7 @@ fn refused(route: usize) -> String {
     }
 }
 
-/// This many routes that have GET alone, and as many that are never called with other methods.
+/// The number of routes that have only GET, and of routes that are never called with other methods.
 fn routes(count: usize) -> impl FnOnce(&mut web::ServiceConfig) {
     let ok = async || HttpResponse::Ok().body("hello");
     let refuse = async || HttpResponse::MethodNotAllowed().body("this has GET alone");
@@ -95,7 +95,7 @@ fn routes(count: usize) -> impl FnOnce(&mut web::ServiceConfig) {
     }
 }
 
-/// Whether the client reads an answer's body.
+/// What the client does with the body of an answer.
 #[derive(Clone, Copy, PartialEq)]
 enum Reading {
     Whole,
@@ -185,7 +185,7 @@ async fn strangers_methods_leave_the_budget_to_honest_routes() {
         }
         let overflows = Count::of(&vitals).samples("vitals_series_overflow_total", ["family"]);
         assert_eq!(overflows.values().sum::<f64>(), 0.0, "{overflows:?}");
-        // Of each refused route, one that was read, one that was not, and no more.
+        // Two for each rejected route: one answer that was read, and one that was not.
         let series = Count::of(&vitals).samples("vitals_series", ["family"]);
         for ([family], count) in series {
             assert!(count <= (3 * ROUTES + 20) as f64, "{family} has {count}");

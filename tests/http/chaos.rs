@@ -1,11 +1,11 @@
-//! Clients of every kind at once, well-behaved and not, each keeping a ledger of what it did. At the end the counters
-//! must agree with the ledger to the last request.
+//! Clients of every kind at once, correct and hostile. Each keeps a ledger of its requests, and at the end the counters must
+//! agree with the ledgers exactly.
 //!
-//! What a client can know, it states: the method, the endpoint, the status, and how the request ended. What it cannot
-//! know (it left at a random byte, or did not read the answer) is covered by the total: every request head that the
-//! server parsed, counted outside of the middleware, is in `http_requests_total` once.
+//! A client records what it knows: method, endpoint, status, and how the request ended. If it leaves at a random byte or does
+//! not read the answer, it does not know. Then the total must agree: each request head that the server parsed, counted
+//! outside of the middleware, is in `http_requests_total` once.
 //!
-//! `VITALS_CHAOS_REQUESTS` sets how many actions there are in all (20,000 if unset), `VITALS_CHAOS_SEED` the seed.
+//! `VITALS_CHAOS_REQUESTS` sets the number of actions (20,000 by default), `VITALS_CHAOS_SEED` the seed.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ const CLIENTS: usize = 16;
 /// `(method, endpoint, status)` or `(method, endpoint, phase)` to a count.
 type Tally = BTreeMap<[String; 3], u64>;
 
-/// What a client knows of what it did.
+/// The requests of a client.
 #[derive(Debug, Default, PartialEq)]
 struct Ledger {
-    /// Requests whose label set is certain.
+    /// Requests with known labels.
     requests: Tally,
-    /// Requests whose head arrived for certain, their fate unknown: at least so many more in all.
+    /// Requests whose head arrived and whose end is unknown: the total is larger by at least this number.
     unknown: u64,
     aborted: Tally,
     panics: BTreeMap<String, u64>,
@@ -77,7 +77,7 @@ impl Ledger {
     }
 }
 
-/// One client: a connection at a time, a seeded source of mischief, a ledger.
+/// One client, with one connection at a time, a seeded source of actions, and a ledger.
 struct Client {
     address: SocketAddr,
     random: StdRng,
@@ -125,7 +125,7 @@ impl Client {
         stream
     }
 
-    /// Does one thing to the server, and writes down what it knows of it.
+    /// Performs one action and records it.
     fn act(&mut self) {
         match self.random.random_range(0..100) {
             0..35 => self.exchange(),
@@ -221,7 +221,7 @@ impl Client {
         self.ledger.request("GET", "/items/{id}", 200);
     }
 
-    /// A handler that panics answers 500, and its connection lives on.
+    /// A handler that panics answers 500, and its connection stays usable.
     fn panic(&mut self) {
         let mut stream = self.connect();
         send(&mut stream, &head("GET", "/panic", ""));
@@ -256,7 +256,7 @@ impl Client {
         self.ledger.abort("GET", path, "body");
     }
 
-    /// Asks for what takes for ever, and hangs up at once or a little later.
+    /// Requests an endless handler, and closes the connection at once or a little later.
     fn leave_before_the_head(&mut self) {
         let mut stream = self.connect();
         send(&mut stream, &head("GET", "/slow", ""));
@@ -270,7 +270,7 @@ impl Client {
         self.ledger.abort("GET", "/slow", "before_head");
     }
 
-    /// Reads some of an endless body, and hangs up with the rest unread.
+    /// Reads a part of an endless body and closes the connection.
     fn leave_mid_body(&mut self) {
         let mut stream = self.connect();
         send(&mut stream, &head("GET", "/endless", ""));
@@ -300,7 +300,7 @@ impl Client {
         self.ledger.stream(path);
     }
 
-    /// What is no request is answered with 400 or cut off, and is none in the books.
+    /// Sends bytes that are not a request: they are answered with 400 or closed, and not counted.
     fn malformed(&mut self) {
         const NONSENSE: [&[u8]; 5] = [
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -324,7 +324,7 @@ impl Client {
         );
     }
 
-    /// Breaks off at a random byte of the request: within the head it is none, within the body its head counts.
+    /// Closes the connection at a random byte of the request. It counts only if its head was complete.
     fn leave_in_the_request(&mut self) {
         let head = head("POST", "/echo", "Content-Length: 5000\r\n");
         let length = self.random.random_range(1..head.len() + 5000);
@@ -341,7 +341,7 @@ impl Client {
         drop(stream.read_to_end(&mut Vec::new()));
     }
 
-    /// Breaks off at a random byte of the answer.
+    /// Closes the connection at a random byte of the answer.
     fn leave_in_the_response(&mut self) {
         let mut stream = self.connect();
         send(&mut stream, &head("GET", "/items/12", ""));
@@ -357,12 +357,12 @@ fn head(method: &str, target: &str, extra: &str) -> Vec<u8> {
     format!("{method} {target} HTTP/1.1\r\nHost: chaos\r\n{extra}\r\n").into_bytes()
 }
 
-/// Sends, and does not mind a server that has hung up.
+/// Sends, and ignores an error if the server has closed the connection.
 fn send(stream: &mut TcpStream, bytes: &[u8]) {
     drop(stream.write_all(bytes));
 }
 
-/// Reads one whole answer, and no byte more. Returns its status.
+/// Reads exactly one answer. Returns its status.
 fn read_answer(stream: &mut TcpStream, is_head: bool) -> u16 {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -439,7 +439,7 @@ fn every_request_of_a_chaotic_crowd_is_counted_exactly_once() {
         "the total agrees with the ledger"
     );
 
-    // Requests of unknown fate are all uploads: they are left out of the comparison row by row.
+    // Requests with an unknown end are all uploads, which are not compared one by one.
     let certain = |tally: Tally| -> Tally {
         tally
             .into_iter()

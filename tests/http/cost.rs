@@ -1,4 +1,4 @@
-//! What recording costs in allocations and in memory, which, unlike time, can be asserted.
+//! The cost of recording in allocations and memory.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::http::app;
 
 const REQUESTS: u64 = 1_000;
 
-/// A request as the server's own parser makes it: without a body, it has no payload.
+/// A request as the server's parser creates it: without a body it has no payload.
 fn get(path: &'static str) -> Request {
     let mut request = Request::new();
     request.head_mut().uri = Uri::from_static(path);
@@ -68,7 +68,7 @@ fn recording_a_request_allocates_nothing() {
         for path in ["/ok", "/items/5", "/users/ada/posts/1"] {
             let without = allocations(&system, &bare, path);
             let with = allocations(&system, &monitored, path);
-            // A native histogram takes memory when it first sees an octave of durations: a few times in its life.
+            // A native histogram allocates memory the first time that it observes an octave of durations.
             let more = with.saturating_sub(without);
             assert!(
                 more <= 16,
@@ -78,7 +78,7 @@ fn recording_a_request_allocates_nothing() {
     }
 }
 
-/// Observes what a route of some milliseconds takes, spread as such times are: a logarithm that is the sum of many parts.
+/// Observes log-normally distributed times of some milliseconds, like those of a real route.
 fn observe_a_typical_spread(observe: impl Fn(f64), seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..100_000 {
@@ -97,7 +97,7 @@ fn a_live_latency_series_takes_at_most_four_kilobytes() {
     );
     let _registry = registry.build().expect("a registry");
     let series = |endpoint: &str| latency.series(["GET", endpoint, "200"]);
-    // What only the first series needs is not a series' own.
+    // The first series allocates more than the others.
     drop(series("/first").writer());
     let taken = allocation_counter::measure(|| {
         let series = series("/data/{item_id}");

@@ -1,10 +1,10 @@
-//! Reads the HTTP recorder's counts from the exposition of its registry, as a scraper would.
+//! Reads the counts of the HTTP recorder from the text format of its registry.
 
 use std::collections::BTreeMap;
 
 use actix_vitals::{Vitals, registry::Format};
 
-/// The counts of one application, read anew at each call.
+/// The counts of one application. Each call reads them again.
 pub(crate) struct Count(Vitals);
 
 impl Count {
@@ -12,7 +12,7 @@ impl Count {
         Self(vitals.clone())
     }
 
-    /// All samples of one name: the values of its labels, in the order asked for, to the sample's value.
+    /// All samples of one name: the values of these labels, in this order, and the value of the sample.
     pub(crate) fn samples<const N: usize>(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Labels are bounded, whatever a client sends, and never run into each other.
+//! Labels are bounded whatever a client sends, and distinct label sets stay distinct.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ async fn endpoints_are_patterns_through_scopes_and_only_unanswered_paths_are_unm
     assert_eq!(endpoints.len(), 7, "and no endpoint besides: {endpoints:?}");
 }
 
-/// Calls each path in turn, on an application that is monitored so.
+/// Calls each path on an application with this monitoring.
 async fn call(vitals: &Vitals, paths: &[&str]) {
     let application = App::new().configure(app::routes).wrap(vitals.http());
     let service = actix_test::init_service(application).await;
@@ -272,7 +272,7 @@ async fn two_of_them_in_one_process_do_not_meet() {
     assert_eq!(of(&other), 1);
 }
 
-/// Routes that look alike once their parameters' values are out of sight, or that share a path.
+/// Routes that differ only in parameters, or that share a path.
 fn look_alikes(config: &mut web::ServiceConfig) {
     let ok = async || actix_web::HttpResponse::Ok().body("hello");
     let with_header = || actix_web::guard::Header("x-other", "yes");

@@ -26,7 +26,7 @@ fn labels(values: [&str; 3]) -> [String; 3] {
     values.map(str::to_owned)
 }
 
-/// Waits, within bounds, until the condition holds.
+/// Waits until the condition holds, up to a bound.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
@@ -170,7 +170,7 @@ fn the_answer_to_head_ends_at_once() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.ends_with("\r\n\r\n"), "{answer}");
     }
-    // The connection lives on, in step with its client.
+    // The connection stays usable.
     let mut stream = send(
         &app,
         b"HEAD /stream HTTP/1.1\r\nHost: a\r\n\r\nHEAD /ok HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -203,7 +203,7 @@ fn a_media_type_in_capitals_is_a_stream_too() {
     assert_eq!(count.durations().len(), 0);
 }
 
-/// Sends requests over HTTP/2 by a client that makes no room for their answers, and takes their heads alone.
+/// Sends requests over HTTP/2 with an empty flow-control window, and reads only the heads of their answers.
 async fn take_heads(app: &TestApp, requests: &[(&str, &str)]) {
     let stream = tokio::net::TcpStream::connect(app.address).await;
     let (client, connection) = h2::client::Builder::new()
@@ -261,7 +261,7 @@ fn by_the_names_of_opentelemetry_each_error_has_its_type_and_only_a_status_that_
     let app = TestApp::start(vitals.expect("these settings build"));
     let count = Count::of(&app.vitals);
     let labels = ["http_route", "http_response_status_code", "error_type"];
-    // Until its body broke off, the answer counted as whole: that series exists with the value zero.
+    // The series of a complete answer exists with the value zero.
     let counted = |name: &str| {
         let mut samples = count.samples(name, labels);
         samples.retain(|_, value| *value > 0.0);

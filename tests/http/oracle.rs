@@ -1,7 +1,7 @@
 //! actix-web-prom as an oracle: both middlewares around one application, on traffic that it counts correctly, must
 //! agree series by series in their counts, and in a time that is known.
 //!
-//! Where it is wrong, and so no oracle (each by name, each counted by ours as the chaos test shows):
+//! It is wrong in these cases, which ours counts, as the chaos test shows:
 //!
 //! - a request whose service answers `Err`: not counted
 //! - a request dropped before its head (the client left): not counted
@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::http::{app, count::Count};
 
-/// How long each request to `/nap` takes at least.
+/// The minimum time of each request to `/nap`.
 const NAP: Duration = Duration::from_millis(20);
 
 const NAPS: usize = 20;
@@ -91,8 +91,8 @@ async fn ours_and_actix_web_prom_agree_series_by_series_where_it_is_right() {
         ours("http_requests_total").values().sum::<f64>(),
         (5_000 + NAPS) as f64
     );
-    // How long the machine takes is not for a test to say. Where the least time is known, both have it, and what the one
-    // measures and the other does not is little beside it.
+    // Compares times only where a minimum is known, because the overhead that only one of them measures is small
+    // compared with it.
     let nap = ["GET", "/nap", "200"].map(str::to_owned);
     let known = NAP.as_secs_f64() * NAPS as f64;
     let ours = ours("http_request_duration_seconds_sum")[&nap];

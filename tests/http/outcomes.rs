@@ -1,5 +1,5 @@
-//! One test for each way that a request can end which the chaos test does not cover: HTTP/2, excluded endpoints,
-//! sizes, and the server's own shutdown.
+//! The ways that a request can end and that the chaos test does not cover: HTTP/2, excluded endpoints, sizes, and the
+//! shutdown of the server.
 
 use std::{
     io::{Read, Write},
@@ -20,7 +20,7 @@ fn labels(values: [&str; 3]) -> [String; 3] {
     values.map(str::to_owned)
 }
 
-/// Waits, within bounds, for what must come to be.
+/// Waits until the condition holds, up to a bound.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
@@ -193,7 +193,7 @@ fn a_duration_runs_to_the_last_byte_of_the_body() {
     assert!(sums[&["/endless".to_owned()]] >= 0.3, "{sums:?}");
 }
 
-/// Asks for thirty-two megabytes, reads a little, waits, and leaves.
+/// Requests thirty-two megabytes, reads a little, waits, and closes the connection.
 fn leave_a_large_answer(app: &TestApp) {
     let mut stream = TcpStream::connect(app.address).expect("the server listens");
     stream

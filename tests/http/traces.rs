@@ -1,4 +1,4 @@
-//! A trace's id goes from the request's `traceparent` to the exemplars and to the response; `tests/log.rs` has the log.
+//! The trace id of a `traceparent` appears in the exemplars and in the response. `tests/log.rs` tests the log.
 
 use std::panic::AssertUnwindSafe;
 

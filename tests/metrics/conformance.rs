@@ -1,5 +1,5 @@
-//! After hostile traffic, and with hostile label values: foreign readers accept each format, and all three formats of one
-//! gathering carry the same values, series by series.
+//! After hostile traffic and with hostile label values, independent readers accept each format, and all three formats of one
+//! scrape contain the same values.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::support::foreign::{Reading, Series};
 use crate::support::server::Server;
 use crate::support::tools;
 
-/// What a value can do to a format that does not escape it well.
+/// Values that break a format if it does not escape them.
 const HOSTILE: &[&str] = &[
     "",
     " ",
@@ -65,7 +65,7 @@ fn clock() -> Duration {
     Duration::from_nanos(1_700_000_000_123_456_789)
 }
 
-/// A summary, which no metric of the `prometheus` crate is, with hostile labels.
+/// A summary with hostile labels. The `prometheus` crate has no summaries.
 struct Sizes;
 
 impl Collector for Sizes {
@@ -95,8 +95,8 @@ impl Collector for Sizes {
     }
 }
 
-/// A registry with every kind of metric, its own and bridged, a series for each hostile value, and what was observed by
-/// each histogram of its own. Nothing moves any more.
+/// A registry with every type of metric, own and bridged, and a series for each hostile value; and the observed values of
+/// each of its histograms. It no longer changes.
 fn frozen(created: bool) -> (Registry, Vec<(String, Vec<f64>)>) {
     let mut random = StdRng::seed_from_u64(3);
     let mut builder = Registry::builder(clock)
@@ -150,7 +150,7 @@ fn frozen(created: bool) -> (Registry, Vec<(String, Vec<f64>)>) {
             .with_label_values(&[&value])
             .set(levels[at % levels.len()]);
         let mut values = vec![0.0, 5e-324, 1e-12, 3e15];
-        // From one observation, whose buckets are few, to so many that the resolution is lowered.
+        // From one observation with few buckets to so many that the resolution is reduced.
         values.extend((0..at * at).map(|_| 0.01 * (8.0 * (random.random::<f64>() - 0.5)).exp()));
         values.truncate(at * at);
         let (own, bridged) = (
@@ -202,7 +202,7 @@ fn three_formats_carry_the_same(python: &Path, created: bool) {
     let of_creation = openmetrics.samples.len() - openmetrics.uncreated().len();
     assert_eq!(of_creation > 0, created);
 
-    // They are what was put in, and none is missing.
+    // The values are complete and equal to the input.
     let help = &openmetrics.families["hostile"].help;
     assert_eq!(help, HELP);
     for (value, values) in &observed {
@@ -243,7 +243,7 @@ fn three_formats_carry_the_same(python: &Path, created: bool) {
     );
 }
 
-/// A histogram of the `prometheus` crate with these buckets, which has observed these values.
+/// A histogram of the `prometheus` crate with these buckets and observations.
 fn observed(name: &str, buckets: &[f64], values: &[f64]) -> Box<dyn Foreign> {
     let options = prometheus::HistogramOpts::new(name, HELP).buckets(buckets.to_vec());
     let histogram = prometheus::Histogram::with_opts(options).expect("a histogram");
@@ -358,7 +358,7 @@ fn the_foreign_readers_refuse_what_is_broken() {
             b"\x03\xa0\x06\x01".to_vec(),
             "a field that the schema does not have",
         ),
-        // A histogram with one observation, of which no native bucket knows.
+        // A histogram with one observation, which is in no native bucket.
         (
             b"\x0d\x0a\x01a\x18\x04\x22\x06\x3a\x04\x08\x01\x62\x00".to_vec(),
             "a count without its bucket",
@@ -371,10 +371,10 @@ fn the_foreign_readers_refuse_what_is_broken() {
     assert!(check.is_err(), "a quote that is not escaped was accepted");
 }
 
-/// Where the service has its items.
+/// The path of the service's items.
 const ITEMS: &str = "/data";
 
-/// What promtool says of the names that the convention itself has chosen.
+/// The complaints of promtool about names that the convention chose.
 const LINT_OF_THE_CONVENTION: &str = r#"db_client_connection_count non-histogram and non-summary metrics should not have "_count" suffix"#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

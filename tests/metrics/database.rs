@@ -1,4 +1,4 @@
-//! The database metrics: the queries of each route are known, and so is what each does to the pool.
+//! The database metrics: each route runs a known number of queries, and each query uses the pool in a known way.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::wait;
 
 const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 
-/// How far the queries of each operation have risen, in the order of [`OPERATIONS`].
+/// The increase of the queries of each operation, in the order of [`OPERATIONS`].
 fn rises(after: &Exposition, before: &Exposition, name: &str) -> [f64; 5] {
     OPERATIONS.map(|operation| after.rise(before, name, &[("operation", operation)]))
 }
@@ -156,7 +156,7 @@ async fn each_checkout_is_waited_for_once_and_held_once() {
     assert!(after.rise(&before, "db_pool_hold_seconds_sum", &readers) > 0.0);
 }
 
-/// Waits until this many connections are checked out, callers waiting, and connections idle.
+/// Waits for these numbers of checked-out connections, waiting callers and idle connections.
 async fn pool_comes_to(server: &Server, levels: [f64; 3]) -> Exposition {
     wait::until("the pool", Duration::from_secs(10), async || {
         let scrape = server.scrape().await;
@@ -181,7 +181,7 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
     server.create("Ada").await;
     let before = settled(&server).await;
 
-    // Another process has the write lock, so that a creation keeps the only connection for as long.
+    // Another connection holds the write lock, so a creation holds the only connection of the pool.
     let mut blocker =
         SqliteConnection::establish(&server.database().display().to_string()).unwrap();
     diesel::sql_query("BEGIN IMMEDIATE")
@@ -189,7 +189,7 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
         .unwrap();
     let holder = server.create("Holder");
     let others = async {
-        // Who waits comes only when the holder holds.
+        // The second request must come after the first one has the connection.
         pool_comes_to(&server, [1.0, 0.0, 0.0]).await;
         let watch = async {
             let full = pool_comes_to(&server, [1.0, 1.0, 0.0]).await;

@@ -1,6 +1,6 @@
 //! `docs/METRICS.md` is generated from the registry of the service, and is up to date.
 //!
-//! `make docs` sets `UPDATE_DOCS`, which makes the test write the file in place of comparing it.
+//! `make docs` sets `UPDATE_DOCS`. The test then writes the file instead of comparing it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::support::exposition::Exposition;
 use crate::support::server;
 use crate::support::settled::settled;
 
-/// What the page says before the tables.
+/// The text before the tables.
 const HEAD: &str = "\
 # Metrics
 
@@ -29,15 +29,15 @@ A histogram's samples are `NAME_bucket` (with the label `le`), `NAME_sum` and `N
 histograms keeps one series `NAME` in their place. Times are seconds, sizes are bytes. Once a family has as many series
 as `--max-series` allows, further label sets are counted in one series whose label values are all `overflow`.
 
-When a counter or histogram began is told in protobuf, in a field. In OpenMetrics it is a sample `NAME_created`, which is
-written with `--created` alone: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a
-series of its own.
+The creation time of a counter or histogram is a field in protobuf. In OpenMetrics it is a sample `NAME_created`, which is
+written only with `--created`: a Prometheus without the feature flag `created-timestamp-zero-ingestion` stores each as a
+separate series.
 
 The service records `ops_http_requests_total` and `ops_http_requests_duration_seconds` with actix-web-prom. A service that
 adopts the library has them only if it wraps the ops endpoints itself: see [ADOPTING.md](ADOPTING.md).
 ";
 
-/// What each label says; the page cannot be written while one is missing here.
+/// The meaning of each label. Every label must be here.
 const LABELS: [(&str, &str); 18] = [
     (
         "collector",
@@ -92,7 +92,7 @@ const LABELS: [(&str, &str); 18] = [
     ("worker", "the number of the worker, from 0"),
 ];
 
-/// The tables of the page: a heading, and how the names in it begin.
+/// The tables of the page: a heading, and the prefixes of the names in it.
 const SECTIONS: [(&str, &[&str]); 7] = [
     ("Requests", &["http_", "inprogress_"]),
     ("Database", &["db_"]),
@@ -103,7 +103,7 @@ const SECTIONS: [(&str, &[&str]); 7] = [
     ("Others", &[""]),
 ];
 
-/// The whole page for these families, in the order given.
+/// The whole page for these families, in this order.
 fn render_metrics_md(families: &[FamilyDescription]) -> String {
     let mut page = HEAD.to_owned();
     let mut left: Vec<&FamilyDescription> = families.iter().collect();
@@ -183,7 +183,7 @@ pub(crate) async fn described() -> Vec<FamilyDescription> {
     vitals.registry().describe()
 }
 
-/// The families of foreign collectors, which describe themselves only once they have something to tell.
+/// The families of foreign collectors, which have no description before they have a value.
 fn undescribed(scrape: &Exposition, described: &[FamilyDescription]) -> Vec<FamilyDescription> {
     let is_described = |name: &&str| described.iter().any(|family| family.name == *name);
     scrape
@@ -245,9 +245,9 @@ async fn metrics_md_is_what_the_registry_describes() {
         std::fs::write(&path, page).expect("the page can be written");
         return;
     }
-    let stands = std::fs::read_to_string(&path).unwrap_or_default();
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        stands == page,
+        found == page,
         "docs/METRICS.md is stale: `make docs` writes it anew"
     );
 }

@@ -1,4 +1,4 @@
-//! The scrape's formats and encodings: what each client gets. That foreign readers accept it is for `conformance`.
+//! The format and encoding of the scrape that each client gets. `conformance` tests their contents.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const PROTOBUF: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
-/// Content types are equal whatever the white space around their semicolons.
+/// Removes the white space around semicolons, which does not distinguish content types.
 fn same_type(found: &str, expected: &str) -> bool {
     let parts = |text: &str| {
         text.split(';')
@@ -23,7 +23,7 @@ fn same_type(found: &str, expected: &str) -> bool {
     parts(found) == parts(expected)
 }
 
-/// The headers that every answer to a scrape depends on.
+/// The request headers that determine the answer to a scrape.
 const VARIES_BY: [&str; 2] = ["accept", "accept-encoding"];
 
 /// The names in a `Vary` header, sorted.
@@ -83,18 +83,18 @@ async fn each_client_gets_the_format_it_asks_for() {
         ),
         ("*/*", TEXT, "curl"),
         ("*/*;q=2", TEXT, "Prometheus 2.49.0's wildcard"),
-        ("text/plain", TEXT, "whoever wants text"),
+        ("text/plain", TEXT, "a client that wants text"),
         (
             "text/plain;version=0.0.4;q=0.9, application/openmetrics-text;q=0.1",
             TEXT,
-            "whoever prefers text",
+            "a client that prefers text",
         ),
         (
             "application/openmetrics-text;q=0, */*",
             TEXT,
-            "whoever refuses OpenMetrics",
+            "a client that refuses OpenMetrics",
         ),
-        ("image/png", TEXT, "whoever wants something else"),
+        ("image/png", TEXT, "a client that wants something else"),
         ("", TEXT, "an empty header"),
         (";;,,=;q=", TEXT, "nonsense"),
     ] {
@@ -158,7 +158,7 @@ async fn openmetrics_has_units_and_an_end() {
     );
 }
 
-/// How many series have a time of creation, and how many might: counters, and histograms by their counts.
+/// The number of series with a creation time, and the number of counters and histogram counts, which can have one.
 async fn times_of_creation(server: &Server) -> (usize, usize) {
     server.create("Ada").await;
     server.scrape().await;
@@ -169,7 +169,7 @@ async fn times_of_creation(server: &Server) -> (usize, usize) {
         .filter(|line| !line.starts_with('#'))
         .map(sample)
         .collect();
-    // Those of collectors have none: they do not say when they began.
+    // Collectors do not report creation times.
     let foreign = [
         "ops_",
         "process_",

@@ -1,4 +1,4 @@
-//! The request metrics: each known request moves exactly its series, and by exactly its size.
+//! The request metrics: each request increases exactly its own series, and the sizes by exactly its bytes.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::support::wait;
 
 const ITEM: &str = r#"{"name":"Ada","email":"ada@example.com","message":"hello"}"#;
 
-/// A request and the labels it must be counted under.
+/// A request, and the labels under which it must be counted.
 struct Known {
     method: Method,
     path: String,
@@ -38,7 +38,7 @@ fn known(
     }
 }
 
-/// Sends the request, checks its status, and answers how many bytes its body has.
+/// Sends the request, checks its status, and returns the number of bytes of its body.
 async fn send(server: &Server, known: &Known) -> usize {
     let mut request = server.request(known.method.clone(), &known.path);
     if let Some(body) = known.body {
@@ -113,7 +113,7 @@ async fn each_request_moves_its_own_series_by_one_and_its_sizes_by_its_bytes() {
             );
         }
         let read = after.rise(&before, "http_request_size_bytes_sum", by_endpoint);
-        // A handler that refuses a body leaves it unread; one that wants it has read it to the end.
+        // A handler that rejects a body does not read it. One that needs it has read all of it.
         if case.status < 400 {
             expect_count(read, sent, &format!("bytes received by {what}"));
         } else {
@@ -124,7 +124,7 @@ async fn each_request_moves_its_own_series_by_one_and_its_sizes_by_its_bytes() {
         let seconds = after.rise(&before, "http_request_duration_seconds_sum", &by_status);
         assert!(seconds > 0.0 && seconds < 60.0, "{what} took {seconds} s");
 
-        // Besides, only the scrapes before this one were counted.
+        // Apart from it, only the scrapes before this one are counted.
         let others = after.sum_rise(&before, "http_requests_total", &[])
             - after.sum_rise(&before, "http_requests_total", &[("endpoint", "/metrics")]);
         expect_count(others, 1, &format!("all requests while {what} was sent"));
@@ -164,7 +164,7 @@ async fn a_compressed_scrape_is_counted_by_its_compressed_bytes() {
     let compressed = response.bytes().await.unwrap().len();
     let after = settled(&server).await;
     let plain = after.rise(&before, sum, &labels) - compressed as f64;
-    // What is left are the plain scrapes from `before` on: at least that one, and each about as long as the first.
+    // The rest are the uncompressed scrapes from `before` on: at least one, each about as long as the first.
     assert!(
         plain >= first.text.len() as f64 * 0.9,
         "{plain} beside {compressed}"
@@ -274,7 +274,7 @@ async fn an_excluded_endpoint_is_not_recorded() {
 
 #[tokio::test]
 async fn two_hundred_concurrent_requests_are_counted_as_two_hundred() {
-    // None is rejected, however slow the disk is.
+    // No write is rejected because the disk is slow.
     let server = Server::start_with(&["--pool-timeout=60s"]);
     let before = settled(&server).await;
     let requests = (0..200).map(|number| {

@@ -1,5 +1,5 @@
-//! The names of OpenTelemetry's semantic conventions: all of them there, none of ours that they replace, with the same
-//! values; and the cookbook by those names, which is made from ours.
+//! The names of OpenTelemetry's semantic conventions: the scrape contains all of them and none of ours that they replace, with
+//! the same values. Also the cookbook with those names, which is generated from ours.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::server::{Answer, Server};
 use crate::support::settled::settled;
 use crate::support::wait;
 
-/// Families of ours with what they are called by the conventions, their type, and their labels there.
+/// Our families, with their names, types and labels in the conventions.
 const RENAMED: &[(&str, &str, &str, &[&str])] = &[
     (
         "http_request_duration_seconds",
@@ -119,7 +119,7 @@ const RENAMED: &[(&str, &str, &str, &[&str])] = &[
     ),
 ];
 
-/// Families that the conventions do not have, with their labels by the conventions' names.
+/// Families that the conventions do not define, with their labels renamed by the conventions.
 const KEPT: &[(&str, &[&str])] = &[
     (
         "http_requests_total",
@@ -151,7 +151,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("process_resident_memory_bytes", &[]),
 ];
 
-/// The name of a sample that every series of a family has.
+/// The name of a sample that every series of the family has.
 fn sample_of(name: &str, kind: &str) -> String {
     match kind {
         "histogram" => format!("{name}_count"),
@@ -159,7 +159,7 @@ fn sample_of(name: &str, kind: &str) -> String {
     }
 }
 
-/// A scrape of a server with these flags, after the same traffic for each.
+/// A scrape of a server with these flags, after fixed traffic.
 async fn scrape_after_traffic(flags: &[&str]) -> Exposition {
     let server = Server::start_with(flags);
     for _ in 0..3 {
@@ -342,7 +342,7 @@ async fn the_live_page_shows_what_it_does_by_our_names() {
     assert!(levels["in_flight"].is_u64(), "{levels}");
 }
 
-/// What stands at the head of the cookbook by the conventions' names.
+/// The head of the cookbook with the names of the conventions.
 const HEAD: &str = "\
 # PromQL cookbook, by OpenTelemetry's names
 
@@ -350,7 +350,7 @@ The questions of [promql.md](promql.md), asked of a service that runs with `--na
 one by `make docs`, and a test fails when it is stale; another asks every query of the real Prometheus.
 ";
 
-/// Queries whose translation is more than other words.
+/// Queries whose translation is more than a change of names.
 const REPHRASED: [(&str, &str); 4] = [
     (
         "\ninprogress_requests\n",
@@ -380,7 +380,7 @@ const WORDS: [(&str, &str); 7] = [
     ("\"insert\"", "\"INSERT\""),
 ];
 
-/// A query by the conventions' names.
+/// Translates a query to the names of the conventions.
 fn translate(query: &str) -> String {
     let mut query = query.to_owned();
     for (ours, theirs) in REPHRASED {
@@ -411,7 +411,7 @@ fn translate_word(word: &str) -> String {
     known.map_or(word, |(_, theirs)| theirs).to_owned()
 }
 
-/// The cookbook from its first question on, with every query translated, and the words of its text that are names.
+/// Translates the cookbook from its first question on: every query, and the names in its text.
 fn translated_cookbook(ours: &str) -> String {
     let start = ours.find("\n## Traffic").expect("the first question");
     let mut page = HEAD.to_owned();
@@ -444,9 +444,9 @@ fn the_cookbook_by_other_names_md_is_that_by_ours() {
         std::fs::write(&path, page).expect("the page can be written");
         return;
     }
-    let stands = std::fs::read_to_string(&path).unwrap_or_default();
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
-        stands == page,
+        found == page,
         "docs/promql-otel.md is stale: `make docs` writes it anew"
     );
 }

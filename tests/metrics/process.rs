@@ -1,4 +1,4 @@
-//! The levels of the process, its runtime and its allocator, held against what the kernel says of the same process.
+//! The levels of the process, its runtime and its allocator, compared with `/proc` of the same process.
 
 use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,12 +7,12 @@ use crate::support::server::Server;
 use crate::support::settled::expect_count;
 use crate::support::{tools, wait};
 
-/// What `/proc/PID/NAME` says.
+/// The contents of `/proc/PID/NAME`.
 fn proc_file(server: &Server, name: &str) -> String {
     std::fs::read_to_string(format!("/proc/{}/{name}", server.pid())).expect("the process lives")
 }
 
-/// The number in a line of `/proc/PID/status`, in its own unit.
+/// The number in a line of `/proc/PID/status`, in the unit of that line.
 fn status_line(server: &Server, key: &str) -> f64 {
     let status = proc_file(server, "status");
     let line = status
@@ -31,7 +31,7 @@ fn entries(server: &Server, directory: &str) -> f64 {
     entries.count() as f64
 }
 
-/// Whether two readings of something that moves are near enough to be of the same thing.
+/// Returns whether two readings of a changing value are close enough.
 #[track_caller]
 fn expect_near(found: f64, expected: f64, tolerance: f64, what: &str) {
     let distance = (found - expected).abs();
@@ -45,7 +45,7 @@ fn expect_near(found: f64, expected: f64, tolerance: f64, what: &str) {
 async fn the_process_metrics_are_what_the_kernel_says() {
     let server = Server::start();
     server.create("Ada").await;
-    // The first scrape starts threads of its own, whose stacks count as virtual memory.
+    // The first scrape starts threads, whose stacks count as virtual memory.
     server.scrape().await;
     let virtual_before = status_line(&server, "VmSize:") * 1024.0;
     let scrape = server.scrape().await;
@@ -57,7 +57,7 @@ async fn the_process_metrics_are_what_the_kernel_says() {
         0.1,
         "resident",
     );
-    // A thread that starts in between adds what its allocator reserves, at once.
+    // A thread that starts in between adds the memory that its allocator reserves.
     let virtual_after = status_line(&server, "VmSize:") * 1024.0;
     let found = value("process_virtual_memory_bytes");
     expect_near(
@@ -132,7 +132,7 @@ async fn the_start_is_right_where_proc_stat_has_the_boot_of_a_container() {
     let mut of_container = tempfile::NamedTempFile::new().expect("a temporary file");
     for line in stat.lines() {
         match line.strip_prefix("btime ") {
-            // As if the container had been started a minute ago, on a machine that has been up for longer.
+            // Simulates a container that started a minute ago on a machine that has run longer.
             Some(_) => writeln!(of_container, "btime {:.0}", now() - 60.0),
             None => writeln!(of_container, "{line}"),
         }

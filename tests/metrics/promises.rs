@@ -1,4 +1,4 @@
-//! The scrape has every promised family with its type and labels, and is consistent.
+//! The scrape contains every promised family with its type and labels, and is consistent.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::support::promised::{Kind, PROMISED};
 use crate::support::server::Server;
 use crate::support::settled::settled;
 
-/// The sample names of a family, each with the label that it adds to the family's labels.
+/// The sample names of a family, each with the label that it has in addition to those of the family.
 fn samples_of(name: &str, kind: Kind) -> Vec<(String, Option<&'static str>)> {
     match kind {
         Kind::Histogram | Kind::ClassicHistogram => vec![

@@ -1,4 +1,4 @@
-//! The tests' own reader of the text exposition: that it reads what is right, and refuses what is not.
+//! Tests the tests' own reader of the text format.
 
 use crate::support::exposition::Exposition;
 

@@ -1,7 +1,7 @@
-//! Three faults, and those whom they concern: a real Prometheus with the deployed alerts watches a server that fails, one
-//! that is slow and one whose pool is used up, and a real Alertmanager with the deployed routes tells a receiver here.
+//! Three faults reach the right receiver: a real Prometheus with the deployed alerts scrapes a server that fails, one that is
+//! slow and one with an exhausted pool. A real Alertmanager with the deployed routes notifies a receiver in the test.
 //!
-//! All times in the deployed files are divided by [`HASTE`], as nobody waits for an hour here; nothing else is changed.
+//! All times in the deployed files are divided by [`HASTE`], to make the test short. Nothing else is changed.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::support::prometheus::{Prometheus, Setup, job};
 use crate::support::server::Server;
 use crate::support::{tools, wait};
 
-/// How many times faster time goes than in the deployed files.
+/// The divisor of the times in the deployed files.
 const HASTE: u64 = 30;
 
-/// How long the alerts may take: ten seconds of rates and waiting, and what a busy machine adds.
+/// How long the alerts may take: ten seconds of rates and waiting, and more on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// What must arrive: whom it is told, which alert, and of which job.
+/// The expected notifications: receiver, alert and job.
 const EXPECTED: [(&str, &str, &str); 4] = [
     ("pager", "ErrorBudgetBurnFast", "actix-vitals-failing"),
     ("pager", "LatencyBudgetBurnFast", "actix-vitals-slow"),
@@ -32,8 +32,8 @@ const EXPECTED: [(&str, &str, &str); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_slowness_and_a_pool_that_is_used_up_reach_those_whom_they_concern() {
-    let test = "errors_slowness_and_a_pool_that_is_used_up_reach_those_whom_they_concern";
+async fn errors_slowness_and_an_exhausted_pool_reach_their_receivers() {
+    let test = "errors_slowness_and_an_exhausted_pool_reach_their_receivers";
     let (Some(prometheus), Some(alertmanager)) = (
         tools::prometheus(test),
         tools::tool(test, "prometheus-alertmanager"),
@@ -71,7 +71,7 @@ async fn errors_slowness_and_a_pool_that_is_used_up_reach_those_whom_they_concer
         interval: "500ms",
         rules: &rules,
         alertmanager: Some(alertmanager.authority()),
-        // An alert that was sent before Prometheus knew where to must be sent again soon.
+        // Sends an alert again soon if it fired before Prometheus found the Alertmanager.
         flags: &["--rules.alert.resend-delay=1s"],
     };
     let _prometheus = Prometheus::start_set_up(&prometheus, &setup).await;
@@ -95,16 +95,16 @@ async fn errors_slowness_and_a_pool_that_is_used_up_reach_those_whom_they_concer
 }
 
 fn is_expected(
-    (told, alert): &(String, Value),
+    (notified, alert): &(String, Value),
     (receiver, name, job): &(&str, &str, &str),
 ) -> bool {
-    told == receiver
+    notified == receiver
         && alert["status"] == "firing"
         && alert["labels"]["alertname"] == *name
         && alert["labels"]["job"] == *job
 }
 
-/// That its texts are filled in, and that the section of the runbook is there.
+/// Asserts that the texts are complete and that the section of the runbook exists.
 fn tells_what_to_do(alert: &Value) {
     let annotations = &alert["annotations"];
     for text in ["summary", "description"] {
@@ -119,7 +119,7 @@ fn tells_what_to_do(alert: &Value) {
     assert_eq!(link, format!("docs/RUNBOOK.md#{}", name.to_lowercase()));
 }
 
-/// The deployed routes in haste, with an address for each receiver.
+/// The deployed routes with shorter times, and a URL for each receiver.
 fn routes(receiver: &Receiver) -> String {
     let mut text = hastened(&read(&deploy().join("alertmanager/alertmanager.yml")));
     for name in ["pager", "tickets", "digest"] {
@@ -137,7 +137,7 @@ fn routes(receiver: &Receiver) -> String {
     text
 }
 
-/// A text with all durations in it divided by [`HASTE`]: numbers with a unit of time that are no part of a name.
+/// Divides all durations in a text by [`HASTE`]: numbers with a unit of time that are not part of a name.
 fn hastened(text: &str) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     let mut hastened = String::with_capacity(text.len());

@@ -1,5 +1,5 @@
-//! Every expression that is deployed or documented, asked of a real Prometheus that has the rules and scrapes a server to
-//! which everything happens that can: each answers, from classic and from native histograms.
+//! Every deployed or documented expression returns data in a real Prometheus, from classic and from native histograms. It has
+//! the deployed rules and scrapes a server with every kind of failure.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::support::prometheus::{Prometheus, Setup, job};
 use crate::support::server::Server;
 use crate::support::tools;
 
-/// What stays empty here: where it stands, which family it asks for, and why. It must still evaluate, and be struck off once
-/// it answers.
+/// Expressions that stay empty here: their place, their family, and the reason. They must evaluate without an error. Remove
+/// an entry when its expression returns data.
 const EMPTY: &[(&str, &str, &str)] = &[
     (
         "panel Clients that left, and panics B",
@@ -51,7 +51,7 @@ const EMPTY: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// How long until all of it has answered: a round of trouble takes ten seconds, a rate two scrapes, a rule one more.
+/// How long until everything has an answer: a round of failures takes ten seconds, a rate two scrapes, a rule one more.
 const BOUND: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +75,7 @@ async fn every_expression_answers_from_classic_and_from_native_histograms() {
     );
 }
 
-/// What a Prometheus of this form with the deployed rules has no answer to once the time is up.
+/// The expressions that a Prometheus of this form, with the deployed rules, has not answered in time.
 async fn unanswered(binary: &Path, server: &Server, form: Form) -> Vec<String> {
     let prometheus = start(binary, server, form).await;
     let deadline = Instant::now() + BOUND;
@@ -111,7 +111,7 @@ async fn start(binary: &Path, server: &Server, form: Form) -> Prometheus {
     Prometheus::start_set_up(binary, &setup).await
 }
 
-/// What is asked, and where it stands.
+/// A query and its place.
 #[derive(Debug)]
 struct Question {
     place: String,
@@ -119,20 +119,20 @@ struct Question {
     answer: Answer,
 }
 
-/// What counts as an answer.
+/// What counts as an answer to a query.
 #[derive(Debug)]
 enum Answer {
     /// Numbers.
     Data,
-    /// None, for this reason: it evaluates, and nothing comes of it.
+    /// An empty result, for this reason.
     Nothing(&'static str),
-    /// Either: an alert has no data until it fires.
+    /// Any result: an alert has no data until it fires.
     Any,
-    /// Exemplars of what the expression selects.
+    /// Exemplars of the selected series.
     Exemplars,
     /// Values of this label.
     Values(String),
-    /// That this rule was evaluated without an error.
+    /// An evaluation of this rule without an error.
     Health,
 }
 
@@ -145,7 +145,7 @@ impl Question {
         }
     }
 
-    /// Whether it is answered; otherwise the reason, with the question.
+    /// Returns the reason and the query if there is no answer.
     async fn put_to(&self, prometheus: &Prometheus) -> Result<(), String> {
         let answered = self.is_answered(prometheus).await;
         answered.map_err(|reason| format!("{reason}\n{}", self.text))
@@ -171,7 +171,7 @@ impl Question {
     }
 }
 
-/// The elements of an array that has some.
+/// The elements of a nonempty array.
 fn some(array: &Value) -> Result<&[Value], String> {
     match array.as_array().map(Vec::as_slice) {
         Some([]) | None => Err("there are none".to_owned()),
@@ -179,7 +179,7 @@ fn some(array: &Value) -> Result<&[Value], String> {
     }
 }
 
-/// That the rule of this name was evaluated, and without an error.
+/// Checks that the rule of this name was evaluated without an error.
 async fn is_healthy(prometheus: &Prometheus, name: &str) -> Result<(), String> {
     let data = prometheus.ask("/api/v1/rules", &[]).await?;
     for group in some(&data["groups"])? {
@@ -195,7 +195,7 @@ async fn is_healthy(prometheus: &Prometheus, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Data, unless there is a reason for there to be none.
+/// Data, unless the expression is listed as empty.
 fn expected(place: &str, expression: &str) -> Answer {
     let empty = EMPTY
         .iter()

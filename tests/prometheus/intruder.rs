@@ -1,4 +1,4 @@
-//! Another user of a server's database, who locks it or takes its table away.
+//! Another client of a server's database, which locks it or removes its table.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -9,22 +9,22 @@ use diesel::{Connection as _, SqliteConnection};
 
 use crate::support::server::Server;
 
-/// Statements, each with how long to wait after it.
+/// Statements, each with the pause after it.
 pub(crate) type Cycle = &'static [(&'static str, Duration)];
 
-/// Nobody else writes, until the intruder is gone.
+/// Blocks all other writes until the intruder is dropped.
 pub(crate) const LOCKED: Cycle = &[
     ("BEGIN IMMEDIATE", Duration::MAX),
     ("COMMIT", Duration::ZERO),
 ];
 
-/// Nobody else writes for half a second, again and again. A writer that waits looks every tenth of a second.
+/// Blocks other writes for half a second, repeatedly. A waiting writer tries every tenth of a second.
 pub(crate) const SLOWED: Cycle = &[
     ("BEGIN IMMEDIATE", Duration::from_millis(500)),
     ("COMMIT", Duration::from_millis(150)),
 ];
 
-/// Nobody else writes for longer than the five seconds that SQLite lets a writer wait; then, for a moment, there is no table.
+/// Blocks other writes for longer than the five seconds that SQLite waits, then removes the table for a moment.
 pub(crate) const TORMENTED: Cycle = &[
     ("BEGIN IMMEDIATE", Duration::from_secs(6)),
     ("COMMIT", Duration::from_secs(2)),
@@ -38,7 +38,7 @@ pub(crate) const TORMENTED: Cycle = &[
     ),
 ];
 
-/// Goes through a cycle again and again on a thread; dropped, it hurries to the end of the cycle.
+/// Repeats a cycle on a thread. When dropped, it finishes the cycle without pauses.
 #[derive(Debug)]
 pub(crate) struct Intruder {
     /// Dropped to end the thread.
@@ -58,7 +58,7 @@ impl Intruder {
             while goes_on {
                 for (sql, pause) in cycle {
                     run(sql);
-                    // Nothing is ever sent: the channel is either open or not.
+                    // Nothing is sent. The channel only closes.
                     goes_on = stopped.recv_timeout(*pause) == Err(RecvTimeoutError::Timeout);
                 }
             }
@@ -69,7 +69,7 @@ impl Intruder {
         }
     }
 
-    /// Whether it has not failed.
+    /// Returns whether the thread still runs.
     pub(crate) fn lasts(&self) -> bool {
         self.thread
             .as_ref()

@@ -1,4 +1,4 @@
-//! Load on a server: the ordinary kind, and all that can go wrong on top of it.
+//! Load on a server: normal requests, and everything that can fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::support::server::Server;
 /// Every request belongs to a sampled trace.
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// What a server must be told to be hurt by [`Trouble`]: few connections, little patience, a small budget of series, and a
-/// suspicion of every statement. It would tell of each failed request.
+/// Settings with which [`Trouble`] has an effect: few connections, a short timeout, few series, and a threshold that suspects
+/// every statement. The log level hides the failed requests.
 pub(crate) const FRAIL: &[&str] = &[
     "--pool-size=2",
     "--pool-timeout=200ms",
@@ -24,10 +24,10 @@ pub(crate) const FRAIL: &[&str] = &[
     "--log=off",
 ];
 
-/// Creates, reads, lists, replaces and deletes without end, with a refused request in every round.
+/// Creates, reads, lists, replaces and deletes in a loop, with one rejected request in each round.
 pub(crate) async fn keep_busy(url: String) {
     let client = client(Duration::from_secs(30));
-    // The server goes away at the end of the test; nobody is interested in that error.
+    // Ends with an error when the test stops the server.
     while round(&client, &url).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -40,7 +40,7 @@ fn client(timeout: Duration) -> Client {
     )]);
     Client::builder()
         .default_headers(traced)
-        // Sooner than the server, which closes after five: or a request may meet a closing connection.
+        // Shorter than the five seconds of the server, or a request may use a connection that is being closed.
         .pool_idle_timeout(Duration::from_secs(2))
         .timeout(timeout)
         .no_proxy()
@@ -72,7 +72,7 @@ fn item() -> Value {
     json!({"name": "Ada", "email": "ada@example.com", "message": "hello"})
 }
 
-/// Creates items without end, at most a few a second.
+/// Creates items in a loop, a few each second.
 pub(crate) async fn create_now_and_then(url: String) {
     let client = client(Duration::from_secs(30));
     let send = async || {
@@ -87,8 +87,8 @@ pub(crate) async fn create_now_and_then(url: String) {
     }
 }
 
-/// All that can go wrong with a [`FRAIL`] server, again and again, until dropped: a database that is locked or has lost its
-/// table, clients that leave, more label sets than there is room for. A stream is open meanwhile.
+/// Causes every kind of failure of a [`FRAIL`] server until it is dropped: a locked database, a missing table, clients that
+/// leave, too many label sets. It also keeps a stream open.
 #[derive(Debug)]
 pub(crate) struct Trouble {
     clients: JoinSet<()>,
@@ -96,7 +96,7 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    /// Starts it once all has gone well for once: what is asked in earnest has its series before there is no room for more.
+    /// Starts after one successful round, so that the tested series exist before the limit of series is reached.
     pub(crate) async fn start(server: &Server) -> Self {
         let url: Arc<str> = server.url("").into();
         let once = round(&client(Duration::from_secs(30)), &url).await;
@@ -114,13 +114,13 @@ impl Trouble {
         }
     }
 
-    /// Whether all of it is still going on.
+    /// Returns whether all of it still runs.
     pub(crate) fn lasts(&mut self) -> bool {
         self.clients.try_join_next().is_none() && self.intruder.lasts()
     }
 }
 
-/// Asks for what takes long, and does not wait for it.
+/// Sends slow requests and leaves before the answer.
 async fn leave_early(url: Arc<str>) {
     let client = client(Duration::from_millis(50));
     loop {
@@ -130,7 +130,7 @@ async fn leave_early(url: Arc<str>) {
     }
 }
 
-/// Goes through all methods on all paths, from when a request has failed.
+/// Sends each method to each path, once a request has failed.
 async fn try_every_method(url: Arc<str>) {
     let client = client(Duration::from_secs(30));
     let send = async |method: &str, path: &str| {
@@ -156,7 +156,7 @@ async fn try_every_method(url: Arc<str>) {
     }
 }
 
-/// Holds a stream open.
+/// Keeps a stream open.
 async fn listen(url: Arc<str>) {
     let client = client(Duration::from_secs(600));
     let mut stream = client

@@ -1,4 +1,4 @@
-//! A receiver of Alertmanager's webhooks, in the test's own process.
+//! Receives Alertmanager's webhooks in the process of the test.
 //!
 //! <https://prometheus.io/docs/alerting/latest/configuration/#webhook_config>
 
@@ -9,10 +9,10 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::Value;
 
-/// What was received, each with the path that it was sent to.
+/// The received messages, each with its path.
 type Received = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// A running receiver; it ends with its test.
+/// A running receiver.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     authority: String,
@@ -21,7 +21,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts it on a port of its own.
+    /// Starts a receiver on a free port.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let authority = listener.local_addr().expect("a bound address").to_string();
@@ -51,12 +51,12 @@ impl Receiver {
         }
     }
 
-    /// The address of one receiver among others.
+    /// The URL of one receiver in the configuration.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{}/{name}", self.authority)
     }
 
-    /// All alerts until now, each with the name of the receiver that was told.
+    /// All alerts so far, each with the name of its receiver.
     pub(crate) fn alerts(&self) -> Vec<(String, Value)> {
         let received = self.received.lock().expect("no handler panicked");
         received
@@ -71,7 +71,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // The stop is on its way when the call returns; nobody needs to wait for it.
+        // The server stops by itself after this call.
         drop(self.server.stop(false));
     }
 }

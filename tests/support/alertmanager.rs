@@ -1,18 +1,16 @@
-//! The real Alertmanager, started for one test.
-//!
-//! Whom it tells of what stands in its configuration; what is told is for the receiver to take.
+//! Starts the real Alertmanager for one test.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::daemon::Daemon;
 
-/// A running Alertmanager; gone with all its data when dropped.
+/// A running Alertmanager. Dropping it removes its data.
 #[derive(Debug)]
 pub(crate) struct Alertmanager(Daemon);
 
 impl Alertmanager {
-    /// Starts `binary` with this configuration, alone: without a port for others to join it.
+    /// Starts `binary` with this configuration, without a cluster port.
     pub(crate) async fn start(binary: &Path, configuration: &str) -> Self {
         let command = |directory: &Path, listen: &str| {
             std::fs::write(directory.join("alertmanager.yml"), configuration)

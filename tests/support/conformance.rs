@@ -1,5 +1,5 @@
-//! What the scrape of any monitored service must stand: after hostile traffic, foreign readers accept each format, and all
-//! three formats carry the same values, series by series.
+//! Checks of the scrape of any monitored service: after hostile traffic, independent readers accept each format, and all
+//! three formats contain the same values.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,14 +14,14 @@ use super::server::{Answer, Server};
 use super::settled::settled;
 use super::tools;
 
-/// Families by our names, with their units.
+/// Two families by our names, with their units.
 pub(crate) const OUR_UNITS: [(&str, &str); 2] = [
     ("http_requests", ""),
     ("db_query_duration_seconds", "seconds"),
 ];
 
-/// That three readings of one gathering say the same, as far as the formats go: OpenMetrics has all times of creation that
-/// protobuf has, or none.
+/// Asserts that three readings of one scrape are the same, as far as the formats allow. OpenMetrics contains either all
+/// creation times of protobuf or none.
 pub(crate) fn assert_same(text: &Reading, openmetrics: &Reading, protobuf: &Reading) {
     let is_created = |name: &str| name.ends_with("_created");
     assert!(protobuf.samples.keys().any(|(name, _)| is_created(name)));
@@ -47,13 +47,13 @@ pub(crate) fn assert_same(text: &Reading, openmetrics: &Reading, protobuf: &Read
     assert_eq!(text.families, families);
 }
 
-/// Sends these bytes over a connection of their own and reads whatever comes back until it is closed.
+/// Sends these bytes on a new connection and reads until it is closed.
 fn send_raw(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.authority()).expect("a connection");
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("a timeout");
-    // A server that has seen enough may answer and close before it has read all: the answer is what counts.
+    // The server may answer and close before it has read everything.
     let _written = stream.write_all(bytes);
     let mut answer = Vec::new();
     let _cut = stream.read_to_end(&mut answer);
@@ -62,8 +62,7 @@ fn send_raw(server: &Server, bytes: &[u8]) -> Vec<u8> {
 
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// Some of everything that clients should not send, and of what they should, to a service with a collection of items at
-/// this path.
+/// Sends valid and invalid requests of many kinds to a service that has a collection of items at this path.
 pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
     let name = "\"\\\n\u{1f600}";
     let item = json!({"name": name, "email": "ada@example.com"});
@@ -94,7 +93,7 @@ pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
     let long = "x".repeat(60_000);
     let quoted = "\"\\}{=,#".repeat(100);
     let mut answered = 0;
-    // With `@` for the path.
+    // `@` is replaced by the path.
     for head in [
         b"GET /\"quotes\"{a=\"b\"} HTTP/1.1\r\n".to_vec(),
         b"GET /back\\slash\\n HTTP/1.1\r\n".to_vec(),
@@ -121,7 +120,7 @@ pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
             .split(|byte| *byte == b'@')
             .collect::<Vec<_>>()
             .join(collection.as_bytes());
-        // Otherwise the others would be refused for an invalid host alone.
+        // Without a host, the request would be rejected for that reason alone.
         if !request.windows(5).any(|name| name == b"host:") {
             request.extend_from_slice(b"host: a\r\n");
         }
@@ -131,7 +130,7 @@ pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
     assert!(answered >= 15, "only {answered} were answered");
 }
 
-/// The exposition in the format that this `Accept` header asks for.
+/// The scrape in the format that this `Accept` header selects.
 async fn scrape_as(server: &Server, accept: &str) -> Vec<u8> {
     let request = server
         .request(Method::GET, "/metrics")
@@ -146,7 +145,7 @@ const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 const PROTOBUF: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
-/// Has promtool check the text exposition after hostile traffic; the error is what it said.
+/// Checks the text format with promtool after hostile traffic. The error is the output of promtool.
 pub(crate) async fn promtool_finds_no_fault(
     promtool: &Path,
     server: &Server,
@@ -158,7 +157,7 @@ pub(crate) async fn promtool_finds_no_fault(
     tools::feed(promtool, &["check", "metrics"], &text).map(|_| ())
 }
 
-/// Compares what each format says after hostile traffic, as foreign readers have it, and the units of some families.
+/// Compares the three formats after hostile traffic, and checks the units of some families.
 pub(crate) async fn foreign_readers_find_the_same(
     python: &Path,
     server: &Server,
@@ -183,7 +182,7 @@ pub(crate) async fn foreign_readers_find_the_same(
         assert_eq!(openmetrics.families[family].unit, unit);
     }
 
-    // Scrapes are requests too. What moves with them, and with time, is left out.
+    // Ignores the samples that change with each scrape or with time.
     let resting = |(name, labels): &Series| {
         let recorded = name.starts_with("http_") || name.starts_with("db_");
         let of_scrapes = ["endpoint", "http_route"]

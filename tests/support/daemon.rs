@@ -1,7 +1,7 @@
-//! A server of the Prometheus project, started for one test: in a directory of its own, on a port that was free, ready once
-//! it says so; gone with all its data when dropped.
+//! Starts a server of the Prometheus project for one test, in a directory of its own and on a free port. Dropping it removes
+//! its data.
 //!
-//! Which program it is, how it is told what to do, and what it is asked, is for its own module to say.
+//! The modules of the programs contain their flags and requests.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, RequestBuilder};
 use tempfile::TempDir;
 
-/// How long it may take until it is ready.
+/// How long it may take to become ready.
 const START_BOUND: Duration = Duration::from_secs(60);
 
 /// A running server.
@@ -25,10 +25,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the command that is made for a directory of its own and the address to listen on.
+    /// Starts the command that `command` returns for a directory and an address to listen on.
     ///
-    /// It cannot choose a free port itself, so one is found for it; where another process snatches the port in between,
-    /// the next one is tried.
+    /// The program cannot choose a free port, so this chooses one. If another process takes the port first, it tries the
+    /// next one.
     pub(crate) async fn start(
         name: &'static str,
         command: impl Fn(&Path, &str) -> Command,
@@ -70,7 +70,7 @@ impl Daemon {
         daemon.becomes_ready().await.then_some(daemon)
     }
 
-    /// Waits until it is ready; `false` when it ended instead, as it does where its port is taken.
+    /// Waits until it is ready. Returns `false` if it ended, which it does if its port is taken.
     async fn becomes_ready(&mut self) -> bool {
         let deadline = Instant::now() + START_BOUND;
         loop {
@@ -103,12 +103,12 @@ impl Daemon {
         &self.authority
     }
 
-    /// What it has logged.
+    /// Its log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// A `GET` of a path, to be completed and sent.
+    /// A `GET` of a path, which the caller completes and sends.
     pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(format!("http://{}{path}", self.authority))
     }
@@ -116,7 +116,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // Both fail only where it is gone already, which is what is wanted.
+        // Both fail only if it has ended.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
         if std::thread::panicking() {

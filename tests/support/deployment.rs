@@ -1,7 +1,4 @@
-//! What is deployed beside the binary, and what the documents advise, as a test reads it: rules, alerts, the dashboard, and
-//! every expression in them.
-//!
-//! What must be true of them is for the tests to say.
+//! Reads the files under `deploy` and `docs` for tests: rules, alerts, the dashboard, and every expression in them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -35,7 +32,7 @@ pub(crate) fn dashboard() -> Value {
         .expect("the dashboard is JSON")
 }
 
-/// The elements of a sequence; none where there is no sequence.
+/// The elements of a sequence. None if it is not a sequence.
 pub(crate) fn items(yaml: &Yaml) -> &[Yaml] {
     yaml.as_vec().map_or(&[], Vec::as_slice)
 }
@@ -82,7 +79,7 @@ pub(crate) fn recorded() -> BTreeSet<String> {
         .collect()
 }
 
-/// All panels that show something, rows left out.
+/// All panels except rows.
 pub(crate) fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     dashboard["panels"]
         .as_array()
@@ -99,14 +96,14 @@ pub(crate) fn targets(panel: &Value) -> impl Iterator<Item = (&str, &Value)> {
         .map(|target| (target["expr"].as_str().expect("an expression"), target))
 }
 
-/// Where a panel's expression stands.
+/// The title and letter of a panel's expression, for messages.
 pub(crate) fn place(panel: &Value, target: &Value) -> String {
     let [title, letter] =
         [&panel["title"], &target["refId"]].map(|name| name.as_str().expect("a name"));
     format!("panel {title} {letter}")
 }
 
-/// An expression of Grafana with its variables put in.
+/// An expression of Grafana with values for its variables.
 pub(crate) fn filled(expression: &str) -> String {
     expression
         .replace("$__rate_interval", "1m")
@@ -116,7 +113,7 @@ pub(crate) fn filled(expression: &str) -> String {
         .replace("$endpoint", ".*")
 }
 
-/// What a variable of Grafana lists: the selector and the label of `label_values(selector, label)`.
+/// The selector and the label in `label_values(selector, label)`, the query of a Grafana variable.
 pub(crate) fn label_values(query: &str) -> (&str, &str) {
     query
         .strip_prefix("label_values(")
@@ -125,7 +122,7 @@ pub(crate) fn label_values(query: &str) -> (&str, &str) {
         .expect("a variable asks for label_values(selector, label)")
 }
 
-/// Every expression, with where it stands: rules, alerts and the dashboard.
+/// Every expression in rules, alerts and the dashboard, with its place.
 pub(crate) fn deployed_expressions() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for path in ["prometheus/rules.yml", "prometheus/alerts.yml"] {
@@ -153,7 +150,7 @@ pub(crate) fn deployed_expressions() -> Vec<(String, String)> {
     found
 }
 
-/// Every expression of the documents, with where it stands.
+/// Every expression in the documents, with its place.
 pub(crate) fn documented_expressions() -> Vec<(String, String)> {
     let mut documents = files(&root().join("docs"), "md");
     // It is made from the other cookbook, by names that are promised elsewhere.

@@ -1,23 +1,22 @@
 //! A small reader of the text exposition: families with their types, samples by name and labels.
 //!
-//! It knows version 0.0.4 of the text format and nothing of the server that wrote it. It is an independent reader on
-//! purpose: it shares no code with the encoder it checks.
+//! It reads version 0.0.4 of the text format. It shares no code with the encoder that it checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The labels of one sample.
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// What the `# TYPE` and `# HELP` lines say of a family.
+/// The contents of the `# TYPE` and `# HELP` lines of a family.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Family {
-    /// `counter`, `gauge`, `histogram`, `summary` or `untyped`; empty when no `# TYPE` line stood there.
+    /// `counter`, `gauge`, `histogram`, `summary` or `untyped`. Empty without a `# TYPE` line.
     pub(crate) kind: String,
-    /// The help text as it stood, still escaped.
+    /// The help text, still escaped.
     pub(crate) help: String,
 }
 
-/// One gathering, read back.
+/// One scrape.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Exposition {
     families: BTreeMap<String, Family>,
@@ -25,7 +24,7 @@ pub(crate) struct Exposition {
 }
 
 impl Exposition {
-    /// Reads a whole text exposition; the error names the line that breaks the format.
+    /// Reads a whole scrape. The error contains the line that violates the format.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut exposition = Self::default();
         if !text.is_empty() && !text.ends_with('\n') {
@@ -57,13 +56,13 @@ impl Exposition {
         } else if !line.is_empty() && !line.starts_with('#') {
             let (name, labels, value) = read_sample(line)?;
             if self.samples.insert((name, labels), value).is_some() {
-                return Err("a sample that stood before".to_owned());
+                return Err("a repeated sample".to_owned());
             }
         }
         Ok(())
     }
 
-    /// What the exposition says of this family, if it has it.
+    /// The metadata of a family.
     pub(crate) fn family(&self, name: &str) -> Option<&Family> {
         self.families.get(name)
     }
@@ -89,22 +88,22 @@ impl Exposition {
         self.samples.get(&(name.to_owned(), labels)).copied()
     }
 
-    /// The value of exactly this series; panics when it is missing, and shows which series of that name there are.
+    /// The value of exactly this series. Panics with all series of that name if it is missing.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.get(name, labels).unwrap_or_else(|| {
             panic!(
-                "no sample {name}{labels:?}; of that name there are: {:#?}",
+                "no sample {name}{labels:?}; the samples of that name: {:#?}",
                 self.series(name)
             )
         })
     }
 
-    /// How far this series has risen since `before`, where a series that did not exist counts as 0.
+    /// The increase of this series since `before`. A missing series counts as 0.
     pub(crate) fn rise(&self, before: &Self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.get(name, labels).unwrap_or(0.0) - before.get(name, labels).unwrap_or(0.0)
     }
 
-    /// The sum over all series of this name that carry (at least) these labels.
+    /// The sum over all series of this name with at least these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.samples()
             .filter(|(sample, of_sample, _)| {
@@ -117,7 +116,7 @@ impl Exposition {
             .sum()
     }
 
-    /// How far the sum over all series with these labels has risen since `before`.
+    /// The increase since `before` of the sum over all series with these labels.
     pub(crate) fn sum_rise(&self, before: &Self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.sum(name, labels) - before.sum(name, labels)
     }
@@ -130,7 +129,7 @@ impl Exposition {
             .collect()
     }
 
-    /// The label names that the series of this sample name carry, one set for each distinct combination.
+    /// The distinct combinations of label names among the series of this name.
     pub(crate) fn label_names(&self, name: &str) -> BTreeSet<Vec<String>> {
         self.series(name)
             .into_iter()
@@ -157,12 +156,12 @@ fn read_sample(line: &str) -> Result<(String, Labels, f64), String> {
     let value = match number {
         "+Inf" => f64::INFINITY,
         "-Inf" => f64::NEG_INFINITY,
-        number => number.parse().map_err(|_| "a value that is no number")?,
+        number => number.parse().map_err(|_| "a value that is not a number")?,
     };
     Ok((name.to_owned(), labels, value))
 }
 
-/// Reads the labels up to and with the closing brace; answers what follows it.
+/// Reads the labels and the closing brace. Returns the rest of the line too.
 fn read_labels(mut rest: &str) -> Result<(Labels, &str), String> {
     let mut labels = Labels::new();
     loop {
@@ -178,7 +177,7 @@ fn read_labels(mut rest: &str) -> Result<(Labels, &str), String> {
     }
 }
 
-/// Reads up to and with the closing quote, undoing the three escapes of the format.
+/// Reads a value and the closing quote, and resolves the three escapes of the format.
 fn read_label_value(text: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut characters = text.char_indices();

@@ -1,5 +1,5 @@
-//! What an exposition says, as three readers that know nothing of the encoders read it: the tests' own for text, the
-//! reference parser for OpenMetrics, Google's decoder for protobuf. All in one shape, so that they can be compared.
+//! Reads scrapes with three readers that share no code with the encoders: the tests' own for text, the reference parser for
+//! OpenMetrics, and Google's decoder for protobuf. All return the same type, so that they can be compared.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::exposition::{Exposition, Labels};
 use super::tools;
 
-/// A sample's name as OpenMetrics has it, and its labels, in which bounds and quantiles are written in one way.
+/// The name of a sample in OpenMetrics, and its labels. Bounds and quantiles have one spelling.
 pub(crate) type Series = (String, Labels);
 
 /// Type, unit and help of a family.
@@ -30,19 +30,19 @@ pub(crate) struct Native {
     pub(crate) exemplars: Vec<Value>,
 }
 
-/// What one exposition says. Values are written out, so that NaN equals itself.
+/// The contents of one scrape. Values are text, so that NaN equals itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reading {
-    /// By the name without `_total`.
+    /// The families, by name without `_total`.
     pub(crate) families: BTreeMap<String, Family>,
     pub(crate) samples: BTreeMap<Series, String>,
-    /// By the series of the sample that has it.
+    /// The exemplars, by the series of their sample.
     pub(crate) exemplars: BTreeMap<Series, Value>,
     pub(crate) native: BTreeMap<Series, Native>,
 }
 
 impl Reading {
-    /// Reads a text exposition, which says nothing of units, exemplars and times of creation.
+    /// Reads a text scrape. It has no units, exemplars and creation times.
     pub(crate) fn of_text(text: &[u8]) -> Self {
         let text = std::str::from_utf8(text).expect("UTF-8");
         let exposition = Exposition::parse(text).expect("a well-formed text exposition");
@@ -80,13 +80,13 @@ impl Reading {
         reading
     }
 
-    /// Reads an OpenMetrics exposition with the reference parser, which also holds it to equality after a round trip.
-    /// The error is the parser's.
+    /// Reads an OpenMetrics scrape with the reference parser, and checks that a round trip changes nothing. The error is
+    /// that of the parser.
     pub(crate) fn of_openmetrics(python: &Path, exposition: &[u8]) -> Result<Self, String> {
         Self::of_json(python, "openmetrics.py", exposition)
     }
 
-    /// Reads a protobuf exposition with Google's decoder. The error is the decoder's.
+    /// Reads a protobuf scrape with Google's decoder. The error is that of the decoder.
     pub(crate) fn of_protobuf(python: &Path, exposition: &[u8]) -> Result<Self, String> {
         Self::of_json(python, "protobuf.py", exposition)
     }
@@ -136,14 +136,14 @@ impl Reading {
             }
         }
         let series = (name, labels);
-        // Python reads `-0` as a whole number, which has no sign: with 0 added it has none in Rust either.
+        // Python reads `-0` as an integer, which has no sign. Adding 0 removes the sign in Rust.
         let value = format!("{:?}", value + 0.0);
         let before = self.samples.insert(series.clone(), value);
         assert_eq!(before, None, "{series:?} twice");
         series
     }
 
-    /// The samples without times of creation, which text has not.
+    /// The samples without creation times, which the text format does not have.
     pub(crate) fn uncreated(&self) -> BTreeMap<Series, String> {
         let mut samples = self.samples.clone();
         samples.retain(|(name, _), _| !name.ends_with("_created"));
@@ -168,12 +168,12 @@ fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
 }
 
-/// Reads a number as Go, Rust or Python writes it.
+/// Reads a number written by Go, Rust or Python.
 fn number(text: &str) -> f64 {
     text.parse().expect("a number")
 }
 
-/// Undoes the two escapes of a help text.
+/// Resolves the two escapes of a help text.
 fn unescaped(help: &str) -> String {
     let mut parts = help.split(r"\\").map(|part| part.replace(r"\n", "\n"));
     let first = parts.next().unwrap_or_default();

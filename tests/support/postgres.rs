@@ -172,7 +172,7 @@ impl Cluster {
         true
     }
 
-    /// A new database on this server.
+    /// Creates a database on this server.
     pub(crate) fn database(self: &Arc<Self>) -> Arc<Database> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.connect("postgres")
@@ -184,7 +184,7 @@ impl Cluster {
         })
     }
 
-    /// Everything that the server has logged.
+    /// The log of the server.
     pub(crate) fn log(&self) -> String {
         self.keeper.log()
     }

@@ -1,7 +1,4 @@
-//! The real Prometheus, started for one test: scraping one server or several, with rules or without, asked through its HTTP
-//! API.
-//!
-//! What is asked of it is for the tests to say.
+//! Starts the real Prometheus for one test, with its targets and rules, and queries it through its HTTP API.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,22 +8,22 @@ use serde_json::Value;
 
 use super::daemon::Daemon;
 
-/// A running Prometheus; gone with all its data when dropped.
+/// A running Prometheus. Dropping it removes its data.
 #[derive(Debug)]
 pub(crate) struct Prometheus(Daemon);
 
-/// How a Prometheus is set up.
+/// The settings of a Prometheus.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup<'a> {
     /// Scrape configurations, as entries of a list.
     pub(crate) jobs: &'a str,
     /// How often targets are scraped and rules evaluated.
     pub(crate) interval: &'a str,
-    /// The texts of files of rules.
+    /// The contents of rule files.
     pub(crate) rules: &'a [String],
-    /// The Alertmanager that is told of alerts, as `host:port`.
+    /// The Alertmanager that receives alerts, as `host:port`.
     pub(crate) alertmanager: Option<&'a str>,
-    /// Further flags.
+    /// More flags.
     pub(crate) flags: &'a [&'a str],
 }
 
@@ -43,7 +40,7 @@ impl Default for Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// The configuration, whose files of rules stand beside it under [`rules_file`].
+    /// The configuration. Its rule files are in the same directory, named by [`rules_file`].
     fn configuration(&self) -> String {
         let Self { jobs, interval, .. } = self;
         let rules: Vec<String> = (0..self.rules.len()).map(rules_file).collect();
@@ -68,24 +65,24 @@ fn rules_file(number: usize) -> String {
 /// One element of an instant vector.
 #[derive(Debug, Clone)]
 pub(crate) struct Element {
-    /// The labels, `__name__` among them where the query keeps it.
+    /// The labels, with `__name__` if the query keeps it.
     pub(crate) labels: BTreeMap<String, String>,
-    /// The value; of a native histogram, whose value is no number, its count.
+    /// The value, or the count of a native histogram.
     pub(crate) value: f64,
 }
 
 impl Prometheus {
-    /// Starts `binary`, which scrapes `target` (`host:port`) every second, with these further flags.
+    /// Starts `binary`, which scrapes `target` (`host:port`) every second, with these flags.
     pub(crate) async fn start(binary: &Path, target: &str, flags: &[&str]) -> Self {
         Self::start_over(binary, &[target], flags).await
     }
 
-    /// The same over several targets.
+    /// Like [`Self::start`], with several targets.
     pub(crate) async fn start_over(binary: &Path, targets: &[&str], flags: &[&str]) -> Self {
         Self::start_with_jobs(binary, &job("actix-vitals", targets), flags).await
     }
 
-    /// The same with these scrape configurations, as entries of a list.
+    /// Like [`Self::start`], with these scrape configurations, as entries of a list.
     pub(crate) async fn start_with_jobs(binary: &Path, jobs: &str, flags: &[&str]) -> Self {
         let setup = Setup {
             jobs,
@@ -95,7 +92,7 @@ impl Prometheus {
         Self::start_set_up(binary, &setup).await
     }
 
-    /// Starts `binary`, set up like this.
+    /// Starts `binary` with these settings.
     pub(crate) async fn start_set_up(binary: &Path, setup: &Setup<'_>) -> Self {
         let command = |directory: &Path, listen: &str| {
             let write = |name: &str, text: &str| {
@@ -116,7 +113,7 @@ impl Prometheus {
         Self(Daemon::start("Prometheus", command).await)
     }
 
-    /// What Prometheus has logged (warnings and errors).
+    /// The log of Prometheus (warnings and errors).
     pub(crate) fn log(&self) -> String {
         self.0.log()
     }
@@ -126,7 +123,7 @@ impl Prometheus {
         self.0.authority()
     }
 
-    /// Any part of the HTTP API; answers its `data`, or its error in Prometheus' words.
+    /// Calls the HTTP API and returns `data`, or the error message of Prometheus.
     pub(crate) async fn ask(
         &self,
         path: &str,
@@ -150,7 +147,7 @@ impl Prometheus {
         }
     }
 
-    /// The answer to a query now: a vector's elements, or a scalar as one element without labels.
+    /// Runs an instant query. A scalar is returned as one element without labels.
     pub(crate) async fn query(&self, promql: &str) -> Result<Vec<Element>, String> {
         let data = self.ask("/api/v1/query", &[("query", promql)]).await?;
         match data["resultType"].as_str() {
@@ -163,7 +160,7 @@ impl Prometheus {
         }
     }
 
-    /// The state of its only target: `up` once a scrape has succeeded; otherwise the reason.
+    /// The state of its only target: `up` after a successful scrape, otherwise the reason.
     pub(crate) async fn target_is_up(&self) -> Result<(), String> {
         let data = self.ask("/api/v1/targets", &[]).await?;
         let target = &data["activeTargets"][0];
@@ -190,7 +187,7 @@ fn elements(result: &Value) -> Result<Vec<Element>, String> {
         .collect()
 }
 
-/// Prometheus writes numbers as strings, as JSON has neither NaN nor infinities.
+/// Prometheus writes numbers as strings, because JSON has neither NaN nor infinities.
 fn number(value: &Value) -> Result<f64, String> {
     let text = value
         .as_str()
@@ -198,7 +195,7 @@ fn number(value: &Value) -> Result<f64, String> {
     text.parse().map_err(|_| format!("{text} is no number"))
 }
 
-/// The scrape configuration of one job over these targets, as an entry of a list.
+/// The scrape configuration of one job with these targets, as an entry of a list.
 pub(crate) fn job(name: &str, targets: &[&str]) -> String {
     let targets = targets.join("', '");
     format!("  - job_name: {name}\n    static_configs:\n      - targets: ['{targets}']\n")

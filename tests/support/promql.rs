@@ -1,6 +1,6 @@
-//! Reads out of a PromQL expression which metrics it selects, by which labels; and expressions out of documents.
+//! Finds the metrics and labels that a PromQL expression selects, and the expressions in a document.
 //!
-//! No parser of PromQL: promtool judges whether an expression is one.
+//! It does not check the syntax: promtool does.
 
 /// A metric that an expression selects.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ const AGGREGATIONS: [&str; 8] = [
     "sum", "min", "max", "avg", "count", "group", "topk", "bottomk",
 ];
 
-/// The metrics that an expression selects, in order, repeated as often as they stand there.
+/// The metrics that an expression selects, in order and with repetitions.
 pub(crate) fn selections(expression: &str) -> Vec<Selection> {
     let mut found = Vec::new();
     let mut rest = expression;
@@ -59,7 +59,7 @@ pub(crate) fn selections(expression: &str) -> Vec<Selection> {
     found
 }
 
-/// The names that stand before an operator between the braces at the beginning of `text`, if there are any.
+/// The label names in the braces that `text` may start with, and the rest of the text.
 fn matchers(text: &str) -> (Vec<String>, &str) {
     let mut labels = Vec::new();
     let Some(mut rest) = text.strip_prefix('{') else {
@@ -98,7 +98,7 @@ fn after(text: &str, end: char) -> &str {
     rest
 }
 
-/// What follows the string that `text` begins with.
+/// The text after the string literal that `text` starts with.
 fn after_string(text: &str) -> &str {
     let quote = text.chars().next().expect("a string begins here");
     let mut escaped = false;

@@ -1,6 +1,6 @@
-//! The real binary, started for one test: its own port, its own directory, its own database; gone when dropped.
+//! Starts the real binary for one test, with a port, a directory and a database of its own. Dropping it ends all three.
 //!
-//! Also the HTTP client that talks to it. What the answers mean is for the tests to say.
+//! Contains its HTTP client too, and no expectation about the answers.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use super::exposition::Exposition;
 
-/// How long a start may take before the test gives up; generous, for a busy machine and an unoptimised build.
+/// How long an unoptimised build may take to start on a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);
 
-/// The binary under test with a clean environment, in this directory, all output captured.
+/// The binary under test in this directory, with a clean environment and with its output captured.
 pub(crate) fn command(directory: &Path) -> Command {
     command_of(Path::new(env!("CARGO_BIN_EXE_actix-vitals")), directory)
 }
@@ -31,7 +31,7 @@ fn command_of(program: &Path, directory: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // What a developer's shell carries is no test's concern.
+    // Settings in the developer's shell must not change a test.
     for (variable, _) in std::env::vars_os() {
         let named = variable.to_string_lossy();
         let is_setting = ["VITALS_", "OTEL_"]
@@ -44,7 +44,7 @@ fn command_of(program: &Path, directory: &Path) -> Command {
     command
 }
 
-/// Runs the binary to its end with these arguments; panics if it is still running after the bound of a start.
+/// Runs the binary to its end with these arguments. Panics if it still runs after [`START_BOUND`].
 pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let directory = TempDir::new().expect("a temporary directory");
     let mut command = command(directory.path());
@@ -52,7 +52,7 @@ pub(crate) fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Ou
     to_end(command).unwrap_or_else(|| panic!("{arguments:?} was accepted: the server runs"))
 }
 
-/// Runs a [`command`] to its end; `None`, and killed, if it is still running after the bound of a start.
+/// Runs a [`command`] to its end. Kills it and returns `None` if it still runs after [`START_BOUND`].
 pub(crate) fn to_end(mut command: Command) -> Option<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
@@ -72,16 +72,16 @@ pub(crate) fn to_end(mut command: Command) -> Option<Output> {
     Some(child.wait_with_output().expect("the output can be read"))
 }
 
-/// The database of a server; gone when nobody holds it any more.
+/// The database of a server. It is removed when the last reference is dropped.
 pub(crate) trait Data: std::fmt::Debug + Send + Sync {
-    /// What `--database-url` is told.
+    /// The value of `--database-url`.
     fn url(&self) -> String;
 
-    /// Runs a statement on it, past the server.
+    /// Runs a statement on the database, without the server.
     fn execute(&self, sql: &str);
 }
 
-/// An SQLite database in a directory of its own.
+/// An SQLite database in a directory.
 #[derive(Debug)]
 struct SqliteData(Arc<TempDir>);
 
@@ -103,7 +103,7 @@ impl Data for SqliteData {
             .expect("the database can be opened");
         diesel::sql_query(sql)
             .execute(&mut connection)
-            .expect("the statement is carried out");
+            .expect("the statement succeeds");
     }
 }
 
@@ -125,7 +125,7 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// Starts a server with a fresh database and these further flags.
+    /// Starts a server with a fresh database and these flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         Self::start_in(Arc::new(directory), flags)
@@ -138,7 +138,7 @@ impl Server {
         Self::start_among(directory, data, &[], environment)
     }
 
-    /// Starts a server on the database that stands in this directory, or on a fresh one.
+    /// Starts a server on the database in this directory, or on a fresh one.
     pub(crate) fn start_in(directory: Arc<TempDir>, flags: &[&str]) -> Self {
         let data = Arc::new(SqliteData(Arc::clone(&directory)));
         Self::start_at(directory, data, flags)
@@ -163,14 +163,14 @@ impl Server {
         let mut command = command(directory.path());
         command
             .args(["--listen", "127.0.0.1:0"])
-            // Where other users of the machine do not see it.
+            // Unlike an argument, a variable is not visible to other users of the machine.
             .env("DATABASE_URL", data.url())
             .envs(environment.iter().cloned())
             .args(flags);
         Self::run(command, directory, data)
     }
 
-    /// Starts a server with a fresh database in a mount namespace where `file` is in the place of `target`.
+    /// Starts a server with a fresh database in a mount namespace where `file` is mounted over `target`.
     pub(crate) fn start_behind(unshare: &Path, file: &Path, target: &str) -> Self {
         let directory = Arc::new(TempDir::new().expect("a temporary directory"));
         let data = Arc::new(SqliteData(Arc::clone(&directory)));
@@ -184,7 +184,7 @@ impl Server {
         Self::run(command, directory, data)
     }
 
-    /// Starts another program, which says where it listens as ours does, on this database; its output is piped.
+    /// Starts another program that prints its address like ours does. Its output must be piped.
     pub(crate) fn of(command: Command, data: Arc<dyn Data>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         Self::run(command, Arc::new(directory), data)
@@ -206,7 +206,7 @@ impl Server {
             directory,
             data,
             client: Client::builder()
-                // Sooner than any server of the tests: or a request may meet a closing connection.
+                // Shorter than the idle timeout of any server here, or a request may use a connection that is being closed.
                 .pool_idle_timeout(std::time::Duration::from_secs(2))
                 .no_proxy()
                 .timeout(Duration::from_secs(30))
@@ -217,14 +217,14 @@ impl Server {
         server
     }
 
-    /// The next address that the server says it listens on; with one listener there is one.
+    /// The next address that the server prints. It prints one for each listener.
     pub(crate) fn next_address(&mut self) -> String {
         let deadline = Instant::now() + START_BOUND;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {
                 panic!(
-                    "the server did not say where it listens; its stderr:\n{}",
+                    "the server did not print its address; its stderr:\n{}",
                     self.stderr()
                 );
             };
@@ -234,7 +234,7 @@ impl Server {
         }
     }
 
-    /// The whole address of a path on this server.
+    /// The URL of a path on this server.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
@@ -244,22 +244,22 @@ impl Server {
         self.url.trim_start_matches("http://")
     }
 
-    /// The directory that holds the database; hand it to [`Server::start_in`] to start again on the same data.
+    /// The directory of the database. Pass it to [`Server::start_in`] to restart on the same data.
     pub(crate) fn directory(&self) -> Arc<TempDir> {
         Arc::clone(&self.directory)
     }
 
-    /// The database; hand it to [`Server::start_on`] to start again on the same data.
+    /// The database. Pass it to [`Server::start_on`] to restart on the same data.
     pub(crate) fn data(&self) -> Arc<dyn Data> {
         Arc::clone(&self.data)
     }
 
-    /// The file of the database, where it is SQLite's.
+    /// The file of an SQLite database.
     pub(crate) fn database(&self) -> PathBuf {
         self.directory.path().join("vitals.db")
     }
 
-    /// Everything that the server has written to stderr until now.
+    /// Everything that the server has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().expect("no reader panicked").clone()
     }
@@ -269,7 +269,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends the server a signal, by its short name.
+    /// Sends the server a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.child.id())])
@@ -278,13 +278,13 @@ impl Server {
         assert!(sent.success(), "the signal was not sent");
     }
 
-    /// Stops the server as a supervisor would (SIGTERM) and answers its exit code.
+    /// Stops the server with SIGTERM, as a supervisor does, and returns its exit code.
     pub(crate) fn stop(self) -> Option<i32> {
         self.signal("TERM");
         self.ended()
     }
 
-    /// Waits until the server has ended, and answers its exit code.
+    /// Waits until the server has ended, and returns its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(45);
         loop {
@@ -300,13 +300,13 @@ impl Server {
         }
     }
 
-    /// Kills the server as a power cut would, leaving it no time for anything.
+    /// Kills the server with SIGKILL, as a crash does.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the server can be killed");
         self.child.wait().expect("the server can be waited for");
     }
 
-    /// A request that the test completes and sends itself.
+    /// A request that the caller completes and sends.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, self.url(path))
     }
@@ -316,7 +316,7 @@ impl Server {
         Answer::of(self.request(Method::GET, path)).await
     }
 
-    /// Any method on a path with a JSON body.
+    /// A request with a JSON body.
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
         Answer::of(self.request(method, path).json(body)).await
     }
@@ -326,7 +326,7 @@ impl Server {
         Answer::of(self.request(Method::DELETE, path)).await
     }
 
-    /// Creates an item and answers its id.
+    /// Creates an item and returns its id.
     pub(crate) async fn create(&self, name: &str) -> i64 {
         let body = serde_json::json!({"name": name, "email": "ada@example.com", "message": null});
         let answer = self.send(Method::POST, "/data", &body).await;
@@ -334,7 +334,7 @@ impl Server {
         answer.json()["id"].as_i64().expect("an integer id")
     }
 
-    /// The text exposition as it stands now.
+    /// The current scrape in the text format.
     pub(crate) async fn scrape(&self) -> Exposition {
         let answer = self.get("/metrics").await;
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -344,7 +344,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only where the server is gone already, which is what is wanted.
+        // Both fail only if the server has ended.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
         if std::thread::panicking() {
@@ -353,7 +353,7 @@ impl Drop for Server {
     }
 }
 
-/// An answer, read to its end.
+/// A response that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The status code.
@@ -365,7 +365,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Sends the request and reads the answer to its end.
+    /// Sends the request and reads the response to its end.
     pub(crate) async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.expect("the server answers");
         Self {
@@ -386,7 +386,7 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| {
             panic!(
-                "{} is no JSON: {error}: {}",
+                "{} is not JSON: {error}: {}",
                 self.header(CONTENT_TYPE.as_str()),
                 self.text
             )
@@ -394,19 +394,19 @@ impl Answer {
     }
 }
 
-/// Sends each line of the stream on; reads to the end so that the writer never blocks.
+/// Passes on each line of the stream. Reads to the end, so that the writer never blocks.
 fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // The test may have lost interest; reading goes on.
+            // Fails if the test reads no more lines.
             let _unread = sender.send(line);
         }
     });
     receiver
 }
 
-/// Appends all that comes from the stream to `text`.
+/// Appends everything from the stream to `text`.
 fn collect(mut stream: impl std::io::Read + Send + 'static, text: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];

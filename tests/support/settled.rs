@@ -1,4 +1,4 @@
-//! Scrapes between which exactly what a test sent has happened, and equality of what they count.
+//! Scrapes that contain every earlier request of a test, and comparisons of counts.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::exposition::Exposition;
 use super::server::Server;
 use super::wait;
 
-/// How long the server may take to settle the record of an answer that a client has received.
+/// How long the server may take to settle a request after its client has received the answer.
 const SETTLE_BOUND: Duration = Duration::from_secs(10);
 
-/// A scrape in which no request but itself is in progress, so that all earlier ones are counted.
+/// A scrape with no other request in progress, so that all earlier ones are counted.
 pub(crate) async fn settled(server: &Server) -> Exposition {
     wait::until("all records to be settled", SETTLE_BOUND, async || {
         let scrape = server.scrape().await;
-        // By whichever name.
+        // By either naming.
         let in_progress =
             scrape.sum("inprogress_requests", &[]) + scrape.sum("http_server_active_requests", &[]);
         if in_progress > 1.0 {
@@ -24,7 +24,7 @@ pub(crate) async fn settled(server: &Server) -> Exposition {
     .await
 }
 
-/// Counts are whole numbers far below 2^53: floats hold them exactly.
+/// Compares exactly: counts are whole numbers below 2^53, which floats represent exactly.
 #[track_caller]
 pub(crate) fn expect_count(found: f64, expected: usize, what: &str) {
     assert_eq!(found, expected as f64, "{what}");

@@ -1,6 +1,6 @@
-//! strace on a running server: what it asks of the system, in which order; and system calls that fail as told.
+//! Runs strace on a server: records the order of its system calls, or makes some of them fail.
 //!
-//! Where no process may trace another the test is skipped, as it is where the program is missing.
+//! If strace is missing or not permitted, the test is skipped.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Attaches to the process, or answers `None` once the skip of `test` is recorded; what it sees goes to a file in
-    /// `directory`. It is attached to every thread when this returns.
+    /// Attaches to every thread of the process and writes to a file in `directory`. Returns `None` if it cannot, and then
+    /// records that `test` is skipped.
     pub(crate) fn attach(
         test: &str,
         pid: u32,
@@ -39,7 +39,7 @@ impl Tracer {
         let mut line = String::new();
         while said.read_line(&mut line).is_ok_and(|read| read > 0) {
             if line.contains("attached") {
-                // Read on, so that it never waits for somebody to listen.
+                // Reads on, so that strace never blocks on a full pipe.
                 std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
                 return Some(Self { strace, output });
             }
@@ -53,13 +53,13 @@ impl Tracer {
         None
     }
 
-    /// Detaches, and tells what was seen.
+    /// Detaches, and returns the recorded calls.
     pub(crate) fn detach(mut self) -> String {
         self.interrupt();
         let mut seen = String::new();
         std::fs::File::open(&self.output)
             .and_then(|mut file| file.read_to_string(&mut seen))
-            .expect("what strace has written");
+            .expect("the output of strace");
         seen
     }
 

@@ -1,15 +1,13 @@
-//! Waiting on a condition with a bound, in place of sleeping for luck.
-//!
-//! Nothing here knows what is being waited for.
+//! Waits for a condition, with a bound. Tests use it in place of a sleep.
 
 use std::fmt::Display;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// The pause between two looks at a condition.
+/// The pause between two checks of a condition.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Asks `condition` again and again until it answers `Ok`; panics with its last answer once `bound` has passed.
+/// Repeats `condition` until it returns `Ok`. Panics with the last error after `bound`.
 pub(crate) async fn until<T, E, F>(
     what: &str,
     bound: Duration,
@@ -24,7 +22,7 @@ where
         match condition().await {
             Ok(value) => return value,
             Err(last) if Instant::now() > deadline => {
-                panic!("waited {bound:?} for {what}, in vain: {last}")
+                panic!("waited {bound:?} for {what}: {last}")
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }

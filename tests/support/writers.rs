@@ -1,7 +1,7 @@
-//! Writers who keep books of what they were told: every write that was acknowledged, and every write whose answer leaves
-//! it open whether it happened. The database can be held against them, whatever befell the server meanwhile.
+//! Clients that write items and record each result: acknowledged, or unknown. After a crash or fault, the database is
+//! compared with their records.
 //!
-//! Names are never used twice, so an item's name tells which write it is the work of.
+//! Each write uses a new name, so the name of an item identifies its last write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// Items that one writer has at a time: enough that it changes and deletes as often as it creates.
+/// The number of items of a writer, enough that it changes and deletes as often as it creates.
 const ITEMS_OF_A_WRITER: usize = 30;
 
 /// The pause after a request that failed.
@@ -23,17 +23,17 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// The largest page of the list.
 const PAGE: usize = 1000;
 
-/// The name that an item has; nothing where there is no such item.
+/// The name of an item, or `None` if the item does not exist.
 type State = Option<String>;
 
-/// What all writers together know.
+/// The records of all writers.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    /// For each item the states that it may be in: one, unless a write of it was left open.
+    /// The possible states of each item: one, unless the result of a write is unknown.
     items: BTreeMap<i64, BTreeSet<State>>,
-    /// Names of items whose creation was left open.
+    /// Names of items whose creation has an unknown result.
     in_doubt: BTreeSet<String>,
-    /// How many names were given.
+    /// The number of names used.
     names: u64,
     /// Writes that were acknowledged.
     pub(crate) acknowledged: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Books {
     pub(crate) refused: u64,
     /// Writes that were not answered.
     pub(crate) unanswered: u64,
-    /// What no server may do.
+    /// Answers that are never correct.
     pub(crate) faults: Vec<String>,
 }
 
@@ -51,20 +51,20 @@ impl Books {
         format!("write {}", self.names)
     }
 
-    /// Holds the items that the database has (their ids and names) against the books, and tells every difference.
+    /// Compares the ids and names of the items in the database with the records, and returns every difference.
     ///
-    /// An item whose creation was left open, and that is there, counts as acknowledged from now on.
+    /// An item that exists after a creation with an unknown result counts as acknowledged from now on.
     pub(crate) fn differences(&mut self, found: &[(i64, String)]) -> Vec<String> {
         let mut differences = std::mem::take(&mut self.faults);
         let by_id: BTreeMap<i64, &String> = found.iter().map(|(id, name)| (*id, name)).collect();
         let names: BTreeSet<&String> = found.iter().map(|(_, name)| name).collect();
         if by_id.len() < found.len() || names.len() < found.len() {
-            differences.push(format!("a write is there twice: {found:?}"));
+            differences.push(format!("an id or a name is repeated: {found:?}"));
         }
         for (id, states) in &self.items {
             let state = by_id.get(id).map(|name| (*name).clone());
             if !states.contains(&state) {
-                differences.push(format!("item {id} is {state:?}, not of {states:?}"));
+                differences.push(format!("item {id} is {state:?}, not one of {states:?}"));
             }
         }
         for (id, name) in found {
@@ -74,7 +74,7 @@ impl Books {
             if self.in_doubt.remove(name) {
                 self.items.insert(*id, [Some(name.clone())].into());
             } else {
-                differences.push(format!("item {id} ({name}) is nobody's"));
+                differences.push(format!("item {id} ({name}) was written by no client"));
             }
         }
         differences
@@ -89,7 +89,7 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    /// Sets so many writers to work on the server at this URL.
+    /// Starts this number of writers on the server at this URL.
     pub(crate) fn start(url: &str, books: &Arc<Mutex<Books>>, writers: u64, seed: u64) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let client = client();
@@ -109,18 +109,18 @@ impl Writers {
         }
     }
 
-    /// Ends the work, each writer after the request that it has begun.
+    /// Stops each writer after its current request.
     pub(crate) async fn stop(self) {
         self.stopped.store(true, Ordering::Relaxed);
         for task in self.tasks {
-            task.await.expect("a writer came to its end");
+            task.await.expect("a writer ends without a panic");
         }
     }
 }
 
 fn client() -> Client {
     Client::builder()
-        // Sooner than the server, which closes after five: or a request may meet a closing connection.
+        // Shorter than the five seconds of the server, or a request may use a connection that is being closed.
         .pool_idle_timeout(Duration::from_secs(2))
         .no_proxy()
         .timeout(Duration::from_secs(30))
@@ -150,13 +150,13 @@ fn identity(item: &Value) -> (i64, String) {
     (id, name.to_owned())
 }
 
-/// What became of a write.
+/// The result of a write.
 enum Outcome {
-    /// It was acknowledged, with this item.
+    /// Acknowledged, with this item.
     Acknowledged(i64, String),
-    /// It may have happened, or not.
+    /// Unknown: the write may have happened or not.
     Open,
-    /// The server says that the item is not there.
+    /// The server does not find the item.
     Missing,
 }
 
@@ -165,7 +165,7 @@ struct Writer {
     url: String,
     books: Arc<Mutex<Books>>,
     dice: StdRng,
-    /// The items that it made, and whose state is certain.
+    /// The items that it created and whose state is known.
     own: Vec<i64>,
 }
 
@@ -186,15 +186,17 @@ impl Writer {
         }
     }
 
-    /// Whether it is certain what happened.
+    /// Returns whether the result is known.
     async fn create(&mut self) -> bool {
         let name = self.books().new_name();
         let outcome = self.send(Method::POST, "/data", Some(&name)).await;
         let mut books = self.books();
         match outcome {
-            Outcome::Acknowledged(id, told) => {
-                if told != name || books.items.insert(id, [Some(name)].into()).is_some() {
-                    books.faults.push(format!("{id} was given twice ({told})"));
+            Outcome::Acknowledged(id, answered) => {
+                if answered != name || books.items.insert(id, [Some(name)].into()).is_some() {
+                    books
+                        .faults
+                        .push(format!("{id} was given twice ({answered})"));
                 }
                 drop(books);
                 self.own.push(id);
@@ -235,7 +237,7 @@ impl Writer {
                 false
             }
             Outcome::Missing => {
-                books.faults.push(format!("item {id} has gone"));
+                books.faults.push(format!("item {id} is missing"));
                 false
             }
         }
@@ -281,7 +283,7 @@ impl Writer {
     }
 }
 
-/// The books, open.
+/// Locks the records.
 pub(crate) fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
     books.lock().unwrap_or_else(PoisonError::into_inner)
 }
