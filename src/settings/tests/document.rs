@@ -64,12 +64,15 @@ fn render_row(page: &mut String, argument: &Arg) {
     let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
     // clap prints a fixed default by itself; the text has one that depends on something.
     let (meaning, default) = match help.split_once(" [default: ") {
-        Some((meaning, default)) => (meaning, default.trim_end_matches(']').to_owned()),
-        None if is_switch => (help.as_str(), "off".to_owned()),
+        Some((meaning, rest)) => {
+            let (default, rest) = rest.split_once(']').unwrap();
+            (format!("{meaning}{rest}"), default.to_owned())
+        }
+        None if is_switch => (help, "off".to_owned()),
         None => {
             let default = argument.get_default_values().first();
             let default = default.map(|value| format!("`{}`", value.display()));
-            (help.as_str(), default.unwrap_or_default())
+            (help, default.unwrap_or_default())
         }
     };
     let flag = argument.get_long().unwrap();
