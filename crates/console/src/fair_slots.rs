@@ -1,34 +1,26 @@
-//! Slots that clients share. No client has more slots than are left for all others, as with the memory for answers.
+//! A number of slots that clients share fairly: no client has more slots than are left for all others.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use vitals_recorder::memory::client_network;
+use vitals_recorder::{fair_shares::FairShares, memory::client_network};
 
-/// A number of slots. Cheap to clone; a clone shares the same slots.
+/// A number of slots. Cheap to clone; all clones share the slots.
 #[derive(Clone, Debug)]
 pub(super) struct FairSlots {
-    most: usize,
-    /// Slots that callers without a known address may have.
+    /// How many slots all callers without a known address may have together.
     most_unknown: usize,
-    taken: Arc<Mutex<UsedFairSlots>>,
-}
-
-#[derive(Debug, Default)]
-struct UsedFairSlots {
-    total: usize,
-    unknown: usize,
-    by_client: HashMap<IpAddr, usize>,
+    shares: Arc<Mutex<FairShares>>,
 }
 
 impl FairSlots {
+    /// This many slots.
     pub(super) fn new(most: usize) -> Self {
         Self {
-            most,
             most_unknown: most,
-            taken: Arc::default(),
+            shares: Arc::new(Mutex::new(FairShares::new(most))),
         }
     }
 
@@ -40,37 +32,30 @@ impl FairSlots {
         }
     }
 
-    /// Returns a slot for this client until it is dropped. Returns `None` if all are taken, or if the client has as
-    /// many as are left. A client without a slot gets one as long as there is any; a caller without a known address
-    /// may take all slots.
+    /// Returns a slot, or `None` if the client would have more slots than are then left for others.
+    ///
+    /// A client without a slot gets one if any is free. Callers without a known address are limited together only.
     pub(super) fn take(&self, client: Option<IpAddr>) -> Option<FairSlot> {
         let client = client.map(client_network);
-        let mut taken = self.lock();
-        let left = self.most.checked_sub(taken.total + 1)?;
-        if let Some(client) = client {
-            let held = taken.by_client.get(&client).copied().unwrap_or_default();
-            if held > 0 && held + 1 > left {
-                return None;
-            }
-            taken.by_client.insert(client, held + 1);
-        } else if taken.unknown < self.most_unknown {
-            taken.unknown += 1;
+        let mut shares = self.lock();
+        let minimum = if client.is_some() {
+            1
         } else {
-            return None;
-        }
-        taken.total += 1;
-        Some(FairSlot {
+            self.most_unknown
+        };
+        let is_allowed = client.is_some() || shares.held(None) < self.most_unknown;
+        (is_allowed && shares.take(client, 1, minimum)).then(|| FairSlot {
             slots: self.clone(),
             client,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, UsedFairSlots> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, FairShares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A slot that is taken.
+/// A slot that is in use until it is dropped.
 #[derive(Debug)]
 pub(super) struct FairSlot {
     slots: FairSlots,
@@ -79,18 +64,7 @@ pub(super) struct FairSlot {
 
 impl Drop for FairSlot {
     fn drop(&mut self) {
-        let mut taken = self.slots.lock();
-        taken.total -= 1;
-        let Some(client) = self.client else {
-            taken.unknown -= 1;
-            return;
-        };
-        if let Entry::Occupied(mut held) = taken.by_client.entry(client) {
-            *held.get_mut() -= 1;
-            if *held.get() == 0 {
-                held.remove();
-            }
-        }
+        self.slots.lock().change(self.client, 1, 0);
     }
 }
 
@@ -102,14 +76,14 @@ mod tests {
 
     #[allow(
         clippy::unnecessary_wraps,
-        reason = "what the functions under test take"
+        reason = "the type that the functions under test take"
     )]
     fn client(number: u8) -> Option<IpAddr> {
         Some(IpAddr::from([192, 0, 2, number]))
     }
 
     #[test]
-    fn nobody_has_more_than_are_left_for_others() {
+    fn a_client_has_at_most_as_many_slots_as_are_left_for_others() {
         let slots = FairSlots::new(200);
         let taken: Vec<Vec<FairSlot>> = (0..10)
             .map(|number| from_fn(|| slots.take(client(number))).collect())
@@ -118,11 +92,11 @@ mod tests {
         assert_eq!(counts, [100, 50, 25, 12, 6, 3, 2, 1, 1, 0]);
         drop(taken);
         let taken = slots.lock();
-        assert_eq!((taken.total, taken.by_client.len()), (0, 0));
+        assert_eq!((taken.total(), taken.clients()), (0, 0));
     }
 
     #[test]
-    fn a_single_place_is_for_anybody_and_one_who_is_unknown_may_have_all() {
+    fn a_single_slot_is_for_any_client_and_unknown_callers_may_have_all() {
         let slots = FairSlots::new(1);
         let slot = slots.take(client(1)).unwrap();
         assert!(slots.take(client(2)).is_none());

@@ -16,6 +16,8 @@ pub mod collection;
 pub mod context;
 pub mod database;
 #[cfg(feature = "http")]
+pub mod fair_shares;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod jobs;
 pub mod log_limit;

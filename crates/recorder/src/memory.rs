@@ -5,7 +5,6 @@
 //! client may hold more than is left for all others, so one client gets at most half of the budget.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     error::Error,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +16,7 @@ use vitals_registry::{
     Unit,
 };
 
-use crate::problem::Problem;
+use crate::{fair_shares::FairShares, problem::Problem};
 
 /// The default budget: 256 MiB.
 pub const DEFAULT_ANSWER_MEMORY: usize = 256 * 1024 * 1024;
@@ -46,16 +45,9 @@ pub struct AnswerMemory {
 
 #[derive(Debug)]
 struct AnswerMemoryInner {
-    capacity: usize,
-    used: Mutex<Used>,
+    shares: Mutex<FairShares>,
     /// Counts rejected bodies, if that is recorded.
     refused: Option<Arc<Counter>>,
-}
-
-#[derive(Debug, Default)]
-struct Used {
-    total: usize,
-    by_client: HashMap<Option<IpAddr>, usize>,
 }
 
 /// The budget, or this client's part of it, is used up.
@@ -98,8 +90,7 @@ impl AnswerMemory {
     fn counting(bytes: usize, refused: Option<Arc<Counter>>) -> Self {
         Self {
             inner: Arc::new(AnswerMemoryInner {
-                capacity: bytes,
-                used: Mutex::default(),
+                shares: Mutex::new(FairShares::new(bytes)),
                 refused,
             }),
         }
@@ -138,13 +129,13 @@ impl AnswerMemory {
 
     /// The bytes that are reserved now.
     pub fn used(&self) -> usize {
-        self.inner.lock().total
+        self.inner.lock().total()
     }
 }
 
 impl AnswerMemoryInner {
-    fn lock(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, FairShares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,19 +154,10 @@ impl Reservation {
     ///
     /// Fails like [`AnswerMemory::reserve`]. The reservation stays as it was.
     pub fn grow(&mut self, more: usize) -> Result<(), AnswerMemoryExhausted> {
-        {
-            let mut used = self.inner.lock();
-            let total = used.total.saturating_add(more);
-            let of_client = used.by_client.entry(self.client).or_default();
-            let held = of_client.saturating_add(more);
-            let left = self.inner.capacity.checked_sub(total);
-            if left.is_some_and(|left| held <= left) {
-                *of_client = held;
-                used.total = total;
-                self.bytes += more;
-                return Ok(());
-            }
-            forget_if_empty(&mut used, self.client);
+        let is_fair = self.inner.lock().take(self.client, more, 0);
+        if is_fair {
+            self.bytes += more;
+            return Ok(());
         }
         if let Some(refused) = &self.inner.refused {
             refused.inc();
@@ -188,11 +170,8 @@ impl Reservation {
         if bytes == self.bytes {
             return;
         }
-        let mut used = self.inner.lock();
-        used.total = used.total + bytes - self.bytes;
-        let of_client = used.by_client.entry(self.client).or_default();
-        *of_client = *of_client + bytes - self.bytes;
-        forget_if_empty(&mut used, self.client);
+        let mut shares = self.inner.lock();
+        shares.change(self.client, self.bytes, bytes);
         self.bytes = bytes;
     }
 
@@ -227,15 +206,6 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
-/// Removes a client that holds nothing.
-fn forget_if_empty(used: &mut Used, client: Option<IpAddr>) {
-    if let Entry::Occupied(of_client) = used.by_client.entry(client)
-        && *of_client.get() == 0
-    {
-        of_client.remove();
-    }
-}
-
 /// Returns the address of the client that sent a request, for [`AnswerMemory::reserve`].
 pub fn client_of(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|address| address.ip())
@@ -262,7 +232,7 @@ impl Collector for AnswerMemory {
 
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         rows.push(USED.single(self.used() as f64));
-        rows.push(LIMIT.single(self.inner.capacity as f64));
+        rows.push(LIMIT.single(self.inner.lock().capacity() as f64));
         Ok(())
     }
 }
@@ -297,7 +267,7 @@ mod tests {
         assert_eq!(memory.used(), 1_050_000);
         drop((half, quarter, third));
         assert_eq!(memory.used(), 0);
-        assert!(memory.inner.lock().by_client.is_empty());
+        assert_eq!(memory.inner.lock().clients(), 0);
         let refused = memory.inner.refused.as_ref().map(|refused| refused.value());
         assert_eq!(refused, Some(2));
         let levels = samples(&memory);
