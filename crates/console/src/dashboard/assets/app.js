@@ -1,4 +1,4 @@
-// The page: its state and its address, what each part of it shows, and how gestures and events move it.
+// The page: its state, which the URL keeps; the contents of its tiles, charts and tables; and its events.
 
 import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
@@ -10,10 +10,10 @@ import { Table } from "./table.js";
 
 const WINDOWS = [5, 15, 60];
 
-/** The large figures are those of this many last seconds. */
+/** The large figures cover this many seconds. */
 const NOW_SECONDS = 10;
 
-/** Widths that points may have, and how many of them a chart takes. */
+/** The widths of points in seconds, and how many points a chart has at most. */
 const STEPS = [1, 3, 5, 15];
 const MOST_POINTS = 320;
 
@@ -26,10 +26,10 @@ let connected = false;
 let loading = 0;
 let stale = false;
 let following = false;
-/** Why there is no stream, where that is known. */
+/** Why there is no stream, if the reason is known. */
 let trouble = "";
 
-// ---- state, and the address that keeps it
+// ---- state, and the URL that keeps it
 
 let state = readAddress();
 
@@ -58,7 +58,7 @@ function writeAddress() {
   history.pushState(null, "", `?${query}`);
 }
 
-/** Goes to another state, and tells the address unless it came from there. */
+/** Changes the state, and the URL unless the change came from there. */
 function go(change, { address = true } = {}) {
   const before = state;
   state = { ...state, ...change };
@@ -68,11 +68,11 @@ function go(change, { address = true } = {}) {
   schedule();
 }
 
-// ---- what is shown
+// ---- range and data
 
 const isLive = () => !state.paused && !state.zoom;
 
-/** The time at the right edge while live: the last tick's, or the clock's where none comes. */
+/** The time at the right edge while live: that of the last tick, or of the clock if no tick arrives. */
 function now() {
   const silent = (performance.now() - lastTickAt) / 1000;
   return store.last + (silent > 2.5 ? Math.floor(silent - 1) : 0);
@@ -89,17 +89,17 @@ async function load() {
   const [from, to] = range();
   const step = STEPS.find((width) => (to - from) / width <= MOST_POINTS) ?? STEPS.at(-1);
   const live = isLive();
-  // The clocks of page and server may differ: while live, what is asked for is counted back from the last tick.
+  // The clocks of page and server may differ, so a live page requests a range that ends at the last tick.
   const since = (live ? from - to : Math.floor(from / step) * step) - 2 * step;
   $("charts").setAttribute("aria-busy", "true");
   try {
     const answer = await fetchHistory(live ? { since, step } : { since, step, until: to });
     if (token !== loading) return;
     stale = false;
-    meet(answer);
+    identify(answer);
     store.load(answer, step, live ? answer.last + since : since, live ? undefined : to);
     lastTickAt = performance.now();
-    // A little is asked for again: the last seconds, one by one.
+    // The stream repeats the last seconds, as single ticks.
     if (!following) follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
     following = true;
   } catch (error) {
@@ -111,8 +111,8 @@ async function load() {
   schedule();
 }
 
-/** Takes in who the server is, and what it calls its routes. */
-function meet(answer) {
+/** Takes over the server's identity, its routes and its details. */
+function identify(answer) {
   instance = answer.instance;
   setClock(answer.clock);
   names = answer.routes;
@@ -128,7 +128,7 @@ const events = {
   down: () => setConnected(false),
   hello(data) {
     setConnected(true);
-    meet(data);
+    identify(data);
     if (stale) load();
   },
   routes(data) {
@@ -176,7 +176,7 @@ function showControls() {
 
 // ---- vital signs
 
-/** `of` names a figure, `level` a level. */
+/** `of` is the name of a figure, `level` the name of a level. */
 const TILES = [
   { label: "Requests", unit: rate, of: "rate" },
   { label: "Errors", unit: ratio, of: "errors", hint: "Share of answers of 500 and above", alarm: (f) => f.errors >= 0.01 },
@@ -185,15 +185,15 @@ const TILES = [
   { label: "Queries", unit: rate, of: "queries" },
   {
     label: "Pool",
-    hint: "Connections in use, of at most",
+    hint: "Connections in use, of the largest number",
     value: ({ levels }) => [count.format(levels.pool_used), `/ ${count.format(levels.pool_max)}`],
     below: ({ levels }, { peaks }) => `${count.format(levels.pool_waiting)} waiting, peak ${count.format(peaks.pool_waiting)}`,
-    // Who is seen but once may have been handed a connection in that moment.
+    // A caller that is seen only once may be receiving a connection at that moment.
     alarm: ({ levels }) => levels.pool_waiting > 0 && (!isLive() || store.recent.at(-2)?.levels.pool_waiting > 0),
   },
   { label: "CPU", unit: ratio, of: "cpu", hint: "Of one core" },
   { label: "Memory", unit: bytes, level: "resident_bytes", hint: "Resident" },
-  { label: "Loop lag p99", unit: seconds, of: "lag", hint: "How late the event loops are" },
+  { label: "Loop lag p99", unit: seconds, of: "lag", hint: "Lag of the event loops" },
   {
     label: "Uptime",
     value: () => (uptime() >= 0 ? duration(uptime()).split(/ (?=\d)/) : [NONE]),
@@ -213,7 +213,7 @@ for (const tile of TILES) {
 
 function showTiles(whole) {
   const latest = isLive() ? figures(store.recent.slice(-NOW_SECONDS)) : whole;
-  set($("span"), isLive() ? `Large: the last ${NOW_SECONDS} seconds. Small: the last ${state.window} minutes` : "Of the time that the charts show");
+  set($("span"), isLive() ? `Large: the last ${NOW_SECONDS} seconds. Small: the last ${state.window} minutes` : "In the time that the charts show");
   for (const { parts, unit, of, level, value, below, alarm } of TILES) {
     const [number, suffix] = value ? value(latest) : unit.parts(level ? latest.levels[level] : latest[of]);
     const across = () => (level ? `peak ${unit.format(whole.peaks[level])}` : isLive() ? `${state.window} min: ${unit.format(whole[of])}` : "");
@@ -226,7 +226,7 @@ function showTiles(whole) {
 
 // ---- charts
 
-/** The chart of quantiles that `value` tells of a point. */
+/** A chart of quantiles. `value` returns those of a point. */
 const latency = (id, title, of, floor, value, more) => ({
   id,
   title,
@@ -251,7 +251,7 @@ const SPECS = [
     floor: 1,
     stacked: true,
     ofEndpoint: true,
-    // What goes wrong lies at the bottom, where its height can be read off the scale.
+    // Errors are at the bottom, where the scale shows their height.
     series: [["5xx", "bad"], ["4xx", "warn"], ["other", "muted"], ["3xx", "mid"], ["2xx", "good"]].map(([label, color]) => ({
       label,
       color,
@@ -315,7 +315,7 @@ $("grid").append(...charts.map((chart) => chart.root));
 
 // ---- tables
 
-/** Method and pattern, apart from each other to the eye. */
+/** An endpoint, with its method and its pattern in different styles. */
 function endpoint(tag, name, more) {
   const [, method, pattern] = /^(\S+) (.*)$/s.exec(name) ?? [null, "", name];
   const parts = [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
@@ -351,7 +351,7 @@ const tables = {
   endpoints: new Table(
     "endpoints",
     "Endpoints",
-    "Choose one to see it in the charts",
+    "Select one to see it in the charts",
     [
       {
         key: "name",
@@ -412,7 +412,7 @@ function showChoice(endpoints) {
   if (select.value !== (state.endpoint ?? "")) select.value = state.endpoint ?? "";
 }
 
-// ---- one picture for all that changed
+// ---- one rendering for all changes
 
 let scheduled = false;
 

@@ -1,16 +1,16 @@
-// One chart: its legend, its crosshair, its text, and the files it saves as. What is drawn, and what a gesture means for the
-// page, is told from outside.
+// One chart: its legend, its cursor, its description and the files that it saves. `paint.js` draws it; the page passes the
+// data and the effects of gestures.
 
 import { $, make, set } from "./dom.js";
 import { NONE, clock, moment, shown } from "./format.js";
 import { color, font, paint } from "./paint.js";
 
-const GUTTER = 62; // left of the plot, where the scale stands: the same for all, so that times line up
+const GUTTER = 62; // left of the plot, for the scale: the same for all charts, so that their times are aligned
 const RIGHT = 14;
 const TOP = 10;
 const BOTTOM = 24;
 
-/** Gives a file to the person who asked for it. */
+/** Downloads a file. */
 function save(name, blob) {
   const link = make("a", { href: URL.createObjectURL(blob), download: name });
   link.click();
@@ -21,7 +21,7 @@ export class Chart {
   /**
    * `spec`: id, title, unit, floor (the least top of the scale), series (label, color, value(point, endpoint), and maybe
    * fill, dash, rare: not in the legend while it is 0, and off: hidden at first), and maybe stacked, ofEndpoint, empty.
-   * `page`: what gestures lead to.
+   * `page`: the effects of gestures.
    */
   constructor(spec, page) {
     this.spec = spec;
@@ -69,7 +69,7 @@ export class Chart {
     }
   }
 
-  /** Shows these points, of `from` to `to`; `endpoint` is the one chosen, or null. */
+  /** Shows points from `from` to `to`. `endpoint` is the selected one, or null. */
   update(points, from, to, endpoint) {
     const { spec } = this;
     this.points = points;
@@ -82,7 +82,7 @@ export class Chart {
     this.#draw();
   }
 
-  /** The chart in words, for those who do not see it. */
+  /** Describes the chart in words, for screen readers. */
   #describe() {
     const { spec, points } = this;
     const lines = spec.series.map((one, i) => {
@@ -124,7 +124,7 @@ export class Chart {
     if (!this.points) return;
     const { clientWidth: width, clientHeight: height } = this.plot;
     const density = window.devicePixelRatio;
-    // Which clears it, too.
+    // Setting the size also clears the canvas.
     this.canvas.width = Math.round(width * density);
     this.canvas.height = Math.round(height * density);
     const context = this.canvas.getContext("2d");
@@ -134,7 +134,7 @@ export class Chart {
     this.showCursor(this.cursor);
   }
 
-  /** Puts the crosshair at a time, or takes it away; the legend reads the values there, or else the latest. */
+  /** Moves the cursor to a time, or hides it. The legend shows the values at that time, or the latest. */
   showCursor(time) {
     this.cursor = time;
     this.#read();
@@ -153,16 +153,16 @@ export class Chart {
     if (!this.points) return;
     const at = this.#nearest(this.cursor ?? this.to);
     const near = at >= 0 && (this.cursor === null || this.#covers(at, this.cursor));
-    const said = [];
+    const readings = [];
     this.spec.series.forEach((one, i) => {
       const value = near ? this.values[i][at] : null;
       const text = value === null ? NONE : this.spec.unit.format(value);
       set(this.legend[i].reading, text);
-      said.push(`${one.label} ${text}`);
+      readings.push(`${one.label} ${text}`);
     });
     const time = at >= 0 ? this.points[at].time : this.to;
     this.plot.setAttribute("aria-valuenow", Math.round(time));
-    this.plot.setAttribute("aria-valuetext", `${clock(shown(time))}: ${said.join(", ")}`);
+    this.plot.setAttribute("aria-valuetext", `${clock(shown(time))}: ${readings.join(", ")}`);
   }
 
   #covers(at, time) {
@@ -174,7 +174,7 @@ export class Chart {
     return this.box.left + ((time - this.from) / (this.to - this.from)) * this.box.width;
   }
 
-  /** The index of the point nearest to a time; -1 if there is none. */
+  /** The index of the nearest point to a time; -1 if there are no points. */
   #nearest(time) {
     let best = -1;
     for (let i = 0; i < this.points.length; i++) {
@@ -183,7 +183,7 @@ export class Chart {
     return best;
   }
 
-  /** Marks the time between two, or none. */
+  /** Marks the range between two times, or removes the mark. */
   showSelection(range) {
     const { selection } = this.marks;
     selection.hidden = !range || !this.box;
@@ -193,7 +193,7 @@ export class Chart {
     selection.style.width = `${right - left}px`;
   }
 
-  /** A selection begins at the `anchor`, by pointer or by key, and follows the cursor until it ends. */
+  /** Handles pointer and keys. A selection extends from the `anchor` to the cursor. */
   #gestures() {
     const { plot, page } = this;
     let anchor = null;
@@ -226,7 +226,7 @@ export class Chart {
     on("pointerup", (event) => {
       if (anchor === null) return;
       const time = timeAt(event);
-      // A hand is not that steady: so little is a click.
+      // A shorter movement is a click.
       end(Math.abs(this.#x(time) - this.#x(anchor)) > 6 && [anchor, time]);
     });
     on("pointerleave", () => anchor === null && page.cursor(null));
@@ -252,7 +252,7 @@ export class Chart {
     return `actix-vitals-${this.spec.id}-${moment(shown(this.to)).replace(" ", "T").replace(/:/g, "")}.${kind}`;
   }
 
-  /** Saves what is shown as a table: seconds since the epoch, the time in UTC, and a column for each series. */
+  /** Saves the values as CSV: seconds since the epoch, the time in UTC, and a column for each series. */
   csv() {
     const unit = this.spec.unit.name && ` (${this.spec.unit.name})`;
     const rows = [["epoch (seconds)", "time (UTC)", ...this.spec.series.map((one) => one.label + unit)]];
@@ -263,7 +263,7 @@ export class Chart {
     save(this.#name("csv"), new Blob([rows.map((row) => row.join(",")).join("\r\n") + "\r\n"], { type: "text/csv" }));
   }
 
-  /** Saves what is shown as a picture with its title, its range and its legend. */
+  /** Saves the chart as an image with its title, its range and its legend. */
   png() {
     const [width, height, density] = [1200, 480, 2];
     const canvas = make("canvas", { width: width * density, height: height * density });

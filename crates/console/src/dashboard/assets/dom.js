@@ -1,4 +1,4 @@
-// The little of the document's interface that several parts of the page share.
+// Helpers for the document that several modules share.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -9,7 +9,7 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** Changes a text only where it differs: what stays is neither drawn nor read out again. */
+/** Sets a text if it differs. An unchanged text is not drawn or announced again. */
 export function set(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

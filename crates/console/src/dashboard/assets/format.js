@@ -1,9 +1,9 @@
-// Numbers and times as people read them. A unit formats single values, and lays out an axis for many.
+// Formats numbers and times for people. A unit formats single values and makes the ticks of an axis.
 
-/** What stands where there is no value. */
+/** The text for a missing value. */
 export const NONE = "–";
 
-const SPACE = "\u202f"; // narrow, and never broken at a line's end
+const SPACE = "\u202f"; // a narrow space without a line break
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** About three significant digits. */
@@ -39,7 +39,7 @@ class Unit {
     return suffix ? number + (suffix === "%" ? "" : SPACE) + suffix : number;
   };
 
-  /** Where an axis from 0 to at least `max` ends, and its ticks as `[value, label]`. */
+  /** The end of an axis from 0 to at least `max`, and its ticks as `[value, label]`. */
   axis(max, count) {
     const [factor, suffix] = this.scale(max);
     const rough = max / factor / count;
@@ -47,9 +47,9 @@ class Unit {
     let step = [1, 2, 5, 10].find((nice) => nice * power >= rough * 0.999) * power;
     if (this.name === "") step = Math.max(1, step);
     const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-    // Ending on a half step wastes less room, and is still calm while the values move.
+    // An axis may end at a half step: it wastes less space, and rarely changes while the values move.
     const top = (Math.ceil((max / factor / step) * 2 - 1e-6) / 2) * step;
-    // Rounding up may lead into the next unit: 1 ms, and not 1,000 µs.
+    // Rounding up may reach the next unit: 1 ms instead of 1,000 µs.
     if (this.scale(top * factor)[0] !== factor) return this.axis(top * factor, count);
     const ticks = [];
     for (let i = 0; step * i <= top * 1.001; i++) {
@@ -66,7 +66,7 @@ export const seconds = new Unit("seconds", [1, "s"], [1e-3, "ms"], [1e-6, "µs"]
 export const bytes = new Unit("bytes", [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]);
 export const ratio = new Unit("ratio", [0.01, "%"]);
 
-/** A length of time in its two largest units. */
+/** A duration in its two largest units. */
 export function duration(total) {
   const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const largest = units.findIndex(([size]) => total >= size || size === 1);
@@ -81,25 +81,25 @@ export function duration(total) {
 
 const two = (number) => String(number).padStart(2, "0");
 
-/** Seconds that the server's clock is ahead of the times of its ticks, since it was set. */
+/** How many seconds the server's clock is ahead of the times of its ticks. */
 let ahead = 0;
 
-/** Takes in how far the server's clock is ahead of its ticks. */
+/** Sets how many seconds the server's clock is ahead. */
 export function setClock(seconds) {
   ahead = seconds ?? 0;
 }
 
-/** The time of a tick as the server's clock has it. */
+/** The time of a tick by the server's clock. */
 export const shown = (time) => time + ahead;
 
-/** Seconds since the epoch as the time of day, here. */
+/** Formats seconds since the epoch as the local time of day. */
 export function clock(time, withSeconds = true) {
   const date = new Date(time * 1000);
   const short = `${two(date.getHours())}:${two(date.getMinutes())}`;
   return withSeconds ? `${short}:${two(date.getSeconds())}` : short;
 }
 
-/** Seconds since the epoch as a day and a time, here. */
+/** Formats seconds since the epoch as the local day and time. */
 export function moment(time) {
   const date = new Date(time * 1000);
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${clock(time)}`;

@@ -1,13 +1,13 @@
-// Distributions as the server's native histograms have them: 32 buckets to each doubling, so that a quantile of any
-// merged set is within 1.1 % of the truth. Bucket i takes 2^((i-1)/32) < v <= 2^(i/32).
+// Distributions with the buckets of the server's native histograms: 32 for each doubling, so that a quantile is within 1.1 %
+// of the truth, also after merging. Bucket i contains 2^((i-1)/32) < v <= 2^(i/32).
 //
-// Inside the page a histogram is a flat list: index, count, index, count, … in ascending order.
+// A histogram is a flat list in ascending order: index, count, index, count, …
 
-const LOWEST = -4100; // below every index that can occur; stands for the bucket of zero
+const LOWEST = -4100; // below every possible index; represents the bucket of zero
 const SLOTS = 8200;
 const scratch = new Float64Array(SLOTS);
 
-/** From the wire: the count of zeros, then index and count of each bucket, each index relative to the last. */
+/** Decodes the server's form: the count of zeros, then the index, relative to the last, and the count of each bucket. */
 export function decode(wire) {
   const flat = [];
   if (wire.length > 0 && wire[0] > 0) flat.push(LOWEST, wire[0]);
@@ -18,7 +18,7 @@ export function decode(wire) {
   return flat;
 }
 
-/** The sum of two. */
+/** Adds two histograms. */
 export function merge(a, b) {
   if (a.length === 0) return b;
   const sum = [];
@@ -30,7 +30,7 @@ export function merge(a, b) {
   return sum;
 }
 
-/** The quantiles of all the histograms taken together; null for each where they are empty. */
+/** The quantiles of several histograms together; each is null if all are empty. */
 export function quantiles(histograms, shares) {
   let low = SLOTS;
   let high = -1;
@@ -49,7 +49,7 @@ export function quantiles(histograms, shares) {
   return found;
 }
 
-/** The value at a rank: inside a bucket the observations are taken to lie exponentially. */
+/** The value at a rank. Interpolates exponentially within a bucket. */
 function at(rank, low, high) {
   let below = 0;
   for (let slot = low; slot <= high; slot++) {

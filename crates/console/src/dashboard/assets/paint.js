@@ -1,8 +1,8 @@
-// How a chart's picture is drawn, on the page and in the file that is saved.
+// Draws a chart, on the page and in the image that it saves.
 
 import { clock, shown } from "./format.js";
 
-/** The distances that ticks of a time axis may have, in seconds. */
+/** The possible distances between ticks of a time axis, in seconds. */
 const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800];
 
 const style = getComputedStyle(document.documentElement);
@@ -57,7 +57,7 @@ export function paint(context, box, model) {
   if (message) say(context, message, box.left + box.width / 2, box.top + box.height / 2, "card");
 }
 
-/** Writes around a point, on a ground of its own: neither hatching nor a grid goes through words. */
+/** Writes a text around a point, on a plain background: no hatching and no grid behind it. */
 function say(context, text, x, y, ground) {
   const width = context.measureText(text).width + 16;
   context.textAlign = "center";
@@ -67,7 +67,7 @@ function say(context, text, x, y, ground) {
   context.fillText(text, x, y);
 }
 
-/** Marks the stretches of which nothing is known. */
+/** Hatches the ranges without data. */
 function paintGaps(context, box, { from, to, points }, x) {
   const gaps = [];
   let known = from;
@@ -97,7 +97,7 @@ function paintGaps(context, box, { from, to, points }, x) {
   }
 }
 
-/** The points in stretches without a gap, each as its first and its last index. */
+/** Splits the points at gaps. Returns the first and the last index of each run. */
 function runs(points) {
   const found = [];
   points.forEach((point, i) => {
@@ -125,7 +125,7 @@ function paintRun(context, one, [first, last], points, base, x, y) {
     context.fill();
     context.globalAlpha = 1;
   }
-  // In a stack, a line is drawn only where there is something: ten classes at 0 are not ten lines.
+  // In a stack, a series has no line where it is 0: ten classes at 0 would be ten lines.
   const { values } = one;
   const visible = (i) => i >= first && i <= last && values[i] !== null && (!base || values[i - 1] || values[i] || values[i + 1]);
   context.beginPath();

@@ -1,8 +1,7 @@
-// What the page knows: points in time, each the sum of one or more of the server's ticks. No network and no drawing.
+// The data of the page: points in time, each the sum of one or more of the server's ticks. No network and no drawing.
 //
-// A tick says what happened in one second. Everything in it adds up (counts, seconds, histograms) or has a highest
-// value (levels), so that ticks merge into points as wide as the view needs, and points into the figures of a range,
-// without ever averaging an average.
+// A tick has the numbers of one second. They add up (counts, seconds, histograms) or have a highest value (levels). So ticks
+// merge into points of any width, and points into the figures of a range, without an average of averages.
 
 import { decode, merge, quantiles } from "./histogram.js";
 
@@ -10,17 +9,17 @@ import { decode, merge, quantiles } from "./histogram.js";
 export const CLASSES = ["2xx", "3xx", "4xx", "5xx", "other"];
 const SERVER_ERRORS = 3;
 
-/** What a query does, in the order of the counts in a tick. */
+/** The operations of queries, in the order of the counts in a tick. */
 export const OPERATIONS = ["select", "insert", "update", "delete", "other"];
 
 export const SHARES = [0.5, 0.95, 0.99];
 
-/** Raw ticks kept for the figures of the last seconds, and to bridge the moment between history and stream. */
+/** How many ticks are kept for the figures of the last seconds, and to close the gap between history and stream. */
 const RECENT = 60;
 
 const plus = (a, b) => (b == null ? a : (a ?? 0) + b);
 
-/** The highest that each level had in any of the points. */
+/** The highest value of each level in any of the points. */
 function highest(points) {
   const levels = {};
   for (const point of points) {
@@ -29,7 +28,7 @@ function highest(points) {
   return levels;
 }
 
-/** What a set of requests adds up to. */
+/** The sum of a set of requests. */
 class Requests {
   counts = [0, 0, 0, 0, 0];
   seconds = 0;
@@ -38,7 +37,7 @@ class Requests {
   dbSeconds = null;
   nPlusOne = null;
 
-  /** Adds all but the latency: for a quantile of many sets, theirs need not be merged. */
+  /** Adds everything except the latency: quantiles of many sets are computed without merging them. */
   add(other) {
     this.counts = this.counts.map((value, i) => value + other.counts[i]);
     this.seconds += other.seconds;
@@ -57,7 +56,7 @@ class Requests {
   }
 }
 
-/** What happened up to `time`, for at most `width` seconds; `span` of them were really observed. */
+/** The numbers of the `width` seconds that end at `time`, or fewer: `span` is the observed time. */
 class Point {
   constructor(fields) {
     Object.assign(this, fields);
@@ -73,7 +72,7 @@ class Point {
     });
   }
 
-  /** Takes in a later one. What is taken from stays as it was. */
+  /** Adds a later point, which is not changed. */
   add(later) {
     this.span += later.span;
     this.cpu = plus(this.cpu, later.cpu);
@@ -97,17 +96,17 @@ class Point {
     return this.cache.get(key);
   }
 
-  /** The counts by class of an endpoint's requests, or of all. */
+  /** The counts by class of an endpoint's requests, or of all requests. */
   counts(endpoint) {
     return this.once("counts " + endpoint, () => Requests.sum(this.requests(endpoint)).counts);
   }
 
-  /** The latency quantiles of an endpoint's requests, or of all. */
+  /** The latency quantiles of an endpoint's requests, or of all requests. */
   latency(endpoint) {
     return this.once("latency " + endpoint, () => quantiles(this.requests(endpoint).map((r) => r.latency), SHARES));
   }
 
-  /** The requests of an endpoint, or of each. */
+  /** The requests of an endpoint, or those of each endpoint. */
   requests(endpoint) {
     if (endpoint === null) return [...this.routes.values()];
     return this.routes.has(endpoint) ? [this.routes.get(endpoint)] : [];
@@ -115,7 +114,7 @@ class Point {
 }
 
 export class Store {
-  /** Ascending in time. */
+  /** In ascending order of time. */
   points = [];
   /** The last ticks, each a point of one second. */
   recent = [];
@@ -123,14 +122,14 @@ export class Store {
   step = 1;
   /** The last tick that the points contain. */
   applied = 0;
-  /** The last tick that came. */
+  /** The last tick that was received. */
   last = 0;
 
-  /** Takes in an answer of `history`, made for points of `step` seconds; what is older than `since` goes. */
+  /** Takes over an answer of `history` for points of `step` seconds. Removes points that are older than `since`. */
   load({ ticks, routes, last }, step, since, until = Infinity) {
     const loaded = ticks.map((tick) => Point.decode(tick, routes));
     const first = loaded.length > 0 ? loaded[0].time - loaded[0].width : Infinity;
-    // A server that started anew knows nothing of what was before: what the page still has of that, it keeps.
+    // A server that was restarted has no older ticks, so the page keeps its own.
     const kept = this.points.filter((point) => point.time > since && point.time <= Math.min(first, until));
     this.step = step;
     this.points = [];
@@ -141,7 +140,7 @@ export class Store {
     for (const tick of this.recent) if (tick.time > last && tick.time <= until) this.#apply(tick);
   }
 
-  /** Takes in a tick of the stream; the points take it only if they are `live`. */
+  /** Adds a tick of the stream. The points change only if they are `live`. */
   push(tick, names, live, since) {
     const point = Point.decode(tick, names);
     if (point.time > (this.recent.at(-1)?.time ?? 0)) {
@@ -160,7 +159,7 @@ export class Store {
     this.applied = Math.max(this.applied, point.time);
   }
 
-  /** Puts a point at the end, or into the last one if both belong to the same step. */
+  /** Appends a point, or adds it to the last one if both belong to the same step. */
   #place(point) {
     const last = this.points.at(-1);
     const time = Math.ceil(point.time / this.step) * this.step;
@@ -197,7 +196,7 @@ function figuresOf(list, span) {
   };
 }
 
-/** The figures of a set of points: of the whole service, and of each endpoint. */
+/** The figures of a set of points, for the whole service and for each endpoint. */
 export function figures(points) {
   const span = sum(points.map((point) => point.span));
   const parts = new Map();

@@ -1,8 +1,8 @@
-// The way to the server and back: the history call, and the stream of events, which a worker holds.
+// Requests to the server: the history, and the stream of events, which a worker holds.
 
 /**
- * The address of a part of the page. Made by hand, since the page may have been opened with credentials in its address:
- * `fetch` refuses addresses that have them, and a relative one would take them over.
+ * The URL of a part of the page. It is absolute because the page's URL may contain credentials: a relative URL would inherit
+ * them, and `fetch` rejects such URLs.
  */
 const part = (name) => new URL(`dashboard/${name}`, location.origin + location.pathname);
 
@@ -20,8 +20,8 @@ export async function history({ since, until, step }) {
 }
 
 /**
- * Follows the stream: calls the function in `on` that is named as the event, with its data. `last()` is the last tick that
- * is known. Tabs that have `version` in common share a worker.
+ * Follows the stream. Calls the function of `on` with the event's name, and passes the data. `last()` is the last tick that the
+ * page has. Tabs with the same `version` share a worker.
  */
 export function follow(version, last, on) {
   const url = part("worker.js");

@@ -1,5 +1,5 @@
-// A table that people can sort, and that changes in place: a row keeps its element for as long as it has its key, so
-// that neither the focus nor a selection is lost when the numbers move.
+// A sortable table that changes in place. A row keeps its element as long as its key exists, so that focus and selection
+// survive when the numbers change.
 
 import { $, make, set } from "./dom.js";
 import { NONE } from "./format.js";
@@ -8,9 +8,9 @@ const kind = (column) => (column.text ? "words" : "number");
 
 export class Table {
   /**
-   * `columns`: key, label, and maybe `format(value)`, `hint`, `text` (true for words, which are aligned left and sort upwards
-   * first), `head` (it names its row), `alarm(value)`, `node(row)` in place of a text, which is made once for a row and
-   * told of changes by `refresh(node, row)`. `sort`: the key to begin with. `key(row)`: what makes a row itself.
+   * `columns`: key, label, and maybe `format(value)`, `hint`, `text` (true for words: aligned left, first sorted in ascending
+   * order), `head` (the header of its row), `alarm(value)`, `node(row)` (an element instead of a text, made once for a row) and
+   * `refresh(node, row)`, which updates it. `sort`: the key to sort by at first. `key(row)`: the identity of a row.
    */
   constructor(id, title, hint, columns, { sort, key, selected = () => false }) {
     this.columns = columns;
@@ -45,7 +45,7 @@ export class Table {
     }
   }
 
-  /** Shows these rows; `empty` says why, where there are none. */
+  /** Shows rows. `empty` is the text if there are none. */
   update(rows, empty) {
     this.rows = rows;
     set(this.note, empty);
@@ -85,7 +85,7 @@ export class Table {
     this.note.hidden = sorted.length > 0;
   }
 
-  /** Moves a row without taking the focus from what is in it. */
+  /** Moves a row and keeps the focus of its contents. */
   #move(element, before) {
     const focused = element.contains(document.activeElement) && document.activeElement;
     this.body.insertBefore(element, before);

@@ -1,12 +1,12 @@
-// The stream of events, one for all tabs of a browser: it opens six connections to a server and no more, so that a seventh
-// tab with a stream of its own would wait for ever. This runs as a shared worker; where there are none, as a tab's own.
+// The stream of events, one for all tabs of a browser. A browser opens at most six connections to a server, so a seventh tab
+// with its own stream would wait for ever. This script is a shared worker, or a worker of the tab if there are none.
 //
-// A tab says the last tick that it has, to get what came after it, and null when it goes or sleeps. What all get is [kind,
-// data]: the events of the server, and "up" and "down".
+// A tab sends the last tick that it has, to receive the ticks after it, and null when it closes or sleeps. All tabs receive
+// [kind, data]: the events of the server, and "up" and "down".
 
 const REOPEN_MS = 1000;
 
-/** Without an event for this long, a connection is taken to be dead: the server sends at least one each second. */
+/** Without an event for this long, a connection counts as dead: the server sends at least one each second. */
 const SILENCE_MS = 6000;
 
 const tabs = new Set();
@@ -14,7 +14,7 @@ let source, reopening;
 let last = 0;
 let heard = 0;
 
-function tell(kind, data) {
+function send(kind, data) {
   for (const tab of tabs) tab.postMessage([kind, data]);
 }
 
@@ -24,22 +24,22 @@ function close() {
   source = null;
 }
 
-/** Connects without credentials that may be in the address of this script, and asks for what came after the tick `last`. */
+/** Connects without the credentials that this script's URL may contain, and requests the ticks after `last`. */
 function open() {
   close();
   heard = performance.now();
   const mine = (source = new EventSource(new URL(`stream?since=${last}`, self.location.origin + self.location.pathname)));
-  source.onopen = () => tell("up");
+  source.onopen = () => send("up");
   source.onerror = () => {
-    tell("down");
-    // Where the browser gives up (an answer that is no stream), this does not.
+    send("down");
+    // The browser gives up if an answer is not a stream. Try again.
     if (mine.readyState === EventSource.CLOSED) reopening = setTimeout(open, REOPEN_MS);
   };
   for (const kind of ["hello", "routes", "tick", "details", "reset"]) {
     source.addEventListener(kind, (event) => {
       heard = performance.now();
       if (event.lastEventId) last = Number(event.lastEventId);
-      tell(kind, JSON.parse(event.data));
+      send(kind, JSON.parse(event.data));
     });
   }
 }
@@ -51,7 +51,7 @@ function serve(tab) {
       if (tabs.size === 0) close();
       return;
     }
-    // What the others have already, they get once more, and leave.
+    // Other tabs receive ticks that they have already, and ignore them.
     last = tabs.size > 0 ? Math.min(last, data) : data;
     tabs.add(tab);
     open();
@@ -60,7 +60,7 @@ function serve(tab) {
 
 setInterval(() => {
   if (!source || performance.now() - heard < SILENCE_MS) return;
-  tell("down");
+  send("down");
   open();
 }, 1000);
 
