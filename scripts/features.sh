@@ -8,7 +8,8 @@ http
 database
 http,database
 ops
-http,database,ops,jemalloc
+otlp
+http,database,ops,jemalloc,otlp
 '
 
 for features in $combinations; do

@@ -260,7 +260,7 @@ pub struct MetricsSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Push")]
 pub struct PushSettings {
-    /// OTLP receiver to push all metrics to, such as http://collector:4318 [default: OTEL_EXPORTER_OTLP_ENDPOINT, or no push]. The other variables OTEL_EXPORTER_OTLP_… apply, too
+    /// OTLP receiver to push all metrics to, such as http://collector:4318; the other variables OTEL_EXPORTER_OTLP_… apply as well [default: OTEL_EXPORTER_OTLP_ENDPOINT; without it, no push]
     #[arg(id = "otlp_endpoint", long = "otlp-endpoint", env = "VITALS_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = values::otlp_endpoint)]
     pub endpoint: Option<OtlpEndpoint>,
 

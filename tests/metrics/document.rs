@@ -35,6 +35,7 @@ separate series.
 
 The service records `ops_http_requests_total` and `ops_http_requests_duration_seconds` with actix-web-prom. A service that
 adopts the library has them only if it wraps the ops endpoints itself: see [ADOPTING.md](ADOPTING.md).
+`vitals_push_total` exists where metrics are pushed: see [SCRAPERS.md](SCRAPERS.md#push).
 ";
 
 /// The meaning of each label. Every label must be here.
@@ -164,7 +165,7 @@ fn render_section(page: &mut String, heading: &str, families: Vec<&FamilyDescrip
     }
 }
 
-/// The families that the registry of the service describes, as it runs by default.
+/// The families that the registry of the service describes, as it runs by default, and those of a push.
 pub(crate) async fn described() -> Vec<FamilyDescription> {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
     let database = format!("sqlite://{}", directory.path().join("vitals.db").display());
@@ -180,7 +181,9 @@ pub(crate) async fn described() -> Vec<FamilyDescription> {
     let _server = Server::bind(settings, vitals.clone())
         .await
         .expect("a server");
-    vitals.registry().describe()
+    let mut families = vitals.registry().describe();
+    families.extend(families_of_a_push());
+    families
 }
 
 /// The families of foreign collectors, which have no description before they have a value.
@@ -223,7 +226,6 @@ async fn families_of_the_service() -> Vec<FamilyDescription> {
     let mut families = described().await;
     let foreign = undescribed(&settled(&server).await, &families);
     families.extend(foreign);
-    families.extend(families_of_a_push());
     families
 }
 

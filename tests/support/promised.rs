@@ -133,6 +133,8 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("vitals_series_overflow_total", Counter, &["family"]),
     rare("vitals_observations_dropped_total", Counter, &["family"]),
     promise("vitals_collector_errors_total", Counter, &["collector"]),
+    // Only where metrics are pushed.
+    rare("vitals_push_total", Counter, &["outcome"]),
     promise("ops_http_requests_total", Counter, OPS),
     promise("ops_http_requests_duration_seconds", ClassicHistogram, OPS),
 ];
