@@ -5,7 +5,7 @@
 //! `actix-vitals`, which puts the recorders together and promises a stable interface.
 
 #![cfg_attr(
-    not(all(feature = "http", feature = "diesel")),
+    not(all(feature = "http", feature = "diesel-async")),
     allow(dead_code, reason = "some items are used by the left-out feature only")
 )]
 
