@@ -148,6 +148,9 @@ impl Encoding {
 /// Chooses a format by the `Accept` headers of a request, each as received, with the escaping scheme that the client asks
 /// for in that format.
 ///
+/// Prometheus names the scheme beside the text formats alone. Protobuf gets it from there, so that names do not change when
+/// native histograms are switched on.
+///
 /// The concrete type with the highest q-value wins, and the first of equals. Wildcards count only if no concrete type is
 /// acceptable, and never choose a type that has `q=0`. Malformed parts are ignored. A q-value above 1, which Prometheus
 /// 2.49 sends, counts as 1.
@@ -155,7 +158,9 @@ pub fn negotiate_format(accept: &[&[u8]]) -> MediaType {
     let mut refused = Vec::new();
     let mut concrete: Option<(MediaType, f32)> = None;
     let mut wildcard: Option<(&str, f32)> = None;
+    let mut scheme = None;
     for (range, q) in items(accept) {
+        scheme = scheme.or(range.escaping());
         if let Some(media) = media_type_of(range) {
             if q == 0.0 {
                 refused.extend((!media.is_text_1).then_some(media.format));
@@ -167,7 +172,10 @@ pub fn negotiate_format(accept: &[&[u8]]) -> MediaType {
             wildcard = Some((range.value, q));
         }
     }
-    if let Some((media, _)) = concrete {
+    if let Some((mut media, _)) = concrete {
+        if media.format == Format::Protobuf {
+            media.escaping = media.escaping.or(scheme);
+        }
         return media;
     }
     let matching: &[Format] = match wildcard {

@@ -8,6 +8,9 @@ const OM: &str = "application/openmetrics-text";
 const PROTO: &str =
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 
+const PROTO_CONTENT: &str =
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
 fn format(accept: &str) -> Format {
     media(accept).format()
 }
@@ -198,6 +201,16 @@ fn a_content_type_names_the_escaping_scheme_only_if_the_client_does() {
         (
             "application/openmetrics-text;version=1.0.0;escaping=none",
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Escaping::Underscores,
+        ),
+        (
+            &format!("{PROTO};q=0.6,{OM};version=1.0.0;escaping=allow-utf-8;q=0.5"),
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8",
+            Escaping::AllowUtf8,
+        ),
+        (
+            &format!("{PROTO},text/plain;version=0.0.4;q=0.5"),
+            PROTO_CONTENT,
             Escaping::Underscores,
         ),
         (
