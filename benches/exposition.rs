@@ -1,9 +1,9 @@
-//! What a scrape of 1,000 histogram series of 14 lines takes, in each format, beside the encoders of the `prometheus`
-//! crate and beside the limit: cached prefixes, itoa, and nothing else.
+//! The time of a scrape of 1,000 histogram series of 14 lines, in each format, beside the encoders of the `prometheus` crate
+//! and beside the limit: cached prefixes, itoa, and nothing else.
 //!
 //! `cargo bench --bench exposition --features prometheus-protobuf`; without the feature, the `ProtobufEncoder` is not
-//! there to compare with. An argument after `--` sets the number of series; without one, the time for each of 1,000, of
-//! 10,000 and of 100,000 is printed too.
+//! there to compare with. An argument after `--` sets the number of series. Without one, the time for each of 1,000, of
+//! 10,000 and of 100,000 series is printed too, with rows for client_golang's promhttp if `scripts/go-tools.sh` has built it.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -11,11 +11,14 @@
 mod interleave;
 
 use std::hint::black_box;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use actix_vitals::registry::{Descriptor, Format, NameFilter, Registry, Unit};
 use interleave::Case;
 use prometheus::Encoder;
+use serde_json::Value;
 
 const BUCKETS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -116,12 +119,49 @@ fn endpoints(count: usize) -> Vec<String> {
         .collect()
 }
 
-/// Prints what one series takes, of many and of very many.
+/// A row of times for each series, one for each format.
+fn print_row(name: &str, times: &[String]) {
+    let [text, openmetrics, protobuf] = times else {
+        panic!("{name}: {times:?} is not a time for each format");
+    };
+    println!("{name:<36} {text:>12} {openmetrics:>12} {protobuf:>12}");
+}
+
+/// Prints the same for client_golang: a scrape through promhttp's handler, of the same histograms with native buckets. The
+/// program measures itself (`tests/tools/promhttp`).
+fn print_client_golang() {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools/promhttp/promhttp");
+    if !program.is_file() {
+        println!("client_golang's promhttp is missing: scripts/go-tools.sh builds it");
+        return;
+    }
+    for count in [1_000, 10_000] {
+        let output = Command::new(&program)
+            .arg(count.to_string())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "promhttp: {}", output.status);
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let measured: Vec<Value> = (lines.lines())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let times = ["text", "OpenMetrics", "protobuf"].map(|format| {
+            let scrape = (measured.iter())
+                .find(|scrape| scrape["family"] == "native" && scrape["format"] == format);
+            let time = scrape.and_then(|scrape| scrape["ns"].as_f64()).unwrap();
+            format!("{:.0} ns", time / f64::from(count))
+        });
+        let client = measured[0]["client"].as_str().unwrap();
+        print_row(&format!("{count}, {client}"), &times);
+    }
+}
+
+/// Prints the time for each series, of many and of very many.
 fn print_linearity(sample: &[f64]) {
-    println!(
-        "\n{:<28} {:>12} {:>12} {:>12}",
-        "time for each series of", "text", "OpenMetrics", "protobuf"
-    );
+    println!();
+    let formats = ["text", "OpenMetrics", "protobuf"].map(str::to_owned);
+    print_row("time for each series of", &formats);
     for count in [1_000, 10_000, 100_000] {
         let registry = ours(&endpoints(count), sample);
         let times = [Format::Text, Format::OpenMetrics, Format::Protobuf].map(|format| {
@@ -135,11 +175,9 @@ fn print_linearity(sample: &[f64]) {
             let fastest = times.min().unwrap_or_default().as_secs_f64();
             format!("{:.0} ns", fastest * 1e9 / count as f64)
         });
-        println!(
-            "{count:<28} {:>12} {:>12} {:>12}",
-            times[0], times[1], times[2]
-        );
+        print_row(&count.to_string(), &times);
     }
+    print_client_golang();
 }
 
 fn main() {
