@@ -82,19 +82,21 @@ bench: ## Measure the cost of recording, encoding and serving, and of the altern
 	@scripts/test-tools.sh
 	$(CARGO) bench --quiet --profile dist --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
 
-docs: ## Rewrite docs/SETTINGS.md from the flags, docs/METRICS.md from the registry, docs/promql-otel.md from docs/promql.md.
+docs: ## Rewrite docs/SETTINGS.md from the flags, docs/METRICS.md from the registry, docs/promql-otel.md from docs/promql.md, and the rules for Kubernetes and VictoriaMetrics from those for Prometheus.
+	scripts/kubernetes.sh
 	UPDATE_DOCS=1 $(CARGO) test --quiet --lib $(OPENSSL) -- _md
-	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- _md
+	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- _md deploy::victoria_metrics::
 
 accuracy: ## Measure the accuracy of quantiles in a real Prometheus and rewrite docs/ACCURACY.md.
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- accuracy::
 
 # Each part is one line.
-soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
+soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, a minute of load that four scrapers count, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test integration -- --nocapture http::chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test integration -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test integration -- --nocapture shutdown::load
 	VITALS_MUTANTS=100000 $(SOAK) --test integration -- --nocapture limits::mutants
+	VITALS_SCRAPED_TIME=60s $(SOAK) --test integration -- --nocapture prometheus::ledger
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test exclusive -- --nocapture slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test integration -- description::
 	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::attack::

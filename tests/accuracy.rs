@@ -1,7 +1,7 @@
-//! How true the quantiles are that Prometheus computes from our histograms: recorded samples of known distributions,
-//! scraped by the real Prometheus, compared with the samples' exact quantiles.
+//! The error of the quantiles that scrapers compute from our histograms: recorded samples of known distributions are scraped
+//! by every supported scraper, and its quantiles are compared with those of the samples.
 //!
-//! The table of `docs/ACCURACY.md` is written by this test (`make accuracy`), and must be what it measures.
+//! This test writes the table of `docs/ACCURACY.md` (`make accuracy`), and fails if the table is not what it measures.
 
 use std::{fmt::Write as _, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
@@ -14,9 +14,12 @@ use actix_web::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::support::prometheus::Prometheus;
+use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::scrapers::{self, Scraper};
+use crate::support::wait;
 
-use crate::support::{tools, wait};
+/// The longest wait for a scrape or an answer.
+const BOUND: Duration = Duration::from_secs(60);
 
 const SAMPLES: usize = 200_000;
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
@@ -87,10 +90,20 @@ fn record() -> (Registry, Vec<Vec<f64>>) {
     (registry, samples)
 }
 
-/// Serves a registry's exposition on a port of its own, until told to stop.
-fn serve(registry: Registry) -> (String, ServerHandle) {
+/// Serves a registry's exposition on a free port until the handle stops it. Returns the address and the handle.
+pub(crate) fn serve(registry: Registry) -> (String, ServerHandle) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let authority = listener.local_addr().expect("a bound address").to_string();
+    (authority, serve_on(listener, registry))
+}
+
+/// As [`serve`], at this address.
+pub(crate) fn serve_at(authority: &str, registry: Registry) -> ServerHandle {
+    let listener = TcpListener::bind(authority).expect("the port is free again");
+    serve_on(listener, registry)
+}
+
+fn serve_on(listener: TcpListener, registry: Registry) -> ServerHandle {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
@@ -108,7 +121,7 @@ fn serve(registry: Registry) -> (String, ServerHandle) {
             server.await.expect("a clean stop");
         });
     });
-    (authority, receiver.recv().expect("a started server"))
+    receiver.recv().expect("a started server")
 }
 
 /// The exposition in the format that is asked for.
@@ -121,18 +134,13 @@ async fn get_metrics(request: HttpRequest, registry: web::Data<Registry>) -> Htt
         .body(registry.encode(format))
 }
 
-/// Each quantile of each distribution as a Prometheus with these flags computes it, by the name in its query.
-async fn ask(
-    binary: &Path,
-    authority: &str,
-    flags: &[&str],
-    metrics: &[&str],
-) -> Vec<Vec<[f64; QUANTILES.len()]>> {
-    let prometheus = Prometheus::start(binary, authority, flags).await;
-    wait::until("the first scrape", Duration::from_secs(60), || {
-        prometheus.target_is_up()
-    })
-    .await;
+/// The quantiles of each distribution.
+type Estimates = Vec<[f64; QUANTILES.len()]>;
+
+/// Each quantile of each distribution as a scraper computes it, for each of these metrics.
+async fn ask(scraper: &Scraper, setup: &Setup<'_>, metrics: &[&str]) -> Vec<Estimates> {
+    let prometheus = Prometheus::start_set_up(scraper, setup).await;
+    wait::until("the first scrape", BOUND, || prometheus.target_is_up()).await;
     let mut answers = Vec::new();
     for metric in metrics {
         let mut by_distribution = Vec::new();
@@ -142,9 +150,13 @@ async fn ask(
                 let query = format!(
                     "histogram_quantile({quantile}, {metric}{{distribution=\"{distribution}\"}})"
                 );
-                let elements = prometheus.query(&query).await.expect("an answer");
-                assert_eq!(elements.len(), 1, "{query}");
-                *answer = elements[0].value;
+                *answer = wait::until(&query, BOUND, async || {
+                    match prometheus.query(&query).await?.as_slice() {
+                        [one] => Ok(one.value),
+                        other => Err(format!("{other:?}")),
+                    }
+                })
+                .await;
             }
             by_distribution.push(quantiles);
         }
@@ -166,31 +178,48 @@ fn exact(sorted: &[f64], quantile: f64) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quantiles_over_native_histograms_are_within_one_percent() {
-    let Some(binary) = tools::prometheus("quantiles_over_native_histograms_are_within_one_percent")
-    else {
+    let scrapers = scrapers::all("quantiles_over_native_histograms_are_within_one_percent");
+    let [oldest, newest, victoria] = &scrapers[..] else {
         return;
     };
     let (registry, samples) = record();
     let (authority, server) = serve(registry);
-    let native = ask(
-        &binary,
-        &authority,
-        &["--enable-feature=native-histograms"],
-        &["sampled_seconds"],
-    )
-    .await;
-    let classic = ask(
-        &binary,
-        &authority,
-        &[],
-        &["sampled_seconds_bucket", "coarsely_sampled_seconds_bucket"],
-    )
-    .await;
+    let jobs = job("sampled", &[&authority]);
+    let classic = Setup {
+        jobs: &jobs,
+        ..Setup::default()
+    };
+    let native = Setup {
+        native: true,
+        ..classic
+    };
+    // The newest Prometheus stores classic buckets as one native histogram with those bounds.
+    let converted = Setup {
+        global: ", convert_classic_histograms_to_nhcb: true",
+        ..classic
+    };
+    let names = ["sampled_seconds", "coarsely_sampled_seconds"];
+    let buckets = ["sampled_seconds_bucket", "coarsely_sampled_seconds_bucket"];
+    let by_native = [
+        ask(oldest, &native, &names[..1]).await.remove(0),
+        ask(newest, &native, &names[..1]).await.remove(0),
+    ];
+    let by_classic = ask(oldest, &classic, &buckets).await;
+    for (others, configuration) in [
+        (
+            ask(newest, &classic, &buckets).await,
+            "the newest Prometheus",
+        ),
+        (ask(newest, &converted, &names).await, "custom buckets"),
+        (ask(victoria, &classic, &buckets).await, "VictoriaMetrics"),
+    ] {
+        are_equal(&by_classic, &others, configuration);
+    }
     server.stop(false).await;
 
     let mut table = String::from(
-        "| distribution | quantile | exact | native | off by | classic | off by | coarse | off by |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| distribution | quantile | exact | native, oldest | off by | native, newest | off by | classic | off by | coarse | off by |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for (at, (name, _, bound)) in DISTRIBUTIONS.into_iter().enumerate() {
         for (column, quantile) in QUANTILES.into_iter().enumerate() {
@@ -203,7 +232,7 @@ async fn quantiles_over_native_histograms_are_within_one_percent() {
                 exact * 1000.0
             )
             .expect("a string");
-            for answers in [&native[0], &classic[0], &classic[1]] {
+            for answers in by_native.iter().chain(&by_classic) {
                 let estimate = answers[at][column];
                 write!(
                     table,
@@ -214,16 +243,29 @@ async fn quantiles_over_native_histograms_are_within_one_percent() {
                 .expect("a string");
             }
             table.push('\n');
-            let error = error(native[0][at][column]);
-            assert!(
-                error <= bound,
-                "{name}, p{}: {error:.4} of the exact value\n{table}",
-                quantile * 100.0
-            );
+            for native in &by_native {
+                let error = error(native[at][column]);
+                assert!(
+                    error <= bound,
+                    "{name}, p{}: {error:.4} of the exact value\n{table}",
+                    quantile * 100.0
+                );
+            }
         }
     }
     println!("{table}");
     hold_document_to(&table);
+}
+
+/// Asserts that another configuration estimates the same.
+fn are_equal(expected: &[Estimates], found: &[Estimates], configuration: &str) {
+    let all = |estimates: &[Estimates]| estimates.concat().concat();
+    for (expected, found) in all(expected).into_iter().zip(all(found)) {
+        assert!(
+            (found - expected).abs() <= expected * 1e-9,
+            "{configuration}: {found}, not {expected}"
+        );
+    }
 }
 
 /// Compares the table in the document with the one measured, or writes it there where `UPDATE_DOCS` is set.

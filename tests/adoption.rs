@@ -20,7 +20,7 @@ use crate::support::conformance::{
 use crate::support::postgres::{Cluster, PASSWORD};
 use crate::support::server::{Data as _, Server};
 use crate::support::settled::settled;
-use crate::support::tools;
+use crate::support::{scrapers, tools};
 
 /// What adopting may take.
 const MOST_LINES: usize = 10;
@@ -279,17 +279,15 @@ async fn a_service_written_from_nothing_tells_what_it_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_hostile_traffic_its_scrape_passes_what_ours_must_pass() {
     let test = "after_hostile_traffic_its_scrape_passes_what_ours_must_pass";
-    let (Some(programs), Some(python), Some(promtool)) = (
-        tools::postgres(test),
-        tools::python(test),
-        tools::promtool(test),
-    ) else {
+    let (Some(programs), Some(python)) = (tools::postgres(test), tools::python(test)) else {
         return;
     };
     let [monitored, _] = shop();
     let server = start(&monitored, &Cluster::shared(&programs));
-    promtool_finds_no_fault(&promtool, &server, ORDERS)
-        .await
-        .unwrap();
+    for promtool in scrapers::promtools(test) {
+        promtool_finds_no_fault(&promtool, &server, ORDERS)
+            .await
+            .unwrap();
+    }
     foreign_readers_find_the_same(&python, &server, ORDERS, OUR_UNITS).await;
 }

@@ -3,7 +3,10 @@
 //!
 //! No server runs here. `prometheus` tests that the expressions return data.
 
+mod kubernetes;
 mod reading;
+mod scraper_table;
+mod victoria_metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +22,7 @@ use yaml_rust2::Yaml;
 
 use crate::support::{
     promised::{Kind, PROMISED, TARGET_LABELS, promise_of},
-    promql, tools,
+    promql, scrapers, tools,
 };
 
 const SEVERITIES: [&str; 3] = ["critical", "warning", "info"];
@@ -60,36 +63,30 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
 
 #[test]
 fn prometheus_accepts_its_configuration_and_rules() {
-    let Some(promtool) = tools::tool("prometheus_accepts_its_configuration_and_rules", "promtool")
-    else {
-        return;
-    };
     let directory = deploy().join("prometheus");
-    tools::run(
-        &promtool,
-        &["check", "config", "prometheus.yml"],
-        &directory,
-    );
-    tools::run(
-        &promtool,
-        &["check", "rules", "rules.yml", "alerts.yml"],
-        &directory,
-    );
+    for promtool in scrapers::promtools("prometheus_accepts_its_configuration_and_rules") {
+        for arguments in [
+            &["check", "config", "prometheus.yml"][..],
+            &["check", "rules", "rules.yml", "alerts.yml"],
+        ] {
+            tools::run(&promtool, arguments, &directory);
+        }
+    }
 }
 
 #[test]
 fn rules_and_alerts_pass_their_tests() {
-    let Some(promtool) = tools::tool("rules_and_alerts_pass_their_tests", "promtool") else {
-        return;
-    };
+    let promtools = scrapers::promtools("rules_and_alerts_pass_their_tests");
     let tests = files(&deploy().join("prometheus/tests"), "yml");
     // One process for each file, in parallel: tests of several days take seconds.
     std::thread::scope(|scope| {
         for test in &tests {
-            let promtool = &promtool;
+            let promtools = &promtools;
             scope.spawn(move || {
                 let path = test.to_str().expect("a path in UTF-8");
-                tools::run(promtool, &["test", "rules", path], root());
+                for promtool in promtools {
+                    tools::run(promtool, &["test", "rules", path], root());
+                }
             });
         }
     });
@@ -97,11 +94,19 @@ fn rules_and_alerts_pass_their_tests() {
 
 #[test]
 fn alertmanager_accepts_its_configuration() {
-    let Some(amtool) = tools::tool("alertmanager_accepts_its_configuration", "amtool") else {
-        return;
-    };
+    let test = "alertmanager_accepts_its_configuration";
+    let amtools = [
+        tools::tool(test, "amtool"),
+        tools::built(test, "alertmanager", "amtool"),
+    ];
+    for amtool in amtools.into_iter().flatten() {
+        amtool_accepts_the_configuration(&amtool);
+    }
+}
+
+fn amtool_accepts_the_configuration(amtool: &Path) {
     let directory = deploy().join("alertmanager");
-    tools::run(&amtool, &["check-config", "alertmanager.yml"], &directory);
+    tools::run(amtool, &["check-config", "alertmanager.yml"], &directory);
     for (severity, receiver) in [
         ("critical", "pager"),
         ("warning", "tickets"),
@@ -110,7 +115,7 @@ fn alertmanager_accepts_its_configuration() {
         let verify = format!("--verify.receivers={receiver}");
         let label = format!("severity={severity}");
         tools::run(
-            &amtool,
+            amtool,
             &[
                 "config",
                 "routes",
@@ -368,9 +373,7 @@ fn every_histogram_is_asked_in_both_forms() {
 
 #[test]
 fn every_expression_is_promql() {
-    let Some(promtool) = tools::tool("every_expression_is_promql", "promtool") else {
-        return;
-    };
+    let promtools = scrapers::promtools("every_expression_is_promql");
     let rules: Vec<Value> = deployed_expressions()
         .into_iter()
         .chain(documented_expressions())
@@ -389,11 +392,10 @@ fn every_expression_is_promql() {
     // JSON is YAML.
     std::fs::write(directory.path().join("expressions.yml"), file.to_string())
         .expect("the expressions can be written");
-    tools::run(
-        &promtool,
-        &["check", "rules", "expressions.yml"],
-        directory.path(),
-    );
+    for promtool in promtools {
+        let arguments = ["check", "rules", "expressions.yml"];
+        tools::run(&promtool, &arguments, directory.path());
+    }
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! Three instances on one PostgreSQL, with one real Prometheus over them: what is summed over the instances is what the
-//! clients of all of them saw.
+//! Three instances on one PostgreSQL, scraped by every supported scraper: the sums over the instances are what the clients of
+//! all of them saw.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::{Client, Method};
 use serde_json::json;
 
 use crate::support::postgres::Cluster;
-use crate::support::prometheus::Prometheus;
+use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::scrapers::{self, Scraper};
 use crate::support::server::{Data as _, Server};
 
 use crate::support::{tools, wait};
@@ -34,9 +36,9 @@ const SLOW_CREATION: &str = "\
 
 /// What a client saw.
 #[derive(Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     /// Requests by method, endpoint and status.
-    answers: BTreeMap<[String; 3], u64>,
+    pub(crate) answers: BTreeMap<[String; 3], u64>,
     /// How long each creation took, in seconds, by the answer's own word: what the client's own clock has besides is
     /// the time that this machine let the client wait.
     creations: Vec<f64>,
@@ -79,16 +81,16 @@ fn service_seconds(timing: &str) -> f64 {
     milliseconds.parse::<f64>().expect("a number") / 1e3
 }
 
-/// What all clients saw together; the creations sorted.
-async fn drive(urls: &[String]) -> Tally {
+/// What all clients saw together, for the time of a load; the creations are sorted.
+pub(crate) async fn drive(urls: &[String], clients: usize, load: Duration) -> Tally {
     let client = Client::builder()
         // Sooner than the server, which closes after five: or a request may meet a closing connection.
         .pool_idle_timeout(std::time::Duration::from_secs(2))
         .no_proxy()
         .build()
         .unwrap();
-    let end = Instant::now() + LOAD;
-    let clients: Vec<_> = (0..CLIENTS)
+    let end = Instant::now() + load;
+    let clients: Vec<_> = (0..clients)
         .map(|first| tokio::spawn(send(client.clone(), urls.to_vec(), first, end)))
         .collect();
     let mut all = Tally::default();
@@ -103,10 +105,15 @@ async fn drive(urls: &[String]) -> Tally {
     all
 }
 
-/// The counters of all instances, summed by Prometheus.
-async fn summed(prometheus: &Prometheus) -> Result<BTreeMap<[String; 3], u64>, String> {
-    let query =
-        r#"sum by (method, endpoint, http_status) (http_requests_total{endpoint=~"/data.*"})"#;
+/// The counters of all instances, summed by method, endpoint and status.
+const SUMMED: &str =
+    r#"sum by (method, endpoint, http_status) (http_requests_total{endpoint=~"/data.*"})"#;
+
+/// The rows of a query by method, endpoint and status, those of 0 left out.
+pub(crate) async fn summed(
+    prometheus: &Prometheus,
+    query: &str,
+) -> Result<BTreeMap<[String; 3], u64>, String> {
     let rows = prometheus.query(query).await?.into_iter().map(|element| {
         let row = ["method", "endpoint", "http_status"].map(|label| element.labels[label].clone());
         let count: u64 = format!("{:.0}", element.value).parse().expect("a count");
@@ -118,39 +125,62 @@ async fn summed(prometheus: &Prometheus) -> Result<BTreeMap<[String; 3], u64>, S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_summed_over_three_instances_is_what_their_clients_saw() {
     let test = "what_is_summed_over_three_instances_is_what_their_clients_saw";
-    let (Some(programs), Some(binary)) = (tools::postgres(test), tools::prometheus(test)) else {
+    let Some(programs) = tools::postgres(test) else {
         return;
     };
+    let scrapers = scrapers::all(test);
     let database = Cluster::shared(&programs).database();
     let servers = [(); 3].map(|()| Server::start_on(database.clone(), &["--server-timing"]));
     database.execute(SLOW_CREATION);
     let targets: Vec<&str> = servers.iter().map(Server::authority).collect();
-    let flags = ["--enable-feature=native-histograms"];
-    let prometheus = Prometheus::start_over(&binary, &targets, &flags).await;
+    let jobs = job("actix-vitals", &targets);
+    let started = scrapers.iter().map(async |scraper| {
+        let setup = Setup {
+            jobs: &jobs,
+            native: scraper.is_prometheus(),
+            ..Setup::default()
+        };
+        (scraper, Prometheus::start_set_up(scraper, &setup).await)
+    });
+    let started = join_all(started).await;
 
     let urls: Vec<String> = servers.iter().map(|server| server.url("")).collect();
-    let seen = drive(&urls).await;
-    let counted = wait::until("Prometheus to see it all", SCRAPE_BOUND, async || {
-        let counted = summed(&prometheus).await?;
+    let seen = drive(&urls, CLIENTS, LOAD).await;
+    for (scraper, prometheus) in &started {
+        has_counted(scraper, prometheus, &seen).await;
+        if scraper.is_prometheus() {
+            has_the_quantile(scraper, prometheus, &seen.creations).await;
+        }
+    }
+}
+
+/// Waits until the sums over the instances are what the clients saw.
+async fn has_counted(scraper: &Scraper, prometheus: &Prometheus, seen: &Tally) {
+    let awaited = format!("{} to have scraped everything", scraper.name());
+    wait::until(&awaited, SCRAPE_BOUND, async || {
+        let counted = summed(prometheus, SUMMED).await?;
         if counted == seen.answers {
-            Ok(counted)
+            Ok(())
         } else {
             Err(format!("{counted:?}, not {:?}", seen.answers))
         }
     })
     .await;
-    println!("{counted:?}");
+}
 
+/// Compares the 99th percentile over the summed native histograms with that of the clients' creations, which are sorted.
+async fn has_the_quantile(scraper: &Scraper, prometheus: &Prometheus, creations: &[f64]) {
     let query = r#"histogram_quantile(0.99, sum(http_request_duration_seconds{method="POST"}))"#;
     let answer = prometheus.query(query).await.unwrap();
     let [estimate] = answer.as_slice() else {
         panic!("{answer:?}");
     };
-    let exact = seen.creations[seen.creations.len() * 99 / 100];
+    let exact = creations[creations.len() * 99 / 100];
     let error = (estimate.value - exact).abs() / exact;
     println!(
-        "p99 of {} creations: {:.4} s over three instances, {exact:.4} s exactly, off by {:.2} %",
-        seen.creations.len(),
+        "{}: p99 of {} creations: {:.4} s over three instances, {exact:.4} s exactly, off by {:.2} %",
+        scraper.name(),
+        creations.len(),
         estimate.value,
         error * 100.0
     );

@@ -11,9 +11,10 @@ use serde_json::json;
 use crate::support::{
     exposition::Exposition,
     prometheus::{Element, Prometheus, Setup, job},
+    scrapers::{self, Program},
     server::{Answer, Server, run_to_end},
     settled::settled,
-    tools, wait,
+    wait,
 };
 
 /// How long the test waits for a push to be queryable.
@@ -27,7 +28,7 @@ const CREATED: u32 = 25;
 
 /// Starts a Prometheus with its OTLP receiver, and these scrape configurations.
 async fn receiver(test: &str, jobs: &str) -> Option<Prometheus> {
-    let binary = tools::newest_prometheus(test)?;
+    let binary = scrapers::one(test, Program::Newest)?;
     let setup = Setup {
         jobs,
         flags: &[
@@ -197,7 +198,7 @@ fn scrape_job(server: &Server) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quantiles_and_exemplars_agree_with_those_of_scraped_native_histograms() {
     let test = "quantiles_and_exemplars_agree_with_those_of_scraped_native_histograms";
-    if tools::newest_prometheus(test).is_none() {
+    if scrapers::one(test, Program::Newest).is_none() {
         return;
     }
     // The service must be there before the configuration that names its port: it pushes to a port that is taken later.
@@ -206,7 +207,7 @@ async fn quantiles_and_exemplars_agree_with_those_of_scraped_native_histograms()
     drop(reserved);
     let url = format!("http://{authority}/api/v1/otlp");
     let server = Server::start_with(&["--otlp-endpoint", &url, "--otlp-interval", "500ms"]);
-    let binary = tools::newest_prometheus(test).expect("it was there before");
+    let binary = scrapers::one(test, Program::Newest).expect("it was there before");
     let jobs = scrape_job(&server);
     let listen = format!("--web.listen-address={authority}");
     let setup = Setup {

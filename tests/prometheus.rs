@@ -1,28 +1,34 @@
-//! A real Prometheus scrapes a real server, as OpenMetrics and as protobuf. It must answer every deployed or documented query,
-//! show the exemplars of traced requests, and send alerts through a real Alertmanager.
+//! Real scrapers scrape a real server, as OpenMetrics, protobuf and text: the oldest and the newest Prometheus, and
+//! VictoriaMetrics. They answer every query that we deploy or document, keep the exemplars of traced requests, and send alerts
+//! to a real Alertmanager.
 //!
-//! The queries are read from the files in `deploy` and `docs`.
+//! The queries are those of the files under `deploy` and `docs`.
 
 mod alerts;
 mod deployed;
+mod formats;
 mod intruder;
+mod ledger;
 mod load;
 mod receiver;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::prometheus::Prometheus;
+use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::scrapers::{self, Scraper};
 use crate::support::server::Server;
-
-use crate::support::{deployment, promql, server, tools, wait};
+use crate::support::{deployment, promql, server, wait};
 
 /// How long a query may have no answer: a rate needs two scrapes of a series.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
+
+/// The flag that makes a Prometheus keep exemplars.
+const EXEMPLARS: &str = "--enable-feature=exemplar-storage";
 
 /// The name of the request latency, in our naming and in that of OpenTelemetry.
 const LATENCY: &str = "http_request_duration_seconds";
@@ -45,7 +51,7 @@ async fn answers(prometheus: &Prometheus, query: &str) -> Result<(), String> {
     }
 }
 
-/// The form in which a Prometheus stores histograms. It determines the format that it scrapes.
+/// The form in which a scraper keeps histograms, which decides the format that it scrapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Scraped as OpenMetrics: `x_bucket`, `x_sum` and `x_count`.
@@ -55,15 +61,6 @@ enum Form {
 }
 
 impl Form {
-    /// The flag that enables these features, and native histograms if this form needs them.
-    fn flag(self, features: &[&str]) -> Option<String> {
-        let mut features = features.to_vec();
-        if self == Self::Native {
-            features.push("native-histograms");
-        }
-        (!features.is_empty()).then(|| format!("--enable-feature={}", features.join(",")))
-    }
-
     /// The series name of a histogram and its exemplars in this form.
     fn series(self, histogram: &str) -> String {
         match self {
@@ -72,11 +69,15 @@ impl Form {
         }
     }
 
-    /// Starts a Prometheus of this form with these features, and waits for its first scrape.
-    async fn start(self, binary: &Path, server: &Server, features: &[&str]) -> Prometheus {
-        let flag = self.flag(features);
-        let flags: Vec<&str> = flag.iter().map(String::as_str).collect();
-        let prometheus = Prometheus::start(binary, server.authority(), &flags).await;
+    /// Starts a scraper of this form with these further flags, and waits for its first scrape.
+    async fn start(self, scraper: &Scraper, server: &Server, flags: &[&str]) -> Prometheus {
+        let setup = Setup {
+            jobs: &job("actix-vitals", &[server.authority()]),
+            native: self == Self::Native,
+            flags,
+            ..Setup::default()
+        };
+        let prometheus = Prometheus::start_set_up(scraper, &setup).await;
         wait::until("the first scrape", ANSWER_BOUND, || {
             prometheus.target_is_up()
         })
@@ -87,7 +88,7 @@ impl Form {
     /// Asserts that histograms are stored in this form and not in the other.
     async fn is_kept_by(self, prometheus: &Prometheus, latency: &str) {
         for (query, expected) in [
-            (format!("histogram_count({latency})"), Self::Native),
+            (latency.to_owned(), Self::Native),
             (format!("{latency}_bucket"), Self::Classic),
             (format!("{latency}_count"), Self::Classic),
         ] {
@@ -97,20 +98,23 @@ impl Form {
     }
 }
 
-async fn the_otel_cookbook_answers(test: &str, form: Form) {
-    let Some(binary) = tools::prometheus(test) else {
-        return;
-    };
+async fn the_otel_cookbook_answers(scrapers: Vec<Scraper>, form: Form) {
     let server = Server::start_with(&["--naming", "otel"]);
     let load = tokio::spawn(load::keep_busy(server.url("")));
-    let prometheus = form.start(&binary, &server, &[]).await;
-    for query in cookbook("docs/promql-otel.md") {
-        wait::until(&format!("an answer to {query}"), ANSWER_BOUND, || {
-            answers(&prometheus, &query)
-        })
-        .await;
-    }
-    form.is_kept_by(&prometheus, OTEL_LATENCY).await;
+    let asked = scrapers.iter().map(async |scraper| {
+        let prometheus = form.start(scraper, &server, &[]).await;
+        for query in cookbook("docs/promql-otel.md") {
+            let query = if scraper.is_prometheus() {
+                query
+            } else {
+                promql::classic(&query)
+            };
+            let awaited = format!("an answer of {} to {query}", scraper.name());
+            wait::until(&awaited, ANSWER_BOUND, || answers(&prometheus, &query)).await;
+        }
+        form.is_kept_by(&prometheus, OTEL_LATENCY).await;
+    });
+    join_all(asked).await;
     assert!(!load.is_finished(), "the load ended before its time");
     load.abort();
 }
@@ -118,13 +122,13 @@ async fn the_otel_cookbook_answers(test: &str, form: Form) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms() {
     let test = "the_cookbook_by_opentelemetrys_names_answers_from_classic_histograms";
-    the_otel_cookbook_answers(test, Form::Classic).await;
+    the_otel_cookbook_answers(scrapers::all(test), Form::Classic).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cookbook_by_opentelemetrys_names_answers_from_native_histograms() {
     let test = "the_cookbook_by_opentelemetrys_names_answers_from_native_histograms";
-    the_otel_cookbook_answers(test, Form::Native).await;
+    the_otel_cookbook_answers(scrapers::prometheuses(test), Form::Native).await;
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -149,11 +153,14 @@ async fn exemplars(prometheus: &Prometheus, selector: &str) -> Result<Vec<(Value
 }
 
 async fn exemplars_arrive(test: &str, form: Form) {
-    let Some(binary) = tools::prometheus(test) else {
-        return;
-    };
+    for scraper in scrapers::prometheuses(test) {
+        exemplars_arrive_at(&scraper, form).await;
+    }
+}
+
+async fn exemplars_arrive_at(scraper: &Scraper, form: Form) {
     let server = Server::start();
-    let prometheus = form.start(&binary, &server, &["exemplar-storage"]).await;
+    let prometheus = form.start(scraper, &server, &[EXEMPLARS]).await;
     let id = server.create("Ada").await;
     for (method, path, traceparent) in [
         (
@@ -228,24 +235,22 @@ async fn a_sampled_trace_leads_from_the_native_histograms_of_its_request_and_of_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_counts_what_was_sent() {
-    let Some(binary) = tools::prometheus("prometheus_counts_what_was_sent") else {
-        return;
-    };
     let server = Server::start();
-    let prometheus = Prometheus::start(&binary, server.authority(), &[]).await;
     for number in 0..7 {
         server.create(&format!("Visitor {number}")).await;
     }
-    let query = r#"http_requests_total{method="POST", endpoint="/data", http_status="201"}"#;
-    wait::until(
-        "seven creations in Prometheus",
-        ANSWER_BOUND,
-        async || match prometheus.query(query).await?.as_slice() {
-            [one] if (one.value - 7.0).abs() < f64::EPSILON => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    )
-    .await;
+    for scraper in scrapers::all("prometheus_counts_what_was_sent") {
+        let prometheus = Prometheus::start(&scraper, server.authority(), &[]).await;
+        let query = r#"http_requests_total{method="POST", endpoint="/data", http_status="201"}"#;
+        let awaited = format!("seven creations in {}", scraper.name());
+        wait::until(&awaited, ANSWER_BOUND, async || {
+            match prometheus.query(query).await?.as_slice() {
+                [one] if (one.value - 7.0).abs() < f64::EPSILON => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
 }
 
 #[test]

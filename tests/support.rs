@@ -22,6 +22,7 @@ pub(crate) mod postgres;
 pub(crate) mod prometheus;
 pub(crate) mod promised;
 pub(crate) mod promql;
+pub(crate) mod scrapers;
 pub(crate) mod server;
 pub(crate) mod settled;
 pub(crate) mod strace;

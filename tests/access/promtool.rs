@@ -2,12 +2,12 @@
 //! the effect that they name.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::access::ops_server::{AccessFiles, HASH};
-use crate::support::{server, tools};
+use crate::support::{scrapers, server};
 
 /// The expected result of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -393,32 +393,36 @@ fn server_accepts(file: &Path) -> bool {
 
 #[test]
 fn the_server_accepts_what_promtool_accepts() {
-    let test = "the_server_accepts_what_promtool_accepts";
-    let promtool = tools::promtool(test);
     let files = AccessFiles::new();
     files.write("known.yml", &rate_limit("1s", "1"));
-    // Older versions of promtool do not know rate limits.
-    let knows_limits =
-        (promtool.as_ref()).is_some_and(|it| promtool_accepts(it, &files.path("known.yml")));
-    let compared = documents().into_iter().map(|row| (row, promtool.is_some()));
-    let limits = rate_limits().into_iter().map(|row| (row, knows_limits));
+    let promtools: Vec<Promtool> = scrapers::promtools("the_server_accepts_what_promtool_accepts")
+        .into_iter()
+        .map(|path| Promtool {
+            // Older versions of promtool do not know rate limits.
+            knows_limits: promtool_accepts(&path, &files.path("known.yml")),
+            path,
+        })
+        .collect();
+    let compared = documents().into_iter().map(|row| (row, false));
+    let limits = rate_limits().into_iter().map(|row| (row, true));
     let rows: Vec<_> = compared.chain(limits).collect();
     let mut differences: Vec<String> = Vec::new();
     for rows in rows.chunks(4) {
         let found = thread::scope(|scope| {
-            let files = &files;
-            let promtool = promtool.as_ref();
+            let (files, promtools) = (&files, &promtools);
             let checks: Vec<_> = (rows.iter().enumerate())
-                .map(|(number, ((contents, verdict, why), is_compared))| {
+                .map(|(number, ((contents, verdict, why), has_limit))| {
                     scope.spawn(move || {
                         let file = files.path(&format!("{number}.yml"));
                         std::fs::write(&file, contents).unwrap();
                         let ours = server_accepts(&file);
-                        let theirs = promtool.filter(|_| *is_compared);
-                        let theirs = theirs.map(|it| promtool_accepts(it, &file));
+                        let theirs: Vec<bool> = (promtools.iter())
+                            .filter(|promtool| promtool.knows_limits || !has_limit)
+                            .map(|promtool| promtool_accepts(&promtool.path, &file))
+                            .collect();
                         let expected = (*verdict == Accepted, *verdict != Rejected);
                         let is_right =
-                            ours == expected.0 && theirs.is_none_or(|it| it == expected.1);
+                            ours == expected.0 && theirs.iter().all(|it| *it == expected.1);
                         let shown = String::from_utf8_lossy(contents);
                         (!is_right).then(|| format!("{why}: {ours}, promtool {theirs:?}:\n{shown}"))
                     })
@@ -430,4 +434,10 @@ fn the_server_accepts_what_promtool_accepts() {
         differences.extend(found);
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// A version of promtool.
+struct Promtool {
+    path: PathBuf,
+    knows_limits: bool,
 }

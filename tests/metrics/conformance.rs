@@ -18,7 +18,7 @@ use crate::support::conformance::{
 };
 use crate::support::foreign::{Reading, Series};
 use crate::support::server::Server;
-use crate::support::tools;
+use crate::support::{scrapers, tools};
 
 /// Values that break a format if it does not escape them.
 const HOSTILE: &[&str] = &[
@@ -243,6 +243,13 @@ fn three_formats_carry_the_same(python: &Path, created: bool) {
     );
 }
 
+/// Has each promtool check a text exposition.
+fn every_promtool_accepts(test: &str, text: &[u8]) {
+    for promtool in scrapers::promtools(test) {
+        tools::feed(&promtool, &["check", "metrics"], text).unwrap();
+    }
+}
+
 /// A histogram of the `prometheus` crate with these buckets and observations.
 fn observed(name: &str, buckets: &[f64], values: &[f64]) -> Box<dyn Foreign> {
     let options = prometheus::HistogramOpts::new(name, HELP).buckets(buckets.to_vec());
@@ -256,7 +263,7 @@ fn observed(name: &str, buckets: &[f64], values: &[f64]) -> Box<dyn Foreign> {
 #[test]
 fn foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids() {
     let name = "foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids";
-    let (Some(python), Some(promtool)) = (tools::python(name), tools::promtool(name)) else {
+    let Some(python) = tools::python(name) else {
         return;
     };
     let registry = Registry::builder(clock).created(true).build().unwrap();
@@ -268,7 +275,7 @@ fn foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids() {
         registry.prometheus().register(metric).unwrap();
     }
     let text = registry.encode(Format::Text);
-    tools::feed(&promtool, &["check", "metrics"], &text).unwrap();
+    every_promtool_accepts(name, &text);
     let text = Reading::of_text(&text);
     let openmetrics = registry.encode(Format::OpenMetrics);
     let openmetrics = Reading::of_openmetrics(&python, &openmetrics).unwrap();
@@ -295,7 +302,7 @@ fn foreign_readers_accept_what_is_shown_of_values_that_openmetrics_forbids() {
 #[test]
 fn foreign_readers_accept_families_that_clash_in_openmetrics_alone() {
     let name = "foreign_readers_accept_families_that_clash_in_openmetrics_alone";
-    let (Some(python), Some(promtool)) = (tools::python(name), tools::promtool(name)) else {
+    let Some(python) = tools::python(name) else {
         return;
     };
     let registry = Registry::builder(clock).created(true).build().unwrap();
@@ -304,7 +311,7 @@ fn foreign_readers_accept_families_that_clash_in_openmetrics_alone() {
     registry.prometheus().register(Box::new(gauge)).unwrap();
     registry.prometheus().register(Box::new(counter)).unwrap();
     let text = registry.encode(Format::Text);
-    tools::feed(&promtool, &["check", "metrics"], &text).unwrap();
+    every_promtool_accepts(name, &text);
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("\njobs 0\n") && text.contains("\njobs_total 0\n"));
     let openmetrics = registry.encode(Format::OpenMetrics);
@@ -314,23 +321,15 @@ fn foreign_readers_accept_families_that_clash_in_openmetrics_alone() {
 
 #[test]
 fn promtool_finds_no_fault_with_hostile_label_values() {
-    let Some(promtool) = tools::promtool("promtool_finds_no_fault_with_hostile_label_values")
-    else {
-        return;
-    };
     let (registry, _) = frozen(false);
-    tools::feed(
-        &promtool,
-        &["check", "metrics"],
-        &registry.encode(Format::Text),
-    )
-    .unwrap();
+    let test = "promtool_finds_no_fault_with_hostile_label_values";
+    every_promtool_accepts(test, &registry.encode(Format::Text));
 }
 
 #[test]
 fn the_foreign_readers_refuse_what_is_broken() {
     let test = "the_foreign_readers_refuse_what_is_broken";
-    let (Some(python), Some(promtool)) = (tools::python(test), tools::promtool(test)) else {
+    let Some(python) = tools::python(test) else {
         return;
     };
     let registry = frozen(false).0;
@@ -367,8 +366,10 @@ fn the_foreign_readers_refuse_what_is_broken() {
         let read = Reading::of_protobuf(&python, &exposition);
         assert!(read.is_err(), "{why} was accepted");
     }
-    let check = tools::feed(&promtool, &["check", "metrics"], b"a{b=\"\"c\"} 1\n");
-    assert!(check.is_err(), "a quote that is not escaped was accepted");
+    for promtool in scrapers::promtools(test) {
+        let check = tools::feed(&promtool, &["check", "metrics"], b"a{b=\"\"c\"} 1\n");
+        assert!(check.is_err(), "a quote that is not escaped was accepted");
+    }
 }
 
 /// The path of the service's items.
@@ -379,17 +380,16 @@ const LINT_OF_THE_CONVENTION: &str = r#"db_client_connection_count non-histogram
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_hostile_traffic_promtool_finds_no_fault() {
-    let Some(promtool) = tools::promtool("after_hostile_traffic_promtool_finds_no_fault") else {
-        return;
-    };
-    let check = async |flags: &[&str]| {
-        let server = Server::start_with(flags);
-        promtool_finds_no_fault(&promtool, &server, ITEMS).await
-    };
-    check(&[]).await.unwrap();
-    let said = check(&["--naming", "otel"]).await.unwrap_err();
-    let said: Vec<&str> = said.lines().skip(1).collect();
-    assert_eq!(said, [LINT_OF_THE_CONVENTION]);
+    for promtool in scrapers::promtools("after_hostile_traffic_promtool_finds_no_fault") {
+        let check = async |flags: &[&str]| {
+            let server = Server::start_with(flags);
+            promtool_finds_no_fault(&promtool, &server, ITEMS).await
+        };
+        check(&[]).await.unwrap();
+        let said = check(&["--naming", "otel"]).await.unwrap_err();
+        let said: Vec<&str> = said.lines().skip(1).collect();
+        assert_eq!(said, [LINT_OF_THE_CONVENTION]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,9 @@
-//! Three faults reach the right receiver: a real Prometheus with the deployed alerts scrapes a server that fails, one that is
-//! slow and one with an exhausted pool. A real Alertmanager with the deployed routes notifies a receiver in the test.
+//! Three faults and their alerts: a real Prometheus with the deployed alerts scrapes a server that fails, one that is slow and
+//! one whose pool is exhausted. A real Alertmanager with the deployed routes notifies a receiver in this process.
 //!
-//! All times in the deployed files are divided by [`HASTE`], to make the test short. Nothing else is changed.
+//! All times in the deployed files are divided by [`HASTE`], so that the test takes seconds; nothing else is changed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::prometheus::receiver::Receiver;
 use crate::support::alertmanager::Alertmanager;
 use crate::support::deployment::{deploy, read};
 use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::scrapers::{self, Program, Scraper};
 use crate::support::server::Server;
 use crate::support::{tools, wait};
 
@@ -32,16 +34,32 @@ const EXPECTED: [(&str, &str, &str); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_slowness_and_an_exhausted_pool_reach_their_receivers() {
-    let test = "errors_slowness_and_an_exhausted_pool_reach_their_receivers";
+async fn errors_slowness_and_an_exhausted_pool_reach_the_receivers_of_debian() {
+    let test = "errors_slowness_and_an_exhausted_pool_reach_the_receivers_of_debian";
     let (Some(prometheus), Some(alertmanager)) = (
-        tools::prometheus(test),
+        scrapers::one(test, Program::Oldest),
         tools::tool(test, "prometheus-alertmanager"),
     ) else {
         return;
     };
+    alerts_arrive(&prometheus, &alertmanager).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_slowness_and_an_exhausted_pool_reach_the_receivers_of_today() {
+    let test = "errors_slowness_and_an_exhausted_pool_reach_the_receivers_of_today";
+    let (Some(prometheus), Some(alertmanager)) = (
+        scrapers::one(test, Program::Newest),
+        tools::built(test, "alertmanager", "alertmanager"),
+    ) else {
+        return;
+    };
+    alerts_arrive(&prometheus, &alertmanager).await;
+}
+
+async fn alerts_arrive(prometheus: &Scraper, alertmanager: &Path) {
     let receiver = Receiver::start();
-    let alertmanager = Alertmanager::start(&alertmanager, &routes(&receiver)).await;
+    let alertmanager = Alertmanager::start(alertmanager, &routes(&receiver)).await;
 
     let failing = Server::start_with(&["--log=off"]);
     let slow = Server::start_with(&["--pool-timeout=60s"]);
@@ -73,8 +91,9 @@ async fn errors_slowness_and_an_exhausted_pool_reach_their_receivers() {
         alertmanager: Some(alertmanager.authority()),
         // Sends an alert again soon if it fired before Prometheus found the Alertmanager.
         flags: &["--rules.alert.resend-delay=1s"],
+        ..Setup::default()
     };
-    let _prometheus = Prometheus::start_set_up(&prometheus, &setup).await;
+    let _prometheus = Prometheus::start_set_up(prometheus, &setup).await;
 
     wait::until("all alerts", BOUND, async || {
         let arrived = receiver.alerts();

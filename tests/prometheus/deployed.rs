@@ -1,20 +1,20 @@
-//! Every deployed or documented expression returns data in a real Prometheus, from classic and from native histograms. It has
-//! the deployed rules and scrapes a server with every kind of failure.
+//! Every expression that is deployed or documented, asked of real scrapers that have the rules and scrape a server with every
+//! kind of trouble: each answers, from classic and from native histograms.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::prometheus::load::{FRAIL, Trouble};
-use crate::prometheus::{Form, LATENCY, answers, exemplars};
+use crate::prometheus::{EXEMPLARS, Form, LATENCY, answers, exemplars};
 use crate::support::deployment::{
     dashboard, deploy, deployed_expressions, documented_expressions, filled, label_values, panels,
     place, read, recorded, targets,
 };
 use crate::support::prometheus::{Prometheus, Setup, job};
+use crate::support::scrapers::{self, Program, Scraper};
 use crate::support::server::Server;
-use crate::support::tools;
+use crate::support::{promql, tools};
 
 /// Expressions that stay empty here: their place, their family, and the reason. They must evaluate without an error. Remove
 /// an entry when its expression returns data.
@@ -55,19 +55,33 @@ const EMPTY: &[(&str, &str, &str)] = &[
 const BOUND: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_expression_answers_from_classic_and_from_native_histograms() {
-    let test = "every_expression_answers_from_classic_and_from_native_histograms";
-    let Some(binary) = tools::prometheus(test) else {
+async fn every_expression_answers_from_the_oldest_prometheus() {
+    let test = "every_expression_answers_from_the_oldest_prometheus";
+    every_expression_answers(scrapers::one(test, Program::Oldest)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_expression_answers_from_the_newest_prometheus() {
+    let test = "every_expression_answers_from_the_newest_prometheus";
+    every_expression_answers(scrapers::one(test, Program::Newest)).await;
+}
+
+/// Asks a Prometheus with classic histograms and one with native histograms.
+async fn every_expression_answers(scraper: Option<Scraper>) {
+    let Some(scraper) = scraper else {
         return;
     };
     let server = Server::start_with(FRAIL);
     let mut trouble = Trouble::start(&server).await;
     let (classic, native) = tokio::join!(
-        unanswered(&binary, &server, Form::Classic),
-        unanswered(&binary, &server, Form::Native),
+        unanswered(&scraper, &server, Form::Classic),
+        unanswered(&scraper, &server, Form::Native),
     );
     assert!(trouble.lasts(), "the load ended before its time");
-    let unanswered = [classic, native].concat();
+    all_are_answered(&[classic, native].concat());
+}
+
+fn all_are_answered(unanswered: &[String]) {
     assert!(
         unanswered.is_empty(),
         "without an answer:\n\n{}",
@@ -75,22 +89,63 @@ async fn every_expression_answers_from_classic_and_from_native_histograms() {
     );
 }
 
-/// The expressions that a Prometheus of this form, with the deployed rules, has not answered in time.
-async fn unanswered(binary: &Path, server: &Server, form: Form) -> Vec<String> {
-    let prometheus = start(binary, server, form).await;
-    let deadline = Instant::now() + BOUND;
+/// Returns what a Prometheus of this form with the deployed rules has not answered in time.
+async fn unanswered(scraper: &Scraper, server: &Server, form: Form) -> Vec<String> {
+    let prometheus = start(scraper, server, form).await;
+    let reasons = ask_all(&prometheus, &prometheus, questions()).await;
+    form.is_kept_by(&prometheus, LATENCY).await;
+    let reasons = reasons.into_iter();
+    reasons
+        .map(|reason| format!("{form:?}: {reason}"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_expression_with_classic_histograms_answers_from_victoriametrics() {
+    let test = "every_expression_with_classic_histograms_answers_from_victoriametrics";
+    let (Some(scraper), Some(vmalert)) = (
+        scrapers::one(test, Program::VictoriaMetrics),
+        tools::built(test, "victoria-metrics", "vmalert"),
+    ) else {
+        return;
+    };
+    let server = Server::start_with(FRAIL);
+    let mut trouble = Trouble::start(&server).await;
+    let victoria = Form::Classic.start(&scraper, &server, &[]).await;
+    let vmalert = Prometheus::start_vmalert(&vmalert, &victoria, &deploy()).await;
     let mut questions = questions();
+    // It keeps no exemplars.
+    questions.retain(|question| !matches!(question.answer, Answer::Exemplars));
+    for question in &mut questions {
+        question.text = promql::classic(&question.text);
+    }
+    let unanswered = ask_all(&victoria, &vmalert, questions).await;
+    assert!(trouble.lasts(), "the load ended before its time");
+    all_are_answered(&unanswered);
+}
+
+/// Asks everything until it is answered. Returns the reasons of what is not answered in time. The rules are evaluated by
+/// `evaluator`.
+async fn ask_all(
+    prometheus: &Prometheus,
+    evaluator: &Prometheus,
+    mut questions: Vec<Question>,
+) -> Vec<String> {
+    let deadline = Instant::now() + BOUND;
     assert!(questions.len() > 250, "only {} questions", questions.len());
     loop {
         let (mut open, mut reasons) = (Vec::new(), Vec::new());
         for question in questions {
-            if let Err(reason) = question.put_to(&prometheus).await {
-                reasons.push(format!("{form:?}: {}: {reason}", question.place));
+            let asked = match question.answer {
+                Answer::Health => evaluator,
+                _ => prometheus,
+            };
+            if let Err(reason) = question.put_to(asked).await {
+                reasons.push(format!("{}: {reason}", question.place));
                 open.push(question);
             }
         }
         if open.is_empty() || Instant::now() > deadline {
-            form.is_kept_by(&prometheus, LATENCY).await;
             return reasons;
         }
         questions = open;
@@ -98,17 +153,17 @@ async fn unanswered(binary: &Path, server: &Server, form: Form) -> Vec<String> {
     }
 }
 
-async fn start(binary: &Path, server: &Server, form: Form) -> Prometheus {
-    let flag = form.flag(&["exemplar-storage"]).expect("a feature");
+async fn start(scraper: &Scraper, server: &Server, form: Form) -> Prometheus {
     let rules =
         ["rules.yml", "alerts.yml"].map(|name| read(&deploy().join("prometheus").join(name)));
     let setup = Setup {
         jobs: &job("actix-vitals", &[server.authority()]),
         rules: &rules,
-        flags: &[&flag],
+        native: form == Form::Native,
+        flags: &[EXEMPLARS],
         ..Setup::default()
     };
-    Prometheus::start_set_up(binary, &setup).await
+    Prometheus::start_set_up(scraper, &setup).await
 }
 
 /// A query and its place.

@@ -1,11 +1,13 @@
-//! Starts a server of the Prometheus project for one test, in a directory of its own and on a free port. Dropping it removes
-//! its data.
+//! A server of the Prometheus or VictoriaMetrics project, started for one test: in a directory of its own, on a free port.
+//! Dropping it ends the process and deletes its data.
 //!
-//! The modules of the programs contain their flags and requests.
+//! The module of each program has its configuration and its queries.
 
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, RequestBuilder};
@@ -86,7 +88,8 @@ impl Daemon {
             if let Ok(answer) = self.get("/-/ready").send().await
                 && answer.status().is_success()
             {
-                return true;
+                // Where another process has the port, that one has answered.
+                return matches!(self.child.try_wait(), Ok(None));
             }
             assert!(
                 Instant::now() < deadline,
@@ -125,7 +128,15 @@ impl Drop for Daemon {
     }
 }
 
+/// A free port that no other daemon of this process was given.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").to_string()
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.insert(address.port()) {
+            return address.to_string();
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Starts the real Prometheus for one test, with its targets and rules, and queries it through its HTTP API.
+//! A real scraper, started for one test: it scrapes one server or several, with rules or without, and answers queries through
+//! Prometheus' HTTP API, which VictoriaMetrics has too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +8,13 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::daemon::Daemon;
+use super::scrapers::Scraper;
 
-/// A running Prometheus. Dropping it removes its data.
+/// A running Prometheus or VictoriaMetrics. Dropping it ends the process and deletes its data.
 #[derive(Debug)]
 pub(crate) struct Prometheus(Daemon);
 
-/// The settings of a Prometheus.
+/// The configuration of a Prometheus.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup<'a> {
     /// Scrape configurations, as entries of a list.
@@ -21,9 +23,13 @@ pub(crate) struct Setup<'a> {
     pub(crate) interval: &'a str,
     /// The contents of rule files.
     pub(crate) rules: &'a [String],
-    /// The Alertmanager that receives alerts, as `host:port`.
+    /// The Alertmanager that alerts are sent to, as `host:port`.
     pub(crate) alertmanager: Option<&'a str>,
-    /// More flags.
+    /// Whether native histograms are scraped, and classic ones not.
+    pub(crate) native: bool,
+    /// Further settings under `global`, each with a comma before it.
+    pub(crate) global: &'a str,
+    /// Further flags.
     pub(crate) flags: &'a [&'a str],
 }
 
@@ -34,15 +40,27 @@ impl Default for Setup<'_> {
             interval: "1s",
             rules: &[],
             alertmanager: None,
+            native: false,
+            global: "",
             flags: &[],
         }
     }
 }
 
 impl Setup<'_> {
-    /// The configuration. Its rule files are in the same directory, named by [`rules_file`].
-    fn configuration(&self) -> String {
-        let Self { jobs, interval, .. } = self;
+    /// The configuration. The files of rules are beside it, with the names of [`rules_file`].
+    fn configuration(&self, scraper: &Scraper) -> String {
+        let Self {
+            jobs,
+            interval,
+            global,
+            ..
+        } = self;
+        let native = if self.native {
+            scraper.native_setting()
+        } else {
+            ""
+        };
         let rules: Vec<String> = (0..self.rules.len()).map(rules_file).collect();
         let rules = rules.join(", ");
         let alerting = self.alertmanager.map_or_else(String::new, |address| {
@@ -51,7 +69,7 @@ impl Setup<'_> {
             )
         });
         format!(
-            "global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}}}\n\
+            "global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: {interval}{native}{global}}}\n\
              rule_files: [{rules}]\n\
              {alerting}scrape_configs:\n{jobs}"
         )
@@ -72,28 +90,23 @@ pub(crate) struct Element {
 }
 
 impl Prometheus {
-    /// Starts `binary`, which scrapes `target` (`host:port`) every second, with these flags.
-    pub(crate) async fn start(binary: &Path, target: &str, flags: &[&str]) -> Self {
-        Self::start_over(binary, &[target], flags).await
-    }
-
-    /// Like [`Self::start`], with several targets.
-    pub(crate) async fn start_over(binary: &Path, targets: &[&str], flags: &[&str]) -> Self {
-        Self::start_with_jobs(binary, &job("actix-vitals", targets), flags).await
+    /// Starts a scraper, which scrapes `target` (`host:port`) every second, with these further flags.
+    pub(crate) async fn start(scraper: &Scraper, target: &str, flags: &[&str]) -> Self {
+        Self::start_with_jobs(scraper, &job("actix-vitals", &[target]), flags).await
     }
 
     /// Like [`Self::start`], with these scrape configurations, as entries of a list.
-    pub(crate) async fn start_with_jobs(binary: &Path, jobs: &str, flags: &[&str]) -> Self {
+    pub(crate) async fn start_with_jobs(scraper: &Scraper, jobs: &str, flags: &[&str]) -> Self {
         let setup = Setup {
             jobs,
             flags,
             ..Setup::default()
         };
-        Self::start_set_up(binary, &setup).await
+        Self::start_set_up(scraper, &setup).await
     }
 
-    /// Starts `binary` with these settings.
-    pub(crate) async fn start_set_up(binary: &Path, setup: &Setup<'_>) -> Self {
+    /// Starts a scraper with this configuration.
+    pub(crate) async fn start_set_up(scraper: &Scraper, setup: &Setup<'_>) -> Self {
         let command = |directory: &Path, listen: &str| {
             let write = |name: &str, text: &str| {
                 std::fs::write(directory.join(name), text).expect("a file can be written");
@@ -101,26 +114,41 @@ impl Prometheus {
             for (number, rules) in setup.rules.iter().enumerate() {
                 write(&rules_file(number), rules);
             }
-            write("prometheus.yml", &setup.configuration());
+            write("prometheus.yml", &setup.configuration(scraper));
+            scraper.command(listen, setup.native, setup.flags)
+        };
+        Self(Daemon::start(scraper.name(), command).await)
+    }
+
+    /// Starts vmalert with the files that are deployed for VictoriaMetrics. It reads from `victoria` and writes to it, and
+    /// answers the part of the HTTP API that is about rules.
+    pub(crate) async fn start_vmalert(binary: &Path, victoria: &Self, deploy: &Path) -> Self {
+        let url = format!("http://{}", victoria.authority());
+        let command = |_: &Path, listen: &str| {
             let mut command = Command::new(binary);
+            for option in ["datasource.url", "remoteWrite.url", "remoteRead.url"] {
+                command.arg(format!("-{option}={url}"));
+            }
+            for file in ["victoria-metrics/rules.yml", "prometheus/alerts.yml"] {
+                command.arg(format!("-rule={}", deploy.join(file).display()));
+            }
             command
-                .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-                .arg(format!("--web.listen-address={listen}"))
-                .arg("--log.level=warn")
-                .args(setup.flags);
+                .args(["-evaluationInterval=1s", "-notifier.blackhole"])
+                .args(["-remoteWrite.flushInterval=200ms", "-loggerLevel=WARN"])
+                .arg(format!("-httpListenAddr={listen}"));
             command
         };
-        Self(Daemon::start("Prometheus", command).await)
+        Self(Daemon::start("vmalert", command).await)
     }
 
-    /// The log of Prometheus (warnings and errors).
-    pub(crate) fn log(&self) -> String {
-        self.0.log()
-    }
-
-    /// `host:port`.
+    /// `host:port` of its HTTP API.
     pub(crate) fn authority(&self) -> &str {
         self.0.authority()
+    }
+
+    /// What it has logged (warnings and errors).
+    pub(crate) fn log(&self) -> String {
+        self.0.log()
     }
 
     /// Calls the HTTP API and returns `data`, or the error message of Prometheus.

@@ -23,6 +23,29 @@ const AGGREGATIONS: [&str; 8] = [
     "sum", "min", "max", "avg", "count", "group", "topk", "bottomk",
 ];
 
+/// An expression without its native alternatives. Alternatives are separated by a line `or`; a native one is a function of
+/// histograms over something else than classic buckets.
+pub(crate) fn classic(expression: &str) -> String {
+    let mut parts = vec![Vec::new()];
+    for line in expression.lines() {
+        if line.trim() == "or" {
+            parts.push(vec![line]);
+        } else if let Some(part) = parts.last_mut() {
+            part.push(line);
+        }
+    }
+    parts.retain(|part| {
+        let is_of_histograms = part.iter().any(|line| line.contains("histogram_"));
+        let is_classic = part.iter().any(|line| line.contains("_bucket"));
+        !is_of_histograms || is_classic
+    });
+    let mut lines: Vec<&str> = parts.concat();
+    if lines.first().is_some_and(|line| line.trim() == "or") {
+        lines.remove(0);
+    }
+    lines.join("\n")
+}
+
 /// The metrics that an expression selects, in order and with repetitions.
 pub(crate) fn selections(expression: &str) -> Vec<Selection> {
     let mut found = Vec::new();

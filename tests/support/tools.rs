@@ -12,16 +12,18 @@ pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
     require(test, "prometheus", on_path("prometheus"))
 }
 
-/// The newest Prometheus, which `scripts/go-tools.sh` builds, or `None` once the skip of `test` is recorded.
-pub(crate) fn newest_prometheus(test: &str) -> Option<PathBuf> {
-    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools/prometheus/prometheus");
-    let found = built.is_file().then_some(built);
-    require(test, "the newest Prometheus (scripts/go-tools.sh)", found)
-}
-
 /// `promtool`, or `None` once the skip of `test` is recorded.
 pub(crate) fn promtool(test: &str) -> Option<PathBuf> {
     require(test, "promtool", on_path("promtool"))
+}
+
+/// A program that `scripts/go-tools.sh` built from this module, or `None` once the skip of `test` is recorded.
+pub(crate) fn built(test: &str, module: &str, program: &str) -> Option<PathBuf> {
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools");
+    let path = tools.join(module).join(program);
+    let found = path.is_file().then_some(path);
+    let name = format!("{module}/{program} of today (scripts/go-tools.sh)");
+    require(test, &name, found)
 }
 
 /// The directory of PostgreSQL's programs, or `None` once the skip of `test` is recorded.
