@@ -247,6 +247,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(0..=1_000_000_u32))]
     pub n_plus_one: u32,
 
+    /// How long a single poll of a request may keep its worker's event loop busy; longer ones are counted and logged as stalls
+    #[arg(long, env = "VITALS_STALL_THRESHOLD", value_name = "DURATION", default_value = "100ms", allow_hyphen_values = true, value_parser = values::positive_duration)]
+    pub stall_threshold: Duration,
+
     /// Statements that are kept by shape for /ops/statements; further ones are counted together, as (other)
     #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=100_000_usize))]
     pub statements: usize,
@@ -339,6 +343,7 @@ impl Settings {
             .exclude(&metrics.exclude)
             .n_plus_one(metrics.n_plus_one)
             .statements(metrics.statements)
+            .stall_threshold(metrics.stall_threshold)
             .server_timing(metrics.server_timing)
             .answer_memory(self.limits.answer_memory)
             .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])

@@ -132,6 +132,7 @@ async fn every_path_of_the_ops_listener_is_behind_the_gate() {
         "/dashboard",
         "/dashboard/app.js",
         "/dashboard/stream",
+        "/ops/requests",
         "/ops/statements",
         "/docs",
         "/openapi.json",

@@ -57,6 +57,7 @@ where
     let mut shown = vec![("the log", log.text())];
     for path in [
         "/ops/statements?limit=1000",
+        "/ops/requests",
         "/metrics",
         "/dashboard/history",
         "/health",

@@ -261,6 +261,7 @@ impl CrowdClient {
             "/health",
             "/livez",
             "/readyz",
+            "/ops/requests",
             "/ops/statements",
             "/docs",
             "/openapi.json",

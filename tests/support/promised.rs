@@ -74,6 +74,8 @@ pub(crate) const PROMISED: &[Promise] = &[
     rare("http_request_panics_total", Counter, &["endpoint"]),
     rare("http_streams_active", Gauge, &["endpoint"]),
     rare("http_stream_duration_seconds", Histogram, &["endpoint"]),
+    promise("http_request_loop_seconds", Histogram, ROUTE),
+    rare("http_loop_stalls_total", Counter, &["endpoint"]),
     promise("http_request_db_queries", Histogram, ROUTE),
     promise("http_request_db_seconds", Histogram, ROUTE),
     rare("http_n_plus_one_suspected_total", Counter, ROUTE),

@@ -1,11 +1,12 @@
 //! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `health`, `index`, `scrape`, `statements`; those of the live
+//! A module for each group of endpoints contains the handlers: `health`, `index`, `requests`, `scrape`, `statements`; those of the live
 //! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
 pub(crate) mod health;
 mod index;
+mod requests;
 pub(crate) mod scrape;
 pub mod statements;
 
@@ -14,7 +15,7 @@ use actix_web::{Route, http::Method, web::to};
 use crate::dashboard;
 
 /// Every ops endpoint, in the order in which they are mounted: a pattern comes after the paths that it covers.
-pub static ENDPOINTS: [OpsEndpoint; 11] = [
+pub static ENDPOINTS: [OpsEndpoint; 12] = [
     OpsEndpoint {
         path: "/metrics",
         summary: "All metrics, for Prometheus and OpenMetrics",
@@ -54,6 +55,14 @@ pub static ENDPOINTS: [OpsEndpoint; 11] = [
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(index::get_index),
+    },
+    OpsEndpoint {
+        path: "/ops/requests",
+        summary: "The requests in flight, and what each of them does",
+        choice: OpsChoice::Requests,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(requests::get_requests),
     },
     OpsEndpoint {
         path: "/ops/statements",
@@ -156,6 +165,8 @@ pub enum OpsChoice {
     Always,
     /// [`OpsSettings::with`](crate::OpsSettings::with).
     Index,
+    /// [`OpsSettings::with_requests`](crate::OpsSettings::with_requests).
+    Requests,
     /// [`OpsSettings::with_statements`](crate::OpsSettings::with_statements), in a service with a database.
     Statements,
     /// [`OpsSettings::with_reset`](crate::OpsSettings::with_reset), in a service with a database.
@@ -166,7 +177,13 @@ pub enum OpsChoice {
 
 impl OpsChoice {
     /// Every choice that a setting makes.
-    pub const ALL: [Self; 4] = [Self::Index, Self::Statements, Self::Reset, Self::Dashboard];
+    pub const ALL: [Self; 5] = [
+        Self::Index,
+        Self::Requests,
+        Self::Statements,
+        Self::Reset,
+        Self::Dashboard,
+    ];
 
     /// Whether this choice adds the endpoints of the other one.
     pub(crate) fn includes(self, other: Self) -> bool {

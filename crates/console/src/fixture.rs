@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use vitals_recorder::{
     http::{
         HttpFamilies, NotableRequests, OptionalFamilies, RecordingSettings, Renaming,
-        RequestRecorder,
+        RequestRecorder, STALL_THRESHOLD,
     },
     memory::AnswerMemory,
     naming::{LATENCY_BUCKETS, Naming},
@@ -32,6 +32,7 @@ pub(crate) fn recorders() -> (Registry, Watched) {
         exclude: Vec::new(),
         n_plus_one: 0,
         server_timing: false,
+        stall_threshold: STALL_THRESHOLD,
         notable: NotableRequests::new(endpoints.clone()),
     };
     let watched = Watched {

@@ -70,6 +70,11 @@ impl Ops {
         }
     }
 
+    /// The recorders that the endpoints read.
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.inner.watched
+    }
+
     /// Replaces the checks of the pools by `probe`.
     pub fn check_health<F, Fut>(&self, probe: F)
     where

@@ -38,6 +38,13 @@ impl OpsSettings {
         self
     }
 
+    /// Adds `GET /ops/requests`: the requests in flight, and what each of them does. They are shown by endpoint, without
+    /// paths, headers and values, but with the ids of traces and the shapes of statements.
+    #[must_use]
+    pub fn with_requests(self) -> Self {
+        self.with(OpsChoice::Requests)
+    }
+
     /// Adds `GET /ops/statements`, and the statements on the live page. Statements are shown by shape: without values, but
     /// with the names of tables and columns.
     #[must_use]

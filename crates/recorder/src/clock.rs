@@ -71,6 +71,12 @@ impl Moment {
         self.0
     }
 
+    /// The moment of a number from [`nanoseconds`](Self::nanoseconds).
+    #[inline]
+    pub(crate) fn from_nanoseconds(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
     /// The time from an earlier moment to this one, in seconds.
     #[inline]
     pub(crate) fn seconds_since(self, earlier: Self) -> f64 {

@@ -25,6 +25,11 @@ use pin_project_lite::pin_project;
 use shapes::ShapeCounts;
 use vitals_registry::SpanContext;
 
+use crate::{
+    clock::{self, Moment},
+    in_flight::{SlotHandle, WorkKind},
+};
+
 /// The span and the tally of one request or job. All code that works for it shares the context, on any thread.
 #[derive(Default)]
 pub struct RequestContext {
@@ -33,6 +38,8 @@ pub struct RequestContext {
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
     shapes: ShapeCounts,
+    /// Where the request is listed among those in flight.
+    in_flight: Option<SlotHandle>,
     on_done: OnceLock<OnDone>,
 }
 
@@ -64,6 +71,18 @@ impl RequestContext {
         let mut context = Self::default();
         context.span = Some(span);
         context
+    }
+
+    fn in_flight(slot: Option<&SlotHandle>) -> Arc<Self> {
+        let mut context = Self::default();
+        context.in_flight = slot.cloned();
+        Arc::new(context)
+    }
+
+    /// Sets where the request is listed among those in flight.
+    pub(crate) fn listed_in(mut self, slot: Option<&SlotHandle>) -> Self {
+        self.in_flight = slot.cloned();
+        self
     }
 
     /// The caller's span, if the request is part of a sampled trace.
@@ -140,12 +159,27 @@ fn nanoseconds(duration: Duration) -> u64 {
 enum CurrentWork {
     #[default]
     Nothing,
-    /// A request or job. Its context is created when it is first used.
-    Request(Option<Arc<RequestContext>>),
+    /// A request or job. Its context is created when it is first used. The slot is that of a request in flight.
+    Request(Option<Arc<RequestContext>>, Option<SlotHandle>),
+}
+
+impl CurrentWork {
+    /// The context, which is created if it does not exist. `None` outside of requests and jobs.
+    #[inline]
+    fn context(&mut self) -> Option<&Arc<RequestContext>> {
+        match self {
+            Self::Nothing => None,
+            Self::Request(context, slot) => {
+                Some(context.get_or_insert_with(|| RequestContext::in_flight(slot.as_ref())))
+            }
+        }
+    }
 }
 
 thread_local! {
     static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
+    /// Whether the thread runs a closure that was carried to it.
+    static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Reads or changes what the thread works for.
@@ -159,17 +193,14 @@ fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
 
 /// Returns the context of the request or job that this thread works for. `None` outside of both.
 pub fn current() -> Option<Arc<RequestContext>> {
-    with_current(|slot| match slot {
-        CurrentWork::Nothing => None,
-        CurrentWork::Request(context) => Some(Arc::clone(context.get_or_insert_default())),
-    })
+    with_current(|current| current.context().map(Arc::clone))
 }
 
 /// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
 pub fn current_span() -> Option<SpanContext> {
     with_current(|slot| match slot {
-        CurrentWork::Request(Some(context)) => context.span,
-        CurrentWork::Request(None) | CurrentWork::Nothing => None,
+        CurrentWork::Request(Some(context), _) => context.span,
+        CurrentWork::Request(None, _) | CurrentWork::Nothing => None,
     })
 }
 
@@ -208,14 +239,53 @@ pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
 }
 
 fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
-    with_current(|slot| match slot {
-        CurrentWork::Nothing => Attribution::Unattributed,
-        CurrentWork::Request(context) => {
-            let context = context.get_or_insert_default();
+    with_current(|current| match current.context() {
+        None => Attribution::Unattributed,
+        Some(context) => {
             amount(context);
             Attribution::To(context.span)
         }
     })
+}
+
+/// Calls `f` with the slot of the request in flight that this thread works for, if it is listed, and with whether this
+/// thread is the request's worker.
+#[inline]
+fn with_in_flight(f: impl FnOnce(&SlotHandle, bool)) {
+    with_current(|current| {
+        if let CurrentWork::Request(context, slot) = current {
+            let of_context = context.as_ref().and_then(|known| known.in_flight.as_ref());
+            if let Some(slot) = slot.as_ref().or(of_context) {
+                f(slot, !IS_CARRIED.get());
+            }
+        }
+    });
+}
+
+/// Notes, for the list of requests in flight, what this thread does for its request. It keeps the worker's event loop busy
+/// if the thread is the worker's and the work is `blocking`.
+#[inline]
+pub(crate) fn note_work(work: WorkKind, since: Moment, blocking: bool) {
+    with_in_flight(|slot, on_worker| slot.set_work(work, since, on_worker && blocking));
+}
+
+/// Notes that this thread no longer does what it has noted.
+#[inline]
+pub(crate) fn note_work_over(now: Moment) {
+    with_in_flight(|slot, on_worker| {
+        let work = if on_worker {
+            WorkKind::None
+        } else {
+            WorkKind::BlockingThread
+        };
+        slot.set_work(work, now, on_worker);
+    });
+}
+
+/// Notes that a query runs for this thread's request: see [`note_work`].
+#[inline]
+pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking: bool) {
+    with_in_flight(|slot, on_worker| slot.set_query(statement, since, on_worker && blocking));
 }
 
 /// Wraps a closure so that it works for the current request or job, on any thread.
@@ -225,11 +295,43 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
     // The log lines of the other thread belong to the request, too.
     let log_span = tracing::Span::current();
+    if let Some(slot) = context.as_ref().and_then(|known| known.in_flight.as_ref()) {
+        slot.set_work(WorkKind::BlockingQueue, clock::now(), false);
+    }
     move || {
         log_span.in_scope(|| match context {
-            Some(context) => within(&mut Some(context), f),
+            Some(context) => {
+                let _carried = CarriedWork::begin(&context);
+                within(&mut Some(context), f)
+            }
             None => f(),
         })
+    }
+}
+
+/// Marks the thread as one that a closure was carried to, and its request as one that runs there, until it is dropped.
+struct CarriedWork {
+    outer: bool,
+    slot: Option<SlotHandle>,
+}
+
+impl CarriedWork {
+    fn begin(context: &RequestContext) -> Self {
+        let slot = context.in_flight.clone();
+        if let Some(slot) = &slot {
+            slot.set_work(WorkKind::BlockingThread, clock::now(), false);
+        }
+        let outer = IS_CARRIED.replace(true);
+        Self { outer, slot }
+    }
+}
+
+impl Drop for CarriedWork {
+    fn drop(&mut self) {
+        IS_CARRIED.set(self.outer);
+        if let Some(slot) = &self.slot {
+            slot.set_work(WorkKind::None, clock::now(), false);
+        }
     }
 }
 
@@ -314,8 +416,22 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
-    let outer = CURRENT.replace(CurrentWork::Request(context.take()));
-    let _restore = Restore { outer, context };
+    within_listed(context, &mut None, f)
+}
+
+/// Runs `f` like [`within`], for a request that is listed among those in flight.
+#[inline]
+pub(crate) fn within_listed<T>(
+    context: &mut Option<Arc<RequestContext>>,
+    slot: &mut Option<SlotHandle>,
+    f: impl FnOnce() -> T,
+) -> T {
+    let outer = CURRENT.replace(CurrentWork::Request(context.take(), slot.take()));
+    let _restore = Restore {
+        outer,
+        context,
+        slot,
+    };
     f()
 }
 
@@ -323,13 +439,16 @@ pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnc
 struct Restore<'a> {
     outer: CurrentWork,
     context: &'a mut Option<Arc<RequestContext>>,
+    slot: &'a mut Option<SlotHandle>,
 }
 
 impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let CurrentWork::Request(context) = CURRENT.replace(std::mem::take(&mut self.outer)) {
+        let outer = std::mem::take(&mut self.outer);
+        if let CurrentWork::Request(context, slot) = CURRENT.replace(outer) {
             *self.context = context;
+            *self.slot = slot;
         }
     }
 }

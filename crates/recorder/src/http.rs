@@ -10,12 +10,16 @@
 //!
 //! - `recorder`, `worker`: what all workers record into, and what one worker records with
 //! - `routes`: the endpoint of a request that left no answer
+//! - `endpoint_guess`: the endpoint of a request that is not answered yet
+//! - `loop_watch`: polls that keep an event loop busy for too long
 //! - `block`: blocking work for the current request
 //! - `connections`: how many connections there are, and how each ended
 
 mod block;
 mod connections;
+mod endpoint_guess;
 mod insight;
+mod loop_watch;
 mod record;
 mod recorder;
 mod routes;
@@ -28,6 +32,7 @@ pub use insight::{
     notable::{NotableRequest, NotableRequests},
     trace::TraceParent,
 };
+pub use loop_watch::{NO_STACK, STALL_THRESHOLD};
 pub use record::{
     body::MonitoredBody,
     middleware::{Monitor, MonitorFuture, MonitorService, Stream},

@@ -19,6 +19,7 @@ pub mod database;
 pub mod fair_shares;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod in_flight;
 pub mod jobs;
 pub mod log_limit;
 #[cfg(feature = "http")]

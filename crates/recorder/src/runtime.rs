@@ -201,6 +201,14 @@ impl Runtime {
         })
     }
 
+    /// The number of this thread's worker, if it is registered.
+    pub(crate) fn worker_of_this_thread(&self) -> Option<usize> {
+        let thread = std::thread::current().id();
+        let workers = self.inner.workers();
+        let worker = workers.iter().find(|worker| worker.thread == thread);
+        worker.map(|worker| worker.index)
+    }
+
     /// Returns the longest time since an event loop last ran its tick; `None` without any worker.
     pub fn longest_stall(&self) -> Option<Duration> {
         let workers = self.inner.workers();

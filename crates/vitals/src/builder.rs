@@ -90,6 +90,7 @@ struct RequestSettings {
     server_timing: bool,
     families: http::OptionalFamilies,
     answer_memory: Option<usize>,
+    stall_threshold: Option<Duration>,
 }
 
 #[cfg(feature = "http")]
@@ -103,6 +104,7 @@ impl RequestSettings {
             exclude: self.exclude.clone(),
             n_plus_one,
             server_timing: self.server_timing,
+            stall_threshold: self.stall_threshold.unwrap_or(http::STALL_THRESHOLD),
             notable: http::NotableRequests::new(ops_endpoints.clone()),
         }
     }
@@ -455,6 +457,25 @@ fn check_labels(labels: &[(String, String)], registry: &Registry) -> Result<(), 
 
 #[cfg(feature = "http")]
 impl Builder {
+    /// How long a single poll of a request may keep its worker's event loop busy. Longer polls are stalls: they are counted
+    /// in `http_loop_stalls_total`, and logged while they last. Default 100 ms.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let _vitals = Vitals::builder().stall_threshold(Duration::from_millis(50)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stall_threshold(mut self, threshold: Duration) -> Self {
+        self.requests.stall_threshold = Some(threshold);
+        self
+    }
+
     /// Renames endpoints. `rename` returns the name for a pattern, such as `/orders/{id}`; an empty name keeps the pattern.
     ///
     /// It is called once for each pattern, when its first series is created, and not for ops endpoints.

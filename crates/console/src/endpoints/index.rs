@@ -83,7 +83,8 @@ mod tests {
         assert_eq!(paths(&index(chosen.clone(), "/ops").await), expected);
         // The statements do not exist in a service without a database.
         let endpoints = index(OpsSettings::everything(), "/ops").await;
-        assert_eq!(paths(&endpoints), [&expected[..], &["/dashboard"]].concat());
+        let all = [&expected[..], &["/ops/requests", "/dashboard"]].concat();
+        assert_eq!(paths(&endpoints), all);
         let readiness = json!({
             "path": "/readyz",
             "methods": ["GET", "HEAD"],

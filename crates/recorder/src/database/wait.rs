@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::metrics::{PoolMetrics, Rejection};
-use crate::context;
+use crate::{clock, context, in_flight::WorkKind};
 
 /// A wait for a connection. It ends once: with a connection, with the timeout, or when the caller leaves.
 pub(super) struct Wait {
@@ -20,6 +20,7 @@ pub(super) struct Wait {
 impl Wait {
     pub(super) fn begin(metrics: &Arc<PoolMetrics>) -> Self {
         metrics.waiters.inc();
+        context::note_work(WorkKind::PoolWait, clock::now(), false);
         Self {
             started: Instant::now(),
             ended: AtomicBool::new(false),
@@ -76,6 +77,7 @@ impl Wait {
     fn observe(&self) {
         let waited = self.started.elapsed();
         let span = context::add_pool_wait(waited);
+        context::note_work_over(clock::now());
         self.metrics
             .wait_seconds
             .observe_with(waited.as_secs_f64(), span.as_ref());

@@ -10,13 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use crate::{
     context::{RequestContext, StatementShapes},
     http::{
-        insight::notable::NotableRequests, routes::LearntRoutes, series::families::HttpFamilies,
+        insight::notable::NotableRequests, loop_watch::LoopWatch, routes::LearntRoutes,
+        series::families::HttpFamilies,
     },
+    in_flight::InFlightRequests,
     log_limit::LogLimit,
     n_plus_one::NPlusOneDetector,
 };
@@ -39,6 +42,8 @@ pub struct RecordingSettings {
     pub n_plus_one: u32,
     /// Whether answers have the `Server-Timing` header.
     pub server_timing: bool,
+    /// How long one poll of a request may last before it counts as a stall of its worker's event loop.
+    pub stall_threshold: Duration,
     /// Keeps the notable requests.
     pub notable: NotableRequests,
 }
@@ -58,6 +63,8 @@ pub struct RequestRecorder {
     pub(super) notable: NotableRequests,
     statements: Option<Arc<dyn StatementShapes>>,
     n_plus_one: NPlusOneDetector,
+    pub(super) in_flight: InFlightRequests,
+    pub(super) loop_watch: LoopWatch,
 }
 
 impl RequestRecorder {
@@ -78,6 +85,8 @@ impl RequestRecorder {
             notable: settings.notable,
             statements,
             n_plus_one: NPlusOneDetector::new(settings.n_plus_one),
+            in_flight: InFlightRequests::default(),
+            loop_watch: LoopWatch::new(settings.stall_threshold),
         }
     }
 
@@ -123,6 +132,21 @@ impl RequestRecorder {
     /// The families of requests.
     pub fn families(&self) -> &HttpFamilies {
         &self.families
+    }
+
+    /// The requests in flight.
+    pub fn in_flight(&self) -> &InFlightRequests {
+        &self.in_flight
+    }
+
+    /// How long one poll of a request may last before it counts as a stall.
+    pub fn stall_threshold(&self) -> Duration {
+        self.loop_watch.threshold
+    }
+
+    /// Starts the thread that watches the event loops, at the first call.
+    pub(super) fn watch_loops(self: &Arc<Self>) {
+        self.loop_watch.start(Arc::downgrade(self));
     }
 
     /// The notable requests.

@@ -4,17 +4,24 @@ use std::{
     cell::{OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::StatusCode};
 use vitals_registry::GaugeWriter;
 
 use crate::{
+    clock::Moment,
     http::{
+        endpoint_guess::{EndpointGuesses, PathClass},
+        loop_watch::Stall,
         recorder::RequestRecorder,
         routes::ApplicationRoutes,
         series::{
-            cache::{RequestEnding, RequestOrigin, RequestOutcome, RequestSeries, SeriesCache},
+            cache::{
+                RequestEnding, RequestOrigin, RequestOutcome, RequestSeries, RouteSeries,
+                SeriesCache,
+            },
             families::HttpFamilies,
             labels::{
                 UNMATCHED, answered_method, is_consumed_by, pattern_label, unrouted_endpoint,
@@ -22,6 +29,7 @@ use crate::{
             path_key::PathKey,
         },
     },
+    in_flight::WorkerInFlight,
     naming::Naming,
 };
 
@@ -34,6 +42,10 @@ pub(super) struct WorkerRecorder {
     /// Whether an inner middleware is known to rewrite paths.
     rewrites_paths: bool,
     application: OnceCell<Application>,
+    pub(super) in_flight: WorkerInFlight,
+    guesses: EndpointGuesses,
+    /// The value of the label `worker`.
+    number: Option<usize>,
 }
 
 /// What is known of the application from its first request.
@@ -69,9 +81,16 @@ impl InProgress {
 }
 
 impl WorkerRecorder {
-    pub(super) fn new(recorder: Arc<RequestRecorder>, rewrites_paths: bool) -> Self {
+    pub(super) fn new(
+        recorder: Arc<RequestRecorder>,
+        rewrites_paths: bool,
+        number: Option<usize>,
+    ) -> Self {
         Self {
             in_progress: InProgress::new(&recorder.families),
+            in_flight: recorder.in_flight.worker(number),
+            guesses: EndpointGuesses::default(),
+            number,
             recorder,
             series: SeriesCache::default(),
             rewrites_paths,
@@ -133,6 +152,71 @@ impl WorkerRecorder {
                 Some(pattern) => pattern_label(pattern),
                 None => UNMATCHED,
             })
+    }
+
+    /// Guesses the endpoint of a request that is about to be routed. Returns its number; 0 if it is not known.
+    #[inline]
+    pub(super) fn guess(&self, class: PathClass, sent: Sent<'_>, now: Moment) -> u32 {
+        let known = self.guesses.get(class);
+        known.unwrap_or_else(|| self.look_up(class, sent, now))
+    }
+
+    #[cold]
+    fn look_up(&self, class: PathClass, sent: Sent<'_>, now: Moment) -> u32 {
+        if !self.guesses.may_look_up(now) {
+            return 0;
+        }
+        let pattern = self.pattern_of(sent.path, sent.method);
+        let name = self.recorder.families.renaming.name(&pattern);
+        let number = self.recorder.in_flight.endpoint_number(&name);
+        self.guesses.set(class, number);
+        number
+    }
+
+    /// Returns the number of an answered request's endpoint, and corrects the guess for its class.
+    #[cold]
+    pub(super) fn correct_guess(&self, class: PathClass, route: &RouteSeries) -> u32 {
+        let number = self.endpoint_number(route);
+        // A middleware may have answered in place of the endpoint.
+        if *route.pattern != *UNMATCHED {
+            self.guesses.set(class, number);
+        }
+        number
+    }
+
+    /// The number of a route's endpoint in the list of requests in flight.
+    #[inline]
+    pub(super) fn endpoint_number(&self, route: &RouteSeries) -> u32 {
+        *(route.endpoint_number)
+            .get_or_init(|| self.recorder.in_flight.endpoint_number(&route.endpoint))
+    }
+
+    /// Counts and reports a poll that kept this worker's event loop busy for too long.
+    #[cold]
+    pub(super) fn stalled(
+        &self,
+        pattern: &str,
+        method: &'static str,
+        trace_id: Option<u128>,
+        took: Duration,
+        is_reported: bool,
+    ) {
+        let recorder = &self.recorder;
+        if recorder.excludes(pattern) {
+            return;
+        }
+        let endpoint = &*recorder.families.renaming.name(pattern);
+        recorder.families.count_stall(endpoint);
+        if !is_reported {
+            recorder.loop_watch.report(&Stall {
+                endpoint: Some(endpoint),
+                method,
+                trace_id,
+                worker: self.number,
+                seconds: took.as_secs_f64(),
+                lasts: false,
+            });
+        }
     }
 
     /// The pattern of the endpoint that a path, as it arrived, leads to. For requests that left no answer.

@@ -54,6 +54,7 @@ use crate::database::statements::Statements;
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
+use crate::in_flight::WorkKind;
 
 use failures::{ErrorIdentity, Failures};
 use running::{Control, Query, QueryKind, Running};
@@ -239,6 +240,7 @@ impl QueryRecorder {
     /// Counts a query whose future was dropped.
     #[cold]
     fn cancelled(&mut self, query: &Query, now: Moment) {
+        self.note_end(query, now);
         let took = now.since(query.started);
         self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
         match query.kind {
@@ -275,6 +277,7 @@ impl QueryRecorder {
             started: clock::now(),
             nested: Duration::ZERO,
         };
+        self.note_start(&query);
         let dropped = self.running.push(query, self.driver.most_running());
         if let (Some(dropped), Driver::Pipelining) = (dropped, self.driver) {
             self.cancelled(&dropped, clock::now());
@@ -374,7 +377,36 @@ impl QueryRecorder {
         }
     }
 
+    /// Notes for the list of requests in flight that a query runs.
+    #[inline]
+    fn note_start(&mut self, query: &Query) {
+        let statement = match query.kind {
+            QueryKind::Counted(_, lookup) => self.known.number(lookup),
+            QueryKind::Announced(_) | QueryKind::Uncounted => None,
+            QueryKind::Ping | QueryKind::Unbuilt => return,
+        };
+        let is_blocking = self.driver == Driver::Blocking;
+        context::note_query(statement, query.started, is_blocking);
+    }
+
+    /// Notes that a query no longer runs.
+    #[inline]
+    fn note_end(&self, query: &Query, now: Moment) {
+        match query.kind {
+            QueryKind::Ping | QueryKind::Unbuilt => {}
+            _ if self.transaction.is_some() => {
+                context::note_work(WorkKind::Transaction, now, false);
+            }
+            _ => context::note_work_over(now),
+        }
+    }
+
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
+        self.settle_query(query, error, now);
+        self.note_end(query, now);
+    }
+
+    fn settle_query(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
             return;

@@ -144,6 +144,12 @@ impl ConnectionStatements {
         slot.statement.as_deref().ok()
     }
 
+    /// The statement's number, if the table keeps it.
+    #[inline]
+    pub(crate) fn number(&mut self, lookup: StatementLookup) -> Option<NonZeroU32> {
+        self.at(lookup).map(Statement::number)
+    }
+
     /// Counts a run of a statement that ended `now`. Returns the statement's number, if the table keeps it.
     #[inline]
     pub(crate) fn ran(

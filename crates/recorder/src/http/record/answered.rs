@@ -15,6 +15,7 @@ use crate::{
         record::slot::{Delivery, RequestSlot},
         series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
     },
+    in_flight::RequestState,
 };
 
 /// The most bytes that are handed on at once.
@@ -85,6 +86,9 @@ impl AnsweredRequest {
         };
         // An answer without a body ends here.
         settle_if_whole(&mut slot, &series);
+        if !slot.delivery.is_settled {
+            slot.pause_loop(RequestState::Sending);
+        }
         Self {
             slot: Some(slot),
             series,
@@ -106,6 +110,9 @@ impl AnsweredRequest {
             delivery.is_polled = true;
             delivery.bytes += chunk.len() as u64;
             settle_if_whole(slot, &self.series);
+            if !slot.delivery.is_settled {
+                slot.list_bytes();
+            }
         }
         chunk
     }
@@ -114,6 +121,31 @@ impl AnsweredRequest {
     #[inline]
     pub(in crate::http) fn take_rest(&mut self) -> Option<Bytes> {
         self.slot.as_mut()?.delivery.rest.take()
+    }
+
+    /// Notes that the body is polled.
+    #[inline]
+    pub(in crate::http) fn enter_loop(&mut self) {
+        if let Some(slot) = &mut self.slot
+            && !slot.delivery.is_settled
+        {
+            slot.enter_loop();
+        }
+    }
+
+    /// Notes that the poll of the body has returned, with a chunk that the client must take, or without.
+    #[inline]
+    pub(in crate::http) fn leave_loop(&mut self, has_chunk: bool) {
+        if let Some(slot) = &mut self.slot
+            && !slot.delivery.is_settled
+        {
+            let state = match self.series.timing {
+                Timing::Stream { .. } => RequestState::Streaming,
+                Timing::Answer { .. } if has_chunk => RequestState::Sending,
+                Timing::Answer { .. } => RequestState::Awaiting,
+            };
+            slot.leave_loop(state, Some(&self.series.route.pattern));
+        }
     }
 
     /// Notes that the connection asked for the body, which had nothing yet.
@@ -241,6 +273,7 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
         return;
     }
     let ended = clock::now();
+    let on_loop = slot.settle_loop(ended, &series.route.pattern);
     let seconds = slot.seconds_until(ended);
     let span = slot.span();
     let route = &series.route;
@@ -260,6 +293,9 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
             duration.observe_with(seconds, span.as_ref());
         }
     }
+    route
+        .loop_seconds
+        .observe_with(on_loop.as_secs_f64(), span.as_ref());
     if let Some(sizes) = &route.sizes {
         let request_bytes = slot.request_body.bytes.get();
         sizes.observe(request_bytes, slot.delivery.bytes);

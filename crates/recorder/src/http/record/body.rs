@@ -204,7 +204,11 @@ where
             return chunk;
         };
         match chunk {
-            Poll::Ready(Some(Ok(chunk))) => Poll::Ready(Some(Ok(answer.hand_on(chunk)))),
+            Poll::Ready(Some(Ok(chunk))) => {
+                let chunk = answer.hand_on(chunk);
+                answer.leave_loop(true);
+                Poll::Ready(Some(Ok(chunk)))
+            }
             Poll::Ready(Some(Err(_))) => {
                 answer.fail();
                 chunk
@@ -216,6 +220,7 @@ where
             }
             Poll::Pending => {
                 answer.polled();
+                answer.leave_loop(false);
                 chunk
             }
         }
@@ -232,7 +237,10 @@ fn poll_within<B: MessageBody>(
     cx: &mut Context<'_>,
 ) -> thread::Result<Polled<B::Error>> {
     catch_unwind(AssertUnwindSafe(|| match answer {
-        Some(answer) => answer.within(|| body.poll_next(cx)),
+        Some(answer) => {
+            answer.enter_loop();
+            answer.within(|| body.poll_next(cx))
+        }
         // An excluded request: its queries are added to a context that is never read.
         None => context::within(&mut None, || body.poll_next(cx)),
     }))

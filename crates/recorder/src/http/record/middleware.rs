@@ -77,9 +77,11 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         self.runtime.register_worker();
+        self.recorder.watch_loops();
         // Actix' own middleware for this is the common one. Others are noticed once they have changed a path.
         let rewrites_paths = type_name::<S>().contains("NormalizePath");
-        let worker = WorkerRecorder::new(Arc::clone(&self.recorder), rewrites_paths);
+        let number = self.runtime.worker_of_this_thread();
+        let worker = WorkerRecorder::new(Arc::clone(&self.recorder), rewrites_paths, number);
         let slots = Rc::new(RequestSlots::new(worker));
         ready(Ok(MonitorService { service, slots }))
     }
@@ -126,6 +128,9 @@ where
             within(&mut record, || self.service.call(request))
         }));
         SERVED_FOR.set(outer_id);
+        if let Some(record) = &mut record {
+            record.pause_loop();
+        }
         MonitorFuture {
             future: (called.map_err(|panic| record_panic(record.as_ref(), &*panic))).ok(),
             record,
@@ -200,10 +205,18 @@ where
                 .map_ok(|response| response.map_body(|_, body| MonitoredBody::passed(body)));
         }
         let outer_id = SERVED_FOR.replace(*this.recorder_id);
+        if let Some(record) = this.record {
+            record.enter_loop();
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| within(this.record, || future.poll(cx))));
         SERVED_FOR.set(outer_id);
         let error = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Pending) => {
+                if let Some(record) = this.record {
+                    record.leave_loop();
+                }
+                return Poll::Pending;
+            }
             Ok(Poll::Ready(Ok(response))) => {
                 return Poll::Ready(Ok(answer(this.record.take(), response)));
             }
@@ -222,7 +235,10 @@ where
 #[cold]
 fn fail(record: Option<OpenRecord>, error: Error) -> Error {
     match record {
-        Some(record) => RecordedError::new(error, record).into(),
+        Some(mut record) => {
+            record.leave_loop();
+            RecordedError::new(error, record).into()
+        }
         None => error,
     }
 }

@@ -18,6 +18,7 @@ use crate::http::{
         labels::answered_method,
     },
 };
+use crate::in_flight::RequestState;
 
 /// A request without an answer.
 #[derive(Debug)]
@@ -49,6 +50,30 @@ impl OpenRecord {
         match &mut self.slot {
             Some(slot) => slot.within(f),
             None => f(),
+        }
+    }
+
+    /// The same as [`RequestSlot::enter_loop`].
+    #[inline]
+    pub(in crate::http) fn enter_loop(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.enter_loop();
+        }
+    }
+
+    /// The same as [`RequestSlot::pause_loop`].
+    #[inline]
+    pub(in crate::http) fn pause_loop(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.pause_loop(RequestState::Awaiting);
+        }
+    }
+
+    /// The same as [`RequestSlot::leave_loop`].
+    #[inline]
+    pub(in crate::http) fn leave_loop(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.leave_loop(RequestState::Awaiting, None);
         }
     }
 
@@ -107,6 +132,7 @@ impl OpenRecord {
             return None;
         };
         slot.show();
+        slot.answered_by(&series.route);
         Some(AnsweredRequest::new(slot, series, head))
     }
 }

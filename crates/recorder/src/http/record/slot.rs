@@ -22,13 +22,15 @@ use crate::{
     clock::{self, Moment},
     context::{self, RequestContext},
     http::{
+        endpoint_guess::PathClass,
         insight::{
             server_timing,
             trace::{Trace, TraceParent},
         },
-        series::labels::method_label,
+        series::{cache::RouteSeries, labels::method_label},
         worker::{Sent, WorkerRecorder},
     },
+    in_flight::{RequestState, SlotHandle},
     panics,
 };
 
@@ -57,6 +59,23 @@ pub(in crate::http) struct RequestSlot {
     /// Whether the in-progress gauge counts the request.
     is_shown: bool,
     pub(in crate::http) delivery: Delivery,
+    /// The place in the list of requests in flight. It is kept for the next request.
+    in_flight: Option<SlotHandle>,
+    class: PathClass,
+    /// The number of the endpoint that is listed.
+    endpoint_number: u32,
+    poll: LoopPoll,
+}
+
+/// The polls of a request.
+#[derive(Debug, Default)]
+struct LoopPoll {
+    /// When the present poll began. It goes on over a pause.
+    since: Option<Moment>,
+    /// The tick of the coarse clock when the poll was paused.
+    paused_at: Option<Moment>,
+    /// The sum of the earlier polls.
+    total: Duration,
 }
 
 /// The progress of the answer.
@@ -131,6 +150,10 @@ impl RequestSlot {
             is_http_2: false,
             is_shown: false,
             delivery: Delivery::default(),
+            in_flight: None,
+            class: PathClass::default(),
+            endpoint_number: 0,
+            poll: LoopPoll::default(),
         }
     }
 
@@ -149,15 +172,18 @@ impl RequestSlot {
         slot.is_http_2 = request.version() == Version::HTTP_2;
         slot.worker.learn_application(request);
         slot.slots = Some(Rc::clone(slots));
+        slot.trace = TraceParent::of(request.headers()).map(Trace::boxed);
         if is_shown {
             slot.show();
         }
-        if let Some(parent) = TraceParent::of(request.headers()) {
-            let trace = Trace::boxed(parent);
-            let span = trace.sampled_span();
-            slot.context = span.map(|span| Arc::new(RequestContext::of_span(span)));
-            slot.trace = Some(trace);
+        if let Some(span) = slot.span() {
+            let context = RequestContext::of_span(span).listed_in(slot.in_flight.as_ref());
+            slot.context = Some(Arc::new(context));
         }
+        slot.poll = LoopPoll {
+            since: Some(started),
+            ..LoopPoll::default()
+        };
         slot
     }
 
@@ -182,6 +208,7 @@ impl RequestSlot {
         if self.is_shown {
             self.is_shown = false;
             self.worker.leave(self.method);
+            self.unlist();
         }
         Some(slots)
     }
@@ -192,6 +219,132 @@ impl RequestSlot {
         if !self.is_shown {
             self.is_shown = true;
             self.worker.enter(self.method);
+            self.list();
+        }
+    }
+
+    /// Lists the request among those in flight.
+    #[inline]
+    fn list(&mut self) {
+        if self.in_flight.is_none() {
+            self.in_flight = self.worker.in_flight.take();
+        }
+        let trace_id = self.trace.as_ref().map_or(0, |trace| trace.id());
+        let Some(listed) = &mut self.in_flight else {
+            return self.worker.in_flight.count_unlisted();
+        };
+        listed.begin(self.method, self.started, trace_id);
+        self.class = PathClass::of(self.method, &self.path);
+        let sent = Sent {
+            method: self.method,
+            path: &self.path,
+        };
+        self.endpoint_number = self.worker.guess(self.class, sent, self.started);
+        listed.set_endpoint(self.endpoint_number);
+    }
+
+    #[inline]
+    fn unlist(&mut self) {
+        match &self.in_flight {
+            Some(listed) => listed.end(),
+            None => self.worker.in_flight.unlist(),
+        }
+    }
+
+    /// Lists the request under the endpoint that has answered it.
+    #[inline]
+    pub(in crate::http) fn answered_by(&mut self, route: &RouteSeries) {
+        if let Some(listed) = &self.in_flight
+            && self.worker.endpoint_number(route) != self.endpoint_number
+        {
+            listed.set_endpoint(self.worker.correct_guess(self.class, route));
+        }
+    }
+
+    /// Notes that the request is polled. A pause without a tick in between goes on as one poll, which needs no clock.
+    #[inline]
+    pub(in crate::http) fn enter_loop(&mut self) {
+        if let Some(paused_at) = self.take_pause() {
+            self.end_poll(paused_at, None);
+        }
+        let since = *self.poll.since.get_or_insert_with(clock::now);
+        self.set_state(RequestState::Polled, since);
+    }
+
+    /// Notes that the poll has returned, and that the next one follows at once, as Actix has it.
+    #[inline]
+    pub(in crate::http) fn pause_loop(&mut self, state: RequestState) {
+        if let Some(since) = self.poll.since {
+            self.poll.paused_at = Some(self.worker.recorder.loop_watch.tick());
+            self.set_state(state, since);
+        }
+    }
+
+    /// Notes that the poll has returned.
+    #[inline]
+    pub(in crate::http) fn leave_loop(&mut self, state: RequestState, pattern: Option<&str>) {
+        let now = clock::now();
+        self.end_poll(now, pattern);
+        self.set_state(state, now);
+    }
+
+    /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls.
+    #[inline]
+    pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> Duration {
+        let pause = self.take_pause();
+        self.end_poll(pause.unwrap_or(ended), Some(pattern));
+        self.poll.total
+    }
+
+    /// Ends a pause. Returns its beginning by the coarse clock if that has ticked since, so that the pause may have been
+    /// long: a client was slow, or a middleware waited.
+    #[inline]
+    fn take_pause(&mut self) -> Option<Moment> {
+        let paused_at = self.poll.paused_at.take()?;
+        (paused_at != self.worker.recorder.loop_watch.tick()).then_some(paused_at)
+    }
+
+    #[inline]
+    fn end_poll(&mut self, ended: Moment, pattern: Option<&str>) {
+        if let Some(since) = self.poll.since.take() {
+            let took = ended.since(since);
+            self.poll.total += took;
+            if took >= self.worker.recorder.loop_watch.threshold {
+                self.stalled(since, took, pattern);
+            }
+        }
+    }
+
+    #[cold]
+    fn stalled(&self, since: Moment, took: Duration, pattern: Option<&str>) {
+        if !self.is_shown {
+            return;
+        }
+        let listed = self.in_flight.as_ref();
+        let is_reported = listed.is_some_and(|listed| !listed.report_stall(since));
+        let trace_id = self.trace.as_ref().map(|trace| trace.id());
+        let found;
+        let pattern = if let Some(pattern) = pattern {
+            pattern
+        } else {
+            found = self.pattern_by_path();
+            &found
+        };
+        (self.worker).stalled(pattern, self.method, trace_id, took, is_reported);
+    }
+
+    #[inline]
+    fn set_state(&self, state: RequestState, since: Moment) {
+        if let Some(listed) = &self.in_flight {
+            listed.set_state(state, since);
+        }
+    }
+
+    /// Lists how many bytes of the answer's body were handed to the connection.
+    #[inline]
+    pub(in crate::http) fn list_bytes(&self) {
+        if let Some(listed) = &self.in_flight {
+            listed.set_sent_bytes(self.delivery.bytes);
         }
     }
 
@@ -219,7 +372,7 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
-        context::within(&mut self.context, f)
+        context::within_listed(&mut self.context, &mut self.in_flight, f)
     }
 
     pub(in crate::http) fn span(&self) -> Option<SpanContext> {
@@ -280,5 +433,8 @@ impl Drop for RequestSlot {
     #[inline]
     fn drop(&mut self) {
         self.leave();
+        if let Some(listed) = self.in_flight.take() {
+            self.worker.in_flight.put_back(listed);
+        }
     }
 }

@@ -1,7 +1,13 @@
 //! The handles of the series that count a request, cached by each worker. A known route and outcome cost one hash and one
 //! comparison, without a lock or an allocation.
 
-use std::{cell::RefCell, hash::BuildHasher, num::NonZeroU32, rc::Rc, sync::Arc};
+use std::{
+    cell::{OnceCell, RefCell},
+    hash::BuildHasher,
+    num::NonZeroU32,
+    rc::Rc,
+    sync::Arc,
+};
 
 use actix_web::http::StatusCode;
 use foldhash::fast::FixedState;
@@ -132,6 +138,10 @@ pub(in crate::http) struct RouteSeries {
     pub(in crate::http) database: Option<DatabaseUse>,
     /// The statements that this worker's requests of the route have run.
     pub(in crate::http) statements: ReportedStatements,
+    /// The time that each request kept the event loop busy.
+    pub(in crate::http) loop_seconds: HistogramWriter,
+    /// The number of the endpoint in the list of requests in flight.
+    pub(in crate::http) endpoint_number: OnceCell<u32>,
 }
 
 /// The sizes of bodies.
@@ -443,6 +453,7 @@ impl RouteSeries {
             [&families.queries, &families.seconds]
                 .map(|family| take(family.try_series(route), &mut is_own))
         });
+        let loop_seconds = take(families.loop_seconds.try_series(route), &mut is_own);
         let writers = |histograms: [Arc<Histogram>; 2]| {
             histograms.map(|histogram| writer(&histogram, is_own))
         };
@@ -458,6 +469,8 @@ impl RouteSeries {
             outcome: own_outcome,
             endpoint: name,
             statements: ReportedStatements::default(),
+            loop_seconds: writer(&loop_seconds, is_own),
+            endpoint_number: OnceCell::new(),
         };
         (route, is_own)
     }

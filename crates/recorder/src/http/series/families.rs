@@ -86,6 +86,10 @@ pub struct HttpFamilies {
     pub streams_active: Family<Gauge, 1>,
     /// By endpoint.
     pub stream_duration: Family<Histogram, 1>,
+    /// By method and endpoint.
+    pub loop_seconds: Family<Histogram, 2>,
+    /// By endpoint.
+    pub loop_stalls: Family<Counter, 1>,
     /// None if it is not recorded.
     pub database: Option<RequestDatabaseFamilies>,
     /// By method and endpoint. None if no queries are recorded.
@@ -161,6 +165,20 @@ impl HttpFamilies {
                 .unit(Unit::Seconds),
                 &STREAM_BUCKETS,
             ),
+            loop_seconds: registry.histogram(
+                Descriptor::new(
+                    "http_request_loop_seconds",
+                    "Time that each request kept its worker's event loop busy: the sum of its polls, with those of its answer's body.",
+                    route,
+                )
+                .unit(Unit::Seconds),
+                latency_buckets,
+            ),
+            loop_stalls: registry.counter(Descriptor::new(
+                "http_loop_stalls_total",
+                "Single polls of requests that kept an event loop busy for longer than --stall-threshold; the log names each.",
+                [endpoint],
+            )),
             database: (wanted.database)
                 .then(|| RequestDatabaseFamilies::declare(registry, route, latency_buckets)),
             n_plus_one: wanted.n_plus_one.then(|| {
@@ -187,6 +205,13 @@ impl HttpFamilies {
     /// Counts a panic.
     pub(in crate::http) fn count_panic(&self, endpoint: &str) {
         self.panics.series([self.naming.endpoint(endpoint)]).inc();
+    }
+
+    /// Counts a poll that kept an event loop busy for too long.
+    pub(in crate::http) fn count_stall(&self, endpoint: &str) {
+        (self.loop_stalls)
+            .series([self.naming.endpoint(endpoint)])
+            .inc();
     }
 
     /// Counts a request that is suspected of an N+1 loop.

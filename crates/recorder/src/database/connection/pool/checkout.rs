@@ -12,11 +12,12 @@ use super::super::recorder::{QueryRecorder, record_error};
 use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
 use super::probe::PoolProbe;
 use super::wait_queue::WaitQueue;
-use crate::context;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
 use crate::database::wait::{Caller, Wait};
+use crate::in_flight::WorkKind;
+use crate::{clock, context};
 
 /// A connection of a [`Pool`]. It is returned to the pool when dropped.
 pub type Connection<C> = PooledConnection<Manager<C>>;
@@ -90,6 +91,8 @@ where
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
+        // Unlike other waits, this one keeps an event loop busy.
+        context::note_work(WorkKind::PoolWait, clock::now(), true);
         let Ok(mut connection) = shared.pool.get() else {
             wait.timed_out();
             return Err(failure(&shared.health));

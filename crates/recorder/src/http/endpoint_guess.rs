@@ -1,0 +1,150 @@
+//! The endpoint of a request before it is answered, for the list of requests in flight.
+//!
+//! Actix routes a request without telling the middleware, and finding the route a second time would cost more than all
+//! other recording. So each worker remembers the endpoint of each class of paths: paths with the same method that differ
+//! only in segments which look like an id (digits, or a UUID). The first path of a class is looked up before its handler
+//! runs, and each answer corrects a wrong guess. Only the list and the reports of stalls use guesses, no metric does.
+
+use std::{cell::Cell, time::Duration};
+
+use crate::clock::Moment;
+
+/// The classes that a worker remembers. Each is kept at one place, where a newer class replaces it.
+const MOST_CLASSES: usize = 1024;
+
+/// The most look-ups in each period, so that paths without a class that repeats cost little.
+const MOST_LOOKUPS: u32 = 256;
+/// The period of look-ups.
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// The endpoints that one worker remembers, by class.
+#[derive(Debug)]
+pub(super) struct EndpointGuesses {
+    classes: Box<[Cell<(PathClass, u32)>]>,
+    lookups: Cell<u32>,
+    period_began: Cell<Option<Moment>>,
+}
+
+/// A class of paths: a hash of what they have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PathClass(u64);
+
+/// An odd factor with bits spread evenly: 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl PathClass {
+    #[inline]
+    pub(super) fn of(method: &str, path: &str) -> Self {
+        let initial = method.bytes().next().unwrap_or_default();
+        let mut class = (method.len() as u64) << 8 | u64::from(initial);
+        for segment in path.as_bytes().split(|byte| *byte == b'/') {
+            class = (class ^ segment_hash(segment)).wrapping_mul(SPREAD);
+            class ^= class >> 32;
+        }
+        // Zero is the class of an empty place.
+        Self(class | 1)
+    }
+}
+
+/// A hash of a segment; the same for all segments that look like an id.
+#[inline]
+fn segment_hash(segment: &[u8]) -> u64 {
+    let (mut hash, mut has_digit, mut is_id) = (segment.len() as u64, false, true);
+    for byte in segment {
+        hash = hash.rotate_left(7) ^ u64::from(*byte);
+        has_digit |= byte.is_ascii_digit();
+        is_id &= byte.is_ascii_hexdigit() || *byte == b'-';
+    }
+    if has_digit && is_id { SPREAD } else { hash }
+}
+
+impl Default for EndpointGuesses {
+    fn default() -> Self {
+        Self {
+            classes: (0..MOST_CLASSES).map(|_| Cell::default()).collect(),
+            lookups: Cell::new(0),
+            period_began: Cell::new(None),
+        }
+    }
+}
+
+impl EndpointGuesses {
+    /// The place of a class.
+    #[inline]
+    fn place(&self, class: PathClass) -> &Cell<(PathClass, u32)> {
+        // The upper bits depend on all others.
+        &self.classes[(class.0 >> 40) as usize % MOST_CLASSES]
+    }
+
+    /// The number of the endpoint that paths of this class have led to.
+    #[inline]
+    pub(super) fn get(&self, class: PathClass) -> Option<u32> {
+        let (known, endpoint) = self.place(class).get();
+        (known == class).then_some(endpoint)
+    }
+
+    /// Remembers an endpoint by its number.
+    #[cold]
+    pub(super) fn set(&self, class: PathClass, endpoint: u32) {
+        self.place(class).set((class, endpoint));
+    }
+
+    /// Whether one more path may be looked up now.
+    #[cold]
+    pub(super) fn may_look_up(&self, now: Moment) -> bool {
+        let is_over = |began: Moment| now.since(began) >= PERIOD;
+        if self.period_began.get().is_none_or(is_over) {
+            self.period_began.set(Some(now));
+            self.lookups.set(0);
+        }
+        let lookups = self.lookups.get() + 1;
+        self.lookups.set(lookups);
+        lookups <= MOST_LOOKUPS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn paths_that_differ_in_ids_only_have_one_class() {
+        let uuid = "/items/0b8f6e2c-93aa-4b8c-9d9e-2f1d1f0c7a55";
+        for (one, other, expected, why) in [
+            ("/items/5", "/items/123456", true, "numbers"),
+            ("/items/5", uuid, true, "a UUID"),
+            ("/items/5/posts", "/items/6/posts", true, "an id within"),
+            ("/items/5", "/items/5/", false, "a slash at the end"),
+            ("/items/5", "/items/me", false, "a word"),
+            ("/items/5", "/posts/5", false, "another word before"),
+            ("/items/cafe", "/items/face", false, "words of hex digits"),
+            ("/items/v1", "/items/v2", false, "a letter that is no digit"),
+            ("/a/1/b", "/b/1/a", false, "another order"),
+            ("/ab/c", "/a/bc", false, "other bounds"),
+        ] {
+            let is_same = PathClass::of("GET", one) == PathClass::of("GET", other);
+            assert_eq!(is_same, expected, "{why}: {one} and {other}");
+        }
+        assert_ne!(PathClass::of("GET", "/a"), PathClass::of("PUT", "/a"));
+    }
+
+    #[test]
+    fn a_class_is_remembered_and_corrected() {
+        let guesses = EndpointGuesses::default();
+        let class = PathClass::of("GET", "/items/5");
+        assert_eq!(guesses.get(class), None);
+        guesses.set(class, 7);
+        guesses.set(class, 8);
+        assert_eq!(guesses.get(PathClass::of("GET", "/items/6")), Some(8));
+    }
+
+    #[test]
+    fn look_ups_are_limited_in_each_period() {
+        let guesses = EndpointGuesses::default();
+        let now = clock::now();
+        let allowed = (0..1000).filter(|_| guesses.may_look_up(now)).count();
+        assert_eq!(allowed, MOST_LOOKUPS as usize);
+        assert!(guesses.may_look_up(now.after(PERIOD)));
+    }
+}

@@ -1,0 +1,139 @@
+//! Stalls of event loops: single polls of a request that last longer than a threshold.
+//!
+//! A thread of its own looks at the requests in flight ten times a second. It needs nothing from the stuck thread, so it
+//! names a stall while it lasts. The worker counts the stall when it is over, and reports it if the thread has missed it.
+//! The stack of the stuck thread is not read: that is not possible without unsafe code.
+
+use std::{
+    sync::{
+        Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    clock::{self, Moment},
+    http::recorder::RequestRecorder,
+    in_flight::InFlightRequest,
+    log_limit::LogLimit,
+};
+
+/// The default threshold.
+pub const STALL_THRESHOLD: Duration = Duration::from_millis(100);
+
+/// The time between two looks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why a report of a stall contains no stack.
+pub const NO_STACK: &str = "the stack of another thread cannot be read without unsafe code, which this library does not contain";
+
+/// What is known of stalls, and the limit of their log lines.
+#[derive(Debug)]
+pub(super) struct LoopWatch {
+    pub(super) threshold: Duration,
+    is_started: AtomicBool,
+    /// The moment of the last tick, in nanoseconds: a clock that is coarse, and costs one load.
+    tick: AtomicU64,
+    lines: LogLimit,
+}
+
+/// A stall to report.
+#[derive(Debug)]
+pub(super) struct Stall<'a> {
+    pub(super) endpoint: Option<&'a str>,
+    pub(super) method: &'static str,
+    pub(super) trace_id: Option<u128>,
+    pub(super) worker: Option<usize>,
+    pub(super) seconds: f64,
+    /// Whether it still lasts.
+    pub(super) lasts: bool,
+}
+
+impl LoopWatch {
+    pub(super) fn new(threshold: Duration) -> Self {
+        Self {
+            threshold,
+            is_started: AtomicBool::new(false),
+            tick: AtomicU64::new(clock::now().nanoseconds()),
+            lines: LogLimit::new(),
+        }
+    }
+
+    /// The last tick.
+    #[inline]
+    pub(super) fn tick(&self) -> Moment {
+        Moment::from_nanoseconds(self.tick.load(Relaxed))
+    }
+
+    /// Starts the thread at the first call. It ends when the recorder is dropped.
+    pub(super) fn start(&self, recorder: Weak<RequestRecorder>) {
+        if self.is_started.swap(true, Relaxed) {
+            return;
+        }
+        let watch = move || {
+            while let Some(recorder) = recorder.upgrade() {
+                recorder.loop_watch.look(&recorder);
+                drop(recorder);
+                thread::sleep(TICK);
+            }
+        };
+        let started = thread::Builder::new()
+            .name("vitals-watchdog".to_owned())
+            .spawn(watch);
+        if let Err(error) = started {
+            tracing::error!(%error, "stalls are reported only when they are over: the thread that watches the event loops cannot be started");
+        }
+    }
+
+    fn look(&self, recorder: &RequestRecorder) {
+        self.tick.store(clock::now().nanoseconds(), Relaxed);
+        for request in recorder.in_flight.new_stalls(self.threshold) {
+            self.report(&Stall::of(&request));
+        }
+    }
+
+    /// Writes the log line of a stall.
+    #[cold]
+    pub(super) fn report(&self, stall: &Stall<'_>) {
+        let Some(line) = self.lines.line() else {
+            return;
+        };
+        let &Stall {
+            endpoint,
+            method,
+            worker,
+            seconds,
+            lasts,
+            ..
+        } = stall;
+        let trace_id = stall.trace_id.map(|id| format!("{id:032x}"));
+        let left_out = line.left_out;
+        let state = if lasts { "keeps" } else { "kept" };
+        tracing::warn!(
+            endpoint = endpoint.unwrap_or("not known yet"),
+            method,
+            trace_id,
+            worker,
+            seconds,
+            left_out,
+            stack = NO_STACK,
+            "a request {state} the event loop of its worker busy: move blocking work to actix_vitals::block"
+        );
+    }
+}
+
+impl<'a> Stall<'a> {
+    fn of(request: &'a InFlightRequest) -> Self {
+        let lasted = request.on_event_loop.unwrap_or_default();
+        Self {
+            endpoint: request.endpoint.as_deref(),
+            method: request.method,
+            trace_id: request.trace_id,
+            worker: request.worker,
+            seconds: lasted.as_secs_f64(),
+            lasts: true,
+        }
+    }
+}

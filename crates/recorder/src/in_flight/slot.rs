@@ -1,0 +1,337 @@
+//! The slot of one request in flight: atomics that its threads store into and other threads read.
+//!
+//! A slot is used by one request after another. Its generation is odd while a request uses it. A reader that finds the
+//! same odd generation before and after has read one request (a sequence lock). The state and the work are single words
+//! that contain their beginning, so that no reader sees a state with the beginning of another one.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+            fence,
+        },
+    },
+    time::Duration,
+};
+
+use crate::{clock::Moment, in_flight::Activity};
+
+/// The methods that have a label value.
+const METHODS: [&str; 10] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+];
+/// The method of all other requests.
+const OTHER_METHOD: &str = "other";
+
+/// Times in words are in units of 1024 ns.
+const UNIT_SHIFT: u32 = 10;
+/// The bits of a word that contain its kind.
+const KIND_BITS: u32 = 4;
+/// The bits of a word that contain its beginning, which wraps around after 208 days.
+const SINCE_BITS: u32 = 44;
+const SINCE_MASK: u64 = (1 << SINCE_BITS) - 1;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
+const TAG_MASK: u64 = (1 << (64 - SINCE_BITS - KIND_BITS)) - 1;
+/// The bit of a kind of work that runs on the worker's own thread, and so keeps its event loop busy.
+const ON_WORKER: u64 = 8;
+
+/// A kind, its beginning and the tag of a request, in one word.
+#[inline]
+fn word(kind: u64, since: Moment, tag: u64) -> u64 {
+    let since = (since.nanoseconds() >> UNIT_SHIFT) & SINCE_MASK;
+    tag << (SINCE_BITS + KIND_BITS) | since << KIND_BITS | kind
+}
+
+/// The beginning of a word, as it is stored.
+fn since(word: u64) -> u64 {
+    (word >> KIND_BITS) & SINCE_MASK
+}
+
+/// The time since the beginning of a word.
+pub(super) fn age(since: u64, now: Moment) -> Duration {
+    let now = now.nanoseconds() >> UNIT_SHIFT;
+    let units = now.wrapping_sub(since) & SINCE_MASK;
+    // The clocks of two threads may differ by a little: a beginning in the future is now.
+    let units = if units > SINCE_MASK / 2 { 0 } else { units };
+    Duration::from_nanos(units << UNIT_SHIFT)
+}
+
+/// What the request's own task does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RequestState {
+    /// It is polled.
+    Polled = 1,
+    /// It waits to be polled.
+    Awaiting = 2,
+    /// Its connection has something to send.
+    Sending = 3,
+    /// It is a stream that waits to be polled.
+    Streaming = 4,
+}
+
+/// What is done for the request, by any thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WorkKind {
+    None = 0,
+    BlockingQueue = 1,
+    BlockingThread = 2,
+    PoolWait = 3,
+    Query = 4,
+    Transaction = 5,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct InFlightSlot {
+    generation: AtomicU64,
+    /// Nanoseconds of a [`Moment`].
+    started: AtomicU64,
+    /// The first eight bytes of the method's label value.
+    method: AtomicU64,
+    /// The number of the endpoint; 0 while it is unknown.
+    endpoint: AtomicU32,
+    /// The number of the statement that ran last; 0 if it is not known.
+    statement: AtomicU32,
+    trace_id: [AtomicU64; 2],
+    /// A word with a [`RequestState`].
+    state: AtomicU64,
+    /// A word with a [`WorkKind`] and the tag of the request that it is for.
+    work: AtomicU64,
+    sent_bytes: AtomicU64,
+    /// The state word of the last stall that was reported, so that each is reported once.
+    reported: AtomicU64,
+}
+
+impl InFlightSlot {
+    /// Reads the slot, if a request uses it.
+    pub(super) fn read(&self) -> Option<SlotReading> {
+        // Three attempts: a slot that changes its request each time is used by short requests.
+        (0..3).find_map(|_| self.try_read())
+    }
+
+    fn try_read(&self) -> Option<SlotReading> {
+        let generation = self.generation.load(Acquire);
+        if generation.is_multiple_of(2) {
+            return None;
+        }
+        let work = self.work.load(Acquire);
+        let reading = SlotReading {
+            started: self.started.load(Relaxed),
+            method: self.method.load(Relaxed),
+            endpoint: self.endpoint.load(Relaxed),
+            statement: self.statement.load(Acquire),
+            trace_id: u128::from(self.trace_id[0].load(Relaxed)) << 64
+                | u128::from(self.trace_id[1].load(Relaxed)),
+            state: self.state.load(Relaxed),
+            work: if work >> (SINCE_BITS + KIND_BITS) == tag(generation) {
+                work
+            } else {
+                // Late work for an earlier request.
+                0
+            },
+            sent_bytes: self.sent_bytes.load(Relaxed),
+        };
+        let is_same_work = self.work.load(Relaxed) == work;
+        fence(Acquire);
+        let is_same = self.generation.load(Relaxed) == generation;
+        (is_same && is_same_work).then_some(reading)
+    }
+
+    /// Marks the stall of the poll that a reader has found as reported. Returns false if it was reported before.
+    pub(super) fn report_stall_of(&self, reading: &SlotReading) -> bool {
+        self.report_stall(reading.state)
+    }
+
+    /// Marks the stall that this state began as reported. Returns false if it was reported before.
+    fn report_stall(&self, state: u64) -> bool {
+        self.reported.swap(state, Relaxed) != state
+    }
+}
+
+/// The tag of a generation, by which work for an earlier request is recognised.
+#[inline]
+fn tag(generation: u64) -> u64 {
+    (generation >> 1) & TAG_MASK
+}
+
+/// What a reader found in a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SlotReading {
+    pub(super) started: u64,
+    method: u64,
+    pub(super) endpoint: u32,
+    statement: u32,
+    pub(super) trace_id: u128,
+    state: u64,
+    work: u64,
+    pub(super) sent_bytes: u64,
+}
+
+impl SlotReading {
+    pub(super) fn method_name(&self) -> &'static str {
+        let mut methods = METHODS.iter();
+        methods
+            .find(|method| method_word(method) == self.method)
+            .unwrap_or(&OTHER_METHOD)
+    }
+
+    fn is_polled(&self) -> bool {
+        self.state & KIND_MASK == RequestState::Polled as u64
+    }
+
+    /// When the present poll began, if there is one.
+    pub(super) fn loop_since(&self) -> Option<u64> {
+        self.is_polled().then(|| since(self.state))
+    }
+
+    /// What the request does, and since when.
+    pub(super) fn activity(&self) -> (Activity, u64) {
+        let kind = self.work & KIND_MASK;
+        // While the loop is busy, only work on the loop's own thread says in what.
+        if !self.is_polled() || kind & ON_WORKER != 0 {
+            let work = match kind & !ON_WORKER {
+                1 => Some(Activity::BlockingQueue),
+                2 => Some(Activity::BlockingThread),
+                3 => Some(Activity::PoolWait),
+                4 => Some(Activity::Query),
+                5 => Some(Activity::Transaction),
+                _ => None,
+            };
+            if let Some(work) = work {
+                return (work, since(self.work));
+            }
+        }
+        let state = match self.state & KIND_MASK {
+            1 => Activity::EventLoop,
+            3 => Activity::Sending,
+            4 => Activity::Streaming,
+            _ => Activity::Awaiting,
+        };
+        (state, since(self.state))
+    }
+
+    /// The statement of the query that runs, if one does.
+    pub(super) fn statement(&self) -> Option<NonZeroU32> {
+        let (activity, _) = self.activity();
+        (activity == Activity::Query)
+            .then(|| NonZeroU32::new(self.statement))
+            .flatten()
+    }
+}
+
+/// The first eight bytes of a method's label value.
+#[inline]
+fn method_word(method: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (byte, from) in bytes.iter_mut().zip(method.bytes()) {
+        *byte = from;
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// The upper and the lower half of a number.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the rest is the other half"
+)]
+fn halves(number: u128) -> [u64; 2] {
+    [(number >> 64) as u64, number as u64]
+}
+
+/// A slot together with the request that it is used for. What a clone stores is ignored once another request uses the slot.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotHandle {
+    slot: Arc<InFlightSlot>,
+    tag: u64,
+}
+
+impl SlotHandle {
+    pub(super) fn new(slot: Arc<InFlightSlot>) -> Self {
+        Self { slot, tag: 0 }
+    }
+
+    /// Begins a request, which is polled since `started`.
+    #[inline]
+    pub(crate) fn begin(&mut self, method: &'static str, started: Moment, trace_id: u128) {
+        let slot = &*self.slot;
+        let generation = slot.generation.load(Relaxed) + 1;
+        self.tag = tag(generation);
+        // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
+        fence(Release);
+        slot.started.store(started.nanoseconds(), Relaxed);
+        slot.method.store(method_word(method), Relaxed);
+        slot.endpoint.store(0, Relaxed);
+        slot.statement.store(0, Relaxed);
+        for (half, value) in slot.trace_id.iter().zip(halves(trace_id)) {
+            half.store(value, Relaxed);
+        }
+        let state = word(RequestState::Polled as u64, started, 0);
+        slot.state.store(state, Relaxed);
+        slot.work.store(0, Relaxed);
+        slot.sent_bytes.store(0, Relaxed);
+        slot.generation.store(generation, Release);
+    }
+
+    /// Whether the slot is still used for this request. If it changes its request right now, the tag reveals it.
+    #[inline]
+    fn is_current(&self) -> bool {
+        tag(self.slot.generation.load(Relaxed)) == self.tag
+    }
+
+    /// Ends the request.
+    #[inline]
+    pub(crate) fn end(&self) {
+        let generation = self.slot.generation.load(Relaxed);
+        self.slot.generation.store(generation + 1, Release);
+    }
+
+    /// Sets the number of the endpoint.
+    #[inline]
+    pub(crate) fn set_endpoint(&self, number: u32) {
+        self.slot.endpoint.store(number, Relaxed);
+    }
+
+    /// Sets what the request's task does.
+    #[inline]
+    pub(crate) fn set_state(&self, state: RequestState, since: Moment) {
+        (self.slot.state).store(word(state as u64, since, 0), Relaxed);
+    }
+
+    /// Sets the number of bytes that were handed to the connection.
+    #[inline]
+    pub(crate) fn set_sent_bytes(&self, bytes: u64) {
+        self.slot.sent_bytes.store(bytes, Relaxed);
+    }
+
+    /// Sets what is done for the request. `on_worker` is whether its worker's thread does it.
+    #[inline]
+    pub(crate) fn set_work(&self, work: WorkKind, since: Moment, on_worker: bool) {
+        if !self.is_current() {
+            return;
+        }
+        let kind = work as u64 | if on_worker { ON_WORKER } else { 0 };
+        self.slot.work.store(word(kind, since, self.tag), Release);
+    }
+
+    /// Sets that a query runs, with the number of its statement if that is known.
+    #[inline]
+    pub(crate) fn set_query(&self, statement: Option<NonZeroU32>, since: Moment, on_worker: bool) {
+        if !self.is_current() {
+            return;
+        }
+        let statement = statement.map_or(0, NonZeroU32::get);
+        self.slot.statement.store(statement, Release);
+        self.set_work(WorkKind::Query, since, on_worker);
+    }
+
+    /// Marks the stall of the present poll, which began at `since`, as reported. Returns false if it was reported before.
+    #[cold]
+    pub(crate) fn report_stall(&self, since: Moment) -> bool {
+        (self.slot).report_stall(word(RequestState::Polled as u64, since, 0))
+    }
+}

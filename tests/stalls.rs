@@ -1,0 +1,384 @@
+//! Event loops that are kept busy: what the ops endpoints and the log say of them while that lasts. In a process of its
+//! own: the log's subscriber is everybody's.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test may panic and use the simplest way"
+)]
+
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "support/log.rs"]
+mod log;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_vitals::{Vitals, database::Pool, ops::OpsSettings};
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    body::{BodySize, MessageBody},
+    dev::{ServerHandle, Service as _},
+    rt::System,
+    web::{self, Bytes},
+};
+use diesel::{
+    RunQueryDsl as _, SqliteConnection,
+    r2d2::{self, ConnectionManager},
+    sql_query,
+};
+use serde_json::Value;
+use tracing::Level;
+
+use log::Log;
+
+/// How long to wait for a condition.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// What no answer and no line of the log may contain.
+const SECRET: &str = "hunter2";
+
+/// Threads of the service.
+const WORKERS: usize = 2;
+
+/// A body that keeps the event loop busy when it is polled.
+struct HeavyBody(Option<Duration>);
+
+impl MessageBody for HeavyBody {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, Self::Error>>> {
+        let chunk = self.0.take().map(|time| {
+            thread::sleep(time);
+            Ok(Bytes::from_static(b"heavy"))
+        });
+        std::task::Poll::Ready(chunk)
+    }
+}
+
+/// A service with two workers that can be blocked, and its ops endpoints on a listener of their own.
+struct Blockable {
+    service: SocketAddr,
+    ops: SocketAddr,
+    lock: Arc<Mutex<()>>,
+    handles: Vec<ServerHandle>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Blockable {
+    fn start() -> Self {
+        let lock = Arc::new(Mutex::new(()));
+        let (send, receive) = mpsc::channel();
+        let shared = Arc::clone(&lock);
+        let thread = thread::spawn(move || System::new().block_on(serve(shared, &send)));
+        let (service, ops, handles) = receive.recv_timeout(BOUND).expect("two servers");
+        Self {
+            service,
+            ops,
+            lock,
+            handles,
+            thread: Some(thread),
+        }
+    }
+
+    /// Asks an ops endpoint, and returns the whole answer.
+    fn ask(&self, path: &str) -> String {
+        let answer = get(self.ops, path, "");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        answer
+    }
+
+    fn requests(&self) -> Value {
+        let answer = self.ask("/ops/requests");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).expect("JSON")
+    }
+
+    /// Waits until the listed requests fulfil a condition.
+    fn wait_for(&self, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            let listing = self.requests();
+            let requests = listing["requests"].as_array().unwrap().clone();
+            if condition(&requests) {
+                return requests;
+            }
+            assert!(Instant::now() < deadline, "{listing}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Blockable {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            drop(handle.stop(false));
+        }
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking());
+        }
+    }
+}
+
+type Addresses = (SocketAddr, SocketAddr, Vec<ServerHandle>);
+
+async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
+    let ops = OpsSettings::everything();
+    let vitals = Vitals::builder().ops(ops).build().expect("defaults build");
+    let monitor = vitals.http();
+    let pool = vitals
+        .instrument(r2d2::Pool::builder().max_size(1))
+        .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+        .expect("a pool");
+    let service = HttpServer::new(move || {
+        let lock = Arc::clone(&lock);
+        App::new()
+            .app_data(web::Data::new(pool.clone()))
+            .route("/query", web::get().to(query))
+            .route("/block/{millis}", web::get().to(block))
+            .route("/sleep/{millis}", web::get().to(sleep))
+            .route("/spin/{millis}", web::get().to(spin))
+            .route(
+                "/body/{millis}",
+                web::get().to(|time: web::Path<u64>| async move {
+                    let time = Duration::from_millis(*time);
+                    HttpResponse::Ok().body(HeavyBody(Some(time)))
+                }),
+            )
+            .route(
+                "/lock",
+                web::get().to(move || {
+                    let lock = Arc::clone(&lock);
+                    async move {
+                        // The first poll returns, and the second one is stuck.
+                        actix_web::rt::task::yield_now().await;
+                        drop(lock.lock());
+                        HttpResponse::Ok()
+                    }
+                }),
+            )
+            .service(
+                web::resource("/middleware")
+                    .wrap_fn(|request, next| {
+                        thread::sleep(Duration::from_millis(700));
+                        next.call(request)
+                    })
+                    .to(HttpResponse::Ok),
+            )
+            .wrap(monitor.clone())
+    })
+    .workers(WORKERS)
+    .disable_signals()
+    .bind("127.0.0.1:0")
+    .unwrap();
+    let mounted = vitals.ops();
+    let ops = HttpServer::new(move || App::new().configure(mounted.clone()))
+        .workers(1)
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .unwrap();
+    let addresses = [service.addrs()[0], ops.addrs()[0]];
+    let (service, ops) = (service.run(), ops.run());
+    let handles = vec![service.handle(), ops.handle()];
+    started
+        .send((addresses[0], addresses[1], handles))
+        .expect("a receiver");
+    let (service, ops) = futures_util::future::join(service, ops).await;
+    service.and(ops).expect("both servers end");
+}
+
+/// Blocks the thread within an async handler.
+async fn sleep(time: web::Path<u64>) -> HttpResponse {
+    thread::sleep(Duration::from_millis(*time));
+    HttpResponse::Ok().finish()
+}
+
+/// Computes for a long time within an async handler.
+async fn spin(time: web::Path<u64>) -> HttpResponse {
+    let end = Instant::now() + Duration::from_millis(*time);
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+    HttpResponse::Ok().finish()
+}
+
+/// Runs a query that takes about a second.
+async fn query(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
+    let ran = pool.run(|connection| {
+        sql_query(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000) \
+             SELECT count(*) FROM numbers WHERE n <> 'hunter2'",
+        )
+        .execute(connection)
+    });
+    ran.await.expect("a query");
+    HttpResponse::Ok().finish()
+}
+
+/// Blocks a thread that may be blocked.
+async fn block(time: web::Path<u64>) -> HttpResponse {
+    let time = Duration::from_millis(*time);
+    actix_vitals::block(move || thread::sleep(time))
+        .await
+        .expect("an end");
+    HttpResponse::Ok().finish()
+}
+
+/// Requests a path on a new connection, and returns the whole answer.
+fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(BOUND)).unwrap();
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// Is a stall of the request with this trace.
+fn is_stall_of(request: &Value, trace: &str) -> bool {
+    request["trace_id"] == trace && request["is_stall"] == true
+}
+
+#[test]
+fn stalls_are_named_while_they_last_and_blocked_workers_do_not_block_the_ops_listener() {
+    let log = Log::of_process(Level::WARN);
+    let blockable = Blockable::start();
+    each_stall_is_named_while_it_lasts(&blockable, &log);
+    work_on_other_threads_is_named(&blockable);
+    all_workers_blocked(&blockable);
+    let text = log.text();
+    assert!(!text.contains(SECRET), "{text}");
+}
+
+fn each_stall_is_named_while_it_lasts(blockable: &Blockable, log: &Log) {
+    let mut number = 0;
+    // The second round meets endpoints that are known, and the first round does not.
+    for _ in 0..2 {
+        for (path, endpoint, why) in [
+            ("/sleep/700", "/sleep/{millis}", "sync in async"),
+            ("/spin/700", "/spin/{millis}", "a computation"),
+            ("/lock", "/lock", "a lock that is held"),
+            ("/body/700", "/body/{millis}", "a heavy body"),
+            ("/middleware", "/middleware", "in a middleware"),
+        ] {
+            number += 1;
+            let trace = format!("{number:032x}");
+            let headers = format!("traceparent: 00-{trace}-00f067aa0ba902b7-00\r\n");
+            let held = (path == "/lock").then(|| blockable.lock.lock().unwrap());
+            let service = blockable.service;
+            let client = thread::spawn(move || get(service, path, &headers));
+            let requests = blockable
+                .wait_for(|requests| requests.iter().any(|request| is_stall_of(request, &trace)));
+            let stall = requests.iter().find(|request| is_stall_of(request, &trace));
+            let stall = stall.unwrap();
+            assert_eq!(stall["endpoint"], endpoint, "{why}");
+            assert_eq!(stall["method"], "GET", "{why}");
+            assert_eq!(stall["doing"], "event_loop", "{why}");
+            assert!(stall["worker"].is_u64(), "{why}: {stall}");
+            assert!(stall["no_stack"].is_string(), "{why}: {stall}");
+            let deadline = Instant::now() + BOUND;
+            let line = loop {
+                let mut lines = log.lines().into_iter();
+                if let Some(line) = lines.find(|line| line.contains(&trace)) {
+                    break line;
+                }
+                assert!(Instant::now() < deadline, "{why}: {}", log.text());
+                thread::sleep(Duration::from_millis(5));
+            };
+            assert!(line.contains(endpoint), "{why}: {line}");
+            if let Some(held) = held {
+                assert!(line.contains("keeps the event loop"), "{why}: {line}");
+                drop(held);
+            }
+            assert!(client.join().unwrap().starts_with("HTTP/1.1 200"), "{why}");
+            blockable.wait_for(<[_]>::is_empty);
+            let lines = log.lines().into_iter();
+            let lines = lines.filter(|line| line.contains(&trace)).count();
+            assert_eq!(lines, 1, "{why}: one line for each stall");
+        }
+    }
+    let metrics = blockable.ask("/metrics");
+    for endpoint in ["/sleep/{millis}", "/spin/{millis}", "/lock", "/middleware"] {
+        let series = format!("http_loop_stalls_total{{endpoint=\"{endpoint}\"}} 2\n");
+        assert!(metrics.contains(&series), "{endpoint}: {metrics}");
+        let series = format!(
+            "http_request_loop_seconds_count{{method=\"GET\",endpoint=\"{endpoint}\"}} 2\n"
+        );
+        assert!(metrics.contains(&series), "{endpoint}: {metrics}");
+    }
+}
+
+fn work_on_other_threads_is_named(blockable: &Blockable) {
+    let service = blockable.service;
+    let clients: Vec<_> = ["/block/700", "/query", "/query"]
+        .map(|path| thread::spawn(move || get(service, path, "")))
+        .into();
+    let is_doing = |requests: &[Value], endpoint: &str, doing: &str| {
+        let mut requests = requests.iter();
+        requests.any(|request| request["endpoint"] == endpoint && request["doing"] == doing)
+    };
+    let requests = blockable.wait_for(|requests| {
+        is_doing(requests, "/query", "query") && is_doing(requests, "/query", "pool_wait")
+    });
+    let query = requests.iter().find(|request| request["doing"] == "query");
+    let statement = query.unwrap()["statement"].as_str().expect("a statement");
+    assert!(statement.contains("FROM numbers"), "{statement}");
+    assert!(!statement.contains(SECRET), "{statement}");
+    assert!(query.unwrap()["is_stall"] == false, "{requests:?}");
+    for client in clients {
+        assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
+    }
+    let client = thread::spawn(move || get(service, "/block/700", ""));
+    blockable.wait_for(|requests| is_doing(requests, "/block/{millis}", "blocking_thread"));
+    assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
+    blockable.wait_for(<[_]>::is_empty);
+}
+
+fn all_workers_blocked(blockable: &Blockable) {
+    let held = blockable.lock.lock().unwrap();
+    // Further requests than there are workers: Actix hands them out in turn.
+    let clients: Vec<_> = (0..WORKERS * 2)
+        .map(|_| {
+            let service = blockable.service;
+            let path = format!("/lock?token={SECRET}");
+            let headers = format!("authorization: {SECRET}\r\ncookie: a={SECRET}\r\n");
+            thread::spawn(move || get(service, &path, &headers))
+        })
+        .collect();
+    let stalls = |requests: &[Value]| {
+        let stalls = requests
+            .iter()
+            .filter(|request| request["is_stall"] == true);
+        stalls.count()
+    };
+    let requests = blockable.wait_for(|requests| stalls(requests) == WORKERS);
+    for stall in requests.iter().filter(|stall| stall["is_stall"] == true) {
+        assert_eq!(stall["endpoint"], "/lock");
+    }
+    for path in ["/ops/requests", "/livez", "/metrics"] {
+        let answer = blockable.ask(path);
+        assert!(!answer.contains(SECRET), "{path}: {answer}");
+    }
+    assert_eq!(stalls(&blockable.wait_for(|_| true)), WORKERS);
+    drop(held);
+    for client in clients {
+        assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
+    }
+}
