@@ -12,7 +12,7 @@ skipped=${2:-/dev/null}
 cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-target}
 # Without `diesel-async`, whose types rustdoc cannot resolve (E0275).
-features=actix-vitals/jemalloc
+features=actix-vitals/jemalloc,actix-vitals/otlp
 
 if ! command -v cargo-public-api >/dev/null 2>&1; then
     echo "skipped: the public interface because cargo-public-api is missing" | tee -a "$skipped"
@@ -25,14 +25,14 @@ trap 'rm -rf "$lists"' EXIT
 
 RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="-Z unstable-options --output-format json --cap-lints allow" \
     "$cargo" doc --quiet --no-deps --lib --features "$features" \
-    -p vitals-registry -p vitals-recorder -p vitals-console -p actix-vitals
+    -p vitals-registry -p vitals-recorder -p vitals-console -p vitals-otlp -p actix-vitals
 
 # Without derived and automatic implementations.
 list() {
     cargo-public-api public-api --rustdoc-json "$target/doc/$1.json" -sss
 }
 
-# Of what the two crates below have in public, only the items that `actix-vitals` re-exports.
+# Of what the crates below have in public, only the items that `actix-vitals` re-exports.
 reexported() {
     awk '
         NR == FNR {
@@ -42,7 +42,7 @@ reexported() {
         {
             item = $0
             if (item ~ /^impl.* for /) sub(/.* for /, "", item)
-            if (!match(item, /vitals_(recorder|console)(::[A-Za-z0-9_]+)+/)) next
+            if (!match(item, /vitals_(recorder|console|otlp)(::[A-Za-z0-9_]+)+/)) next
             count = split(substr(item, RSTART, RLENGTH), path, "::")
             for (i = 1; i <= count; i++) if (path[i] in names) { print; next }
         }
@@ -56,6 +56,7 @@ list actix_vitals >"$lists/facade"
     cat "$lists/facade"
     list vitals_recorder | reexported "$lists/facade"
     list vitals_console | reexported "$lists/facade"
+    list vitals_otlp | reexported "$lists/facade"
 } | sed -E 's/\b(vitals_[a-z]+)(::[a-z_0-9]+)+::([A-Z])/\1::\3/g' >"$lists/actix-vitals.txt"
 
 for name in actix-vitals vitals-registry; do
