@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench exposition --features prometheus-protobuf`; without the feature, the `ProtobufEncoder` is not
 //! there to compare with. An argument after `--` sets the number of series. Without one, the time for each of 1,000, of
-//! 10,000 and of 100,000 series is printed too, with rows for client_golang's promhttp if `scripts/go-tools.sh` has built it.
+//! 10,000 and of 100,000 series is printed too, with rows for `client_golang`'s promhttp if `scripts/go-tools.sh` has built it.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -127,7 +127,7 @@ fn print_row(name: &str, times: &[String]) {
     println!("{name:<36} {text:>12} {openmetrics:>12} {protobuf:>12}");
 }
 
-/// Prints the same for client_golang: a scrape through promhttp's handler, of the same histograms with native buckets. The
+/// Prints the same for `client_golang`: a scrape through promhttp's handler, of the same histograms with native buckets. The
 /// program measures itself (`tests/tools/promhttp`).
 fn print_client_golang() {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools/promhttp/promhttp");

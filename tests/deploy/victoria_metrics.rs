@@ -51,7 +51,7 @@ fn dashboard() -> String {
             let text: String = serde_json::from_str(text).expect("an expression");
             let classic = serde_json::to_string(&promql::classic(&text)).expect("a string");
             let indent = &line[..line.len() - line.trim_start().len()];
-            out.push_str(&format!("{indent}\"expr\": {classic}{comma}\n"));
+            out.extend([indent, "\"expr\": ", &classic, comma, "\n"]);
         } else {
             out.push_str(line);
             out.push('\n');

@@ -244,9 +244,9 @@ fn three_formats_carry_the_same(python: &Path, created: bool) {
 }
 
 /// Has each promtool check a text exposition.
-fn every_promtool_accepts(test: &str, text: &[u8]) {
+fn every_promtool_accepts(test: &str, exposition: &[u8]) {
     for promtool in scrapers::promtools(test) {
-        tools::feed(&promtool, &["check", "metrics"], text).unwrap();
+        tools::feed(&promtool, &["check", "metrics"], exposition).unwrap();
     }
 }
 

@@ -114,8 +114,8 @@ async fn names_in_utf_8_arrive_by_every_protocol_and_escaping_scheme() {
         let of_job = format!("job=\"{protocol}-{scheme}\"");
         let sized = format!(r#"{{"{counter}", "{label}"="\"\\\n", {of_job}}}"#);
         has(&prometheus, &sized, 3.0).await;
-        let counted = format!(r#"{{"{histogram}_count", {of_job}}}"#);
-        has(&prometheus, &counted, 4.0).await;
+        let observations = format!(r#"{{"{histogram}_count", {of_job}}}"#);
+        has(&prometheus, &observations, 4.0).await;
         let quantile = format!(r#"histogram_quantile(0.5, {{"{histogram}_bucket", {of_job}}})"#);
         has(&prometheus, &quantile, 0.05).await;
     }
@@ -159,7 +159,7 @@ async fn every_protocol_alone_and_in_default_order_carries_the_same_count() {
     let mut jobs = job("default", &[server.authority()]);
     for protocol in PROTOCOLS {
         jobs += &job(protocol, &[server.authority()]);
-        jobs += &format!("    scrape_protocols: [{protocol}]\n");
+        jobs.extend(["    scrape_protocols: [", protocol, "]\n"]);
     }
     jobs += &job("both", &[server.authority()]);
     jobs += "    scrape_native_histograms: true\n    always_scrape_classic_histograms: true\n";
