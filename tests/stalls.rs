@@ -166,7 +166,7 @@ async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
                         // The first poll returns, and the second one is stuck.
                         actix_web::rt::task::yield_now().await;
                         drop(lock.lock());
-                        HttpResponse::Ok()
+                        HttpResponse::Ok().finish()
                     }
                 }),
             )

@@ -80,8 +80,8 @@ impl FairShares {
 mod tests {
     use super::*;
 
-    fn client(number: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, number]))
+    fn client(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
     }
 
     #[test]
@@ -95,29 +95,36 @@ mod tests {
             (2, 25, true, "half of the rest"),
             (3, usize::MAX, false, "more than a number can represent"),
         ] {
-            assert_eq!(shares.take(client(number), more, 0), expected, "{why}");
+            assert_eq!(
+                shares.take(Some(client(number)), more, 0),
+                expected,
+                "{why}"
+            );
         }
         assert_eq!((shares.total(), shares.clients()), (75, 2));
-        shares.change(client(1), 50, 0);
-        shares.change(client(2), 25, 0);
+        shares.change(Some(client(1)), 50, 0);
+        shares.change(Some(client(2)), 25, 0);
         assert_eq!((shares.total(), shares.clients()), (0, 0));
     }
 
     #[test]
     fn a_share_up_to_the_minimum_only_needs_the_capacity() {
         let mut shares = FairShares::new(3);
-        assert!((1..=3).all(|number| shares.take(client(number), 1, 1)));
-        assert!(!shares.take(client(4), 1, 1));
-        shares.change(client(1), 1, 0);
-        assert!(!shares.take(client(2), 1, 1), "a second one is not fair");
-        assert!(shares.take(client(4), 1, 1));
+        assert!((1..=3).all(|number| shares.take(Some(client(number)), 1, 1)));
+        assert!(!shares.take(Some(client(4)), 1, 1));
+        shares.change(Some(client(1)), 1, 0);
+        assert!(
+            !shares.take(Some(client(2)), 1, 1),
+            "a second one is not fair"
+        );
+        assert!(shares.take(Some(client(4)), 1, 1));
     }
 
     #[test]
     fn a_change_may_exceed_the_capacity_and_takes_it_from_others() {
         let mut shares = FairShares::new(10);
-        shares.change(client(1), 0, 15);
-        assert_eq!((shares.total(), shares.held(client(1))), (15, 15));
-        assert!(!shares.take(client(2), 1, 1));
+        shares.change(Some(client(1)), 0, 15);
+        assert_eq!((shares.total(), shares.held(Some(client(1)))), (15, 15));
+        assert!(!shares.take(Some(client(2)), 1, 1));
     }
 }

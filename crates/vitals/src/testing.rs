@@ -36,7 +36,7 @@
 //! # }
 //! ```
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use vitals_registry::{Counter, Family};
 
@@ -112,6 +112,8 @@ impl TestMetrics {
     /// The statements that an endpoint has run, the most frequent first, one a line.
     #[cfg(feature = "database")]
     fn statements(&self, endpoint: &str) -> String {
+        use std::fmt::Write as _;
+
         use crate::database::Order;
 
         let mut lines = String::new();

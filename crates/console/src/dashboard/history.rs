@@ -10,7 +10,7 @@ use flate2::{Compression, write::GzEncoder};
 use tokio::sync::OnceCell;
 use vitals_registry::Encoding;
 
-/// HistoryCache that are kept until the next tick.
+/// Answers that are kept until the next tick.
 const MOST_KEPT: usize = 16;
 
 /// Identifies a history.

@@ -1,6 +1,10 @@
 //! `GET /ops`: the ops endpoints that exist, for people and programs that look for one.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web,
+};
 use serde::Serialize;
 
 use crate::ops::Ops;
@@ -26,7 +30,7 @@ pub(crate) async fn get_index(request: HttpRequest, ops: web::Data<Ops>) -> Http
     let entries = endpoints.map(|endpoint| Entry {
         path: format!("{scope}{}", endpoint.path()),
         methods: (endpoint.methods().list().iter())
-            .map(|method| method.as_str())
+            .map(Method::as_str)
             .collect(),
         summary: endpoint.summary(),
     });

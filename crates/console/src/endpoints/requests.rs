@@ -129,7 +129,7 @@ mod tests {
                     "/slow/{secret}",
                     web::get().to(|| async {
                         sleep(Duration::from_secs(60)).await;
-                        HttpResponse::Ok()
+                        HttpResponse::Ok().finish()
                     }),
                 )
                 .configure(|config| ops.configure(config, &|route| route))

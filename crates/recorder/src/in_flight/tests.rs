@@ -164,7 +164,7 @@ fn the_oldest_requests_come_first_and_all_are_counted() {
     let requests = InFlightRequests::default();
     let workers = [requests.worker(Some(0)), requests.worker(Some(1))];
     for seconds in 0..20 {
-        let mut slot = workers[seconds as usize % 2].take().unwrap();
+        let mut slot = workers[usize::from(seconds % 2 == 1)].take().unwrap();
         slot.begin("GET", ago(Duration::from_secs(seconds)), 0);
     }
     workers[0].count_unlisted();

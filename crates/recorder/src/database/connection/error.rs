@@ -105,116 +105,150 @@ mod tests {
         Error::DatabaseError(kind, Box::new(message.to_owned()))
     }
 
+    /// Kinds and messages of errors, with what they are.
+    const ERRORS: &[(DatabaseErrorKind, &str, ErrorKind)] = &[
+        (
+            DatabaseErrorKind::UniqueViolation,
+            "",
+            ErrorKind::UniqueViolation,
+        ),
+        (
+            DatabaseErrorKind::ForeignKeyViolation,
+            "",
+            ErrorKind::ForeignKeyViolation,
+        ),
+        (
+            DatabaseErrorKind::RestrictViolation,
+            "",
+            ErrorKind::ForeignKeyViolation,
+        ),
+        (
+            DatabaseErrorKind::NotNullViolation,
+            "",
+            ErrorKind::NotNullViolation,
+        ),
+        (
+            DatabaseErrorKind::CheckViolation,
+            "",
+            ErrorKind::CheckViolation,
+        ),
+        (
+            DatabaseErrorKind::SerializationFailure,
+            "",
+            ErrorKind::SerializationFailure,
+        ),
+        (
+            DatabaseErrorKind::ClosedConnection,
+            "",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::UnableToSendCommand,
+            "no connection to the server\n",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::UnableToSendCommand,
+            "number of parameters must be between 0 and 65535\n",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "UNIQUE constraint failed: t.rowid",
+            ErrorKind::UniqueViolation,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "database is locked",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "database table is locked: t",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "could not obtain lock on row in relation \"t\"",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "deadlock detected",
+            ErrorKind::SerializationFailure,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "canceling statement due to statement timeout",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "canceling statement due to lock timeout",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "server closed the connection unexpectedly",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "terminating connection due to administrator command",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "no such table: t",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::UnableToSendCommand,
+            "connection closed",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Deadlock found when trying to get lock; try restarting transaction",
+            ErrorKind::SerializationFailure,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Lock wait timeout exceeded; try restarting transaction",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Query execution was interrupted (max_statement_time exceeded)",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "CONSTRAINT `short` failed for `shop`.`items`",
+            ErrorKind::CheckViolation,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "MySQL server has gone away",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Lost connection to server during query",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Duplicate column name 'a'",
+            ErrorKind::Other,
+        ),
+        (DatabaseErrorKind::ReadOnlyTransaction, "", ErrorKind::Other),
+        (DatabaseErrorKind::ExclusionViolation, "", ErrorKind::Other),
+    ];
+
     #[test]
     fn every_kind_follows_from_the_error_of_the_database() {
-        use DatabaseErrorKind as Kind;
-        for (kind, message, expected) in [
-            (Kind::UniqueViolation, "", ErrorKind::UniqueViolation),
-            (
-                Kind::ForeignKeyViolation,
-                "",
-                ErrorKind::ForeignKeyViolation,
-            ),
-            (Kind::RestrictViolation, "", ErrorKind::ForeignKeyViolation),
-            (Kind::NotNullViolation, "", ErrorKind::NotNullViolation),
-            (Kind::CheckViolation, "", ErrorKind::CheckViolation),
-            (
-                Kind::SerializationFailure,
-                "",
-                ErrorKind::SerializationFailure,
-            ),
-            (Kind::ClosedConnection, "", ErrorKind::ConnectionLost),
-            (
-                Kind::UnableToSendCommand,
-                "no connection to the server\n",
-                ErrorKind::ConnectionLost,
-            ),
-            (
-                Kind::UnableToSendCommand,
-                "number of parameters must be between 0 and 65535\n",
-                ErrorKind::Other,
-            ),
-            (
-                Kind::Unknown,
-                "UNIQUE constraint failed: t.rowid",
-                ErrorKind::UniqueViolation,
-            ),
-            (Kind::Unknown, "database is locked", ErrorKind::Busy),
-            (
-                Kind::Unknown,
-                "database table is locked: t",
-                ErrorKind::Busy,
-            ),
-            (
-                Kind::Unknown,
-                "could not obtain lock on row in relation \"t\"",
-                ErrorKind::Busy,
-            ),
-            (
-                Kind::Unknown,
-                "deadlock detected",
-                ErrorKind::SerializationFailure,
-            ),
-            (
-                Kind::Unknown,
-                "canceling statement due to statement timeout",
-                ErrorKind::Timeout,
-            ),
-            (
-                Kind::Unknown,
-                "canceling statement due to lock timeout",
-                ErrorKind::Timeout,
-            ),
-            (
-                Kind::Unknown,
-                "server closed the connection unexpectedly",
-                ErrorKind::ConnectionLost,
-            ),
-            (
-                Kind::Unknown,
-                "terminating connection due to administrator command",
-                ErrorKind::ConnectionLost,
-            ),
-            (Kind::Unknown, "no such table: t", ErrorKind::Other),
-            (
-                Kind::UnableToSendCommand,
-                "connection closed",
-                ErrorKind::ConnectionLost,
-            ),
-            (
-                Kind::Unknown,
-                "Deadlock found when trying to get lock; try restarting transaction",
-                ErrorKind::SerializationFailure,
-            ),
-            (
-                Kind::Unknown,
-                "Lock wait timeout exceeded; try restarting transaction",
-                ErrorKind::Busy,
-            ),
-            (
-                Kind::Unknown,
-                "Query execution was interrupted (max_statement_time exceeded)",
-                ErrorKind::Timeout,
-            ),
-            (
-                Kind::Unknown,
-                "CONSTRAINT `short` failed for `shop`.`items`",
-                ErrorKind::CheckViolation,
-            ),
-            (
-                Kind::Unknown,
-                "MySQL server has gone away",
-                ErrorKind::ConnectionLost,
-            ),
-            (
-                Kind::Unknown,
-                "Lost connection to server during query",
-                ErrorKind::ConnectionLost,
-            ),
-            (Kind::Unknown, "Duplicate column name 'a'", ErrorKind::Other),
-            (Kind::ReadOnlyTransaction, "", ErrorKind::Other),
-            (Kind::ExclusionViolation, "", ErrorKind::Other),
-        ] {
+        for &(kind, message, expected) in ERRORS {
             assert_eq!(
                 ErrorKind::of(&error(kind, message)),
                 Some(expected),
