@@ -6,7 +6,11 @@
 
 #![cfg_attr(
     not(all(feature = "http", feature = "diesel-async")),
-    allow(dead_code, reason = "some items are used by the left-out feature only")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "some items are used by the left-out feature only"
+    )
 )]
 
 #[cfg(feature = "jemalloc")]
