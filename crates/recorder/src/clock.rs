@@ -3,7 +3,7 @@
 //!
 //! A background thread calibrates the counter. Before that, and if the counter is not usable, the system's clock is read.
 //! The thread keeps comparing the two. When they differ, because the machine was suspended or moved or the kernel has
-//! rejected the counter, the system's clock is used from then on. A [`Moment`] may come from either clock; both kinds can be
+//! rejected the counter, the system's clock is used from then on. A `Moment` may come from either clock; both kinds can be
 //! compared.
 //!
 //! The two clocks drift apart by some millionths of the elapsed time. So a moment is not an `Instant`: it may only be

@@ -15,7 +15,7 @@ use super::recorder::QueryRecorder;
 ///
 /// Use it in place of [`Connection::set_instrumentation`], which would replace the recorder: in a customizer of an
 /// instrumented pool, or after
-/// [`Vitals::instrument_connection`](crate::Vitals::instrument_connection). On a connection without a recorder it does the
+/// `Vitals::instrument_connection`. On a connection without a recorder it does the
 /// same as Diesel's method.
 pub fn set_instrumentation<C: Connection>(
     connection: &mut C,
