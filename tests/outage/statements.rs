@@ -10,7 +10,7 @@ use crate::support::postgres::{Cluster, Database};
 use crate::support::server::{Data as _, Server};
 use crate::support::tools;
 
-const OUT_OF_DATE: &str = "prepared statements were out of date";
+const STALE: &str = "prepared statements were stale";
 
 /// A service whose four connections have all prepared their statements; `None` once the skip of `test` is recorded.
 async fn warm_server(test: &str) -> Option<(Arc<Database>, Server, i64)> {
@@ -78,10 +78,10 @@ async fn columns_that_get_another_type_cost_no_answer() {
     logs(&server, &[]);
     database.execute("ALTER TABLE items ALTER COLUMN name TYPE VARCHAR(200)");
     asks_everything(&server, id).await;
-    logs(&server, &[OUT_OF_DATE]);
+    logs(&server, &[STALE]);
     database.execute("ALTER TABLE items ALTER COLUMN message TYPE VARCHAR(9000)");
     asks_everything(&server, id).await;
-    logs(&server, &[OUT_OF_DATE]);
+    logs(&server, &[STALE]);
     assert_eq!(server.stop(), Some(0));
 }
 
