@@ -5,11 +5,15 @@ use crate::clock::Moment;
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 
-/// A moment that long ago.
+/// A moment that long ago. Waits until the clock, which may have started with this test, has run for that long.
 fn ago(time: Duration) -> Moment {
     let nanoseconds = u64::try_from(time.as_nanos()).unwrap();
-    let now = clock::now().after(Duration::from_secs(3600));
-    Moment::from_nanoseconds(now.nanoseconds() - nanoseconds - 3_600_000_000_000)
+    loop {
+        if let Some(earlier) = clock::now().nanoseconds().checked_sub(nanoseconds) {
+            return Moment::from_nanoseconds(earlier);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn only(requests: &InFlightRequests) -> InFlightRequest {
@@ -161,16 +165,21 @@ fn work_is_shown_unless_the_loop_is_busy_with_something_else() {
 
 #[test]
 fn the_oldest_requests_come_first_and_all_are_counted() {
+    /// Milliseconds between the starts of two requests.
+    const STEP: u32 = 200;
     let requests = InFlightRequests::default();
     let workers = [requests.worker(Some(0)), requests.worker(Some(1))];
-    for seconds in 0..20 {
-        let mut slot = workers[usize::from(seconds % 2 == 1)].take().unwrap();
-        slot.begin("GET", ago(Duration::from_secs(seconds)), 0);
+    // The only wait for the clock: the requests below begin relative to the same moment.
+    ago(Duration::from_millis(u64::from(20 * STEP)));
+    for steps in 0..20_u32 {
+        let mut slot = workers[usize::from(steps % 2 == 1)].take().unwrap();
+        let age = Duration::from_millis(u64::from(STEP * steps));
+        slot.begin("GET", ago(age), 0);
     }
     workers[0].count_unlisted();
     let report = requests.report(3, |_| true);
     let ages: Vec<_> = (report.requests.iter())
-        .map(|request| request.age.as_secs())
+        .map(|request| request.age.as_millis() / u128::from(STEP))
         .collect();
     assert_eq!((ages, report.total), (vec![19, 18, 17], 21));
     let [first, second] = workers;
