@@ -161,10 +161,18 @@ fn differences(counts: &[u8; PER_OCTAVE]) -> [u8; 2 * PER_OCTAVE + 1] {
     differences
 }
 
-/// A bit for each count that is not 0.
+/// A bit for each count that is not 0. The counts are below [`SMALL`].
+///
+/// Eight counts at a time: adding 0x7f sets the highest bit of each byte that is not 0, and the product collects these bits in
+/// the highest byte. One count at a time costs a protobuf exposition 5 % more instructions (`make instructions`).
 #[inline]
 fn populated(counts: &[u8; PER_OCTAVE]) -> u32 {
-    (counts.iter().rev()).fold(0, |bits, count| bits << 1 | u32::from(*count > 0))
+    let (words, _) = counts.as_chunks::<8>();
+    words.iter().rev().fold(0, |bits, word| {
+        let added = u64::from_le_bytes(*word) + 0x7f7f_7f7f_7f7f_7f7f;
+        let not_zero = (added & 0x8080_8080_8080_8080) >> 7;
+        bits << 8 | (not_zero.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    })
 }
 
 /// The populated buckets, and the empty ones between them that are written out, as bits.
