@@ -8,10 +8,12 @@ use std::{collections::HashSet, os::unix::fs::symlink, path::Path, process::Comm
 
 use super::Failure;
 
+/// Asks the kernel or the processor for the time. Every monitored path calls it.
+const CLOCK: &str = "vitals_recorder::clock::now";
+
 /// Functions whose calls are left out, with everything they call: their cost depends on the machine.
 const LEFT_OUT: [&str; 4] = [
-    // Asks the kernel or the processor for the time.
-    "actix_vitals::clock::now",
+    CLOCK,
     // The C library's heap, beyond what each thread has at hand. What it does depends on the addresses of what was freed
     // before, and these on the random keys of maps.
     "_int_malloc",
@@ -72,9 +74,15 @@ impl Cost {
 
     /// The instructions of one time.
     pub(crate) fn count(&self, valgrind: &Path) -> Result<i64, Failure> {
-        let path = count(valgrind, self.path)?;
-        let bare = self.bare.map_or(Ok(0), |bare| count(valgrind, bare))?;
-        Ok(path - bare)
+        let (path, reads_clock) = count(valgrind, self.path)?;
+        let Some(bare) = self.bare else {
+            return Ok(path);
+        };
+        if self.is_ours && !reads_clock {
+            // The function was renamed, and would be counted.
+            return Err(format!("{} does not call {CLOCK}", self.path).into());
+        }
+        Ok(path - count(valgrind, bare)?.0)
     }
 }
 
@@ -99,8 +107,8 @@ pub(crate) const COSTS: [Cost; 10] = [
     Cost::scrape("scrape, protobuf", "protobuf"),
 ];
 
-/// The instructions of one time of a path.
-fn count(valgrind: &Path, path: &str) -> Result<i64, Failure> {
+/// The instructions of one time of a path, and whether it reads the clock.
+fn count(valgrind: &Path, path: &str) -> Result<(i64, bool), Failure> {
     const PROGRAM: &str = "program";
     let directory = tempfile::tempdir()?;
     symlink(std::env::current_exe()?, directory.path().join(PROGRAM))?;
@@ -120,7 +128,9 @@ fn count(valgrind: &Path, path: &str) -> Result<i64, Failure> {
     let times = said.lines().find_map(|line| line.parse::<i64>().ok());
     let total = total(&counts).filter(|total| *total > 0);
     match (total, times) {
-        (Some(total), Some(times)) if output.status.success() => Ok((total + times / 2) / times),
+        (Some(total), Some(times)) if output.status.success() => {
+            Ok(((total + times / 2) / times, counts.contains(CLOCK)))
+        }
         _ => {
             let complaint = String::from_utf8_lossy(&output.stderr);
             Err(format!(
