@@ -1,9 +1,11 @@
 // The page: its state, which the URL keeps; the contents of its tiles, charts and tables; and its events.
 
+import { code, endpoint, endpoints, number } from "./cells.js";
 import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
 import { quantiles } from "./histogram.js";
+import { sections, watch } from "./now.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
 import { follow, history as fetchHistory } from "./stream.js";
 import { Table } from "./table.js";
@@ -28,6 +30,8 @@ let stale = false;
 let following = false;
 /** Why there is no stream, if the reason is known. */
 let trouble = "";
+/** How many requests block an event loop at this moment. */
+let stalls = 0;
 
 // ---- state, and the URL that keeps it
 
@@ -100,7 +104,10 @@ async function load() {
     store.load(answer, step, live ? answer.last + since : since, live ? undefined : to);
     lastTickAt = performance.now();
     // The stream repeats the last seconds, as single ticks.
-    if (!following) follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
+    if (!following) {
+      follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
+      watch((path) => instance.ops?.includes(path), isLive, showStalls);
+    }
     following = true;
   } catch (error) {
     stale = token === loading;
@@ -152,6 +159,11 @@ const events = {
   },
 };
 
+function showStalls(now) {
+  if (stalls !== now) schedule();
+  stalls = now;
+}
+
 function setConnected(yes) {
   if (connected === yes) return;
   connected = yes;
@@ -181,7 +193,13 @@ const TILES = [
   { label: "Requests", unit: rate, of: "rate" },
   { label: "Errors", unit: ratio, of: "errors", hint: "Share of answers of 500 and above", alarm: (f) => f.errors >= 0.01 },
   ...["p50", "p95", "p99"].map((of) => ({ label: `Latency ${of}`, unit: seconds, of })),
-  { label: "In flight", unit: count, level: "in_flight" },
+  {
+    label: "In flight",
+    unit: count,
+    level: "in_flight",
+    note: () => stalls > 0 && `${stalls} ${stalls === 1 ? "blocks" : "block"} an event loop`,
+    alarm: () => stalls > 0,
+  },
   { label: "Queries", unit: rate, of: "queries" },
   {
     label: "Pool",
@@ -214,12 +232,12 @@ for (const tile of TILES) {
 function showTiles(whole) {
   const latest = isLive() ? figures(store.recent.slice(-NOW_SECONDS)) : whole;
   set($("span"), isLive() ? `Large: the last ${NOW_SECONDS} seconds. Small: the last ${state.window} minutes` : "In the time that the charts show");
-  for (const { parts, unit, of, level, value, below, alarm } of TILES) {
+  for (const { parts, unit, of, level, value, below, note, alarm } of TILES) {
     const [number, suffix] = value ? value(latest) : unit.parts(level ? latest.levels[level] : latest[of]);
     const across = () => (level ? `peak ${unit.format(whole.peaks[level])}` : isLive() ? `${state.window} min: ${unit.format(whole[of])}` : "");
     set(parts.number, number);
     set(parts.unit, suffix ?? "");
-    set(parts.whole, below ? below(latest, whole) : across());
+    set(parts.whole, note?.() || (below ? below(latest, whole) : across()));
     parts.box.classList.toggle("alarm", Boolean(alarm?.(latest)));
   }
 }
@@ -315,19 +333,10 @@ $("grid").append(...charts.map((chart) => chart.root));
 
 // ---- tables
 
-/** An endpoint, with its method and its pattern in different styles. */
-function endpoint(tag, name, more) {
-  const [, method, pattern] = /^(\S+) (.*)$/s.exec(name) ?? [null, "", name];
-  const parts = [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
-  return make(tag, { className: "endpoint", title: name, ...more }, ...parts);
-}
-
 function endpointButton({ name }) {
   return endpoint("button", name, { type: "button", onclick: () => go({ endpoint: state.endpoint === name ? null : name }) });
 }
 
-const code = (text) => make("code", { textContent: text, title: text });
-const number = (key, label, { format }, more) => ({ key, label, format, ...more });
 const some = (value) => value > 0;
 
 const request = (id, title, hint, sort) =>
@@ -337,7 +346,7 @@ const request = (id, title, hint, sort) =>
     hint,
     [
       { key: "time", label: "Time", text: true, format: moment },
-      { key: "name", label: "Endpoint", text: true, node: ({ name }) => endpoint("span", name) },
+      endpoints(),
       { key: "status", label: "Status", alarm: (value) => value >= 500 },
       number("seconds", "Duration", seconds),
       number("db_seconds", "In database", seconds),
@@ -353,14 +362,11 @@ const tables = {
     "Endpoints",
     "Select one to see it in the charts",
     [
-      {
-        key: "name",
-        label: "Endpoint",
-        text: true,
+      endpoints({
         head: true,
         node: endpointButton,
         refresh: (button, { name }) => button.setAttribute("aria-pressed", String(name === state.endpoint)),
-      },
+      }),
       number("total", "Requests", count),
       number("rate", "Rate", rate),
       number("errors", "Errors", ratio, { alarm: (value) => value >= 0.01 }),
@@ -370,6 +376,19 @@ const tables = {
       { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} ×` : "none"), alarm: some },
     ],
     { sort: "rate", key: ({ name }) => name, selected: ({ name }) => name === state.endpoint },
+  ),
+  loops: new Table(
+    "loops",
+    "Event loops",
+    "Which endpoints keep the workers busy, and single polls beyond the stall threshold",
+    [
+      endpoints({ head: true }),
+      number("share", "Of all workers", ratio, { hint: "Share of the time of all workers" }),
+      number("busy", "Time on loops", seconds),
+      number("each", "Each request", seconds, { hint: "Mean time that a request keeps its event loop busy" }),
+      number("stalls", "Stalls", count, { alarm: some }),
+    ],
+    { sort: "share", key: ({ name }) => name },
   ),
   statements: new Table(
     "statements",
@@ -389,7 +408,7 @@ const tables = {
   slowest: request("slowest", "Slowest requests", "The slowest 50 of the last hour", "seconds"),
   errors: request("errors", "Latest errors", "The last 50 answers of 500 and above", "time"),
 };
-for (const { section } of Object.values(tables)) $("charts").parentNode.append(section);
+$("charts").after(...sections, ...Object.values(tables).map(({ section }) => section));
 
 let shownDetails;
 
@@ -435,6 +454,7 @@ function render() {
   const points = store.between(from - store.step, to);
   for (const chart of charts) chart.update(points, from, to, state.endpoint);
   tables.endpoints.update(whole.endpoints, "No requests in this time.");
+  tables.loops.update(whole.loops, "No requests in this time.");
   showDetails();
 }
 

@@ -15,6 +15,7 @@ fn hub() -> Hub {
         pid: 1,
         cores: 2,
         started: 1.5,
+        ops: vec!["/ops/requests"],
     };
     Hub::new(identity, START)
 }
