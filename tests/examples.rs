@@ -1,4 +1,4 @@
-//! Every example runs, answers, and tells in its scrape what was asked of it.
+//! Every example runs and answers, and its scrape contains the requests that the test sent.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
