@@ -111,7 +111,9 @@ test("without any traffic the page is calm and says so", async (t) => {
   for (const label of ["Errors", "Latency p50", "Latency p99"]) assert.equal(shown[label][0], "–", label);
   assert.deepEqual(await page.locator(".empty:visible").allTextContents(), [
     "This service does not show them.",
+    "This service does not show them.",
     "No requests in this time.",
+    "This service does not show them.",
     "No requests in this time.",
     ...Array(3).fill("This service does not record them."),
   ]);

@@ -4,7 +4,7 @@
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
 //! - `hub`: the state that all open pages share; `history`: the cache of histories; `stream`: the events of one page
 //! - `details`: the rows of statements and single requests
-//! - `handlers`: the endpoints; `assets`: the files of the page; `bundle`: its modules as one script
+//! - `handlers`: the endpoints; `assets`: the files of the page; `bundle`: its modules as one script; `slim`: fewer bytes
 //!
 //! One thread samples for all open pages, and no page waits for it.
 
@@ -18,6 +18,7 @@ mod pack;
 mod ring;
 mod sampler;
 mod sampling;
+mod slim;
 mod stream;
 mod tick;
 

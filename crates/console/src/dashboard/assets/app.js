@@ -5,12 +5,19 @@ import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
 import { quantiles } from "./histogram.js";
-import { sections, watch } from "./now.js";
+import { changeLink, keptRequests } from "./kept.js";
+import { blocks, requestsInFlight } from "./now.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
-import { follow, history as fetchHistory } from "./stream.js";
+import { connections } from "./pool.js";
+import { follow, history as fetchHistory, json } from "./stream.js";
 import { Table } from "./table.js";
+import { closeTimeline, onTimelineClosed, showNoTimeline, showTimeline } from "./timeline.js";
 
 const WINDOWS = [5, 15, 60];
+
+/** The parts of the state that are texts: what chooses among the kept requests, and the one whose timeline is shown. */
+const TEXTS = ["endpoint", "statement", "trace", "request"];
+const ALL = { endpoint: null, statement: null, trace: null };
 
 /** The large figures cover this many seconds. */
 const NOW_SECONDS = 10;
@@ -44,7 +51,7 @@ function readAddress() {
   const [from, to] = [number("from"), number("to")];
   return {
     window: WINDOWS.includes(window) ? window : WINDOWS[0],
-    endpoint: query.get("endpoint") || null,
+    ...Object.fromEntries(TEXTS.map((name) => [name, query.get(name) || null])),
     paused: number("paused"),
     zoom: from && to && to > from ? [from, to] : null,
   };
@@ -53,7 +60,7 @@ function readAddress() {
 function writeAddress() {
   const query = new URLSearchParams();
   query.set("window", state.window);
-  if (state.endpoint) query.set("endpoint", state.endpoint);
+  for (const name of TEXTS) if (state[name]) query.set(name, state[name]);
   if (state.paused) query.set("paused", state.paused);
   if (state.zoom) {
     query.set("from", state.zoom[0]);
@@ -67,7 +74,10 @@ function go(change, { address = true } = {}) {
   const before = state;
   state = { ...state, ...change };
   if (address) writeAddress();
-  if (["window", "paused", "zoom"].some((key) => String(before[key]) !== String(state[key]))) load();
+  const differs = (...keys) => keys.some((key) => String(before[key]) !== String(state[key]));
+  if (differs("window", "paused", "zoom")) load();
+  if (differs(...Object.keys(ALL))) kept.refresh();
+  if (differs("request")) showRequest();
   showControls();
   schedule();
 }
@@ -106,7 +116,8 @@ async function load() {
     // The stream repeats the last seconds, as single ticks.
     if (!following) {
       follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
-      watch((path) => instance.ops?.includes(path), isLive, showStalls);
+      for (const snapshot of [inFlight, pool, kept]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
+      showRequest();
     }
     following = true;
   } catch (error) {
@@ -159,11 +170,6 @@ const events = {
   },
 };
 
-function showStalls(now) {
-  if (stalls !== now) schedule();
-  stalls = now;
-}
-
 function setConnected(yes) {
   if (connected === yes) return;
   connected = yes;
@@ -197,7 +203,7 @@ const TILES = [
     label: "In flight",
     unit: count,
     level: "in_flight",
-    note: () => stalls > 0 && `${stalls} ${stalls === 1 ? "blocks" : "block"} an event loop`,
+    note: () => blocks(stalls),
     alarm: () => stalls > 0,
   },
   { label: "Queries", unit: rate, of: "queries" },
@@ -334,7 +340,7 @@ $("grid").append(...charts.map((chart) => chart.root));
 // ---- tables
 
 function endpointButton({ name }) {
-  return endpoint("button", name, { type: "button", onclick: () => go({ endpoint: state.endpoint === name ? null : name }) });
+  return endpoint("button", name, { type: "button", onclick: () => go({ ...ALL, endpoint: state.endpoint === name ? null : name }) });
 }
 
 const some = (value) => value > 0;
@@ -345,7 +351,12 @@ const request = (id, title, hint, sort) =>
     title,
     hint,
     [
-      { key: "time", label: "Time", text: true, format: moment },
+      {
+        key: "time",
+        label: "Time",
+        text: true,
+        node: ({ kept, time }) => (kept ? changeLink(moment(time), { request: kept }, go) : make("span", { textContent: moment(time) })),
+      },
       endpoints(),
       { key: "status", label: "Status", alarm: (value) => value >= 500 },
       number("seconds", "Duration", seconds),
@@ -401,6 +412,7 @@ const tables = {
       number("seconds", "Total time", seconds),
       number("mean", "Mean", seconds),
       number("p95", "p95", seconds),
+      { key: "id", label: "Requests", text: true, node: ({ id }) => (id ? changeLink("kept", { statement: id }, goToKept) : make("span", { textContent: NONE })) },
       { key: "endpoints", label: "Endpoints", text: true, node: () => make("span"), refresh: (span, row) => set(span, (span.title = row.endpoints.join(", "))) },
     ],
     { sort: "seconds", key: ({ shape }) => shape },
@@ -408,7 +420,42 @@ const tables = {
   slowest: request("slowest", "Slowest requests", "The slowest 50 of the last hour", "seconds"),
   errors: request("errors", "Latest errors", "The last 50 answers of 500 and above", "time"),
 };
-$("charts").after(...sections, ...Object.values(tables).map(({ section }) => section));
+
+const inFlight = requestsInFlight((now) => {
+  if (stalls !== now) schedule();
+  stalls = now;
+});
+const pool = connections();
+const kept = keptRequests(
+  () => state,
+  (id) => details?.statements?.find((row) => String(row.id) === id)?.shape,
+  go,
+  ALL,
+);
+const { endpoints: first, ...others } = tables;
+$("charts").after(...[inFlight.table, pool.table, first, kept.table, ...Object.values(others)].map(({ section }) => section));
+
+/** Shows the timeline that the state names by its id or its trace, or closes it. */
+async function showRequest() {
+  const { request } = state;
+  if (!request) return closeTimeline();
+  try {
+    const timeline = await json(`ops/requests/${encodeURIComponent(request)}`);
+    if (request === state.request) showTimeline(timeline);
+  } catch ({ message, status }) {
+    if (request !== state.request) return;
+    if (status === 409) go({ request: null, trace: request });
+    else showNoTimeline(status === 404 ? `No request with the id ${request} is kept, or no longer.` : message);
+  }
+}
+onTimelineClosed(() => state.request && go({ request: null }));
+
+/** Chooses among the kept requests, and goes there. */
+function goToKept(change) {
+  go({ ...ALL, ...change });
+  kept.table.section.scrollIntoView();
+  kept.table.scroll.focus({ preventScroll: true });
+}
 
 let shownDetails;
 

@@ -1,15 +1,10 @@
-// What runs at this moment. Unlike the rest of the page, it does not come from the ticks: the page requests it every second.
+// What runs at this moment: the requests in flight.
 
 import { codes, endpoints, number } from "./cells.js";
 import { make, set } from "./dom.js";
-import { NONE, bytes, clock, count, seconds } from "./format.js";
-import { json } from "./stream.js";
+import { NONE, bytes, count, seconds } from "./format.js";
+import { Snapshot } from "./snapshot.js";
 import { Table } from "./table.js";
-
-const EVERY_MS = 1000;
-
-/** An answer that takes longer comes from a server that is stuck. */
-const PATIENCE_MS = 3000;
 
 /** How the page calls what a request does. */
 const DOING = {
@@ -24,43 +19,20 @@ const DOING = {
   streaming: "streams",
 };
 
-/** A table of what an ops endpoint answers. `read(answer)` returns its rows and its hint. */
-class Snapshot {
-  constructor(path, table, empty, read) {
-    Object.assign(this, { path, table, empty, read, at: null });
-  }
+const row = (one, position) => ({
+  position,
+  age: one.age_seconds,
+  name: `${one.method} ${one.endpoint ?? "(not known yet)"}`,
+  stall: one.is_stall,
+  doing: one.is_stall ? "blocks its event loop" : (DOING[one.doing] ?? one.doing),
+  since: one.is_stall ? one.on_event_loop_seconds : one.doing_seconds,
+  statement: one.statement,
+  sent: one.sent_bytes,
+  worker: one.worker,
+  trace: one.trace_id,
+});
 
-  /** Requests the rows and shows them, or says why there are none. */
-  async refresh() {
-    try {
-      const answer = await json(this.path, { signal: AbortSignal.timeout(PATIENCE_MS) });
-      const { rows, hint } = this.read(answer);
-      this.at = Date.now() / 1000;
-      this.table.update(rows, this.empty);
-      this.#say(hint);
-      return answer;
-    } catch (error) {
-      const known = this.at ? `Below is the state of ${clock(this.at)}.` : "";
-      const silent = /reached|time/.test(error.message);
-      const why = silent ? `No answer to ${this.path}: the server is down, or the workers that could answer are stuck.` : error.message;
-      this.#say(`${why} ${known}`, true);
-      if (!this.at) this.table.update([], "Nothing is known yet.");
-      return null;
-    }
-  }
-
-  hold() {
-    if (this.at) this.#say(`The state of ${clock(this.at)}.`);
-  }
-
-  #say(text, alarm = false) {
-    set(this.table.hint, text);
-    this.table.hint.classList.toggle("alarm", alarm);
-  }
-}
-
-const requests = new Snapshot(
-  "ops/requests",
+const table = () =>
   new Table(
     "now",
     "Right now",
@@ -73,9 +45,9 @@ const requests = new Snapshot(
         label: "Doing",
         text: true,
         node: () => make("span"),
-        refresh(cell, row) {
-          set(cell, row.doing);
-          cell.classList.toggle("alarm", row.stall);
+        refresh(cell, { doing, stall }) {
+          set(cell, doing);
+          cell.classList.toggle("alarm", stall);
         },
       },
       number("since", "For", seconds, { hint: "How long it has been doing this" }),
@@ -85,43 +57,18 @@ const requests = new Snapshot(
       codes("trace", "Trace", NONE),
     ],
     { sort: "age", key: ({ position }) => position },
-  ),
-  "No request is in flight.",
-  ({ requests, total, stalls }) => ({
-    rows: requests.map((one, position) => ({
-      position,
-      age: one.age_seconds,
-      name: `${one.method} ${one.endpoint ?? "(not known yet)"}`,
-      stall: one.is_stall,
-      doing: one.is_stall ? "blocks its event loop" : (DOING[one.doing] ?? one.doing),
-      since: one.is_stall ? one.on_event_loop_seconds : one.doing_seconds,
-      statement: one.statement,
-      sent: one.sent_bytes,
-      worker: one.worker,
-      trace: one.trace_id,
-    })),
-    hint: `${count.format(total)} in flight${total > requests.length ? `, the oldest ${requests.length}` : ""}${stalls > 0 ? `; ${stalls} ${stalls === 1 ? "blocks" : "block"} an event loop` : ""}`,
-  }),
-);
+  );
 
-const SNAPSHOTS = [requests];
+/** The number of stalls in words; empty for none. */
+export const blocks = (stalls) => (stalls > 0 ? `${stalls} ${stalls === 1 ? "blocks" : "block"} an event loop` : "");
 
-/** The sections of the page, in their order. */
-export const sections = SNAPSHOTS.map(({ table }) => table.section);
-
-/**
- * Requests the snapshots for as long as the page is open. `offers(path)` returns whether the service has an ops endpoint,
- * and `isLive()` whether the page is neither paused nor zoomed. Calls `changed` with the number of stalls.
- */
-export function watch(offers, isLive, changed) {
-  const follow = async (snapshot) => {
-    if (!offers(`/${snapshot.path}`)) snapshot.table.update([], "This service does not show them.");
-    else if (!isLive()) snapshot.hold();
-    else if (!document.hidden) {
-      const answer = await snapshot.refresh();
-      if (snapshot === requests) changed(answer?.stalls ?? 0);
-    }
-    setTimeout(follow, EVERY_MS, snapshot);
-  };
-  for (const snapshot of SNAPSHOTS) follow(snapshot);
-}
+/** The requests in flight. Calls `stalled` with the number of stalls. */
+export const requestsInFlight = (stalled) =>
+  new Snapshot("ops/requests", table(), {
+    empty: "No request is in flight.",
+    read({ requests, total, stalls }) {
+      stalled(stalls);
+      const most = total > requests.length ? `the oldest ${requests.length}` : "";
+      return { rows: requests.map(row), hint: [`${count.format(total)} in flight`, most, blocks(stalls)].filter(Boolean).join("; ") };
+    },
+  });
