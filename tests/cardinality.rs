@@ -1,4 +1,4 @@
-//! The memory that a client can make the service use. A process of its own, because resident memory is that of the process.
+//! What a client can make the service remember: in a process of its own, since resident memory is the process's.
 
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Every example runs and answers, and its scrape contains the requests that the test sent.
+//! Every example runs, answers, and tells in its scrape what was asked of it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -144,40 +144,6 @@ async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
 }
 
 #[tokio::test]
-async fn why_has_a_fault_in_each_endpoint() {
-    let mut example = Example::start("why", 2);
-    let operations = example.next_address();
-    for path in [
-        "/customers/7",
-        "/report",
-        "/orders",
-        "/search/99",
-        "/download",
-    ] {
-        let answer = example.get(&format!("{}{path}", example.url)).await;
-        assert_eq!(answer.status(), 200, "{path}");
-        answer.bytes().await.expect("the whole body");
-    }
-    example.post("/import").await;
-    let scrape = example.scrape(&operations).await;
-    for (family, method, endpoint) in [
-        ("http_loop_stalls_total", None, "/report"),
-        ("http_n_plus_one_suspected_total", Some("GET"), "/orders"),
-    ] {
-        let method = method.map(|method| ("method", method));
-        let labels: Vec<_> = method.into_iter().chain([("endpoint", endpoint)]).collect();
-        assert_eq!(scrape.value(family, &labels), 1.0, "{endpoint}");
-        assert_eq!(scrape.sum(family, &[]), 1.0, "{family}");
-    }
-    let pool = [("pool", "default")];
-    assert_eq!(
-        scrape.value("db_pool_checked_out_connections", &pool),
-        1.0,
-        "the leaked one"
-    );
-}
-
-#[tokio::test]
 async fn attribution_has_each_query_in_its_request_or_job() {
     let example = Example::start("attribution", 1);
     for path in ["/block", "/tasks", "/thread", "/job"] {
@@ -286,26 +252,57 @@ async fn existing_keeps_the_ops_endpoints_out_of_what_the_application_had() {
     assert_eq!(unattributed, 0.0);
 }
 
-/// The section of docs/ADOPTING.md for existing applications.
-#[test]
-fn the_lines_for_an_existing_application_are_those_of_the_example() {
+#[tokio::test]
+async fn three_pools_in_three_shapes_are_told_apart() {
+    let example = Example::start("pools", 1);
+    for (path, times) in [("/orders", 1), ("/audit", 2), ("/books", 3)] {
+        for _ in 0..times {
+            let answer = example.get(&format!("{}{path}", example.url)).await;
+            assert_eq!(answer.status(), 200, "{path}");
+        }
+    }
+    let scrape = example.scrape(&example.url).await;
+    for (pool, count) in [("orders", 1.0), ("audit", 2.0), ("books", 3.0)] {
+        let selects = [("operation", "select"), ("pool", pool)];
+        assert_eq!(scrape.value("db_queries_total", &selects), count, "{pool}");
+        let held = scrape.value("db_pool_hold_seconds_count", &[("pool", pool)]);
+        assert_eq!(held, count, "{pool}");
+    }
+    assert_eq!(scrape.sum("db_queries_total", &[]), 6.0);
+    assert_eq!(scrape.sum("db_queries_unattributed_total", &[]), 0.0);
+}
+
+/// Checks that each line of code in a section of docs/ADOPTING.md is in the example. Returns the number of lines.
+fn compare_with_example(heading: &str, example: &str) -> usize {
     let document = include_str!("../docs/ADOPTING.md");
     let section = document
         .split("\n### ")
-        .find(|section| section.starts_with("When your app already has"))
+        .find(|section| section.starts_with(heading))
         .expect("the section");
-    let example: Vec<&str> = include_str!("../examples/existing.rs")
-        .lines()
-        .map(str::trim)
-        .collect();
+    let example: Vec<&str> = example.lines().map(str::trim).collect();
     let blocks = section.split("```").skip(1).step_by(2);
     let lines = blocks
         .flat_map(|block| block.lines().skip(1))
-        .map(str::trim);
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && *line != "…" && !line.starts_with("// before: "));
     let mut count = 0;
-    for line in lines.filter(|line| !line.is_empty() && *line != "…") {
+    for line in lines {
         assert!(example.contains(&line), "not in the example: {line}");
         count += 1;
     }
+    count
+}
+
+#[test]
+fn the_lines_for_an_existing_application_are_those_of_the_example() {
+    let example = include_str!("../examples/existing.rs");
+    let count = compare_with_example("When your app already has", example);
     assert!(count > 20, "{count} lines");
+}
+
+#[test]
+fn the_shapes_of_pools_are_those_of_the_example() {
+    let example = include_str!("../examples/pools.rs");
+    let count = compare_with_example("Pools that are built elsewhere", example);
+    assert!(count > 10, "{count} lines");
 }

@@ -1,4 +1,5 @@
-//! The scrape: negotiated, filtered, shared, and bounded in number and in time. No collector makes it fail.
+//! The scrape as it is offered: negotiated, filtered, shared, bounded in number and in time, and never brought down by
+//! a collector.
 
 use std::{
     error::Error,

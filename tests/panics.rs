@@ -1,5 +1,4 @@
-//! A panic anywhere is caught, counted, and logged in one line. A process of its own, because the panic hook is that of the
-//! process.
+//! A panic anywhere is caught, counted, and one line of the log. In a process of its own: the panic hook is everybody's.
 
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The cost of a scrape of very many series for the process that answers it.
+//! What a scrape of very many series does to the process that answers it.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
-//! Compares the requests that were sent with those that the server counted.
+//! What was sent, what the server counted, and where the two differ.
 //!
-//! The scrapes are requests too, so they are entered into the ledger as well.
+//! The scrapes that ask the server are requests like any other: they are entered into the ledger as they are sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -330,7 +330,7 @@ async fn a_writer_that_misses_its_turn_fails_as_busy_and_counts_no_query() {
         .collect();
     assert_eq!(
         errors,
-        [r#"db_query_errors_total{operation="insert",kind="busy"} 1"#]
+        [r#"db_query_errors_total{operation="insert",kind="busy",pool="writers"} 1"#]
     );
 }
 

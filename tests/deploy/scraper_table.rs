@@ -1,4 +1,4 @@
-//! The tests that `docs/SCRAPERS.md` names exist in this binary.
+//! `docs/SCRAPERS.md` names tests of this binary.
 
 use std::collections::BTreeSet;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The operations of each type of asynchronous connection, and its database.
+//! What each kind of asynchronous connection can do in these tests, and the database behind it.
 
 use std::any::Any;
 

@@ -15,7 +15,7 @@ const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 
 /// The increase of the queries of each operation, in the order of [`OPERATIONS`].
 fn rises(after: &Exposition, before: &Exposition, name: &str) -> [f64; 5] {
-    OPERATIONS.map(|operation| after.rise(before, name, &[("operation", operation)]))
+    OPERATIONS.map(|operation| after.sum_rise(before, name, &[("operation", operation)]))
 }
 
 #[tokio::test]
@@ -99,6 +99,10 @@ async fn every_operation_is_exposed_from_the_start() {
     let scrape = server.scrape().await;
     for operation in OPERATIONS {
         scrape.value("db_queries_total", &[("operation", operation)]);
+        for pool in ["readers", "writers"] {
+            let labels = [("operation", operation), ("pool", pool)];
+            scrape.value("db_queries_total", &labels);
+        }
     }
 }
 
@@ -123,16 +127,16 @@ async fn a_pool_at_rest_holds_only_idle_connections() {
         }
     }
     expect_count(
-        scrape.value("db_connection_open_errors_total", &[]),
+        scrape.sum("db_connection_open_errors_total", &[]),
         0,
         "failed openings",
     );
-    let opened = scrape.value("db_connections_opened_total", &[]);
+    let opened = scrape.sum("db_connections_opened_total", &[]);
     assert!(
         opened >= idle && opened <= 4.0,
         "{opened} opened, {idle} idle"
     );
-    let timed = scrape.value("db_connection_open_seconds_count", &[]);
+    let timed = scrape.sum("db_connection_open_seconds_count", &[]);
     assert!(timed == opened, "{timed} timed, {opened} opened");
 }
 

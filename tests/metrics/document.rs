@@ -79,17 +79,14 @@ const LABELS: [(&str, &str); 18] = [
     ),
     (
         "pool",
-        "the name of the pool: `readers` and `writers` of SQLite, `default` of PostgreSQL, or the one that `PoolBuilder::name` gave",
+        "the name of the pool: `readers` and `writers` of SQLite, `default` of PostgreSQL, or the one that `PoolBuilder::name` gave. In families of queries, transactions and openings only where there are several pools: see [ADOPTING.md](ADOPTING.md#several-databases)",
     ),
     ("profile", "the build profile: `debug`, `release` or `dist`"),
     (
         "reason",
         "why a caller got no connection: `saturated`, `timeout` or `cancelled`",
     ),
-    (
-        "revision",
-        "the commit it was built from; `unknown` in a build for development, or without the repository",
-    ),
+    ("revision", "the commit it was built from, or `unknown`"),
     ("rustc", "the compiler that built it"),
     ("status", "the status that was sent"),
     ("version", "the version of the package"),

@@ -297,7 +297,7 @@ async fn two_hundred_concurrent_requests_are_counted_as_two_hundred() {
         "requests",
     );
     expect_count(
-        after.rise(&before, "db_queries_total", &[("operation", "insert")]),
+        after.sum_rise(&before, "db_queries_total", &[("operation", "insert")]),
         200,
         "inserts",
     );

@@ -35,6 +35,8 @@ pub(crate) struct Promise {
     pub(crate) labels: &'static [&'static str],
     /// Whether it has no series until something rare happens.
     pub(crate) is_rare: bool,
+    /// Whether series may lack the label `pool`: see `names` of the recorder's database.
+    pub(crate) may_lack_pool: bool,
 }
 
 const fn promise(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
@@ -43,12 +45,21 @@ const fn promise(name: &'static str, kind: Kind, labels: &'static [&'static str]
         kind,
         labels,
         is_rare: false,
+        may_lack_pool: false,
     }
 }
 
 const fn rare(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
     Promise {
         is_rare: true,
+        ..promise(name, kind, labels)
+    }
+}
+
+/// Of queries or openings, which have the label `pool` where there are several pools.
+const fn by_pool(name: &'static str, kind: Kind, labels: &'static [&'static str]) -> Promise {
+    Promise {
+        may_lack_pool: true,
         ..promise(name, kind, labels)
     }
 }
@@ -84,12 +95,28 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("http_answer_memory_bytes", Gauge, &[]),
     promise("http_answer_memory_limit_bytes", Gauge, &[]),
     promise("http_answer_memory_refused_total", Counter, &[]),
-    promise("db_queries_total", Counter, &["operation"]),
-    promise("db_query_duration_seconds", Histogram, &["operation"]),
-    rare("db_query_errors_total", Counter, &["operation", "kind"]),
-    rare("db_transactions_total", Counter, &["outcome"]),
-    rare("db_transaction_duration_seconds", Histogram, &["outcome"]),
-    promise("db_queries_unattributed_total", Counter, &["operation"]),
+    by_pool("db_queries_total", Counter, &["operation", "pool"]),
+    by_pool(
+        "db_query_duration_seconds",
+        Histogram,
+        &["operation", "pool"],
+    ),
+    by_pool(
+        "db_query_errors_total",
+        Counter,
+        &["operation", "kind", "pool"],
+    ),
+    by_pool("db_transactions_total", Counter, &["outcome", "pool"]),
+    by_pool(
+        "db_transaction_duration_seconds",
+        Histogram,
+        &["outcome", "pool"],
+    ),
+    by_pool(
+        "db_queries_unattributed_total",
+        Counter,
+        &["operation", "pool"],
+    ),
     promise("db_statements", Gauge, &[]),
     promise("db_statements_evicted_total", Counter, &[]),
     promise("jobs_in_progress", Gauge, &["job_name"]),
@@ -106,9 +133,9 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("db_pool_hold_seconds", Histogram, &["pool"]),
     promise("db_pool_timeouts_total", Counter, &["pool"]),
     promise("db_pool_rejected_total", Counter, &["pool", "reason"]),
-    promise("db_connections_opened_total", Counter, &[]),
-    promise("db_connection_open_errors_total", Counter, &[]),
-    promise("db_connection_open_seconds", Histogram, &[]),
+    by_pool("db_connections_opened_total", Counter, &["pool"]),
+    by_pool("db_connection_open_errors_total", Counter, &["pool"]),
+    by_pool("db_connection_open_seconds", Histogram, &["pool"]),
     promise("process_cpu_seconds_total", Counter, &[]),
     promise("process_resident_memory_bytes", Gauge, &[]),
     promise("process_virtual_memory_bytes", Gauge, &[]),

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use vitals_recorder::{
-    http::{HttpFamilies, OptionalFamilies, RecordingSettings, Renaming, RequestRecorder},
+    http::{
+        HttpFamilies, NotableRequests, OptionalFamilies, RecordingSettings, Renaming,
+        RequestRecorder, STALL_THRESHOLD,
+    },
     memory::AnswerMemory,
     naming::{LATENCY_BUCKETS, Naming},
     ops_endpoints::OpsEndpoints,
@@ -25,10 +28,15 @@ pub(crate) fn recorders() -> (Registry, Watched) {
         &LATENCY_BUCKETS,
     );
     let endpoints = OpsEndpoints::default();
-    let settings = RecordingSettings::default();
-    let recorder = RequestRecorder::new(families, None, endpoints.clone(), settings);
+    let settings = RecordingSettings {
+        exclude: Vec::new(),
+        n_plus_one: 0,
+        server_timing: false,
+        stall_threshold: STALL_THRESHOLD,
+        notable: NotableRequests::new(endpoints.clone()),
+    };
     let watched = Watched {
-        http: Arc::new(recorder),
+        http: Arc::new(RequestRecorder::new(families, None, settings)),
         endpoints,
         database: None,
         runtime,

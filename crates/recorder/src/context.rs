@@ -147,6 +147,9 @@ pub trait StatementShapes: fmt::Debug + Send + Sync {
 
     /// Returns the text of the shape, if it is still known.
     fn text(&self, shape: NonZeroU32) -> Option<String>;
+
+    /// Returns the name of the pool that runs the shape; `None` outside of any pool, or if the shape is no longer known.
+    fn pool(&self, shape: NonZeroU32) -> Option<String>;
 }
 
 /// Nanoseconds as a `u64`, which saturates after 584 years.

@@ -3,6 +3,7 @@
 //! Contains [`Database`], from which a service gets its recorders and pools, and the families that these fill.
 //!
 //! - `families`, `metrics`: the families, and the series of one database or pool
+//! - `names`: the names of pools, which queries have as a label where there are several
 //! - `sql`, `statements`: reads the text of statements, and keeps the cost of each
 //! - `levels`, `wait`, `health`: what pools of any kind have in common
 //! - `connection`: all that depends on Diesel
@@ -18,6 +19,7 @@ mod families;
 mod health;
 mod levels;
 mod metrics;
+mod names;
 pub mod sql;
 mod statements;
 mod wait;
@@ -40,6 +42,7 @@ pub use families::DatabaseFamilies;
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
 pub use statements::{Fullness, Order, StatementReport, Statements};
 
+use names::{NamedPool, PoolNames};
 use statements::{Counted, DEFAULT_CAPACITY};
 
 /// The recorders of everything about databases. Cheap to clone.
@@ -48,21 +51,26 @@ pub struct Database {
     families: DatabaseFamilies,
     statements: Statements,
     levels: PoolLevels,
+    names: PoolNames,
 }
 
 impl Database {
     /// Returns recorders that fill `families` and keep at most `statements` statements, 1,000 by default.
     pub fn new(families: DatabaseFamilies, statements: Option<usize>) -> Self {
         if families.naming == Naming::Vitals {
-            // With these names all databases share their series, which exist from the start.
-            metrics::Metrics::new(&families, "");
+            // The series of a service with one pool, or none, exist from the start.
+            metrics::Metrics::new(&families, "", "");
+            families.connection_open_seconds.series([""]);
         }
+        families.connections_opened.series([""]);
+        families.connection_open_errors.series([""]);
         Self {
             statements: Statements::new(
                 statements.unwrap_or(DEFAULT_CAPACITY),
                 Counted::new(&families),
             ),
             levels: PoolLevels::new(families.naming),
+            names: PoolNames::default(),
             families,
         }
     }
@@ -70,6 +78,11 @@ impl Database {
     /// The families that queries and pools are counted in.
     pub fn families(&self) -> &DatabaseFamilies {
         &self.families
+    }
+
+    /// Names a pool of a database of this system, and resolves its series.
+    fn name_pool(&self, wanted: &str, system: &'static str) -> NamedPool {
+        self.names.take(wanted, system, &self.families)
     }
 
     /// The statements that cost most.

@@ -30,7 +30,7 @@ pub mod log_limit;
 pub mod memory;
 #[cfg(feature = "http")]
 pub mod methods;
-pub mod n_plus_one;
+mod n_plus_one;
 pub mod naming;
 #[cfg(feature = "http")]
 pub mod ops_endpoints;

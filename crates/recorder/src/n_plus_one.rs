@@ -1,35 +1,33 @@
 //! Finds requests and jobs that run one statement many times, probably in a loop (N+1).
 //!
-//! It also attributes the statements of a request or job to its endpoint. A suspicion is logged once for each endpoint and
-//! statement. The families that count suspicions are those of requests and of jobs.
+//! It also attributes the statements of a request or job to its endpoint. A suspicion is logged once for each endpoint,
+//! statement and pool. The families that count suspicions are those of requests and of jobs.
 
 use std::{
     collections::{HashSet, hash_map::RandomState},
     hash::BuildHasher,
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use crate::context::{RequestContext, StatementShapes};
 
-/// The most pairs of an endpoint and a statement that are logged.
+/// The most suspicions that are logged.
 const MOST_LOGGED: usize = 1024;
 
-/// Suspects loops by the number of runs of one statement. Requests and jobs share one detector.
+/// Suspects loops by the number of runs of one statement.
 #[derive(Debug)]
-pub struct NPlusOneDetector {
-    statements: Arc<dyn StatementShapes>,
+pub(crate) struct NPlusOneDetector {
     threshold: u32,
-    /// Hashes of the pairs that were logged.
+    /// Hashes of the endpoints, statements and pools that were logged.
     logged: Mutex<HashSet<u64>>,
     hasher: RandomState,
 }
 
 impl NPlusOneDetector {
-    /// Suspects a request or job that runs one of `statements` at least `threshold` times; 0 suspects none.
-    pub fn new(statements: Arc<dyn StatementShapes>, threshold: u32) -> Self {
+    /// Suspects a request that runs a statement at least `threshold` times; 0 suspects none.
+    pub(crate) fn new(threshold: u32) -> Self {
         Self {
-            statements,
             threshold,
             logged: Mutex::default(),
             hasher: RandomState::new(),
@@ -40,6 +38,7 @@ impl NPlusOneDetector {
     /// loop.
     pub(crate) fn attribute(
         &self,
+        statements: &dyn StatementShapes,
         context: &RequestContext,
         method: &str,
         endpoint: &str,
@@ -48,12 +47,13 @@ impl NPlusOneDetector {
         let mut suspected = false;
         for (shape, runs) in context.shapes() {
             if is_new(shape) {
-                self.statements.ran_by(shape, method, endpoint);
+                statements.ran_by(shape, method, endpoint);
             }
             if self.is_suspicious(runs) {
                 suspected = true;
-                if let Some(statement) = self.statements.text(shape) {
-                    self.log(method, endpoint, &statement, runs);
+                if let Some(statement) = statements.text(shape) {
+                    let pool = statements.pool(shape).unwrap_or_default();
+                    self.log(method, endpoint, (&statement, &pool), runs);
                 }
             }
         }
@@ -67,11 +67,12 @@ impl NPlusOneDetector {
     }
 
     /// Logs a suspicion, unless it was logged before.
-    fn log(&self, method: &str, endpoint: &str, statement: &str, runs: u32) {
-        if self.is_news(endpoint, statement) {
+    fn log(&self, method: &str, endpoint: &str, (statement, pool): (&str, &str), runs: u32) {
+        if self.is_news(endpoint, statement, pool) {
             tracing::warn!(
                 method,
                 endpoint,
+                pool,
                 statement,
                 runs,
                 "a request or job ran one statement many times: is it in a loop? (N+1; logged once for each endpoint and statement)"
@@ -79,31 +80,16 @@ impl NPlusOneDetector {
         }
     }
 
-    fn is_news(&self, endpoint: &str, statement: &str) -> bool {
-        let pair = self.hasher.hash_one((endpoint, statement));
+    fn is_news(&self, endpoint: &str, statement: &str, pool: &str) -> bool {
+        let suspicion = self.hasher.hash_one((endpoint, statement, pool));
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        logged.len() < MOST_LOGGED && logged.insert(pair)
+        logged.len() < MOST_LOGGED && logged.insert(suspicion)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct NoStatements;
-
-    impl StatementShapes for NoStatements {
-        fn ran_by(&self, _: NonZeroU32, _: &str, _: &str) {}
-
-        fn text(&self, _: NonZeroU32) -> Option<String> {
-            None
-        }
-    }
-
-    fn detector(threshold: u32) -> NPlusOneDetector {
-        NPlusOneDetector::new(Arc::new(NoStatements), threshold)
-    }
 
     #[test]
     fn the_threshold_is_the_first_suspicious_number_and_zero_suspects_none() {
@@ -113,19 +99,24 @@ mod tests {
             (1, 1, true),
             (0, u32::MAX, false),
         ] {
-            let is_suspicious = detector(threshold).is_suspicious(runs);
-            assert_eq!(is_suspicious, suspicious, "{threshold} {runs}");
+            let detector = NPlusOneDetector::new(threshold);
+            assert_eq!(
+                detector.is_suspicious(runs),
+                suspicious,
+                "{threshold} {runs}"
+            );
         }
     }
 
     #[test]
     fn each_endpoint_and_statement_is_logged_once_within_bounded_memory() {
-        let detector = detector(10);
-        assert!(detector.is_news("/a", "SELECT ?"));
-        assert!(!detector.is_news("/a", "SELECT ?"));
-        assert!(detector.is_news("/b", "SELECT ?"));
+        let detector = NPlusOneDetector::new(10);
+        assert!(detector.is_news("/a", "SELECT ?", "shop"));
+        assert!(!detector.is_news("/a", "SELECT ?", "shop"));
+        assert!(detector.is_news("/b", "SELECT ?", "shop"));
+        assert!(detector.is_news("/a", "SELECT ?", "audit"));
         for number in 0..10_000 {
-            detector.is_news("/a", &number.to_string());
+            detector.is_news("/a", &number.to_string(), "shop");
         }
         assert_eq!(detector.logged.lock().unwrap().len(), MOST_LOGGED);
     }

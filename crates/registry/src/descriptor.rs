@@ -132,6 +132,8 @@ pub struct FamilyHead {
     unit: Unit,
     /// The budget of the family, if it is not that of the registry.
     pub(crate) max_series: Option<usize>,
+    /// Whether labels with an empty value are left out.
+    pub(crate) omits_empty: bool,
 }
 
 impl FamilyHead {
@@ -141,6 +143,7 @@ impl FamilyHead {
             help: help.into(),
             unit: Unit::None,
             max_series: None,
+            omits_empty: false,
         }
     }
 
@@ -177,6 +180,26 @@ impl<const N: usize> Descriptor<N> {
     #[must_use]
     pub fn max_series(mut self, max_series: usize) -> Self {
         self.head.max_series = Some(max_series);
+        self
+    }
+
+    /// Leaves out each label of a series whose value is empty. To Prometheus, such a label is no label in any case.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vitals_registry::{Counter, Descriptor, Family, Format, Registry};
+    ///
+    /// let mut registry = Registry::builder(|| Duration::ZERO);
+    /// let queries = Descriptor::new("queries_total", "Queries that ended.", ["operation", "pool"]);
+    /// let queries: Family<Counter, 2> = registry.counter(queries.omit_empty_labels());
+    /// queries.series(["select", ""]).inc();
+    /// let text = registry.build()?.encode(Format::Text);
+    /// assert!(String::from_utf8_lossy(&text).contains("queries_total{operation=\"select\"} 1"));
+    /// # Ok::<(), vitals_registry::RegistryError>(())
+    /// ```
+    #[must_use]
+    pub fn omit_empty_labels(mut self) -> Self {
+        self.head.omits_empty = true;
         self
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct FamilySettings {
     pub(crate) max_series: usize,
     pub(crate) constant_labels: Vec<(String, String)>,
     pub(crate) on_overflow: Option<fn(&str)>,
+    /// Whether labels with an empty value are left out.
+    pub(crate) omits_empty: bool,
 }
 
 /// The registry's own metrics about one family.
@@ -389,6 +391,8 @@ impl<M> Core<M> {
         let names = self.labels().iter().map(String::as_str);
         let own = names.zip(values.iter().copied());
         let (mut text, mut protobuf) = (String::new(), Vec::new());
+        let is_written = |value: &str| !(self.settings.omits_empty && value.is_empty());
+        let own = own.filter(|(_, value)| is_written(value));
         for (name, value) in constant.chain(own) {
             push_pair(&mut text, name, value);
             protobuf::push_label(&mut protobuf, name, value);

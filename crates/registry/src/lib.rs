@@ -370,6 +370,7 @@ impl RegistryBuilder {
         if let Some(max_series) = head.max_series {
             settings.max_series = max_series;
         }
+        settings.omits_empty = head.omits_empty;
         let make = make(&head.name);
         let core = Core::new(
             Header::new(description),
@@ -596,6 +597,7 @@ impl Registry {
                 max_series: DEFAULT_MAX_SERIES,
                 constant_labels: Vec::new(),
                 on_overflow: None,
+                omits_empty: false,
             },
             native_buckets: DEFAULT_NATIVE_BUCKETS,
             shards: shard::default_count(),

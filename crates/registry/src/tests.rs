@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod foreign;
-pub(crate) mod rows;
+mod rows;
 pub(crate) mod schema;
 mod visit;
 

@@ -245,6 +245,42 @@ impl Vitals {
         self.inner.database.instrument(builder)
     }
 
+    /// Builds a plain pool of r2d2 that records queries, transactions, waits and holds, under this name. Its type is that of
+    /// `builder.build(manager)`, so that no other line of a service changes.
+    ///
+    /// Replaces the connection customizer, the event handler and the error handler of `builder`. r2d2 has no event for a caller
+    /// that starts to wait: `db_pool_waiters` stays 0, a caller that leaves is not counted, and openings are not timed. A pool
+    /// that [`instrument`](Self::instrument) builds has none of these limits.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    /// use diesel::{RunQueryDsl, SqliteConnection, r2d2::{ConnectionManager, Pool}, sql_query};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
+    /// let pool: Pool<_> = vitals.monitor("shop", Pool::builder().max_size(1), manager)?;
+    /// sql_query("SELECT 7").execute(&mut pool.get()?)?;
+    /// assert_eq!(vitals.value("db_queries_total", &[("operation", "select")]), Some(1.0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of `builder.build(manager)`.
+    pub fn monitor<C>(
+        &self,
+        name: &str,
+        builder: diesel::r2d2::Builder<diesel::r2d2::ConnectionManager<C>>,
+        manager: diesel::r2d2::ConnectionManager<C>,
+    ) -> Result<diesel::r2d2::Pool<diesel::r2d2::ConnectionManager<C>>, diesel::r2d2::PoolError>
+    where
+        C: diesel::r2d2::R2D2Connection + 'static,
+    {
+        self.inner.database.monitor(name, builder, manager)
+    }
+
     /// Records the queries and transactions of a connection without an [instrumented](Self::instrument) pool. For a pool of
     /// another type, call it in the pool's customizer.
     ///

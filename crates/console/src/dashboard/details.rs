@@ -55,6 +55,8 @@ pub(super) struct DetailRows {
 #[derive(Debug, Serialize)]
 pub(super) struct StatementRow {
     shape: String,
+    /// `None` outside of any pool.
+    pool: Option<String>,
     calls: u64,
     errors: u64,
     seconds: f64,
@@ -67,6 +69,7 @@ impl From<StatementReport> for StatementRow {
     fn from(report: StatementReport) -> Self {
         Self {
             shape: report.statement,
+            pool: report.pool,
             calls: report.calls,
             errors: report.errors,
             seconds: report.total_seconds,

@@ -39,6 +39,8 @@ struct Listing {
 struct Entry {
     statement: String,
     operation: &'static str,
+    /// The pool that ran it; `null` outside of any pool, and for `(other)`.
+    pool: Option<String>,
     calls: u64,
     errors: u64,
     /// Calls outside of any request and job.
@@ -58,6 +60,7 @@ impl From<StatementReport> for Entry {
         Self {
             statement: report.statement,
             operation: report.operation.label(),
+            pool: report.pool,
             calls: report.calls,
             errors: report.errors,
             unattributed_calls: report.unattributed_calls,

@@ -1,7 +1,7 @@
 //! Everything that depends on Diesel: what its connections report, and pools of them.
 //!
 //! - `instrumentation`, `forward`: how a connection gets its recorder, beside the application's own instrumentation
-//! - `recorder`: what the events of a connection count
+//! - `recorder`, `recorders`: what the events of a connection count; what the connections of a pool share
 //! - `manager`, `pool`: instrumented pools of r2d2
 //! - `plain`: monitors a pool of r2d2 without a change of its type
 //! - `asynchronous`: connections and pools of diesel-async
@@ -20,19 +20,17 @@ mod manager;
 mod plain;
 mod pool;
 mod recorder;
+mod recorders;
 mod system;
-
-use std::sync::Arc;
 
 use diesel::connection::{Instrumentation, get_default_instrumentation};
 use diesel::r2d2::{self, R2D2Connection};
 
 use super::Database;
-use super::metrics::Metrics;
-use super::sql::Dialect;
 
 use forward::Forward;
 use recorder::Driver;
+use recorders::Recorders;
 
 #[cfg(feature = "diesel-async")]
 pub use asynchronous::{
@@ -55,12 +53,7 @@ impl Database {
     where
         C: R2D2Connection + Send + 'static,
     {
-        PoolBuilder::new(
-            builder,
-            self.families.clone(),
-            self.statements.clone(),
-            self.levels.clone(),
-        )
+        PoolBuilder::new(builder, self.clone())
     }
 
     /// Records a connection outside of any pool.
@@ -78,11 +71,6 @@ impl Database {
     /// Returns a recorder for a connection outside of any pool, of the type `C`.
     fn recorder<C: diesel::Connection>(&self) -> QueryRecorder {
         let system = system::system_of::<C::Backend>();
-        QueryRecorder::new(
-            Arc::new(Metrics::new(&self.families, system)),
-            self.statements.clone(),
-            Dialect::of_system(system),
-            Driver::Blocking,
-        )
+        Recorders::of_no_pool(self, system).recorder(Driver::Blocking)
     }
 }

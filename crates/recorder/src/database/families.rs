@@ -12,22 +12,25 @@ pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
 ///
 /// The levels of the pools are not among them: [`PoolLevels`](crate::database::PoolLevels) reads these at the scrape.
 ///
-/// A label that the naming does not show has an empty value: the system of a database, or the name of a pool.
+/// A label that is not shown has an empty value: the system of a database in our naming, and the pool of queries where it is
+/// [the only one](super::names).
 #[derive(Clone, Debug)]
 pub struct DatabaseFamilies {
     pub(super) naming: Naming,
-    /// By system and operation.
-    pub queries: Family<Counter, 2>,
-    /// By system and operation.
-    pub query_seconds: Family<Histogram, 2>,
-    /// By system and operation.
-    pub unattributed: Family<Counter, 2>,
+    /// By system, operation and pool.
+    pub queries: Family<Counter, 3>,
+    /// By system, operation and pool.
+    pub query_seconds: Family<Histogram, 3>,
+    /// By system, operation and pool.
+    pub unattributed: Family<Counter, 3>,
     /// Whether the log has a line about unattributed queries.
     pub(super) logged_unattributed: Arc<AtomicBool>,
-    /// By system, operation and kind of error.
-    pub(super) query_errors: Family<Counter, 3>,
-    pub(super) transactions: Family<Counter, 1>,
-    pub(super) transaction_seconds: Family<Histogram, 1>,
+    /// By system, operation, kind of error and pool.
+    pub(super) query_errors: Family<Counter, 4>,
+    /// By outcome and pool.
+    pub(super) transactions: Family<Counter, 2>,
+    /// By outcome and pool.
+    pub(super) transaction_seconds: Family<Histogram, 2>,
     /// By pool.
     pub pool_waiters: Family<Gauge, 1>,
     /// By pool.
@@ -38,9 +41,11 @@ pub struct DatabaseFamilies {
     pub(super) pool_timeouts: Family<Counter, 1>,
     /// By pool and reason.
     pub(super) pool_rejected: Family<Counter, 2>,
-    pub(super) connections_opened: Family<Counter, 0>,
-    pub(super) connection_open_errors: Family<Counter, 0>,
-    /// By pool, if the naming shows it.
+    /// By pool.
+    pub(super) connections_opened: Family<Counter, 1>,
+    /// By pool.
+    pub(super) connection_open_errors: Family<Counter, 1>,
+    /// By pool.
     pub(super) connection_open_seconds: Family<Histogram, 1>,
 }
 
@@ -52,11 +57,11 @@ impl DatabaseFamilies {
         latency_buckets: &[f64],
     ) -> Self {
         let [operation, kind] = naming.labels(["operation", "kind"]);
-        let operation = [naming.only("db_system_name"), operation];
         let [pool] = naming.labels(["pool"]);
+        let operation = [naming.only("db_system_name"), operation, pool];
         Self {
             naming,
-            queries: registry.counter(Descriptor::new(
+            queries: registry.counter(counts(
                 "db_queries_total",
                 "Queries that the database finished, failed ones included, by what the statement does; pings and transaction control are not counted.",
                 operation,
@@ -69,27 +74,27 @@ impl DatabaseFamilies {
                 ),
                 latency_buckets,
             ),
-            unattributed: registry.counter(Descriptor::new(
+            unattributed: registry.counter(counts(
                 "db_queries_unattributed_total",
                 "Queries that ran outside of any request and job, by what the statement does: on a thread or task that carries no context, as with a plain web::block.",
                 operation,
             )),
             logged_unattributed: Arc::default(),
-            query_errors: registry.counter(Descriptor::new(
+            query_errors: registry.counter(counts(
                 "db_query_errors_total",
                 "Statements that the database answered with an error, by what the statement does and what went wrong; failures to begin or commit a transaction are counted under the operation other.",
-                [operation[0], operation[1], kind],
+                [operation[0], operation[1], kind, pool],
             )),
-            transactions: registry.counter(Descriptor::new(
+            transactions: registry.counter(counts(
                 "db_transactions_total",
                 "Transactions that ended, by outcome; nested ones are part of the outermost.",
-                ["outcome"],
+                ["outcome", pool],
             )),
             transaction_seconds: registry.histogram(
                 seconds(
                     "db_transaction_duration_seconds",
                     "Time from the beginning of an outermost transaction to its end, during which its locks were held.",
-                    ["outcome"],
+                    ["outcome", pool],
                 ),
                 latency_buckets,
             ),
@@ -124,21 +129,21 @@ impl DatabaseFamilies {
                 "Callers that got no connection of the pool: saturated when the queue was full, timeout when none was free in time, cancelled when the caller left while it waited.",
                 [pool, "reason"],
             )),
-            connections_opened: registry.counter(Descriptor::new(
+            connections_opened: registry.counter(counts(
                 "db_connections_opened_total",
                 "Connections that the pool opened; a steady rate means that connections do not live long.",
-                [],
+                [pool],
             )),
-            connection_open_errors: registry.counter(Descriptor::new(
+            connection_open_errors: registry.counter(counts(
                 "db_connection_open_errors_total",
                 "Attempts to open a connection that failed: the database is down, unreachable, full, or refuses the credentials.",
-                [],
+                [pool],
             )),
             connection_open_seconds: registry.histogram(
                 seconds(
                     naming.family("db_connection_open_seconds"),
                     "Time to open a connection, of the attempts that succeeded.",
-                    [naming.only(POOL_NAME)],
+                    [pool],
                 ),
                 latency_buckets,
             ),
@@ -146,6 +151,11 @@ impl DatabaseFamilies {
     }
 }
 
+/// Describes a family. The label of the only pool is left out, because it is empty.
+fn counts<const N: usize>(name: &str, help: &str, labels: [&str; N]) -> Descriptor<N> {
+    Descriptor::new(name, help, labels).omit_empty_labels()
+}
+
 fn seconds<const N: usize>(name: &str, help: &str, labels: [&str; N]) -> Descriptor<N> {
-    Descriptor::new(name, help, labels).unit(Unit::Seconds)
+    counts(name, help, labels).unit(Unit::Seconds)
 }

@@ -86,19 +86,11 @@ const MAX_OF_POOL: ReadFamily = ReadFamily {
 }
 .labels(&[POOL_NAME]);
 
-/// The most pools with a name of their own. Further pools share the name [`OVERFLOW`].
-const MOST_POOLS: usize = 64;
-
-/// The name of all pools beyond [`MOST_POOLS`].
-const OVERFLOW: &str = "overflow";
-
 /// Reads the levels of the pools at each scrape. Without any pool, it has no rows.
 #[derive(Clone)]
 pub struct PoolLevels {
     naming: Naming,
     pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
-    /// The names of open pools.
-    names: Arc<Mutex<Vec<Weak<str>>>>,
 }
 
 impl PoolLevels {
@@ -107,25 +99,7 @@ impl PoolLevels {
         Self {
             naming,
             pools: Arc::default(),
-            names: Arc::default(),
         }
-    }
-
-    /// Returns a name that no open pool has: `wanted`, or `wanted` with a number appended. It is free again when dropped.
-    pub(super) fn claim(&self, wanted: &str) -> Arc<str> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.retain(|name| name.strong_count() > 0);
-        if names.len() >= MOST_POOLS {
-            return OVERFLOW.into();
-        }
-        let taken: Vec<Arc<str>> = names.iter().filter_map(Weak::upgrade).collect();
-        let numbered = (2..).map(|number| format!("{wanted}-{number}"));
-        let free = std::iter::once(wanted.to_owned())
-            .chain(numbered)
-            .find(|name| taken.iter().all(|taken| **taken != **name));
-        let name: Arc<str> = free.unwrap_or_default().into();
-        names.push(Arc::downgrade(&name));
-        name
     }
 
     /// Adds a pool, for as long as it is open.

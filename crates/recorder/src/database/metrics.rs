@@ -3,8 +3,9 @@
 //! Every series exists from the start with the value 0. The first error of a kind is then an increase from 0; `rate()` and
 //! `increase()` do not see the first value of a new series.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use vitals_registry::{Counter, Gauge, Histogram, SpanContext};
@@ -12,6 +13,7 @@ use vitals_registry::{Counter, Gauge, Histogram, SpanContext};
 use super::error::ErrorKind;
 use super::families::DatabaseFamilies;
 use super::sql::Operation;
+use crate::naming::Naming;
 
 /// The outcome of a transaction: the values of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +70,46 @@ impl Timed {
     }
 }
 
-/// The series of one database, shared by the recorders of its connections.
+/// Series that get the label `pool` when there is a second pool: see [`names`](super::names).
+///
+/// What is counted afterwards is in the series with the label.
+#[derive(Debug)]
+struct Relabelled<T> {
+    first: T,
+    labelled: OnceLock<T>,
+}
+
+impl<T> Relabelled<T> {
+    fn new(first: T) -> Self {
+        Self {
+            first,
+            labelled: OnceLock::new(),
+        }
+    }
+}
+
+impl<T> Deref for Relabelled<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.labelled.get().unwrap_or(&self.first)
+    }
+}
+
+/// The series of the queries and transactions of one pool, or of connections outside of any pool. Shared by the recorders
+/// of the connections.
 #[derive(Debug)]
 pub(super) struct Metrics {
+    system: &'static str,
+    series: Relabelled<QuerySeries>,
+    logged_unattributed: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct QuerySeries {
     queries: [Timed; Operation::ALL.len()],
     unattributed: [Arc<Counter>; Operation::ALL.len()],
-    logged_unattributed: Arc<AtomicBool>,
     query_errors: [[Arc<Counter>; ErrorKind::ALL.len()]; Operation::ALL.len()],
     transactions: [Timed; TransactionOutcome::ALL.len()],
 }
@@ -89,46 +125,87 @@ pub(super) struct PoolMetrics {
     pub(super) hold_seconds: Arc<Histogram>,
     timeouts: Arc<Counter>,
     rejected: [Arc<Counter>; Rejection::ALL.len()],
-    opened: Timed,
-    /// Connections that could not be opened.
-    pub(super) open_errors: Arc<Counter>,
+    openings: Relabelled<OpeningSeries>,
 }
 
-impl Metrics {
-    /// Resolves the series of `families` for databases of one system.
-    pub(super) fn new(families: &DatabaseFamilies, system: &str) -> Self {
+#[derive(Debug)]
+struct OpeningSeries {
+    opened: Timed,
+    errors: Arc<Counter>,
+}
+
+impl QuerySeries {
+    fn new(families: &DatabaseFamilies, system: &str, pool: &str) -> Self {
         let naming = families.naming;
         let system = naming.only(system);
-        let operation = |operation: Operation| [system, naming.operation(operation.label())];
+        let labels = |operation: Operation| [system, naming.operation(operation.label()), pool];
         Self {
-            queries: Operation::ALL.map(operation).map(|values| Timed {
+            queries: Operation::ALL.map(labels).map(|values| Timed {
                 count: families.queries.series(values),
                 seconds: families.query_seconds.series(values),
             }),
             unattributed: Operation::ALL
-                .map(operation)
+                .map(labels)
                 .map(|values| families.unattributed.series(values)),
-            logged_unattributed: Arc::clone(&families.logged_unattributed),
-            query_errors: Operation::ALL.map(operation).map(|[system, operation]| {
-                ErrorKind::ALL
-                    .map(|kind| (families.query_errors).series([system, operation, kind.label()]))
+            query_errors: Operation::ALL.map(labels).map(|[system, operation, pool]| {
+                ErrorKind::ALL.map(|kind| {
+                    (families.query_errors).series([system, operation, kind.label(), pool])
+                })
             }),
-            transactions: TransactionOutcome::ALL.map(|outcome| Timed {
-                count: families.transactions.series([outcome.label()]),
-                seconds: families.transaction_seconds.series([outcome.label()]),
+            transactions: TransactionOutcome::ALL.map(|outcome| {
+                let values = [outcome.label(), pool];
+                Timed {
+                    count: families.transactions.series(values),
+                    seconds: families.transaction_seconds.series(values),
+                }
             }),
         }
+    }
+}
+
+impl OpeningSeries {
+    fn new(families: &DatabaseFamilies, name: &str, label: &str) -> Self {
+        // OpenTelemetry's conventions have the label in any case.
+        let label_of_seconds = match families.naming {
+            Naming::Vitals => label,
+            Naming::OpenTelemetry => name,
+        };
+        Self {
+            opened: Timed {
+                count: families.connections_opened.series([label]),
+                seconds: (families.connection_open_seconds).series([label_of_seconds]),
+            },
+            errors: families.connection_open_errors.series([label]),
+        }
+    }
+}
+
+impl Metrics {
+    /// Resolves the series of `families` for a database of this system. `label` is the value of the label `pool`: empty
+    /// outside of any pool, and for the only one.
+    pub(super) fn new(families: &DatabaseFamilies, system: &'static str, label: &str) -> Self {
+        Self {
+            system,
+            series: Relabelled::new(QuerySeries::new(families, system, label)),
+            logged_unattributed: Arc::clone(&families.logged_unattributed),
+        }
+    }
+
+    /// Counts in series with the label from now on.
+    pub(super) fn label(&self, families: &DatabaseFamilies, name: &str) {
+        let labelled = &self.series.labelled;
+        labelled.get_or_init(|| QuerySeries::new(families, self.system, name));
     }
 
     /// Counts a query that ended, with or without an error.
     pub(super) fn query(&self, operation: Operation, took: Duration, span: Option<&SpanContext>) {
-        self.queries[operation.index()].record(took, span);
+        self.series.queries[operation.index()].record(took, span);
     }
 
     /// Counts a query that ran outside of any request and job. The first is logged, with the remedy.
     #[cold]
     pub(super) fn unattributed(&self, operation: Operation) {
-        self.unattributed[operation.index()].inc();
+        self.series.unattributed[operation.index()].inc();
         // Without the middleware no query can belong to a request.
         if cfg!(feature = "http") && !self.logged_unattributed.swap(true, Relaxed) {
             tracing::warn!(
@@ -142,7 +219,7 @@ impl Metrics {
 
     /// Counts a failed statement.
     pub(super) fn error(&self, operation: Operation, kind: ErrorKind) {
-        self.query_errors[operation.index()][kind.index()].inc();
+        self.series.query_errors[operation.index()][kind.index()].inc();
     }
 
     /// Counts an outermost transaction that ended.
@@ -152,13 +229,13 @@ impl Metrics {
         took: Duration,
         span: Option<&SpanContext>,
     ) {
-        self.transactions[outcome as usize].record(took, span);
+        self.series.transactions[outcome as usize].record(took, span);
     }
 }
 
 impl PoolMetrics {
-    /// Resolves the series of `families` for the pool `name`.
-    pub(super) fn new(families: &DatabaseFamilies, name: &str) -> Self {
+    /// Resolves the series of `families` for the pool `name`. `label` is the label of its openings.
+    pub(super) fn new(families: &DatabaseFamilies, name: &str, label: &str) -> Self {
         let pool = [name];
         Self {
             waiters: families.pool_waiters.series(pool),
@@ -167,12 +244,14 @@ impl PoolMetrics {
             timeouts: families.pool_timeouts.series(pool),
             rejected: Rejection::ALL
                 .map(|reason| families.pool_rejected.series([name, reason.label()])),
-            opened: Timed {
-                count: families.connections_opened.get(),
-                seconds: (families.connection_open_seconds).series([families.naming.only(name)]),
-            },
-            open_errors: families.connection_open_errors.get(),
+            openings: Relabelled::new(OpeningSeries::new(families, name, label)),
         }
+    }
+
+    /// Counts openings in series with the label from now on.
+    pub(super) fn label(&self, families: &DatabaseFamilies, name: &str) {
+        let labelled = &self.openings.labelled;
+        labelled.get_or_init(|| OpeningSeries::new(families, name, name));
     }
 
     /// Counts a caller that got no connection.
@@ -185,11 +264,16 @@ impl PoolMetrics {
 
     /// Counts a connection that was opened in an unknown time.
     pub(super) fn opened_untimed(&self) {
-        self.opened.count.inc();
+        self.openings.opened.count.inc();
     }
 
     /// Counts a connection that was opened.
     pub(super) fn opened(&self, took: Duration) {
-        self.opened.record(took, None);
+        self.openings.opened.record(took, None);
+    }
+
+    /// Counts a connection that could not be opened.
+    pub(super) fn open_failed(&self) {
+        self.openings.errors.inc();
     }
 }

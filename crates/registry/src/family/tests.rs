@@ -21,6 +21,7 @@ fn family<const N: usize>(labels: [&str; N], max_series: usize) -> Family<Counte
             on_overflow: Some(|_| {
                 CALLED.fetch_add(1, Relaxed);
             }),
+            omits_empty: false,
         },
         Meters::unexposed(),
         N == 0,

@@ -2,8 +2,7 @@
 
 use super::*;
 
-/// A collector that returns these rows.
-pub(crate) struct Fixed(pub(crate) Vec<FamilyRows>);
+struct Fixed(Vec<FamilyRows>);
 
 impl Collector for Fixed {
     fn name(&self) -> &'static str {

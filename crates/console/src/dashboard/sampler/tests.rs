@@ -23,11 +23,9 @@ struct Service {
     requests: Family<Counter, 5>,
     durations: Family<Histogram, 5>,
     in_progress: Family<Gauge, 2>,
-    queries: Family<Counter, 2>,
+    queries: Family<Counter, 3>,
     route_queries: Family<Histogram, 2>,
     suspected: Family<Counter, 2>,
-    route_loop: Family<Histogram, 2>,
-    stalls: Family<Counter, 1>,
 }
 
 impl Service {
@@ -40,14 +38,12 @@ impl Service {
         let described = Descriptor::new("duration", "x", OUTCOME);
         let durations = builder.histogram(described, &LATENCY);
         let in_progress = builder.gauge(Descriptor::new("in_progress", "x", ["", ""]));
-        let queries = builder.counter(Descriptor::new("queries_total", "x", ["", "operation"]));
+        let labels = ["", "operation", "pool"];
+        let queries = builder.counter(Descriptor::new("queries_total", "x", labels));
         let described = Descriptor::new("route_queries", "x", ROUTE);
         let route_queries = builder.histogram(described, &[1.0, 10.0]);
         let described = Descriptor::new("suspected_total", "x", ROUTE);
         let suspected = builder.counter(described);
-        let described = Descriptor::new("route_loop", "x", ROUTE);
-        let route_loop = builder.histogram(described, &LATENCY);
-        let stalls = builder.counter(Descriptor::new("stalls_total", "x", ["endpoint"]));
         let registry = builder.build().expect("valid families");
         let sources = SampledSources {
             requests: Some(requests.clone()),
@@ -56,8 +52,6 @@ impl Service {
             queries: Some(queries.clone()),
             route_queries: Some(route_queries.clone()),
             n_plus_one: Some(suspected.clone()),
-            route_loop: Some(route_loop.clone()),
-            stalls: Some(stalls.clone()),
             ..SampledSources::default()
         };
         Self {
@@ -68,8 +62,6 @@ impl Service {
             queries,
             route_queries,
             suspected,
-            route_loop,
-            stalls,
         }
     }
 
@@ -124,9 +116,9 @@ fn requests_of_ops_endpoints_are_left_out() {
 #[test]
 fn queries_are_counted_by_operation_and_by_route() {
     let mut service = Service::new();
-    service.queries.series(["sqlite", "select"]).add(4);
-    service.queries.series(["postgresql", "SELECT"]).add(3);
-    service.queries.series(["sqlite", "vacuum"]).add(1);
+    service.queries.series(["sqlite", "select", "shop"]).add(4);
+    service.queries.series(["postgresql", "SELECT", ""]).add(3);
+    service.queries.series(["sqlite", "vacuum", ""]).add(1);
     service.request("GET", "/data", "200", 0.004);
     let queries = service.route_queries.series(["GET", "/data"]);
     queries.observe(3.0);
@@ -195,29 +187,9 @@ fn a_tick_looks_as_the_page_expects_it() {
         "queries": [0, 0, 0, 0, 0],
         "query": [],
         // One zero; a bucket at index -254 (0.004 s), and one an octave above.
-        "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0, null]],
-        "stalls": [],
+        "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0]],
     });
     assert_eq!(json, expected);
-}
-
-#[test]
-fn time_on_event_loops_is_by_route_and_stalls_are_by_endpoint() {
-    let mut service = Service::new();
-    service.route_loop.series(["GET", "/data"]).observe(0.25);
-    service.route_loop.series(["GET", "/metrics"]).observe(9.0);
-    service.stalls.series(["/data"]).add(2);
-    service.stalls.series(["/metrics"]).add(1);
-    let tick = service.sample(1);
-    assert_eq!(service.sampler.routes(), ["GET /data", "/data"]);
-    assert_eq!(tick.routes[0].loop_microseconds, Some(250_000));
-    assert_eq!(tick.stalls, [(1, 2)]);
-
-    service.stalls.series(["/data"]).add(1);
-    let mut both = tick;
-    both.merge(&service.sample(2));
-    assert_eq!(both.stalls, [(1, 3)]);
-    assert_eq!(both.routes[0].loop_microseconds, Some(250_000));
 }
 
 #[test]

@@ -20,18 +20,15 @@ pub mod mobc;
 mod pool;
 mod recorder;
 
-use std::sync::Arc;
-
 use diesel::connection::{Instrumentation, get_default_instrumentation};
 use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncConnectionCore};
 
 use super::forward::Forward;
-use super::recorder::{Driver, QueryRecorder};
+use super::recorder::Driver;
+use super::recorders::Recorders;
 use super::system::system_of;
 use crate::database::Database;
-use crate::database::metrics::Metrics;
-use crate::database::sql::Dialect;
 
 pub use held::Held;
 pub use manager::AsyncManager;
@@ -52,13 +49,7 @@ impl Database {
     /// Returns the instrumentation for one connection of diesel-async, of the type `C`.
     pub fn async_instrumentation<C: AsyncConnection>(&self) -> impl Instrumentation + use<C> {
         let system = system_of::<C::Backend>();
-        let metrics = Arc::new(Metrics::new(self.families(), system));
-        let recorder = QueryRecorder::new(
-            metrics,
-            self.statements().clone(),
-            Dialect::of_system(system),
-            driver_of::<C>(),
-        );
+        let recorder = Recorders::of_no_pool(self, system).recorder(driver_of::<C>());
         SharedRecorder::new(recorder, Forward::to(get_default_instrumentation()))
     }
 }

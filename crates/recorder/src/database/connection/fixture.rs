@@ -26,10 +26,15 @@ pub(in crate::database) struct Fixture {
 
 impl Fixture {
     pub(in crate::database) fn new() -> Self {
+        Self::keeping(None)
+    }
+
+    /// With room for this many statements.
+    pub(in crate::database) fn keeping(statements: Option<usize>) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = DatabaseFamilies::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(families.clone(), None);
+        let database = Database::new(families.clone(), statements);
         registry.register(database.levels().clone()).unwrap();
         registry.register(database.fullness()).unwrap();
         Self {
@@ -57,11 +62,11 @@ impl Fixture {
         let mut found = Vec::new();
         self.families
             .queries
-            .for_each(|[system, operation], counter| {
+            .for_each(|[system, operation, pool], counter| {
                 let observed = self
                     .families
                     .query_seconds
-                    .series([system, operation])
+                    .series([system, operation, pool])
                     .snapshot();
                 assert_eq!(observed.count, counter.value(), "{operation}");
                 assert!(observed.sum >= 0.0);
@@ -77,7 +82,7 @@ impl Fixture {
         let mut found = Vec::new();
         self.families
             .query_errors
-            .for_each(|[_, operation, kind], counter| {
+            .for_each(|[_, operation, kind, _], counter| {
                 if counter.value() > 0 {
                     found.push((operation.to_owned(), kind.to_owned(), counter.value()));
                 }
@@ -89,11 +94,11 @@ impl Fixture {
     /// How many transactions were committed, and how many rolled back.
     pub(in crate::database) fn transactions(&self) -> (u64, u64) {
         let count = |outcome| {
-            let counted = self.families.transactions.series([outcome]).value();
+            let counted = self.families.transactions.series([outcome, ""]).value();
             let observed = self
                 .families
                 .transaction_seconds
-                .series([outcome])
+                .series([outcome, ""])
                 .snapshot();
             assert_eq!(observed.count, counted, "{outcome}");
             counted

@@ -13,11 +13,10 @@ use diesel::{ConnectionError, ConnectionResult};
 
 use super::instrumentation::install;
 use super::recorder::{Driver, QueryRecorder};
+use super::recorders::Recorders;
 use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
-use crate::database::metrics::{Metrics, PoolMetrics};
-use crate::database::sql::Dialect;
-use crate::database::statements::Statements;
+use crate::database::metrics::PoolMetrics;
 
 /// A function that opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
@@ -53,10 +52,8 @@ impl<C: R2D2Connection + Send + 'static> Connector<C> {
 /// The ping with which r2d2 checks a connection is not a query and is not recorded, whether it succeeds or fails.
 pub struct Manager<C> {
     connector: Arc<Connector<C>>,
-    metrics: Arc<Metrics>,
+    recorders: Recorders,
     pool_metrics: Arc<PoolMetrics>,
-    statements: Statements,
-    dialect: Dialect,
     health: Arc<DatabaseHealth>,
 }
 
@@ -64,18 +61,14 @@ impl<C> Manager<C> {
     /// A manager of the connections that `connector` opens.
     pub(super) fn new(
         connector: Arc<Connector<C>>,
-        metrics: Arc<Metrics>,
+        recorders: Recorders,
         pool_metrics: Arc<PoolMetrics>,
-        statements: Statements,
-        dialect: Dialect,
         health: Arc<DatabaseHealth>,
     ) -> Self {
         Self {
             connector,
-            metrics,
+            recorders,
             pool_metrics,
-            statements,
-            dialect,
             health,
         }
     }
@@ -102,19 +95,12 @@ where
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
-                let metrics = Arc::clone(&self.metrics);
-                let recorder = QueryRecorder::new(
-                    metrics,
-                    self.statements.clone(),
-                    self.dialect,
-                    Driver::Blocking,
-                )
-                .in_pool();
-                install(&mut connection, recorder);
+                let recorder = self.recorders.recorder(Driver::Blocking);
+                install(&mut connection, recorder.in_pool());
                 Ok(connection)
             }
             Err(error) => {
-                self.pool_metrics.open_errors.inc();
+                self.pool_metrics.open_failed();
                 Err(error)
             }
         }

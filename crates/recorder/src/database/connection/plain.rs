@@ -17,15 +17,15 @@ use diesel::r2d2::{
 
 use super::instrumentation::install;
 use super::manager::OutageLog;
-use super::recorder::{Driver, QueryRecorder};
+use super::recorder::Driver;
+use super::recorders::Recorders;
 use super::system::system_of;
 use crate::context;
 use crate::database::Database;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
-use crate::database::metrics::{Metrics, PoolMetrics, Rejection};
-use crate::database::sql::Dialect;
-use crate::database::statements::Statements;
+use crate::database::metrics::{PoolMetrics, Rejection};
+use crate::database::names::NamedPool;
 
 /// A plain pool of r2d2.
 type PlainPool<C> = r2d2::Pool<ConnectionManager<C>>;
@@ -33,10 +33,8 @@ type PlainPool<C> = r2d2::Pool<ConnectionManager<C>>;
 /// What the handlers of a plain pool share. The pool owns it.
 struct PlainMonitor {
     name: Arc<str>,
-    metrics: Arc<Metrics>,
-    pool_metrics: PoolMetrics,
-    statements: Statements,
-    dialect: Dialect,
+    recorders: Recorders,
+    pool_metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
     open: AtomicU64,
     /// The ids of the connections in use. r2d2 reports the return of a connection from `try_get`, but not its checkout.
@@ -62,13 +60,15 @@ impl Database {
         C: R2D2Connection + 'static,
     {
         let system = system_of::<C::Backend>();
-        let name = self.levels().claim(name);
-        let monitor = Arc::new(PlainMonitor {
-            metrics: Arc::new(Metrics::new(self.families(), system)),
-            pool_metrics: PoolMetrics::new(self.families(), &name),
+        let NamedPool {
             name,
-            statements: self.statements().clone(),
-            dialect: Dialect::of_system(system),
+            metrics,
+            pool_metrics,
+        } = self.name_pool(name, system);
+        let monitor = Arc::new(PlainMonitor {
+            recorders: Recorders::of_pool(self, &name, metrics, system),
+            pool_metrics,
+            name,
             health: Arc::default(),
             open: AtomicU64::new(0),
             checked_out: Mutex::default(),
@@ -98,13 +98,7 @@ impl fmt::Debug for Handler {
 impl<C: R2D2Connection> CustomizeConnection<C, Error> for Handler {
     fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
         let Self(monitor) = self;
-        let recorder = QueryRecorder::new(
-            Arc::clone(&monitor.metrics),
-            monitor.statements.clone(),
-            monitor.dialect,
-            Driver::Blocking,
-        );
-        install(connection, recorder);
+        install(connection, monitor.recorders.recorder(Driver::Blocking));
         monitor.health.recovered();
         Ok(())
     }
@@ -148,7 +142,7 @@ impl Handler {
 impl HandleError<Error> for Handler {
     fn handle_error(&self, error: Error) {
         if let Error::ConnectionError(_) = error {
-            self.0.pool_metrics.open_errors.inc();
+            self.0.pool_metrics.open_failed();
         }
         let log = OutageLog {
             health: Arc::clone(&self.0.health),
@@ -238,7 +232,7 @@ mod tests {
         let holds = families.pool_hold_seconds.series(["plain"]).snapshot();
         assert_eq!((waits.count, holds.count), (3, 3));
         assert_eq!(families.pool_timeouts.series(["plain"]).value(), 1);
-        assert_eq!(families.connections_opened.get().value(), 2);
+        assert_eq!(families.connections_opened.series([""]).value(), 2);
         drop(pool);
         let deadline = Instant::now() + Duration::from_secs(10);
         while fixture.database.levels().sum().is_some() {
@@ -257,7 +251,7 @@ mod tests {
                 .monitor("plain", builder(1), manager)
                 .is_err()
         );
-        assert!(fixture.families.connection_open_errors.get().value() >= 1);
-        assert_eq!(fixture.families.connections_opened.get().value(), 0);
+        assert!(fixture.families.connection_open_errors.series([""]).value() >= 1);
+        assert_eq!(fixture.families.connections_opened.series([""]).value(), 0);
     }
 }

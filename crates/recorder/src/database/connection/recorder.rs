@@ -49,8 +49,7 @@ use crate::clock::{self, Moment};
 use crate::context::{self, Attribution};
 use crate::database::error::ErrorKind;
 use crate::database::metrics::{Metrics, TransactionOutcome};
-use crate::database::sql::{Dialect, Operation};
-use crate::database::statements::Statements;
+use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
@@ -145,12 +144,7 @@ impl fmt::Write for Text<'_> {
 
 impl QueryRecorder {
     /// Returns a recorder for one connection.
-    pub(super) fn new(
-        metrics: Arc<Metrics>,
-        statements: Statements,
-        dialect: Dialect,
-        driver: Driver,
-    ) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, known: ConnectionStatements, driver: Driver) -> Self {
         Self {
             metrics,
             driver,
@@ -161,7 +155,7 @@ impl QueryRecorder {
             running: Running::default(),
             started: 0,
             failures: Failures::default(),
-            known: ConnectionStatements::new(statements, dialect),
+            known,
             types: Types::default(),
             text: String::new(),
             announced: None,

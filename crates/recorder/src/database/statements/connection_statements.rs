@@ -31,6 +31,8 @@ pub(crate) enum StatementLookup {
 pub(crate) struct ConnectionStatements {
     table: Statements,
     dialect: Dialect,
+    /// The pool of the connection; empty outside of any pool.
+    pool: Arc<str>,
     statements: Vec<KnownStatement>,
     by_shape: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
     texts: Texts<TextKind>,
@@ -50,11 +52,12 @@ struct KnownStatement {
 pub(crate) type TextKind = Option<(Operation, StatementLookup)>;
 
 impl ConnectionStatements {
-    pub(crate) fn new(table: Statements, dialect: Dialect) -> Self {
+    pub(crate) fn new(table: Statements, dialect: Dialect, pool: Arc<str>) -> Self {
         Self {
             texts: Texts::new(MULTIPLE * table.capacity()),
             table,
             dialect,
+            pool,
             statements: Vec::new(),
             by_shape: HashMap::default(),
             hasher: DefaultHashBuilder::default(),
@@ -88,12 +91,12 @@ impl ConnectionStatements {
     }
 
     fn learn(&mut self, shape: &str, operation: Operation) -> StatementLookup {
-        let hash = self.table.hash(shape, operation);
+        let hash = self.table.hash(shape, operation, &self.pool);
         if let Some(&index) = self.by_shape.get(&hash) {
             return self.lookup(index);
         }
         let epoch = self.table.epoch();
-        let Some(statement) = self.table.of_text(hash, shape, operation) else {
+        let Some(statement) = self.table.of_text(hash, shape, operation, &self.pool) else {
             return StatementLookup::Other { epoch };
         };
         if self.statements.len() >= MULTIPLE * self.table.capacity() {

@@ -1,6 +1,6 @@
 //! The table of statements that all recorders of a service share, and the statements in it.
 //!
-//! The table keeps a bounded number of shapes. A statement is found by the hash of its shape, in one of several parts with
+//! The table keeps a bounded number of shapes, of each pool its own. A statement is found by the hash of its shape, in one of several parts with
 //! a lock each; `ConnectionStatements` avoids even that for shapes that a connection has run before. A full table keeps no
 //! further shape until it has evicted some, which it does when it is read: by a scrape, a report or the live page. It
 //! evicts the least costly.
@@ -43,6 +43,15 @@ pub(super) struct StatementShape {
     hash: u64,
     operation: Operation,
     text: Box<str>,
+    /// The pool that runs it; empty outside of any pool.
+    pool: Arc<str>,
+}
+
+impl StatementShape {
+    /// The pool that runs it; `None` outside of any pool.
+    fn pool_name(&self) -> Option<String> {
+        (!self.pool.is_empty()).then(|| self.pool.to_string())
+    }
 }
 
 /// A kept shape, and its cost since it was first seen.
@@ -164,6 +173,8 @@ pub struct StatementReport {
     pub statement: String,
     /// The operation.
     pub operation: Operation,
+    /// The pool that ran it. `None` outside of any pool, and for `(other)`.
+    pub pool: Option<String>,
     /// How often it ended, failures included.
     pub calls: u64,
     /// How often it failed.
@@ -200,6 +211,10 @@ impl StatementShapes for Statements {
 
     fn text(&self, shape: NonZeroU32) -> Option<String> {
         Some(self.find(shape)?.shape.text.to_string())
+    }
+
+    fn pool(&self, shape: NonZeroU32) -> Option<String> {
+        self.find(shape)?.shape.pool_name()
     }
 }
 
@@ -258,9 +273,9 @@ impl Statements {
     }
 
     /// The hash of a shape. It is the same for all connections.
-    pub(super) fn hash(&self, text: &str, operation: Operation) -> u64 {
+    pub(super) fn hash(&self, text: &str, operation: Operation, pool: &str) -> u64 {
         use std::hash::BuildHasher as _;
-        self.table.hasher.hash_one((text, operation.index()))
+        self.table.hasher.hash_one((text, operation.index(), pool))
     }
 
     /// The statement of a shape with this hash, if the table keeps it or has room for it.
@@ -269,34 +284,35 @@ impl Statements {
         hash: u64,
         text: &str,
         operation: Operation,
+        pool: &Arc<str>,
     ) -> Option<Arc<Statement>> {
-        self.find_or_keep(hash, text, operation, || {
+        self.find_or_keep(hash, (text, operation, pool), || {
             Arc::new(StatementShape {
                 hash,
                 operation,
                 text: text.into(),
+                pool: Arc::clone(pool),
             })
         })
     }
 
     /// The statement of a shape, if the table keeps it or has room for it.
     pub(super) fn of_shape(&self, shape: &Arc<StatementShape>) -> Option<Arc<Statement>> {
-        self.find_or_keep(shape.hash, &shape.text, shape.operation, || {
-            Arc::clone(shape)
-        })
+        let identity = (&*shape.text, shape.operation, &*shape.pool);
+        self.find_or_keep(shape.hash, identity, || Arc::clone(shape))
     }
 
     fn find_or_keep(
         &self,
         hash: u64,
-        text: &str,
-        operation: Operation,
+        (text, operation, pool): (&str, Operation, &str),
         shape: impl FnOnce() -> Arc<StatementShape>,
     ) -> Option<Arc<Statement>> {
         let table = &*self.table;
         let mut part = lock(&table.parts[part_of(hash)]);
         let is_it = |statement: &Arc<Statement>| {
-            *statement.shape.text == *text && statement.shape.operation == operation
+            let shape = &statement.shape;
+            *shape.text == *text && shape.operation == operation && *shape.pool == *pool
         };
         if let Some(known) = part.find(hash, is_it) {
             return Some(Arc::clone(known));
@@ -424,6 +440,7 @@ impl Statements {
         StatementReport {
             statement: statement.shape.text.to_string(),
             operation: statement.shape.operation,
+            pool: statement.shape.pool_name(),
             calls: seconds.count,
             errors: statement.errors.value(),
             unattributed_calls: statement.unattributed.value(),
@@ -444,6 +461,7 @@ impl Statements {
         (seconds.count > 0).then(|| StatementReport {
             statement: OTHER.to_owned(),
             operation: Operation::Other,
+            pool: None,
             calls: seconds.count,
             errors: other.errors,
             unattributed_calls: other.unattributed,

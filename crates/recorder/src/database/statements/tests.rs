@@ -9,26 +9,26 @@ use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
 use super::{Order, Statements};
 use crate::clock;
 use crate::context::StatementShapes as _;
+use crate::database::connection::fixture::Fixture;
 use crate::database::sql::{Dialect, Operation, Verb, read};
-use crate::database::{Database, DatabaseFamilies};
-use crate::naming::Naming;
-use vitals_registry::Registry;
 
 /// A table, the families of all queries, and a connection that has run no statement.
 struct TableFixture {
-    families: DatabaseFamilies,
+    fixture: Fixture,
     statements: Statements,
     known: ConnectionStatements,
 }
 
+fn connection_to(statements: Statements) -> ConnectionStatements {
+    ConnectionStatements::new(statements, Dialect::Unknown, "default".into())
+}
+
 fn table_of(capacity: usize) -> TableFixture {
-    let mut registry = Registry::builder(|| Duration::from_secs(1));
-    let families = DatabaseFamilies::declare(&mut registry, Naming::Vitals, &[0.001, 1.0]);
-    let database = Database::new(families.clone(), Some(capacity));
-    let statements = database.statements().clone();
-    let known = ConnectionStatements::new(statements.clone(), Dialect::Unknown);
+    let fixture = Fixture::keeping(Some(capacity));
+    let statements = fixture.database.statements().clone();
+    let known = connection_to(statements.clone());
     TableFixture {
-        families,
+        fixture,
         statements,
         known,
     }
@@ -48,14 +48,18 @@ impl TableFixture {
     fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
         let took = Duration::from_secs_f64(seconds);
         let number = self.known.ran(place, took, clock::now());
-        let all = self.families.query_seconds.series(["", "select"]);
+        let all = self
+            .fixture
+            .families
+            .query_seconds
+            .series(["", "select", ""]);
         all.observe(seconds);
         number
     }
 
     /// Switches to another connection.
     fn connect(&mut self) {
-        self.known = ConnectionStatements::new(self.statements.clone(), Dialect::Unknown);
+        self.known = connection_to(self.statements.clone());
     }
 
     /// Reads the table when its statements are old enough to be evicted.
@@ -78,8 +82,9 @@ impl TableFixture {
 fn of_text(statements: &Statements, sql: &str) -> Option<Arc<Statement>> {
     let reading = read(sql, Dialect::Unknown);
     assert_eq!(reading.verb, Verb::Query(Operation::Select));
-    let hash = statements.hash(&reading.shape, Operation::Select);
-    statements.of_text(hash, &reading.shape, Operation::Select)
+    let pool = Arc::from("default");
+    let hash = statements.hash(&reading.shape, Operation::Select, &pool);
+    statements.of_text(hash, &reading.shape, Operation::Select, &pool)
 }
 
 #[test]
@@ -149,8 +154,8 @@ fn errors_and_unattributed_calls_of_statements_that_are_not_kept_are_in_the_row_
             table.known.failed(place);
         }
         table.known.unattributed(place);
-        let unattributed = &table.families.unattributed;
-        unattributed.series(["", "select"]).inc();
+        let unattributed = &table.fixture.families.unattributed;
+        unattributed.series(["", "select", ""]).inc();
     }
     let rows: Vec<_> = table.statements.report(Order::Total, 10);
     let rows = rows.iter().map(|row| {
@@ -325,12 +330,15 @@ fn connections_share_what_the_table_keeps() {
 #[test]
 fn threads_lose_no_call_while_statements_are_evicted() {
     let table = table_of(8);
-    let all = table.families.query_seconds.series(["", "select"]);
+    let all = table
+        .fixture
+        .families
+        .query_seconds
+        .series(["", "select", ""]);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let mut known =
-                    ConnectionStatements::new(table.statements.clone(), Dialect::Unknown);
+                let mut known = connection_to(table.statements.clone());
                 for number in 0..20_000 {
                     let sql = format!("SELECT c{}", number % 29);
                     let (_, place) = known.of_text(known.hash(&sql), &sql).unwrap();
@@ -374,12 +382,35 @@ fn the_first_endpoints_that_ran_a_statement_are_reported() {
 }
 
 #[test]
+fn one_shape_in_two_pools_is_two_statements() {
+    let mut table = table_of(10);
+    table.run("SELECT 1", 0.001);
+    let shop = table.statements.clone();
+    table.known = ConnectionStatements::new(shop, Dialect::Unknown, "audit".into());
+    table.run("SELECT 2", 0.001);
+    let number = table.run("SELECT 3", 0.001).unwrap();
+    assert_eq!(table.statements.pool(number).as_deref(), Some("audit"));
+    let rows = table.statements.report(Order::Calls, 10);
+    let rows: Vec<_> = (rows.iter())
+        .map(|row| (row.pool.as_deref(), &*row.statement, row.calls))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (Some("audit"), "SELECT ?", 2),
+            (Some("default"), "SELECT ?", 1)
+        ]
+    );
+}
+
+#[test]
 fn operations_of_one_shape_are_statements_of_their_own() {
     let table = table_of(10);
     let one = of_text(&table.statements, "SELECT 1").unwrap();
     let again = of_text(&table.statements, "SELECT 2").unwrap();
     assert!(Arc::ptr_eq(&one, &again));
-    let hash = table.statements.hash("SELECT ?", Operation::Other);
-    let other = table.statements.of_text(hash, "SELECT ?", Operation::Other);
+    let (operation, pool) = (Operation::Other, Arc::from("default"));
+    let hash = table.statements.hash("SELECT ?", operation, &pool);
+    let other = (table.statements).of_text(hash, "SELECT ?", operation, &pool);
     assert_ne!(other.unwrap().number(), one.number());
 }

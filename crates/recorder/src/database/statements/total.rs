@@ -6,10 +6,10 @@ use vitals_registry::{Counter, Family, Histogram, HistogramSnapshot};
 /// The families and counters that contain the totals.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    /// By system and operation.
-    seconds: Family<Histogram, 2>,
-    /// By system and operation.
-    unattributed: Family<Counter, 2>,
+    /// By system, operation and pool.
+    seconds: Family<Histogram, 3>,
+    /// By system, operation and pool.
+    unattributed: Family<Counter, 3>,
     /// Errors of statements. The family of errors includes those of transaction control.
     errors: Counter,
 }

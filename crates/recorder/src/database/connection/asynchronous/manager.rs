@@ -11,11 +11,9 @@ use diesel::connection::get_default_instrumentation;
 use diesel_async::AsyncConnection;
 
 use super::recorder::{Muted, SharedRecorder};
-use super::{Driver, Forward, QueryRecorder};
+use super::{Driver, Forward, Recorders};
 use crate::database::health::DatabaseHealth;
-use crate::database::metrics::{Metrics, PoolMetrics};
-use crate::database::sql::Dialect;
-use crate::database::statements::Statements;
+use crate::database::metrics::PoolMetrics;
 
 /// Wraps the manager `M` of an asynchronous pool, and counts and times the connections that it opens.
 ///
@@ -28,10 +26,8 @@ pub struct AsyncManager<M> {
 
 /// What a pool needs to record the opening and the checks of its connections.
 pub(super) struct Openings {
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) recorders: Recorders,
     pub(super) pool_metrics: Arc<PoolMetrics>,
-    pub(super) statements: Statements,
-    pub(super) dialect: Dialect,
     pub(super) driver: Driver,
     pub(super) health: Arc<DatabaseHealth>,
 }
@@ -48,18 +44,13 @@ impl Openings {
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
-                let recorder = QueryRecorder::new(
-                    Arc::clone(&self.metrics),
-                    self.statements.clone(),
-                    self.dialect,
-                    self.driver,
-                );
+                let recorder = self.recorders.recorder(self.driver);
                 let forward = Forward::to(get_default_instrumentation());
                 connection.set_instrumentation(SharedRecorder::new(recorder.in_pool(), forward));
                 Ok(connection)
             }
             Err(error) => {
-                self.pool_metrics.open_errors.inc();
+                self.pool_metrics.open_failed();
                 self.health.failed(&error.to_string());
                 Err(error)
             }

@@ -12,16 +12,13 @@ use tokio::sync::Mutex;
 
 use super::held::Held;
 use super::manager::{AsyncManager, Openings, muted};
-use super::{Database, driver_of, system_of};
+use super::{Database, Recorders, driver_of, system_of};
 use crate::database::driver_message::{is_connection_limit, without_quotations};
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
-use crate::database::metrics::{Metrics, PoolMetrics};
-use crate::database::sql::Dialect;
+use crate::database::metrics::PoolMetrics;
+use crate::database::names::{self, NamedPool};
 use crate::database::wait::Wait;
-
-/// The default name of a pool.
-const DEFAULT_NAME: &str = "default";
 
 /// For this long after an answer of the database, a busy pool is ready without a question.
 const RECENTLY: Duration = Duration::from_millis(500);
@@ -66,15 +63,14 @@ impl<M> AsyncPoolBuilder<M> {
         Self {
             database,
             manager,
-            name: DEFAULT_NAME.to_owned(),
+            name: names::DEFAULT.to_owned(),
             system: None,
         }
     }
 
     /// Sets the name of the pool, for the label `pool` of its metrics. The default is `default`.
     ///
-    /// The name of an open pool is unique: a second pool of the same name gets a number, as in `default-2`. Beyond 64 open
-    /// pools, further ones share the name `overflow`.
+    /// The rules are those of [`PoolBuilder::name`](crate::database::PoolBuilder::name).
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -83,7 +79,7 @@ impl<M> AsyncPoolBuilder<M> {
 
     /// Sets the name of the database system. The default follows from Diesel's backend.
     ///
-    /// The reader of statements takes the [`Dialect`] from this name. OpenTelemetry's naming has a label for it.
+    /// The reader of statements takes the [`Dialect`](crate::database::sql::Dialect) from this name. OpenTelemetry's naming has a label for it.
     #[must_use]
     pub fn system(mut self, name: &'static str) -> Self {
         self.system = Some(name);
@@ -92,14 +88,15 @@ impl<M> AsyncPoolBuilder<M> {
 
     /// Wraps the manager, and returns what the pool is built from.
     pub(super) fn parts<C: AsyncConnection>(self) -> Parts<M> {
-        let families = self.database.families();
         let system = self.system.unwrap_or_else(system_of::<C::Backend>);
-        let name = self.database.levels().claim(&self.name);
+        let NamedPool {
+            name,
+            metrics,
+            pool_metrics,
+        } = self.database.name_pool(&self.name, system);
         let openings = Openings {
-            metrics: Arc::new(Metrics::new(families, system)),
-            pool_metrics: Arc::new(PoolMetrics::new(families, &name)),
-            statements: self.database.statements().clone(),
-            dialect: Dialect::of_system(system),
+            recorders: Recorders::of_pool(&self.database, &name, metrics, system),
+            pool_metrics,
             driver: driver_of::<C>(),
             health: Arc::default(),
         };

@@ -6,23 +6,18 @@ use std::sync::Arc;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 
 use super::super::manager::{Connector, Manager, Opener, OutageLog};
+use super::super::recorders::Recorders;
 use super::super::system::system_of;
 use super::checkout::Pool;
 use super::error::{CheckoutError, failure};
 use super::holds::Holds;
 use super::probe::{HealthCheck, PoolProbe};
-use crate::database::families::DatabaseFamilies;
+use crate::database::Database;
 use crate::database::health::DatabaseHealth;
-use crate::database::levels::PoolLevels;
-use crate::database::metrics::{Metrics, PoolMetrics};
-use crate::database::sql::Dialect;
-use crate::database::statements::Statements;
+use crate::database::names::{self, NamedPool};
 
 /// The default capacity of the wait queue.
 const DEFAULT_MAX_WAITERS: usize = 1024;
-
-/// The default name of a pool.
-const DEFAULT_NAME: &str = "default";
 
 /// Builds an instrumented [`Pool`].
 pub struct PoolBuilder<C>
@@ -30,9 +25,7 @@ where
     C: R2D2Connection + Send + 'static,
 {
     builder: r2d2::Builder<Manager<C>>,
-    families: DatabaseFamilies,
-    statements: Statements,
-    levels: PoolLevels,
+    database: Database,
     name: String,
     system: &'static str,
     max_waiters: usize,
@@ -55,19 +48,12 @@ impl<C> PoolBuilder<C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    /// A builder with the settings of `builder`. The levels of the pool are added to `levels`.
-    pub(crate) fn new(
-        builder: r2d2::Builder<Manager<C>>,
-        families: DatabaseFamilies,
-        statements: Statements,
-        levels: PoolLevels,
-    ) -> Self {
+    /// A builder with the settings of `builder`.
+    pub(crate) fn new(builder: r2d2::Builder<Manager<C>>, database: Database) -> Self {
         Self {
             builder,
-            families,
-            statements,
-            levels,
-            name: DEFAULT_NAME.to_owned(),
+            database,
+            name: names::DEFAULT.to_owned(),
             system: system_of::<C::Backend>(),
             max_waiters: DEFAULT_MAX_WAITERS,
             opener: None,
@@ -88,10 +74,14 @@ where
         self
     }
 
-    /// Sets the name of the pool, for the label `pool` of its metrics. The default is `default`.
+    /// Sets the name of the pool, for the label `pool` of its metrics. The default is `default`. Characters beyond the 64th are
+    /// left out.
     ///
-    /// The name of an open pool is unique: a second pool of the same name gets a number, as in `default-2`. Beyond 64 open
-    /// pools, further ones share the name `overflow`.
+    /// The name of an open pool is unique: a second pool of the same name gets a number, as in `default-2`. Beyond 32 names,
+    /// further pools share the name `overflow`.
+    ///
+    /// Queries, transactions, errors and openings of connections have the label from the moment that a service has a second
+    /// name. What was counted before stays in the series without the label.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -160,10 +150,13 @@ where
         health: &Arc<DatabaseHealth>,
         open: impl FnOnce(r2d2::Builder<Manager<C>>, Manager<C>) -> Result<r2d2::Pool<Manager<C>>, E>,
     ) -> Result<Pool<C>, E> {
-        let name = self.levels.claim(&self.name);
-        let metrics = Arc::new(PoolMetrics::new(&self.families, &name));
+        let NamedPool {
+            name,
+            metrics,
+            pool_metrics,
+        } = self.database.name_pool(&self.name, self.system);
         let holds = Holds {
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(&pool_metrics),
         };
         let log = OutageLog {
             health: Arc::clone(health),
@@ -176,22 +169,20 @@ where
         let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);
         let manager = Manager::new(
             connector,
-            Arc::new(Metrics::new(&self.families, self.system)),
-            Arc::clone(&metrics),
-            self.statements,
-            Dialect::of_system(self.system),
+            Recorders::of_pool(&self.database, &name, metrics, self.system),
+            Arc::clone(&pool_metrics),
             Arc::clone(health),
         );
         let pool = open(builder, manager)?;
         let pool = Pool::new(
             pool,
-            metrics,
+            pool_metrics,
             Arc::clone(health),
             self.max_waiters,
             name,
             probe,
         );
-        self.levels.add(pool.watched());
+        self.database.levels().add(pool.watched());
         Ok(pool)
     }
 }

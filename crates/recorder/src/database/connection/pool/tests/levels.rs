@@ -1,6 +1,8 @@
 //! Levels, names and holds of pools.
 
 use super::*;
+use crate::database::Order;
+use crate::database::names::MOST;
 
 #[test]
 fn levels_holds_and_waits_are_those_of_the_pool() {
@@ -70,8 +72,9 @@ fn pools_beyond_the_limit_share_one_name() {
         })
         .collect();
     let names: BTreeSet<&str> = pools.iter().map(Pool::name).collect();
-    assert_eq!(names.len(), 65);
-    assert_eq!(levels_of(&fixture, "overflow"), Some([0.0, 0.0, 6.0]));
+    assert_eq!(names.len(), MOST + 1);
+    let beyond = (70 - MOST) as f64;
+    assert_eq!(levels_of(&fixture, "overflow"), Some([0.0, 0.0, beyond]));
 }
 
 #[test]
@@ -86,4 +89,40 @@ fn the_counts_of_a_pool_exist_from_the_start() {
         text.contains("db_pool_timeouts_total{pool=\"default\"} 0"),
         "{text}"
     );
+}
+
+#[test]
+fn pools_of_any_kind_are_told_apart_from_the_second_on() {
+    let fixture = Fixture::new();
+    let database = &fixture.database;
+    let manager = || ConnectionManager::<SqliteConnection>::new(":memory:");
+    let builder = r2d2::Pool::builder().max_size(1);
+    let shop = database.instrument(builder).name("shop").build(manager());
+    let mut of_shop = shop.as_ref().unwrap().get().unwrap();
+    let select = |connection: &mut SqliteConnection| {
+        diesel::sql_query("SELECT 7").execute(connection).unwrap();
+    };
+    select(&mut of_shop);
+    let audit = database.monitor("audit", r2d2::Pool::builder().max_size(1), manager());
+    // On connections that were opened before, and after, and in no pool.
+    select(&mut of_shop);
+    select(&mut audit.unwrap().get().unwrap());
+    let mut alone = SqliteConnection::establish(":memory:").unwrap();
+    database.instrument_connection(&mut alone);
+    for _ in 0..3 {
+        select(&mut alone);
+    }
+    let count = |pool| {
+        fixture
+            .families
+            .queries
+            .series(["", "select", pool])
+            .value()
+    };
+    assert_eq!(["shop", "audit", ""].map(count), [1, 1, 1 + 3]);
+    let reports = database.statements().report(Order::Calls, 10);
+    let rows: Vec<_> = (reports.iter())
+        .map(|row| (row.pool.as_deref(), row.calls))
+        .collect();
+    assert_eq!(rows, [(None, 3), (Some("shop"), 2), (Some("audit"), 1)]);
 }

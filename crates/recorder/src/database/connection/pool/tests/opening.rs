@@ -6,7 +6,7 @@ use super::*;
 fn connections_are_counted_and_timed_when_opened() {
     let pooled = pooled(of_size(3));
     let families = &pooled.fixture.families;
-    assert_eq!(families.connections_opened.get().value(), 3);
+    assert_eq!(families.connections_opened.series([""]).value(), 3);
     assert_eq!(
         families
             .connection_open_seconds
@@ -15,7 +15,7 @@ fn connections_are_counted_and_timed_when_opened() {
             .count,
         3
     );
-    assert_eq!(families.connection_open_errors.get().value(), 0);
+    assert_eq!(families.connection_open_errors.series([""]).value(), 0);
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn a_connection_that_cannot_be_opened_is_an_open_error_and_no_connection() {
         .unwrap_err();
     assert_eq!(error, CheckoutError::Unavailable);
     assert!(!format!("{error} {error:?}").contains("s3cret"));
-    assert!(fixture.families.connection_open_errors.get().value() >= 1);
-    assert_eq!(fixture.families.connections_opened.get().value(), 0);
+    assert!(fixture.families.connection_open_errors.series([""]).value() >= 1);
+    assert_eq!(fixture.families.connections_opened.series([""]).value(), 0);
     assert_eq!(
         fixture
             .families

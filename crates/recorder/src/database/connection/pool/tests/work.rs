@@ -169,7 +169,15 @@ async fn work_that_panics_loses_its_connection_only() {
         .unwrap();
     assert_eq!(count, 0);
     assert_eq!(pooled.fixture.transactions(), (0, 1));
-    assert_eq!(pooled.fixture.families.connections_opened.get().value(), 2);
+    assert_eq!(
+        pooled
+            .fixture
+            .families
+            .connections_opened
+            .series([""])
+            .value(),
+        2
+    );
     assert_eq!((pooled.waiters(), pooled.holds()), (0, 2));
 }
 
