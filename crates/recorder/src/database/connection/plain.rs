@@ -4,16 +4,19 @@
 //! recorder of each connection. Some facts have no event: how many callers wait, callers that leave, connections from `try_get`
 //! that are in use, and how long an opening takes. An instrumented [`Pool`](super::Pool) records these, too.
 
-use std::collections::HashSet;
+mod checked_out;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use diesel::r2d2::event::{AcquireEvent, CheckinEvent, CheckoutEvent, ReleaseEvent, TimeoutEvent};
 use diesel::r2d2::{
     self, ConnectionManager, CustomizeConnection, Error, HandleError, HandleEvent, PoolError,
     R2D2Connection,
 };
+
+use checked_out::CheckedOut;
 
 use super::instrumentation::install;
 use super::manager::OutageLog;
@@ -37,15 +40,8 @@ struct PlainMonitor {
     pool_metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
     open: AtomicU64,
-    /// The ids of the connections in use. r2d2 reports the return of a connection from `try_get`, but not its checkout.
-    checked_out: Mutex<HashSet<u64>>,
+    checked_out: CheckedOut,
     max: AtomicU32,
-}
-
-impl PlainMonitor {
-    fn checked_out(&self) -> MutexGuard<'_, HashSet<u64>> {
-        (self.checked_out.lock()).unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Database {
@@ -71,7 +67,7 @@ impl Database {
             name,
             health: Arc::default(),
             open: AtomicU64::new(0),
-            checked_out: Mutex::default(),
+            checked_out: CheckedOut::default(),
             max: AtomicU32::new(0),
         });
         self.levels()
@@ -81,6 +77,7 @@ impl Database {
             .event_handler(Box::new(Handler(Arc::clone(&monitor))))
             .error_handler(Box::new(Handler(Arc::clone(&monitor))))
             .build(manager)?;
+        monitor.checked_out.resize(pool.max_size());
         monitor.max.store(pool.max_size(), Ordering::Relaxed);
         Ok(pool)
     }
@@ -115,7 +112,7 @@ impl HandleEvent for Handler {
     }
 
     fn handle_checkout(&self, event: CheckoutEvent) {
-        self.0.checked_out().insert(event.connection_id());
+        self.0.checked_out.add(event.connection_id());
         self.observe_wait(event.duration());
     }
 
@@ -125,7 +122,7 @@ impl HandleEvent for Handler {
     }
 
     fn handle_checkin(&self, event: CheckinEvent) {
-        self.0.checked_out().remove(&event.connection_id());
+        self.0.checked_out.remove(event.connection_id());
         let span = context::current_span();
         (self.0.pool_metrics.hold_seconds)
             .observe_with(event.duration().as_secs_f64(), span.as_ref());
@@ -157,7 +154,7 @@ impl AnyPool for PlainMonitor {
     }
 
     fn level(&self) -> PoolLevel {
-        let checked_out = self.checked_out().len() as u64;
+        let checked_out = self.checked_out.count() as u64;
         PoolLevel {
             checked_out,
             idle: (self.open.load(Ordering::Relaxed)).saturating_sub(checked_out),
