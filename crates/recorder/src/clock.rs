@@ -58,6 +58,12 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The same as [`since`](Self::since), in nanoseconds.
+    #[inline]
+    pub(crate) fn nanoseconds_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The moment that is `time` later.
     #[inline]
     pub(crate) fn after(self, time: Duration) -> Self {

@@ -3,19 +3,26 @@
 //! The middleware sets the context while it calls and polls a request's handler. All code within finds it with
 //! [`current`]. Background jobs have a context of their own. A context does not follow work to another thread or task by
 //! itself: wrap a closure with [`carry`] and a future with [`carry_future`]. The pool's `run` and `actix_vitals::block` do
-//! so. A request's context is created when it is first used.
+//! so.
+//!
+//! The memory of a request's context is used again for later requests of the same worker, unless code that works for the
+//! request still has it.
 
 mod shapes;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     num::NonZeroU32,
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed},
+            fence,
+        },
     },
     task::{Context, Poll},
     time::Duration,
@@ -66,23 +73,82 @@ impl Drop for RequestContext {
 }
 
 impl RequestContext {
-    /// Returns the context of a request that is part of a sampled trace.
-    pub(crate) fn of_span(span: SpanContext) -> Self {
+    /// Returns the context of requests that are listed in this slot.
+    pub(crate) fn listed_in(slot: Option<SlotHandle>) -> Arc<Self> {
         let mut context = Self::default();
-        context.span = Some(span);
-        context
-    }
-
-    fn in_flight(slot: Option<&SlotHandle>) -> Arc<Self> {
-        let mut context = Self::default();
-        context.in_flight = slot.cloned();
+        context.in_flight = slot;
         Arc::new(context)
     }
 
+    /// Where the request is listed among those in flight.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> Option<&SlotHandle> {
+        self.in_flight.as_ref()
+    }
+
+    /// Sets the span of a request that is part of a sampled trace.
+    #[cold]
+    pub(crate) fn set_span(this: &mut Arc<Self>, span: SpanContext) {
+        if let Some(context) = Self::owned(this) {
+            context.span = Some(span);
+        }
+    }
+
     /// Sets where the request is listed among those in flight.
-    pub(crate) fn listed_in(mut self, slot: Option<&SlotHandle>) -> Self {
-        self.in_flight = slot.cloned();
-        self
+    #[cold]
+    pub(crate) fn list_in(this: &mut Arc<Self>, slot: SlotHandle) {
+        if let Some(context) = Self::owned(this) {
+            context.in_flight = Some(slot);
+        }
+    }
+
+    /// Whether code has worked for the request: it has added to the tally, or still has the context.
+    #[inline]
+    pub(crate) fn is_used(this: &Arc<Self>) -> bool {
+        Self::is_shared(this)
+            || this.queries.load(Relaxed) > 0
+            || this.database_nanoseconds.load(Relaxed) > 0
+            || this.pool_wait_nanoseconds.load(Relaxed) > 0
+    }
+
+    /// Whether code that works for the request still has the context. If not, all that it has added is visible here.
+    #[inline]
+    pub(crate) fn is_shared(this: &Arc<Self>) -> bool {
+        let is_shared = Arc::strong_count(this) > 1;
+        // Pairs with the release of a context that another thread drops.
+        fence(Acquire);
+        is_shared
+    }
+
+    /// Prepares the context for the next request. Code that still works for this request keeps the context that it has.
+    #[inline]
+    pub(crate) fn recycle(this: &mut Arc<Self>) {
+        if Self::is_used(this) || this.span.is_some() {
+            Self::clear(this);
+        }
+    }
+
+    fn clear(this: &mut Arc<Self>) {
+        if let Some(context) = Self::owned(this) {
+            let slot = context.in_flight.take();
+            *context = Self::default();
+            context.in_flight = slot;
+        }
+    }
+
+    /// Replaces the context by a new one that is listed in the same slot, and returns it.
+    #[cold]
+    pub(crate) fn detach(this: &mut Arc<Self>) -> Arc<Self> {
+        let next = Self::listed_in(this.in_flight.as_ref().map(SlotHandle::another));
+        std::mem::replace(this, next)
+    }
+
+    /// Exclusive access to the context, which is replaced by a new one if it is shared.
+    fn owned(this: &mut Arc<Self>) -> Option<&mut Self> {
+        if Self::is_shared(this) {
+            drop(Self::detach(this));
+        }
+        Arc::get_mut(this)
     }
 
     /// The caller's span, if the request is part of a sampled trace.
@@ -116,6 +182,20 @@ impl RequestContext {
     pub(crate) fn add_pool_wait(&self, elapsed: Duration) {
         self.pool_wait_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
+    }
+
+    /// Notes that the thread which did something for the request no longer does so.
+    #[inline]
+    fn note_idle(&self, now: Moment, in_transaction: bool) {
+        let Some(slot) = &self.in_flight else {
+            return;
+        };
+        let on_worker = !IS_CARRIED.get();
+        match (in_transaction, on_worker) {
+            (true, _) => slot.set_work(WorkKind::Transaction, now, false),
+            (false, true) => slot.set_work(WorkKind::None, now, true),
+            (false, false) => slot.set_work(WorkKind::BlockingThread, now, false),
+        }
     }
 
     /// The number of queries so far.
@@ -162,8 +242,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 enum CurrentWork {
     #[default]
     Nothing,
-    /// A request or job. Its context is created when it is first used. The slot is that of a request in flight.
-    Request(Option<Arc<RequestContext>>, Option<SlotHandle>),
+    /// A request or job. The context of one that is not recorded is created when it is first used.
+    Request(Option<Arc<RequestContext>>),
 }
 
 impl CurrentWork {
@@ -172,26 +252,21 @@ impl CurrentWork {
     fn context(&mut self) -> Option<&Arc<RequestContext>> {
         match self {
             Self::Nothing => None,
-            Self::Request(context, slot) => {
-                Some(context.get_or_insert_with(|| RequestContext::in_flight(slot.as_ref())))
-            }
+            Self::Request(context) => Some(context.get_or_insert_default()),
         }
     }
 }
 
 thread_local! {
-    static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
+    static CURRENT: RefCell<CurrentWork> = const { RefCell::new(CurrentWork::Nothing) };
     /// Whether the thread runs a closure that was carried to it.
     static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Reads or changes what the thread works for.
+/// Reads or changes what the thread works for. `f` runs nothing of the application.
 #[inline]
 fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
-    let mut slot = CURRENT.take();
-    let result = f(&mut slot);
-    CURRENT.set(slot);
-    result
+    CURRENT.with_borrow_mut(f)
 }
 
 /// Returns the context of the request or job that this thread works for. `None` outside of both.
@@ -202,8 +277,8 @@ pub fn current() -> Option<Arc<RequestContext>> {
 /// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
 pub fn current_span() -> Option<SpanContext> {
     with_current(|slot| match slot {
-        CurrentWork::Request(Some(context), _) => context.span,
-        CurrentWork::Request(None, _) | CurrentWork::Nothing => None,
+        CurrentWork::Request(Some(context)) => context.span,
+        CurrentWork::Request(None) | CurrentWork::Nothing => None,
     })
 }
 
@@ -226,14 +301,44 @@ impl Attribution {
     }
 }
 
-/// Adds a query to the request or job that this thread works for.
-pub(crate) fn add_query(elapsed: Duration, shape: Option<NonZeroU32>) -> Attribution {
-    add(|context| context.add_query(elapsed, shape))
+/// The end of a query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueryEnd {
+    pub(crate) at: Moment,
+    /// Its time without the queries within it.
+    pub(crate) elapsed: Duration,
+    /// The number of its statement's shape, if that is known.
+    pub(crate) shape: Option<NonZeroU32>,
+    /// Whether a transaction is open.
+    pub(crate) in_transaction: bool,
 }
 
-/// Adds time in the database outside of queries to the request or job that this thread works for, if there is one.
-pub(crate) fn add_database_time(elapsed: Duration) {
-    add(|context| context.add_database_time(elapsed));
+/// Adds a query to the request or job that this thread works for, and notes that it no longer runs.
+#[inline]
+pub(crate) fn note_query_end(query: &QueryEnd) -> Attribution {
+    add(|context| {
+        context.add_query(query.elapsed, query.shape);
+        context.note_idle(query.at, query.in_transaction);
+    })
+}
+
+/// Adds the time of transaction control to the request or job that this thread works for, and notes that it no longer
+/// runs.
+pub(crate) fn note_control_end(elapsed: Duration, at: Moment, in_transaction: bool) {
+    add(|context| {
+        context.add_database_time(elapsed);
+        context.note_idle(at, in_transaction);
+    });
+}
+
+/// Adds a wait for a connection to the request or job that this thread works for, if there is one, and notes that it is
+/// over. Returns the span of the request.
+pub(crate) fn note_wait_end(elapsed: Duration, at: Moment) -> Option<SpanContext> {
+    let attribution = add(|context| {
+        context.add_pool_wait(elapsed);
+        context.note_idle(at, false);
+    });
+    attribution.span()
 }
 
 /// Adds a wait for a connection to the request or job that this thread works for, if there is one, and returns its span.
@@ -241,6 +346,7 @@ pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
     add(|context| context.add_pool_wait(elapsed)).span()
 }
 
+#[inline]
 fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     with_current(|current| match current.context() {
         None => Attribution::Unattributed,
@@ -256,11 +362,10 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
 #[inline]
 fn with_in_flight(f: impl FnOnce(&SlotHandle, bool)) {
     with_current(|current| {
-        if let CurrentWork::Request(context, slot) = current {
-            let of_context = context.as_ref().and_then(|known| known.in_flight.as_ref());
-            if let Some(slot) = slot.as_ref().or(of_context) {
-                f(slot, !IS_CARRIED.get());
-            }
+        if let CurrentWork::Request(Some(context)) = current
+            && let Some(slot) = &context.in_flight
+        {
+            f(slot, !IS_CARRIED.get());
         }
     });
 }
@@ -270,19 +375,6 @@ fn with_in_flight(f: impl FnOnce(&SlotHandle, bool)) {
 #[inline]
 pub(crate) fn note_work(work: WorkKind, since: Moment, blocking: bool) {
     with_in_flight(|slot, on_worker| slot.set_work(work, since, on_worker && blocking));
-}
-
-/// Notes that this thread no longer does what it has noted.
-#[inline]
-pub(crate) fn note_work_over(now: Moment) {
-    with_in_flight(|slot, on_worker| {
-        let work = if on_worker {
-            WorkKind::None
-        } else {
-            WorkKind::BlockingThread
-        };
-        slot.set_work(work, now, on_worker);
-    });
 }
 
 /// Notes that a query runs for this thread's request: see [`note_work`].
@@ -315,24 +407,25 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
 /// Marks the thread as one that a closure was carried to, and its request as one that runs there, until it is dropped.
 struct CarriedWork {
     outer: bool,
-    slot: Option<SlotHandle>,
+    context: Arc<RequestContext>,
 }
 
 impl CarriedWork {
-    fn begin(context: &RequestContext) -> Self {
-        let slot = context.in_flight.clone();
-        if let Some(slot) = &slot {
+    fn begin(context: &Arc<RequestContext>) -> Self {
+        if let Some(slot) = &context.in_flight {
             slot.set_work(WorkKind::BlockingThread, clock::now(), false);
         }
-        let outer = IS_CARRIED.replace(true);
-        Self { outer, slot }
+        Self {
+            outer: IS_CARRIED.replace(true),
+            context: Arc::clone(context),
+        }
     }
 }
 
 impl Drop for CarriedWork {
     fn drop(&mut self) {
         IS_CARRIED.set(self.outer);
-        if let Some(slot) = &self.slot {
+        if let Some(slot) = &self.context.in_flight {
             slot.set_work(WorkKind::None, clock::now(), false);
         }
     }
@@ -419,22 +512,8 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
-    within_listed(context, &mut None, f)
-}
-
-/// Runs `f` like [`within`], for a request that is listed among those in flight.
-#[inline]
-pub(crate) fn within_listed<T>(
-    context: &mut Option<Arc<RequestContext>>,
-    slot: &mut Option<SlotHandle>,
-    f: impl FnOnce() -> T,
-) -> T {
-    let outer = CURRENT.replace(CurrentWork::Request(context.take(), slot.take()));
-    let _restore = Restore {
-        outer,
-        context,
-        slot,
-    };
+    let outer = CURRENT.replace(CurrentWork::Request(context.take()));
+    let _restore = Restore { outer, context };
     f()
 }
 
@@ -442,18 +521,35 @@ pub(crate) fn within_listed<T>(
 struct Restore<'a> {
     outer: CurrentWork,
     context: &'a mut Option<Arc<RequestContext>>,
-    slot: &'a mut Option<SlotHandle>,
 }
 
 impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
         let outer = std::mem::take(&mut self.outer);
-        if let CurrentWork::Request(context, slot) = CURRENT.replace(outer) {
+        if let CurrentWork::Request(context) = CURRENT.replace(outer) {
             *self.context = context;
-            *self.slot = slot;
         }
     }
+}
+
+/// Adds a query that ends now.
+#[cfg(test)]
+pub(crate) fn add_query(elapsed: Duration) -> Attribution {
+    note_query_end(&QueryEnd {
+        at: clock::now(),
+        elapsed,
+        shape: None,
+        in_transaction: false,
+    })
+}
+
+/// Returns the context of a request that is part of a sampled trace.
+#[cfg(test)]
+pub(crate) fn of_span(span: SpanContext) -> Arc<RequestContext> {
+    let mut context = Arc::default();
+    RequestContext::set_span(&mut context, span);
+    context
 }
 
 /// Runs a query when it is dropped.
@@ -463,7 +559,7 @@ pub(crate) struct QueryOnDrop;
 #[cfg(test)]
 impl Drop for QueryOnDrop {
     fn drop(&mut self) {
-        add_query(Duration::from_millis(1), None);
+        add_query(Duration::from_millis(1));
     }
 }
 
@@ -484,11 +580,11 @@ mod tests {
         let mut context = None;
         within(&mut context, || assert!(current_span().is_none()));
         assert!(context.is_none(), "it was not used");
-        within(&mut context, || add_query(Duration::from_millis(2), None));
-        within(&mut context, || add_query(Duration::from_millis(3), None));
+        within(&mut context, || add_query(Duration::from_millis(2)));
+        within(&mut context, || add_query(Duration::from_millis(3)));
         assert!(current().is_none());
         assert_eq!(
-            add_query(Duration::from_millis(4), None),
+            add_query(Duration::from_millis(4)),
             Attribution::Unattributed
         );
         let context = context.unwrap();
@@ -504,8 +600,8 @@ mod tests {
             trace_id: id,
             span_id: 1,
         };
-        let mut outer = Some(Arc::new(RequestContext::of_span(span(1))));
-        let mut inner = Some(Arc::new(RequestContext::of_span(span(2))));
+        let mut outer = Some(of_span(span(1)));
+        let mut inner = Some(of_span(span(2)));
         within(&mut outer, || {
             within(&mut inner, || assert_eq!(current_span(), Some(span(2))));
             assert_eq!(current_span(), Some(span(1)));
@@ -541,7 +637,7 @@ mod tests {
         let mut polls = 0;
         let future = within(&mut context, || {
             carry_future(std::future::poll_fn(move |_| {
-                add_query(Duration::from_millis(1), None);
+                add_query(Duration::from_millis(1));
                 polls += 1;
                 if polls == 3 {
                     Poll::Ready(7)

@@ -240,12 +240,12 @@ impl InFlightRequests {
 #[derive(Debug)]
 pub(crate) struct WorkerInFlight {
     slots: Arc<WorkerSlots>,
-    free: RefCell<Vec<SlotHandle>>,
+    free: RefCell<Vec<Arc<InFlightSlot>>>,
 }
 
 impl WorkerInFlight {
     #[cold]
-    fn new_slot(&self) -> Option<SlotHandle> {
+    fn new_slot(&self) -> Option<Arc<InFlightSlot>> {
         let shared = &self.slots.shared;
         if shared.slots.fetch_add(1, Relaxed) >= MOST_SLOTS {
             shared.slots.fetch_sub(1, Relaxed);
@@ -253,20 +253,20 @@ impl WorkerInFlight {
         }
         let slot = Arc::new(InFlightSlot::default());
         lock(&self.slots.slots).push(Arc::clone(&slot));
-        Some(SlotHandle::new(slot))
+        Some(slot)
     }
 
     /// Returns a slot that no request uses, or `None` if there are too many already.
-    #[inline]
+    #[cold]
     pub(crate) fn take(&self) -> Option<SlotHandle> {
         let free = self.free.borrow_mut().pop();
-        free.or_else(|| self.new_slot())
+        free.or_else(|| self.new_slot()).map(SlotHandle::new)
     }
 
-    /// Keeps a slot for a later request.
-    #[inline]
-    pub(crate) fn put_back(&self, slot: SlotHandle) {
-        self.free.borrow_mut().push(slot);
+    /// Keeps the slot of a request that has ended for a later one.
+    #[cold]
+    pub(crate) fn put_back(&self, slot: &SlotHandle) {
+        self.free.borrow_mut().push(slot.slot());
     }
 
     /// Counts a request without a slot, until [`unlist`](Self::unlist).

@@ -76,8 +76,7 @@ impl Wait {
 
     fn observe(&self) {
         let waited = self.started.elapsed();
-        let span = context::add_pool_wait(waited);
-        context::note_work_over(clock::now());
+        let span = context::note_wait_end(waited, clock::now());
         self.metrics
             .wait_seconds
             .observe_with(waited.as_secs_f64(), span.as_ref());

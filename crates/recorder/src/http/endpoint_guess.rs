@@ -37,25 +37,88 @@ impl PathClass {
     pub(super) fn of(method: &str, path: &str) -> Self {
         let initial = method.bytes().next().unwrap_or_default();
         let mut class = (method.len() as u64) << 8 | u64::from(initial);
-        for segment in path.as_bytes().split(|byte| *byte == b'/') {
-            class = (class ^ segment_hash(segment)).wrapping_mul(SPREAD);
-            class ^= class >> 32;
+        let path = path.as_bytes();
+        let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+        loop {
+            let (hash, behind) = match id_length(rest) {
+                Some(length) => (SPREAD, after_slash(rest, length)),
+                None => literal_segment(rest),
+            };
+            class = mix(class, hash);
+            match behind {
+                Some(behind) => rest = behind,
+                // Zero is the class of an empty place.
+                None => return Self(class | 1),
+            }
         }
-        // Zero is the class of an empty place.
-        Self(class | 1)
     }
 }
 
-/// A hash of a segment; the same for all segments that look like an id.
+/// Adds a number to a hash. The upper bits depend on all numbers and on their order.
 #[inline]
-fn segment_hash(segment: &[u8]) -> u64 {
-    let (mut hash, mut has_digit, mut is_id) = (segment.len() as u64, false, true);
-    for byte in segment {
-        hash = hash.rotate_left(7) ^ u64::from(*byte);
-        has_digit |= byte.is_ascii_digit();
-        is_id &= byte.is_ascii_hexdigit() || *byte == b'-';
+fn mix(hash: u64, number: u64) -> u64 {
+    let mixed = (hash ^ number).wrapping_mul(SPREAD);
+    mixed ^ mixed >> 32
+}
+
+/// What follows the slash at this place. `None` at the end of the path.
+#[inline]
+fn after_slash(path: &[u8], slash: usize) -> Option<&[u8]> {
+    path.get(slash + 1..)
+}
+
+/// The length of the first segment of a path, if that looks like an id. Most others differ in their first bytes.
+#[inline]
+fn id_length(path: &[u8]) -> Option<usize> {
+    let mut has_digit = false;
+    for (at, byte) in path.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => has_digit = true,
+            b'a'..=b'f' | b'A'..=b'F' | b'-' => {}
+            b'/' => return has_digit.then_some(at),
+            _ => return None,
+        }
     }
-    if has_digit && is_id { SPREAD } else { hash }
+    has_digit.then_some(path.len())
+}
+
+/// A hash of the first segment of a path, and what follows it.
+#[inline]
+fn literal_segment(mut path: &[u8]) -> (u64, Option<&[u8]>) {
+    let mut hash = 0;
+    loop {
+        let word = first_word(path);
+        let length = slash(word).min(path.len());
+        if length < WORD {
+            // The bits of the bytes before the slash.
+            let segment = word & ((1 << (8 * length)) - 1);
+            return (mix(hash, segment), after_slash(path, length));
+        }
+        hash = mix(hash, word);
+        path = &path[WORD..];
+    }
+}
+
+/// Bytes in a word.
+const WORD: usize = size_of::<u64>();
+
+/// The first eight bytes, with zeros behind a shorter path.
+#[inline]
+fn first_word(path: &[u8]) -> u64 {
+    match path.first_chunk::<WORD>() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => (path.iter().rev()).fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// The place of the first slash in a word; 8 without one.
+#[inline]
+fn slash(word: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let others = word ^ u64::from_le_bytes([b'/'; WORD]);
+    // A byte that is zero borrows into its highest bit. The lowest such bit is right, those above it may not be.
+    let zeros = others.wrapping_sub(ONES) & !others & (ONES << 7);
+    zeros.trailing_zeros() as usize / 8
 }
 
 impl Default for EndpointGuesses {
@@ -105,6 +168,8 @@ impl EndpointGuesses {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::clock;
 
@@ -127,6 +192,29 @@ mod tests {
             assert_eq!(is_same, expected, "{why}: {one} and {other}");
         }
         assert_ne!(PathClass::of("GET", "/a"), PathClass::of("PUT", "/a"));
+    }
+
+    #[test]
+    fn each_segment_is_hashed_as_a_whole() {
+        let bytes = "abcdefghijklmnopqrstuvwxyz";
+        let mut classes = HashSet::new();
+        for length in 0..bytes.len() {
+            let segment = &bytes[..length];
+            for path in [
+                format!("/{segment}"),
+                format!("/{segment}/"),
+                format!("/{segment}/z"),
+                format!("/{segment}/z/z"),
+                format!("/z/{segment}/x/7/x"),
+                format!("/{segment}z"),
+            ] {
+                assert_eq!(PathClass::of("GET", &path), PathClass::of("GET", &path));
+                assert!(classes.insert(PathClass::of("GET", &path).0), "{path}");
+            }
+            let numbers = [5, 123_456_789].map(|id| format!("/{segment}/{id}/{segment}"));
+            let [one, other] = numbers.map(|path| PathClass::of("GET", &path));
+            assert_eq!(one, other, "{segment}");
+        }
     }
 
     #[test]

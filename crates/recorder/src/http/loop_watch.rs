@@ -32,7 +32,8 @@ pub const NO_STACK: &str = "the stack of another thread cannot be read without u
 /// What is known of stalls, and the limit of their log lines.
 #[derive(Debug)]
 pub(super) struct LoopWatch {
-    pub(super) threshold: Duration,
+    threshold: Duration,
+    threshold_nanoseconds: u64,
     is_started: AtomicBool,
     /// The moment of the last tick, in nanoseconds: a clock that is coarse, and costs one load.
     tick: AtomicU64,
@@ -55,10 +56,22 @@ impl LoopWatch {
     pub(super) fn new(threshold: Duration) -> Self {
         Self {
             threshold,
+            threshold_nanoseconds: u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
             is_started: AtomicBool::new(false),
             tick: AtomicU64::new(clock::now().nanoseconds()),
             lines: LogLimit::new(),
         }
+    }
+
+    /// How long a poll may last.
+    pub(super) fn stall_threshold(&self) -> Duration {
+        self.threshold
+    }
+
+    /// How long a poll may last, in nanoseconds.
+    #[inline]
+    pub(super) fn threshold(&self) -> u64 {
+        self.threshold_nanoseconds
     }
 
     /// The last tick.

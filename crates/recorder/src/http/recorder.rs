@@ -141,7 +141,7 @@ impl RequestRecorder {
 
     /// How long one poll of a request may last before it counts as a stall.
     pub fn stall_threshold(&self) -> Duration {
-        self.loop_watch.threshold
+        self.loop_watch.stall_threshold()
     }
 
     /// Starts the thread that watches the event loops, at the first call.

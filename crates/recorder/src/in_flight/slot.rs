@@ -94,7 +94,7 @@ pub(super) struct InFlightSlot {
     method: AtomicU64,
     /// The number of the endpoint; 0 while it is unknown.
     endpoint: AtomicU32,
-    /// The number of the statement that ran last; 0 if it is not known.
+    /// The number of the statement that ran last; 0 if it is not known. Read only while the work is a query.
     statement: AtomicU32,
     trace_id: [AtomicU64; 2],
     /// A word with a [`RequestState`].
@@ -224,7 +224,6 @@ impl SlotReading {
 }
 
 /// The first eight bytes of a method's label value.
-#[inline]
 fn method_word(method: &str) -> u64 {
     let mut bytes = [0; 8];
     for (byte, from) in bytes.iter_mut().zip(method.bytes()) {
@@ -243,30 +242,53 @@ fn halves(number: u128) -> [u64; 2] {
     [(number >> 64) as u64, number as u64]
 }
 
-/// A slot together with the request that it is used for. What a clone stores is ignored once another request uses the slot.
-#[derive(Clone, Debug)]
+/// A slot together with the request that it is used for. Once another request uses the slot, what this handle stores is
+/// ignored.
+#[derive(Debug)]
 pub(crate) struct SlotHandle {
     slot: Arc<InFlightSlot>,
-    tag: u64,
+    /// The generation of the slot while the request uses it. Only the worker stores it.
+    generation: AtomicU64,
 }
 
 impl SlotHandle {
     pub(super) fn new(slot: Arc<InFlightSlot>) -> Self {
-        Self { slot, tag: 0 }
+        Self {
+            slot,
+            generation: AtomicU64::new(0),
+        }
     }
 
-    /// Begins a request, which is polled since `started`.
+    pub(super) fn slot(&self) -> Arc<InFlightSlot> {
+        Arc::clone(&self.slot)
+    }
+
+    /// Another handle of the same slot and request. This one stays with the request, the other one can begin the next.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            slot: self.slot(),
+            generation: AtomicU64::new(self.generation.load(Relaxed)),
+        }
+    }
+
+    /// Sets the method of the requests that begin from now on. Most requests have the method of the last one.
+    #[cold]
+    pub(crate) fn set_method(&self, method: &'static str) {
+        // As in `begin`: a reader that sees the method also sees that the last request has ended.
+        fence(Release);
+        self.slot.method.store(method_word(method), Relaxed);
+    }
+
+    /// Begins a request to the endpoint with this number, which is polled since `started`.
     #[inline]
-    pub(crate) fn begin(&mut self, method: &'static str, started: Moment, trace_id: u128) {
+    pub(crate) fn begin(&self, endpoint: u32, started: Moment, trace_id: u128) {
         let slot = &*self.slot;
         let generation = slot.generation.load(Relaxed) + 1;
-        self.tag = tag(generation);
+        self.generation.store(generation, Relaxed);
         // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
         fence(Release);
         slot.started.store(started.nanoseconds(), Relaxed);
-        slot.method.store(method_word(method), Relaxed);
-        slot.endpoint.store(0, Relaxed);
-        slot.statement.store(0, Relaxed);
+        slot.endpoint.store(endpoint, Relaxed);
         for (half, value) in slot.trace_id.iter().zip(halves(trace_id)) {
             half.store(value, Relaxed);
         }
@@ -277,16 +299,18 @@ impl SlotHandle {
         slot.generation.store(generation, Release);
     }
 
-    /// Whether the slot is still used for this request. If it changes its request right now, the tag reveals it.
+    /// The generation of the request, if the slot is still used for it. If the slot changes its request right now, the tag
+    /// of what is stored reveals it.
     #[inline]
-    fn is_current(&self) -> bool {
-        tag(self.slot.generation.load(Relaxed)) == self.tag
+    fn current(&self) -> Option<u64> {
+        let generation = self.generation.load(Relaxed);
+        (self.slot.generation.load(Relaxed) == generation).then_some(generation)
     }
 
     /// Ends the request.
     #[inline]
     pub(crate) fn end(&self) {
-        let generation = self.slot.generation.load(Relaxed);
+        let generation = self.generation.load(Relaxed);
         self.slot.generation.store(generation + 1, Release);
     }
 
@@ -311,22 +335,26 @@ impl SlotHandle {
     /// Sets what is done for the request. `on_worker` is whether its worker's thread does it.
     #[inline]
     pub(crate) fn set_work(&self, work: WorkKind, since: Moment, on_worker: bool) {
-        if !self.is_current() {
-            return;
+        if let Some(generation) = self.current() {
+            self.store_work(generation, work, since, on_worker);
         }
-        let kind = work as u64 | if on_worker { ON_WORKER } else { 0 };
-        self.slot.work.store(word(kind, since, self.tag), Release);
     }
 
     /// Sets that a query runs, with the number of its statement if that is known.
     #[inline]
     pub(crate) fn set_query(&self, statement: Option<NonZeroU32>, since: Moment, on_worker: bool) {
-        if !self.is_current() {
-            return;
+        if let Some(generation) = self.current() {
+            let statement = statement.map_or(0, NonZeroU32::get);
+            self.slot.statement.store(statement, Release);
+            self.store_work(generation, WorkKind::Query, since, on_worker);
         }
-        let statement = statement.map_or(0, NonZeroU32::get);
-        self.slot.statement.store(statement, Release);
-        self.set_work(WorkKind::Query, since, on_worker);
+    }
+
+    #[inline]
+    fn store_work(&self, generation: u64, work: WorkKind, since: Moment, on_worker: bool) {
+        let kind = work as u64 | if on_worker { ON_WORKER } else { 0 };
+        let work = word(kind, since, tag(generation));
+        self.slot.work.store(work, Release);
     }
 
     /// Marks the stall of the present poll, which began at `since`, as reported. Returns false if it was reported before.

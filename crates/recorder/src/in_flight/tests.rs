@@ -26,9 +26,11 @@ fn only(requests: &InFlightRequests) -> InFlightRequest {
 fn a_request_is_listed_from_its_beginning_to_its_end() {
     let requests = InFlightRequests::default();
     let worker = requests.worker(Some(3));
-    let mut slot = worker.take().unwrap();
+    let slot = worker.take().unwrap();
     assert_eq!(requests.report(10, |_| true).total, 0);
-    slot.begin("OPTIONS", clock::now(), TRACE);
+    slot.set_method("OPTIONS");
+    slot.begin(0, clock::now(), TRACE);
+    assert_eq!(only(&requests).endpoint, None);
     slot.set_endpoint(requests.endpoint_number(&Arc::from("/items/{id}")));
     let request = only(&requests);
     assert_eq!((request.method, request.worker), ("OPTIONS", Some(3)));
@@ -43,16 +45,16 @@ fn a_request_is_listed_from_its_beginning_to_its_end() {
 fn a_used_slot_shows_nothing_of_its_last_request() {
     let requests = InFlightRequests::default();
     let worker = requests.worker(None);
-    let mut slot = worker.take().unwrap();
-    slot.begin("GET", clock::now(), TRACE);
-    slot.set_endpoint(1);
-    slot.set_sent_bytes(7);
-    let late = slot.clone();
+    let late = worker.take().unwrap();
+    late.set_method("GET");
+    late.begin(1, clock::now(), TRACE);
+    late.set_sent_bytes(7);
     late.set_query(NonZeroU32::new(5), clock::now(), false);
-    slot.end();
-    worker.put_back(slot);
-    let mut slot = worker.take().unwrap();
-    slot.begin("BREW", clock::now(), 0);
+    late.end();
+    worker.put_back(&late);
+    let slot = worker.take().unwrap();
+    slot.set_method("BREW");
+    slot.begin(0, clock::now(), 0);
     slot.set_state(RequestState::Awaiting, clock::now());
     // A query of the last request goes on.
     late.set_query(NonZeroU32::new(5), clock::now(), false);
@@ -61,6 +63,29 @@ fn a_used_slot_shows_nothing_of_its_last_request() {
     assert_eq!((request.endpoint, request.trace_id), (None, None));
     assert_eq!(request.activity, Activity::Awaiting);
     assert_eq!(request.statement, None);
+    // The statement of the last request is not that of a query whose statement is not known.
+    slot.set_query(None, clock::now(), false);
+    let request = only(&requests);
+    assert_eq!(request.activity, Activity::Query);
+    assert_eq!(request.statement, None);
+}
+
+#[test]
+fn another_handle_is_of_the_same_request() {
+    let requests = InFlightRequests::default();
+    let worker = requests.worker(None);
+    let late = worker.take().unwrap();
+    late.begin(0, clock::now(), 0);
+    let slot = late.another();
+    slot.set_state(RequestState::Awaiting, clock::now());
+    late.set_work(WorkKind::BlockingThread, clock::now(), false);
+    assert_eq!(only(&requests).activity, Activity::BlockingThread);
+    slot.end();
+    assert_eq!(requests.report(10, |_| true).total, 0);
+    slot.begin(0, clock::now(), 0);
+    slot.set_state(RequestState::Awaiting, clock::now());
+    late.set_work(WorkKind::BlockingThread, clock::now(), false);
+    assert_eq!(only(&requests).activity, Activity::Awaiting);
 }
 
 #[test]
@@ -68,9 +93,9 @@ fn work_is_shown_unless_the_loop_is_busy_with_something_else() {
     use RequestState::{Awaiting, Polled, Sending, Streaming};
     let requests = InFlightRequests::default();
     let worker = requests.worker(None);
-    let mut slot = worker.take().unwrap();
+    let slot = worker.take().unwrap();
     let now = clock::now();
-    slot.begin("GET", now, 0);
+    slot.begin(0, now, 0);
     for (state, work, on_worker, expected, why) in [
         (
             Polled,
@@ -172,9 +197,9 @@ fn the_oldest_requests_come_first_and_all_are_counted() {
     // The only wait for the clock: the requests below begin relative to the same moment.
     ago(Duration::from_millis(u64::from(20 * STEP)));
     for steps in 0..20_u32 {
-        let mut slot = workers[usize::from(steps % 2 == 1)].take().unwrap();
+        let slot = workers[usize::from(steps % 2 == 1)].take().unwrap();
         let age = Duration::from_millis(u64::from(STEP * steps));
-        slot.begin("GET", ago(age), 0);
+        slot.begin(0, ago(age), 0);
     }
     workers[0].count_unlisted();
     let report = requests.report(3, |_| true);
@@ -195,9 +220,9 @@ fn the_oldest_requests_come_first_and_all_are_counted() {
 fn a_stall_is_returned_once_while_it_lasts() {
     let requests = InFlightRequests::default();
     let worker = requests.worker(None);
-    let mut slot = worker.take().unwrap();
+    let slot = worker.take().unwrap();
     let threshold = Duration::from_millis(100);
-    slot.begin("GET", ago(Duration::from_millis(99)), 0);
+    slot.begin(0, ago(Duration::from_millis(99)), 0);
     assert!(requests.new_stalls(Duration::from_secs(3600)).is_empty());
     let since = ago(Duration::from_millis(300));
     slot.set_state(RequestState::Polled, since);
@@ -234,13 +259,12 @@ fn a_reader_never_mixes_two_requests() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let worker = requests.worker(None);
-            let mut slot = worker.take().unwrap();
+            let slot = worker.take().unwrap();
             let names = ["/a", "/b"].map(|name| requests.endpoint_number(&Arc::from(name)));
             let mut turn = 0;
             while !is_over.load(Relaxed) {
                 // Each request has the endpoint that belongs to its trace.
-                slot.begin("GET", clock::now(), turn as u128 + 1);
-                slot.set_endpoint(names[turn]);
+                slot.begin(names[turn], clock::now(), turn as u128 + 1);
                 slot.set_sent_bytes(turn as u64 + 1);
                 slot.end();
                 turn = 1 - turn;
@@ -251,9 +275,8 @@ fn a_reader_never_mixes_two_requests() {
             for request in requests.report(10, |_| true).requests {
                 let trace = request.trace_id.unwrap();
                 let expected = ["/a", "/b"][usize::try_from(trace).unwrap() - 1];
-                // A request begins without an endpoint and without bytes.
-                let endpoint = request.endpoint.as_deref();
-                assert!(endpoint.is_none_or(|endpoint| endpoint == expected));
+                assert_eq!(request.endpoint.as_deref(), Some(expected));
+                // A request begins without bytes.
                 assert!([0, trace].contains(&u128::from(request.sent_bytes)));
                 seen += 1;
             }

@@ -46,14 +46,13 @@ use diesel::result::Error;
 
 use super::forward::Forward;
 use crate::clock::{self, Moment};
-use crate::context::{self, Attribution};
+use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
 use crate::database::metrics::{Metrics, TransactionOutcome};
 use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
-use crate::in_flight::WorkKind;
 
 use failures::{ErrorIdentity, Failures};
 use running::{Control, Query, QueryKind, Running};
@@ -234,7 +233,6 @@ impl QueryRecorder {
     /// Counts a query whose future was dropped.
     #[cold]
     fn cancelled(&mut self, query: &Query, now: Moment) {
-        self.note_end(query, now);
         let took = now.since(query.started);
         self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
         match query.kind {
@@ -243,7 +241,7 @@ impl QueryRecorder {
                 self.failed(operation, lookup, ErrorKind::Cancelled);
             }
             QueryKind::Announced(_) | QueryKind::Uncounted => {
-                context::add_database_time(took);
+                self.note_control_end(took, now);
                 self.metrics.error(Operation::Other, ErrorKind::Cancelled);
             }
             QueryKind::Ping | QueryKind::Unbuilt => {}
@@ -383,26 +381,12 @@ impl QueryRecorder {
         context::note_query(statement, query.started, is_blocking);
     }
 
-    /// Notes that a query no longer runs.
-    #[inline]
-    fn note_end(&self, query: &Query, now: Moment) {
-        match query.kind {
-            QueryKind::Ping | QueryKind::Unbuilt => {}
-            _ if self.transaction.is_some() => {
-                context::note_work(WorkKind::Transaction, now, false);
-            }
-            _ => context::note_work_over(now),
-        }
-    }
-
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
-        self.settle_query(query, error, now);
-        self.note_end(query, now);
-    }
-
-    fn settle_query(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
+            if !matches!(query.kind, QueryKind::Ping | QueryKind::Unbuilt) {
+                self.note_control_end(Duration::ZERO, now);
+            }
             return;
         }
         let took = now.since(query.started);
@@ -418,10 +402,10 @@ impl QueryRecorder {
                     .finished(query.number, (operation, lookup), error.is_some());
             }
             QueryKind::Announced(control) => {
-                context::add_database_time(own);
                 self.control(control, query, now, error.is_none());
+                self.note_control_end(own, now);
             }
-            QueryKind::Uncounted => context::add_database_time(own),
+            QueryKind::Uncounted => self.note_control_end(own, now),
             QueryKind::Ping | QueryKind::Unbuilt => {}
         }
         match error {
@@ -434,7 +418,12 @@ impl QueryRecorder {
         }
     }
 
-    /// Counts a query that ended, and adds `own` to the tally of the request.
+    /// Adds the time of a query that is not counted to the tally of the request, and notes that it no longer runs.
+    fn note_control_end(&self, elapsed: Duration, now: Moment) {
+        context::note_control_end(elapsed, now, self.transaction.is_some());
+    }
+
+    /// Counts a query that ended, adds `own` to the tally of the request, and notes that the query no longer runs.
     #[inline]
     fn count(
         &mut self,
@@ -445,7 +434,12 @@ impl QueryRecorder {
         now: Moment,
     ) {
         let shape = self.known.ran(lookup, took, now);
-        let attribution = context::add_query(own, shape);
+        let attribution = context::note_query_end(&QueryEnd {
+            at: now,
+            elapsed: own,
+            shape,
+            in_transaction: self.transaction.is_some(),
+        });
         self.metrics
             .query(operation, took, attribution.span().as_ref());
         if attribution == Attribution::Unattributed && !self.setting_up {

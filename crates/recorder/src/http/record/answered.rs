@@ -274,14 +274,16 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
     }
     let ended = clock::now();
     let on_loop = slot.settle_loop(ended, &series.route.pattern);
-    let seconds = slot.seconds_until(ended);
+    let took = slot.nanoseconds_until(ended);
+    let seconds = took as f64 / 1e9;
+    let is_database_used = slot.context.as_ref().is_some_and(RequestContext::is_used);
     let span = slot.span();
     let route = &series.route;
     match &series.timing {
         Timing::Answer { latency } => {
             series.requests.inc();
             latency.observe_with(seconds, span.as_ref());
-            if let (None, Some(database)) = (&slot.context, &route.database) {
+            if !is_database_used && let Some(database) = &route.database {
                 database.observe_none(span.as_ref());
             }
             if (slot.worker.recorder.notable).wants(series.status, seconds, ended) {
@@ -295,13 +297,13 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
     }
     route
         .loop_seconds
-        .observe_with(on_loop.as_secs_f64(), span.as_ref());
+        .observe_with(on_loop as f64 / 1e9, span.as_ref());
     if let Some(sizes) = &route.sizes {
         let request_bytes = slot.request_body.bytes.get();
         sizes.observe(request_bytes, slot.delivery.bytes);
     }
-    if let Some(context) = slot.context.take() {
-        attribute(slot, series, context);
+    if is_database_used {
+        attribute(slot, series);
     }
 }
 
@@ -323,19 +325,22 @@ fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64) {
 /// Observes the request's queries once all work for it has ended.
 ///
 /// Usually that is now. If the client has left, or the handler has stopped waiting, a query may still run.
-fn attribute(slot: &RequestSlot, series: &RequestSeries, context: Arc<RequestContext>) {
+fn attribute(slot: &mut RequestSlot, series: &RequestSeries) {
+    let shared = slot.take_shared_context();
     let (recorder, route) = (&slot.worker.recorder, &series.route);
     let log_span = slot.trace.as_ref().map(|trace| &trace.log_span);
     // A stream is left out: it may run queries as long as it lasts.
     let database = (route.database.as_ref()).filter(|_| !series.is_stream());
-    if Arc::strong_count(&context) == 1 {
-        if let Some(database) = database {
-            database.observe(&context);
+    let Some(context) = shared else {
+        if let Some(context) = &slot.context {
+            if let Some(database) = database {
+                database.observe(context);
+            }
+            let is_new = |shape| route.statements.is_first(shape);
+            recorder.attribute(route.method, &route.endpoint, context, is_new, log_span);
         }
-        let is_new = |shape| route.statements.is_first(shape);
-        recorder.attribute(route.method, &route.endpoint, &context, is_new, log_span);
         return;
-    }
+    };
     let observe = database.map(DatabaseUse::late);
     let (recorder, log_span) = (Arc::clone(recorder), log_span.cloned());
     let (method, endpoint) = (route.method, Arc::clone(&route.endpoint));

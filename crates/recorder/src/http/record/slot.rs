@@ -6,6 +6,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    ptr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -48,6 +49,7 @@ pub(in crate::http) struct RequestSlot {
     slots: Option<Rc<RequestSlots>>,
     pub(in crate::http) method: &'static str,
     started: Moment,
+    /// None while the thread works for the request.
     pub(in crate::http) context: Option<Arc<RequestContext>>,
     /// Boxed, because few requests are traced.
     pub(in crate::http) trace: Option<Box<Trace>>,
@@ -59,8 +61,8 @@ pub(in crate::http) struct RequestSlot {
     /// Whether the in-progress gauge counts the request.
     is_shown: bool,
     pub(in crate::http) delivery: Delivery,
-    /// The place in the list of requests in flight. It is kept for the next request.
-    in_flight: Option<SlotHandle>,
+    /// The method that the slot of the request in flight has.
+    listed_method: &'static str,
     class: PathClass,
     /// The number of the endpoint that is listed.
     endpoint_number: u32,
@@ -74,8 +76,8 @@ struct LoopPoll {
     since: Option<Moment>,
     /// The tick of the coarse clock when the poll was paused.
     paused_at: Option<Moment>,
-    /// The sum of the earlier polls.
-    total: Duration,
+    /// The sum of the earlier polls, in nanoseconds.
+    total: u64,
 }
 
 /// The progress of the answer.
@@ -139,18 +141,18 @@ impl RequestSlot {
     #[cold]
     fn new(worker: Rc<WorkerRecorder>) -> Self {
         Self {
-            worker,
             slots: None,
             method: "",
             started: clock::now(),
-            context: None,
+            context: Some(RequestContext::listed_in(worker.in_flight.take())),
+            worker,
             trace: None,
             request_body: Rc::default(),
             path: String::new(),
             is_http_2: false,
             is_shown: false,
             delivery: Delivery::default(),
-            in_flight: None,
+            listed_method: "",
             class: PathClass::default(),
             endpoint_number: 0,
             poll: LoopPoll::default(),
@@ -176,9 +178,8 @@ impl RequestSlot {
         if is_shown {
             slot.show();
         }
-        if let Some(span) = slot.span() {
-            let context = RequestContext::of_span(span).listed_in(slot.in_flight.as_ref());
-            slot.context = Some(Arc::new(context));
+        if let (Some(span), Some(context)) = (slot.span(), &mut slot.context) {
+            RequestContext::set_span(context, span);
         }
         slot.poll = LoopPoll {
             since: Some(started),
@@ -190,13 +191,15 @@ impl RequestSlot {
     /// Ends the request, and returns the slot to its free list.
     #[inline]
     pub(in crate::http) fn end(mut self: Box<Self>) {
-        self.context = None;
         self.trace = None;
         self.clear_request_body();
         self.path.clear();
         self.path.shrink_to(KEPT_PATH);
         self.delivery = Delivery::default();
         if let Some(slots) = self.leave() {
+            if let Some(context) = &mut self.context {
+                RequestContext::recycle(context);
+            }
             slots.put_back(self);
         }
     }
@@ -223,29 +226,50 @@ impl RequestSlot {
         }
     }
 
+    /// The slot in the list of requests in flight.
+    #[inline]
+    fn listed(&self) -> Option<&SlotHandle> {
+        self.context.as_ref()?.in_flight()
+    }
+
     /// Lists the request among those in flight.
     #[inline]
     fn list(&mut self) {
-        if self.in_flight.is_none() {
-            self.in_flight = self.worker.in_flight.take();
-        }
-        let trace_id = self.trace.as_ref().map_or(0, |trace| trace.id());
-        let Some(listed) = &mut self.in_flight else {
+        if self.listed().is_none() && !self.take_listing() {
             return self.worker.in_flight.count_unlisted();
-        };
-        listed.begin(self.method, self.started, trace_id);
+        }
         self.class = PathClass::of(self.method, &self.path);
-        let sent = Sent {
-            method: self.method,
-            path: &self.path,
+        self.endpoint_number = (self.worker).guess(self.class, self.sent(), self.started);
+        let trace_id = self.trace.as_ref().map_or(0, |trace| trace.id());
+        if !ptr::eq(self.listed_method, self.method) {
+            self.list_method();
+        }
+        if let Some(listed) = self.listed() {
+            listed.begin(self.endpoint_number, self.started, trace_id);
+        }
+    }
+
+    /// Takes a slot in the list. Returns false if there are too many already.
+    #[cold]
+    fn take_listing(&mut self) -> bool {
+        let (Some(context), Some(slot)) = (&mut self.context, self.worker.in_flight.take()) else {
+            return false;
         };
-        self.endpoint_number = self.worker.guess(self.class, sent, self.started);
-        listed.set_endpoint(self.endpoint_number);
+        RequestContext::list_in(context, slot);
+        true
+    }
+
+    #[cold]
+    fn list_method(&mut self) {
+        self.listed_method = self.method;
+        if let Some(listed) = self.listed() {
+            listed.set_method(self.method);
+        }
     }
 
     #[inline]
     fn unlist(&mut self) {
-        match &self.in_flight {
+        match self.listed() {
             Some(listed) => listed.end(),
             None => self.worker.in_flight.unlist(),
         }
@@ -254,11 +278,18 @@ impl RequestSlot {
     /// Lists the request under the endpoint that has answered it.
     #[inline]
     pub(in crate::http) fn answered_by(&mut self, route: &RouteSeries) {
-        if let Some(listed) = &self.in_flight
-            && self.worker.endpoint_number(route) != self.endpoint_number
+        if self.worker.endpoint_number(route) != self.endpoint_number
+            && let Some(listed) = self.listed()
         {
             listed.set_endpoint(self.worker.correct_guess(self.class, route));
         }
+    }
+
+    /// Takes the context if code that works for the request still has it. The next such code gets another one.
+    #[inline]
+    pub(in crate::http) fn take_shared_context(&mut self) -> Option<Arc<RequestContext>> {
+        let context = self.context.as_mut()?;
+        RequestContext::is_shared(context).then(|| RequestContext::detach(context))
     }
 
     /// Notes that the request is polled. A pause without a tick in between goes on as one poll, which needs no clock.
@@ -288,9 +319,9 @@ impl RequestSlot {
         self.set_state(state, now);
     }
 
-    /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls.
+    /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls in nanoseconds.
     #[inline]
-    pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> Duration {
+    pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> u64 {
         let pause = self.take_pause();
         self.end_poll(pause.unwrap_or(ended), Some(pattern));
         self.poll.total
@@ -307,20 +338,21 @@ impl RequestSlot {
     #[inline]
     fn end_poll(&mut self, ended: Moment, pattern: Option<&str>) {
         if let Some(since) = self.poll.since.take() {
-            let took = ended.since(since);
+            let took = ended.nanoseconds_since(since);
             self.poll.total += took;
-            if took >= self.worker.recorder.loop_watch.threshold {
+            if took >= self.worker.recorder.loop_watch.threshold() {
                 self.stalled(since, took, pattern);
             }
         }
     }
 
     #[cold]
-    fn stalled(&self, since: Moment, took: Duration, pattern: Option<&str>) {
+    fn stalled(&self, since: Moment, took: u64, pattern: Option<&str>) {
         if !self.is_shown {
             return;
         }
-        let listed = self.in_flight.as_ref();
+        let took = Duration::from_nanos(took);
+        let listed = self.listed();
         let is_reported = listed.is_some_and(|listed| !listed.report_stall(since));
         let trace_id = self.trace.as_ref().map(|trace| trace.id());
         let found;
@@ -335,7 +367,7 @@ impl RequestSlot {
 
     #[inline]
     fn set_state(&self, state: RequestState, since: Moment) {
-        if let Some(listed) = &self.in_flight {
+        if let Some(listed) = self.listed() {
             listed.set_state(state, since);
         }
     }
@@ -343,7 +375,7 @@ impl RequestSlot {
     /// Lists how many bytes of the answer's body were handed to the connection.
     #[inline]
     pub(in crate::http) fn list_bytes(&self) {
-        if let Some(listed) = &self.in_flight {
+        if let Some(listed) = self.listed() {
             listed.set_sent_bytes(self.delivery.bytes);
         }
     }
@@ -362,17 +394,17 @@ impl RequestSlot {
         clock::now().since(self.started)
     }
 
-    /// The seconds from the request's head to this moment.
+    /// The nanoseconds from the request's head to this moment.
     #[inline]
-    pub(in crate::http) fn seconds_until(&self, ended: Moment) -> f64 {
-        ended.seconds_since(self.started)
+    pub(in crate::http) fn nanoseconds_until(&self, ended: Moment) -> u64 {
+        ended.nanoseconds_since(self.started)
     }
 
     /// Runs `f` as part of this request: it finds the request's context, and its log lines have the trace's id.
     #[inline]
     pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
-        context::within_listed(&mut self.context, &mut self.in_flight, f)
+        context::within(&mut self.context, f)
     }
 
     pub(in crate::http) fn span(&self) -> Option<SpanContext> {
@@ -433,7 +465,7 @@ impl Drop for RequestSlot {
     #[inline]
     fn drop(&mut self) {
         self.leave();
-        if let Some(listed) = self.in_flight.take() {
+        if let Some(listed) = self.listed() {
             self.worker.in_flight.put_back(listed);
         }
     }

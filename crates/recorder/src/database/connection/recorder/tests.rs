@@ -578,7 +578,7 @@ fn the_current_span_is_the_exemplar_of_what_is_recorded() {
         trace_id: 0xabc,
         span_id: 0xdef,
     };
-    let mut context = Some(Arc::new(RequestContext::of_span(span)));
+    let mut context = Some(context::of_span(span));
     context::within(&mut context, || {
         connection
             .transaction(|connection| insert(connection, "a"))
