@@ -1,9 +1,9 @@
-//! The time of a scrape of 1,000 histogram series of 14 lines, in each format, beside the encoders of the `prometheus` crate
-//! and beside the limit: cached prefixes, itoa, and nothing else.
+//! Measures a scrape of 1,000 histogram series of 14 lines in each format, beside the encoders of the `prometheus` crate. The
+//! lower limit beside them writes cached prefixes and numbers, and does nothing else.
 //!
-//! `cargo bench --bench exposition --features prometheus-protobuf`; without the feature, the `ProtobufEncoder` is not
-//! there to compare with. An argument after `--` sets the number of series. Without one, the time for each of 1,000, of
-//! 10,000 and of 100,000 series is printed too, with rows for `client_golang`'s promhttp if `scripts/go-tools.sh` has built it.
+//! `cargo bench --bench exposition --features prometheus-protobuf`; without the feature, there is no `ProtobufEncoder` to
+//! compare with. An argument after `--` sets the number of series. Without one, the time for each of 1,000, 10,000 and 100,000
+//! series is printed too, with rows for `client_golang`'s promhttp if `scripts/go-tools.sh` has built it.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 

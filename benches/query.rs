@@ -1,12 +1,12 @@
-//! What monitoring adds to a query: a select by primary key through Diesel on SQLite, on a bare connection, on one whose
-//! `Instrumentation` only has Diesel show the statement, and on an instrumented one, with the statements and the tally of a
-//! request on. The three take turns, a few milliseconds each, in one run, so that the machine's moods fall on all alike.
+//! The cost of monitoring a query: a select by primary key through Diesel on SQLite. The connections are a bare one, one whose
+//! `Instrumentation` only makes Diesel format the statement, and an instrumented one within a request. They take turns of a few
+//! milliseconds in one run, so that a change of the machine's speed affects all of them.
 //!
-//! The ratio is what counts: the median over all rounds of one turn by the other. What the showing takes is no floor: most
-//! queries are known by their type, and are not shown.
+//! The result is the ratio: the median over all rounds of one turn divided by the other. Formatting is not a lower limit: most
+//! queries are identified by their type, and are not formatted.
 //!
-//! Then the same select in 100, 250 and 1,000 texts in turn, by a query whose one type has many texts, so that each is
-//! shown: bare and instrumented. At 1,000 it takes at most twice as long. Every call is in the statements afterwards.
+//! Then the same select in 100, 250 and 1,000 different texts, by a query whose one type has many texts, so that each is
+//! formatted. At 1,000 texts an instrumented query takes at most twice as long. Every call is in the statements afterwards.
 
 use std::{
     fmt::{self, Write as _},

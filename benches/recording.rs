@@ -1,5 +1,5 @@
-//! What one recording takes: on a kept handle, through the family, and from several threads into the same series;
-//! beside the `prometheus` crate.
+//! The cost of recording one event: on a kept handle, through the family, and from several threads into the same series. The
+//! `prometheus` crate is measured beside it.
 //!
 //! `cargo bench --bench recording`
 

@@ -1,9 +1,9 @@
-//! What monitoring adds to a request in process: one application bare, under a middleware that does nothing, under ours
-//! with the core families and with all of them, and under actix-web-prom, taking turns in one run, so that the machine's
-//! moods fall on all alike.
+//! The cost of monitoring a request in process. One application is measured bare, with a middleware that does nothing, with ours
+//! (the core families, and all of them), and with actix-web-prom. They take turns in one run, so that a change of the machine's
+//! speed affects all of them.
 //!
-//! The table shows nanoseconds for orientation; the ratios are what counts. What the empty middleware adds is what Actix
-//! itself asks of anyone who sees a request from its head to the last byte of its answer.
+//! The ratios are the result; the nanoseconds are for orientation. The empty middleware shows what Actix itself costs for any
+//! code that sees a request from its head to the last byte of its answer.
 
 use std::{
     future::{Future, Ready, poll_fn, ready},

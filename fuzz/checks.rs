@@ -1,5 +1,5 @@
-//! What must hold for any input of the parsers that read what strangers send. Each check is a fuzz target, and is run
-//! on seeded mutations of its corpus by a plain test.
+//! The checks of the parsers that read input from clients. Each is a fuzz target, and `tests/fuzz.rs` runs it on seeded
+//! mutations of its corpus.
 #![allow(dead_code, reason = "each fuzz target runs one of the checks")]
 
 use actix_vitals::{

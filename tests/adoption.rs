@@ -1,9 +1,9 @@
-//! The library tried as a new user would: a service written from nothing, outside of the project, over PostgreSQL and with
-//! two scopes, is monitored in at most ten added lines, each of which stands in the README; and its scrape passes what the
-//! service's own must pass. And who takes only a part of it has none of the rest.
+//! The library as a new user tries it. A service that was written without the library, with PostgreSQL and two scopes, is
+//! monitored by at most ten added lines. Each of them is in the README, and the scrape passes the same checks as that of our
+//! service. A service that uses one feature only does not build the packages of the others.
 //!
-//! `unmonitored.rs` and `monitored.rs` are the service before and after. Both are built as a package of their own, by the
-//! versions of the project's lock file and where its builds are, so that little is built twice.
+//! `unmonitored.rs` and `monitored.rs` are the service before and after. Both are built as a package of their own, with the
+//! versions of the project's lock file and in its target directory, so that few packages are built twice.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -262,7 +262,7 @@ async fn a_service_written_from_nothing_tells_what_it_does() {
     assert_eq!(
         scrape.value("http_request_db_queries_sum", &of_reads),
         6.0,
-        "each query is told to the request that made it"
+        "each query is attributed to the request that made it"
     );
     assert_eq!(
         scrape.value("db_pool_max_connections", &[("pool", "default")]),

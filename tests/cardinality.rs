@@ -1,4 +1,4 @@
-//! What a client can make the service remember: in a process of its own, since resident memory is the process's.
+//! The memory that a client can make the service use. A process of its own, because resident memory is that of the process.
 
 #![allow(
     clippy::expect_used,

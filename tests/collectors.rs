@@ -1,5 +1,5 @@
-//! Tests adopters' collectors at their worst, beside the live page. In a separate process, as all its tests share the
-//! log.
+//! Collectors of adopters that fail, hang or panic, beside the live page. A process of its own, because all of its tests share
+//! the log.
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 

@@ -13,14 +13,19 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpResponse, HttpServer};
 
-use crate::support::tools;
+use crate::support::{example::example, tools};
 
 fn run(theme: &str) {
-    run_with(theme, None);
+    run_with(theme, &[]);
 }
 
-/// Runs a file against a server of this process, at this address.
-fn run_with(theme: &str, url: Option<&str>) {
+/// Runs a file that needs the program of the example `why`.
+fn run_with_shop(theme: &str) {
+    run_with(theme, &[("VITALS_WHY", &example("why").to_string_lossy())]);
+}
+
+/// Runs a file with more variables in its environment.
+fn run_with(theme: &str, variables: &[(&str, &str)]) {
     let test = format!("the browser test of {theme}");
     let (Some(node), Some(python)) = (tools::browser(&test), tools::python(&test)) else {
         return;
@@ -34,7 +39,7 @@ fn run_with(theme: &str, url: Option<&str>) {
         .arg(file)
         .env("VITALS_PYTHON", python)
         .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
-        .envs(url.map(|url| ("VITALS_URL", url)))
+        .envs(variables.iter().copied())
         .output()
         .expect("node starts");
     println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -84,7 +89,10 @@ async fn authenticate(
 
 #[test]
 fn the_page_works_behind_an_applications_middlewares_or_says_what_is_wrong() {
-    run_with("middlewares", Some(&serve_behind_middlewares()));
+    run_with(
+        "middlewares",
+        &[("VITALS_URL", &serve_behind_middlewares())],
+    );
 }
 
 #[test]
@@ -120,6 +128,11 @@ fn it_is_accessible_and_nothing_overlaps() {
 #[test]
 fn the_page_about_the_api_works_under_its_policy() {
     run("docs");
+}
+
+#[test]
+fn it_shows_what_runs_right_now() {
+    run_with_shop("now");
 }
 
 #[test]

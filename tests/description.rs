@@ -1,7 +1,7 @@
-//! The description against the running service, by a tool that knows nothing of either: Schemathesis reads
-//! `/openapi.json`, makes requests of it that are valid and that are not, follows its links, and judges every answer.
+//! Checks the description against the running service with Schemathesis. It reads `/openapi.json`, sends valid and invalid
+//! requests, follows links, and checks every answer.
 //!
-//! That every route is described, and that limits are those of the code, is tested beside the description.
+//! Tests beside the description check that every route is described, and that its limits are those of the code.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Every example runs, answers, and tells in its scrape what was asked of it.
+//! Every example runs and answers, and its scrape contains the requests that the test sent.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -141,6 +141,40 @@ async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
         ("http_status", "200"),
     ];
     assert_eq!(scrape.value("http_requests_total", &hello), 1.0);
+}
+
+#[tokio::test]
+async fn why_has_a_fault_in_each_endpoint() {
+    let mut example = Example::start("why", 2);
+    let operations = example.next_address();
+    for path in [
+        "/customers/7",
+        "/report",
+        "/orders",
+        "/search/99",
+        "/download",
+    ] {
+        let answer = example.get(&format!("{}{path}", example.url)).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.bytes().await.expect("the whole body");
+    }
+    example.post("/import").await;
+    let scrape = example.scrape(&operations).await;
+    for (family, method, endpoint) in [
+        ("http_loop_stalls_total", None, "/report"),
+        ("http_n_plus_one_suspected_total", Some("GET"), "/orders"),
+    ] {
+        let method = method.map(|method| ("method", method));
+        let labels: Vec<_> = method.into_iter().chain([("endpoint", endpoint)]).collect();
+        assert_eq!(scrape.value(family, &labels), 1.0, "{endpoint}");
+        assert_eq!(scrape.sum(family, &[]), 1.0, "{family}");
+    }
+    let pool = [("pool", "default")];
+    assert_eq!(
+        scrape.value("db_pool_checked_out_connections", &pool),
+        1.0,
+        "the leaked one"
+    );
 }
 
 #[tokio::test]

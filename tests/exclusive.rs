@@ -1,5 +1,5 @@
-//! Tests that need the whole machine: they load it, or they judge how soon something happens under load. Each takes its
-//! turn with [`support::turn`], so they run one at a time. Cargo starts this binary when the others have finished.
+//! Tests that need the whole machine: they load it, or they check how soon something happens under load. Each waits for its turn
+//! ([`support::turn`]), so they run one at a time. Cargo starts this binary after the others.
 
 #![allow(
     clippy::expect_used,

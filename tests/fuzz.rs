@@ -1,5 +1,5 @@
-//! A bounded, seeded run of every fuzz target's check, on mutations of its corpus: what `cargo fuzz` does for as long
-//! as one likes, on the stable toolchain.
+//! Runs the check of every fuzz target on a bounded number of seeded mutations of its corpus. `cargo fuzz` does the same without
+//! a bound, on the nightly toolchain.
 
 #[path = "../fuzz/checks.rs"]
 mod checks;

@@ -1,5 +1,5 @@
-//! Three instances on one PostgreSQL, scraped by every supported scraper: the sums over the instances are what the clients of
-//! all of them saw.
+//! Three instances on one PostgreSQL, scraped by every supported scraper. The sums over the instances equal what the clients of
+//! all of them counted.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The load driver against the real server, and against one that miscounts.
 //!
-//! Fifty clients for twenty seconds is the promise that is kept here: no server error, every request counted once.
+//! It keeps the promise for fifty clients and twenty seconds: no server error, and every request counted once.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,5 +1,5 @@
-//! What a request logs bears its trace's id, on whichever thread and at whichever level. In a process of its own: a
-//! subscriber that other tests do not share finds its spans switched off by theirs.
+//! The log lines of a request contain the id of its trace, on each thread and at each level. A process of its own, because a
+//! subscriber that is not shared would find its spans disabled by those of other tests.
 
 #![allow(clippy::expect_used, reason = "a test may panic")]
 

@@ -1,5 +1,4 @@
-//! The scrape as it is offered: negotiated, filtered, shared, bounded in number and in time, and never brought down by
-//! a collector.
+//! The scrape: negotiated, filtered, shared, and bounded in number and in time. No collector makes it fail.
 
 use std::{
     error::Error,

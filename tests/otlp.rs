@@ -1,5 +1,5 @@
-//! The push, proved by a receiver that is not ours: the newest Prometheus takes what the service pushes, scrapes the same
-//! service, and finds the same values. Also the settings of the push, and its last one.
+//! The push, with a real receiver: the newest Prometheus receives it, scrapes the same service, and finds the same values. Also
+//! the settings of the push, and its last delivery.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -1,8 +1,8 @@
-//! The database goes away under load, in every way that it can, and comes back: what clients, probes and scrapes are
-//! answered meanwhile, how soon, and that every answer is counted.
+//! The database fails under load in every way that it can, and returns: the answers to clients, probes and scrapes meanwhile, how
+//! soon they change, and that every answer is counted.
 //!
-//! What the API answers on a database that is well is tested in `api`. Times are printed as measured; the bounds on them
-//! leave room for a machine that is busy with other tests.
+//! `api` tests the answers with a working database. Times are printed; their bounds leave room for a machine that is busy with
+//! other tests.
 
 #[path = "../examples/load/ledger.rs"]
 #[allow(dead_code, reason = "the load driver uses the rest")]
@@ -90,7 +90,7 @@ impl Scene {
         .await;
     }
 
-    /// Asks the probe until it answers with `status`, and tells how long that took from `since`.
+    /// Asks the probe until it answers with `status`, and returns the time since `since`.
     async fn probe_becomes(&self, path: &str, status: u16, since: Instant) -> Duration {
         wait::until(&format!("{path} to be {status}"), SLACK * 20, async || {
             let answer = self.server.get(path).await;

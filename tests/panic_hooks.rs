@@ -45,7 +45,7 @@ fn panic_once() {
 #[test]
 fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
     let log = Log::of_process(Level::ERROR);
-    let told = |reported: &Arc<AtomicUsize>| reported.load(Ordering::SeqCst);
+    let calls = |reported: &Arc<AtomicUsize>| reported.load(Ordering::SeqCst);
     let logged = || {
         let lines = log.lines();
         lines
@@ -62,7 +62,7 @@ fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
     first.watch_panics();
     panic_once();
     let counts = || [&first, &second, &idle].map(counted);
-    assert_eq!((counts(), logged(), told(&reported)), ([1, 1, 0], 1, 1));
+    assert_eq!((counts(), logged(), calls(&reported)), ([1, 1, 0], 1, 1));
 
     // A later reporter that calls the hook it found.
     let found = panic::take_hook();
@@ -74,17 +74,17 @@ fn each_monitoring_counts_once_one_logs_and_the_previous_hook_is_called() {
     }));
     first.watch_panics();
     panic_once();
-    assert_eq!((counts(), logged(), told(&reported)), ([2, 2, 0], 2, 2));
-    assert_eq!(told(&later), 1);
+    assert_eq!((counts(), logged(), calls(&reported)), ([2, 2, 0], 2, 2));
+    assert_eq!(calls(&later), 1);
 
     // A reporter that drops the hook it found: watching again installs a new hook.
     let alone = Arc::new(AtomicUsize::new(0));
     report_to(&alone);
     panic_once();
-    assert_eq!((counts(), logged(), told(&alone)), ([2, 2, 0], 2, 1));
+    assert_eq!((counts(), logged(), calls(&alone)), ([2, 2, 0], 2, 1));
     second.watch_panics();
     panic_once();
-    assert_eq!((counts(), logged(), told(&alone)), ([2, 3, 0], 3, 2));
-    assert_eq!((told(&reported), told(&later)), (2, 1));
+    assert_eq!((counts(), logged(), calls(&alone)), ([2, 3, 0], 3, 2));
+    assert_eq!((calls(&reported), calls(&later)), (2, 1));
     drop(panic::take_hook());
 }

@@ -1,4 +1,5 @@
-//! A panic anywhere is caught, counted, and one line of the log. In a process of its own: the panic hook is everybody's.
+//! A panic anywhere is caught, counted, and logged in one line. A process of its own, because the panic hook is that of the
+//! process.
 
 #![allow(
     clippy::expect_used,

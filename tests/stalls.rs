@@ -1,5 +1,5 @@
-//! Event loops that are kept busy: what the ops endpoints and the log say of them while that lasts. In a process of its
-//! own: the log's subscriber is everybody's.
+//! Stalled event loops: what the ops endpoints and the log report while a stall lasts. A process of its own, because the log's
+//! subscriber is that of the process.
 
 #![allow(
     clippy::expect_used,

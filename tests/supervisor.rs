@@ -1,6 +1,6 @@
-//! What systemd hears of the service, on a socket that stands in for its own.
+//! The messages that systemd receives from the service, on a socket of the test.
 //!
-//! That its unit is one that systemd accepts is tested in `deploy`.
+//! `deploy` tests that systemd accepts the unit.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ impl Supervisor {
         let deadline = Instant::now() + BOUND;
         while let Some(message) = self.hears_within(WATCHDOG) {
             assert_eq!(message, "WATCHDOG=1");
-            assert!(Instant::now() < deadline, "it is told that all is well");
+            assert!(Instant::now() < deadline, "it still receives keep-alives");
         }
     }
 }

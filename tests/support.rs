@@ -1,4 +1,4 @@
-//! What the test binaries share, one module for each concern. A binary uses a part of it.
+//! Code that the test binaries share, one module for each concern. Each binary uses a part of it.
 
 #![allow(
     dead_code,
@@ -16,6 +16,7 @@ pub(crate) mod deployment;
 pub(crate) mod example;
 pub(crate) mod exposition;
 pub(crate) mod foreign;
+pub(crate) mod in_process;
 pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod postgres;

@@ -1,4 +1,4 @@
-//! The baseline: a committed file with what each path may cost. Raising it is a line that a reviewer sees.
+//! The baseline: a committed file with the most instructions that each path may cost. A reviewer sees each increase.
 
 use std::{
     collections::HashMap,

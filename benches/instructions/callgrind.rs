@@ -1,8 +1,8 @@
-//! Counting: this very program, once more, under callgrind.
+//! Runs this program again under callgrind, and reads the count.
 //!
-//! A count depends on the compiled program, the C library and the processor's features, and on nothing else. Only the
-//! main thread counts, and of that only `paths::counted`. The program runs in an environment of its own and under a fixed
-//! name, so that neither moves what lies on the stack and on the heap.
+//! A count depends on the compiled program, the C library and the features of the processor only. Only the main thread
+//! counts, and of it only `paths::counted`. The program runs with a fixed environment and a fixed name, because both move
+//! the addresses of the stack and the heap.
 
 use std::{collections::HashSet, os::unix::fs::symlink, path::Path, process::Command};
 

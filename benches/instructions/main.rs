@@ -1,12 +1,12 @@
-//! What the hot paths cost in instructions, counted by callgrind. A count is the same on every run, where a time never
-//! is: a regression is seen without a clock.
+//! The cost of the hot paths in instructions, counted by callgrind. A count is the same in every run, unlike a time, so it shows
+//! a regression on a busy machine.
 //!
 //! - `instructions run <path>`: runs one path under callgrind, and prints how many times.
-//! - `instructions check`: counts every path, and fails where one of ours costs over 2 % more than the baseline says.
-//! - `instructions write`: counts every path, and writes the baseline anew.
+//! - `instructions check`: counts every path, and fails if one of ours costs over 2 % more than the baseline.
+//! - `instructions write`: counts every path, and rewrites the baseline.
 //!
-//! A path is counted once it has run for a while, so that starting up is not in its count. `paths` says what must be over
-//! by then, `callgrind` what is left out.
+//! A path is counted after a warm-up, so that its count contains no start. `paths` has the conditions of the warm-up,
+//! `callgrind` the code that is left out.
 
 mod baseline;
 mod callgrind;

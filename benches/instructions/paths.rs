@@ -1,8 +1,9 @@
-//! The paths that are counted: with our monitoring, with the peer's, and bare. The difference is what each adds.
+//! The paths that are counted: with our monitoring, with that of the alternative, and without any. The difference is the cost of
+//! each.
 //!
-//! Each path is warmed up until nothing happens for the first time any more, and what a duration decides is decided the
-//! same way each time. The warm-up has requests and queries of all durations up to some seconds, and many long ones. So
-//! every histogram has its memory for any duration, and no request that follows is among the slowest.
+//! The warm-up runs each path until nothing happens for the first time any more, and until every decision that depends on a
+//! duration is the same each time. It has requests and queries of all durations up to some seconds, and many long ones. Then
+//! every histogram has its memory, and no later request is among the slowest.
 
 use std::{
     future::{Future, poll_fn},

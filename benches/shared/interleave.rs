@@ -1,5 +1,5 @@
-//! Timing of cases that are to be compared: they take turns, so that a drift of the machine falls on all of them. A turn
-//! is a few runs, so that a case finds its caches as it left them.
+//! Measures cases that are compared. They take turns, so that a drift of the machine affects all of them. A turn consists of
+//! several runs, so that each case finds its own data in the caches.
 
 use std::time::{Duration, Instant};
 

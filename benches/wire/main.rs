@@ -1,9 +1,9 @@
-//! What only a running server shows: throughput with and without monitoring, driven by `wrk`; the time from exec to the
-//! first answer; resident memory, idle and over a million requests; and how long a scrape of 100,000 series keeps the event
-//! loop, and how much memory it takes.
+//! Measurements of a running server: throughput with and without monitoring, driven by `wrk`; the time from exec to the first
+//! answer; resident memory, idle and over a million requests; how long a scrape of 100,000 series blocks the event loop, and how
+//! much memory it takes.
 //!
-//! `cargo bench --bench wire`, or with one of `throughput`, `start`, `memory` and `scrape` after `--`. With `serve` it is
-//! the server itself, for those measurements that the release binary cannot serve.
+//! `cargo bench --bench wire`, or with one of `throughput`, `start`, `memory` and `scrape` after `--`. With `serve` the program
+//! is the server that some of the measurements start.
 
 mod memory;
 mod scrape;

@@ -1,4 +1,4 @@
-//! What a scrape of very many series does to the process that answers it.
+//! The cost of a scrape of very many series for the process that answers it.
 
 use std::time::Instant;
 

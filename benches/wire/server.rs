@@ -1,4 +1,4 @@
-//! A server as a process of its own: started, asked, driven by `wrk`, looked at through procfs, and gone when dropped.
+//! Starts a server as a process, drives it with `wrk`, reads its levels from procfs, and stops it when dropped.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,5 +1,5 @@
-//! A small service like any: a trivial route, fifty more, and one that asks a database; bare, or with all the monitoring
-//! there is. With series given it has as many more latency series, and reports the longest time that its event loop was blocked.
+//! A small service: a trivial route, fifty more, and one that runs a query; bare, or with all the monitoring. On request it
+//! has more latency series, and reports the longest time that its event loop was blocked.
 
 use std::{
     io::Write as _,

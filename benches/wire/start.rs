@@ -1,4 +1,4 @@
-//! The time from exec to the first answer, with a database that is there already.
+//! The time from exec to the first answer, with an existing database.
 
 use std::time::Instant;
 

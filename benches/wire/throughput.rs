@@ -1,4 +1,4 @@
-//! Throughput with monitoring beside that without, in many short turns.
+//! Throughput with and without monitoring, in many short turns.
 
 use super::{Failure, quartiles, server::Server};
 

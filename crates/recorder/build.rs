@@ -2,6 +2,8 @@
 //!
 //! Nothing here fails: an unknown value is `unknown`. The revision is read from the files of the repository, so that the
 //! program `git` is not needed. A published package has it in `.cargo_vcs_info.json`.
+//!
+//! Builds for development have no revision: otherwise each commit would compile this crate and all above it again.
 
 use std::{
     env, fs,
@@ -11,19 +13,36 @@ use std::{
 
 const UNKNOWN: &str = "unknown";
 
+/// The profile of the workspace that counts instructions (`make instructions`).
+const INSTRUCTIONS: &str = "instructions";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let profile = profile();
+    let revision = if is_for_development(profile.as_deref()) {
+        None
+    } else {
+        revision()
+    };
+    set("VITALS_REVISION", revision);
+    set("VITALS_RUSTC", rustc_version());
+    set("VITALS_PROFILE", profile);
+}
+
+fn set(variable: &str, value: Option<String>) {
+    let value = value.unwrap_or_else(|| UNKNOWN.to_owned());
+    println!("cargo::rustc-env={variable}={value}");
+}
+
+fn is_for_development(profile: Option<&str>) -> bool {
+    // Cargo sets `PROFILE` to `debug` for `dev`, `test` and all profiles that inherit from them.
+    profile == Some(INSTRUCTIONS) || env::var("PROFILE").is_ok_and(|kind| kind == "debug")
+}
+
+fn revision() -> Option<String> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
     // The repository is the one of the workspace, two directories up.
-    let workspace = root.join("../..");
-    let revision = revision_of_repository(&workspace)
-        .or_else(|| revision_of_package(&root))
-        .unwrap_or_else(|| UNKNOWN.to_owned());
-    println!("cargo::rustc-env=VITALS_REVISION={revision}");
-    let rustc = rustc_version().unwrap_or_else(|| UNKNOWN.to_owned());
-    println!("cargo::rustc-env=VITALS_RUSTC={rustc}");
-    let profile = profile().unwrap_or_else(|| UNKNOWN.to_owned());
-    println!("cargo::rustc-env=VITALS_PROFILE={profile}");
+    revision_of_repository(&root.join("../..")).or_else(|| revision_of_package(&root))
 }
 
 /// The commit that is checked out in the repository of the workspace, and not in a repository around it.

@@ -1,6 +1,6 @@
-//! What was sent, what the server counted, and where the two differ.
+//! Compares the requests that were sent with those that the server counted.
 //!
-//! The scrapes that ask the server are requests like any other: they are entered into the ledger as they are sent.
+//! The scrapes are requests too, so they are entered into the ledger as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The load driver: mixed CRUD requests from many clients against a running server, and a ledger that must agree.
 //!
 //! `cargo run --example load -- --help` lists the options. It exits with 0 when the server's counters agree with what
-//! was sent, with 1 when they do not, and with 2 when it could not start. What the clients do stands in `workload`,
-//! the comparison in `ledger`, the quantiles in `latency`.
+//! was sent, with 1 when they do not, and with 2 when it could not start. `workload` has
+//! the requests of the clients, `ledger` the comparison, `latency` the quantiles.
 
 #![allow(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! Runs the check of the same name on whatever libFuzzer comes up with: `cargo +nightly fuzz run label`.
+//! Runs the check of the same name on inputs from libFuzzer: `cargo +nightly fuzz run label`.
 #![no_main]
 
 #[path = "../checks.rs"]

@@ -1,4 +1,4 @@
-//! Runs the check of the same name on whatever libFuzzer comes up with: `cargo +nightly fuzz run traceparent`.
+//! Runs the check of the same name on inputs from libFuzzer: `cargo +nightly fuzz run traceparent`.
 #![no_main]
 
 #[path = "../checks.rs"]

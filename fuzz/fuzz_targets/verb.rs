@@ -1,4 +1,4 @@
-//! Runs the check of the same name on whatever libFuzzer comes up with: `cargo +nightly fuzz run verb`.
+//! Runs the check of the same name on inputs from libFuzzer: `cargo +nightly fuzz run verb`.
 #![no_main]
 
 #[path = "../checks.rs"]

@@ -1,4 +1,4 @@
-//! A shop that takes orders, and an office that may delete them, over PostgreSQL. Prints where it listens.
+//! A shop that takes orders, and an office that may delete them, over PostgreSQL. Prints the address that it listens on.
 
 use actix_web::{App, HttpResponse, HttpServer, error, web};
 use diesel::connection::SimpleConnection;

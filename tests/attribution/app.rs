@@ -2,29 +2,24 @@
 //!
 //! [`impl_engine!`] adds a type of connection. The tests are written for any [`Engine`].
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
-use actix_http::Request;
 use actix_vitals::database::{Manager, Pool, RunError};
 use actix_vitals::ops::OpsSettings;
 use actix_vitals::problem::Problem;
 use actix_vitals::registry::Format;
 use actix_vitals::{Builder, Vitals};
 use actix_vitals::{carry, carry_future};
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Service, ServiceResponse};
+use actix_web::dev::Service as _;
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
-use actix_web::test::{TestRequest, init_service, read_body};
+use actix_web::test::{TestRequest, init_service};
 use actix_web::{App, Error, HttpResponse, web};
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
-use futures_util::TryFutureExt;
 
-use crate::exposition::Exposition;
+use crate::support::exposition::Exposition;
+use crate::support::in_process::{Answer, InProcess};
 
 diesel::table! {
     items (id) {
@@ -90,18 +85,7 @@ pub(crate) use impl_engine;
 pub(crate) struct TestApp<C: Engine> {
     pub(crate) vitals: Vitals,
     pub(crate) pool: Pool<C>,
-    service: Box<Served>,
-}
-
-type Served =
-    dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Answering>;
-type Answering = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
-
-/// A response, read to its end.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
+    service: InProcess,
 }
 
 /// Starts the application over a pool of this size, with two rows in its table.
@@ -136,54 +120,16 @@ pub(crate) async fn start<C: Engine>(
         .configure(vitals.ops())
         .configure(routes::<C>)
         .wrap(monitor);
-    let service = init_service(app).await;
     TestApp {
         vitals,
         pool,
-        service: Box::new(Boxed(service)),
-    }
-}
-
-/// A service with boxed bodies and futures, so that its type has a name.
-struct Boxed<S>(S);
-
-impl<S, B> Service<Request> for Boxed<S>
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
-    S::Future: 'static,
-    B: MessageBody + 'static,
-{
-    type Response = ServiceResponse<BoxBody>;
-    type Error = Error;
-    type Future = Answering;
-
-    fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&self, request: Request) -> Self::Future {
-        Box::pin(
-            self.0
-                .call(request)
-                .map_ok(ServiceResponse::map_into_boxed_body),
-        )
+        service: InProcess::new(init_service(app).await),
     }
 }
 
 impl<C: Engine> TestApp<C> {
     pub(crate) async fn send(&self, request: TestRequest) -> Answer {
-        let response = self.service.call(request.to_request()).await;
-        let response = response.unwrap_or_else(|error| {
-            let request = TestRequest::default().to_http_request();
-            ServiceResponse::new(request, HttpResponse::from_error(error))
-        });
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = read_body(response).await;
-        Answer {
-            status,
-            headers,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        }
+        self.service.send(request).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -34,9 +34,10 @@ export function idle(time) {
 const event = (tick) => `event: tick\nid: ${tick.time}\ndata: ${JSON.stringify(tick)}\n\n`;
 
 export class Replay {
-  static async start(server, { routes, ticks, details = null }) {
+  /** `ops`: the answers of the ops endpoints that the page requests, by path. */
+  static async start(server, { routes, ticks, details = null, ops = {} }) {
     const replay = new Replay();
-    Object.assign(replay, { routes, ticks, details, streams: new Set(), started: ticks[0].time - 100 });
+    Object.assign(replay, { routes, ticks, details, ops, streams: new Set(), started: ticks[0].time - 100 });
     replay.http = createServer((request, response) => replay.#answer(server, request, response));
     await new Promise((resolve) => replay.http.listen(0, "127.0.0.1", resolve));
     replay.url = `http://127.0.0.1:${replay.http.address().port}`;
@@ -45,7 +46,7 @@ export class Replay {
 
   #answer(server, request, response) {
     const url = new URL(request.url, this.url);
-    const instance = { id: "replay", name: "replay", version: "1.0.0", host: "test", pid: 1, cores: 2, started: this.started };
+    const instance = { id: "replay", name: "replay", version: "1.0.0", host: "test", pid: 1, cores: 2, started: this.started, ops: Object.keys(this.ops) };
     if (url.pathname === "/dashboard/history") {
       let since = Number(url.searchParams.get("since"));
       const until = Number(url.searchParams.get("until") ?? Infinity);
@@ -58,6 +59,9 @@ export class Replay {
         .map((tick) => ({ ...tick, width: step }));
       response.setHeader("content-type", "application/json");
       response.end(JSON.stringify({ instance, last, routes: this.routes, ticks, details: this.details }));
+    } else if (this.ops[url.pathname]) {
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(this.ops[url.pathname]));
     } else if (url.pathname === "/dashboard/stream") {
       response.writeHead(200, { "content-type": "text/event-stream" });
       response.write(`event: hello\ndata: ${JSON.stringify({ instance, routes: this.routes })}\n\n`);

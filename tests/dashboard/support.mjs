@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { request } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -84,6 +85,51 @@ export class Server {
         this.request("GET", "/nowhere"),
       ]);
     }
+  }
+}
+
+/** The example `why`: a shop with a fault in each endpoint, and its ops endpoints on a listener of their own. */
+export class Shop {
+  static async start() {
+    const shop = new Shop();
+    shop.process = spawn(process.env.VITALS_WHY, ["127.0.0.1:0", "127.0.0.1:0"], { stdio: ["ignore", "pipe", "inherit"] });
+    shop.exited = new Promise((resolve) => shop.process.once("exit", resolve));
+    for await (const line of createInterface(shop.process.stdout)) {
+      const [, ops, url] = /^(ops )?listening on (http:.+)$/.exec(line) ?? [];
+      if (ops) {
+        shop.ops = url;
+        break;
+      }
+      shop.url = url;
+    }
+    if (!shop.ops) throw new Error("the shop did not print its addresses");
+    return shop;
+  }
+
+  /** Sends a request on a connection of its own, so that each may be served by another worker. Returns the status. */
+  get(path, method = "GET", headers = {}) {
+    return new Promise((resolve, reject) => {
+      const sent = request(this.url + path, { method, agent: false, headers }, (answer) => {
+        answer.resume().on("end", () => resolve(answer.statusCode));
+      });
+      sent.on("error", reject).end();
+    });
+  }
+
+  /** Starts the download, and takes nothing of it. Returns a function that leaves. */
+  download() {
+    return new Promise((resolve, reject) => {
+      const sent = request(`${this.url}/download`, { agent: false }, (answer) => {
+        answer.pause().on("error", () => {});
+        resolve(() => sent.destroy());
+      });
+      sent.on("error", reject).end();
+    });
+  }
+
+  async stop() {
+    this.process.kill("SIGKILL");
+    return this.exited;
   }
 }
 

@@ -1,4 +1,4 @@
-//! `docs/SCRAPERS.md` names tests of this binary.
+//! The tests that `docs/SCRAPERS.md` names exist in this binary.
 
 use std::collections::BTreeSet;
 use std::process::Command;

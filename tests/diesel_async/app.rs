@@ -1,36 +1,27 @@
-//! A monitored application over an asynchronous pool, whose routes ask a known amount of the database.
+//! A monitored application over an asynchronous pool. Each route runs a known number of queries.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
-use actix_http::Request;
 use actix_vitals::ops::OpsSettings;
 use actix_vitals::registry::Format;
 use actix_vitals::{Vitals, carry_future};
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::test::{TestRequest, init_service};
-use actix_web::{App, Error, HttpResponse, web};
+use actix_web::test::init_service;
+use actix_web::{App, HttpResponse, web};
 use diesel::QueryResult;
-use futures_util::TryFutureExt;
 use futures_util::future::join3;
 
 use crate::engine::Engine;
 use crate::pools::TestPool;
 use crate::support::exposition::Exposition;
+use crate::support::in_process::InProcess;
 
 /// The application under test.
 pub(crate) struct TestApp<P: TestPool> {
     pub(crate) vitals: Vitals,
     pub(crate) pool: P,
-    service: Box<Served>,
+    service: InProcess,
 }
-
-type Served =
-    dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Answering>;
-type Answering = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
 
 /// Starts the application over a pool of this size, with two rows in its table.
 pub(crate) async fn start<P: TestPool>(url: &str, size: u32) -> TestApp<P> {
@@ -46,51 +37,23 @@ pub(crate) async fn start<P: TestPool>(url: &str, size: u32) -> TestApp<P> {
         .configure(vitals.ops())
         .configure(routes::<P>)
         .wrap(monitor);
-    let service = init_service(app).await;
     TestApp {
         vitals,
         pool,
-        service: Box::new(Boxed(service)),
-    }
-}
-
-/// A service with boxed bodies and futures, so that its type has a name.
-struct Boxed<S>(S);
-
-impl<S, B> Service<Request> for Boxed<S>
-where
-    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
-    S::Future: 'static,
-    B: MessageBody + 'static,
-{
-    type Response = ServiceResponse<BoxBody>;
-    type Error = Error;
-    type Future = Answering;
-
-    fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&self, request: Request) -> Answering {
-        let response = self.0.call(request);
-        Box::pin(response.map_ok(ServiceResponse::map_into_boxed_body))
+        service: InProcess::new(init_service(app).await),
     }
 }
 
 impl<P: TestPool> TestApp<P> {
-    /// Sends a request, reads its response to the end, and returns the status.
+    /// Sends a request, and returns the status of its response.
     pub(crate) async fn get(&self, path: &str) -> StatusCode {
         self.get_with_body(path).await.0
     }
 
     /// Sends a request, and returns the status and the body of its response.
     pub(crate) async fn get_with_body(&self, path: &str) -> (StatusCode, String) {
-        let request = TestRequest::get().uri(path).to_request();
-        let response = self.service.call(request).await.unwrap();
-        let status = response.status();
-        let body = actix_web::body::to_bytes(response.into_body()).await;
-        let body = String::from_utf8_lossy(&body.unwrap()).into_owned();
-        (status, body)
+        let answer = self.service.get(path).await;
+        (answer.status, answer.body)
     }
 
     pub(crate) fn scrape(&self) -> Exposition {

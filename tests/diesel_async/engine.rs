@@ -1,4 +1,4 @@
-//! What each kind of asynchronous connection can do in these tests, and the database behind it.
+//! The operations of each type of asynchronous connection, and its database.
 
 use std::any::Any;
 

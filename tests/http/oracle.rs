@@ -1,17 +1,17 @@
-//! actix-web-prom as an oracle: both middlewares around one application, on traffic that it counts correctly, must
-//! agree series by series in their counts, and in a time that is known.
+//! Compares our middleware with actix-web-prom. Both wrap one application, and receive traffic that actix-web-prom counts
+//! correctly. They must agree series by series in their counts, and within a known difference in their times.
 //!
-//! It is wrong in these cases, which ours counts, as the chaos test shows:
+//! actix-web-prom is wrong in these cases, which the chaos test covers:
 //!
 //! - a request whose service answers `Err`: not counted
 //! - a request dropped before its head (the client left): not counted
 //! - a handler that panics: not counted
 //! - a body that is cut off: counted as if it were whole
-//! - a response stream: in the latency histogram, with the stream's whole life
+//! - a response stream: in the latency histogram, with the duration of the stream
 //! - a path that matches nothing: a series for each path, unless `mask_unmatched_patterns` is set
 //! - a method that a route does not have: a series for each
 //!
-//! Its clock starts once the inner service has made its future: work before the first poll is in our times only.
+//! Its clock starts once the inner service has made its future. So only our times contain the work before the first poll.
 
 use std::{collections::BTreeMap, time::Duration};
 

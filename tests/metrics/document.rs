@@ -86,7 +86,10 @@ const LABELS: [(&str, &str); 18] = [
         "reason",
         "why a caller got no connection: `saturated`, `timeout` or `cancelled`",
     ),
-    ("revision", "the commit it was built from, or `unknown`"),
+    (
+        "revision",
+        "the commit it was built from; `unknown` in a build for development, or without the repository",
+    ),
     ("rustc", "the compiler that built it"),
     ("status", "the status that was sent"),
     ("version", "the version of the package"),

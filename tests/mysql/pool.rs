@@ -1,5 +1,5 @@
-//! Pools of `MysqlConnection`, and of whatever connections Diesel will have, by the type parameter alone: that this compiles is
-//! the test. Nothing is linked for that, so the client library need not be there.
+//! Pools of `MysqlConnection`, by the type parameter alone. The test is that this compiles: nothing is linked, so the client
+//! library is not needed.
 
 #![allow(
     dead_code,

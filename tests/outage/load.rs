@@ -1,4 +1,4 @@
-//! Clients that never rest, and what they saw: which answers, and how long each took.
+//! Clients that send requests without a pause, and record each answer and its time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

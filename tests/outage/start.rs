@@ -1,5 +1,5 @@
-//! Starting where there is no database to start on: one sentence and exit code 1, with no secret in it. And two that start
-//! on one empty database at once.
+//! A start without a database: one sentence without a secret, and exit code 1. Also two instances that start on one empty
+//! database at the same time.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Child;

@@ -1,5 +1,5 @@
-//! Tables that change under a running service, and sessions that forget their prepared statements: callers get their
-//! answers, and the log has one line.
+//! Tables that change under a running service, and sessions that lose their prepared statements: callers get their answers, and
+//! the log has one line.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Every expression that is deployed or documented, asked of real scrapers that have the rules and scrape a server with every
-//! kind of trouble: each answers, from classic and from native histograms.
+//! Asks real scrapers for every expression that is deployed or documented. They have the rules and scrape a server with every
+//! kind of fault. Each expression returns data, from classic and from native histograms.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! One load, scraped at once by the oldest Prometheus, the newest in two configurations, and VictoriaMetrics: all of them agree
-//! with the clients to the last request.
+//! One load, scraped at the same time by the oldest Prometheus, the newest in two configurations, and VictoriaMetrics. All of
+//! them agree with the clients exactly.
 //!
 //! `VITALS_SCRAPED_TIME` sets the duration of the load (`10s` by default, `60s` in `make soak`).
 

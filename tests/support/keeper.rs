@@ -1,4 +1,4 @@
-//! What the tests' database servers have in common: a directory with a keeper, a port, and a wait for the first connection.
+//! The common parts of the tests' database servers: a directory with a keeper, a port, and the wait for the first connection.
 
 use std::fmt::Display;
 use std::net::TcpListener;

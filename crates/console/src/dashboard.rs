@@ -4,7 +4,7 @@
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
 //! - `hub`: the state that all open pages share; `history`: the cache of histories; `stream`: the events of one page
 //! - `details`: the rows of statements and single requests
-//! - `handlers`: the endpoints; `assets`: the files of the page; `bundle`: its modules as one script
+//! - `handlers`: the endpoints; `assets`: the files of the page; `bundle`: its modules as one script; `slim`: fewer bytes
 //!
 //! One thread samples for all open pages, and no page waits for it.
 
@@ -18,6 +18,7 @@ mod pack;
 mod ring;
 mod sampler;
 mod sampling;
+mod slim;
 mod stream;
 mod tick;
 
@@ -82,7 +83,8 @@ pub(crate) struct Dashboard {
 }
 
 impl Dashboard {
-    /// Starts the thread that samples a registry once a second. Leaves out `ops_traffic`.
+    /// Starts the thread that samples a registry once a second. Leaves out `ops_traffic`. `ops` are the paths of the ops
+    /// endpoints that exist besides the page.
     ///
     /// # Errors
     ///
@@ -91,13 +93,14 @@ impl Dashboard {
         registry: &Registry,
         sources: SampledSources,
         settings: DashboardSettings,
+        ops: Vec<&'static str>,
         ops_traffic: OpsTraffic,
         details: Details,
         heavy_answers: HeavyAnswers,
     ) -> io::Result<Self> {
         let started = since_epoch();
         let hub = Arc::new(Hub::new(
-            identity(registry, settings, started),
+            identity(registry, settings, ops, started),
             started.as_secs(),
         ));
         let sampler = Sampler::new(registry, sources, ops_traffic);
@@ -144,7 +147,12 @@ impl fmt::Debug for Dashboard {
     }
 }
 
-fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> ServiceIdentity {
+fn identity(
+    registry: &Registry,
+    settings: DashboardSettings,
+    ops: Vec<&'static str>,
+    now: Duration,
+) -> ServiceIdentity {
     let pid = std::process::id();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
@@ -158,5 +166,6 @@ fn identity(registry: &Registry, settings: DashboardSettings, now: Duration) -> 
         pid,
         cores: thread::available_parallelism().map_or(1, usize::from),
         started: started.unwrap_or(now.as_secs_f64()),
+        ops,
     }
 }

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use vitals_recorder::{
-    http::{
-        HttpFamilies, NotableRequests, OptionalFamilies, RecordingSettings, Renaming,
-        RequestRecorder, STALL_THRESHOLD,
-    },
+    http::{HttpFamilies, OptionalFamilies, RecordingSettings, Renaming, RequestRecorder},
     memory::AnswerMemory,
     naming::{LATENCY_BUCKETS, Naming},
     ops_endpoints::OpsEndpoints,
@@ -28,15 +25,10 @@ pub(crate) fn recorders() -> (Registry, Watched) {
         &LATENCY_BUCKETS,
     );
     let endpoints = OpsEndpoints::default();
-    let settings = RecordingSettings {
-        exclude: Vec::new(),
-        n_plus_one: 0,
-        server_timing: false,
-        stall_threshold: STALL_THRESHOLD,
-        notable: NotableRequests::new(endpoints.clone()),
-    };
+    let settings = RecordingSettings::default();
+    let recorder = RequestRecorder::new(families, None, endpoints.clone(), settings);
     let watched = Watched {
-        http: Arc::new(RequestRecorder::new(families, None, settings)),
+        http: Arc::new(recorder),
         endpoints,
         database: None,
         runtime,

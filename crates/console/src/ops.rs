@@ -94,16 +94,7 @@ impl Ops {
 
     /// The endpoints that the settings ask for, and whose recorders exist.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
-        let inner = &*self.inner;
-        ENDPOINTS.iter().filter(|endpoint| {
-            let choice = endpoint.choice();
-            let can_be_served = match choice {
-                OpsChoice::Statements | OpsChoice::Reset => inner.watched.database.is_some(),
-                OpsChoice::Dashboard => matches!(inner.dashboard.get(), Some(Some(_))),
-                _ => true,
-            };
-            can_be_served && inner.settings.has(choice)
-        })
+        self.inner.endpoints()
     }
 
     /// Mounts the endpoints that exist.
@@ -175,6 +166,18 @@ impl OpsInner {
         }))
     }
 
+    fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
+        ENDPOINTS.iter().filter(|endpoint| {
+            let choice = endpoint.choice();
+            let can_be_served = match choice {
+                OpsChoice::Statements | OpsChoice::Reset => self.watched.database.is_some(),
+                OpsChoice::Dashboard => matches!(self.dashboard.get(), Some(Some(_))),
+                _ => true,
+            };
+            can_be_served && self.settings.has(choice)
+        })
+    }
+
     fn start_dashboard(&self) -> Option<Dashboard> {
         let database = self.watched.database.as_ref();
         let database = database.filter(|_| self.settings.has(OpsChoice::Statements));
@@ -190,6 +193,7 @@ impl OpsInner {
             self.scraper.registry(),
             self.watched.sources(),
             self.settings.page.clone(),
+            self.endpoints().map(OpsEndpoint::path).collect(),
             ops_traffic,
             details,
             self.heavy_answers.clone(),

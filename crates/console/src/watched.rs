@@ -36,6 +36,8 @@ impl Watched {
             route_queries: database_use.map(|database| database.queries.clone()),
             route_database: database_use.map(|database| database.seconds.clone()),
             n_plus_one: requests.n_plus_one.clone(),
+            route_loop: Some(requests.loop_seconds.clone()),
+            stalls: Some(requests.loop_stalls.clone()),
             in_progress: Some(requests.in_progress.clone()),
             lag: Some(self.runtime.lag_seconds().clone()),
             queries: queries.map(|families| families.queries.clone()),

@@ -1,4 +1,4 @@
-//! Pushes all metrics of a registry to an OTLP receiver, for a service that nobody can scrape.
+//! Pushes all metrics of a registry to an OTLP receiver, for a service that cannot be scraped.
 //!
 //! The push has a thread of its own. It reads the registry as a scrape does, so recording costs nothing more. `message`
 //! turns the metrics into the messages of OTLP, `client` sends one request over HTTP, `retry` decides whether and when to

@@ -32,7 +32,7 @@ pub use insight::{
     notable::{NotableRequest, NotableRequests},
     trace::TraceParent,
 };
-pub use loop_watch::{NO_STACK, STALL_THRESHOLD};
+pub use loop_watch::NO_STACK;
 pub use record::{
     body::MonitoredBody,
     middleware::{Monitor, MonitorFuture, MonitorService, Stream},

@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
 use crate::{
-    context::{self, RequestContext, StatementShapes},
+    context::{self, RequestContext},
     n_plus_one::NPlusOneDetector,
 };
 
@@ -159,22 +159,15 @@ impl JobFamilies {
 #[derive(Debug)]
 pub struct Jobs {
     families: JobFamilies,
-    statements: Option<Arc<dyn StatementShapes>>,
-    n_plus_one: NPlusOneDetector,
+    n_plus_one: Option<Arc<NPlusOneDetector>>,
 }
 
 impl Jobs {
-    /// Returns a recorder for `families`, which reports to `statements` which jobs ran them. A run that repeats one
-    /// statement `n_plus_one` times is suspected of a loop; 0 suspects none.
-    pub fn new(
-        families: JobFamilies,
-        statements: Option<Arc<dyn StatementShapes>>,
-        n_plus_one: u32,
-    ) -> Self {
+    /// Returns a recorder for `families`. `n_plus_one` attributes the statements of a service with a database.
+    pub fn new(families: JobFamilies, n_plus_one: Option<Arc<NPlusOneDetector>>) -> Self {
         Self {
             families,
-            statements,
-            n_plus_one: NPlusOneDetector::new(n_plus_one),
+            n_plus_one,
         }
     }
 
@@ -194,11 +187,10 @@ impl Jobs {
         queries.observe(context.queries() as f64);
         let seconds = families.seconds.series([name]);
         seconds.observe(context.database_time().as_secs_f64());
-        let Some(statements) = &self.statements else {
+        let Some(detector) = &self.n_plus_one else {
             return;
         };
-        let detector = &self.n_plus_one;
-        if detector.attribute(&**statements, context, METHOD, name, |_| true) {
+        if detector.attribute(context, METHOD, name, |_| true) {
             families.n_plus_one.series([name]).inc();
         }
     }
@@ -370,7 +362,7 @@ mod tests {
         let mut registry = Registry::builder(std::time::Duration::default);
         let families = JobFamilies::declare(&mut registry, true);
         registry.build().unwrap();
-        Arc::new(Jobs::new(families, None, 10))
+        Arc::new(Jobs::new(families, None))
     }
 
     /// Runs by outcome: ok, error, panicked, cancelled.

@@ -30,7 +30,7 @@ pub mod log_limit;
 pub mod memory;
 #[cfg(feature = "http")]
 pub mod methods;
-mod n_plus_one;
+pub mod n_plus_one;
 pub mod naming;
 #[cfg(feature = "http")]
 pub mod ops_endpoints;

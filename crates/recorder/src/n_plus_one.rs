@@ -7,7 +7,7 @@ use std::{
     collections::{HashSet, hash_map::RandomState},
     hash::BuildHasher,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::context::{RequestContext, StatementShapes};
@@ -15,9 +15,10 @@ use crate::context::{RequestContext, StatementShapes};
 /// The most suspicions that are logged.
 const MOST_LOGGED: usize = 1024;
 
-/// Suspects loops by the number of runs of one statement.
+/// Suspects loops by the number of runs of one statement. Requests and jobs share one detector.
 #[derive(Debug)]
-pub(crate) struct NPlusOneDetector {
+pub struct NPlusOneDetector {
+    statements: Arc<dyn StatementShapes>,
     threshold: u32,
     /// Hashes of the endpoints, statements and pools that were logged.
     logged: Mutex<HashSet<u64>>,
@@ -25,9 +26,10 @@ pub(crate) struct NPlusOneDetector {
 }
 
 impl NPlusOneDetector {
-    /// Suspects a request that runs a statement at least `threshold` times; 0 suspects none.
-    pub(crate) fn new(threshold: u32) -> Self {
+    /// Suspects a request or job that runs one of `statements` at least `threshold` times; 0 suspects none.
+    pub fn new(statements: Arc<dyn StatementShapes>, threshold: u32) -> Self {
         Self {
+            statements,
             threshold,
             logged: Mutex::default(),
             hasher: RandomState::new(),
@@ -38,7 +40,6 @@ impl NPlusOneDetector {
     /// loop.
     pub(crate) fn attribute(
         &self,
-        statements: &dyn StatementShapes,
         context: &RequestContext,
         method: &str,
         endpoint: &str,
@@ -47,12 +48,12 @@ impl NPlusOneDetector {
         let mut suspected = false;
         for (shape, runs) in context.shapes() {
             if is_new(shape) {
-                statements.ran_by(shape, method, endpoint);
+                self.statements.ran_by(shape, method, endpoint);
             }
             if self.is_suspicious(runs) {
                 suspected = true;
-                if let Some(statement) = statements.text(shape) {
-                    let pool = statements.pool(shape).unwrap_or_default();
+                if let Some(statement) = self.statements.text(shape) {
+                    let pool = self.statements.pool(shape).unwrap_or_default();
                     self.log(method, endpoint, (&statement, &pool), runs);
                 }
             }
@@ -91,6 +92,25 @@ impl NPlusOneDetector {
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct NoStatements;
+
+    impl StatementShapes for NoStatements {
+        fn ran_by(&self, _: NonZeroU32, _: &str, _: &str) {}
+
+        fn text(&self, _: NonZeroU32) -> Option<String> {
+            None
+        }
+
+        fn pool(&self, _: NonZeroU32) -> Option<String> {
+            None
+        }
+    }
+
+    fn detector(threshold: u32) -> NPlusOneDetector {
+        NPlusOneDetector::new(Arc::new(NoStatements), threshold)
+    }
+
     #[test]
     fn the_threshold_is_the_first_suspicious_number_and_zero_suspects_none() {
         for (threshold, runs, suspicious) in [
@@ -99,18 +119,14 @@ mod tests {
             (1, 1, true),
             (0, u32::MAX, false),
         ] {
-            let detector = NPlusOneDetector::new(threshold);
-            assert_eq!(
-                detector.is_suspicious(runs),
-                suspicious,
-                "{threshold} {runs}"
-            );
+            let is_suspicious = detector(threshold).is_suspicious(runs);
+            assert_eq!(is_suspicious, suspicious, "{threshold} {runs}");
         }
     }
 
     #[test]
     fn each_endpoint_and_statement_is_logged_once_within_bounded_memory() {
-        let detector = NPlusOneDetector::new(10);
+        let detector = detector(10);
         assert!(detector.is_news("/a", "SELECT ?", "shop"));
         assert!(!detector.is_news("/a", "SELECT ?", "shop"));
         assert!(detector.is_news("/b", "SELECT ?", "shop"));

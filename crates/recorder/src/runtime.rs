@@ -320,6 +320,10 @@ impl Collector for Runtime {
             .collect()
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let workers: Vec<(String, Duration, usize)> = self
             .inner

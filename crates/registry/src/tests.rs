@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod foreign;
-mod rows;
+pub(crate) mod rows;
 pub(crate) mod schema;
 mod visit;
 

@@ -12,9 +12,9 @@ use vitals_console as ops;
 use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies};
 #[cfg(feature = "jemalloc")]
 use vitals_recorder::allocator;
-#[cfg(feature = "database")]
-use vitals_recorder::database;
 use vitals_recorder::{clock, context, jobs, naming::Naming, panics, process};
+#[cfg(feature = "database")]
+use vitals_recorder::{database, n_plus_one::NPlusOneDetector};
 #[cfg(feature = "http")]
 use vitals_recorder::{
     http, memory, naming::LATENCY_BUCKETS, ops_endpoints::OpsEndpoints, runtime,
@@ -64,50 +64,18 @@ pub struct Builder {
     native_buckets: Option<usize>,
     labels: Vec<(String, String)>,
     created: bool,
-    n_plus_one: Option<u32>,
     #[cfg(feature = "http")]
-    requests: RequestSettings,
+    requests: http::RecordingSettings,
     #[cfg(feature = "ops")]
     ops: ops::OpsSettings,
+    #[cfg(feature = "database")]
+    n_plus_one: Option<u32>,
     #[cfg(feature = "database")]
     statements: Option<usize>,
     #[cfg(feature = "otlp")]
     otlp: Option<OtlpSettings>,
     #[cfg(feature = "jemalloc")]
     jemalloc: bool,
-}
-
-/// Names the statements of requests and jobs, in a service with a database.
-type Shapes = Option<Arc<dyn context::StatementShapes>>;
-
-/// The settings of the recording of requests.
-#[cfg(feature = "http")]
-#[derive(Clone, Default)]
-struct RequestSettings {
-    rename: Option<http::Rename>,
-    exclude: Vec<String>,
-    ops_endpoints: Vec<String>,
-    server_timing: bool,
-    families: http::OptionalFamilies,
-    answer_memory: Option<usize>,
-    stall_threshold: Option<Duration>,
-}
-
-#[cfg(feature = "http")]
-impl RequestSettings {
-    fn to_settings(
-        &self,
-        ops_endpoints: &OpsEndpoints,
-        n_plus_one: u32,
-    ) -> http::RecordingSettings {
-        http::RecordingSettings {
-            exclude: self.exclude.clone(),
-            n_plus_one,
-            server_timing: self.server_timing,
-            stall_threshold: self.stall_threshold.unwrap_or(http::STALL_THRESHOLD),
-            notable: http::NotableRequests::new(ops_endpoints.clone()),
-        }
-    }
 }
 
 impl fmt::Debug for Builder {
@@ -189,7 +157,7 @@ impl Builder {
     #[cfg(feature = "http")]
     #[must_use]
     pub fn answer_memory(mut self, bytes: usize) -> Self {
-        self.requests.answer_memory = Some(bytes);
+        self.requests.answer_memory = bytes;
         self
     }
 
@@ -322,10 +290,7 @@ impl Builder {
         #[cfg(feature = "http")]
         let connections = http::ConnectionFamilies::declare(&mut registry);
         #[cfg(feature = "http")]
-        let memory = memory::AnswerMemory::declare(
-            &mut registry,
-            (self.requests.answer_memory).unwrap_or(memory::DEFAULT_ANSWER_MEMORY),
-        );
+        let memory = memory::AnswerMemory::declare(&mut registry, self.requests.answer_memory);
         #[cfg(feature = "database")]
         let families = database::DatabaseFamilies::declare(
             &mut registry,
@@ -357,20 +322,24 @@ impl Builder {
         }
 
         #[cfg(feature = "database")]
-        let shapes: Shapes = Some(Arc::new(database.statements().clone()));
+        let n_plus_one = Some(Arc::new(NPlusOneDetector::new(
+            Arc::new(database.statements().clone()),
+            self.n_plus_one.unwrap_or(N_PLUS_ONE),
+        )));
         #[cfg(not(feature = "database"))]
-        let shapes: Shapes = None;
-        let n_plus_one = self.n_plus_one.unwrap_or(N_PLUS_ONE);
-        let jobs = Arc::new(jobs::Jobs::new(jobs, shapes.clone(), n_plus_one));
+        let n_plus_one = None;
+        let jobs = Arc::new(jobs::Jobs::new(jobs, n_plus_one.clone()));
         #[cfg(feature = "http")]
-        let requests = {
-            let settings = self.requests.to_settings(&ops_endpoints, n_plus_one);
-            Requests {
-                recorder: Arc::new(http::RequestRecorder::new(http, shapes, settings)),
-                connections,
-                runtime,
-                memory,
-            }
+        let requests = Requests {
+            recorder: Arc::new(http::RequestRecorder::new(
+                http,
+                n_plus_one,
+                ops_endpoints.clone(),
+                self.requests,
+            )),
+            connections,
+            runtime,
+            memory,
         };
         #[cfg(feature = "ops")]
         let ops = ops::Ops::new(
@@ -472,7 +441,7 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn stall_threshold(mut self, threshold: Duration) -> Self {
-        self.requests.stall_threshold = Some(threshold);
+        self.requests.stall_threshold = threshold;
         self
     }
 

@@ -2,6 +2,8 @@
 # Builds Alertmanager and amtool into the directory $1.
 set -eu
 module=github.com/prometheus/alertmanager
+# An empty cache has no directory of the module yet.
+go mod download $module
 directory=$(go list -m -f '{{.Dir}}' $module)
 version=$(cat "$directory/VERSION")
 echo "test tools: building Alertmanager $version, once for this machine: takes minutes" >&2

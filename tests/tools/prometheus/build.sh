@@ -3,6 +3,8 @@
 set -eu
 module=github.com/prometheus/prometheus
 # The module is called v0.316.0 where the program is 3.16.0; its file has the program's version.
+# An empty cache has no directory of the module yet.
+go mod download $module
 version=$(cat "$(go list -m -f '{{.Dir}}' $module)/VERSION")
 echo "test tools: building Prometheus $version, once for this machine: takes minutes" >&2
 # static_configs, file_sd_configs and http_sd_configs are always there.

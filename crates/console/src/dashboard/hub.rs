@@ -43,6 +43,8 @@ pub(super) struct ServiceIdentity {
     pub(super) cores: usize,
     /// Seconds since the Unix epoch.
     pub(super) started: f64,
+    /// The paths of the ops endpoints that exist besides the page, which requests some of them.
+    pub(super) ops: Vec<&'static str>,
 }
 
 /// The position of a stream: what it has sent.

@@ -28,6 +28,12 @@ pub(super) fn pack(tick: &Tick) -> Vec<u8> {
         put_option(&mut out, route.queries);
         put_option(&mut out, route.database_microseconds);
         put_option(&mut out, route.n_plus_one);
+        put_option(&mut out, route.loop_microseconds);
+    }
+    put(&mut out, tick.stalls.len() as u64);
+    for (endpoint, stalls) in &tick.stalls {
+        put(&mut out, (*endpoint).into());
+        put(&mut out, *stalls);
     }
     out
 }
@@ -46,14 +52,18 @@ pub(super) fn unpack(bytes: &[u8]) -> Tick {
         query: bytes.take_distribution(),
         routes: (0..bytes.take())
             .map(|_| RouteTick {
-                route: u32::try_from(bytes.take()).unwrap_or(u32::MAX),
+                route: bytes.take_number(),
                 counts: bytes.take_each(),
                 microseconds: bytes.take(),
                 latency: bytes.take_distribution(),
                 queries: bytes.take_option(),
                 database_microseconds: bytes.take_option(),
                 n_plus_one: bytes.take_option(),
+                loop_microseconds: bytes.take_option(),
             })
+            .collect(),
+        stalls: (0..bytes.take())
+            .map(|_| (bytes.take_number(), bytes.take()))
             .collect(),
     }
 }
@@ -104,6 +114,11 @@ impl Bytes<'_> {
         number
     }
 
+    /// The number of a route or an endpoint.
+    fn take_number(&mut self) -> u32 {
+        u32::try_from(self.take()).unwrap_or(u32::MAX)
+    }
+
     fn take_option(&mut self) -> Option<u64> {
         self.take().checked_sub(1)
     }
@@ -148,22 +163,23 @@ mod tests {
             counts: [u64; 5],
             microseconds: u64,
             latency in distributions(),
-            extra: [Option<u32>; 3],
+            extra: [Option<u32>; 4],
         ) -> RouteTick {
-            let [queries, database_microseconds, n_plus_one] = extra.map(|value| value.map(u64::from));
-            RouteTick { route, counts, microseconds, latency, queries, database_microseconds, n_plus_one }
+            let [queries, database_microseconds, n_plus_one, loop_microseconds] = extra.map(|value| value.map(u64::from));
+            RouteTick { route, counts, microseconds, latency, queries, database_microseconds, n_plus_one, loop_microseconds }
         }
     }
 
     prop_compose! {
         fn ticks()(
             times: [u64; 3],
-            levels: [Option<u32>; 8],
+            levels: [Option<u32>; 9],
             cpu: Option<u32>,
             lag in distributions(),
             queries: [u64; 5],
             query in distributions(),
             routes in proptest::collection::vec(routes(), 0..5),
+            stalls: Vec<(u32, u64)>,
         ) -> Tick {
             let [time, width, span_microseconds] = times;
             Tick {
@@ -176,6 +192,7 @@ mod tests {
                 queries,
                 query,
                 routes,
+                stalls,
             }
         }
     }

@@ -12,14 +12,15 @@ use crate::in_progress::OpsInProgress;
 use vitals_recorder::{database, http::UNMATCHED, ops_endpoints::OpsEndpoints};
 use vitals_registry::{Counter, Family, Gauge, Histogram, HistogramSnapshot, Registry};
 
-/// The page's names of the levels of the process.
-const READ_LEVELS: [&str; 3] = ["resident_bytes", "open_fds", "max_fds"];
+/// The page's names of the levels of the process and its runtime.
+const READ_LEVELS: [&str; 4] = ["resident_bytes", "open_fds", "max_fds", "workers"];
 
 /// The families of these levels, and of the processor time.
-const READ_FAMILIES: [&str; 4] = [
+const READ_FAMILIES: [&str; 5] = [
     "process_resident_memory_bytes",
     "process_open_fds",
     "process_max_fds",
+    "runtime_workers",
     "process_cpu_seconds_total",
 ];
 
@@ -37,12 +38,13 @@ pub(crate) struct OpsTraffic {
 struct RouteNumbers {
     ops_traffic: OpsTraffic,
     numbers: HashMap<String, u32>,
-    /// Method and route pattern of each route: the page's name of an endpoint.
+    /// Method and route pattern of each route: the page's name of an endpoint. Only the pattern where it stands for all
+    /// methods.
     names: Vec<String>,
 }
 
 impl RouteNumbers {
-    /// The number of a route. Returns `None` for an ops endpoint.
+    /// The number of a route, or of an endpoint if the method is empty. Returns `None` for an ops endpoint.
     fn number(&mut self, method: &str, endpoint: &str) -> Option<u32> {
         if self.ops_traffic.endpoints.contains(endpoint) {
             return None;
@@ -53,7 +55,11 @@ impl RouteNumbers {
         } else {
             endpoint
         };
-        let name = format!("{method} {endpoint}");
+        let name = if method.is_empty() {
+            endpoint.to_owned()
+        } else {
+            format!("{method} {endpoint}")
+        };
         if let Some(number) = self.numbers.get(&name) {
             return Some(*number);
         }
@@ -67,6 +73,10 @@ impl RouteNumbers {
         // OpenTelemetry's names have an empty status for an answer that was never sent.
         let status = if status.is_empty() { "499" } else { status };
         (self.number(method, endpoint), class(status))
+    }
+
+    fn by_endpoint(&mut self, [endpoint]: [&str; 1]) -> (Option<u32>, usize) {
+        (self.number("", endpoint), 0)
     }
 
     fn by_route(&mut self, [method, endpoint]: [&str; 2]) -> (Option<u32>, usize) {
@@ -140,6 +150,10 @@ pub(crate) struct SampledSources {
     pub(crate) route_database: Option<Family<Histogram, 2>>,
     /// N+1 suspicions, by method and endpoint.
     pub(crate) n_plus_one: Option<Family<Counter, 2>>,
+    /// Time that requests kept an event loop busy, by method and endpoint.
+    pub(crate) route_loop: Option<Family<Histogram, 2>>,
+    /// Stalls of event loops, by endpoint.
+    pub(crate) stalls: Option<Family<Counter, 1>>,
     /// Requests in progress; the page shows the sum of all series.
     pub(crate) in_progress: Option<Family<Gauge, 2>>,
     /// Queries, by database system and operation.
@@ -164,6 +178,8 @@ pub(super) struct Sampler {
     route_queries: Followed<Histogram, f64, 2>,
     route_database: Followed<Histogram, f64, 2>,
     n_plus_one: Followed<Counter, u64, 2>,
+    route_loop: Followed<Histogram, f64, 2>,
+    stalls: Followed<Counter, u64, 1>,
     queries: Followed<Counter, u64, 3>,
     query_durations: Followed<Histogram, HistogramSnapshot, 3>,
     lag: Followed<Histogram, HistogramSnapshot, 0>,
@@ -192,6 +208,8 @@ impl Sampler {
             route_queries: Followed::new(sources.route_queries),
             route_database: Followed::new(sources.route_database),
             n_plus_one: Followed::new(sources.n_plus_one),
+            route_loop: Followed::new(sources.route_loop),
+            stalls: Followed::new(sources.stalls),
             queries: Followed::new(sources.queries),
             query_durations: Followed::new(sources.query_durations),
             lag: Followed::new(sources.lag),
@@ -263,6 +281,23 @@ impl Sampler {
                 *spent += microseconds(rise_of_sum(histogram, before));
             },
         );
+        self.route_loop.for_each(
+            |values| names.by_route(values),
+            |route, _, histogram, before| {
+                let busy = of(&mut routes, route).loop_microseconds.get_or_insert(0);
+                *busy += microseconds(rise_of_sum(histogram, before));
+            },
+        );
+        self.stalls.for_each(
+            |values| names.by_endpoint(values),
+            |endpoint, _, total, before| {
+                let new = rise(total, before);
+                if new > 0 {
+                    tick.stalls.push((endpoint, new));
+                }
+            },
+        );
+        tick.stalls.sort_unstable();
         self.n_plus_one.for_each(
             |values| names.by_route(values),
             |route, _, total, before| {

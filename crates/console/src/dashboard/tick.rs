@@ -12,7 +12,7 @@ pub(super) const CLASSES: usize = 5;
 pub(super) const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 
 /// The page's names of the levels of a tick, in the order of [`Tick::levels`].
-pub(super) const LEVELS: [&str; 8] = [
+pub(super) const LEVELS: [&str; 9] = [
     "in_flight",
     "pool_used",
     "pool_idle",
@@ -21,6 +21,7 @@ pub(super) const LEVELS: [&str; 8] = [
     "resident_bytes",
     "open_fds",
     "max_fds",
+    "workers",
 ];
 
 /// Microseconds in a second.
@@ -111,12 +112,19 @@ pub(super) struct RouteTick {
     pub(super) database_microseconds: Option<u64>,
     /// N+1 suspicions, if they are recorded.
     pub(super) n_plus_one: Option<u64>,
+    /// The time that its requests kept an event loop busy in microseconds, if it is recorded.
+    pub(super) loop_microseconds: Option<u64>,
 }
 
 impl RouteTick {
     /// Whether all counts are 0.
     pub(super) fn is_empty(&self) -> bool {
-        let extra = [self.queries, self.database_microseconds, self.n_plus_one];
+        let extra = [
+            self.queries,
+            self.database_microseconds,
+            self.n_plus_one,
+            self.loop_microseconds,
+        ];
         self.counts == [0; CLASSES]
             && self.latency.is_empty()
             && extra.iter().all(|value| value.unwrap_or(0) == 0)
@@ -129,10 +137,11 @@ impl RouteTick {
         self.queries = add(self.queries, later.queries);
         self.database_microseconds = add(self.database_microseconds, later.database_microseconds);
         self.n_plus_one = add(self.n_plus_one, later.n_plus_one);
+        self.loop_microseconds = add(self.loop_microseconds, later.loop_microseconds);
     }
 }
 
-/// `[route, counts, seconds, latency, queries, seconds in the database, suspicions of N+1]`.
+/// `[route, counts, seconds, latency, queries, seconds in the database, suspicions of N+1, seconds on event loops]`.
 impl Serialize for RouteTick {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (
@@ -143,6 +152,7 @@ impl Serialize for RouteTick {
             self.queries,
             self.database_microseconds.map(seconds),
             self.n_plus_one,
+            self.loop_microseconds.map(seconds),
         )
             .serialize(serializer)
     }
@@ -169,6 +179,9 @@ pub(super) struct Tick {
     pub(super) query: TickDistribution,
     /// The routes that had requests, in ascending order of their numbers.
     pub(super) routes: Vec<RouteTick>,
+    /// Stalls of event loops: the number of an endpoint, which is a route without a method, and how many stalls it had.
+    /// In ascending order of the numbers.
+    pub(super) stalls: Vec<(u32, u64)>,
 }
 
 impl Tick {
@@ -190,12 +203,18 @@ impl Tick {
                 Err(at) => self.routes.insert(at, route.clone()),
             }
         }
+        for (endpoint, stalls) in &later.stalls {
+            match (self.stalls).binary_search_by_key(endpoint, |(endpoint, _)| *endpoint) {
+                Ok(at) => self.stalls[at].1 += stalls,
+                Err(at) => self.stalls.insert(at, (*endpoint, *stalls)),
+            }
+        }
     }
 }
 
 impl Serialize for Tick {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut tick = serializer.serialize_struct("Tick", 9)?;
+        let mut tick = serializer.serialize_struct("Tick", 10)?;
         tick.serialize_field("time", &self.time)?;
         tick.serialize_field("width", &self.width)?;
         tick.serialize_field("span", &seconds(self.span_microseconds))?;
@@ -205,6 +224,7 @@ impl Serialize for Tick {
         tick.serialize_field("queries", &self.queries)?;
         tick.serialize_field("query", &self.query)?;
         tick.serialize_field("routes", &self.routes)?;
+        tick.serialize_field("stalls", &self.stalls)?;
         tick.end()
     }
 }

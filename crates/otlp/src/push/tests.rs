@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, crypto::ring};
-use vitals_registry::{Collector, FamilyDescription, FamilyRows, MetricKind};
+use vitals_registry::{Collector, FamilyDescription, FamilyRows};
 
 use super::*;
 use receiver::{Answer, BOUND, OK, Receiver};
@@ -368,36 +368,16 @@ impl Collector for Hanging {
     }
 }
 
-/// A collector with one row.
-struct Returning;
-
-impl Collector for Returning {
-    fn name(&self) -> &'static str {
-        "returning"
-    }
-
-    fn describe(&self) -> Vec<FamilyDescription> {
-        Vec::new()
-    }
-
-    fn collect(
-        &self,
-        rows: &mut Vec<FamilyRows>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
-        stock.push_single(12.0);
-        rows.push(stock);
-        Ok(())
-    }
-}
-
 #[test]
 fn a_hanging_collector_costs_its_own_rows_only() {
     let receiver = Receiver::start(&[OK]);
     let settings = settings_for(&receiver.url()).interval(Duration::from_millis(400));
     let service = Service::try_start(&settings, |registry| {
         registry.register(Hanging).unwrap();
-        registry.register(Returning).unwrap();
+        let stock = prometheus::IntGauge::new("stock", "Stock.").unwrap();
+        registry
+            .register_prometheus("returning", Box::new(stock))
+            .unwrap();
     });
     let service = service.unwrap();
     service.orders.get().add(1);

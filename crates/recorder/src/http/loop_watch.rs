@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The default threshold.
-pub const STALL_THRESHOLD: Duration = Duration::from_millis(100);
+pub(super) const STALL_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// The time between two looks.
 const TICK: Duration = Duration::from_millis(100);

@@ -4,6 +4,7 @@
 use std::{
     cell::Cell,
     collections::HashSet,
+    fmt,
     num::NonZeroU32,
     ptr,
     sync::{
@@ -14,14 +15,21 @@ use std::{
 };
 
 use crate::{
-    context::{RequestContext, StatementShapes},
+    context::RequestContext,
     http::{
-        insight::notable::NotableRequests, loop_watch::LoopWatch, routes::LearntRoutes,
-        series::families::HttpFamilies,
+        insight::notable::NotableRequests,
+        loop_watch::{LoopWatch, STALL_THRESHOLD},
+        routes::LearntRoutes,
+        series::{
+            families::{HttpFamilies, OptionalFamilies},
+            renaming::Rename,
+        },
     },
     in_flight::InFlightRequests,
     log_limit::LogLimit,
+    memory::DEFAULT_ANSWER_MEMORY,
     n_plus_one::NPlusOneDetector,
+    ops_endpoints::OpsEndpoints,
 };
 
 thread_local! {
@@ -33,19 +41,46 @@ thread_local! {
 /// The id of no recorder.
 pub(super) const NOBODY: usize = 0;
 
-/// The settings of recording.
-#[derive(Debug)]
+/// The settings of recording requests. The builder of the monitoring sets them.
+#[derive(Clone)]
 pub struct RecordingSettings {
+    /// Which of the optional families are recorded.
+    pub families: OptionalFamilies,
+    /// Renames endpoints.
+    pub rename: Option<Rename>,
     /// Patterns of endpoints that are not recorded; `*` for all.
     pub exclude: Vec<String>,
-    /// The number of runs of one statement from which on a request is suspected of an N+1 loop; 0 suspects none.
-    pub n_plus_one: u32,
+    /// Patterns of endpoints of the service that are for operators as well.
+    pub ops_endpoints: Vec<String>,
     /// Whether answers have the `Server-Timing` header.
     pub server_timing: bool,
     /// How long one poll of a request may last before it counts as a stall of its worker's event loop.
     pub stall_threshold: Duration,
-    /// Keeps the notable requests.
-    pub notable: NotableRequests,
+    /// The budget for all bodies that wait for their clients, in bytes.
+    pub answer_memory: usize,
+}
+
+impl Default for RecordingSettings {
+    fn default() -> Self {
+        Self {
+            families: OptionalFamilies::default(),
+            rename: None,
+            exclude: Vec::new(),
+            ops_endpoints: Vec::new(),
+            server_timing: false,
+            stall_threshold: STALL_THRESHOLD,
+            answer_memory: DEFAULT_ANSWER_MEMORY,
+        }
+    }
+}
+
+impl fmt::Debug for RecordingSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordingSettings")
+            .field("families", &self.families)
+            .field("exclude", &self.exclude)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What all workers record into, and which endpoints they skip.
@@ -61,17 +96,18 @@ pub struct RequestRecorder {
     pub(super) panic_lines: LogLimit,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
-    statements: Option<Arc<dyn StatementShapes>>,
-    n_plus_one: NPlusOneDetector,
+    n_plus_one: Option<Arc<NPlusOneDetector>>,
     pub(super) in_flight: InFlightRequests,
     pub(super) loop_watch: LoopWatch,
 }
 
 impl RequestRecorder {
-    /// Returns a recorder for `families`, which reports to `statements` which endpoints ran them.
+    /// Returns a recorder for `families`. `n_plus_one` attributes the statements of a service with a database. Requests of
+    /// `ops_endpoints` are never notable.
     pub fn new(
         families: HttpFamilies,
-        statements: Option<Arc<dyn StatementShapes>>,
+        n_plus_one: Option<Arc<NPlusOneDetector>>,
+        ops_endpoints: OpsEndpoints,
         settings: RecordingSettings,
     ) -> Self {
         Self {
@@ -82,9 +118,8 @@ impl RequestRecorder {
             is_nesting_known: AtomicBool::new(false),
             panic_lines: LogLimit::new(),
             server_timing: settings.server_timing,
-            notable: settings.notable,
-            statements,
-            n_plus_one: NPlusOneDetector::new(settings.n_plus_one),
+            notable: NotableRequests::new(ops_endpoints),
+            n_plus_one,
             in_flight: InFlightRequests::default(),
             loop_watch: LoopWatch::new(settings.stall_threshold),
         }
@@ -164,13 +199,11 @@ impl RequestRecorder {
         is_new: impl Fn(NonZeroU32) -> bool,
         log_span: Option<&tracing::Span>,
     ) {
-        let Some(statements) = &self.statements else {
+        let Some(detector) = &self.n_plus_one else {
             return;
         };
         let _entered = log_span.map(tracing::Span::enter);
-        let suspected =
-            (self.n_plus_one).attribute(&**statements, context, method, endpoint, is_new);
-        if suspected {
+        if detector.attribute(context, method, endpoint, is_new) {
             self.families.count_n_plus_one(method, endpoint);
         }
     }

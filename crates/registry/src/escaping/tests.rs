@@ -6,10 +6,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tests::schema;
+use crate::tests::{rows::Fixed, schema};
 use crate::{
-    Collector, Descriptor, FamilyRows, Format, MediaType, MetricKind, Registry, RegistryError,
-    Unit, negotiate_format,
+    Descriptor, FamilyRows, Format, MediaType, MetricKind, Registry, RegistryError, Unit,
+    negotiate_format,
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
@@ -76,26 +76,6 @@ fn names_are_escaped_as_specified() {
 
 /// A counter, a histogram and a collector's gauge with names of all kinds.
 fn registry() -> Registry {
-    struct Level;
-    impl Collector for Level {
-        fn name(&self) -> &'static str {
-            "level"
-        }
-
-        fn describe(&self) -> Vec<FamilyDescription> {
-            Vec::new()
-        }
-
-        fn collect(
-            &self,
-            rows: &mut Vec<FamilyRows>,
-        ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-            let mut family = FamilyRows::new("pegel", MetricKind::Gauge, "Level.");
-            family.push([("fluss.name", "Spree"), ("ort", "Köln")], 2.5);
-            rows.push(family);
-            Ok(())
-        }
-    }
     let mut builder = Registry::builder(clock)
         .created(true)
         .constant_label("service", "shop");
@@ -120,7 +100,9 @@ fn registry() -> Registry {
     sizes.series(["v\"1", "p"]).add(3);
     durations.series(["GET"]).observe(0.25);
     let registry = builder.build().unwrap();
-    registry.register(Level).unwrap();
+    let mut level = FamilyRows::new("pegel", MetricKind::Gauge, "Level.");
+    level.push([("fluss.name", "Spree"), ("ort", "Köln")], 2.5);
+    registry.register(Fixed(vec![level])).unwrap();
     registry
 }
 

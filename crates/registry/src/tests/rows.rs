@@ -2,7 +2,8 @@
 
 use super::*;
 
-struct Fixed(Vec<FamilyRows>);
+/// A collector that returns these rows.
+pub(crate) struct Fixed(pub(crate) Vec<FamilyRows>);
 
 impl Collector for Fixed {
     fn name(&self) -> &'static str {

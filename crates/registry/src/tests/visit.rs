@@ -1,6 +1,6 @@
 //! A visit passes on what the protobuf exposition shows: the same families, labels, values and exemplars.
 
-use super::*;
+use super::{rows::Fixed, *};
 
 /// A visit, written out as the families of a protobuf exposition: what such a family says beside its help text.
 #[derive(Default)]
@@ -172,41 +172,28 @@ fn decoded(registry: &Registry) -> Vec<(String, Vec<Series>)> {
 }
 
 /// Rows of each kind that a collector may return.
-struct EachKind;
-
-impl Collector for EachKind {
-    fn name(&self) -> &'static str {
-        "each-kind"
-    }
-
-    fn describe(&self) -> Vec<FamilyDescription> {
-        Vec::new()
-    }
-
-    fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
-        stock.push([("article", "a \"b\"\\\n"), ("shelf", "")], -2.5);
-        stock.push_at([("article", "old")], 1.0, 1_600_000_000_123);
-        let mut sold = FamilyRows::new("sold_total", MetricKind::Counter, "Sold.");
-        sold.push_single(7.0);
-        let mut odd = FamilyRows::new("odd", MetricKind::Unknown, "Odd.");
-        odd.push_single(1e300);
-        let mut classic = FamilyRows::new("classic", MetricKind::Histogram, "Classic.");
-        classic.push_single(HistogramSnapshot {
-            count: 3,
-            sum: 4.5,
-            classic: vec![(1.0, 1), (2.0, 2)],
-            ..HistogramSnapshot::default()
-        });
-        let mut ranks = FamilyRows::new("ranks", MetricKind::Summary, "Ranks.");
-        ranks.push_single(RowValue::Summary {
-            count: 2,
-            sum: 3.0,
-            quantiles: vec![(0.9, 2.0), (0.5, 1.0)],
-        });
-        rows.extend([stock, sold, odd, classic, ranks]);
-        Ok(())
-    }
+fn each_kind() -> Vec<FamilyRows> {
+    let mut stock = FamilyRows::new("stock", MetricKind::Gauge, "Stock.");
+    stock.push([("article", "a \"b\"\\\n"), ("shelf", "")], -2.5);
+    stock.push_at([("article", "old")], 1.0, 1_600_000_000_123);
+    let mut sold = FamilyRows::new("sold_total", MetricKind::Counter, "Sold.");
+    sold.push_single(7.0);
+    let mut odd = FamilyRows::new("odd", MetricKind::Unknown, "Odd.");
+    odd.push_single(1e300);
+    let mut classic = FamilyRows::new("classic", MetricKind::Histogram, "Classic.");
+    classic.push_single(HistogramSnapshot {
+        count: 3,
+        sum: 4.5,
+        classic: vec![(1.0, 1), (2.0, 2)],
+        ..HistogramSnapshot::default()
+    });
+    let mut ranks = FamilyRows::new("ranks", MetricKind::Summary, "Ranks.");
+    ranks.push_single(RowValue::Summary {
+        count: 2,
+        sum: 3.0,
+        quantiles: vec![(0.9, 2.0), (0.5, 1.0)],
+    });
+    vec![stock, sold, odd, classic, ranks]
 }
 
 #[test]
@@ -218,7 +205,7 @@ fn a_visit_passes_on_what_the_protobuf_exposition_shows() {
     let empty = builder.counter(Descriptor::new("empty_total", "Never counted.", ["path"]));
     let wait = builder.histogram(Descriptor::new("wait", "Waits.", ["path"]), &[0.5, 1.0]);
     let registry = builder.build().unwrap();
-    registry.register(EachKind).unwrap();
+    registry.register(Fixed(each_kind())).unwrap();
     // More series than a walk copies at once, and values of more than one length byte.
     for number in 0..100_u64 {
         let path = format!("/{}", "x".repeat(usize::try_from(number).unwrap() * 3));

@@ -1,14 +1,23 @@
 // The page: its state, which the URL keeps; the contents of its tiles, charts and tables; and its events.
 
+import { code, endpoint, endpoints, number } from "./cells.js";
 import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
 import { quantiles } from "./histogram.js";
+import { changeLink, keptRequests } from "./kept.js";
+import { blocks, requestsInFlight } from "./now.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
-import { follow, history as fetchHistory } from "./stream.js";
+import { connections } from "./pool.js";
+import { follow, history as fetchHistory, json } from "./stream.js";
 import { Table } from "./table.js";
+import { closeTimeline, onTimelineClosed, showNoTimeline, showTimeline } from "./timeline.js";
 
 const WINDOWS = [5, 15, 60];
+
+/** The parts of the state that are texts: what chooses among the kept requests, and the one whose timeline is shown. */
+const TEXTS = ["endpoint", "statement", "trace", "request"];
+const ALL = { endpoint: null, statement: null, trace: null };
 
 /** The large figures cover this many seconds. */
 const NOW_SECONDS = 10;
@@ -28,6 +37,8 @@ let stale = false;
 let following = false;
 /** Why there is no stream, if the reason is known. */
 let trouble = "";
+/** How many requests block an event loop at this moment. */
+let stalls = 0;
 
 // ---- state, and the URL that keeps it
 
@@ -40,7 +51,7 @@ function readAddress() {
   const [from, to] = [number("from"), number("to")];
   return {
     window: WINDOWS.includes(window) ? window : WINDOWS[0],
-    endpoint: query.get("endpoint") || null,
+    ...Object.fromEntries(TEXTS.map((name) => [name, query.get(name) || null])),
     paused: number("paused"),
     zoom: from && to && to > from ? [from, to] : null,
   };
@@ -49,7 +60,7 @@ function readAddress() {
 function writeAddress() {
   const query = new URLSearchParams();
   query.set("window", state.window);
-  if (state.endpoint) query.set("endpoint", state.endpoint);
+  for (const name of TEXTS) if (state[name]) query.set(name, state[name]);
   if (state.paused) query.set("paused", state.paused);
   if (state.zoom) {
     query.set("from", state.zoom[0]);
@@ -63,7 +74,10 @@ function go(change, { address = true } = {}) {
   const before = state;
   state = { ...state, ...change };
   if (address) writeAddress();
-  if (["window", "paused", "zoom"].some((key) => String(before[key]) !== String(state[key]))) load();
+  const differs = (...keys) => keys.some((key) => String(before[key]) !== String(state[key]));
+  if (differs("window", "paused", "zoom")) load();
+  if (differs(...Object.keys(ALL))) kept.refresh();
+  if (differs("request")) showRequest();
   showControls();
   schedule();
 }
@@ -100,7 +114,11 @@ async function load() {
     store.load(answer, step, live ? answer.last + since : since, live ? undefined : to);
     lastTickAt = performance.now();
     // The stream repeats the last seconds, as single ticks.
-    if (!following) follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
+    if (!following) {
+      follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
+      for (const snapshot of [inFlight, pool, kept]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
+      showRequest();
+    }
     following = true;
   } catch (error) {
     stale = token === loading;
@@ -181,7 +199,13 @@ const TILES = [
   { label: "Requests", unit: rate, of: "rate" },
   { label: "Errors", unit: ratio, of: "errors", hint: "Share of answers of 500 and above", alarm: (f) => f.errors >= 0.01 },
   ...["p50", "p95", "p99"].map((of) => ({ label: `Latency ${of}`, unit: seconds, of })),
-  { label: "In flight", unit: count, level: "in_flight" },
+  {
+    label: "In flight",
+    unit: count,
+    level: "in_flight",
+    note: () => blocks(stalls),
+    alarm: () => stalls > 0,
+  },
   { label: "Queries", unit: rate, of: "queries" },
   {
     label: "Pool",
@@ -214,12 +238,12 @@ for (const tile of TILES) {
 function showTiles(whole) {
   const latest = isLive() ? figures(store.recent.slice(-NOW_SECONDS)) : whole;
   set($("span"), isLive() ? `Large: the last ${NOW_SECONDS} seconds. Small: the last ${state.window} minutes` : "In the time that the charts show");
-  for (const { parts, unit, of, level, value, below, alarm } of TILES) {
+  for (const { parts, unit, of, level, value, below, note, alarm } of TILES) {
     const [number, suffix] = value ? value(latest) : unit.parts(level ? latest.levels[level] : latest[of]);
     const across = () => (level ? `peak ${unit.format(whole.peaks[level])}` : isLive() ? `${state.window} min: ${unit.format(whole[of])}` : "");
     set(parts.number, number);
     set(parts.unit, suffix ?? "");
-    set(parts.whole, below ? below(latest, whole) : across());
+    set(parts.whole, note?.() || (below ? below(latest, whole) : across()));
     parts.box.classList.toggle("alarm", Boolean(alarm?.(latest)));
   }
 }
@@ -315,19 +339,10 @@ $("grid").append(...charts.map((chart) => chart.root));
 
 // ---- tables
 
-/** An endpoint, with its method and its pattern in different styles. */
-function endpoint(tag, name, more) {
-  const [, method, pattern] = /^(\S+) (.*)$/s.exec(name) ?? [null, "", name];
-  const parts = [make("b", { textContent: method }), " ", make("span", { textContent: pattern })];
-  return make(tag, { className: "endpoint", title: name, ...more }, ...parts);
-}
-
 function endpointButton({ name }) {
-  return endpoint("button", name, { type: "button", onclick: () => go({ endpoint: state.endpoint === name ? null : name }) });
+  return endpoint("button", name, { type: "button", onclick: () => go({ ...ALL, endpoint: state.endpoint === name ? null : name }) });
 }
 
-const code = (text) => make("code", { textContent: text, title: text });
-const number = (key, label, { format }, more) => ({ key, label, format, ...more });
 const some = (value) => value > 0;
 
 const request = (id, title, hint, sort) =>
@@ -336,8 +351,13 @@ const request = (id, title, hint, sort) =>
     title,
     hint,
     [
-      { key: "time", label: "Time", text: true, format: moment },
-      { key: "name", label: "Endpoint", text: true, node: ({ name }) => endpoint("span", name) },
+      {
+        key: "time",
+        label: "Time",
+        text: true,
+        node: ({ kept, time }) => (kept ? changeLink(moment(time), { request: kept }, go) : make("span", { textContent: moment(time) })),
+      },
+      endpoints(),
       { key: "status", label: "Status", alarm: (value) => value >= 500 },
       number("seconds", "Duration", seconds),
       number("db_seconds", "In database", seconds),
@@ -353,14 +373,11 @@ const tables = {
     "Endpoints",
     "Select one to see it in the charts",
     [
-      {
-        key: "name",
-        label: "Endpoint",
-        text: true,
+      endpoints({
         head: true,
         node: endpointButton,
         refresh: (button, { name }) => button.setAttribute("aria-pressed", String(name === state.endpoint)),
-      },
+      }),
       number("total", "Requests", count),
       number("rate", "Rate", rate),
       number("errors", "Errors", ratio, { alarm: (value) => value >= 0.01 }),
@@ -370,6 +387,19 @@ const tables = {
       { key: "nPlusOne", label: "N+1", hint: "Requests that ran the same statement again and again", format: (value) => (value > 0 ? `${count.format(value)} ×` : "none"), alarm: some },
     ],
     { sort: "rate", key: ({ name }) => name, selected: ({ name }) => name === state.endpoint },
+  ),
+  loops: new Table(
+    "loops",
+    "Event loops",
+    "Which endpoints keep the workers busy, and single polls beyond the stall threshold",
+    [
+      endpoints({ head: true }),
+      number("share", "Of all workers", ratio, { hint: "Share of the time of all workers" }),
+      number("busy", "Time on loops", seconds),
+      number("each", "Each request", seconds, { hint: "Mean time that a request keeps its event loop busy" }),
+      number("stalls", "Stalls", count, { alarm: some }),
+    ],
+    { sort: "share", key: ({ name }) => name },
   ),
   statements: new Table(
     "statements",
@@ -382,6 +412,7 @@ const tables = {
       number("seconds", "Total time", seconds),
       number("mean", "Mean", seconds),
       number("p95", "p95", seconds),
+      { key: "id", label: "Requests", text: true, node: ({ id }) => (id ? changeLink("kept", { statement: id }, goToKept) : make("span", { textContent: NONE })) },
       { key: "endpoints", label: "Endpoints", text: true, node: () => make("span"), refresh: (span, row) => set(span, (span.title = row.endpoints.join(", "))) },
       { key: "pool", label: "Pool", text: true, node: (row) => make("span", { textContent: row.pool ?? "" }) },
     ],
@@ -390,7 +421,42 @@ const tables = {
   slowest: request("slowest", "Slowest requests", "The slowest 50 of the last hour", "seconds"),
   errors: request("errors", "Latest errors", "The last 50 answers of 500 and above", "time"),
 };
-for (const { section } of Object.values(tables)) $("charts").parentNode.append(section);
+
+const inFlight = requestsInFlight((now) => {
+  if (stalls !== now) schedule();
+  stalls = now;
+});
+const pool = connections();
+const kept = keptRequests(
+  () => state,
+  (id) => details?.statements?.find((row) => String(row.id) === id)?.shape,
+  go,
+  ALL,
+);
+const { endpoints: first, ...others } = tables;
+$("charts").after(...[inFlight.table, pool.table, first, kept.table, ...Object.values(others)].map(({ section }) => section));
+
+/** Shows the timeline that the state names by its id or its trace, or closes it. */
+async function showRequest() {
+  const { request } = state;
+  if (!request) return closeTimeline();
+  try {
+    const timeline = await json(`ops/requests/${encodeURIComponent(request)}`);
+    if (request === state.request) showTimeline(timeline);
+  } catch ({ message, status }) {
+    if (request !== state.request) return;
+    if (status === 409) go({ request: null, trace: request });
+    else showNoTimeline(status === 404 ? `No request with the id ${request} is kept, or no longer.` : message);
+  }
+}
+onTimelineClosed(() => state.request && go({ request: null }));
+
+/** Chooses among the kept requests, and goes there. */
+function goToKept(change) {
+  go({ ...ALL, ...change });
+  kept.table.section.scrollIntoView();
+  kept.table.scroll.focus({ preventScroll: true });
+}
 
 let shownDetails;
 
@@ -436,6 +502,7 @@ function render() {
   const points = store.between(from - store.step, to);
   for (const chart of charts) chart.update(points, from, to, state.endpoint);
   tables.endpoints.update(whole.endpoints, "No requests in this time.");
+  tables.loops.update(whole.loops, "No requests in this time.");
   showDetails();
 }
 

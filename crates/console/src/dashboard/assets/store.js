@@ -36,6 +36,7 @@ class Requests {
   queries = null;
   dbSeconds = null;
   nPlusOne = null;
+  loopSeconds = null;
 
   /** Adds everything except the latency: quantiles of many sets are computed without merging them. */
   add(other) {
@@ -44,6 +45,7 @@ class Requests {
     this.queries = plus(this.queries, other.queries);
     this.dbSeconds = plus(this.dbSeconds, other.dbSeconds);
     this.nPlusOne = plus(this.nPlusOne, other.nPlusOne);
+    this.loopSeconds = plus(this.loopSeconds, other.loopSeconds);
     return this;
   }
 
@@ -51,8 +53,8 @@ class Requests {
     return list.reduce((sum, one) => sum.add(one), new Requests());
   }
 
-  static decode([, counts, seconds, latency, queries, dbSeconds, nPlusOne]) {
-    return Object.assign(new Requests(), { counts, seconds, latency: decode(latency), queries, dbSeconds, nPlusOne });
+  static decode([, counts, seconds, latency, queries, dbSeconds, nPlusOne, loopSeconds]) {
+    return Object.assign(new Requests(), { counts, seconds, latency: decode(latency), queries, dbSeconds, nPlusOne, loopSeconds });
   }
 }
 
@@ -69,6 +71,7 @@ class Point {
       lag: decode(tick.lag),
       query: decode(tick.query),
       routes: new Map(tick.routes.map((route) => [names[route[0]], Requests.decode(route)])),
+      stalls: new Map((tick.stalls ?? []).map(([endpoint, stalls]) => [names[endpoint], stalls])),
     });
   }
 
@@ -87,6 +90,8 @@ class Point {
       sum.latency = merge(mine.latency, requests.latency);
       this.routes.set(name, sum);
     }
+    this.stalls = new Map(this.stalls);
+    for (const [pattern, stalls] of later.stalls) this.stalls.set(pattern, plus(this.stalls.get(pattern), stalls));
     this.cache.clear();
   }
 
@@ -196,6 +201,26 @@ function figuresOf(list, span) {
   };
 }
 
+/** The time on event loops by endpoint, all methods together: in all, of the time of all workers, and for each request. */
+function loops(points, routes) {
+  const capacity = sum(points.map((point) => point.span * (point.levels.workers ?? 0)));
+  const rows = new Map();
+  const row = (name) => {
+    if (!rows.has(name)) rows.set(name, { name, total: 0, busy: null, stalls: 0 });
+    return rows.get(name);
+  };
+  for (const [name, list] of routes) {
+    const { counts, loopSeconds } = Requests.sum(list);
+    const mine = row(name.slice(name.indexOf(" ") + 1));
+    mine.total += sum(counts);
+    mine.busy = plus(mine.busy, loopSeconds);
+  }
+  for (const point of points) for (const [name, stalls] of point.stalls) row(name).stalls += stalls;
+  return [...rows.values()]
+    .filter(({ busy, stalls }) => busy != null || stalls > 0)
+    .map((one) => ({ ...one, share: share(one.busy, capacity), each: share(one.busy, one.total) }));
+}
+
 /** The figures of a set of points, for the whole service and for each endpoint. */
 export function figures(points) {
   const span = sum(points.map((point) => point.span));
@@ -209,6 +234,7 @@ export function figures(points) {
   const cpu = points.filter((point) => point.cpu != null);
   return {
     ...figuresOf([...parts.values()].flat(), span),
+    loops: loops(points, parts),
     endpoints: [...parts].map(([name, list]) => ({ name, ...figuresOf(list, span) })),
     queries: share(sum(points.map((point) => sum(point.queries))), span),
     cpu: share(sum(cpu.map((point) => point.cpu)), sum(cpu.map((point) => point.span))),

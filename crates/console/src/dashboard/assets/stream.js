@@ -1,22 +1,28 @@
 // Requests to the server: the history, and the stream of events, which a worker holds.
 
 /**
- * The URL of a part of the page. It is absolute because the page's URL may contain credentials: a relative URL would inherit
- * them, and `fetch` rejects such URLs.
+ * The URL of a path beside the page. It is absolute because the page's URL may contain credentials: a relative URL would
+ * inherit them, and `fetch` rejects such URLs.
  */
-const part = (name) => new URL(`dashboard/${name}`, location.origin + location.pathname);
+const at = (path) => new URL(path, location.origin + location.pathname);
 
-/** The ticks after `since`, up to `until` if given, merged to `step` seconds. */
-export async function history({ since, until, step }) {
-  const query = new URLSearchParams({ since: Math.floor(since), step });
-  if (until) query.set("until", Math.ceil(until));
-  const answer = await fetch(part(`history?${query}`), { cache: "no-store" }).catch(() => {
+/** Requests JSON from a path beside the page. An error has `status` if the server answered with one. */
+export async function json(path, options) {
+  const [name] = path.split("?");
+  const answer = await fetch(at(path), { cache: "no-store", ...options }).catch(() => {
     throw new Error("The server cannot be reached.");
   });
-  if (!answer.ok) throw new Error(`The server answers dashboard/history with ${answer.status}.`);
+  if (!answer.ok) throw Object.assign(new Error(`The server answers ${name} with ${answer.status}.`), { status: answer.status });
   return answer.json().catch(() => {
-    throw new Error("Something else answers dashboard/history, such as a login page.");
+    throw new Error(`Something else answers ${name}, such as a login page.`);
   });
+}
+
+/** The ticks after `since`, up to `until` if given, merged to `step` seconds. */
+export function history({ since, until, step }) {
+  const query = new URLSearchParams({ since: Math.floor(since), step });
+  if (until) query.set("until", Math.ceil(until));
+  return json(`dashboard/history?${query}`);
 }
 
 /**
@@ -24,7 +30,7 @@ export async function history({ since, until, step }) {
  * page has. Tabs with the same `version` share a worker.
  */
 export function follow(version, last, on) {
-  const url = part("worker.js");
+  const url = at("dashboard/worker.js");
   const shared = window.SharedWorker && new SharedWorker(url, version);
   const worker = shared?.port ?? new Worker(url);
   (shared ?? worker).onerror = () => on.failed("dashboard/worker.js does not load or fails.");

@@ -21,11 +21,11 @@ export class Table {
     this.elements = new Map();
     this.section = $("table").content.firstElementChild.cloneNode(true);
     const part = (name) => this.section.querySelector(name);
-    [this.scroll, this.note] = [part(".scroll"), part(".empty")];
+    [this.scroll, this.note, this.hint] = [part(".scroll"), part(".empty"), part("p")];
     const [heading, table] = [part("h2"), part("table")];
     heading.id = `${id}-title`;
     heading.textContent = title;
-    part("p").textContent = hint;
+    this.hint.textContent = hint;
     table.id = id;
     for (const element of [this.scroll, table]) element.setAttribute("aria-labelledby", heading.id);
     this.#head(table.createTHead().insertRow());

@@ -15,6 +15,7 @@ fn hub() -> Hub {
         pid: 1,
         cores: 2,
         started: 1.5,
+        ops: vec!["/ops/requests"],
     };
     Hub::new(identity, START)
 }
@@ -182,11 +183,16 @@ fn what_is_closed_stays_closed() {
     assert!(hub.is_closed());
 }
 
-/// A second in which this many routes have a latency in each of 80 buckets.
+/// A count that takes many bytes, so that few buckets fill the memory.
+const MANY: u64 = 1 << 40;
+
+/// A second in which this many routes have many latencies in each of 80 buckets.
 fn busy(second: u64, routes: u32) -> Tick {
     let latency = TickDistribution {
         zeros: 0,
-        buckets: (0..80).map(|at| (at * 2 - 300, 7 + second % 50)).collect(),
+        buckets: (0..80)
+            .map(|at| (at * 2 - 300, MANY + second % 50))
+            .collect(),
     };
     let routes = (0..routes).map(|route| RouteTick {
         route,
@@ -218,7 +224,7 @@ fn held_after(seconds: u64, routes: u32) -> (usize, Hub) {
 
 #[test]
 fn all_that_the_hub_keeps_is_within_its_limit() {
-    for (seconds, routes) in [(900, 40), (40, 1000), (9, 4000)] {
+    for (seconds, routes) in [(400, 40), (16, 1000), (4, 4000)] {
         let (bytes, _hub) = held_after(seconds, routes);
         assert!(
             bytes <= MAX_BYTES,
@@ -229,7 +235,7 @@ fn all_that_the_hub_keeps_is_within_its_limit() {
 
 #[test]
 fn events_give_way_by_their_size_and_the_newest_stays() {
-    for (routes, kept) in [(1, 120), (500, 8)] {
+    for (routes, kept) in [(1, 120), (170, 8)] {
         let (_, hub) = held_after(130, routes);
         let state = hub.lock();
         let events = &state.recent.events;
@@ -241,7 +247,7 @@ fn events_give_way_by_their_size_and_the_newest_stays() {
             events.capacity() * size_of::<Event>()
         );
     }
-    let (_, hub) = held_after(3, 6000);
+    let (_, hub) = held_after(3, 1500);
     assert_eq!(
         hub.lock().recent.events.len(),
         1,
@@ -254,7 +260,7 @@ fn events_give_way_by_their_size_and_the_newest_stays() {
 
 #[test]
 fn a_history_has_no_more_bytes_than_the_hub_and_misses_nothing() {
-    for (seconds, routes, is_coarser) in [(60, 1, false), (300, 200, true), (40, 2000, true)] {
+    for (seconds, routes, is_coarser) in [(60, 1, false), (70, 200, true), (10, 2000, true)] {
         let (_, hub) = held_after(seconds, routes);
         let records = hub.lock().ring.between(0, u64::MAX);
         let kept: Vec<Tick> = merge(&records, 1).collect();
@@ -289,7 +295,7 @@ fn a_history_has_no_more_bytes_than_the_hub_and_misses_nothing() {
 
 #[test]
 fn a_history_takes_little_more_memory_than_it_has_bytes_while_it_is_made() {
-    let (_, hub) = held_after(300, 200);
+    let (_, hub) = held_after(70, 200);
     let mut bytes = 0;
     let taken = allocation_counter::measure(|| bytes = hub.history(0, None, 1).len());
     let most = usize::try_from(taken.bytes_max).expect("it takes something");

@@ -17,7 +17,7 @@ fn tick(time: u64, routes: u32, buckets: i32) -> Tick {
         time,
         width: 1,
         span_microseconds: 1_000_000,
-        levels: [Some(50_000_000); 8],
+        levels: [Some(50_000_000); 9],
         cpu_microseconds: Some(900_000),
         lag: distribution.clone(),
         queries: [1000; 5],
@@ -31,8 +31,10 @@ fn tick(time: u64, routes: u32, buckets: i32) -> Tick {
                 queries: Some(2000),
                 database_microseconds: Some(1_500_000),
                 n_plus_one: Some(0),
+                loop_microseconds: Some(400_000),
             })
             .collect(),
+        stalls: vec![(routes, 1)],
     }
 }
 

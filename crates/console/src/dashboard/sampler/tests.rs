@@ -26,6 +26,8 @@ struct Service {
     queries: Family<Counter, 3>,
     route_queries: Family<Histogram, 2>,
     suspected: Family<Counter, 2>,
+    route_loop: Family<Histogram, 2>,
+    stalls: Family<Counter, 1>,
 }
 
 impl Service {
@@ -44,6 +46,9 @@ impl Service {
         let route_queries = builder.histogram(described, &[1.0, 10.0]);
         let described = Descriptor::new("suspected_total", "x", ROUTE);
         let suspected = builder.counter(described);
+        let described = Descriptor::new("route_loop", "x", ROUTE);
+        let route_loop = builder.histogram(described, &LATENCY);
+        let stalls = builder.counter(Descriptor::new("stalls_total", "x", ["endpoint"]));
         let registry = builder.build().expect("valid families");
         let sources = SampledSources {
             requests: Some(requests.clone()),
@@ -52,6 +57,8 @@ impl Service {
             queries: Some(queries.clone()),
             route_queries: Some(route_queries.clone()),
             n_plus_one: Some(suspected.clone()),
+            route_loop: Some(route_loop.clone()),
+            stalls: Some(stalls.clone()),
             ..SampledSources::default()
         };
         Self {
@@ -62,6 +69,8 @@ impl Service {
             queries,
             route_queries,
             suspected,
+            route_loop,
+            stalls,
         }
     }
 
@@ -187,9 +196,29 @@ fn a_tick_looks_as_the_page_expects_it() {
         "queries": [0, 0, 0, 0, 0],
         "query": [],
         // One zero; a bucket at index -254 (0.004 s), and one an octave above.
-        "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0]],
+        "routes": [[0, [2, 0, 1, 0, 0], 0.012, [1, -254, 1, 32, 1], null, null, 0, null]],
+        "stalls": [],
     });
     assert_eq!(json, expected);
+}
+
+#[test]
+fn time_on_event_loops_is_by_route_and_stalls_are_by_endpoint() {
+    let mut service = Service::new();
+    service.route_loop.series(["GET", "/data"]).observe(0.25);
+    service.route_loop.series(["GET", "/metrics"]).observe(9.0);
+    service.stalls.series(["/data"]).add(2);
+    service.stalls.series(["/metrics"]).add(1);
+    let tick = service.sample(1);
+    assert_eq!(service.sampler.routes(), ["GET /data", "/data"]);
+    assert_eq!(tick.routes[0].loop_microseconds, Some(250_000));
+    assert_eq!(tick.stalls, [(1, 2)]);
+
+    service.stalls.series(["/data"]).add(1);
+    let mut both = tick;
+    both.merge(&service.sample(2));
+    assert_eq!(both.stalls, [(1, 3)]);
+    assert_eq!(both.routes[0].loop_microseconds, Some(250_000));
 }
 
 #[test]

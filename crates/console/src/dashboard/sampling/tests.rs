@@ -19,7 +19,7 @@ fn sampling() -> Sampling {
         endpoints: OpsEndpoints::new(["/metrics"]),
         in_progress: OpsInProgress::default(),
     };
-    let identity = identity(registry, DashboardSettings::default(), STARTED);
+    let identity = identity(registry, DashboardSettings::default(), Vec::new(), STARTED);
     let requests = NotableRequests::new(OpsEndpoints::new(["/metrics"]));
     Sampling::new(
         Sampler::new(registry, SampledSources::default(), ops_traffic),

@@ -26,15 +26,10 @@ pub(in crate::database) struct Fixture {
 
 impl Fixture {
     pub(in crate::database) fn new() -> Self {
-        Self::keeping(None)
-    }
-
-    /// With room for this many statements.
-    pub(in crate::database) fn keeping(statements: Option<usize>) -> Self {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = DatabaseFamilies::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(families.clone(), statements);
+        let database = Database::new(families.clone(), None);
         registry.register(database.levels().clone()).unwrap();
         registry.register(database.fullness()).unwrap();
         Self {

@@ -9,12 +9,14 @@ use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
 use super::{Order, Statements};
 use crate::clock;
 use crate::context::StatementShapes as _;
-use crate::database::connection::fixture::Fixture;
 use crate::database::sql::{Dialect, Operation, Verb, read};
+use crate::database::{Database, DatabaseFamilies};
+use crate::naming::Naming;
+use vitals_registry::Registry;
 
 /// A table, the families of all queries, and a connection that has run no statement.
 struct TableFixture {
-    fixture: Fixture,
+    families: DatabaseFamilies,
     statements: Statements,
     known: ConnectionStatements,
 }
@@ -24,11 +26,13 @@ fn connection_to(statements: Statements) -> ConnectionStatements {
 }
 
 fn table_of(capacity: usize) -> TableFixture {
-    let fixture = Fixture::keeping(Some(capacity));
-    let statements = fixture.database.statements().clone();
+    let mut registry = Registry::builder(|| Duration::from_secs(1));
+    let families = DatabaseFamilies::declare(&mut registry, Naming::Vitals, &[0.001, 1.0]);
+    let database = Database::new(families.clone(), Some(capacity));
+    let statements = database.statements().clone();
     let known = connection_to(statements.clone());
     TableFixture {
-        fixture,
+        families,
         statements,
         known,
     }
@@ -48,11 +52,7 @@ impl TableFixture {
     fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
         let took = Duration::from_secs_f64(seconds);
         let number = self.known.ran(place, took, clock::now());
-        let all = self
-            .fixture
-            .families
-            .query_seconds
-            .series(["", "select", ""]);
+        let all = (self.families.query_seconds).series(["", "select", ""]);
         all.observe(seconds);
         number
     }
@@ -154,7 +154,7 @@ fn errors_and_unattributed_calls_of_statements_that_are_not_kept_are_in_the_row_
             table.known.failed(place);
         }
         table.known.unattributed(place);
-        let unattributed = &table.fixture.families.unattributed;
+        let unattributed = &table.families.unattributed;
         unattributed.series(["", "select", ""]).inc();
     }
     let rows: Vec<_> = table.statements.report(Order::Total, 10);
@@ -330,11 +330,7 @@ fn connections_share_what_the_table_keeps() {
 #[test]
 fn threads_lose_no_call_while_statements_are_evicted() {
     let table = table_of(8);
-    let all = table
-        .fixture
-        .families
-        .query_seconds
-        .series(["", "select", ""]);
+    let all = (table.families.query_seconds).series(["", "select", ""]);
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {

@@ -1,0 +1,69 @@
+// The connections of the pools: who holds them, and who waits for one.
+
+import { codes, endpoints, number } from "./cells.js";
+import { make, set } from "./dom.js";
+import { NONE, count, seconds } from "./format.js";
+import { Snapshot } from "./snapshot.js";
+import { Table } from "./table.js";
+
+/** How the page calls what a connection does. */
+const DOING = {
+  query: "in a query",
+  idle_in_transaction: "idle in transaction",
+  held_without_a_query: "held without a query",
+};
+
+/** The request or job that a connection is for. */
+function owner({ kind, method, endpoint }) {
+  const name = endpoint ?? "(not known yet)";
+  return kind === "request" ? `${method} ${name}` : kind === "job" ? `job ${name}` : "outside of requests and jobs";
+}
+
+const held = (pool) => (one) => ({
+  ...one,
+  pool,
+  name: owner(one),
+  state: one.is_leak ? "holds one too long" : "holds one",
+  since: one.held_seconds,
+  does: `${DOING[one.doing] ?? one.doing}, ${seconds.format(one.doing_seconds)}`,
+});
+
+const waiting = (pool) => (one) => ({ ...one, pool, name: owner(one), state: "waits", since: one.waiting_seconds });
+
+const table = () =>
+  new Table(
+    "pool",
+    "Connections",
+    "",
+    [
+      endpoints(),
+      {
+        key: "state",
+        label: "Connection",
+        text: true,
+        node: () => make("span"),
+        refresh(cell, { state, is_leak }) {
+          set(cell, state);
+          cell.classList.toggle("alarm", Boolean(is_leak));
+        },
+      },
+      number("since", "For", seconds),
+      { key: "does", label: "Doing", text: true },
+      codes("statement", "Statement", NONE),
+      codes("taken_at", "Taken at", NONE),
+      { key: "pool", label: "Pool", text: true },
+      codes("trace_id", "Trace", NONE),
+    ],
+    { sort: "since", key: ({ position }) => position },
+  );
+
+/** The holders of all pools and those that wait. */
+export const connections = () =>
+  new Snapshot("ops/pool", table(), {
+    empty: "Nobody holds a connection.",
+    read({ pools }) {
+      const rows = pools.flatMap(({ pool, connections, waiters }) => [...connections.map(held(pool)), ...waiters.map(waiting(pool))]);
+      const hints = pools.map(({ pool, summary, waiting }) => `${pools.length > 1 ? `${pool}: ` : ""}${summary}${waiting > 0 ? `; ${count.format(waiting)} wait` : ""}`);
+      return { rows: rows.map((row, position) => ({ ...row, position })), hint: hints.join(". ") };
+    },
+  });

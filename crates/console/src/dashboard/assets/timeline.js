@@ -1,0 +1,151 @@
+// The timeline of one kept request, as a waterfall. Each bar is in a row of a table, so that the table says the same in words.
+
+import { code } from "./cells.js";
+import { $, make, set } from "./dom.js";
+import { NONE, bytes, count, moment, seconds } from "./format.js";
+
+/** How the page calls the phases of a request. */
+const PHASES = {
+  query: "query",
+  transaction_control: "begins or ends a transaction",
+  blocking_queue: "waits for a blocking thread",
+  pool_wait: "waits for a connection",
+  transaction: "in a transaction",
+  blocking_thread: "on a blocking thread",
+  event_loop: "on the event loop",
+  awaiting: "awaits something else",
+  body_awaiting: "the body awaits something",
+  sending: "waits for the client",
+};
+
+/** Why a request is kept. */
+const REASONS = {
+  slow: "slow",
+  slow_for_endpoint: "slow for its endpoint",
+  failed: "failed",
+  n_plus_one: "N+1",
+  stall: "blocked its event loop",
+  sampled: "its trace is sampled",
+  random: "chosen at random",
+};
+
+const called = (kind) => PHASES[kind] ?? kind;
+
+const ENDINGS = { no_head: "the client left before the answer", client_left: "the client left", body_failed: "the body failed" };
+
+/** The reasons in words. */
+export const reasons = (list) => list.map((reason) => REASONS[reason] ?? reason).join(", ");
+
+const dialog = $("request");
+const [title, note, content] = ["h2", "p", ".scroll"].map((part) => dialog.querySelector(part));
+
+/** A table with a caption. Each row has a heading, two numbers and a bar. */
+function grid(caption, headings, rows) {
+  const cell = (tag, more) => (content, i) => {
+    const child = make(tag, { ...more, className: i === 1 || i === 2 ? "number" : "words" });
+    child.append(content);
+    return child;
+  };
+  const row = ([first, ...rest]) => make("tr", {}, cell("th", { scope: "row" })(first, 0), ...rest.map((content, i) => cell("td")(content, i + 1)));
+  return make(
+    "table",
+    {},
+    make("caption", { textContent: caption }),
+    make("thead", {}, make("tr", {}, ...headings.map(cell("th", { scope: "col" })))),
+    make("tbody", {}, ...rows.map(row)),
+  );
+}
+
+/** Bars as `[kind, start, length]`, the last two as shares of the width. They repeat numbers of their row. */
+function track(...bars) {
+  const line = make("div", { className: "track" });
+  line.setAttribute("aria-hidden", "true");
+  for (const [kind, start, length] of bars) {
+    const bar = make("i", { className: kind });
+    bar.style.left = `${Math.min(start, 1) * 100}%`;
+    bar.style.width = `${Math.min(length, 1 - start) * 100}%`;
+    line.append(bar);
+  }
+  return line;
+}
+
+/** The phases of a request, each at its time. */
+function waterfall({ phases, left_out, statements, seconds: total }) {
+  const shapes = new Map(statements.map(({ id, statement }) => [id, statement]));
+  let last;
+  const query = (id) => {
+    const again = id && id === last;
+    last = id ?? last;
+    return again ? ["the same statement"] : shapes.get(id) ? [code(shapes.get(id))] : [];
+  };
+  const rows = phases.map(({ kind, offset_seconds: offset, seconds: length, statement_id, is_unfinished }) => [
+    make("span", {}, called(kind) + (is_unfinished ? ", unfinished" : "") + (statement_id ? ", " : ""), ...query(statement_id)),
+    seconds.format(offset),
+    seconds.format(length),
+    track([kind, offset / total, length / total]),
+  ]);
+  const rest = left_out.map((one) => [`${count.format(one.count)} more: ${called(one.kind)}`, NONE, seconds.format(one.seconds), ""]);
+  return grid("What it did, and when", ["Phase", "Starts after", "Takes", "Time"], [...rows, ...rest]);
+}
+
+/** The time by kind, beside the medians of the endpoint's requests. */
+function comparison({ times, usual, seconds: total }) {
+  const width = Math.max(total, usual?.seconds ?? 0);
+  const row = (name, kind, mine, median) => [
+    name,
+    seconds.format(mine),
+    seconds.format(median),
+    track([kind, 0, mine / width], ...(median == null ? [] : [["median", 0, median / width]])),
+  ];
+  return grid(
+    usual ? `Beside the median of ${count.format(usual.requests)} random ${usual.requests === 1 ? "request" : "requests"} of its endpoint` : "No other request of its endpoint is kept to compare with",
+    ["Phase", "This request", "Median", "Thin: the median"],
+    [row("all", "", total, usual?.seconds), ...times.map((time) => row(called(time.kind), time.kind, time.seconds, time.usual_seconds))],
+  );
+}
+
+/** Shows the timeline of a request, as the server sends it. */
+export function showTimeline(request) {
+  set(title, `${request.method} ${request.endpoint}`);
+  const longest = request.longest_poll_seconds;
+  const facts = [
+    request.status,
+    seconds.format(request.seconds),
+    moment(Date.parse(request.at) / 1000),
+    ENDINGS[request.ending],
+    `kept because: ${reasons(request.reasons)}`,
+    `${request.explained_percent.toFixed(1)} % explained`,
+    longest && `longest poll ${seconds.format(longest)}`,
+    request.sent_bytes > 0 && `${bytes.format(request.sent_bytes)} sent`,
+    request.trace_id && `trace ${request.trace_id}`,
+  ];
+  set(note, facts.filter(Boolean).join(" · "));
+  content.replaceChildren(comparison(request), waterfall(request));
+  show();
+}
+
+/** Says why there is no timeline. */
+export function showNoTimeline(why) {
+  set(title, "No timeline");
+  set(note, why);
+  content.replaceChildren();
+  show();
+}
+
+function show() {
+  content.hidden = !content.firstChild;
+  content.scrollTop = 0;
+  if (!dialog.open) dialog.showModal();
+}
+
+/** Closes it, also without the user. */
+export function closeTimeline() {
+  if (dialog.open) dialog.close();
+  content.replaceChildren();
+}
+
+/** Calls `closed` when the user closes it. */
+export function onTimelineClosed(closed) {
+  $("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", closed);
+}

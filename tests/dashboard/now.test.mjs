@@ -1,0 +1,69 @@
+// What runs right now, on the page: requests that block, also while every worker is stuck, and what the loops spent.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Shop, launch, number, open, rows, tiles, until, violations } from "./support.mjs";
+
+let shop, browser, page;
+before(async () => {
+  [shop, browser] = [await Shop.start(), await launch()];
+  page = await open(browser, `${shop.ops}/dashboard`);
+});
+after(async () => {
+  await browser.close();
+  await shop.stop();
+});
+
+const now = () => rows(page, "now");
+const heading = (table) => page.textContent(`section:has(#${table}) .bar`);
+
+test("without traffic it says that nothing runs", async () => {
+  await until("the answer", async () => (await page.textContent("section:has(#now) .empty")) === "No request is in flight.");
+  assert.match(await heading("now"), /0 in flight/);
+});
+
+test("requests that block every worker are shown while they last", async () => {
+  const answered = [];
+  const reports = Array.from({ length: 8 }, () => shop.get("/report").then(() => answered.push(1)));
+  const blocked = await until("two stalls", async () => {
+    const found = (await now()).filter(({ Doing }) => Doing === "blocks its event loop");
+    return found.length === 2 && found;
+  });
+  const known = answered.length;
+  assert.ok(known < 8, "they were shown while requests of the kind were in flight");
+  for (const row of blocked) assert.equal(row.Endpoint, "GET /report");
+  assert.deepEqual(blocked.map(({ Worker }) => Worker).sort(), ["0", "1"]);
+  assert.match(await heading("now"), /2 block an event loop/);
+  assert.equal(await page.textContent("#status"), "Live", "the page goes on");
+  assert.match((await tiles(page))["In flight"][1], /2 block an event loop/);
+  assert.deepEqual(await violations(page), []);
+  await Promise.all(reports);
+  await until("the end", async () => (await now()).length === 0);
+});
+
+test("the loops' time and the stalls are counted by endpoint", async () => {
+  const report = await until("all stalls", async () => (await rows(page, "loops")).find(({ Endpoint, Stalls }) => Endpoint.trim() === "/report" && Stalls === "8"));
+  assert.ok(number(report["Time on loops"]) >= 16, report["Time on loops"]);
+  assert.ok(number(report["Each request"]) >= 2, report["Each request"]);
+  assert.match(report["Of all workers ↓"] ?? report["Of all workers"], /%$/);
+});
+
+test("a slow client is shown, with what was sent to it", async () => {
+  const leave = await shop.download();
+  const row = await until("the download", async () => (await now()).find(({ Doing }) => Doing === "sends the answer"));
+  assert.equal(row.Endpoint, "GET /download");
+  assert.ok(number(row.Sent) > 0, row.Sent);
+  leave();
+  await until("the end", async () => (await now()).length === 0);
+});
+
+test("where the endpoints do not answer, it says so, and of when its rows are", async () => {
+  await page.route(/ops\/requests/, (route) => route.abort());
+  await until("the reason", async () => /No answer to ops\/requests.*Below is the state of \d\d:\d\d:\d\d/.test(await heading("now")));
+  await page.unroute(/ops\/requests/);
+  await until("the return", async () => /0 in flight/.test(await heading("now")));
+  await page.route(/ops\/requests/, (route) => route.fulfill({ status: 403, body: "no" }));
+  await until("the status", async () => /The server answers ops\/requests with 403/.test(await heading("now")));
+  await page.unroute(/ops\/requests/);
+});
