@@ -1,7 +1,7 @@
 //! Clients of every kind on one server, at a moderate rate: memory and descriptors do not grow, and each request is counted
 //! once, with the status of its answer.
 //!
-//! `VITALS_SOAK_TIME` sets the duration (`20s` by default, `1h` in `make soak`), `VITALS_SOAK_SEED` the seed of the clients.
+//! `VITALS_SOAK_TIME` sets the duration (`15s` by default, `1h` in `make soak`), `VITALS_SOAK_SEED` the seed of the clients.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -45,7 +45,7 @@ const SETTLE_BOUND: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 
 fn soak_time() -> Duration {
-    let time = std::env::var("VITALS_SOAK_TIME").unwrap_or_else(|_| "20s".to_owned());
+    let time = std::env::var("VITALS_SOAK_TIME").unwrap_or_else(|_| "15s".to_owned());
     humantime::parse_duration(&time).expect("a duration")
 }
 

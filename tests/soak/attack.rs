@@ -1,7 +1,7 @@
 //! All attacks at once, beside well-behaved clients: these get the right answers, and afterwards memory and descriptors are
 //! as before.
 //!
-//! `VITALS_ATTACK_TIME` sets the duration (`20s` by default, `10m` in `make soak`). In an optimised build, an attack of a
+//! `VITALS_ATTACK_TIME` sets the duration (`12s` by default, `10m` in `make soak`). In an optimised build, an attack of a
 //! minute or more also checks the latency of `/livez`.
 
 use std::fs;
@@ -41,7 +41,7 @@ const LONG_ITEMS: &str = "INSERT INTO items (name, email, message, created_at) \
     SELECT 'long', 'a@example.com', printf('%.65000c', 'x'), printf('2026-01-01 12:00:00.%06d', number) FROM numbers";
 
 fn attack_time() -> Duration {
-    let time = std::env::var("VITALS_ATTACK_TIME").unwrap_or_else(|_| "20s".to_owned());
+    let time = std::env::var("VITALS_ATTACK_TIME").unwrap_or_else(|_| "12s".to_owned());
     humantime::parse_duration(&time).expect("a duration")
 }
 
