@@ -553,7 +553,7 @@ async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
         .wrap(vitals.http());
     let app = init_service(app).await;
     for scope in ["", "/internal", "/tenants/7/page"] {
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             let response = call_service(&app, request_of(scope, endpoint)).await;
             assert!(response.status().is_success(), "{scope} {endpoint:?}");
         }
@@ -610,7 +610,7 @@ async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more(
         }
         let vitals = vitals_with(settings.clone());
         let app = init_service(App::new().configure(vitals.ops())).await;
-        for endpoint in &ENDPOINTS {
+        for endpoint in ENDPOINTS {
             let status = call_service(&app, request_of("", endpoint)).await.status();
             if endpoint.choice() == Always || chosen.contains(&endpoint.choice()) {
                 assert!(status.is_success(), "{endpoint:?}: {status}");
