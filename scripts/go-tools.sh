@@ -7,6 +7,8 @@
 #   victoria-metrics   VictoriaMetrics, single node, and vmalert: the newest 1.x that the Go of the tests compiles
 #   kubernetes         the check of deploy/kubernetes against the Go types of Kubernetes and of the operator
 #   promhttp           the benchmark of client_golang's exposition
+#   expfmt             reads an exposition with client_golang's parser
+#   collector          an OpenTelemetry Collector that writes what it receives to files
 #
 # A module is built once for a machine, into ${XDG_CACHE_HOME:-~/.cache}/actix-vitals/tools/NAME-CHECKSUM/. The checksum
 # covers the module's files and the version of Go. Tests find the programs through links, which each run writes anew:
@@ -55,7 +57,7 @@ prepare() {
 }
 
 if [ "$#" = 0 ]; then
-    set -- prometheus alertmanager victoria-metrics kubernetes promhttp
+    set -- prometheus alertmanager victoria-metrics kubernetes promhttp expfmt collector
 fi
 mkdir -p "$links" "$cache" || exit 1
 if ! command -v go >/dev/null 2>&1; then

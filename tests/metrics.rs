@@ -3,6 +3,7 @@
 //!
 //! The answers to requests are tested in `api`, queries of a real Prometheus in `prometheus`.
 
+mod client_golang;
 mod conformance;
 mod database;
 mod document;

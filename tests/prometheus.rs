@@ -20,9 +20,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::prometheus::{Prometheus, Setup, job};
-use crate::support::scrapers::{self, Scraper};
+use crate::support::scrapers::{self, Program, Scraper};
 use crate::support::server::Server;
-use crate::support::{deployment, promql, server, wait};
+use crate::support::{deployment, dotted, promql, server, wait};
 
 /// How long a query may have no answer: a rate needs two scrapes of a series.
 const ANSWER_BOUND: Duration = Duration::from_secs(60);
@@ -58,6 +58,8 @@ enum Form {
     Classic,
     /// Scraped as protobuf: only `x`.
     Native,
+    /// Scraped as OpenMetrics, and converted by the newest Prometheus: only `x`, with the classic bounds.
+    Converted,
 }
 
 impl Form {
@@ -65,15 +67,30 @@ impl Form {
     fn series(self, histogram: &str) -> String {
         match self {
             Self::Classic => format!("{histogram}_bucket"),
-            Self::Native => histogram.to_owned(),
+            Self::Native | Self::Converted => histogram.to_owned(),
+        }
+    }
+
+    /// The settings under `global` that it needs.
+    fn global(self) -> &'static str {
+        match self {
+            Self::Converted => ", convert_classic_histograms_to_nhcb: true",
+            Self::Classic | Self::Native => "",
         }
     }
 
     /// Starts a scraper of this form with these further flags, and waits for its first scrape.
     async fn start(self, scraper: &Scraper, server: &Server, flags: &[&str]) -> Prometheus {
+        let jobs = job("actix-vitals", &[server.authority()]);
+        self.start_jobs(scraper, &jobs, flags).await
+    }
+
+    /// As [`Self::start`], with this scrape configuration.
+    async fn start_jobs(self, scraper: &Scraper, jobs: &str, flags: &[&str]) -> Prometheus {
         let setup = Setup {
-            jobs: &job("actix-vitals", &[server.authority()]),
+            jobs,
             native: self == Self::Native,
+            global: self.global(),
             flags,
             ..Setup::default()
         };
@@ -85,38 +102,65 @@ impl Form {
         prometheus
     }
 
-    /// Asserts that histograms are stored in this form and not in the other.
+    /// Asserts that histograms are stored in this form and not in the other. The name of one may be a selector.
     async fn is_kept_by(self, prometheus: &Prometheus, latency: &str) {
+        let part = |suffix: &str| match latency.strip_suffix("\"}") {
+            Some(start) => format!("{start}{suffix}\"}}"),
+            None => format!("{latency}{suffix}"),
+        };
+        let is_classic = self == Self::Classic;
         for (query, expected) in [
-            (latency.to_owned(), Self::Native),
-            (format!("{latency}_bucket"), Self::Classic),
-            (format!("{latency}_count"), Self::Classic),
+            (latency.to_owned(), !is_classic),
+            (part("_bucket"), is_classic),
+            (part("_count"), is_classic),
         ] {
             let found = prometheus.query(&query).await.expect("an answer").len();
-            assert_eq!(found > 0, self == expected, "{self:?}: {query}: {found}");
+            assert_eq!(found > 0, expected, "{self:?}: {query}: {found}");
         }
     }
 }
 
+/// Asks the cookbook by OpenTelemetry's names: with dots where the scraper keeps them, and with underscores.
 async fn the_otel_cookbook_answers(scrapers: Vec<Scraper>, form: Form) {
     let server = Server::start_with(&["--naming", "otel"]);
     let load = tokio::spawn(load::keep_busy(server.url("")));
     let asked = scrapers.iter().map(async |scraper| {
-        let prometheus = form.start(scraper, &server, &[]).await;
-        for query in cookbook("docs/promql-otel.md") {
-            let query = if scraper.is_prometheus() {
-                query
+        let is_newest = scraper.program == Program::Newest;
+        ask_the_otel_cookbook(scraper, &server, form, is_newest, |query| {
+            if scraper.is_prometheus() {
+                query.to_owned()
             } else {
-                promql::classic(&query)
-            };
-            let awaited = format!("an answer of {} to {query}", scraper.name());
-            wait::until(&awaited, ANSWER_BOUND, || answers(&prometheus, &query)).await;
+                promql::classic(query)
+            }
+        })
+        .await;
+        if is_newest {
+            ask_the_otel_cookbook(scraper, &server, form, false, dotted::dotted_query).await;
         }
-        form.is_kept_by(&prometheus, OTEL_LATENCY).await;
     });
     join_all(asked).await;
     assert!(!load.is_finished(), "the load ended before its time");
     load.abort();
+}
+
+async fn ask_the_otel_cookbook(
+    scraper: &Scraper,
+    server: &Server,
+    form: Form,
+    escapes: bool,
+    translate: impl Fn(&str) -> String,
+) {
+    let mut jobs = job("actix-vitals", &[server.authority()]);
+    if escapes {
+        jobs += "    metric_name_escaping_scheme: underscores\n";
+    }
+    let prometheus = form.start_jobs(scraper, &jobs, &[]).await;
+    for query in cookbook("docs/promql-otel.md") {
+        let query = translate(&query);
+        let awaited = format!("an answer of {} to {query}", scraper.name());
+        wait::until(&awaited, ANSWER_BOUND, || answers(&prometheus, &query)).await;
+    }
+    form.is_kept_by(&prometheus, &translate(OTEL_LATENCY)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

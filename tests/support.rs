@@ -13,6 +13,7 @@ pub(crate) mod alertmanager;
 pub(crate) mod conformance;
 pub(crate) mod daemon;
 pub(crate) mod deployment;
+pub(crate) mod dotted;
 pub(crate) mod example;
 pub(crate) mod exposition;
 pub(crate) mod foreign;

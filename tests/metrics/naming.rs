@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::support::dotted::{self, dotted};
 use crate::support::exposition::Exposition;
 use crate::support::server::{Answer, Server};
 use crate::support::settled::settled;
@@ -205,6 +206,50 @@ async fn by_the_names_of_the_conventions_everything_has_its_name_and_labels() {
 }
 
 #[tokio::test]
+async fn where_utf_8_is_allowed_the_names_have_their_dots() {
+    let server = Server::start_with(&["--naming", "otel"]);
+    server.get("/data/1").await;
+    settled(&server).await;
+    let scrape = async |accept: &str| {
+        let request = server.request(Method::GET, "/metrics");
+        let answer = Answer::of(request.header("accept", accept)).await;
+        assert_eq!(answer.status, 200);
+        answer.text
+    };
+    for kind in [
+        "text/plain;version=1.0.0",
+        "application/openmetrics-text;version=1.0.0",
+    ] {
+        let text = scrape(&format!("{kind};escaping=allow-utf-8")).await;
+        for (_, theirs, kind, labels) in RENAMED {
+            let sample = dotted(&sample_of(theirs, kind));
+            let start = format!("{{\"{sample}\"");
+            let lines = text.lines().filter(|line| line.starts_with(&start));
+            let lines: Vec<_> = lines.collect();
+            assert!(!lines.is_empty(), "{sample} is missing:\n{text}");
+            for label in *labels {
+                let pair = format!(",\"{}\"=", dotted(label));
+                let has = |line: &&str| line.contains(&pair);
+                assert!(lines.iter().all(has), "{sample}{pair}");
+            }
+        }
+        let kept = "http_requests_total{\"http.request.method\"=\"GET\",\"http.route\"=\"/data/{item_id}\"";
+        assert!(text.contains(kept), "{text}");
+        for name in dotted::names() {
+            let underscored = dotted::underscored(name);
+            // A value stays as it is.
+            let is_left = |line: &&str| line.contains(&underscored) && !line.contains("family=");
+            assert_eq!(text.lines().find(is_left), None);
+        }
+        for scheme in ["escaping=underscores", "q=1"] {
+            let text = scrape(&format!("{kind};{scheme}")).await;
+            let has_dots = |line: &&str| dotted::names().any(|name| line.contains(name));
+            assert_eq!(text.lines().find(has_dots), None);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_values_are_the_same_by_either_name() {
     let ours = scrape_after_traffic(&[]).await;
     let theirs = scrape_after_traffic(&["--naming", "otel"]).await;
@@ -354,12 +399,15 @@ async fn the_live_page_shows_what_it_does_by_our_names() {
 }
 
 /// The head of the cookbook with the names of the conventions.
-const HEAD: &str = "\
-# PromQL cookbook, by OpenTelemetry's names
+const HEAD: &str = r#"# PromQL cookbook, by OpenTelemetry's names
 
 The questions of [promql.md](promql.md), asked of a service that runs with `--naming otel`. This page is made from that
 one by `make docs`, and a test fails when it is stale; another asks every query of the real Prometheus.
-";
+
+Prometheus 3 allows UTF-8 and gets the names with their dots. There, `http_server_request_duration_seconds{http_route="/data"}`
+is `{"http.server.request.duration_seconds", "http.route"="/data"}`, and `by (http_route)` is `by ("http.route")`. With
+`metric_name_escaping_scheme: underscores` in its configuration, it gets the names of this page.
+"#;
 
 /// Queries whose translation is more than a change of names.
 const REPHRASED: [(&str, &str); 4] = [

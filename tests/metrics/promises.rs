@@ -14,7 +14,7 @@ use crate::support::settled::settled;
 /// The sample names of a family, each with the label that it has in addition to those of the family.
 fn samples_of(name: &str, kind: Kind) -> Vec<(String, Option<&'static str>)> {
     match kind {
-        Kind::Histogram | Kind::ClassicHistogram => vec![
+        Kind::Histogram => vec![
             (format!("{name}_bucket"), Some("le")),
             (format!("{name}_sum"), None),
             (format!("{name}_count"), None),

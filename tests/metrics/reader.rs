@@ -1,5 +1,6 @@
-//! Tests the tests' own reader of the text format.
+//! Tests the tests' own reader of the text format, and their translator of queries.
 
+use crate::support::dotted::dotted_query;
 use crate::support::exposition::Exposition;
 
 #[test]
@@ -47,5 +48,25 @@ fn what_breaks_the_format_is_refused() {
         ("# TYPE a gauge\n# TYPE a gauge\n", "a type twice"),
     ] {
         assert!(Exposition::parse(text).is_err(), "{why} was accepted");
+    }
+}
+
+#[test]
+fn a_query_by_names_with_underscores_is_asked_by_those_with_dots() {
+    for (query, expected) in [
+        (
+            r#"rate(http_server_request_duration_seconds_bucket{http_route="/data", le="0.1"}[1m])"#,
+            r#"rate({"http.server.request.duration_seconds_bucket","http.route"="/data", le="0.1"}[1m])"#,
+        ),
+        (
+            r#"sum by (le, http_route) (http_requests_total{http_request_method!="http_route"})"#,
+            r#"sum by (le, "http.route") (http_requests_total{"http.request.method"!="http_route"})"#,
+        ),
+        (
+            "sum(http_server_active_requests) / up",
+            r#"sum({"http.server.active_requests"}) / up"#,
+        ),
+    ] {
+        assert_eq!(dotted_query(query), expected);
     }
 }

@@ -1,8 +1,10 @@
 //! Asks real scrapers for every expression that is deployed or documented. They have the rules and scrape a server with every
-//! kind of fault. Each expression returns data, from classic and from native histograms.
+//! kind of fault. Each expression returns data, from classic and from native histograms, and
+//! from those that the newest Prometheus converts.
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::prometheus::load::{FRAIL, Trouble};
@@ -57,28 +59,30 @@ const BOUND: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_expression_answers_from_the_oldest_prometheus() {
     let test = "every_expression_answers_from_the_oldest_prometheus";
-    every_expression_answers(scrapers::one(test, Program::Oldest)).await;
+    let forms = [Form::Classic, Form::Native];
+    every_expression_answers(scrapers::one(test, Program::Oldest), &forms).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_expression_answers_from_the_newest_prometheus() {
     let test = "every_expression_answers_from_the_newest_prometheus";
-    every_expression_answers(scrapers::one(test, Program::Newest)).await;
+    let forms = [Form::Classic, Form::Native, Form::Converted];
+    every_expression_answers(scrapers::one(test, Program::Newest), &forms).await;
 }
 
-/// Asks a Prometheus with classic histograms and one with native histograms.
-async fn every_expression_answers(scraper: Option<Scraper>) {
+/// Asks a Prometheus for each form of histograms.
+async fn every_expression_answers(scraper: Option<Scraper>, forms: &[Form]) {
     let Some(scraper) = scraper else {
         return;
     };
     let server = Server::start_with(FRAIL);
     let mut trouble = Trouble::start(&server).await;
-    let (classic, native) = tokio::join!(
-        unanswered(&scraper, &server, Form::Classic),
-        unanswered(&scraper, &server, Form::Native),
-    );
+    let asked = forms
+        .iter()
+        .map(|form| unanswered(&scraper, &server, *form));
+    let unanswered = join_all(asked).await;
     assert!(trouble.lasts(), "the load ended before its time");
-    all_are_answered(&[classic, native].concat());
+    all_are_answered(&unanswered.concat());
 }
 
 fn all_are_answered(unanswered: &[String]) {
@@ -160,6 +164,7 @@ async fn start(scraper: &Scraper, server: &Server, form: Form) -> Prometheus {
         jobs: &job("actix-vitals", &[server.authority()]),
         rules: &rules,
         native: form == Form::Native,
+        global: form.global(),
         flags: &[EXEMPLARS],
         ..Setup::default()
     };

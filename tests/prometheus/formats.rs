@@ -56,12 +56,21 @@ fn clock() -> Duration {
 
 /// A counter and a histogram whose names not every scraper knows.
 fn registry(observations: u32) -> Registry {
+    build(3, observations)
+}
+
+/// The same, with as many counts as observations.
+fn counted(observations: u32) -> Registry {
+    build(u64::from(observations), observations)
+}
+
+fn build(count: u64, observations: u32) -> Registry {
     let mut builder = Registry::builder(clock).created(true);
     let counter = builder.counter(Descriptor::new("größe_total", "A size.", ["ключ.a"]));
     let name = "http.server.duration_seconds";
     let histogram = Descriptor::new(name, "Durations.", ["http.method"]).unit(Unit::Seconds);
     let histogram = builder.histogram(histogram, &[0.1, 1.0]);
-    counter.series(["\"\\\n"]).add(3);
+    counter.series(["\"\\\n"]).add(count);
     for _ in 0..observations {
         histogram.series(["GET"]).observe(0.05);
     }
@@ -210,6 +219,90 @@ async fn a_counter_begins_at_zero_when_it_was_created() {
     }
     let created = prometheus.query("count({__name__=~\".+_created\"})").await;
     assert!(created.expect("an answer").is_empty(), "_created is stored");
+}
+
+/// The times of creation that the exposition at this address shows: of the counter, and of the histogram.
+async fn created_at(authority: &str) -> [f64; 2] {
+    let request = reqwest::Client::new()
+        .get(format!("http://{authority}/metrics"))
+        .header("accept", "application/openmetrics-text;version=1.0.0");
+    let text = request.send().await.expect("an answer").text().await;
+    let text = text.expect("a text");
+    ["gr__e_created", "http_server_duration_seconds_created"].map(|name| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let (_, value) = line.and_then(|line| line.rsplit_once(' ')).expect(name);
+        value.parse().expect("a time")
+    })
+}
+
+/// The only series of a selector began at this time, to the millisecond.
+async fn began(prometheus: &Prometheus, selector: &str, at: f64) {
+    let query = format!("start_timestamp({selector})");
+    wait::until(&query, BOUND, async || {
+        match prometheus.query(&query).await?.as_slice() {
+            [one] if (one.value - at).abs() < 0.002 => Ok(()),
+            other => Err(format!("{other:?}, not {at}")),
+        }
+    })
+    .await;
+}
+
+/// The start of a series tells a restart that its values do not: there is more after it than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_times_arrive_and_show_a_restart_that_values_hide() {
+    let test = "start_times_arrive_and_show_a_restart_that_values_hide";
+    let Some(scraper) = newest(test) else {
+        return;
+    };
+    let (authority, server) = serve(counted(100));
+    let native = "    scrape_native_histograms: true\n";
+    let protocols = [("OpenMetricsText1.0.0", ""), ("PrometheusProto", native)];
+    let jobs = protocols.map(|(protocol, settings)| {
+        let job = job(protocol, &[&authority]);
+        format!("{job}    scrape_protocols: [{protocol}]\n{settings}")
+    });
+    let setup = Setup {
+        jobs: &jobs.concat(),
+        flags: &["--enable-feature=st-storage,use-start-timestamps,promql-experimental-functions"],
+        ..Setup::default()
+    };
+    let prometheus = Prometheus::start_set_up(&scraper, &setup).await;
+    let counter = |protocol: &str| format!("{{__name__=~\"gr.*e_total\", job=\"{protocol}\"}}");
+    let histogram = "{__name__=~\"http.server.duration_seconds\", job=\"PrometheusProto\"}";
+    let [first, _] = created_at(&authority).await;
+    for (protocol, _) in protocols {
+        has(&prometheus, &counter(protocol), 100.0).await;
+        began(&prometheus, &counter(protocol), first).await;
+    }
+    has(&prometheus, &format!("histogram_count({histogram})"), 100.0).await;
+    server.stop(false).await;
+
+    let restarted = crate::accuracy::serve_at(&authority, counted(130));
+    let [second, _] = created_at(&authority).await;
+    assert!(second > first);
+    for (protocol, _) in protocols {
+        let counter = counter(protocol);
+        has(&prometheus, &counter, 130.0).await;
+        began(&prometheus, &counter, second).await;
+        has(&prometheus, &format!("resets({counter}[5m])"), 1.0).await;
+        // Without the start it would be 30.
+        rises_by_at_least(&prometheus, &format!("increase({counter}[5m])"), 130.0).await;
+    }
+    has(&prometheus, &format!("histogram_count({histogram})"), 130.0).await;
+    has(&prometheus, &format!("resets({histogram}[5m])"), 1.0).await;
+    let increase = format!("histogram_count(increase({histogram}[5m]))");
+    rises_by_at_least(&prometheus, &increase, 130.0).await;
+    restarted.stop(false).await;
+}
+
+async fn rises_by_at_least(prometheus: &Prometheus, query: &str, least: f64) {
+    wait::until(query, BOUND, async || {
+        match prometheus.query(query).await?.as_slice() {
+            [one] if one.value >= least => Ok(()),
+            other => Err(format!("{other:?}, less than {least}")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,6 @@ pub(crate) enum Kind {
     Gauge,
     /// Classic as `_bucket`, `_sum` and `_count`, native under its own name.
     Histogram,
-    /// Never native: another crate records it.
-    ClassicHistogram,
 }
 
 impl Kind {
@@ -20,12 +18,12 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
-            Self::Histogram | Self::ClassicHistogram => "histogram",
+            Self::Histogram => "histogram",
         }
     }
 }
 
-use Kind::{ClassicHistogram, Counter, Gauge, Histogram};
+use Kind::{Counter, Gauge, Histogram};
 
 /// A promised family.
 #[derive(Debug)]
@@ -165,7 +163,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     // Only where metrics are pushed.
     rare("vitals_push_total", Counter, &["outcome"]),
     promise("ops_http_requests_total", Counter, OPS),
-    promise("ops_http_requests_duration_seconds", ClassicHistogram, OPS),
+    promise("ops_http_requests_duration_seconds", Histogram, OPS),
 ];
 
 /// Series that Prometheus itself adds.
@@ -180,14 +178,12 @@ const OF_PROMETHEUS: &[Promise] = &[
 pub(crate) fn promise_of(sample: &str) -> Option<(&'static Promise, bool)> {
     let all = || PROMISED.iter().chain(OF_PROMETHEUS);
     if let Some(exact) = all().find(|promise| promise.name == sample) {
-        return (exact.kind != ClassicHistogram).then_some((exact, false));
+        return Some((exact, false));
     }
     let family = ["_bucket", "_sum", "_count"]
         .iter()
         .find_map(|suffix| sample.strip_suffix(suffix))?;
     all()
-        .find(|promise| {
-            promise.name == family && matches!(promise.kind, Histogram | ClassicHistogram)
-        })
+        .find(|promise| promise.name == family && promise.kind == Histogram)
         .map(|promise| (promise, true))
 }

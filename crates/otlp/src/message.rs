@@ -1,6 +1,7 @@
 //! From the families of a registry to the messages of OTLP.
 //!
-//! Names, help texts and labels stay as a scrape shows them. Types are mapped as
+//! Names, help texts and labels stay as a scrape in UTF-8 shows them, except that a dotted name has no suffixes: what is
+//! `http.server.request.duration_seconds` there is `http.server.request.duration` in seconds here. Types are mapped as
 //! <https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/> maps them:
 //!
 //! | family | metric |
@@ -27,7 +28,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use vitals_registry::{
-    Collected, FamilyDescription, MetricKind, Number, Registry, Unit, VisitedBuckets,
+    Clock, Collected, FamilyDescription, MetricKind, Number, Registry, Unit, VisitedBuckets,
     VisitedExemplar, VisitedHistogram, VisitedLabels, VisitedSeries, VisitedValue, Visitor,
 };
 
@@ -44,23 +45,31 @@ const SCOPE: (&str, &str) = ("actix-vitals", env!("CARGO_PKG_VERSION"));
 
 const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 
+/// Where metrics come from: what all requests of a push have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) resource: Vec<KeyValue>,
+    pub(crate) clock: Clock,
+    /// When the process started, since the Unix epoch: the start of the totals that collectors read.
+    pub(crate) started: Duration,
+}
+
 /// Encodes all metrics, and passes each request on while the next one is not begun. Stops where `send` returns false.
 pub(crate) fn encode(
     registry: &Registry,
     collected: &[Collected],
-    resource: &[KeyValue],
-    clock: fn() -> Duration,
+    origin: &Origin,
     send: &mut dyn FnMut(Vec<u8>) -> bool,
 ) {
     let mut writer = MessageWriter {
-        resource,
-        clock,
+        origin,
         send,
         goes_on: true,
         metrics: Vec::new(),
         points: 0,
-        now: clock(),
+        now: (origin.clock)(),
         family: None,
+        is_begun: false,
     };
     registry.visit(collected, &mut writer);
     writer.flush();
@@ -68,8 +77,7 @@ pub(crate) fn encode(
 
 /// Collects metrics until a request is full.
 struct MessageWriter<'a> {
-    resource: &'a [KeyValue],
-    clock: fn() -> Duration,
+    origin: &'a Origin,
     send: &'a mut dyn FnMut(Vec<u8>) -> bool,
     /// Whether `send` still wants requests.
     goes_on: bool,
@@ -78,12 +86,15 @@ struct MessageWriter<'a> {
     /// When the points of this request were read.
     now: Duration,
     family: Option<FamilyDescription>,
+    /// Whether the last metric is that of the family.
+    is_begun: bool,
 }
 
 impl MessageWriter<'_> {
     fn flush(&mut self) {
         let metrics = std::mem::take(&mut self.metrics);
         self.points = 0;
+        self.is_begun = false;
         if metrics.is_empty() || !self.goes_on {
             return;
         }
@@ -91,7 +102,7 @@ impl MessageWriter<'_> {
         let request = ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics {
                 resource: Some(Resource {
-                    attributes: self.resource.to_vec(),
+                    attributes: self.origin.resource.clone(),
                     ..Resource::default()
                 }),
                 scope_metrics: vec![ScopeMetrics {
@@ -109,13 +120,14 @@ impl MessageWriter<'_> {
         let body = request.encode_to_vec();
         drop(request);
         self.goes_on = (self.send)(body);
-        self.now = (self.clock)();
+        self.now = (self.origin.clock)();
     }
 }
 
 impl Visitor for MessageWriter<'_> {
     fn family(&mut self, family: &FamilyDescription) {
         self.family = Some(family.clone());
+        self.is_begun = false;
     }
 
     fn series(&mut self, series: VisitedSeries<'_>) {
@@ -128,15 +140,11 @@ impl Visitor for MessageWriter<'_> {
         let Some(family) = &self.family else {
             return;
         };
-        // The metric is continued where its family began in this request.
-        let is_new = self
-            .metrics
-            .last()
-            .is_none_or(|last| last.name != family.name);
-        if is_new {
+        if !self.is_begun {
+            self.is_begun = true;
             self.metrics.push(start_metric(family));
         }
-        let point = PointHead::new(&series, self.now);
+        let point = PointHead::new(&series, self.now, self.origin.started);
         let Some(metric) = self.metrics.last_mut() else {
             return;
         };
@@ -152,11 +160,25 @@ fn start_metric(family: &FamilyDescription) -> Metric {
         metadata: (is_unknown.then(|| text_attribute("prometheus.type", "unknown")))
             .into_iter()
             .collect(),
-        name: family.name.clone(),
+        name: metric_name(family).to_owned(),
         description: family.help.clone(),
         unit: ucum(family.unit).to_owned(),
         ..Metric::default()
     }
+}
+
+/// The name of a family. A dotted name is one of OpenTelemetry: unit and type are fields, and no part of it.
+fn metric_name(family: &FamilyDescription) -> &str {
+    let name = family.name.as_str();
+    if !name.contains('.') {
+        return name;
+    }
+    let is_counter = family.kind == MetricKind::Counter;
+    let base = name.strip_suffix("_total").filter(|_| is_counter);
+    let base = base.unwrap_or(name);
+    let stem = base.strip_suffix(family.unit.as_str());
+    let stem = stem.and_then(|stem| stem.strip_suffix('_'));
+    stem.unwrap_or(base)
 }
 
 /// A unit in the Unified Code for Units of Measure, as the conventions write units.
@@ -176,14 +198,14 @@ struct PointHead {
 }
 
 impl PointHead {
-    /// Times are in nanoseconds since the Unix epoch; a start of 0 is unknown.
-    fn new(series: &VisitedSeries<'_>, now: Duration) -> Self {
+    /// Times are in nanoseconds since the Unix epoch. A series that a collector read has counted since `started`.
+    fn new(series: &VisitedSeries<'_>, now: Duration, started: Duration) -> Self {
         let read_at = series.timestamp.map_or(now, |milliseconds| {
             Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
         });
         Self {
             attributes: attributes(series.labels.clone()),
-            start_time_unix_nano: series.created.map_or(0, nanoseconds),
+            start_time_unix_nano: nanoseconds(series.created.unwrap_or(started).min(read_at)),
             time_unix_nano: nanoseconds(read_at),
         }
     }

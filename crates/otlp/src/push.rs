@@ -10,12 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::common::v1::KeyValue;
 use vitals_recorder::collection::{Collection, Enter};
 use vitals_registry::{Clock, Counter, Descriptor, Family, Registry, RegistryBuilder};
 
 use crate::client::{Attempt, Client, Reason};
-use crate::message::encode;
+use crate::message::{Origin, encode};
 use crate::retry::Backoff;
 use crate::settings::{OtlpError, OtlpSettings};
 
@@ -125,14 +124,19 @@ impl OtlpPush {
         enter: Option<Enter>,
     ) -> Result<Self, OtlpError> {
         let (finish, commands) = mpsc::channel();
+        let [started] = registry.read_levels(["process_start_time_seconds"]);
+        let started = started.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let end = Arc::new(End::default());
         let pusher = Pusher {
             client: Client::new(settings)?,
             registry: registry.clone(),
             families,
-            clock,
             enter,
-            resource: settings.resource(),
+            origin: Origin {
+                resource: settings.resource(),
+                clock,
+                started: started.unwrap_or_else(clock),
+            },
             interval: settings.interval,
             timeout: settings.timeout,
             first_backoff: settings.first_backoff,
@@ -189,9 +193,8 @@ struct Pusher {
     client: Client,
     registry: Registry,
     families: PushFamilies,
-    clock: Clock,
     enter: Option<Enter>,
-    resource: Vec<KeyValue>,
+    origin: Origin,
     interval: Duration,
     timeout: Duration,
     first_backoff: Duration,
@@ -257,22 +260,16 @@ impl Pusher {
         let patience = (left / 2).min(MOST_PATIENCE);
         let sources = self.registry.sources();
         let collected = (self.collection).collect(&sources, patience, self.enter.as_ref());
-        let (registry, resource) = (self.registry.clone(), self.resource.clone());
+        let (registry, origin) = (self.registry.clone(), self.origin.clone());
         let mut whole = (Outcome::Success, None);
-        encode(
-            &registry,
-            &collected,
-            &resource,
-            self.clock,
-            &mut |message| {
-                let delivery = self.deliver(message, deadline);
-                let goes_on = matches!(delivery.0, Outcome::Success | Outcome::Partial);
-                if delivery.0 != Outcome::Success {
-                    whole = delivery;
-                }
-                goes_on
-            },
-        );
+        encode(&registry, &collected, &origin, &mut |message| {
+            let delivery = self.deliver(message, deadline);
+            let goes_on = matches!(delivery.0, Outcome::Success | Outcome::Partial);
+            if delivery.0 != Outcome::Success {
+                whole = delivery;
+            }
+            goes_on
+        });
         whole
     }
 

@@ -2,8 +2,9 @@
 //! are the same in both.
 //!
 //! The recorders use our names and translate them here, when families and series are created. A family that the conventions
-//! do not have keeps its name; its labels are renamed if the conventions have them. The names of the conventions are
-//! written as in Prometheus: with underscores for dots, and the unit at the end.
+//! do not have keeps its name; its labels are renamed if the conventions have them. A name of the conventions has its dots,
+//! and the suffixes of Prometheus: the unit, and `_total` for a counter. The registry shows it as it is to a scraper that
+//! allows UTF-8, and with underscores for the dots to any other.
 //!
 //! - HTTP: <https://opentelemetry.io/docs/specs/semconv/http/http-metrics/>
 //! - databases: <https://opentelemetry.io/docs/specs/semconv/database/database-metrics/>
@@ -17,6 +18,8 @@ pub enum Naming {
     Vitals,
     /// The names of OpenTelemetry's semantic conventions, if they have one:
     /// `http_server_request_duration_seconds{http_request_method,http_route,http_response_status_code,url_scheme,error_type}`.
+    ///
+    /// A scraper that allows UTF-8 gets their dots: `{"http.server.request.duration_seconds", "http.route"="/orders"}`.
     OpenTelemetry,
 }
 
@@ -40,54 +43,54 @@ type Pair = (&'static str, &'static str);
 const FAMILIES: [Pair; 13] = [
     (
         "http_request_duration_seconds",
-        "http_server_request_duration_seconds",
+        "http.server.request.duration_seconds",
     ),
     (
         "http_request_size_bytes",
-        "http_server_request_body_size_bytes",
+        "http.server.request.body.size_bytes",
     ),
     (
         "http_response_size_bytes",
-        "http_server_response_body_size_bytes",
+        "http.server.response.body.size_bytes",
     ),
-    ("inprogress_requests", "http_server_active_requests"),
+    ("inprogress_requests", "http.server.active_requests"),
     (
         "db_query_duration_seconds",
-        "db_client_operation_duration_seconds",
+        "db.client.operation.duration_seconds",
     ),
     (
         "db_connection_open_seconds",
-        "db_client_connection_create_time_seconds",
+        "db.client.connection.create_time_seconds",
     ),
     (
         "db_pool_wait_seconds",
-        "db_client_connection_wait_time_seconds",
+        "db.client.connection.wait_time_seconds",
     ),
     (
         "db_pool_hold_seconds",
-        "db_client_connection_use_time_seconds",
+        "db.client.connection.use_time_seconds",
     ),
     (
         "db_pool_timeouts_total",
-        "db_client_connection_timeouts_total",
+        "db.client.connection.timeouts_total",
     ),
-    ("db_pool_waiters", "db_client_connection_pending_requests"),
-    ("db_pool_max_connections", "db_client_connection_max"),
+    ("db_pool_waiters", "db.client.connection.pending_requests"),
+    ("db_pool_max_connections", "db.client.connection.max"),
     // A label distinguishes the two.
     (
         "db_pool_checked_out_connections",
-        "db_client_connection_count",
+        "db.client.connection.count",
     ),
-    ("db_pool_idle_connections", "db_client_connection_count"),
+    ("db_pool_idle_connections", "db.client.connection.count"),
 ];
 
 const LABELS: [Pair; 6] = [
-    ("method", "http_request_method"),
-    ("endpoint", "http_route"),
-    ("http_status", "http_response_status_code"),
-    ("operation", "db_operation_name"),
-    ("kind", "error_type"),
-    ("pool", "db_client_connection_pool_name"),
+    ("method", "http.request.method"),
+    ("endpoint", "http.route"),
+    ("http_status", "http.response.status_code"),
+    ("operation", "db.operation.name"),
+    ("kind", "error.type"),
+    ("pool", "db.client.connection.pool.name"),
 ];
 
 const OPERATIONS: [Pair; 5] = [

@@ -353,10 +353,12 @@ impl FamilyDescription {
         suffixes.map(|suffix| format!("{base}{suffix}")).collect()
     }
 
-    /// The same family with its name by an escaping scheme.
-    fn escaped(&self, scheme: Escaping) -> Self {
+    /// The same family with its names by an escaping scheme.
+    pub(crate) fn escaped(&self, scheme: Escaping) -> Self {
+        let labels = self.labels.iter().map(|name| scheme.label_name(name));
         Self {
             name: scheme.metric_name(&self.name),
+            labels: labels.collect(),
             ..self.clone()
         }
     }
@@ -376,8 +378,14 @@ impl FamilyDescription {
         names
     }
 
-    /// Whether the family has a sample of this name, in any format.
+    /// Whether the family has a sample of this name, in any format and by any escaping scheme.
     pub(crate) fn has_sample(&self, name: &str) -> bool {
+        let is_escaped = |scheme: &Escaping| self.escaped(*scheme).has_own_sample(name);
+        self.has_own_sample(name)
+            || !label::is_metric_name(&self.name) && Escaping::CHANGING.iter().any(is_escaped)
+    }
+
+    fn has_own_sample(&self, name: &str) -> bool {
         let suffix = name.strip_prefix(self.base());
         suffix.is_some_and(|suffix| self.suffixes().contains(&suffix)) || name == self.name
     }

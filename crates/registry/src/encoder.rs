@@ -79,7 +79,7 @@ impl Encoder {
 
 impl Encoder {
     /// Appends one series of a family with a name that not every scraper knows.
-    #[cold]
+    #[inline(never)]
     fn utf8_series(
         &mut self,
         out: &mut Vec<u8>,

@@ -91,6 +91,8 @@ pub(crate) fn is_same_label(a: &str, b: &str) -> bool {
 pub(crate) struct EscapedFamily {
     scheme: Escaping,
     pub(crate) header: Header,
+    /// The names of the last series' labels, as they are and by the scheme. Most series of a family have the same.
+    labels: Vec<(String, String)>,
     text: String,
     protobuf: Vec<u8>,
 }
@@ -98,14 +100,10 @@ pub(crate) struct EscapedFamily {
 impl EscapedFamily {
     /// The family by a scheme that changes names.
     pub(crate) fn new(family: &FamilyDescription, scheme: Escaping) -> Self {
-        let labels = family.labels.iter().map(|name| scheme.label_name(name));
         Self {
             scheme,
-            header: Header::new(FamilyDescription {
-                name: scheme.metric_name(&family.name),
-                labels: labels.collect(),
-                ..family.clone()
-            }),
+            header: Header::new(family.escaped(scheme)),
+            labels: Vec::new(),
             text: String::new(),
             protobuf: Vec::new(),
         }
@@ -115,10 +113,15 @@ impl EscapedFamily {
     pub(crate) fn series(&mut self, labels: Labels<'_>) -> (&Header, Labels<'_>) {
         self.text.clear();
         self.protobuf.clear();
-        for (name, value) in VisitedLabels::new(labels.protobuf) {
-            let name = self.scheme.label_name(name);
-            push_pair(&mut self.text, &name, value);
-            push_label(&mut self.protobuf, &name, value);
+        for (at, (name, value)) in VisitedLabels::new(labels.protobuf).enumerate() {
+            if self.labels.get(at).is_none_or(|(known, _)| known != name) {
+                self.labels.truncate(at);
+                let escaped = self.scheme.label_name(name);
+                self.labels.push((name.to_owned(), escaped));
+            }
+            let (_, name) = &self.labels[at];
+            push_pair(&mut self.text, name, value);
+            push_label(&mut self.protobuf, name, value);
         }
         let labels = Labels {
             text: &self.text,

@@ -303,7 +303,7 @@ impl RegistryBuilder {
                 shards,
                 clock,
                 current_span,
-                dropped: own.dropped.series([name]),
+                dropped: own.dropped.series([&Escaping::default().metric_name(name)]),
             });
             move || Histogram::new(Arc::clone(&layout))
         });
@@ -362,9 +362,11 @@ impl RegistryBuilder {
         }
         self.check_constant_labels(&description);
         self.claim(&description);
+        // A value cannot be escaped for each scraper: it is the name that every scraper knows.
+        let value = Escaping::default().metric_name(&head.name);
         let meters = Meters {
-            series: own.series.series([&head.name]),
-            overflow: own.overflow.series([&head.name]),
+            series: own.series.series([&value]),
+            overflow: own.overflow.series([&value]),
         };
         let mut settings = self.settings.clone();
         if let Some(max_series) = head.max_series {
@@ -588,6 +590,12 @@ impl Collected {
     }
 }
 
+/// Whether `name` is this name of a family, as it is or with underscores.
+fn is_same_name(family: &str, name: &str) -> bool {
+    family == name
+        || !label::is_metric_name(family) && Escaping::default().metric_name(family) == name
+}
+
 impl Registry {
     /// Starts a registry that takes the time from `clock`.
     pub fn builder(clock: Clock) -> RegistryBuilder {
@@ -672,7 +680,7 @@ impl Registry {
     }
 
     /// Returns the declared family of this name, if its instrument is `M` and it shows `N` labels. A counter goes by its full
-    /// name.
+    /// name. A name in UTF-8 may be given with underscores, as scrapers get it that do not allow UTF-8.
     ///
     /// ```
     /// use std::time::Duration;
@@ -689,7 +697,8 @@ impl Registry {
         &self,
         name: &str,
     ) -> Option<Family<M, N>> {
-        let named = (self.inner.families.iter()).find(|family| family.header().name() == name)?;
+        let named = (self.inner.families.iter())
+            .find(|family| is_same_name(family.header().name(), name))?;
         let named: Arc<dyn Any + Send + Sync> = Arc::clone(named) as _;
         let core = named.downcast::<Core<M>>().ok()?;
         (core.labels().len() == N).then(|| Family::of(core, [true; N]))
@@ -697,8 +706,9 @@ impl Registry {
 
     /// Returns the sum of a declared family's series that have all of these labels, as pairs of a name and a value.
     ///
-    /// `sample` is the name of a counter or gauge, or that of a histogram followed by `_count` or `_sum`. Returns `None` if no
-    /// declared family has such a sample, or if the family has no label of a name.
+    /// `sample` is the name of a counter or gauge, or that of a histogram followed by `_count` or `_sum`. Names in UTF-8 may
+    /// be given with underscores, as scrapers get them that do not allow UTF-8. Returns `None` if no declared family has such
+    /// a sample, or if the family has no label of a name.
     ///
     /// ```
     /// use std::time::Duration;
@@ -717,17 +727,23 @@ impl Registry {
     pub fn value(&self, sample: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let families = &self.inner.families;
         let (family, part) = families.iter().find_map(|family| {
-            let part = match sample.strip_prefix(family.header().name())? {
-                "" => Sample::Value,
-                "_count" => Sample::Count,
-                "_sum" => Sample::Sum,
-                _ => return None,
+            let description = &family.header().description;
+            let parts = if description.kind == MetricKind::Histogram {
+                &[("_count", Sample::Count), ("_sum", Sample::Sum)][..]
+            } else {
+                &[("", Sample::Value)]
             };
-            let is_histogram = family.header().description.kind == MetricKind::Histogram;
-            (is_histogram == (part != Sample::Value)).then_some((family, part))
+            let (_, part) = parts.iter().find(|(suffix, _)| {
+                let name = sample.strip_suffix(suffix);
+                name.is_some_and(|name| is_same_name(&description.name, name))
+            })?;
+            Some((family, *part))
         })?;
         let names = &family.header().description.labels;
-        let position = |name: &str| names.iter().position(|own| own == name);
+        let is_label = |own: &str, name: &str| {
+            own == name || !label::is_label_name(own) && Escaping::default().label_name(own) == name
+        };
+        let position = |name: &str| names.iter().position(|own| is_label(own, name));
         let values: Option<Vec<_>> = (labels.iter())
             .map(|(name, value)| Some((position(name)?, *value)))
             .collect();

@@ -19,12 +19,22 @@ fn clock() -> Duration {
     AT
 }
 
+/// When the process started.
+const STARTED: Duration = Duration::from_secs(1_650_000_000);
+
+fn origin() -> Origin {
+    Origin {
+        resource: vec![text_attribute("service.name", "shop")],
+        clock,
+        started: STARTED,
+    }
+}
+
 /// The requests of one push, decoded.
 fn requests(registry: &Registry) -> Vec<ExportMetricsServiceRequest> {
     let collected: Vec<_> = registry.sources().iter().map(Source::read).collect();
-    let resource = [text_attribute("service.name", "shop")];
     let mut requests = Vec::new();
-    encode(registry, &collected, &resource, clock, &mut |body| {
+    encode(registry, &collected, &origin(), &mut |body| {
         requests.push(ExportMetricsServiceRequest::decode(&body[..]).unwrap());
         true
     });
@@ -119,6 +129,44 @@ fn counters_and_gauges_keep_their_values_labels_and_times() {
         resource.attributes,
         [text_attribute("service.name", "shop")]
     );
+}
+
+#[test]
+fn a_dotted_name_goes_without_unit_and_type() {
+    let mut builder = Registry::builder(clock);
+    let duration = "http.server.request.duration_seconds";
+    let duration = Descriptor::new(duration, "Durations.", ["http.route"]).unit(Unit::Seconds);
+    builder
+        .histogram(duration, &[1.0])
+        .series(["/"])
+        .observe(0.5);
+    let timeouts = Descriptor::new("db.client.connection.timeouts_total", "Timeouts.", []);
+    builder.counter(timeouts);
+    let sent = Descriptor::new("sent.body.size_bytes_total", "Bytes.", []).unit(Unit::Bytes);
+    builder.counter(sent);
+    builder.gauge(Descriptor::new("active_requests_total", "No counter.", []));
+    builder.gauge(Descriptor::new(
+        "http.server.active_requests",
+        "Active.",
+        [],
+    ));
+    let registry = builder.build().unwrap();
+    let all = metrics(&registry);
+    let named: Vec<_> = (all.iter())
+        .map(|metric| (&*metric.name, &*metric.unit))
+        .collect();
+    assert_eq!(
+        named[..5],
+        [
+            ("http.server.request.duration", "s"),
+            ("db.client.connection.timeouts", ""),
+            ("sent.body.size", "By"),
+            ("active_requests_total", ""),
+            ("http.server.active_requests", ""),
+        ]
+    );
+    let point = only_point(&registry, "http.server.request.duration");
+    assert_eq!(point.attributes, [text_attribute("http.route", "/")]);
 }
 
 #[test]
@@ -252,6 +300,8 @@ impl Collector for EachKind {
         stock.push_at([("article", "old")], 1.0, 1_600_000_000_123);
         let mut sold = FamilyRows::new("sold_total", MetricKind::Counter, "Sold.");
         sold.push_single(7.0);
+        let mut past = FamilyRows::new("past_total", MetricKind::Counter, "Past.");
+        past.push_at([("article", "old")], 1.0, 1_600_000_000_123);
         let mut odd = FamilyRows::new("odd", MetricKind::Unknown, "Odd.");
         odd.push_single(1e300);
         let mut classic = FamilyRows::new("classic_seconds", MetricKind::Histogram, "Classic.");
@@ -279,7 +329,7 @@ impl Collector for EachKind {
             sum: 3.0,
             quantiles: vec![(0.5, 1.0), (0.9, 2.0)],
         });
-        rows.extend([stock, sold, odd, classic, ranks]);
+        rows.extend([stock, sold, past, odd, classic, ranks]);
         Ok(())
     }
 }
@@ -315,10 +365,20 @@ fn rows_of_collectors_are_pushed_by_their_types() {
         let point = &sum.data_points[0];
         assert_eq!(point.value, Some(number_data_point::Value::AsDouble(value)));
         assert_eq!(
-            point.start_time_unix_nano, 0,
-            "a collector does not say when it began"
+            point.start_time_unix_nano, 1_650_000_000_000_000_000,
+            "it has counted since the process started"
         );
     }
+    let Data::Sum(past) = data(&registry, "past_total") else {
+        panic!("a counter is a sum");
+    };
+    let [point] = &past.data_points[..] else {
+        panic!("{past:?}");
+    };
+    assert_eq!(
+        point.start_time_unix_nano, point.time_unix_nano,
+        "no total is older than its value"
+    );
     let odd = metrics(&registry)
         .into_iter()
         .find(|metric| metric.name == "odd")
@@ -419,7 +479,7 @@ fn nothing_more_is_encoded_once_a_request_fails() {
         family.series([&number.to_string()]);
     }
     let mut sent = 0;
-    encode(&registry, &[], &[], clock, &mut |_| {
+    encode(&registry, &[], &origin(), &mut |_| {
         sent += 1;
         false
     });

@@ -6,7 +6,7 @@ use crate::naming::Naming;
 use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
 
 /// The label for the name of a pool in OpenTelemetry's conventions.
-pub(super) const POOL_NAME: &str = "db_client_connection_pool_name";
+pub(super) const POOL_NAME: &str = "db.client.connection.pool.name";
 
 /// The families that the recorders of databases fill.
 ///
@@ -58,7 +58,7 @@ impl DatabaseFamilies {
     ) -> Self {
         let [operation, kind] = naming.labels(["operation", "kind"]);
         let [pool] = naming.labels(["pool"]);
-        let operation = [naming.only("db_system_name"), operation, pool];
+        let operation = [naming.only("db.system.name"), operation, pool];
         Self {
             naming,
             queries: registry.counter(counts(

@@ -75,13 +75,13 @@ const MAX: ReadFamily = ReadFamily::gauge(
 
 /// Both kinds in one family, as OpenTelemetry's conventions have it.
 const COUNT: ReadFamily = ReadFamily::gauge(
-    "db_client_connection_count",
+    "db.client.connection.count",
     Unit::None,
     "Connections of the pool that are open, by whether they are used or idle; while all are used, callers wait.",
 )
-.labels(&[POOL_NAME, "db_client_connection_state"]);
+.labels(&[POOL_NAME, "db.client.connection.state"]);
 const MAX_OF_POOL: ReadFamily = ReadFamily {
-    name: "db_client_connection_max",
+    name: "db.client.connection.max",
     ..MAX
 }
 .labels(&[POOL_NAME]);

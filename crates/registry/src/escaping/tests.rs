@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::tests::{rows::Fixed, schema};
 use crate::{
-    Descriptor, FamilyRows, Format, MediaType, MetricKind, Registry, RegistryError, Unit,
-    negotiate_format,
+    Descriptor, FamilyRows, Format, Histogram, MediaType, MetricKind, NameFilter, Registry,
+    RegistryError, Unit, negotiate_format,
 };
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
@@ -218,6 +218,63 @@ fn protobuf_has_the_names_that_were_asked_for() {
         plain,
         registry.encode(media(PROTOBUF, Escaping::Underscores))
     );
+}
+
+#[test]
+fn each_series_has_its_own_labels_escaped() {
+    let registry = Registry::builder(clock).build().unwrap();
+    let mut family = FamilyRows::new("mixed", MetricKind::Gauge, "Mixed.");
+    for labels in [["a.a", "b.b"], ["a.a", "c.c"], ["b.b", "c.c"]] {
+        family.push(labels.map(|name| (name, "v")), 1.0);
+    }
+    registry.register(Fixed(vec![family])).unwrap();
+    assert_eq!(
+        lines(&registry, Format::Text)[2..],
+        [
+            "mixed{a_a=\"v\",b_b=\"v\"} 1",
+            "mixed{a_a=\"v\",c_c=\"v\"} 1",
+            "mixed{b_b=\"v\",c_c=\"v\"} 1",
+        ]
+    );
+}
+
+#[test]
+fn a_name_in_utf_8_is_known_with_underscores_as_well() {
+    let registry = registry();
+    let duration = "http.server.duration_seconds";
+    for (sample, label) in [
+        (format!("{duration}_count"), "http.method"),
+        (format!("{duration}_count"), "http_method"),
+        (
+            "http_server_duration_seconds_count".to_owned(),
+            "http_method",
+        ),
+    ] {
+        let value = registry.value(&sample, &[(label, "GET")]);
+        assert_eq!(value, Some(1.0), "{sample} {label}");
+    }
+    assert_eq!(registry.value("http_server_duration_seconds", &[]), None);
+    assert_eq!(registry.value("gr__e_total", &[]), Some(3.0));
+    for name in [duration, "http_server_duration_seconds"] {
+        assert!(registry.family::<Histogram, 1>(name).is_some(), "{name}");
+    }
+    assert!(registry.family::<Histogram, 1>("http_server").is_none());
+    let series = ("family", "http_server_duration_seconds");
+    assert_eq!(registry.value("vitals_series", &[series]), Some(1.0));
+
+    for name in [
+        duration,
+        "http_server_duration_seconds_bucket",
+        "http_dot_server_dot_duration__seconds",
+        "U__http_2e_server_2e_duration__seconds_sum",
+    ] {
+        let mut out = Vec::new();
+        let mut scrape = registry.scrape(Format::Text, &NameFilter::new([name]));
+        while scrape.next_chunk(&mut out) {}
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("# HELP http_server_duration"), "{name}");
+        assert_eq!(text.matches("# TYPE").count(), 1, "{name}");
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl HttpFamilies {
         wanted: OptionalFamilies,
         latency_buckets: &[f64],
     ) -> Self {
-        let scheme = naming.only("url_scheme");
+        let scheme = naming.only("url.scheme");
         let [method, endpoint, http_status] = naming.labels(["method", "endpoint", "http_status"]);
         let route = [method, endpoint];
         let outcome = [
@@ -113,7 +113,7 @@ impl HttpFamilies {
             endpoint,
             http_status,
             scheme,
-            naming.only("error_type"),
+            naming.only("error.type"),
         ];
         let named = |name: &'static str, help: &str, labels| {
             Descriptor::new(naming.family(name), help, labels)
@@ -124,7 +124,7 @@ impl HttpFamilies {
             in_progress: registry.gauge(Descriptor::new(
                 naming.family("inprogress_requests"),
                 "Requests being served now, each from its parsed head to the last byte of its answer.",
-                [naming.only("http_request_method"), scheme],
+                [naming.only("http.request.method"), scheme],
             )),
             requests: registry.counter(named(
                 "http_requests_total",
@@ -246,8 +246,8 @@ pub(in crate::http) struct SizeFamilies {
 impl SizeFamilies {
     fn declare(registry: &mut RegistryBuilder, naming: Naming) -> Self {
         let [method, endpoint] = naming.labels(["method", "endpoint"]);
-        let status = naming.only("http_response_status_code");
-        let [scheme, error] = ["url_scheme", "error_type"].map(|label| naming.only(label));
+        let status = naming.only("http.response.status_code");
+        let [scheme, error] = ["url.scheme", "error.type"].map(|label| naming.only(label));
         let labels = [method, endpoint, status, scheme, error];
         let mut family = |name: &'static str, help: &str| {
             let descriptor = Descriptor::new(naming.family(name), help, labels);
