@@ -1,6 +1,9 @@
 //! Rows of the page's tables of statements and of single requests. The recorders keep them; nothing is measured here.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    num::NonZeroU32,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 use vitals_recorder::{
@@ -54,6 +57,8 @@ pub(super) struct DetailRows {
 /// A statement's shape and its cost. Times are in seconds.
 #[derive(Debug, Serialize)]
 pub(super) struct StatementRow {
+    /// The number of the statement; `None` for those that are not kept.
+    id: Option<NonZeroU32>,
     shape: String,
     /// `None` outside of any pool.
     pool: Option<String>,
@@ -68,6 +73,7 @@ pub(super) struct StatementRow {
 impl From<StatementReport> for StatementRow {
     fn from(report: StatementReport) -> Self {
         Self {
+            id: report.number,
             shape: report.statement,
             pool: report.pool,
             calls: report.calls,

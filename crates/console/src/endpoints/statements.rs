@@ -1,6 +1,6 @@
 //! `GET /ops/statements` and `POST /ops/statements/reset`: the most costly statements, by shape.
 
-use std::time::SystemTime;
+use std::{num::NonZeroU32, time::SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
@@ -37,6 +37,8 @@ struct Listing {
 /// One statement. Times are in seconds.
 #[derive(Serialize)]
 struct Entry {
+    /// `null` for the statements that are not kept.
+    id: Option<NonZeroU32>,
     statement: String,
     operation: &'static str,
     /// The pool that ran it; `null` outside of any pool, and for `(other)`.
@@ -58,6 +60,7 @@ struct Entry {
 impl From<StatementReport> for Entry {
     fn from(report: StatementReport) -> Self {
         Self {
+            id: report.number,
             statement: report.statement,
             operation: report.operation.label(),
             pool: report.pool,

@@ -169,6 +169,8 @@ pub enum Order {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatementReport {
+    /// Its number, unique in this process. `None` for `(other)`.
+    pub number: Option<NonZeroU32>,
     /// The shape: the text without literals and binds. `(other)` for all statements that are not kept.
     pub statement: String,
     /// The operation.
@@ -438,6 +440,7 @@ impl Statements {
 
     fn report_one(&self, statement: &Statement, seconds: &HistogramSnapshot) -> StatementReport {
         StatementReport {
+            number: Some(statement.number()),
             statement: statement.shape.text.to_string(),
             operation: statement.shape.operation,
             pool: statement.shape.pool_name(),
@@ -459,6 +462,7 @@ impl Statements {
     fn report_other(&self, other: &Totals, since: SystemTime) -> Option<StatementReport> {
         let seconds = &other.seconds;
         (seconds.count > 0).then(|| StatementReport {
+            number: None,
             statement: OTHER.to_owned(),
             operation: Operation::Other,
             pool: None,
