@@ -106,6 +106,15 @@ impl Blockable {
         serde_json::from_str(body).expect("JSON")
     }
 
+    /// Returns what is known of the only pool.
+    fn pool(&self) -> Value {
+        let answer = self.ask("/ops/pool");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let listing: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(listing["pools"].as_array().unwrap().len(), 1, "{listing}");
+        listing["pools"][0].clone()
+    }
+
     /// Waits until the listed requests fulfil a condition.
     fn wait_for(&self, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + BOUND;
@@ -145,8 +154,11 @@ async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
         .expect("a pool");
     let service = HttpServer::new(move || {
         let lock = Arc::clone(&lock);
+        let held = web::Data::from(Arc::clone(&lock));
         App::new()
             .app_data(web::Data::new(pool.clone()))
+            .app_data(held)
+            .route("/hold/{secret}", web::get().to(hold))
             .route("/query", web::get().to(query))
             .route("/block/{millis}", web::get().to(block))
             .route("/sleep/{millis}", web::get().to(sleep))
@@ -228,6 +240,14 @@ async fn query(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+/// Takes a connection on the event loop, and waits for the lock with it.
+async fn hold(pool: web::Data<Pool<SqliteConnection>>, lock: web::Data<Mutex<()>>) -> HttpResponse {
+    let connection = pool.get().expect("a connection");
+    drop(lock.lock());
+    drop(connection);
+    HttpResponse::Ok().finish()
+}
+
 /// Blocks a thread that may be blocked.
 async fn block(time: web::Path<u64>) -> HttpResponse {
     let time = Duration::from_millis(*time);
@@ -263,6 +283,7 @@ fn stalls_are_named_while_they_last_and_blocked_workers_do_not_block_the_ops_lis
     each_stall_is_named_while_it_lasts(&blockable, &log);
     work_on_other_threads_is_named(&blockable);
     all_workers_blocked(&blockable);
+    all_workers_blocked_by_the_pool(&blockable);
     let text = log.text();
     assert!(!text.contains(SECRET), "{text}");
 }
@@ -342,6 +363,17 @@ fn work_on_other_threads_is_named(blockable: &Blockable) {
     assert!(statement.contains("FROM numbers"), "{statement}");
     assert!(!statement.contains(SECRET), "{statement}");
     assert!(query.unwrap()["is_stall"] == false, "{requests:?}");
+    let pool = blockable.pool();
+    let (holder, waiter) = (&pool["connections"][0], &pool["waiters"][0]);
+    let is_known = holder["endpoint"] == "/query"
+        && holder["method"] == "GET"
+        && holder["doing"] == "query"
+        && waiter["endpoint"] == "/query";
+    assert!(is_known, "{pool}");
+    assert_eq!((&pool["size"], &pool["waiting"]), (&1.into(), &1.into()));
+    assert_eq!(holder["statement"], statement);
+    let taken_at = holder["taken_at"].as_str().expect("a location");
+    assert!(taken_at.starts_with("tests/stalls.rs:"), "{taken_at}");
     for client in clients {
         assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
     }
@@ -377,6 +409,49 @@ fn all_workers_blocked(blockable: &Blockable) {
         assert!(!answer.contains(SECRET), "{path}: {answer}");
     }
     assert_eq!(stalls(&blockable.wait_for(|_| true)), WORKERS);
+    drop(held);
+    for client in clients {
+        assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
+    }
+}
+
+fn all_workers_blocked_by_the_pool(blockable: &Blockable) {
+    let held = blockable.lock.lock().unwrap();
+    let clients: Vec<_> = (0..WORKERS * 2)
+        .map(|_| {
+            let service = blockable.service;
+            let path = format!("/hold/{SECRET}?token={SECRET}");
+            thread::spawn(move || get(service, &path, ""))
+        })
+        .collect();
+    blockable.wait_for(|requests| {
+        let stalls = requests
+            .iter()
+            .filter(|request| request["is_stall"] == true);
+        stalls.count() == WORKERS
+    });
+    // The first worker has the only connection and waits for the lock, the second one waits for the connection.
+    let pool = blockable.pool();
+    let (holder, waiter) = (&pool["connections"][0], &pool["waiters"][0]);
+    assert_eq!(holder["endpoint"], "/hold/{secret}", "{pool}");
+    assert_eq!(holder["doing"], "held_without_a_query", "{pool}");
+    assert_eq!(waiter["endpoint"], "/hold/{secret}", "{pool}");
+    let summary = pool["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("1 of 1 connections: 1 x GET /hold/{secret} (oldest "),
+        "{summary}"
+    );
+    for path in ["/ops/pool", "/ops/requests", "/livez", "/metrics"] {
+        // The fastest of some answers: the machine may be busy with other things.
+        let times = (0..5).map(|_| {
+            let asked = Instant::now();
+            let answer = blockable.ask(path);
+            assert!(!answer.contains(SECRET), "{path}: {answer}");
+            asked.elapsed()
+        });
+        let fastest = times.min().unwrap();
+        assert!(fastest < Duration::from_millis(100), "{path}: {fastest:?}");
+    }
     drop(held);
     for client in clients {
         assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));

@@ -58,6 +58,7 @@ where
     for path in [
         "/ops/statements?limit=1000",
         "/ops/requests",
+        "/ops/pool",
         "/metrics",
         "/dashboard/history",
         "/health",

@@ -262,6 +262,7 @@ impl CrowdClient {
             "/livez",
             "/readyz",
             "/ops/requests",
+            "/ops/pool",
             "/ops/statements",
             "/docs",
             "/openapi.json",

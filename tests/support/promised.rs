@@ -129,6 +129,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     promise("db_pool_max_connections", Gauge, &["pool"]),
     promise("db_pool_wait_seconds", Histogram, &["pool"]),
     promise("db_pool_hold_seconds", Histogram, &["pool"]),
+    promise("db_pool_held_seconds_total", Counter, &["pool", "endpoint"]),
     promise("db_pool_timeouts_total", Counter, &["pool"]),
     promise("db_pool_rejected_total", Counter, &["pool", "reason"]),
     by_pool("db_connections_opened_total", Counter, &["pool"]),

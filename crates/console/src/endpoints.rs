@@ -1,11 +1,12 @@
 //! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `health`, `index`, `requests`, `scrape`, `statements`; those of the live
+//! A module for each group of endpoints contains the handlers: `health`, `index`, `pool`, `requests`, `scrape`, `statements`; those of the live
 //! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
 pub(crate) mod health;
 mod index;
+mod pool;
 mod requests;
 pub(crate) mod scrape;
 pub mod statements;
@@ -63,6 +64,14 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(requests::get_requests),
+    },
+    OpsEndpoint {
+        path: "/ops/pool",
+        summary: "Who holds the connections to the database, and who waits for one",
+        choice: OpsChoice::Pool,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(pool::get_pool),
     },
     OpsEndpoint {
         path: "/ops/statements",
@@ -167,6 +176,8 @@ pub enum OpsChoice {
     Index,
     /// [`OpsSettings::with_requests`](crate::OpsSettings::with_requests).
     Requests,
+    /// [`OpsSettings::with_pool`](crate::OpsSettings::with_pool), in a service with a database.
+    Pool,
     /// [`OpsSettings::with_statements`](crate::OpsSettings::with_statements), in a service with a database.
     Statements,
     /// [`OpsSettings::with_reset`](crate::OpsSettings::with_reset), in a service with a database.
@@ -177,9 +188,10 @@ pub enum OpsChoice {
 
 impl OpsChoice {
     /// Every choice that a setting makes.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Index,
         Self::Requests,
+        Self::Pool,
         Self::Statements,
         Self::Reset,
         Self::Dashboard,

@@ -170,7 +170,9 @@ impl OpsInner {
         ENDPOINTS.iter().filter(|endpoint| {
             let choice = endpoint.choice();
             let can_be_served = match choice {
-                OpsChoice::Statements | OpsChoice::Reset => self.watched.database.is_some(),
+                OpsChoice::Pool | OpsChoice::Statements | OpsChoice::Reset => {
+                    self.watched.database.is_some()
+                }
                 OpsChoice::Dashboard => matches!(self.dashboard.get(), Some(Some(_))),
                 _ => true,
             };

@@ -45,6 +45,13 @@ impl OpsSettings {
         self.with(OpsChoice::Requests)
     }
 
+    /// Adds `GET /ops/pool`: who holds the connections of each pool, and who waits for one. They are shown by endpoint or
+    /// job, with the ids of traces, the shapes of statements and locations in the source code.
+    #[must_use]
+    pub fn with_pool(self) -> Self {
+        self.with(OpsChoice::Pool)
+    }
+
     /// Adds `GET /ops/statements`, and the statements on the live page. Statements are shown by shape: without values, but
     /// with the names of tables and columns.
     #[must_use]

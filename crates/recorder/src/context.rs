@@ -8,6 +8,8 @@
 //! The memory of a request's context is used again for later requests of the same worker, unless code that works for the
 //! request still has it.
 
+mod held;
+pub(crate) mod owner;
 mod shapes;
 
 use std::{
@@ -28,9 +30,12 @@ use std::{
     time::Duration,
 };
 
+use held::HeldTally;
 use pin_project_lite::pin_project;
 use shapes::ShapeCounts;
 use vitals_registry::SpanContext;
+
+pub use owner::{Owner, OwnerKind};
 
 use crate::{
     clock::{self, Moment},
@@ -44,9 +49,12 @@ pub struct RequestContext {
     queries: AtomicU64,
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
+    held: HeldTally,
     shapes: ShapeCounts,
     /// Where the request is listed among those in flight.
     in_flight: Option<SlotHandle>,
+    /// The number of the job's name; 0 for a request.
+    job: u32,
     on_done: OnceLock<OnDone>,
 }
 
@@ -69,6 +77,7 @@ impl Drop for RequestContext {
         if let Some(on_done) = self.on_done.take() {
             on_done(self);
         }
+        self.held.leave_unattributed();
     }
 }
 
@@ -84,6 +93,13 @@ impl RequestContext {
     #[inline]
     pub(crate) fn in_flight(&self) -> Option<&SlotHandle> {
         self.in_flight.as_ref()
+    }
+
+    /// Returns the context of a job, whose name has this number.
+    pub(crate) fn of_job(name: u32) -> Self {
+        let mut context = Self::default();
+        context.job = name;
+        context
     }
 
     /// Sets the span of a request that is part of a sampled trace.
@@ -111,10 +127,11 @@ impl RequestContext {
             || this.pool_wait_nanoseconds.load(Relaxed) > 0
     }
 
-    /// Whether code that works for the request still has the context. If not, all that it has added is visible here.
+    /// Whether code that works for the request still has the context, or a connection that is held for it. If not, all that
+    /// they have added is visible here.
     #[inline]
     pub(crate) fn is_shared(this: &Arc<Self>) -> bool {
-        let is_shared = Arc::strong_count(this) > 1;
+        let is_shared = Arc::strong_count(this) > 1 || Arc::weak_count(this) > 0;
         // Pairs with the release of a context that another thread drops.
         fence(Acquire);
         is_shared

@@ -6,6 +6,7 @@
 //! - `names`: the names of pools, which queries have as a label where there are several
 //! - `sql`, `statements`: reads the text of statements, and keeps the cost of each
 //! - `levels`, `wait`, `health`: what pools of any kind have in common
+//! - `holders`, `held_seconds`, `pool_watch`: who holds connections: now, in all, and in the log
 //! - `connection`: all that depends on Diesel
 //!
 //! No secret gets into a metric, a log line or an error of this module. It keeps no text of a statement but its shape, no
@@ -17,9 +18,12 @@ mod driver_message;
 mod error;
 mod families;
 mod health;
+mod held_seconds;
+mod holders;
 mod levels;
 mod metrics;
 mod names;
+mod pool_watch;
 pub mod sql;
 mod statements;
 mod wait;
@@ -39,8 +43,13 @@ pub use connection::{
 pub use driver_message::without_quotations;
 pub use error::ErrorKind;
 pub use families::DatabaseFamilies;
+pub(crate) use held_seconds::{EndpointHeldSeconds, HeldSeconds};
+pub use holders::{HeldConnection, HoldActivity, PoolReport, WaitingCaller};
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
+pub use pool_watch::{LEAK_THRESHOLD, WAIT_THRESHOLD};
 pub use statements::{Fullness, Order, StatementReport, Statements};
+
+use std::time::Duration;
 
 use names::{NamedPool, PoolNames};
 use statements::{Counted, DEFAULT_CAPACITY};
@@ -55,8 +64,13 @@ pub struct Database {
 }
 
 impl Database {
-    /// Returns recorders that fill `families` and keep at most `statements` statements, 1,000 by default.
-    pub fn new(families: DatabaseFamilies, statements: Option<usize>) -> Self {
+    /// Returns recorders that fill `families` and keep at most `statements` statements, 1,000 by default. They report
+    /// connections that are held for longer than `leak_threshold`, a minute by default; zero reports none.
+    pub fn new(
+        families: DatabaseFamilies,
+        statements: Option<usize>,
+        leak_threshold: Option<Duration>,
+    ) -> Self {
         if families.naming == Naming::Vitals {
             // The series of a service with one pool, or none, exist from the start.
             metrics::Metrics::new(&families, "", "");
@@ -69,7 +83,10 @@ impl Database {
                 statements.unwrap_or(DEFAULT_CAPACITY),
                 Counted::new(&families),
             ),
-            levels: PoolLevels::new(families.naming),
+            levels: PoolLevels::new(
+                families.naming,
+                Some(leak_threshold.unwrap_or(LEAK_THRESHOLD)).filter(|time| !time.is_zero()),
+            ),
             names: PoolNames::default(),
             families,
         }

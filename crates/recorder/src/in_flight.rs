@@ -17,15 +17,12 @@ use std::{
 };
 
 use slot::{InFlightSlot, SlotReading};
-pub(crate) use slot::{RequestState, SlotHandle, WorkKind};
+pub(crate) use slot::{RequestState, SlotHandle, WorkKind, method_name, method_word};
 
-use crate::clock;
+use crate::{clock, name_numbers};
 
 /// The most slots of all workers: about 5 MB. Requests beyond are counted, but not listed.
 const MOST_SLOTS: usize = 32_768;
-
-/// The most endpoints that have a number. Requests of endpoints beyond are listed without their endpoint.
-const MOST_ENDPOINTS: usize = 16_384;
 
 /// All requests in flight. Cheap to clone; clones share the requests.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +33,6 @@ pub struct InFlightRequests {
 #[derive(Debug, Default)]
 struct SharedSlots {
     workers: Mutex<Vec<Weak<WorkerSlots>>>,
-    /// Names of endpoints. The number of an endpoint is its index plus one.
-    endpoints: Mutex<Vec<Arc<str>>>,
     /// The number of slots that exist.
     slots: AtomicUsize,
     /// The number of requests in flight that have no slot.
@@ -152,20 +147,6 @@ impl InFlightRequests {
         }
     }
 
-    /// Returns the number of an endpoint. 0 means that it has none.
-    pub(crate) fn endpoint_number(&self, endpoint: &Arc<str>) -> u32 {
-        let mut endpoints = lock(&self.shared.endpoints);
-        let known = endpoints.iter().position(|known| known == endpoint);
-        let index = known.unwrap_or(endpoints.len());
-        if index >= MOST_ENDPOINTS {
-            return 0;
-        }
-        if known.is_none() {
-            endpoints.push(Arc::clone(endpoint));
-        }
-        u32::try_from(index + 1).unwrap_or(0)
-    }
-
     /// Returns the oldest requests that are `wanted`, at most `limit`. Locks nothing that a worker holds while it serves.
     pub fn report(
         &self,
@@ -210,29 +191,27 @@ impl InFlightRequests {
             let slots = lock(&worker.slots).clone();
             for slot in slots {
                 if let Some(reading) = slot.read() {
-                    f(&slot, &reading, self.describe(&reading, worker.worker));
+                    f(&slot, &reading, describe(&reading, worker.worker));
                 }
             }
         }
     }
+}
 
-    fn describe(&self, reading: &SlotReading, worker: Option<usize>) -> InFlightRequest {
-        let now = clock::now();
-        let (activity, since) = reading.activity();
-        let endpoint = (reading.endpoint as usize).checked_sub(1);
-        InFlightRequest {
-            age: Duration::from_nanos(now.nanoseconds().saturating_sub(reading.started)),
-            method: reading.method_name(),
-            endpoint: endpoint
-                .and_then(|index| lock(&self.shared.endpoints).get(index).map(Arc::clone)),
-            trace_id: (reading.trace_id != 0).then_some(reading.trace_id),
-            worker,
-            activity,
-            activity_age: slot::age(since, now),
-            on_event_loop: reading.loop_since().map(|since| slot::age(since, now)),
-            statement: reading.statement(),
-            sent_bytes: reading.sent_bytes,
-        }
+fn describe(reading: &SlotReading, worker: Option<usize>) -> InFlightRequest {
+    let now = clock::now();
+    let (activity, since) = reading.activity();
+    InFlightRequest {
+        age: Duration::from_nanos(now.nanoseconds().saturating_sub(reading.started)),
+        method: reading.method_name(),
+        endpoint: name_numbers::name_of(reading.endpoint),
+        trace_id: (reading.trace_id != 0).then_some(reading.trace_id),
+        worker,
+        activity,
+        activity_age: slot::age(since, now),
+        on_event_loop: reading.loop_since().map(|since| slot::age(since, now)),
+        statement: reading.statement(),
+        sent_bytes: reading.sent_bytes,
     }
 }
 

@@ -20,10 +20,11 @@ use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBui
 use crate::{
     context::{self, RequestContext},
     n_plus_one::NPlusOneDetector,
+    name_numbers,
 };
 
 /// The method of a job, for lists that name endpoints by method and path.
-const METHOD: &str = "JOB";
+pub(crate) const METHOD: &str = "JOB";
 
 /// Upper bounds of the classic buckets, in seconds. Jobs take from milliseconds to hours.
 const SECONDS_BUCKETS: [f64; 10] = [
@@ -178,8 +179,11 @@ impl Jobs {
         run.end(ended)
     }
 
-    /// Observes the queries of a run.
+    /// Observes the queries and holds of a run.
     fn attribute(&self, name: &'static str, context: &RequestContext) {
+        for (pool, held) in context.take_held() {
+            pool.add(name, held);
+        }
         let Some(families) = &self.families.database else {
             return;
         };
@@ -222,7 +226,9 @@ impl Run {
             jobs: Arc::clone(jobs),
             name,
             started: Instant::now(),
-            context: Some(Arc::default()),
+            context: Some(Arc::new(RequestContext::of_job(name_numbers::number_of(
+                name,
+            )))),
             log_span: tracing::info_span!(parent: None, "job", name),
             outcome: JobOutcome::Cancelled,
         }

@@ -16,6 +16,7 @@
 #[cfg(feature = "jemalloc")]
 pub mod allocator;
 pub mod clock;
+mod code_location;
 pub mod collection;
 pub mod context;
 pub mod database;
@@ -31,6 +32,7 @@ pub mod memory;
 #[cfg(feature = "http")]
 pub mod methods;
 pub mod n_plus_one;
+mod name_numbers;
 pub mod naming;
 #[cfg(feature = "http")]
 pub mod ops_endpoints;
@@ -42,3 +44,4 @@ pub mod process;
 mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
+mod watchdog;

@@ -298,7 +298,7 @@ impl Builder {
             self.buckets_or(self.naming.database_buckets()),
         );
         #[cfg(feature = "database")]
-        let database = database::Database::new(families, self.statements);
+        let database = database::Database::new(families, self.statements, None);
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);

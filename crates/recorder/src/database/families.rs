@@ -3,7 +3,9 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use crate::naming::Naming;
-use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBuilder, Unit};
+use vitals_registry::{
+    Counter, Descriptor, Family, FloatCounter, Gauge, Histogram, RegistryBuilder, Unit,
+};
 
 /// The label for the name of a pool in OpenTelemetry's conventions.
 pub(super) const POOL_NAME: &str = "db.client.connection.pool.name";
@@ -37,6 +39,8 @@ pub struct DatabaseFamilies {
     pub(super) pool_wait_seconds: Family<Histogram, 1>,
     /// By pool.
     pub(super) pool_hold_seconds: Family<Histogram, 1>,
+    /// By pool and endpoint.
+    pub(super) pool_held_seconds: Family<FloatCounter, 2>,
     /// By pool.
     pub(super) pool_timeouts: Family<Counter, 1>,
     /// By pool and reason.
@@ -57,7 +61,7 @@ impl DatabaseFamilies {
         latency_buckets: &[f64],
     ) -> Self {
         let [operation, kind] = naming.labels(["operation", "kind"]);
-        let [pool] = naming.labels(["pool"]);
+        let [pool, endpoint] = naming.labels(["pool", "endpoint"]);
         let operation = [naming.only("db.system.name"), operation, pool];
         Self {
             naming,
@@ -118,6 +122,14 @@ impl DatabaseFamilies {
                     [pool],
                 ),
                 latency_buckets,
+            ),
+            pool_held_seconds: registry.float_counter(
+                Descriptor::new(
+                    "db_pool_held_seconds_total",
+                    "Time that connections were out of the pool, as in the hold times, by the endpoint or job that had them; unattributed outside of both.",
+                    [pool, endpoint],
+                )
+                .unit(Unit::Seconds),
             ),
             pool_timeouts: registry.counter(Descriptor::new(
                 naming.family("db_pool_timeouts_total"),

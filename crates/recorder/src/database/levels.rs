@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::ops::Add;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use super::families::POOL_NAME;
+use super::holders::{PoolHolders, PoolReport};
+use super::pool_watch;
 use crate::naming::Naming;
 use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
@@ -90,34 +94,65 @@ const MAX_OF_POOL: ReadFamily = ReadFamily {
 #[derive(Clone)]
 pub struct PoolLevels {
     naming: Naming,
-    pools: Arc<Mutex<Vec<Weak<dyn AnyPool>>>>,
+    pools: Arc<SharedPools>,
+}
+
+/// The pools of one monitoring.
+pub(super) struct SharedPools {
+    /// How long a connection may be held before it is reported; `None` if none is.
+    pub(super) leak_threshold: Option<Duration>,
+    pools: Mutex<Vec<WatchedPool>>,
+    is_watched: AtomicBool,
+}
+
+/// A pool, and what is known of its connections. The second needs no reference to the pool, which would keep it open.
+pub(super) type WatchedPool = (Weak<dyn AnyPool>, Arc<PoolHolders>);
+
+impl SharedPools {
+    /// The pools that are open, and perhaps some that are closed.
+    pub(super) fn watched(&self) -> Vec<WatchedPool> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<WatchedPool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PoolLevels {
-    /// A collector without any pool.
-    pub fn new(naming: Naming) -> Self {
+    /// A collector without any pool. Connections that are held for longer than the threshold are reported.
+    pub(super) fn new(naming: Naming, leak_threshold: Option<Duration>) -> Self {
         Self {
             naming,
-            pools: Arc::default(),
+            pools: Arc::new(SharedPools {
+                leak_threshold,
+                pools: Mutex::default(),
+                is_watched: AtomicBool::new(false),
+            }),
         }
     }
 
     /// Adds a pool, for as long as it is open.
-    pub(super) fn add(&self, pool: Weak<dyn AnyPool>) {
-        self.lock().push(pool);
+    pub(super) fn add(&self, pool: Weak<dyn AnyPool>, holders: &Arc<PoolHolders>) {
+        self.pools.lock().push((pool, Arc::clone(holders)));
+        if !self.pools.is_watched.swap(true, Relaxed) {
+            pool_watch::start(Arc::downgrade(&self.pools));
+        }
     }
 
     /// The pools that are open.
-    fn open(&self) -> Vec<Arc<dyn AnyPool>> {
-        let mut pools = self.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.iter().filter_map(Weak::upgrade).collect()
+    fn open(&self) -> Vec<(Arc<dyn AnyPool>, Arc<PoolHolders>)> {
+        let mut pools = self.pools.lock();
+        pools.retain(|(pool, _)| pool.strong_count() > 0);
+        let open = pools.iter();
+        open.filter_map(|(pool, holders)| Some((pool.upgrade()?, Arc::clone(holders))))
+            .collect()
     }
 
     /// The current levels, by the name of the pool.
     fn read(&self) -> BTreeMap<String, PoolLevel> {
         let mut levels = BTreeMap::<_, PoolLevel>::new();
-        for pool in self.open() {
+        for (pool, _) in self.open() {
             let sum = levels.entry(pool.name().to_owned()).or_default();
             *sum = *sum + pool.level();
         }
@@ -129,22 +164,30 @@ impl PoolLevels {
         self.read().into_values().reduce(Add::add)
     }
 
+    /// Who holds the connections of each open pool, and who waits for one. Needs nothing from the threads that do.
+    pub fn reports(&self) -> Vec<PoolReport> {
+        let open = self.open().into_iter();
+        open.map(|(pool, holders)| holders.report(Arc::clone(holders.pool()), pool.level()))
+            .collect()
+    }
+
+    /// How long a connection may be held before it is reported; `None` if none is.
+    pub fn leak_threshold(&self) -> Option<Duration> {
+        self.pools.leak_threshold
+    }
+
     /// Whether the databases of all pools answer; `None` if there is no pool.
     pub async fn ping(&self) -> Option<Result<(), Unanswered>> {
         let pools = self.open();
         if pools.is_empty() {
             return None;
         }
-        for pool in pools {
+        for (pool, _) in pools {
             if let Err(unanswered) = pool.ping().await {
                 return Some(Err(unanswered));
             }
         }
         Some(Ok(()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn AnyPool>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,6 +12,7 @@ use vitals_registry::{Counter, Gauge, Histogram, SpanContext};
 
 use super::error::ErrorKind;
 use super::families::DatabaseFamilies;
+use super::holders::PoolHolders;
 use super::sql::Operation;
 use crate::naming::Naming;
 
@@ -126,6 +127,8 @@ pub(super) struct PoolMetrics {
     timeouts: Arc<Counter>,
     rejected: [Arc<Counter>; Rejection::ALL.len()],
     openings: Relabelled<OpeningSeries>,
+    /// Who holds the connections, and who waits for one.
+    pub(super) holders: Arc<PoolHolders>,
 }
 
 #[derive(Debug)]
@@ -245,6 +248,7 @@ impl PoolMetrics {
             rejected: Rejection::ALL
                 .map(|reason| families.pool_rejected.series([name, reason.label()])),
             openings: Relabelled::new(OpeningSeries::new(families, name, label)),
+            holders: PoolHolders::new(families, name),
         }
     }
 
@@ -259,6 +263,9 @@ impl PoolMetrics {
         self.rejected[reason as usize].inc();
         if reason == Rejection::Timeout {
             self.timeouts.inc();
+        }
+        if reason != Rejection::Cancelled {
+            self.holders.turned_away();
         }
     }
 

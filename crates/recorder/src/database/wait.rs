@@ -7,21 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::holders::WaitNumber;
 use super::metrics::{PoolMetrics, Rejection};
-use crate::{clock, context, in_flight::WorkKind};
+use crate::context::{self, owner::current_owner};
+use crate::{clock, in_flight::WorkKind};
 
 /// A wait for a connection. It ends once: with a connection, with the timeout, or when the caller leaves.
 pub(super) struct Wait {
     pub(super) started: Instant,
     ended: AtomicBool,
     metrics: Arc<PoolMetrics>,
+    /// The number of the slot that lists this caller.
+    listed: WaitNumber,
 }
 
 impl Wait {
     pub(super) fn begin(metrics: &Arc<PoolMetrics>) -> Self {
         metrics.waiters.inc();
-        context::note_work(WorkKind::PoolWait, clock::now(), false);
+        let now = clock::now();
+        context::note_work(WorkKind::PoolWait, now, false);
         Self {
+            listed: metrics.holders.waits.enter(current_owner(), now),
             started: Instant::now(),
             ended: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
@@ -38,6 +44,7 @@ impl Wait {
         let ends = !self.ended.swap(true, Ordering::AcqRel);
         if ends {
             self.metrics.waiters.dec();
+            self.metrics.holders.waits.leave(self.listed);
         }
         ends
     }

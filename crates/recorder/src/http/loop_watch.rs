@@ -1,15 +1,14 @@
 //! Stalls of event loops: single polls of a request that last longer than a threshold.
 //!
-//! A thread of its own looks at the requests in flight ten times a second. It needs nothing from the stuck thread, so it
-//! names a stall while it lasts. The worker counts the stall when it is over, and reports it if the thread has missed it.
-//! The stack of the stuck thread is not read: that is not possible without unsafe code.
+//! The watchdog looks at the requests in flight ten times a second. It needs nothing from the stuck thread, so it names a
+//! stall while it lasts. The worker counts the stall when it is over, and reports it if the watchdog has missed it. The
+//! stack of the stuck thread is not read: that is not possible without unsafe code.
 
 use std::{
     sync::{
         Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    thread,
     time::Duration,
 };
 
@@ -18,13 +17,11 @@ use crate::{
     http::recorder::RequestRecorder,
     in_flight::InFlightRequest,
     log_limit::LogLimit,
+    watchdog,
 };
 
 /// The default threshold.
 pub(super) const STALL_THRESHOLD: Duration = Duration::from_millis(100);
-
-/// The time between two looks.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Why a report of a stall contains no stack.
 pub const NO_STACK: &str = "the stack of another thread cannot be read without unsafe code, which this library does not contain";
@@ -80,24 +77,18 @@ impl LoopWatch {
         Moment::from_nanoseconds(self.tick.load(Relaxed))
     }
 
-    /// Starts the thread at the first call. It ends when the recorder is dropped.
+    /// Lets the watchdog look, from the first call until the recorder is dropped.
     pub(super) fn start(&self, recorder: Weak<RequestRecorder>) {
         if self.is_started.swap(true, Relaxed) {
             return;
         }
-        let watch = move || {
-            while let Some(recorder) = recorder.upgrade() {
-                recorder.loop_watch.look(&recorder);
-                drop(recorder);
-                thread::sleep(TICK);
+        watchdog::watch(move || {
+            let recorder = recorder.upgrade();
+            if let Some(recorder) = &recorder {
+                recorder.loop_watch.look(recorder);
             }
-        };
-        let started = thread::Builder::new()
-            .name("vitals-watchdog".to_owned())
-            .spawn(watch);
-        if let Err(error) = started {
-            tracing::error!(%error, "stalls are reported only when they are over: the thread that watches the event loops cannot be started");
-        }
+            recorder.is_some()
+        });
     }
 
     fn look(&self, recorder: &RequestRecorder) {

@@ -30,6 +30,7 @@ use crate::{
         },
     },
     in_flight::WorkerInFlight,
+    name_numbers,
     naming::Naming,
 };
 
@@ -168,7 +169,7 @@ impl WorkerRecorder {
         }
         let pattern = self.pattern_of(sent.path, sent.method);
         let name = self.recorder.families.renaming.name(&pattern);
-        let number = self.recorder.in_flight.endpoint_number(&name);
+        let number = name_numbers::number_of(&name);
         self.guesses.set(class, number);
         number
     }
@@ -176,19 +177,12 @@ impl WorkerRecorder {
     /// Returns the number of an answered request's endpoint, and corrects the guess for its class.
     #[cold]
     pub(super) fn correct_guess(&self, class: PathClass, route: &RouteSeries) -> u32 {
-        let number = self.endpoint_number(route);
+        let number = route.endpoint_number();
         // A middleware may have answered in place of the endpoint.
         if *route.pattern != *UNMATCHED {
             self.guesses.set(class, number);
         }
         number
-    }
-
-    /// The number of a route's endpoint in the list of requests in flight.
-    #[inline]
-    pub(super) fn endpoint_number(&self, route: &RouteSeries) -> u32 {
-        *(route.endpoint_number)
-            .get_or_init(|| self.recorder.in_flight.endpoint_number(&route.endpoint))
     }
 
     /// Counts and reports a poll that kept this worker's event loop busy for too long.

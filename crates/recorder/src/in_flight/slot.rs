@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Moment, in_flight::Activity};
+use crate::{clock::Moment, context::owner::WorkOwner, in_flight::Activity};
 
 /// The methods that have a label value.
 const METHODS: [&str; 10] = [
@@ -173,10 +173,7 @@ pub(super) struct SlotReading {
 
 impl SlotReading {
     pub(super) fn method_name(&self) -> &'static str {
-        let mut methods = METHODS.iter();
-        methods
-            .find(|method| method_word(method) == self.method)
-            .unwrap_or(&OTHER_METHOD)
+        method_name(self.method)
     }
 
     fn is_polled(&self) -> bool {
@@ -223,11 +220,21 @@ impl SlotReading {
     }
 }
 
+/// The method with this word.
+pub(crate) fn method_name(word: u64) -> &'static str {
+    let mut methods = METHODS.iter();
+    methods
+        .find(|method| method_word(method) == word)
+        .unwrap_or(&OTHER_METHOD)
+}
+
 /// The first eight bytes of a method's label value.
-fn method_word(method: &str) -> u64 {
-    let mut bytes = [0; 8];
-    for (byte, from) in bytes.iter_mut().zip(method.bytes()) {
-        *byte = from;
+pub(crate) const fn method_word(method: &str) -> u64 {
+    let (method, mut bytes) = (method.as_bytes(), [0; 8]);
+    let mut at = 0;
+    while at < method.len() && at < bytes.len() {
+        bytes[at] = method[at];
+        at += 1;
     }
     u64::from_le_bytes(bytes)
 }
@@ -305,6 +312,17 @@ impl SlotHandle {
     fn current(&self) -> Option<u64> {
         let generation = self.generation.load(Relaxed);
         (self.slot.generation.load(Relaxed) == generation).then_some(generation)
+    }
+
+    /// The request as the owner of work; `None` if the slot is no longer used for it.
+    #[inline]
+    pub(crate) fn owner(&self) -> Option<WorkOwner> {
+        let slot = &*self.slot;
+        self.current().map(|_| WorkOwner {
+            method: slot.method.load(Relaxed),
+            name: slot.endpoint.load(Relaxed),
+            trace_id: [0, 1].map(|half: usize| slot.trace_id[half].load(Relaxed)),
+        })
     }
 
     /// Ends the request.

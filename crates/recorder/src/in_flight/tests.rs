@@ -31,7 +31,7 @@ fn a_request_is_listed_from_its_beginning_to_its_end() {
     slot.set_method("OPTIONS");
     slot.begin(0, clock::now(), TRACE);
     assert_eq!(only(&requests).endpoint, None);
-    slot.set_endpoint(requests.endpoint_number(&Arc::from("/items/{id}")));
+    slot.set_endpoint(name_numbers::number_of("/items/{id}"));
     let request = only(&requests);
     assert_eq!((request.method, request.worker), ("OPTIONS", Some(3)));
     assert_eq!(request.endpoint.as_deref(), Some("/items/{id}"));
@@ -47,7 +47,7 @@ fn a_used_slot_shows_nothing_of_its_last_request() {
     let worker = requests.worker(None);
     let late = worker.take().unwrap();
     late.set_method("GET");
-    late.begin(1, clock::now(), TRACE);
+    late.begin(name_numbers::number_of("/last"), clock::now(), TRACE);
     late.set_sent_bytes(7);
     late.set_query(NonZeroU32::new(5), clock::now(), false);
     late.end();
@@ -260,7 +260,7 @@ fn a_reader_never_mixes_two_requests() {
         scope.spawn(|| {
             let worker = requests.worker(None);
             let slot = worker.take().unwrap();
-            let names = ["/a", "/b"].map(|name| requests.endpoint_number(&Arc::from(name)));
+            let names = ["/a", "/b"].map(name_numbers::number_of);
             let mut turn = 0;
             while !is_over.load(Relaxed) {
                 // Each request has the endpoint that belongs to its trace.

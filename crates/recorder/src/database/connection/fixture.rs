@@ -29,7 +29,7 @@ impl Fixture {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = DatabaseFamilies::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(families.clone(), None);
+        let database = Database::new(families.clone(), None, None);
         registry.register(database.levels().clone()).unwrap();
         registry.register(database.fullness()).unwrap();
         Self {

@@ -12,6 +12,7 @@ use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2
 use diesel::{ConnectionError, ConnectionResult};
 
 use super::instrumentation::install;
+use super::pool::take_hold_time;
 use super::recorder::{Driver, QueryRecorder};
 use super::recorders::Recorders;
 use crate::database::error::ErrorKind;
@@ -96,7 +97,8 @@ where
                 self.pool_metrics.opened(started.elapsed());
                 self.health.recovered();
                 let recorder = self.recorders.recorder(Driver::Blocking);
-                install(&mut connection, recorder.in_pool());
+                let slot = self.pool_metrics.holders.new_slot();
+                install(&mut connection, recorder.in_pool(slot));
                 Ok(connection)
             }
             Err(error) => {
@@ -121,7 +123,7 @@ where
             if recorder.was_answered() {
                 self.health.answered();
             }
-            recorder.turn_over();
+            recorder.check_in(take_hold_time());
         }
         self.connector.inner.has_broken(connection)
     }

@@ -70,8 +70,10 @@ impl Database {
             checked_out: CheckedOut::default(),
             max: AtomicU32::new(0),
         });
-        self.levels()
-            .add(Arc::downgrade(&monitor) as Weak<dyn AnyPool>);
+        self.levels().add(
+            Arc::downgrade(&monitor) as Weak<dyn AnyPool>,
+            &monitor.pool_metrics.holders,
+        );
         let pool = builder
             .connection_customizer(Box::new(Handler(Arc::clone(&monitor))))
             .event_handler(Box::new(Handler(Arc::clone(&monitor))))

@@ -29,6 +29,7 @@ mod wait_queue;
 pub use builder::PoolBuilder;
 pub use checkout::{Connection, Pool};
 pub use error::{CheckoutError, Opaque, QueryError, RunError, Typed, Wrapped};
+pub(super) use holds::take_hold_time;
 
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,7 @@ mod running;
 mod types;
 
 use std::fmt::{self, Write as _};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ use super::forward::Forward;
 use crate::clock::{self, Moment};
 use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
+use crate::database::holders::{Hold, HoldSlot};
 use crate::database::metrics::{Metrics, TransactionOutcome};
 use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::{
@@ -122,6 +124,10 @@ pub struct QueryRecorder {
     forward: Forward,
     /// The type of Diesel's ping, once it is known.
     ping: Option<TypeIdentity>,
+    /// Lists who holds the connection, and what it does. `None` outside of a pool.
+    slot: Option<Arc<HoldSlot>>,
+    /// The present hold, if the connection is out.
+    hold: Option<Hold>,
 }
 
 /// Receives the text of a query up to its binds.
@@ -161,14 +167,38 @@ impl QueryRecorder {
             transaction: None,
             forward: Forward::default(),
             ping: None,
+            slot: None,
+            hold: None,
         }
     }
 
     /// Marks the connection as new in a pool: the queries of the customizer belong to no caller.
     #[must_use]
-    pub(super) fn in_pool(mut self) -> Self {
+    pub(super) fn in_pool(mut self, slot: Arc<HoldSlot>) -> Self {
         self.setting_up = true;
+        self.listed_in(slot)
+    }
+
+    /// Lists in this slot what the connection does.
+    #[must_use]
+    pub(super) fn listed_in(mut self, slot: Arc<HoldSlot>) -> Self {
+        self.slot = Some(slot);
         self
+    }
+
+    /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
+    pub(super) fn check_out(&mut self, taken_at: &'static Location<'static>) {
+        self.turn_over();
+        let slot = self.slot.as_ref();
+        self.hold = slot.map(|slot| Hold::begin(slot, Some(taken_at)));
+    }
+
+    /// Takes the connection from its holder, who had it for this time.
+    pub(super) fn check_in(&mut self, held: Duration) {
+        self.turn_over();
+        if let Some(hold) = self.hold.take() {
+            hold.end(held);
+        }
     }
 
     /// The recorder of a connection, unless it was replaced.
@@ -246,6 +276,7 @@ impl QueryRecorder {
             }
             QueryKind::Ping | QueryKind::Unbuilt => {}
         }
+        self.rest(query, now);
     }
 
     fn start(&mut self, query: &dyn DebugQuery) {
@@ -369,7 +400,7 @@ impl QueryRecorder {
         }
     }
 
-    /// Notes for the list of requests in flight that a query runs.
+    /// Notes for the lists of requests in flight and of holders that a query runs.
     #[inline]
     fn note_start(&mut self, query: &Query) {
         let statement = match query.kind {
@@ -379,9 +410,39 @@ impl QueryRecorder {
         };
         let is_blocking = self.driver == Driver::Blocking;
         context::note_query(statement, query.started, is_blocking);
+        if let Some(slot) = &self.slot {
+            slot.runs(statement, query.started);
+        }
+    }
+
+    /// Notes for the list of holders that a query no longer runs.
+    #[inline]
+    fn rest(&mut self, query: &Query, now: Moment) {
+        let Some(slot) = &self.slot else {
+            return;
+        };
+        if let QueryKind::Ping | QueryKind::Unbuilt = query.kind {
+            return;
+        }
+        match self.running.latest() {
+            None => slot.rests(self.transaction.is_some(), now),
+            // Another query of the connection goes on.
+            Some(Query { kind, started, .. }) => {
+                let statement = match *kind {
+                    QueryKind::Counted(_, lookup) => self.known.number(lookup),
+                    _ => None,
+                };
+                slot.runs(statement, *started);
+            }
+        }
     }
 
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
+        self.settle_query(query, error, now);
+        self.rest(query, now);
+    }
+
+    fn settle_query(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
             if !matches!(query.kind, QueryKind::Ping | QueryKind::Unbuilt) {

@@ -28,7 +28,7 @@ fn connection_to(statements: Statements) -> ConnectionStatements {
 fn table_of(capacity: usize) -> TableFixture {
     let mut registry = Registry::builder(|| Duration::from_secs(1));
     let families = DatabaseFamilies::declare(&mut registry, Naming::Vitals, &[0.001, 1.0]);
-    let database = Database::new(families.clone(), Some(capacity));
+    let database = Database::new(families.clone(), Some(capacity), None);
     let statements = database.statements().clone();
     let known = connection_to(statements.clone());
     TableFixture {

@@ -322,7 +322,7 @@ fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64) {
     });
 }
 
-/// Observes the request's queries once all work for it has ended.
+/// Observes the request's queries and holds once all work for it has ended.
 ///
 /// Usually that is now. If the client has left, or the handler has stopped waiting, a query may still run.
 fn attribute(slot: &mut RequestSlot, series: &RequestSeries) {
@@ -338,6 +338,9 @@ fn attribute(slot: &mut RequestSlot, series: &RequestSeries) {
             }
             let is_new = |shape| route.statements.is_first(shape);
             recorder.attribute(route.method, &route.endpoint, context, is_new, log_span);
+            for (pool, held) in context.take_held() {
+                route.held_seconds.add(pool, &route.endpoint, held);
+            }
         }
         return;
     };
@@ -347,6 +350,9 @@ fn attribute(slot: &mut RequestSlot, series: &RequestSeries) {
     context.when_done(move |context| {
         if let Some(observe) = &observe {
             observe(context);
+        }
+        for (pool, held) in context.take_held() {
+            pool.add(&endpoint, held);
         }
         recorder.attribute(method, &endpoint, context, |_| true, log_span.as_ref());
     });

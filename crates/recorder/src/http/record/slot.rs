@@ -278,7 +278,7 @@ impl RequestSlot {
     /// Lists the request under the endpoint that has answered it.
     #[inline]
     pub(in crate::http) fn answered_by(&mut self, route: &RouteSeries) {
-        if self.worker.endpoint_number(route) != self.endpoint_number
+        if route.endpoint_number() != self.endpoint_number
             && let Some(listed) = self.listed()
         {
             listed.set_endpoint(self.worker.correct_guess(self.class, route));

@@ -16,11 +16,13 @@ use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved
 
 use crate::{
     context::RequestContext,
+    database::EndpointHeldSeconds,
     http::series::{
         families::HttpFamilies,
         labels::{client_closed_request, pattern_label},
         path_key::{OwnedPathKey, PathKey},
     },
+    name_numbers,
     naming::Naming,
 };
 
@@ -138,10 +140,12 @@ pub(in crate::http) struct RouteSeries {
     pub(in crate::http) database: Option<DatabaseUse>,
     /// The statements that this worker's requests of the route have run.
     pub(in crate::http) statements: ReportedStatements,
+    /// The time that requests of the route held connections.
+    pub(in crate::http) held_seconds: EndpointHeldSeconds,
     /// The time that each request kept the event loop busy.
     pub(in crate::http) loop_seconds: HistogramWriter,
-    /// The number of the endpoint in the list of requests in flight.
-    pub(in crate::http) endpoint_number: OnceCell<u32>,
+    /// The number of the endpoint's name.
+    endpoint_number: OnceCell<u32>,
 }
 
 /// The sizes of bodies.
@@ -426,6 +430,12 @@ impl RequestSeries {
 }
 
 impl RouteSeries {
+    /// The number of the endpoint's name, as the list of requests in flight has it.
+    #[inline]
+    pub(in crate::http) fn endpoint_number(&self) -> u32 {
+        *(self.endpoint_number).get_or_init(|| name_numbers::number_of(&self.endpoint))
+    }
+
     /// Returns the route, and whether none of its instruments is an overflow series.
     fn new(
         origin: RequestOrigin<'_>,
@@ -469,6 +479,7 @@ impl RouteSeries {
             outcome: own_outcome,
             endpoint: name,
             statements: ReportedStatements::default(),
+            held_seconds: EndpointHeldSeconds::default(),
             loop_seconds: writer(&loop_seconds, is_own),
             endpoint_number: OnceCell::new(),
         };

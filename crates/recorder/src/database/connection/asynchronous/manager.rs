@@ -46,7 +46,8 @@ impl Openings {
                 self.health.recovered();
                 let recorder = self.recorders.recorder(self.driver);
                 let forward = Forward::to(get_default_instrumentation());
-                connection.set_instrumentation(SharedRecorder::new(recorder.in_pool(), forward));
+                let recorder = recorder.in_pool(self.pool_metrics.holders.new_slot());
+                connection.set_instrumentation(SharedRecorder::new(recorder, forward));
                 Ok(connection)
             }
             Err(error) => {

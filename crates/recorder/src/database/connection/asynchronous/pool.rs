@@ -167,7 +167,9 @@ impl<P: NativePool> AsyncPool<P> {
             failing: AtomicBool::new(false),
         });
         let level = Arc::downgrade(&inner);
-        database.levels().add(level as Weak<dyn AnyPool>);
+        database
+            .levels()
+            .add(level as Weak<dyn AnyPool>, &openings.pool_metrics.holders);
         Self { inner }
     }
 

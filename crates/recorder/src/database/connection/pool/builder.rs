@@ -167,6 +167,7 @@ where
             .error_handler(Box::new(log));
         let connector = Arc::new(Connector::new(manager, self.opener));
         let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);
+        let holders = Arc::clone(&pool_metrics.holders);
         let manager = Manager::new(
             connector,
             Recorders::of_pool(&self.database, &name, metrics, self.system),
@@ -182,7 +183,7 @@ where
             name,
             probe,
         );
-        self.database.levels().add(pool.watched());
+        self.database.levels().add(pool.watched(), &holders);
         Ok(pool)
     }
 }

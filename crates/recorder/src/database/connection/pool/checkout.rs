@@ -1,6 +1,7 @@
 //! The pool: how a caller gets a connection, on its own thread or from the event loop.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,7 @@ where
     /// # Errors
     ///
     /// If no connection is free within the pool's timeout.
+    #[track_caller]
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
@@ -98,7 +100,7 @@ where
             return Err(failure(&shared.health));
         };
         wait.served();
-        shared.turn_over(&mut connection);
+        shared.check_out(&mut connection, Location::caller());
         Ok(connection)
     }
 
@@ -114,8 +116,22 @@ where
     /// # Errors
     ///
     /// [`RunError::Query`] with the error of `work`; the others if it did not run or panicked.
-    pub async fn run<T, E, Kind>(
+    #[track_caller]
+    pub fn run<T, E, Kind>(
         &self,
+        work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, RunError<E>>>
+    where
+        T: Send + 'static,
+        E: QueryError<Kind>,
+    {
+        // An `async fn` cannot know its caller.
+        self.run_for(Location::caller(), work)
+    }
+
+    async fn run_for<T, E, Kind>(
+        &self,
+        taken_at: &'static Location<'static>,
         work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
     ) -> Result<T, RunError<E>>
     where
@@ -130,7 +146,7 @@ where
             context::carry(move || {
                 // Released after the connection, also if the work panics.
                 let _permit = permit;
-                shared.perform(work, &wait)
+                shared.perform(work, &wait, taken_at)
             })
         };
         let mut watch = AnswerWatch {
@@ -234,9 +250,9 @@ where
     }
 
     /// Resets the recorder: earlier queries, such as those of the customizer, do not belong to the next user.
-    fn turn_over(&self, connection: &mut C) {
+    fn check_out(&self, connection: &mut C, taken_at: &'static Location<'static>) {
         match QueryRecorder::of(connection) {
-            Some(recorder) => recorder.turn_over(),
+            Some(recorder) => recorder.check_out(taken_at),
             None => self.health.recorder_is_replaced(),
         }
     }
@@ -245,6 +261,7 @@ where
         &self,
         work: impl FnOnce(&mut C) -> Result<T, E>,
         wait: &Wait,
+        taken_at: &'static Location<'static>,
     ) -> Result<T, RunError<E>>
     where
         E: QueryError<Kind>,
@@ -262,7 +279,7 @@ where
         if !wait.served() {
             return Err(RunError::Cancelled);
         }
-        self.turn_over(&mut connection);
+        self.check_out(&mut connection, taken_at);
         work(&mut connection).map_err(|error| {
             if let Some(error) = error.database_error() {
                 record_error(&mut *connection, error);

@@ -2,10 +2,12 @@
 //!
 //! - `opening`: how connections are opened, named and counted
 //! - `levels`: levels, names and holds
+//! - `holders`: who holds the connections, and for how long in all
 //! - `waiting`: waits, timeouts and the queue
 //! - `work`: the work of `Pool::run` and its errors
 //! - `probe`: health checks
 
+mod holders;
 mod levels;
 mod opening;
 mod probe;

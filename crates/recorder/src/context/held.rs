@@ -1,0 +1,73 @@
+//! How long one request or job held connections, by pool.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::RequestContext;
+use crate::database::HeldSeconds;
+
+/// The most pools of one tally.
+const MOST_POOLS: usize = 4;
+
+/// The times that one request or job held connections. Any number of threads may add at the same time.
+#[derive(Debug, Default)]
+pub(super) struct HeldTally([HeldOfPool; MOST_POOLS]);
+
+/// The time of one pool.
+#[derive(Debug, Default)]
+struct HeldOfPool {
+    pool: OnceLock<Arc<HeldSeconds>>,
+    nanoseconds: AtomicU64,
+}
+
+impl HeldTally {
+    /// Adds the time of one connection. Returns false if the tally has no room for a further pool.
+    fn add(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
+        let mut entries = self.0.iter();
+        let entry = entries.find(|entry| {
+            let known = entry.pool.get_or_init(|| Arc::clone(pool));
+            Arc::ptr_eq(known, pool)
+        });
+        if let Some(entry) = entry {
+            entry
+                .nanoseconds
+                .fetch_add(super::nanoseconds(held), Relaxed);
+        }
+        entry.is_some()
+    }
+
+    /// Takes the times out.
+    fn take(&self) -> impl Iterator<Item = (&Arc<HeldSeconds>, Duration)> {
+        let used = self.0.iter().map_while(|entry| {
+            let pool = entry.pool.get()?;
+            Some((pool, entry.nanoseconds.swap(0, Relaxed)))
+        });
+        used.filter(|(_, nanoseconds)| *nanoseconds > 0)
+            .map(|(pool, nanoseconds)| (pool, Duration::from_nanos(nanoseconds)))
+    }
+
+    /// Counts what is left as unattributed: the time of a request that is not recorded.
+    #[inline]
+    pub(super) fn leave_unattributed(&self) {
+        for (pool, held) in self.take() {
+            pool.unattributed(held);
+        }
+    }
+}
+
+impl RequestContext {
+    /// Adds the time of one connection. Returns false if the tally has no room for a further pool.
+    pub(crate) fn add_held(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
+        self.held.add(pool, held)
+    }
+
+    /// Takes out the times for which connections were held, by pool. Each is returned once.
+    pub(crate) fn take_held(&self) -> impl Iterator<Item = (&Arc<HeldSeconds>, Duration)> {
+        self.held.take()
+    }
+}

@@ -1,0 +1,246 @@
+//! The slot of one pooled connection: atomics with its holder and with what it does.
+//!
+//! The thread that has the connection stores into its slot, and any thread may read it. The generation of a slot is odd
+//! while its connection is out. A reader that finds the same odd generation before and after has read one hold (a sequence
+//! lock). What the connection does is one word with its beginning, so that no reader sees one with the beginning of another.
+
+use std::{
+    num::NonZeroU32,
+    panic::Location,
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+            fence,
+        },
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::{self, Moment},
+    code_location,
+    context::{
+        RequestContext,
+        owner::{OwnerCell, WorkOwner, current_owner_and_context},
+    },
+    database::held_seconds::HeldSeconds,
+    name_numbers,
+};
+
+/// What a connection does while it is out of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldActivity {
+    /// No query runs, and no transaction is open.
+    Idle,
+    /// A query runs.
+    Query,
+    /// A transaction is open, and no query runs.
+    IdleInTransaction,
+}
+
+impl HoldActivity {
+    /// Its name in reports.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Idle => "held_without_a_query",
+            Self::Query => "query",
+            Self::IdleInTransaction => "idle_in_transaction",
+        }
+    }
+
+    fn of_word(word: u64) -> Self {
+        match word % ACTIVITIES {
+            1 => Self::Query,
+            2 => Self::IdleInTransaction,
+            _ => Self::Idle,
+        }
+    }
+}
+
+/// The factor of the beginning in a word.
+const ACTIVITIES: u64 = 4;
+
+/// An activity and its beginning, in one word.
+#[inline]
+fn word(activity: HoldActivity, since: Moment) -> u64 {
+    since.nanoseconds().wrapping_mul(ACTIVITIES) | activity as u64
+}
+
+/// The slot of one connection.
+#[derive(Debug)]
+pub(in crate::database) struct HoldSlot {
+    /// Counts the times of all holds of the pool.
+    held_seconds: Arc<HeldSeconds>,
+    generation: AtomicU64,
+    /// Nanoseconds of a [`Moment`].
+    since: AtomicU64,
+    owner: OwnerCell,
+    /// The number of the location that took the connection; 0 if it is not known.
+    taken_at: AtomicU32,
+    /// The number of the statement that ran last; 0 if it is not known.
+    statement: AtomicU32,
+    /// An activity and its beginning.
+    activity: AtomicU64,
+    /// The generation of the last hold that was reported as a leak, so that each is reported once.
+    reported: AtomicU64,
+}
+
+/// What a reader found in a slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HoldReading {
+    generation: u64,
+    pub(super) since: Moment,
+    pub(super) owner: WorkOwner,
+    pub(super) taken_at: Option<&'static Location<'static>>,
+    pub(super) activity: HoldActivity,
+    pub(super) activity_since: Moment,
+    /// The statement of the query that runs, if it is kept.
+    pub(super) statement: Option<NonZeroU32>,
+}
+
+impl HoldSlot {
+    pub(super) fn new(held_seconds: &Arc<HeldSeconds>) -> Self {
+        Self {
+            held_seconds: Arc::clone(held_seconds),
+            generation: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            owner: OwnerCell::default(),
+            taken_at: AtomicU32::new(0),
+            statement: AtomicU32::new(0),
+            activity: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes that no query runs, within a transaction or outside of one.
+    #[inline]
+    pub(in crate::database) fn rests(&self, in_transaction: bool, since: Moment) {
+        let activity = if in_transaction {
+            HoldActivity::IdleInTransaction
+        } else {
+            HoldActivity::Idle
+        };
+        self.activity.store(word(activity, since), Release);
+    }
+
+    /// Notes that a query runs, with the number of its statement if that is known.
+    #[inline]
+    pub(in crate::database) fn runs(&self, statement: Option<NonZeroU32>, since: Moment) {
+        let statement = statement.map_or(0, NonZeroU32::get);
+        self.statement.store(statement, Release);
+        (self.activity).store(word(HoldActivity::Query, since), Release);
+    }
+
+    #[inline]
+    fn begin(&self, owner: WorkOwner, taken_at: u32, since: Moment) {
+        let generation = self.generation.load(Relaxed) | 1;
+        // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
+        fence(Release);
+        self.since.store(since.nanoseconds(), Relaxed);
+        self.owner.store(owner);
+        self.taken_at.store(taken_at, Relaxed);
+        (self.activity).store(word(HoldActivity::Idle, since), Relaxed);
+        self.generation.store(generation, Release);
+    }
+
+    #[inline]
+    fn end(&self) {
+        let generation = self.generation.load(Relaxed);
+        self.generation.store((generation | 1) + 1, Release);
+    }
+
+    /// Reads the slot, if its connection is out.
+    pub(super) fn read(&self) -> Option<HoldReading> {
+        // Three attempts: a slot that changes each time belongs to short holds.
+        (0..3).find_map(|_| self.try_read())
+    }
+
+    fn try_read(&self) -> Option<HoldReading> {
+        let generation = self.generation.load(Acquire);
+        if generation.is_multiple_of(2) {
+            return None;
+        }
+        let word = self.activity.load(Acquire);
+        let activity = HoldActivity::of_word(word);
+        let statement = self.statement.load(Acquire);
+        let statement = NonZeroU32::new(statement).filter(|_| activity == HoldActivity::Query);
+        let reading = HoldReading {
+            generation,
+            since: Moment::from_nanoseconds(self.since.load(Relaxed)),
+            owner: self.owner.load(),
+            taken_at: code_location::location_of(self.taken_at.load(Relaxed)),
+            activity,
+            activity_since: Moment::from_nanoseconds(word / ACTIVITIES),
+            statement,
+        };
+        let is_same_activity = self.activity.load(Relaxed) == word;
+        fence(Acquire);
+        let is_same = self.generation.load(Relaxed) == generation;
+        (is_same && is_same_activity).then_some(reading)
+    }
+
+    /// Marks a hold as reported. Returns false if it was reported before.
+    pub(super) fn report(&self, reading: &HoldReading) -> bool {
+        self.reported.swap(reading.generation, Relaxed) != reading.generation
+    }
+}
+
+/// One hold of a connection, from its checkout until it is returned.
+#[derive(Debug)]
+pub(in crate::database) struct Hold {
+    slot: Arc<HoldSlot>,
+    context: Weak<RequestContext>,
+    /// The number of the name that the time is counted under if the context is gone.
+    name: u32,
+}
+
+impl Hold {
+    /// Begins a hold for the request or job that this thread works for. The connection was taken at this location, if it
+    /// is known.
+    #[inline]
+    pub(in crate::database) fn begin(
+        slot: &Arc<HoldSlot>,
+        taken_at: Option<&'static Location<'static>>,
+    ) -> Self {
+        let (owner, context) = current_owner_and_context();
+        let taken_at = taken_at.map_or(0, code_location::number_of);
+        slot.begin(owner, taken_at, clock::now());
+        Self {
+            slot: Arc::clone(slot),
+            context,
+            name: owner.name,
+        }
+    }
+
+    /// Ends the hold, and counts its time.
+    #[inline]
+    pub(in crate::database) fn end(self, held: Duration) {
+        let pool = &self.slot.held_seconds;
+        let context = self.context.upgrade();
+        if !context.is_some_and(|context| context.add_held(pool, held)) {
+            self.count_by_name(held);
+        }
+    }
+
+    /// Counts the time of a hold that has outlived its request or job, or that belongs to none.
+    #[cold]
+    fn count_by_name(&self, held: Duration) {
+        let pool = &self.slot.held_seconds;
+        match name_numbers::name_of(self.name) {
+            Some(name) => pool.add(&name, held),
+            None => pool.unattributed(held),
+        }
+    }
+}
+
+impl Drop for Hold {
+    #[inline]
+    fn drop(&mut self) {
+        self.slot.end();
+    }
+}
+
+#[cfg(test)]
+mod tests;
