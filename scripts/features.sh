@@ -10,6 +10,7 @@ http,database
 ops
 otlp
 http,database,ops,jemalloc,otlp
+http,diesel-async,ops
 '
 
 for features in $combinations; do

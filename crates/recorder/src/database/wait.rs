@@ -67,6 +67,13 @@ impl Wait {
     }
 
     /// Ends the wait because no connection could be opened.
+    #[cfg_attr(
+        not(feature = "diesel-async"),
+        expect(
+            dead_code,
+            reason = "a pool of r2d2 ends each such wait at its timeout"
+        )
+    )]
     pub(super) fn failed(&self) {
         if self.end() {
             self.observe();

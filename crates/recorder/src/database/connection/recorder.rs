@@ -80,6 +80,10 @@ pub(super) enum Driver {
     /// A connection of diesel-async that runs one query at a time.
     Exclusive,
     /// A connection of diesel-async that runs any number of queries at a time.
+    #[cfg_attr(
+        not(feature = "diesel-async"),
+        expect(dead_code, reason = "connections of diesel-async alone pipeline")
+    )]
     Pipelining,
 }
 
@@ -229,6 +233,10 @@ impl QueryRecorder {
     /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
     ///
     /// `AsyncMysqlConnection` does not notice that by itself. `AsyncPgConnection` skips the answers of dropped queries.
+    #[cfg_attr(
+        not(feature = "diesel-async"),
+        expect(dead_code, reason = "pools of asynchronous connections alone ask")
+    )]
     pub(super) fn is_out_of_step(&self) -> bool {
         self.out_of_step
     }

@@ -4,7 +4,6 @@ mod failures;
 mod many_texts;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -16,7 +15,7 @@ use diesel::sqlite::Sqlite;
 use super::super::fixture::{Fixture, insert, insert_returning, items};
 use super::{QueryRecorder, record_error};
 use crate::clock;
-use crate::context::{self, RequestContext};
+use crate::context;
 use crate::database::statements::Order;
 use vitals_registry::SpanContext;
 
