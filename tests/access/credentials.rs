@@ -134,6 +134,7 @@ async fn every_path_of_the_ops_listener_is_behind_the_gate() {
         "/dashboard/stream",
         "/ops/requests",
         "/ops/pool",
+        "/ops/requests/kept",
         "/ops/statements",
         "/docs",
         "/openapi.json",

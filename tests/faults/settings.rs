@@ -68,6 +68,11 @@ const NUMERIC: &[Numeric] = &[
     ),
     count("--statements", &["1", "100000"], &["0", "100001"]),
     count(
+        "--keep-requests",
+        &["0", "1", "2500"],
+        &["2501", "4294967296"],
+    ),
+    count(
         "--head-timeout",
         &["1s", "1day"],
         &["0s", "0", "86401s", "1"],

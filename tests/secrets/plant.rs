@@ -59,6 +59,7 @@ where
         "/ops/statements?limit=1000",
         "/ops/requests",
         "/ops/pool",
+        "/ops/requests/kept?limit=1000",
         "/metrics",
         "/dashboard/history",
         "/health",

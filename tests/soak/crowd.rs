@@ -263,6 +263,7 @@ impl CrowdClient {
             "/readyz",
             "/ops/requests",
             "/ops/pool",
+            "/ops/requests/kept",
             "/ops/statements",
             "/docs",
             "/openapi.json",

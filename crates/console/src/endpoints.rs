@@ -1,11 +1,12 @@
 //! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `health`, `index`, `pool`, `requests`, `scrape`, `statements`; those of the live
+//! A module for each group of endpoints contains the handlers: `health`, `index`, `kept`, `pool`, `requests`, `scrape`, `statements`; those of the live
 //! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
 pub(crate) mod health;
 mod index;
+mod kept;
 mod pool;
 mod requests;
 pub(crate) mod scrape;
@@ -72,6 +73,22 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(pool::get_pool),
+    },
+    OpsEndpoint {
+        path: "/ops/requests/kept",
+        summary: "The requests that are kept with their timelines",
+        choice: OpsChoice::Requests,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(kept::list_kept),
+    },
+    OpsEndpoint {
+        path: "/ops/requests/{id}",
+        summary: "What one kept request spent its time on",
+        choice: OpsChoice::Requests,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(kept::get_timeline),
     },
     OpsEndpoint {
         path: "/ops/statements",

@@ -71,6 +71,12 @@ impl Moment {
         Self(self.0.saturating_add(nanoseconds))
     }
 
+    /// The moment that is `time` earlier.
+    pub(crate) fn before(self, time: Duration) -> Self {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanoseconds))
+    }
+
     /// The moment as a number, to be kept in an atomic.
     #[inline]
     pub(crate) fn nanoseconds(self) -> u64 {

@@ -8,6 +8,7 @@
 //! The memory of a request's context is used again for later requests of the same worker, unless code that works for the
 //! request still has it.
 
+mod events;
 mod held;
 pub(crate) mod owner;
 mod shapes;
@@ -30,6 +31,8 @@ use std::{
     time::Duration,
 };
 
+use events::Events;
+pub(crate) use events::{Event, EventKind, LeftOut};
 use held::HeldTally;
 use pin_project_lite::pin_project;
 use shapes::ShapeCounts;
@@ -51,6 +54,7 @@ pub struct RequestContext {
     pool_wait_nanoseconds: AtomicU64,
     held: HeldTally,
     shapes: ShapeCounts,
+    events: Events,
     /// Where the request is listed among those in flight.
     in_flight: Option<SlotHandle>,
     /// The number of the job's name; 0 for a request.
@@ -140,16 +144,21 @@ impl RequestContext {
     /// Prepares the context for the next request. Code that still works for this request keeps the context that it has.
     #[inline]
     pub(crate) fn recycle(this: &mut Arc<Self>) {
-        if Self::is_used(this) || this.span.is_some() {
+        if Self::is_used(this) || this.span.is_some() || this.events.has_others() {
             Self::clear(this);
         }
     }
 
     fn clear(this: &mut Arc<Self>) {
         if let Some(context) = Self::owned(this) {
-            let slot = context.in_flight.take();
-            *context = Self::default();
-            context.in_flight = slot;
+            context.span = None;
+            let queries = std::mem::take(context.queries.get_mut());
+            *context.database_nanoseconds.get_mut() = 0;
+            *context.pool_wait_nanoseconds.get_mut() = 0;
+            context.held.leave_unattributed();
+            context.held = HeldTally::default();
+            context.shapes.clear();
+            context.events.clear(queries);
         }
     }
 
@@ -180,30 +189,67 @@ impl RequestContext {
         drop(self.on_done.set(Box::new(f)));
     }
 
-    /// Adds a query with its duration, and its shape if that is known.
-    pub(crate) fn add_query(&self, elapsed: Duration, shape: Option<NonZeroU32>) {
-        self.queries.fetch_add(1, Relaxed);
-        if let Some(shape) = shape {
+    /// Adds a query, with its own time: without that of the queries within it.
+    fn add_query(&self, query: &Event, own: Duration) {
+        let number = self.queries.fetch_add(1, Relaxed);
+        if let Some(shape) = query.statement {
             self.shapes.count(shape);
         }
-        self.add_database_time(elapsed);
+        self.events.add_query(number, query);
+        self.add_database_time(own);
     }
 
-    /// Adds time in the database outside of queries: that of transaction control.
-    pub(crate) fn add_database_time(&self, elapsed: Duration) {
+    /// Adds transaction control, with its own time.
+    fn add_control(&self, control: &Event, own: Duration) {
+        self.events.add(control);
+        self.add_database_time(own);
+    }
+
+    fn add_database_time(&self, elapsed: Duration) {
         self.database_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
     }
 
-    /// Adds a wait for a connection.
-    pub(crate) fn add_pool_wait(&self, elapsed: Duration) {
+    /// Adds a wait for a connection that has just ended.
+    pub(crate) fn add_pool_wait(&self, elapsed: Duration, at: Moment) {
+        let wait = Event::new(EventKind::PoolWait, at.before(elapsed), at);
+        self.events.add(&wait);
         self.pool_wait_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
+    }
+
+    /// Adds an event as if it had been noted.
+    #[cfg(test)]
+    pub(crate) fn add_event(&self, event: &Event) {
+        if event.kind == EventKind::Query {
+            self.add_query(event, event.ended.since(event.started));
+        } else {
+            self.events.add(event);
+        }
+    }
+
+    /// The events that have ended, in no order: the first ones, and the longest of the later ones.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Event> {
+        self.events.iter()
+    }
+
+    /// The events of a kind that [`events`](Self::events) leaves out.
+    pub(crate) fn left_out(&self, kind: EventKind) -> LeftOut {
+        self.events.left_out(kind)
+    }
+
+    /// The last event of each kind that lasts, cut at `now`.
+    pub(crate) fn unfinished(&self, now: Moment) -> impl Iterator<Item = Event> {
+        self.events.unfinished(now)
     }
 
     /// Notes that the thread which did something for the request no longer does so.
     #[inline]
     fn note_idle(&self, now: Moment, in_transaction: bool) {
+        self.events.over(EventKind::Query);
+        if in_transaction {
+            self.events.begin_unless_begun(EventKind::Transaction, now);
+        }
         let Some(slot) = &self.in_flight else {
             return;
         };
@@ -321,6 +367,7 @@ impl Attribution {
 /// The end of a query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QueryEnd {
+    pub(crate) started: Moment,
     pub(crate) at: Moment,
     /// Its time without the queries within it.
     pub(crate) elapsed: Duration,
@@ -334,33 +381,44 @@ pub(crate) struct QueryEnd {
 #[inline]
 pub(crate) fn note_query_end(query: &QueryEnd) -> Attribution {
     add(|context| {
-        context.add_query(query.elapsed, query.shape);
+        let event = Event {
+            statement: query.shape,
+            ..Event::new(EventKind::Query, query.started, query.at)
+        };
+        context.add_query(&event, query.elapsed);
         context.note_idle(query.at, query.in_transaction);
     })
 }
 
-/// Adds the time of transaction control to the request or job that this thread works for, and notes that it no longer
-/// runs.
-pub(crate) fn note_control_end(elapsed: Duration, at: Moment, in_transaction: bool) {
+/// Adds transaction control to the request or job that this thread works for, and notes that it no longer runs.
+pub(crate) fn note_control_end(control: &QueryEnd) {
     add(|context| {
-        context.add_database_time(elapsed);
-        context.note_idle(at, in_transaction);
+        let event = Event::new(EventKind::TransactionControl, control.started, control.at);
+        context.add_control(&event, control.elapsed);
+        context.note_idle(control.at, control.in_transaction);
     });
+}
+
+/// Adds a transaction that has ended to the request or job that this thread works for, if there is one, and returns its
+/// span.
+pub(crate) fn note_transaction_end(began: Moment, at: Moment) -> Option<SpanContext> {
+    let transaction = Event::new(EventKind::Transaction, began, at);
+    add(|context| context.events.add(&transaction)).span()
 }
 
 /// Adds a wait for a connection to the request or job that this thread works for, if there is one, and notes that it is
 /// over. Returns the span of the request.
 pub(crate) fn note_wait_end(elapsed: Duration, at: Moment) -> Option<SpanContext> {
     let attribution = add(|context| {
-        context.add_pool_wait(elapsed);
+        context.add_pool_wait(elapsed, at);
         context.note_idle(at, false);
     });
     attribution.span()
 }
 
 /// Adds a wait for a connection to the request or job that this thread works for, if there is one, and returns its span.
-pub(crate) fn add_pool_wait(elapsed: Duration) -> Option<SpanContext> {
-    add(|context| context.add_pool_wait(elapsed)).span()
+pub(crate) fn add_pool_wait(elapsed: Duration, at: Moment) -> Option<SpanContext> {
+    add(|context| context.add_pool_wait(elapsed, at)).span()
 }
 
 #[inline]
@@ -374,30 +432,37 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     })
 }
 
-/// Calls `f` with the slot of the request in flight that this thread works for, if it is listed, and with whether this
-/// thread is the request's worker.
+/// Calls `begin` with the events of the request that this thread works for. If it is listed among those in flight, calls
+/// `list` with its slot, and with whether this thread is the request's worker.
 #[inline]
-fn with_in_flight(f: impl FnOnce(&SlotHandle, bool)) {
+fn note(begin: impl FnOnce(&Events), list: impl FnOnce(&SlotHandle, bool)) {
     with_current(|current| {
-        if let CurrentWork::Request(Some(context)) = current
-            && let Some(slot) = &context.in_flight
-        {
-            f(slot, !IS_CARRIED.get());
+        if let CurrentWork::Request(Some(context)) = current {
+            begin(&context.events);
+            if let Some(slot) = &context.in_flight {
+                list(slot, !IS_CARRIED.get());
+            }
         }
     });
 }
 
-/// Notes, for the list of requests in flight, what this thread does for its request. It keeps the worker's event loop busy
-/// if the thread is the worker's and the work is `blocking`.
+/// Notes that this thread's request waits for a connection. The wait keeps the worker's event loop busy if the thread is the
+/// worker's and the wait is `blocking`.
 #[inline]
-pub(crate) fn note_work(work: WorkKind, since: Moment, blocking: bool) {
-    with_in_flight(|slot, on_worker| slot.set_work(work, since, on_worker && blocking));
+pub(crate) fn note_pool_wait(since: Moment, blocking: bool) {
+    note(
+        |events| events.begin(EventKind::PoolWait, since),
+        |slot, on_worker| slot.set_work(WorkKind::PoolWait, since, on_worker && blocking),
+    );
 }
 
-/// Notes that a query runs for this thread's request: see [`note_work`].
+/// Notes that a query runs for this thread's request: see [`note_pool_wait`].
 #[inline]
 pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking: bool) {
-    with_in_flight(|slot, on_worker| slot.set_query(statement, since, on_worker && blocking));
+    note(
+        |events| events.begin_query(statement, since),
+        |slot, on_worker| slot.set_query(statement, since, on_worker && blocking),
+    );
 }
 
 /// Wraps a closure so that it works for the current request or job, on any thread.
@@ -407,13 +472,18 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
     // The log lines of the other thread belong to the request, too.
     let log_span = tracing::Span::current();
-    if let Some(slot) = context.as_ref().and_then(|known| known.in_flight.as_ref()) {
-        slot.set_work(WorkKind::BlockingQueue, clock::now(), false);
-    }
+    let queued = context.as_deref().map(|context| {
+        let now = clock::now();
+        context.events.begin(EventKind::BlockingQueue, now);
+        if let Some(slot) = &context.in_flight {
+            slot.set_work(WorkKind::BlockingQueue, now, false);
+        }
+        now
+    });
     move || {
-        log_span.in_scope(|| match context {
-            Some(context) => {
-                let _carried = CarriedWork::begin(&context);
+        log_span.in_scope(|| match context.zip(queued) {
+            Some((context, queued)) => {
+                let _carried = CarriedWork::begin(&context, queued);
                 within(&mut Some(context), f)
             }
             None => f(),
@@ -424,16 +494,22 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
 /// Marks the thread as one that a closure was carried to, and its request as one that runs there, until it is dropped.
 struct CarriedWork {
     outer: bool,
+    since: Moment,
     context: Arc<RequestContext>,
 }
 
 impl CarriedWork {
-    fn begin(context: &Arc<RequestContext>) -> Self {
+    fn begin(context: &Arc<RequestContext>, queued: Moment) -> Self {
+        let since = clock::now();
+        let queue = Event::new(EventKind::BlockingQueue, queued, since);
+        context.events.add(&queue);
+        context.events.begin(EventKind::BlockingThread, since);
         if let Some(slot) = &context.in_flight {
-            slot.set_work(WorkKind::BlockingThread, clock::now(), false);
+            slot.set_work(WorkKind::BlockingThread, since, false);
         }
         Self {
             outer: IS_CARRIED.replace(true),
+            since,
             context: Arc::clone(context),
         }
     }
@@ -442,8 +518,11 @@ impl CarriedWork {
 impl Drop for CarriedWork {
     fn drop(&mut self) {
         IS_CARRIED.set(self.outer);
+        let now = clock::now();
+        let thread = Event::new(EventKind::BlockingThread, self.since, now);
+        self.context.events.add(&thread);
         if let Some(slot) = &self.context.in_flight {
-            slot.set_work(WorkKind::None, clock::now(), false);
+            slot.set_work(WorkKind::None, now, false);
         }
     }
 }
@@ -553,8 +632,10 @@ impl Drop for Restore<'_> {
 /// Adds a query that ends now.
 #[cfg(test)]
 pub(crate) fn add_query(elapsed: Duration) -> Attribution {
+    let now = clock::now();
     note_query_end(&QueryEnd {
-        at: clock::now(),
+        started: now.before(elapsed),
+        at: now,
         elapsed,
         shape: None,
         in_transaction: false,
@@ -612,6 +693,34 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_context_is_used_again_without_its_contents() {
+        let mut context = RequestContext::listed_in(None);
+        let address = Arc::as_ptr(&context);
+        for round in 0..3 {
+            let mut current = Some(Arc::clone(&context));
+            within(&mut current, || {
+                match round {
+                    // Work on another thread alone.
+                    0 => thread::spawn(carry(|| ())).join().unwrap(),
+                    1 => drop(note_wait_end(Duration::from_millis(1), clock::now())),
+                    _ => drop(add_query(Duration::from_millis(1))),
+                }
+                note_query(None, clock::now(), false);
+            });
+            drop(current);
+            assert!(context.events().count() > 0, "{round}");
+            RequestContext::recycle(&mut context);
+            assert_eq!(Arc::as_ptr(&context), address);
+            assert_eq!(context.events().count(), 0);
+            assert_eq!(context.unfinished(clock::now()).count(), 0);
+            assert_eq!(
+                (context.queries(), context.pool_wait()),
+                (0, Duration::ZERO)
+            );
+        }
+    }
+
+    #[test]
     fn requests_nest_and_do_not_see_each_other() {
         let span = |id| SpanContext {
             trace_id: id,
@@ -639,7 +748,10 @@ mod tests {
     fn a_carried_closure_works_for_its_request_on_another_thread() {
         let mut context = None;
         let carried = within(&mut context, || {
-            carry(|| current().unwrap().add_pool_wait(Duration::from_millis(1)))
+            carry(|| {
+                let context = current().unwrap();
+                context.add_pool_wait(Duration::from_millis(1), clock::now());
+            })
         });
         thread::spawn(carried).join().unwrap();
         assert_eq!(context.unwrap().pool_wait(), Duration::from_millis(1));

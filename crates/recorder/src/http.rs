@@ -4,7 +4,7 @@
 //!
 //! - `record`: one request from its parsed head until it is settled
 //! - `series`: what a request is called, and the series that count it
-//! - `insight`: what is known of single requests: notable ones, their timing, their trace
+//! - `insight`: what is known of single requests: their timelines, notable ones, their trace
 //!
 //! Beside the rooms:
 //!
@@ -29,7 +29,12 @@ mod worker;
 pub use block::block;
 pub use connections::{ConnectionMetrics, ConnectionOutcome, OpenConnection};
 pub use insight::{
+    kept::{
+        Comparison, KEPT_REQUESTS, KeepReason, KeptFilter, KeptId, KeptRequests,
+        MOST_KEPT_REQUESTS, NotAnId,
+    },
     notable::{NotableRequest, NotableRequests},
+    timeline::{Explanation, KeptEnding, KeptRequest, LeftOutPhases, Phase, PhaseKind},
     trace::TraceParent,
 };
 pub use loop_watch::NO_STACK;

@@ -61,6 +61,12 @@ impl NPlusOneDetector {
         suspected
     }
 
+    /// Whether a context is suspected of a loop by now.
+    pub(crate) fn suspects(&self, context: &RequestContext) -> bool {
+        let mut shapes = context.shapes();
+        shapes.any(|(_, runs)| self.is_suspicious(runs))
+    }
+
     /// Whether this many runs of one statement are suspicious.
     #[inline]
     fn is_suspicious(&self, runs: u32) -> bool {

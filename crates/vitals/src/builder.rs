@@ -445,6 +445,24 @@ impl Builder {
         self
     }
 
+    /// How many requests are kept with their timelines: the slow, the failed and the suspicious ones, and some that are
+    /// chosen. Default 1000, at most 2500; 0 keeps none. A thousand take at most 3 MB.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().keep_requests(200).build()?;
+    /// assert_eq!(vitals.kept_requests().limit(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keep_requests(mut self, most: usize) -> Self {
+        self.requests.keep_requests = most;
+        self
+    }
+
     /// Renames endpoints. `rename` returns the name for a pattern, such as `/orders/{id}`; an empty name keeps the pattern.
     ///
     /// It is called once for each pattern, when its first series is created, and not for ops endpoints.

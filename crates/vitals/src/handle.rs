@@ -193,6 +193,11 @@ impl Vitals {
         self.inner.requests.recorder.notable()
     }
 
+    /// Requests that are kept with their timelines: what their time was spent on.
+    pub fn kept_requests(&self) -> &http::KeptRequests {
+        self.inner.requests.recorder.kept()
+    }
+
     /// The metrics of connections, for a server with its own accept loop: Actix does not report how a connection ends. They
     /// are exposed after the first call.
     pub fn connections(&self) -> &http::ConnectionMetrics {

@@ -585,6 +585,30 @@ pub mod http {
     pub use vitals_recorder::http::{NotableRequest, NotableRequests};
 
     /// ```
+    /// use actix_vitals::{Vitals, http::{KeepReason, KeptFilter, PhaseKind}};
+    /// use actix_web::{App, HttpResponse, test::{TestRequest, call_and_read_body, init_service}, web};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let app = App::new()
+    ///     .route("/orders", web::get().to(HttpResponse::InternalServerError))
+    ///     .wrap(vitals.http());
+    /// let app = init_service(app).await;
+    /// call_and_read_body(&app, TestRequest::with_uri("/orders").to_request()).await;
+    /// let failed = KeptFilter { reason: Some(KeepReason::Failed), ..KeptFilter::default() };
+    /// let kept = vitals.kept_requests().list(&failed);
+    /// assert_eq!((&*kept[0].endpoint, kept[0].status), ("/orders", 500));
+    /// assert!(kept[0].explain().time(PhaseKind::EventLoop) <= kept[0].duration);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::http::{
+        Comparison, Explanation, KEPT_REQUESTS, KeepReason, KeptEnding, KeptFilter, KeptId,
+        KeptRequest, KeptRequests, LeftOutPhases, MOST_KEPT_REQUESTS, NotAnId, Phase, PhaseKind,
+    };
+
+    /// ```
     /// use actix_vitals::http::Stream;
     /// use actix_web::HttpResponse;
     /// use futures_util::stream;

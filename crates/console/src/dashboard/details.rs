@@ -98,6 +98,8 @@ pub(super) struct RequestRow {
     queries: u64,
     /// 32 hexadecimal digits.
     trace_id: Option<String>,
+    /// The id of its timeline, if that is kept.
+    kept: Option<String>,
 }
 
 impl From<NotableRequest> for RequestRow {
@@ -110,6 +112,7 @@ impl From<NotableRequest> for RequestRow {
             db_seconds: request.database_seconds,
             queries: request.queries,
             trace_id: request.trace_id.map(|id| format!("{id:032x}")),
+            kept: request.kept.map(|id| id.to_string()),
         }
     }
 }

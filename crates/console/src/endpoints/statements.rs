@@ -78,7 +78,7 @@ impl From<StatementReport> for Entry {
     }
 }
 
-fn rfc_3339(time: SystemTime) -> String {
+pub(super) fn rfc_3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
@@ -130,12 +130,17 @@ pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
     if errors.is_empty() {
         return Ok((order.unwrap_or_default(), limit.unwrap_or(DEFAULT_LIMIT)));
     }
+    Err(invalid(errors))
+}
+
+/// The problem of parameters that break rules.
+pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
     let detail = "The parameters of the request are not valid.";
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors))
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
 }
 
 /// Parses a parameter that is given at most once. Adds an error if it is given twice or is not valid.
-fn parameter<T>(
+pub(super) fn parameter<T>(
     query: &str,
     name: &'static str,
     errors: &mut Vec<FieldError>,

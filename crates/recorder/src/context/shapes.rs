@@ -50,6 +50,18 @@ impl ShapeCounts {
         }
     }
 
+    /// Removes all shapes.
+    pub(super) fn clear(&mut self) {
+        for slot in &mut self.inline {
+            let count = slot.0.get_mut();
+            if *count == 0 {
+                return;
+            }
+            *count = 0;
+        }
+        self.tables.take();
+    }
+
     /// The shapes, each with its number of runs.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
         let inline = self.inline.iter().map_while(ShapeCount::read);

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::holders::WaitNumber;
 use super::metrics::{PoolMetrics, Rejection};
+use crate::clock;
 use crate::context::{self, owner::current_owner};
-use crate::{clock, in_flight::WorkKind};
 
 /// A wait for a connection. It ends once: with a connection, with the timeout, or when the caller leaves.
 pub(super) struct Wait {
@@ -25,7 +25,7 @@ impl Wait {
     pub(super) fn begin(metrics: &Arc<PoolMetrics>) -> Self {
         metrics.waiters.inc();
         let now = clock::now();
-        context::note_work(WorkKind::PoolWait, now, false);
+        context::note_pool_wait(now, false);
         Self {
             listed: metrics.holders.waits.enter(current_owner(), now),
             started: Instant::now(),

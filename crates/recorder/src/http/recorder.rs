@@ -17,7 +17,10 @@ use std::{
 use crate::{
     context::RequestContext,
     http::{
-        insight::notable::NotableRequests,
+        insight::{
+            kept::{KEPT_REQUESTS, KeptRequests},
+            notable::NotableRequests,
+        },
         loop_watch::{LoopWatch, STALL_THRESHOLD},
         routes::LearntRoutes,
         series::{
@@ -56,6 +59,8 @@ pub struct RecordingSettings {
     pub server_timing: bool,
     /// How long one poll of a request may last before it counts as a stall of its worker's event loop.
     pub stall_threshold: Duration,
+    /// How many requests are kept with their timelines; 0 keeps none.
+    pub keep_requests: usize,
     /// The budget for all bodies that wait for their clients, in bytes.
     pub answer_memory: usize,
 }
@@ -69,6 +74,7 @@ impl Default for RecordingSettings {
             ops_endpoints: Vec::new(),
             server_timing: false,
             stall_threshold: STALL_THRESHOLD,
+            keep_requests: KEPT_REQUESTS,
             answer_memory: DEFAULT_ANSWER_MEMORY,
         }
     }
@@ -96,6 +102,7 @@ pub struct RequestRecorder {
     pub(super) panic_lines: LogLimit,
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
+    pub(super) kept: KeptRequests,
     n_plus_one: Option<Arc<NPlusOneDetector>>,
     pub(super) in_flight: InFlightRequests,
     pub(super) loop_watch: LoopWatch,
@@ -118,7 +125,8 @@ impl RequestRecorder {
             is_nesting_known: AtomicBool::new(false),
             panic_lines: LogLimit::new(),
             server_timing: settings.server_timing,
-            notable: NotableRequests::new(ops_endpoints),
+            notable: NotableRequests::new(ops_endpoints.clone()),
+            kept: KeptRequests::new(settings.keep_requests, ops_endpoints),
             n_plus_one,
             in_flight: InFlightRequests::default(),
             loop_watch: LoopWatch::new(settings.stall_threshold),
@@ -189,8 +197,20 @@ impl RequestRecorder {
         &self.notable
     }
 
-    /// Reports the statements that a request ran, if they are new to its endpoint, and counts the request if it is
-    /// suspected of an N+1 loop.
+    /// The requests that are kept with their timelines.
+    pub fn kept(&self) -> &KeptRequests {
+        &self.kept
+    }
+
+    /// Whether a request is suspected of an N+1 loop by the queries that have ended.
+    #[cold]
+    pub(super) fn suspects(&self, context: &RequestContext) -> bool {
+        let detector = self.n_plus_one.as_ref();
+        detector.is_some_and(|detector| detector.suspects(context))
+    }
+
+    /// Reports the statements that a request ran, if they are new to its endpoint. Counts the request if it is suspected of
+    /// an N+1 loop, and returns whether it is.
     pub(super) fn attribute(
         &self,
         method: &'static str,
@@ -198,13 +218,15 @@ impl RequestRecorder {
         context: &RequestContext,
         is_new: impl Fn(NonZeroU32) -> bool,
         log_span: Option<&tracing::Span>,
-    ) {
+    ) -> bool {
         let Some(detector) = &self.n_plus_one else {
-            return;
+            return false;
         };
         let _entered = log_span.map(tracing::Span::enter);
-        if detector.attribute(context, method, endpoint, is_new) {
+        let is_suspected = detector.attribute(context, method, endpoint, is_new);
+        if is_suspected {
             self.families.count_n_plus_one(method, endpoint);
         }
+        is_suspected
     }
 }

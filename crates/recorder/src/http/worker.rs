@@ -2,6 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    hash::{BuildHasher as _, RandomState},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use crate::{
     clock::Moment,
     http::{
         endpoint_guess::{EndpointGuesses, PathClass},
+        insight::kept::RandomNumbers,
         loop_watch::Stall,
         recorder::RequestRecorder,
         routes::ApplicationRoutes,
@@ -45,6 +47,8 @@ pub(super) struct WorkerRecorder {
     application: OnceCell<Application>,
     pub(super) in_flight: WorkerInFlight,
     guesses: EndpointGuesses,
+    /// Chooses the requests that are kept at random.
+    pub(super) random: RandomNumbers,
     /// The value of the label `worker`.
     number: Option<usize>,
 }
@@ -91,6 +95,7 @@ impl WorkerRecorder {
             in_progress: InProgress::new(&recorder.families),
             in_flight: recorder.in_flight.worker(number),
             guesses: EndpointGuesses::default(),
+            random: RandomNumbers::new(RandomState::new().hash_one(number)),
             number,
             recorder,
             series: SeriesCache::default(),

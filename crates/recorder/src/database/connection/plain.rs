@@ -23,6 +23,7 @@ use super::manager::OutageLog;
 use super::recorder::Driver;
 use super::recorders::Recorders;
 use super::system::system_of;
+use crate::clock;
 use crate::context;
 use crate::database::Database;
 use crate::database::health::DatabaseHealth;
@@ -133,7 +134,7 @@ impl HandleEvent for Handler {
 
 impl Handler {
     fn observe_wait(&self, waited: std::time::Duration) {
-        let span = context::add_pool_wait(waited);
+        let span = context::add_pool_wait(waited, clock::now());
         (self.0.pool_metrics.wait_seconds).observe_with(waited.as_secs_f64(), span.as_ref());
     }
 }

@@ -275,11 +275,11 @@ impl QueryRecorder {
         self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
-                self.count(operation, lookup, took, took, now);
+                self.count(operation, lookup, query.started, took, now);
                 self.failed(operation, lookup, ErrorKind::Cancelled);
             }
             QueryKind::Announced(_) | QueryKind::Uncounted => {
-                self.note_control_end(took, now);
+                self.note_control_end(query, took, now);
                 self.metrics.error(Operation::Other, ErrorKind::Cancelled);
             }
             QueryKind::Ping | QueryKind::Unbuilt => {}
@@ -454,7 +454,7 @@ impl QueryRecorder {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
             if !matches!(query.kind, QueryKind::Ping | QueryKind::Unbuilt) {
-                self.note_control_end(Duration::ZERO, now);
+                self.note_control_end(query, Duration::ZERO, now);
             }
             return;
         }
@@ -466,15 +466,15 @@ impl QueryRecorder {
         let own = took.saturating_sub(query.nested);
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
-                self.count(operation, lookup, took, own, now);
+                self.count(operation, lookup, query.started, own, now);
                 self.failures
                     .finished(query.number, (operation, lookup), error.is_some());
             }
             QueryKind::Announced(control) => {
                 self.control(control, query, now, error.is_none());
-                self.note_control_end(own, now);
+                self.note_control_end(query, own, now);
             }
-            QueryKind::Uncounted => self.note_control_end(own, now),
+            QueryKind::Uncounted => self.note_control_end(query, own, now),
             QueryKind::Ping | QueryKind::Unbuilt => {}
         }
         match error {
@@ -488,8 +488,14 @@ impl QueryRecorder {
     }
 
     /// Adds the time of a query that is not counted to the tally of the request, and notes that it no longer runs.
-    fn note_control_end(&self, elapsed: Duration, now: Moment) {
-        context::note_control_end(elapsed, now, self.transaction.is_some());
+    fn note_control_end(&self, query: &Query, elapsed: Duration, now: Moment) {
+        context::note_control_end(&QueryEnd {
+            started: query.started,
+            at: now,
+            elapsed,
+            shape: None,
+            in_transaction: self.transaction.is_some(),
+        });
     }
 
     /// Counts a query that ended, adds `own` to the tally of the request, and notes that the query no longer runs.
@@ -498,12 +504,14 @@ impl QueryRecorder {
         &mut self,
         operation: Operation,
         lookup: StatementLookup,
-        took: Duration,
+        started: Moment,
         own: Duration,
         now: Moment,
     ) {
+        let took = now.since(started);
         let shape = self.known.ran(lookup, took, now);
         let attribution = context::note_query_end(&QueryEnd {
+            started,
             at: now,
             elapsed: own,
             shape,
@@ -561,7 +569,7 @@ impl QueryRecorder {
 
     fn settle(&mut self, outcome: TransactionOutcome, now: Moment) {
         if let Some(begun) = self.transaction.take() {
-            let span = context::current_span();
+            let span = context::note_transaction_end(begun, now);
             self.metrics
                 .transaction(outcome, now.since(begun), span.as_ref());
         }

@@ -18,6 +18,7 @@ use actix_web::http::StatusCode;
 
 use crate::{
     clock::{self, Moment},
+    http::insight::kept::KeptId,
     ops_endpoints::OpsEndpoints,
 };
 
@@ -49,6 +50,8 @@ pub struct NotableRequest {
     pub queries: u64,
     /// The id of its trace, if it has one.
     pub trace_id: Option<u128>,
+    /// The id of its timeline, if that was kept. The timeline may have been pushed out since.
+    pub kept: Option<KeptId>,
 }
 
 /// The slowest requests of the last hour, and the most recent failed ones. Cheap to clone; clones share their requests.
@@ -134,8 +137,13 @@ impl NotableRequests {
     /// Whether a request that has just ended may be notable, so that [`keep`](Self::keep) is worth its cost.
     #[inline]
     pub(in crate::http) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
+        status.as_u16() >= 500 || self.is_slow(seconds, ended)
+    }
+
+    /// Whether a request that has just ended may be among the slowest.
+    #[inline]
+    pub(in crate::http) fn is_slow(&self, seconds: f64, ended: Moment) -> bool {
         seconds.to_bits() > self.inner.floor.load(Relaxed)
-            || status.as_u16() >= 500
             || ended.nanoseconds() >= self.inner.window_end.load(Relaxed)
     }
 
@@ -233,6 +241,7 @@ mod tests {
             database_seconds: 0.0,
             queries: 0,
             trace_id: None,
+            kept: None,
         }
     }
 

@@ -34,6 +34,11 @@ impl Trace {
         self.parent.span.trace_id
     }
 
+    /// The caller's span.
+    pub(in crate::http) fn parent(&self) -> TraceParent {
+        self.parent
+    }
+
     /// The span for exemplars, if the caller may have recorded it.
     pub(in crate::http) fn sampled_span(&self) -> Option<SpanContext> {
         self.parent.sampled.then_some(self.parent.span)

@@ -3,15 +3,25 @@
 //! It moves with the body. It is settled at the body's last byte, its end, its error or its panic, and at the latest when
 //! it is dropped, so that each request is counted.
 
-use std::{any::Any, mem, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    any::Any,
+    mem,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     context::RequestContext,
     http::{
-        insight::notable::NotableRequest,
+        insight::{
+            kept::{KeepReason, KeepReasons, KeptId, Rank},
+            notable::NotableRequest,
+            timeline::{KeptEnding, KeptFacts, KeptRequest},
+        },
         record::slot::{Delivery, RequestSlot},
         series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
     },
@@ -22,7 +32,7 @@ use crate::{
 ///
 /// A connection asks for more when it has sent most of what it has. With slices, a body ends when its last bytes are
 /// about to be sent, and not when the handler has returned it.
-const SLICE_BYTES: usize = 32 * 1024;
+pub(in crate::http) const SLICE_BYTES: usize = 32 * 1024;
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +102,18 @@ impl AnsweredRequest {
         Self {
             slot: Some(slot),
             series,
+        }
+    }
+
+    /// Notes when the head was there, unless a small body is handed on with it. Over HTTP/2, any body may have to wait for
+    /// its client's window.
+    #[inline]
+    pub(in crate::http) fn begin_body(&mut self, is_small: bool) {
+        if let Some(slot) = &mut self.slot
+            && !slot.delivery.is_settled
+            && (!is_small || slot.is_http_2)
+        {
+            slot.note_head();
         }
     }
 
@@ -182,6 +204,7 @@ impl AnsweredRequest {
             if let Some(series) = slot.worker.series_of_ending(&self.series, ending) {
                 self.series = series;
             }
+            slot.delivery.ending = ending;
             settle(slot, &self.series);
             count_abort(slot, &self.series, "body");
         }
@@ -254,6 +277,7 @@ impl Drop for AnsweredRequest {
 #[cold]
 pub(in crate::http) fn abandon(mut slot: Box<RequestSlot>, pattern: &str, outcome: RequestOutcome) {
     if let Some(series) = slot.worker.series(pattern, outcome) {
+        slot.delivery.ending = outcome.ending;
         settle(&mut slot, &series);
         count_abort(&slot, &series, "before_head");
     }
@@ -286,9 +310,6 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
             if !is_database_used && let Some(database) = &route.database {
                 database.observe_none(span.as_ref());
             }
-            if (slot.worker.recorder.notable).wants(series.status, seconds, ended) {
-                keep_notable(slot, series, seconds);
-            }
         }
         Timing::Stream { active, duration } => {
             active.dec();
@@ -302,13 +323,102 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
         let request_bytes = slot.request_body.bytes.get();
         sizes.observe(request_bytes, slot.delivery.bytes);
     }
+    let mut end = RequestEnd {
+        ended,
+        seconds,
+        on_loop,
+        is_suspected: false,
+    };
     if is_database_used {
-        attribute(slot, series);
+        attribute(slot, series, &mut end);
+    } else {
+        keep_if_wanted(slot, series, end);
+    }
+}
+
+/// How a request has ended.
+#[derive(Clone, Copy, Debug)]
+struct RequestEnd {
+    ended: Moment,
+    seconds: f64,
+    /// The nanoseconds of all polls.
+    on_loop: u64,
+    /// Whether it is suspected of an N+1 loop.
+    is_suspected: bool,
+}
+
+/// Keeps the request, if it is notable or was chosen.
+#[inline]
+fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
+    if series.is_stream() {
+        return;
+    }
+    let recorder = &slot.worker.recorder;
+    let mut reasons = KeepReasons::default();
+    let rank = Rank {
+        ended: end.ended,
+        random: slot.worker.random.next(),
+    };
+    if recorder.kept.is_on() {
+        reasons = series.route.selection.consider(rank, end.seconds);
+        let is_failed =
+            series.status.is_server_error() || slot.delivery.ending != RequestEnding::Whole;
+        let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
+        reasons.add(KeepReason::Failed, is_failed);
+        reasons.add(KeepReason::Slow, is_slow);
+        reasons.add(KeepReason::NPlusOne, end.is_suspected);
+        reasons.add(KeepReason::Stall, slot.polls.has_stalled);
+        reasons.add(KeepReason::Sampled, slot.span().is_some());
+    }
+    let is_notable = (recorder.notable).wants(series.status, end.seconds, end.ended);
+    if is_notable || !reasons.is_empty() {
+        keep(slot, series, end, (reasons, rank), is_notable);
     }
 }
 
 #[cold]
-fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64) {
+fn keep(
+    slot: &RequestSlot,
+    series: &RequestSeries,
+    end: RequestEnd,
+    (reasons, rank): (KeepReasons, Rank),
+    is_notable: bool,
+) {
+    let recorder = &slot.worker.recorder;
+    let (kept, tick) = (&recorder.kept, recorder.loop_watch.tick());
+    let reasons = kept.allow(reasons, &series.route.endpoint, tick);
+    let id = (!reasons.is_empty())
+        .then(|| timeline(slot, series, end))
+        .and_then(|request| kept.keep(request, reasons, rank));
+    if is_notable {
+        keep_notable(slot, series, end.seconds, id);
+    }
+}
+
+#[cold]
+fn timeline(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) -> KeptRequest {
+    let facts = KeptFacts {
+        method: series.route.method,
+        endpoint: Arc::clone(&series.route.endpoint),
+        status: series.status.as_u16(),
+        ending: match slot.delivery.ending {
+            RequestEnding::Whole => KeptEnding::Complete,
+            RequestEnding::NoHead => KeptEnding::NoHead,
+            RequestEnding::ClientLeft => KeptEnding::ClientLeft,
+            RequestEnding::BodyFailed => KeptEnding::BodyFailed,
+        },
+        trace: slot.trace.as_ref().map(|trace| trace.parent()),
+        sent_bytes: slot.delivery.bytes,
+        loop_time: Duration::from_nanos(end.on_loop),
+        started: slot.started,
+        ended: end.ended,
+    };
+    let id = slot.worker.recorder.kept.new_id();
+    KeptRequest::new(id, facts, &slot.polls, slot.context.as_deref())
+}
+
+#[cold]
+fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64, kept: Option<KeptId>) {
     let context = slot.context.as_deref();
     slot.worker.recorder.notable.keep(NotableRequest {
         at: SystemTime::now(),
@@ -319,33 +429,51 @@ fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64) {
         database_seconds: context.map_or(0.0, |context| context.database_time().as_secs_f64()),
         queries: context.map_or(0, RequestContext::queries),
         trace_id: slot.trace.as_ref().map(|trace| trace.id()),
+        kept,
     });
 }
 
-/// Observes the request's queries and holds once all work for it has ended.
-///
-/// Usually that is now. If the client has left, or the handler has stopped waiting, a query may still run.
-fn attribute(slot: &mut RequestSlot, series: &RequestSeries) {
-    let shared = slot.take_shared_context();
-    let (recorder, route) = (&slot.worker.recorder, &series.route);
-    let log_span = slot.trace.as_ref().map(|trace| &trace.log_span);
-    // A stream is left out: it may run queries as long as it lasts.
-    let database = (route.database.as_ref()).filter(|_| !series.is_stream());
-    let Some(context) = shared else {
-        if let Some(context) = &slot.context {
-            if let Some(database) = database {
-                database.observe(context);
-            }
-            let is_new = |shape| route.statements.is_first(shape);
-            recorder.attribute(route.method, &route.endpoint, context, is_new, log_span);
-            for (pool, held) in context.take_held() {
-                route.held_seconds.add(pool, &route.endpoint, held);
-            }
-        }
+/// Observes the queries and holds of a request that has ended, and keeps the request if it is wanted.
+fn attribute(slot: &mut RequestSlot, series: &RequestSeries, end: &mut RequestEnd) {
+    let Some(context) = &slot.context else {
         return;
     };
-    let observe = database.map(DatabaseUse::late);
-    let (recorder, log_span) = (Arc::clone(recorder), log_span.cloned());
+    if RequestContext::is_shared(context) {
+        end.is_suspected = slot.worker.recorder.suspects(context);
+        keep_if_wanted(slot, series, *end);
+        attribute_later(slot, series);
+        return;
+    }
+    let (recorder, route) = (&slot.worker.recorder, &series.route);
+    if let Some(database) = database_use(series) {
+        database.observe(context);
+    }
+    let log_span = slot.trace.as_ref().map(|trace| &trace.log_span);
+    let is_new = |shape| route.statements.is_first(shape);
+    end.is_suspected = recorder.attribute(route.method, &route.endpoint, context, is_new, log_span);
+    for (pool, held) in context.take_held() {
+        route.held_seconds.add(pool, &route.endpoint, held);
+    }
+    keep_if_wanted(slot, series, *end);
+}
+
+/// The families of the queries of a request. A stream is left out: it may run queries as long as it lasts.
+fn database_use(series: &RequestSeries) -> Option<&DatabaseUse> {
+    let database = series.route.database.as_ref();
+    database.filter(|_| !series.is_stream())
+}
+
+/// Observes the queries and holds of a request once all work for it has ended. The client has left, or the handler has stopped
+/// waiting, while a query still runs.
+#[cold]
+fn attribute_later(slot: &mut RequestSlot, series: &RequestSeries) {
+    let Some(context) = slot.take_shared_context() else {
+        return;
+    };
+    let (recorder, route) = (&slot.worker.recorder, &series.route);
+    let log_span = slot.trace.as_ref().map(|trace| trace.log_span.clone());
+    let observe = database_use(series).map(DatabaseUse::late);
+    let recorder = Arc::clone(recorder);
     let (method, endpoint) = (route.method, Arc::clone(&route.endpoint));
     context.when_done(move |context| {
         if let Some(observe) = &observe {

@@ -23,7 +23,11 @@ use pin_project_lite::pin_project;
 
 use crate::{
     context,
-    http::record::{answered::AnsweredRequest, open::OpenRecord, slot::RequestBody},
+    http::record::{
+        answered::{AnsweredRequest, SLICE_BYTES},
+        open::OpenRecord,
+        slot::RequestBody,
+    },
 };
 use futures_core::Stream;
 
@@ -150,7 +154,14 @@ impl<B: MessageBody> MonitoredBody<B> {
             },
             BodySize::None | BodySize::Stream => Content::Open { body },
         };
-        Self { content, answer }
+        let mut body = Self { content, answer };
+        // A small body is handed on together with the head.
+        let is_small =
+            matches!(&body.content, Content::Whole { bytes } if bytes.len() <= SLICE_BYTES);
+        if let Some(answer) = &mut body.answer {
+            answer.begin_body(is_small);
+        }
+        body
     }
 }
 

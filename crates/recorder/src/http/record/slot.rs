@@ -28,7 +28,11 @@ use crate::{
             server_timing,
             trace::{Trace, TraceParent},
         },
-        series::{cache::RouteSeries, labels::method_label},
+        record::polls::Polls,
+        series::{
+            cache::{RequestEnding, RouteSeries},
+            labels::method_label,
+        },
         worker::{Sent, WorkerRecorder},
     },
     in_flight::{RequestState, SlotHandle},
@@ -48,7 +52,7 @@ pub(in crate::http) struct RequestSlot {
     /// The free list that the slot returns to; none while it is free.
     slots: Option<Rc<RequestSlots>>,
     pub(in crate::http) method: &'static str,
-    started: Moment,
+    pub(in crate::http) started: Moment,
     /// None while the thread works for the request.
     pub(in crate::http) context: Option<Arc<RequestContext>>,
     /// Boxed, because few requests are traced.
@@ -67,17 +71,32 @@ pub(in crate::http) struct RequestSlot {
     /// The number of the endpoint that is listed.
     endpoint_number: u32,
     poll: LoopPoll,
+    pub(in crate::http) polls: Polls,
 }
 
-/// The polls of a request.
-#[derive(Debug, Default)]
+/// The present poll of a request, and the sum of the earlier ones.
+#[derive(Debug)]
 struct LoopPoll {
     /// When the present poll began. It goes on over a pause.
     since: Option<Moment>,
     /// The tick of the coarse clock when the poll was paused.
     paused_at: Option<Moment>,
+    /// What the request awaits in the pause.
+    paused_for: RequestState,
     /// The sum of the earlier polls, in nanoseconds.
     total: u64,
+}
+
+impl LoopPoll {
+    #[inline]
+    fn begin(since: Option<Moment>) -> Self {
+        Self {
+            since,
+            paused_at: None,
+            paused_for: RequestState::Awaiting,
+            total: 0,
+        }
+    }
 }
 
 /// The progress of the answer.
@@ -94,6 +113,7 @@ pub(in crate::http) struct Delivery {
     /// Whether the connection has asked for the body.
     pub(in crate::http) is_polled: bool,
     pub(in crate::http) is_settled: bool,
+    pub(in crate::http) ending: RequestEnding,
 }
 
 /// What is known of a request's body.
@@ -155,7 +175,8 @@ impl RequestSlot {
             listed_method: "",
             class: PathClass::default(),
             endpoint_number: 0,
-            poll: LoopPoll::default(),
+            poll: LoopPoll::begin(None),
+            polls: Polls::new(clock::now()),
         }
     }
 
@@ -181,10 +202,8 @@ impl RequestSlot {
         if let (Some(span), Some(context)) = (slot.span(), &mut slot.context) {
             RequestContext::set_span(context, span);
         }
-        slot.poll = LoopPoll {
-            since: Some(started),
-            ..LoopPoll::default()
-        };
+        slot.poll = LoopPoll::begin(Some(started));
+        slot.polls.clear(started);
         slot
     }
 
@@ -296,9 +315,14 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn enter_loop(&mut self) {
         if let Some(paused_at) = self.take_pause() {
-            self.end_poll(paused_at, None);
+            self.end_paused_poll(paused_at, None);
         }
-        let since = *self.poll.since.get_or_insert_with(clock::now);
+        let polls = &mut self.polls;
+        let since = *self.poll.since.get_or_insert_with(|| {
+            let now = clock::now();
+            polls.begin(now);
+            now
+        });
         self.set_state(RequestState::Polled, since);
     }
 
@@ -307,6 +331,7 @@ impl RequestSlot {
     pub(in crate::http) fn pause_loop(&mut self, state: RequestState) {
         if let Some(since) = self.poll.since {
             self.poll.paused_at = Some(self.worker.recorder.loop_watch.tick());
+            self.poll.paused_for = state;
             self.set_state(state, since);
         }
     }
@@ -316,14 +341,18 @@ impl RequestSlot {
     pub(in crate::http) fn leave_loop(&mut self, state: RequestState, pattern: Option<&str>) {
         let now = clock::now();
         self.end_poll(now, pattern);
+        self.polls.then(state);
         self.set_state(state, now);
     }
 
     /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls in nanoseconds.
     #[inline]
     pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> u64 {
-        let pause = self.take_pause();
-        self.end_poll(pause.unwrap_or(ended), Some(pattern));
+        match self.take_pause() {
+            Some(paused_at) => self.end_paused_poll(paused_at, Some(pattern)),
+            None => self.end_poll(ended, Some(pattern)),
+        }
+        self.polls.finish(ended);
         self.poll.total
     }
 
@@ -335,12 +364,20 @@ impl RequestSlot {
         (paused_at != self.worker.recorder.loop_watch.tick()).then_some(paused_at)
     }
 
+    #[cold]
+    fn end_paused_poll(&mut self, paused_at: Moment, pattern: Option<&str>) {
+        self.end_poll(paused_at, pattern);
+        self.polls.then(self.poll.paused_for);
+    }
+
     #[inline]
     fn end_poll(&mut self, ended: Moment, pattern: Option<&str>) {
         if let Some(since) = self.poll.since.take() {
             let took = ended.nanoseconds_since(since);
             self.poll.total += took;
+            self.polls.end(since, ended);
             if took >= self.worker.recorder.loop_watch.threshold() {
+                self.polls.has_stalled = true;
                 self.stalled(since, took, pattern);
             }
         }
@@ -363,6 +400,12 @@ impl RequestSlot {
             &found
         };
         (self.worker).stalled(pattern, self.method, trace_id, took, is_reported);
+    }
+
+    /// Notes that the head of the answer is there, and that its body follows.
+    #[inline]
+    pub(in crate::http) fn note_head(&mut self) {
+        self.polls.head(clock::now());
     }
 
     #[inline]

@@ -17,10 +17,13 @@ use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved
 use crate::{
     context::RequestContext,
     database::EndpointHeldSeconds,
-    http::series::{
-        families::HttpFamilies,
-        labels::{client_closed_request, pattern_label},
-        path_key::{OwnedPathKey, PathKey},
+    http::{
+        insight::kept::Selection,
+        series::{
+            families::HttpFamilies,
+            labels::{client_closed_request, pattern_label},
+            path_key::{OwnedPathKey, PathKey},
+        },
     },
     name_numbers,
     naming::Naming,
@@ -36,9 +39,10 @@ pub(in crate::http) struct RequestOutcome {
 }
 
 /// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::http) enum RequestEnding {
     /// It is complete, or may still become so.
+    #[default]
     Whole,
     /// The client left before the head.
     NoHead,
@@ -146,6 +150,8 @@ pub(in crate::http) struct RouteSeries {
     pub(in crate::http) loop_seconds: HistogramWriter,
     /// The number of the endpoint's name.
     endpoint_number: OnceCell<u32>,
+    /// Chooses requests of the route whose timelines are kept.
+    pub(in crate::http) selection: Selection,
 }
 
 /// The sizes of bodies.
@@ -482,6 +488,7 @@ impl RouteSeries {
             held_seconds: EndpointHeldSeconds::default(),
             loop_seconds: writer(&loop_seconds, is_own),
             endpoint_number: OnceCell::new(),
+            selection: Selection::default(),
         };
         (route, is_own)
     }

@@ -17,7 +17,6 @@ use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
 use crate::database::wait::{Caller, Wait};
-use crate::in_flight::WorkKind;
 use crate::{clock, context};
 
 /// A connection of a [`Pool`]. It is returned to the pool when dropped.
@@ -94,7 +93,7 @@ where
         let shared = &self.shared;
         let wait = Wait::begin(&shared.metrics);
         // Unlike other waits, this one keeps an event loop busy.
-        context::note_work(WorkKind::PoolWait, clock::now(), true);
+        context::note_pool_wait(clock::now(), true);
         let Ok(mut connection) = shared.pool.get() else {
             wait.timed_out();
             return Err(failure(&shared.health));

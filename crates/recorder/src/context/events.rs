@@ -1,0 +1,449 @@
+//! What is done for one request: its queries, waits, transactions and work on other threads, each with its time.
+//!
+//! Events have fixed slots: one for each of the first, and some for the longest of the later ones. Any thread stores into
+//! them without a lock. Of the events that have no slot, the number and the time are counted. An event is stored when it
+//! ends; of those that have begun, only the last of each kind is known.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use crate::clock::Moment;
+
+/// The first queries of a request that have a slot each.
+const FIRST_QUERIES: usize = 16;
+/// The first other events of a request that have a slot each.
+const FIRST_OTHERS: usize = 24;
+/// The slots for the longest of the later events, in each of the two lists.
+const LONGEST: usize = 8;
+
+/// The duration of a slot that a thread replaces.
+const BUSY: u64 = u64::MAX;
+
+/// What happens in an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum EventKind {
+    /// A query runs.
+    Query = 1,
+    /// A transaction begins or ends in the database.
+    TransactionControl = 2,
+    /// The request waits for a connection of a pool.
+    PoolWait = 3,
+    /// A closure waits for a thread that may block.
+    BlockingQueue = 4,
+    /// A closure runs on such a thread.
+    BlockingThread = 5,
+    /// A transaction is open.
+    Transaction = 6,
+}
+
+impl EventKind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Query,
+        Self::TransactionControl,
+        Self::PoolWait,
+        Self::BlockingQueue,
+        Self::BlockingThread,
+        Self::Transaction,
+    ];
+
+    const fn index(self) -> usize {
+        self as usize - 1
+    }
+}
+
+/// One event of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) kind: EventKind,
+    /// The number of the statement of a query, if it is kept.
+    pub(crate) statement: Option<NonZeroU32>,
+    pub(crate) started: Moment,
+    pub(crate) ended: Moment,
+}
+
+impl Event {
+    #[inline]
+    pub(crate) fn new(kind: EventKind, started: Moment, ended: Moment) -> Self {
+        Self {
+            kind,
+            statement: None,
+            started,
+            ended,
+        }
+    }
+
+    #[inline]
+    fn nanoseconds(&self) -> u64 {
+        let (started, ended) = (self.started.nanoseconds(), self.ended.nanoseconds());
+        ended.saturating_sub(started)
+    }
+
+    /// The kind and the statement in one word.
+    #[inline]
+    fn label(&self) -> u64 {
+        u64::from(self.statement.map_or(0, NonZeroU32::get)) << 8 | self.kind as u64
+    }
+}
+
+/// Events that have no slot of their own: their number and the sum of their times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub(crate) count: u64,
+    pub(crate) nanoseconds: u64,
+}
+
+/// The events of one request.
+#[derive(Debug)]
+pub(super) struct Events {
+    queries: EventSlots<FIRST_QUERIES, LONGEST>,
+    others: EventSlots<FIRST_OTHERS, LONGEST>,
+    /// The number of other events.
+    others_ended: AtomicU32,
+    /// The number and the time of the events without a slot, by kind.
+    left_out: [[AtomicU64; 2]; EventKind::ALL.len()],
+    /// When the last event of each kind began; 0 if it has ended.
+    begun: [AtomicU64; EventKind::ALL.len()],
+    /// The statement of the last query that has begun.
+    begun_statement: AtomicU32,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            queries: EventSlots::new(),
+            others: EventSlots::new(),
+            others_ended: AtomicU32::new(0),
+            left_out: [const { [const { AtomicU64::new(0) }; 2] }; _],
+            begun: [const { AtomicU64::new(0) }; _],
+            begun_statement: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Events {
+    /// Notes that an event has begun.
+    #[inline]
+    pub(super) fn begin(&self, kind: EventKind, since: Moment) {
+        self.begun[kind.index()].store(since.nanoseconds(), Relaxed);
+    }
+
+    /// Notes that an event has begun, unless one of this kind lasts.
+    #[inline]
+    pub(super) fn begin_unless_begun(&self, kind: EventKind, since: Moment) {
+        if self.begun[kind.index()].load(Relaxed) == 0 {
+            self.begin(kind, since);
+        }
+    }
+
+    /// Notes that a query has begun.
+    #[inline]
+    pub(super) fn begin_query(&self, statement: Option<NonZeroU32>, since: Moment) {
+        let statement = statement.map_or(0, NonZeroU32::get);
+        self.begun_statement.store(statement, Relaxed);
+        self.begin(EventKind::Query, since);
+    }
+
+    /// Notes that no event of this kind lasts any more, as far as is known.
+    #[inline]
+    pub(super) fn over(&self, kind: EventKind) {
+        self.begun[kind.index()].store(0, Relaxed);
+    }
+
+    /// Adds a query that has ended. `number` counts the queries that ended before.
+    #[inline]
+    pub(super) fn add_query(&self, number: u64, query: &Event) {
+        let left_out = self.queries.add(number, query);
+        self.leave_out(left_out);
+    }
+
+    /// Adds another event that has ended.
+    #[inline]
+    pub(super) fn add(&self, event: &Event) {
+        self.over(event.kind);
+        let number = self.others_ended.fetch_add(1, Relaxed);
+        let left_out = self.others.add(number.into(), event);
+        self.leave_out(left_out);
+    }
+
+    #[inline]
+    fn leave_out(&self, event: Option<(u64, u64)>) {
+        if let Some((label, nanoseconds)) = event
+            && let Some(kind) = kind_of(label)
+        {
+            let [count, sum] = &self.left_out[kind.index()];
+            count.fetch_add(1, Relaxed);
+            sum.fetch_add(nanoseconds, Relaxed);
+        }
+    }
+
+    /// Whether any event but queries has ended.
+    #[inline]
+    pub(super) fn has_others(&self) -> bool {
+        self.others_ended.load(Relaxed) > 0
+    }
+
+    /// The events that have a slot, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Event> {
+        self.queries.iter().chain(self.others.iter())
+    }
+
+    /// The events of a kind that have no slot.
+    pub(super) fn left_out(&self, kind: EventKind) -> LeftOut {
+        let [count, sum] = &self.left_out[kind.index()];
+        LeftOut {
+            count: count.load(Relaxed),
+            nanoseconds: sum.load(Relaxed),
+        }
+    }
+
+    /// The events that have begun and not ended, at most one of each kind. They are cut at `now`.
+    pub(super) fn unfinished(&self, now: Moment) -> impl Iterator<Item = Event> {
+        EventKind::ALL.into_iter().filter_map(move |kind| {
+            let since = self.begun[kind.index()].load(Relaxed);
+            let mut event = Event::new(kind, Moment::from_nanoseconds(since), now);
+            if kind == EventKind::Query {
+                event.statement = NonZeroU32::new(self.begun_statement.load(Relaxed));
+            }
+            (since != 0).then_some(event)
+        })
+    }
+
+    /// Removes all events. `queries` is how many queries have ended.
+    pub(super) fn clear(&mut self, queries: u64) {
+        self.queries.clear(queries);
+        let others = std::mem::take(self.others_ended.get_mut());
+        self.others.clear(others.into());
+        if queries > FIRST_QUERIES as u64 || others as usize > FIRST_OTHERS {
+            for sums in self.left_out.as_flattened_mut() {
+                *sums.get_mut() = 0;
+            }
+        }
+        for begun in &mut self.begun {
+            *begun.get_mut() = 0;
+        }
+    }
+}
+
+fn kind_of(label: u64) -> Option<EventKind> {
+    let mut kinds = EventKind::ALL.into_iter();
+    kinds.find(|kind| *kind as u64 == label & 0xff)
+}
+
+/// Slots for the first events, and for the longest of the later ones.
+#[derive(Debug)]
+struct EventSlots<const FIRST: usize, const LONGEST: usize> {
+    first: [EventSlot; FIRST],
+    longest: [EventSlot; LONGEST],
+    /// The duration that an event must exceed to be one of the longest.
+    floor: AtomicU64,
+}
+
+/// One event. The label is 0 while the slot is free.
+#[derive(Debug)]
+struct EventSlot {
+    label: AtomicU64,
+    started: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+impl EventSlot {
+    const fn new() -> Self {
+        Self {
+            label: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn store(&self, event: &Event) {
+        self.started.store(event.started.nanoseconds(), Relaxed);
+        self.nanoseconds.store(event.nanoseconds(), Relaxed);
+        self.label.store(event.label(), Release);
+    }
+
+    fn load(&self) -> Option<Event> {
+        let label = self.label.load(Acquire);
+        let nanoseconds = self.nanoseconds.load(Acquire);
+        let started = self.started.load(Relaxed);
+        if nanoseconds == BUSY {
+            return None;
+        }
+        Some(Event {
+            kind: kind_of(label)?,
+            statement: NonZeroU32::new(u32::try_from(label >> 8).unwrap_or(0)),
+            started: Moment::from_nanoseconds(started),
+            ended: Moment::from_nanoseconds(started.saturating_add(nanoseconds)),
+        })
+    }
+
+    fn clear(&mut self) {
+        *self.label.get_mut() = 0;
+        *self.nanoseconds.get_mut() = 0;
+    }
+}
+
+impl<const FIRST: usize, const LONGEST: usize> EventSlots<FIRST, LONGEST> {
+    const fn new() -> Self {
+        Self {
+            first: [const { EventSlot::new() }; FIRST],
+            longest: [const { EventSlot::new() }; LONGEST],
+            floor: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds the event of this number. Returns the label and the time of an event that has no slot: this one, or one that it
+    /// has replaced.
+    #[inline]
+    fn add(&self, number: u64, event: &Event) -> Option<(u64, u64)> {
+        let first = usize::try_from(number).ok();
+        if let Some(slot) = first.and_then(|number| self.first.get(number)) {
+            slot.store(event);
+            return None;
+        }
+        if event.nanoseconds() <= self.floor.load(Relaxed) {
+            return Some((event.label(), event.nanoseconds()));
+        }
+        self.add_long(event)
+    }
+
+    #[cold]
+    fn add_long(&self, event: &Event) -> Option<(u64, u64)> {
+        let (label, nanoseconds) = (event.label(), event.nanoseconds());
+        let times = self.longest.iter().map(|slot| {
+            let time = slot.nanoseconds.load(Relaxed);
+            (slot, time)
+        });
+        let shortest = times.min_by_key(|(_, time)| *time);
+        let Some((slot, replaced)) = shortest.filter(|(_, time)| *time < nanoseconds) else {
+            return Some((label, nanoseconds));
+        };
+        let claimed = (slot.nanoseconds).compare_exchange(replaced, BUSY, Acquire, Relaxed);
+        if claimed.is_err() {
+            // Another thread replaces the same one.
+            return Some((label, nanoseconds));
+        }
+        let replaced_label = slot.label.swap(label, Relaxed);
+        slot.started.store(event.started.nanoseconds(), Relaxed);
+        slot.nanoseconds.store(nanoseconds, Release);
+        let times = self.longest.iter();
+        let floor = times.map(|slot| slot.nanoseconds.load(Relaxed)).min();
+        self.floor.store(floor.unwrap_or(0), Relaxed);
+        (replaced_label != 0).then_some((replaced_label, replaced))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Event> {
+        let slots = self.first.iter().chain(&self.longest);
+        slots.filter_map(EventSlot::load)
+    }
+
+    /// Clears the slots that `used` events may have taken.
+    fn clear(&mut self, used: u64) {
+        let first = usize::try_from(used).unwrap_or(usize::MAX).min(FIRST);
+        self.first[..first].iter_mut().for_each(EventSlot::clear);
+        if used > FIRST as u64 {
+            self.longest.iter_mut().for_each(EventSlot::clear);
+            *self.floor.get_mut() = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(nanoseconds: u64) -> Moment {
+        Moment::from_nanoseconds(nanoseconds)
+    }
+
+    fn query(started: u64, took: u64) -> Event {
+        Event {
+            statement: NonZeroU32::new(7),
+            ..Event::new(EventKind::Query, moment(started), moment(started + took))
+        }
+    }
+
+    fn times(events: &Events) -> Vec<u64> {
+        let mut times: Vec<_> = events.iter().map(|event| event.nanoseconds()).collect();
+        times.sort_unstable();
+        times
+    }
+
+    #[test]
+    fn the_first_and_the_longest_have_slots_and_the_rest_is_counted() {
+        let mut events = Events::default();
+        let took = |number: u64| if number < 16 { 1 } else { number * 10 };
+        for round in 0..2 {
+            for number in 0..100 {
+                // In an order in which short and long ones alternate.
+                let took = took(if number < 16 {
+                    number
+                } else {
+                    16 + (number * 37) % 84
+                });
+                events.add_query(number, &query(1_000 * number, took));
+            }
+            let expected: Vec<u64> = (0..16).map(|_| 1).chain((92..100).map(took)).collect();
+            assert_eq!(times(&events), expected, "round {round}");
+            let rest = events.left_out(EventKind::Query);
+            let sum: u64 = (16..92).map(took).sum();
+            assert_eq!((rest.count, rest.nanoseconds), (76, sum));
+            assert!(
+                events
+                    .iter()
+                    .all(|event| event.statement == NonZeroU32::new(7))
+            );
+            events.clear(100);
+            assert!(times(&events).is_empty(), "a cleared list is used again");
+            assert_eq!(events.left_out(EventKind::Query), LeftOut::default());
+        }
+    }
+
+    #[test]
+    fn what_has_begun_is_known_until_it_ends() {
+        let events = Events::default();
+        events.begin_query(NonZeroU32::new(3), moment(5));
+        events.begin(EventKind::BlockingThread, moment(4));
+        let unfinished: Vec<_> = events.unfinished(moment(9)).collect();
+        let thread = Event::new(EventKind::BlockingThread, moment(4), moment(9));
+        let query = Event {
+            statement: NonZeroU32::new(3),
+            ..Event::new(EventKind::Query, moment(5), moment(9))
+        };
+        assert_eq!(unfinished, [query, thread]);
+        events.over(EventKind::Query);
+        events.add(&thread);
+        assert_eq!(events.unfinished(moment(9)).count(), 0);
+        assert_eq!(events.iter().collect::<Vec<_>>(), [thread]);
+    }
+
+    #[test]
+    fn threads_that_add_together_lose_no_time() {
+        let events = Events::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let events = &events;
+                scope.spawn(move || {
+                    for number in 0..5_000 {
+                        let took = 1 + (number * 7_919 + thread) % 1_000;
+                        let event = Event::new(EventKind::PoolWait, moment(1), moment(1 + took));
+                        events.add(&event);
+                    }
+                });
+            }
+        });
+        let rest = events.left_out(EventKind::PoolWait);
+        let kept = times(&events);
+        assert_eq!(rest.count + kept.len() as u64, 20_000);
+        let expected: u64 = (0..4)
+            .flat_map(|thread| (0..5_000).map(move |number| 1 + (number * 7_919 + thread) % 1_000))
+            .sum();
+        assert_eq!(rest.nanoseconds + kept.iter().sum::<u64>(), expected);
+    }
+}
