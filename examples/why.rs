@@ -12,7 +12,7 @@ use actix_web::{App, Error, HttpResponse, HttpServer, Result, body::SizedStream,
 use diesel::{
     Connection as _, ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection,
     TextExpressionMethods,
-    connection::SimpleConnection,
+    connection::{AnsiTransactionManager, SimpleConnection, TransactionManager},
     dsl::count_star,
     r2d2::{self, ConnectionManager},
 };
@@ -57,7 +57,7 @@ async fn import(
 ) -> Result<&'static str> {
     let connection = block(move || {
         let mut connection = pool.get().ok()?;
-        connection.batch_execute("BEGIN").ok()?;
+        AnsiTransactionManager::begin_transaction(&mut *connection).ok()?;
         let found: QueryResult<i64> = orders::table.select(count_star()).first(&mut *connection);
         found.ok().map(|_| connection)
     });

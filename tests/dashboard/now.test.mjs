@@ -58,11 +58,28 @@ test("a slow client is shown, with what was sent to it", async () => {
   await until("the end", async () => (await now()).length === 0);
 });
 
+test("leaked connections are shown with their holders, and with those that wait", async () => {
+  assert.equal(await page.textContent("section:has(#pool) .empty"), "Nobody holds a connection.");
+  for (let i = 0; i < 3; i++) assert.equal(await shop.get("/import", "POST"), 200);
+  shop.get("/orders").catch(() => {});
+  const list = await until("the one that waits", async () => ((found) => found.length === 4 && found)(await rows(page, "pool")));
+  const of = (endpoint) => list.filter(({ Endpoint }) => Endpoint === endpoint);
+  for (const held of of("POST /import")) {
+    assert.equal(held.Connection, "holds one");
+    assert.match(held.Doing, /^idle in transaction, /);
+    assert.match(held["Taken at"], /why\.rs:\d+/);
+  }
+  assert.equal(of("POST /import").length, 3);
+  assert.deepEqual(of("GET /orders").map(({ Connection }) => Connection), ["waits"]);
+  assert.match(await heading("pool"), /3 of 3 connections: 3 x POST \/import \(.*idle in transaction\); 1 wait/);
+  assert.deepEqual(await violations(page), []);
+});
+
 test("where the endpoints do not answer, it says so, and of when its rows are", async () => {
   await page.route(/ops\/requests/, (route) => route.abort());
   await until("the reason", async () => /No answer to ops\/requests.*Below is the state of \d\d:\d\d:\d\d/.test(await heading("now")));
   await page.unroute(/ops\/requests/);
-  await until("the return", async () => /0 in flight/.test(await heading("now")));
+  await until("the return", async () => /\d in flight/.test(await heading("now")));
   await page.route(/ops\/requests/, (route) => route.fulfill({ status: 403, body: "no" }));
   await until("the status", async () => /The server answers ops\/requests with 403/.test(await heading("now")));
   await page.unroute(/ops\/requests/);
