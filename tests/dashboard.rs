@@ -139,3 +139,8 @@ fn it_shows_what_runs_right_now() {
 fn its_heap_stays_small() {
     run("memory");
 }
+
+#[test]
+fn it_leads_from_an_endpoint_to_the_timeline_of_a_request() {
+    run_with_shop("kept");
+}

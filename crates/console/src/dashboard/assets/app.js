@@ -429,7 +429,7 @@ const inFlight = requestsInFlight((now) => {
 const pool = connections();
 const kept = keptRequests(
   () => state,
-  (id) => details?.statements?.find((row) => String(row.id) === id)?.shape,
+  (id) => details?.statements?.find((row) => String(row.id) === String(id))?.shape,
   go,
   ALL,
 );
