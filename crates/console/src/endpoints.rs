@@ -214,6 +214,11 @@ impl OpsChoice {
         Self::Dashboard,
     ];
 
+    /// Whether its endpoints exist only in a service with a database.
+    pub(crate) fn needs_database(self) -> bool {
+        matches!(self, Self::Pool | Self::Statements | Self::Reset)
+    }
+
     /// Whether this choice adds the endpoints of the other one.
     pub(crate) fn includes(self, other: Self) -> bool {
         self == other || (self == Self::Reset && other == Self::Statements)

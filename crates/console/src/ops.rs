@@ -169,12 +169,10 @@ impl OpsInner {
     fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
         ENDPOINTS.iter().filter(|endpoint| {
             let choice = endpoint.choice();
-            let can_be_served = match choice {
-                OpsChoice::Pool | OpsChoice::Statements | OpsChoice::Reset => {
-                    self.watched.database.is_some()
-                }
-                OpsChoice::Dashboard => matches!(self.dashboard.get(), Some(Some(_))),
-                _ => true,
+            let can_be_served = if choice == OpsChoice::Dashboard {
+                matches!(self.dashboard.get(), Some(Some(_)))
+            } else {
+                !choice.needs_database() || self.watched.database.is_some()
             };
             can_be_served && self.settings.has(choice)
         })
