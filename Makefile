@@ -90,13 +90,14 @@ accuracy: ## Measure the accuracy of quantiles in a real Prometheus and rewrite 
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- accuracy::
 
 # Each part is one line.
-soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
+soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, the timelines of 10,000 requests, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test integration -- --nocapture http::chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test integration -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test integration -- --nocapture shutdown::load
 	VITALS_MUTANTS=100000 $(SOAK) --test integration -- --nocapture limits::mutants
 	VITALS_SCRAPED_TIME=60s $(SOAK) --test integration -- --nocapture prometheus::ledger
 	VITALS_LOAD_TIME=20s $(SOAK) --release --test exclusive -- --nocapture load::
+	VITALS_TIMELINES=10000 $(SOAK) --release --test exclusive -- --nocapture timelines::
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test exclusive -- --nocapture slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test integration -- description::
 	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::attack::

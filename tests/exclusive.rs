@@ -14,6 +14,7 @@ mod support;
 mod load;
 mod outage;
 mod soak;
+mod timelines;
 
 mod limits {
     #![allow(
