@@ -35,7 +35,7 @@ const LIMITS: [&str; 4] = [
     "--head-timeout=2s",
     "--body-timeout=2s",
     "--response-timeout=5s",
-    "--idle-timeout=10s",
+    "--idle-timeout=6s",
 ];
 
 /// The longest wait until the last records are settled and the last connections closed.

@@ -30,6 +30,12 @@ pub struct OtlpEndpoint {
 }
 
 /// Why a text is not the address of a receiver. It does not contain the text, which may hold a password.
+///
+/// ```
+/// use vitals_otlp::{EndpointError, OtlpEndpoint};
+///
+/// assert_eq!("collector:4318".parse::<OtlpEndpoint>().unwrap_err(), EndpointError::Scheme);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {

@@ -80,6 +80,16 @@ impl SettingPath {
 }
 
 /// Why metrics cannot be pushed as the settings ask. It contains no credentials and no value of a header.
+///
+/// ```
+/// use vitals_otlp::{OtlpError, OtlpSettings};
+///
+/// # fn main() -> Result<(), OtlpError> {
+/// // `None` if neither the argument nor a variable names a receiver.
+/// let settings = OtlpSettings::from_env(None)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OtlpError {

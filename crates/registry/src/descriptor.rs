@@ -55,6 +55,12 @@ impl Unit {
 }
 
 /// The type of a family.
+///
+/// ```
+/// use vitals_registry::MetricKind;
+///
+/// assert_eq!(MetricKind::Counter.as_str(), "counter");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {

@@ -1,8 +1,7 @@
 //! Names outside of the grammar that every scraper knows: how they are shown to a scraper that allows UTF-8, and how they
 //! are escaped for one that does not.
 //!
-//! A name within that grammar ([`is_metric_name`], [`is_label_name`]) is never escaped and never quoted, whatever a scraper
-//! asks for. The escaping schemes are those of
+//! A name within that grammar ([`is_metric_name`], [`is_label_name`]) is never escaped and never quoted, with any scheme. The escaping schemes are those of
 //! <https://prometheus.io/docs/instrumenting/escaping_schemes/>.
 
 use super::descriptor::FamilyDescription;
@@ -12,11 +11,17 @@ use super::protobuf::push_label;
 use super::visit::VisitedLabels;
 
 /// How names that are not of the form `[a-zA-Z_:][a-zA-Z0-9_:]*` are shown: the parameter `escaping` of a media type.
+///
+/// ```
+/// use vitals_registry::Escaping;
+///
+/// assert_eq!(Escaping::default().as_str(), "underscores");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Escaping {
     /// As they are, within double quotes.
     AllowUtf8,
-    /// With `_` in the place of each character that is not allowed. What a client gets that asks for nothing.
+    /// With `_` in the place of each character that is not allowed. The default, for clients that name no scheme.
     #[default]
     Underscores,
     /// As [`Underscores`](Self::Underscores), except that `.` becomes `_dot_`, and `_` and any other character become `__`.

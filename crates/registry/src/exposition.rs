@@ -9,6 +9,12 @@ use super::native::Octave;
 use super::number::{Block, LabelStyle, label_float};
 
 /// A number as a family holds it: integers stay exact.
+///
+/// ```
+/// use vitals_registry::Number;
+///
+/// assert!((Number::Unsigned(3).as_f64() - 3.0).abs() < f64::EPSILON);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// The value of a counter of whole numbers.

@@ -57,6 +57,16 @@ impl Meters {
 }
 
 /// The series that label values resolve to.
+///
+/// ```
+/// use std::time::Duration;
+/// use vitals_registry::{Descriptor, Registry};
+///
+/// let mut registry = Registry::builder(|| Duration::ZERO).max_series(1);
+/// let orders = registry.counter(Descriptor::new("shop_orders_total", "Orders.", ["article"]));
+/// assert!(orders.try_series(["book"]).is_own());
+/// assert!(!orders.try_series(["pen"]).is_own(), "the budget is used up");
+/// ```
 #[derive(Debug)]
 pub enum Resolved<M> {
     /// The series of exactly these values. The handle may be kept.

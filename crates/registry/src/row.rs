@@ -39,6 +39,13 @@ pub(crate) struct SeriesRow {
 }
 
 /// The value of a series.
+///
+/// ```
+/// use vitals_registry::{FamilyRows, MetricKind, RowValue};
+///
+/// let mut sizes = FamilyRows::new("shop_order_bytes", MetricKind::Summary, "Sizes of orders.");
+/// sizes.push_single(RowValue::Summary { count: 2, sum: 300.0, quantiles: vec![(0.5, 100.0)] });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RowValue {

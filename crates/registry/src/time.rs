@@ -8,6 +8,14 @@ use std::time::Duration;
 use super::number;
 
 /// The time since the Unix epoch, supplied by the owner of a registry.
+///
+/// ```
+/// use std::time::{SystemTime, UNIX_EPOCH};
+/// use vitals_registry::{Clock, Registry};
+///
+/// let clock: Clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+/// let registry = Registry::builder(clock);
+/// ```
 pub type Clock = fn() -> Duration;
 
 /// Appends `at` as decimal seconds, exact to the nanosecond and without trailing zeros.

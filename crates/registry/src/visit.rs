@@ -15,7 +15,7 @@ use super::negotiate::Format;
 use super::scrape::NameFilter;
 use super::{Collected, Registry};
 
-/// Receives the families of a registry, each followed by its series.
+/// Receives the families of a registry, each followed by its series. [`Registry::visit`] has an example.
 pub trait Visitor {
     /// A family. It may have no series.
     fn family(&mut self, family: &FamilyDescription);
@@ -24,7 +24,7 @@ pub trait Visitor {
     fn series(&mut self, series: VisitedSeries<'_>);
 }
 
-/// One series at this moment.
+/// One series at this moment. [`Registry::visit`] has an example.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VisitedSeries<'a> {
@@ -38,7 +38,7 @@ pub struct VisitedSeries<'a> {
     pub value: VisitedValue<'a>,
 }
 
-/// The value of a series.
+/// The value of a series. [`Registry::visit`] has an example.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum VisitedValue<'a> {
@@ -76,7 +76,7 @@ impl<'a> From<Value<'a>> for VisitedValue<'a> {
     }
 }
 
-/// The labels of a series: an iterator over pairs of a name and a value.
+/// The labels of a series: an iterator over pairs of a name and a value. [`VisitedHistogram`] has an example.
 #[derive(Clone)]
 pub struct VisitedLabels<'a> {
     /// As [`protobuf::push_label`](super::protobuf::push_label) wrote them: a series keeps its labels in no other form that
@@ -123,6 +123,39 @@ fn take_field<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The value of a histogram.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use vitals_registry::{Descriptor, FamilyDescription, Registry, VisitedSeries, VisitedValue, Visitor};
+///
+/// /// Counts the observations by native bucket, over all series.
+/// #[derive(Default)]
+/// struct Buckets(Vec<(i32, u64)>);
+///
+/// impl Visitor for Buckets {
+///     fn family(&mut self, _: &FamilyDescription) {}
+///
+///     fn series(&mut self, series: VisitedSeries<'_>) {
+///         if let VisitedValue::Histogram(histogram) = series.value {
+///             assert_eq!(histogram.exemplars().count(), 0);
+///             assert!(series.labels.eq([("article", "book")]));
+///             self.0.extend(histogram.native().into_iter().flat_map(|buckets| buckets.populated()));
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), vitals_registry::RegistryError> {
+/// let mut registry = Registry::builder(|| Duration::ZERO);
+/// let sizes = registry.histogram(Descriptor::new("shop_order_size", "Sizes.", ["article"]), &[10.0]);
+/// let registry = registry.build()?;
+/// sizes.series(["book"]).observe(1.0);
+/// let mut buckets = Buckets::default();
+/// registry.visit(&[], &mut buckets);
+/// assert_eq!(buckets.0, [(0, 1)]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct VisitedHistogram<'a>(HistogramValue<'a>);
 
@@ -171,7 +204,7 @@ impl<'a> VisitedHistogram<'a> {
     }
 }
 
-/// One observation with the span that it was made in.
+/// One observation with the span that it was made in. [`VisitedHistogram`] has an example.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct VisitedExemplar {
@@ -183,7 +216,7 @@ pub struct VisitedExemplar {
     pub span: SpanContext,
 }
 
-/// The native buckets of a histogram.
+/// The native buckets of a histogram. [`VisitedHistogram`] has an example.
 #[derive(Clone, Copy, Debug)]
 pub struct VisitedBuckets<'a>(&'a HistogramReading);
 

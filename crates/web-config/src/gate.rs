@@ -46,7 +46,7 @@ pub struct RequestGate {
     realm: Arc<str>,
 }
 
-/// Why a request is not admitted, and how to answer it.
+/// Why a request is not admitted, and how to answer it. [`RequestGate`] has an example.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// The request has no credentials, or wrong ones. Status 401.

@@ -32,6 +32,12 @@ pub struct Fault {
 }
 
 /// The kinds of faults.
+///
+/// ```
+/// use vitals_registry::FaultKind;
+///
+/// assert_eq!(FaultKind::Hanging.to_string(), "does not return in time");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultKind {
