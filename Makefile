@@ -112,7 +112,8 @@ page-cost: ## Measure the first paint of the live page, and the processor time t
 	$(CARGO) build --quiet --profile dist $(OPENSSL)
 	VITALS_BINARY=$(TARGET_DIR)/dist/actix-vitals node tests/dashboard/cost.mjs
 
-screenshots: ## Retake docs/images: the live page under load, light and dark, wide and narrow.
+screenshots: ## Retake docs/images: the live page under load, light and dark, wide and narrow, and the pictures of docs/WHY.md.
 	@scripts/test-tools.sh
-	$(CARGO) build --quiet $(OPENSSL)
+	$(CARGO) build --quiet $(OPENSSL) --bin actix-vitals --example why
 	VITALS_BINARY=$(TARGET_DIR)/debug/actix-vitals node tests/dashboard/screenshots.mjs docs/images
+	VITALS_WHY=$(TARGET_DIR)/debug/examples/why node tests/dashboard/why.mjs docs/images

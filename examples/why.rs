@@ -72,7 +72,7 @@ async fn import(
 /// N+1: the customer of each order is a query of its own.
 async fn list_orders(pool: Db) -> Result<web::Json<Vec<String>>> {
     let named = pool.run(|connection| {
-        let latest = orders::table.order(orders::id.desc()).limit(60);
+        let latest = orders::table.order(orders::id.desc()).limit(200);
         let latest: Vec<i32> = latest.select(orders::customer).load(connection)?;
         let name = |customer| customers::table.find(customer).select(customers::name);
         (latest

@@ -45,7 +45,7 @@ function assertIsSearch({ title, facts, tables: [times, phases] }) {
   assert.equal(kind, "query");
   assert.ok(number(queried) / number(total) > 0.5, `${queried} of ${total}`);
   const query = phases.find(([name]) => name.startsWith("query"));
-  assert.match(query[0], /^query, SELECT .*LIKE \?/);
+  assert.match(query[0], /^query: SELECT .*LIKE \?/);
   assert.ok(number(query[1]) >= 0 && Math.abs(number(query[2]) / number(queried) - 1) < 0.01, query.join());
 }
 

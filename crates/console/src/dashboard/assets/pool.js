@@ -19,16 +19,16 @@ function owner({ kind, method, endpoint }) {
   return kind === "request" ? `${method} ${name}` : kind === "job" ? `job ${name}` : "outside of requests and jobs";
 }
 
-const held = (pool) => (one) => ({
+/** `of` names the pool if there are several. */
+const held = (of) => (one) => ({
   ...one,
-  pool,
   name: owner(one),
-  state: one.is_leak ? "holds one too long" : "holds one",
+  state: `holds one${of}${one.is_leak ? ", too long" : ""}`,
   since: one.held_seconds,
   does: `${DOING[one.doing] ?? one.doing}, ${seconds.format(one.doing_seconds)}`,
 });
 
-const waiting = (pool) => (one) => ({ ...one, pool, name: owner(one), state: "waits", since: one.waiting_seconds });
+const waiting = (of) => (one) => ({ ...one, name: owner(one), state: `waits${of && ` for one${of}`}`, since: one.waiting_seconds });
 
 const table = () =>
   new Table(
@@ -51,7 +51,6 @@ const table = () =>
       { key: "does", label: "Doing", text: true },
       codes("statement", "Statement", NONE),
       codes("taken_at", "Taken at", NONE),
-      { key: "pool", label: "Pool", text: true },
       codes("trace_id", "Trace", NONE),
     ],
     { sort: "since", key: ({ position }) => position },
@@ -62,7 +61,10 @@ export const connections = () =>
   new Snapshot("ops/pool", table(), {
     empty: "Nobody holds a connection.",
     read({ pools }) {
-      const rows = pools.flatMap(({ pool, connections, waiters }) => [...connections.map(held(pool)), ...waiters.map(waiting(pool))]);
+      const rows = pools.flatMap(({ pool, connections, waiters }) => {
+        const of = pools.length > 1 ? ` of ${pool}` : "";
+        return [...connections.map(held(of)), ...waiters.map(waiting(of))];
+      });
       const hints = pools.map(({ pool, summary, waiting }) => `${pools.length > 1 ? `${pool}: ` : ""}${summary}${waiting > 0 ? `; ${count.format(waiting)} wait` : ""}`);
       return { rows: rows.map((row, position) => ({ ...row, position })), hint: hints.join(". ") };
     },

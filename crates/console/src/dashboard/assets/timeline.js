@@ -18,6 +18,12 @@ const PHASES = {
   sending: "waits for the client",
 };
 
+/** In the waterfall, where phases overlap: what a wait is for has rows of its own. */
+const WAITS = { ...PHASES, awaiting: "the handler awaits", body_awaiting: "the body awaits" };
+
+/** Phases of less than this share of the request are shown together, if several follow each other and none is a query. */
+const SHORT = 0.005;
+
 /** Why a request is kept. */
 const REASONS = {
   slow: "slow",
@@ -28,8 +34,6 @@ const REASONS = {
   sampled: "its trace is sampled",
   random: "chosen at random",
 };
-
-const called = (kind) => PHASES[kind] ?? kind;
 
 const ENDINGS = { no_head: "the client left before the answer", client_left: "the client left", body_failed: "the body failed" };
 
@@ -69,22 +73,46 @@ function track(...bars) {
   return line;
 }
 
+const sum = (phases) => phases.reduce((total, phase) => total + phase.seconds, 0);
+
+/** Splits phases into lists: several short ones that follow each other, or one of the others. */
+function groups(phases, total) {
+  const list = [];
+  let open = false;
+  for (const phase of phases) {
+    const short = phase.kind !== "query" && phase.seconds < total * SHORT;
+    if (short && open) list.at(-1).push(phase);
+    else list.push([phase]);
+    open = short;
+  }
+  return list.flatMap((group) => (group.length > 2 ? [group] : group.map((phase) => [phase])));
+}
+
 /** The phases of a request, each at its time. */
-function waterfall({ phases, left_out, statements, seconds: total }) {
+function waterfall({ phases, left_out, statements, times, seconds: total }) {
   const shapes = new Map(statements.map(({ id, statement }) => [id, statement]));
   let last;
   const query = (id) => {
     const again = id && id === last;
     last = id ?? last;
-    return again ? ["the same statement"] : shapes.get(id) ? [code(shapes.get(id))] : [];
+    return again ? [": the same statement"] : shapes.get(id) ? [": ", code(shapes.get(id))] : [];
   };
-  const rows = phases.map(({ kind, offset_seconds: offset, seconds: length, statement_id, is_unfinished }) => [
-    make("span", {}, called(kind) + (is_unfinished ? ", unfinished" : "") + (statement_id ? ", " : ""), ...query(statement_id)),
-    seconds.format(offset),
-    seconds.format(length),
-    track([kind, offset / total, length / total]),
-  ]);
-  const rest = left_out.map((one) => [`${count.format(one.count)} more: ${called(one.kind)}`, NONE, seconds.format(one.seconds), ""]);
+  const rows = groups(phases, total).map((group) => {
+    const [{ kind, offset_seconds, statement_id, is_unfinished }] = group;
+    const name = group.length > 1 ? `${group.length} short ones: ${[...new Set(group.map(({ kind }) => WAITS[kind]))].join(", ")}` : WAITS[kind];
+    return [
+      make("span", {}, name + (is_unfinished ? ", unfinished" : ""), ...query(statement_id)),
+      seconds.format(offset_seconds),
+      seconds.format(sum(group)),
+      track(...group.map((phase) => [phase.kind, phase.offset_seconds / total, phase.seconds / total])),
+    ];
+  });
+  // Waits are listed between the first polls only.
+  const waits = times
+    .filter(({ kind }) => ["awaiting", "body_awaiting", "sending"].includes(kind))
+    .map((time) => ({ ...time, seconds: time.seconds - sum(phases.filter(({ kind }) => kind === time.kind)) }))
+    .filter((time) => time.seconds > total * SHORT);
+  const rest = [...left_out, ...waits].map((one) => [`${one.count ? `${count.format(one.count)} ` : ""}more: ${WAITS[one.kind]}`, NONE, seconds.format(one.seconds), ""]);
   return grid("What it did, and when", ["Phase", "Starts after", "Takes", "Time"], [...rows, ...rest]);
 }
 
@@ -99,8 +127,8 @@ function comparison({ times, usual, seconds: total }) {
   ];
   return grid(
     usual ? `Beside the median of ${count.format(usual.requests)} random ${usual.requests === 1 ? "request" : "requests"} of its endpoint` : "No other request of its endpoint is kept to compare with",
-    ["Phase", "This request", "Median", "Thin: the median"],
-    [row("all", "", total, usual?.seconds), ...times.map((time) => row(called(time.kind), time.kind, time.seconds, time.usual_seconds))],
+    ["Phase", "This request", "Median", usual ? "Thin: the median" : "Time"],
+    [row("all", "", total, usual?.seconds), ...times.map((time) => row(PHASES[time.kind], time.kind, time.seconds, time.usual_seconds))],
   );
 }
 
