@@ -131,11 +131,10 @@ impl RequestContext {
             || this.pool_wait_nanoseconds.load(Relaxed) > 0
     }
 
-    /// Whether code that works for the request still has the context, or a connection that is held for it. If not, all that
-    /// they have added is visible here.
+    /// Whether code that works for the request still has the context. If not, all that it has added is visible here.
     #[inline]
     pub(crate) fn is_shared(this: &Arc<Self>) -> bool {
-        let is_shared = Arc::strong_count(this) > 1 || Arc::weak_count(this) > 0;
+        let is_shared = Arc::strong_count(this) > 1;
         // Pairs with the release of a context that another thread drops.
         fence(Acquire);
         is_shared

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,7 +16,11 @@ const MOST_POOLS: usize = 4;
 
 /// The times that one request or job held connections. Any number of threads may add at the same time.
 #[derive(Debug, Default)]
-pub(super) struct HeldTally([HeldOfPool; MOST_POOLS]);
+pub(super) struct HeldTally {
+    pools: [HeldOfPool; MOST_POOLS],
+    /// Whether the times were taken out, because the request or job is over.
+    is_closed: AtomicBool,
+}
 
 /// The time of one pool.
 #[derive(Debug, Default)]
@@ -26,9 +30,12 @@ struct HeldOfPool {
 }
 
 impl HeldTally {
-    /// Adds the time of one connection. Returns false if the tally has no room for a further pool.
+    /// Adds the time of one connection. Returns false if the tally is closed, or has no room for a further pool.
     fn add(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
-        let mut entries = self.0.iter();
+        if self.is_closed.load(Relaxed) {
+            return false;
+        }
+        let mut entries = self.pools.iter();
         let entry = entries.find(|entry| {
             let known = entry.pool.get_or_init(|| Arc::clone(pool));
             Arc::ptr_eq(known, pool)
@@ -41,9 +48,10 @@ impl HeldTally {
         entry.is_some()
     }
 
-    /// Takes the times out.
+    /// Takes the times out, and closes the tally.
     fn take(&self) -> impl Iterator<Item = (&Arc<HeldSeconds>, Duration)> {
-        let used = self.0.iter().map_while(|entry| {
+        self.is_closed.store(true, Relaxed);
+        let used = self.pools.iter().map_while(|entry| {
             let pool = entry.pool.get()?;
             Some((pool, entry.nanoseconds.swap(0, Relaxed)))
         });
@@ -61,12 +69,13 @@ impl HeldTally {
 }
 
 impl RequestContext {
-    /// Adds the time of one connection. Returns false if the tally has no room for a further pool.
-    pub(crate) fn add_held(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
+    /// Adds the time of one connection. Returns false if the tally is closed, or has no room for a further pool.
+    pub(super) fn add_held(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
         self.held.add(pool, held)
     }
 
-    /// Takes out the times for which connections were held, by pool. Each is returned once.
+    /// Takes out the times for which connections were held, by pool, at the end of the request or job. Later ones are not
+    /// added to the tally.
     pub(crate) fn take_held(&self) -> impl Iterator<Item = (&Arc<HeldSeconds>, Duration)> {
         self.held.take()
     }

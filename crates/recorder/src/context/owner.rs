@@ -1,12 +1,16 @@
 //! The owner of some work: the request or job that it is for, as numbers that atomics can hold.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use super::{CurrentWork, RequestContext, with_current};
 use crate::{
+    database::HeldSeconds,
     in_flight::{SlotHandle, method_name, method_word},
     jobs, name_numbers,
 };
@@ -137,11 +141,12 @@ pub(crate) fn current_owner() -> WorkOwner {
     with_current(|current| current.owner())
 }
 
-/// Returns the owner of what this thread does, and its context, which is created if it does not exist.
+/// Adds the time for which this owner held a connection to its tally. Returns false if this thread works for another owner
+/// or for none, or if the owner's tally is closed.
 #[inline]
-pub(crate) fn current_owner_and_context() -> (WorkOwner, Weak<RequestContext>) {
+pub(crate) fn add_held(owner: WorkOwner, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
     with_current(|current| {
-        let context = current.context().map(Arc::downgrade).unwrap_or_default();
-        (current.owner(), context)
+        current.owner() == owner
+            && (current.context()).is_some_and(|context| context.add_held(pool, held))
     })
 }

@@ -5,7 +5,11 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use vitals_registry::{Family, FloatCounter, Resolved};
 
 use super::families::DatabaseFamilies;
-use crate::naming::Naming;
+use crate::{
+    context::owner::{WorkOwner, add_held},
+    name_numbers,
+    naming::Naming,
+};
 
 /// The endpoint of connections that were held outside of any recorded request and job.
 pub(crate) const UNATTRIBUTED: &str = "unattributed";
@@ -35,6 +39,23 @@ impl HeldSeconds {
     /// The name of the pool.
     pub(super) fn pool(&self) -> &Arc<str> {
         &self.pool
+    }
+
+    /// Counts a hold of this owner: at the end of the request or job if this thread works for it, and now otherwise.
+    #[inline]
+    pub(super) fn count(self: &Arc<Self>, owner: WorkOwner, held: Duration) {
+        if !add_held(owner, self, held) {
+            self.add_to(owner, held);
+        }
+    }
+
+    /// Counts a hold that has outlived its request or job, or that belongs to none.
+    #[cold]
+    fn add_to(&self, owner: WorkOwner, held: Duration) {
+        match name_numbers::name_of(owner.name) {
+            Some(name) => self.add(&name, held),
+            None => self.unattributed(held),
+        }
     }
 
     /// Counts a hold of an endpoint or job.

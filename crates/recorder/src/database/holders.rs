@@ -30,7 +30,7 @@ use crate::{
 
 pub use hold_slot::HoldActivity;
 use hold_slot::HoldReading;
-pub(super) use hold_slot::{Hold, HoldSlot};
+pub(super) use hold_slot::HoldSlot;
 pub use report::{HeldConnection, PoolReport, WaitingCaller};
 pub(super) use wait_slots::{WaitNumber, WaitSlots};
 
@@ -45,7 +45,7 @@ pub(super) struct PoolHolders {
     pub(super) waits: WaitSlots,
     /// All callers that wait, those without a slot included.
     waiters: Arc<Gauge>,
-    held_seconds: Arc<HeldSeconds>,
+    pub(super) held_seconds: Arc<HeldSeconds>,
     /// Callers that were turned away since the last line.
     turned_away: AtomicU64,
     /// Whether a caller was turned away, and no line has said so.

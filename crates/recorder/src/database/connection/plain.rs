@@ -1,11 +1,12 @@
 //! Monitors a pool of r2d2 without a change of its type.
 //!
 //! A plain `r2d2::Pool<ConnectionManager<C>>` reports its waits, holds and openings by events, and its customizer sets the
-//! recorder of each connection. Some facts have no event: how many callers wait, callers that leave, connections from `try_get`
-//! that are in use, and how long an opening takes. An instrumented [`Pool`](super::Pool) records these, too.
+//! recorder of each connection. Some facts have no event: who waits, callers that leave, connections from `try_get` that are
+//! in use, which call took a connection, and how long an opening takes. An instrumented [`Pool`](super::Pool) records these, too.
 
-mod checked_out;
+mod connections;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,7 +17,7 @@ use diesel::r2d2::{
     R2D2Connection,
 };
 
-use checked_out::CheckedOut;
+use connections::PlainConnections;
 
 use super::instrumentation::install;
 use super::manager::OutageLog;
@@ -24,7 +25,7 @@ use super::recorder::Driver;
 use super::recorders::Recorders;
 use super::system::system_of;
 use crate::clock;
-use crate::context;
+use crate::context::{self, owner::current_owner};
 use crate::database::Database;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
@@ -41,7 +42,7 @@ struct PlainMonitor {
     pool_metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
     open: AtomicU64,
-    checked_out: CheckedOut,
+    connections: PlainConnections,
     max: AtomicU32,
 }
 
@@ -68,7 +69,7 @@ impl Database {
             name,
             health: Arc::default(),
             open: AtomicU64::new(0),
-            checked_out: CheckedOut::default(),
+            connections: PlainConnections::default(),
             max: AtomicU32::new(0),
         });
         self.levels().add(
@@ -80,10 +81,14 @@ impl Database {
             .event_handler(Box::new(Handler(Arc::clone(&monitor))))
             .error_handler(Box::new(Handler(Arc::clone(&monitor))))
             .build(manager)?;
-        monitor.checked_out.resize(pool.max_size());
         monitor.max.store(pool.max_size(), Ordering::Relaxed);
         Ok(pool)
     }
+}
+
+thread_local! {
+    /// The position of the connection that this thread opens. r2d2 calls the customizer first, and reports the id then.
+    static OPENED: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// The monitor as r2d2's handlers and customizer.
@@ -98,24 +103,36 @@ impl fmt::Debug for Handler {
 impl<C: R2D2Connection> CustomizeConnection<C, Error> for Handler {
     fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
         let Self(monitor) = self;
-        install(connection, monitor.recorders.recorder(Driver::Blocking));
+        let mut recorder = monitor.recorders.recorder(Driver::Blocking);
+        let entry = monitor.connections.open(&monitor.pool_metrics.holders);
+        if let Some((position, slot)) = entry {
+            recorder = recorder.listed_in(slot);
+            OPENED.set(Some(position));
+        }
+        install(connection, recorder);
         monitor.health.recovered();
         Ok(())
     }
 }
 
 impl HandleEvent for Handler {
-    fn handle_acquire(&self, _: AcquireEvent) {
+    fn handle_acquire(&self, event: AcquireEvent) {
+        if let Some(position) = OPENED.take() {
+            (self.0.connections).identify(position, event.connection_id());
+        }
         self.0.open.fetch_add(1, Ordering::Relaxed);
         self.0.pool_metrics.opened_untimed();
     }
 
-    fn handle_release(&self, _: ReleaseEvent) {
+    fn handle_release(&self, event: ReleaseEvent) {
+        self.0.connections.close(event.connection_id());
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn handle_checkout(&self, event: CheckoutEvent) {
-        self.0.checked_out.add(event.connection_id());
+        if let Some(slot) = self.0.connections.slot(event.connection_id()) {
+            slot.begin(None);
+        }
         self.observe_wait(event.duration());
     }
 
@@ -125,10 +142,14 @@ impl HandleEvent for Handler {
     }
 
     fn handle_checkin(&self, event: CheckinEvent) {
-        self.0.checked_out.remove(event.connection_id());
+        let (metrics, held) = (&self.0.pool_metrics, event.duration());
+        let slot = self.0.connections.slot(event.connection_id());
+        if !slot.is_some_and(|slot| slot.end(held)) {
+            // A connection from `try_get`: its checkout was not reported.
+            metrics.holders.held_seconds.count(current_owner(), held);
+        }
         let span = context::current_span();
-        (self.0.pool_metrics.hold_seconds)
-            .observe_with(event.duration().as_secs_f64(), span.as_ref());
+        (metrics.hold_seconds).observe_with(held.as_secs_f64(), span.as_ref());
     }
 }
 
@@ -157,7 +178,7 @@ impl AnyPool for PlainMonitor {
     }
 
     fn level(&self) -> PoolLevel {
-        let checked_out = self.checked_out.count() as u64;
+        let checked_out = self.connections.checked_out() as u64;
         PoolLevel {
             checked_out,
             idle: (self.open.load(Ordering::Relaxed)).saturating_sub(checked_out),
@@ -239,6 +260,38 @@ mod tests {
             assert!(Instant::now() < deadline, "a closed pool has no level");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn the_holders_of_a_plain_pool_are_reported_and_their_time_is_counted() {
+        use crate::database::HoldActivity;
+
+        let fixture = Fixture::new();
+        let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
+        let database = &fixture.database;
+        let pool = database.monitor("plain", builder(2), manager).unwrap();
+        let mut connection = pool.get().unwrap();
+        let other = pool.try_get().unwrap();
+        connection
+            .transaction(|connection| {
+                create_table(connection);
+                let report = database.levels().reports().remove(0);
+                assert_eq!(&*report.name, "plain");
+                let [held] = report.connections.as_slice() else {
+                    panic!("{report:?}");
+                };
+                assert_eq!(held.activity, HoldActivity::IdleInTransaction);
+                assert_eq!(held.taken_at, None);
+                QueryResult::Ok(())
+            })
+            .unwrap();
+        drop((connection, other));
+        assert!(database.levels().reports()[0].connections.is_empty());
+        let families = &fixture.families;
+        let holds = families.pool_hold_seconds.series(["plain"]).snapshot();
+        let counted = (families.pool_held_seconds).series(["plain", "unattributed"]);
+        assert_eq!(holds.count, 2);
+        assert!((counted.value() - holds.sum).abs() < 1e-6);
     }
 
     #[test]

@@ -49,7 +49,7 @@ use super::forward::Forward;
 use crate::clock::{self, Moment};
 use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
-use crate::database::holders::{Hold, HoldSlot};
+use crate::database::holders::HoldSlot;
 use crate::database::metrics::{Metrics, TransactionOutcome};
 use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::{
@@ -130,8 +130,6 @@ pub struct QueryRecorder {
     ping: Option<TypeIdentity>,
     /// Lists who holds the connection, and what it does. `None` outside of a pool.
     slot: Option<Arc<HoldSlot>>,
-    /// The present hold, if the connection is out.
-    hold: Option<Hold>,
 }
 
 /// Receives the text of a query up to its binds.
@@ -172,7 +170,6 @@ impl QueryRecorder {
             forward: Forward::default(),
             ping: None,
             slot: None,
-            hold: None,
         }
     }
 
@@ -193,15 +190,16 @@ impl QueryRecorder {
     /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
     pub(super) fn check_out(&mut self, taken_at: &'static Location<'static>) {
         self.turn_over();
-        let slot = self.slot.as_ref();
-        self.hold = slot.map(|slot| Hold::begin(slot, Some(taken_at)));
+        if let Some(slot) = &self.slot {
+            slot.begin(Some(taken_at));
+        }
     }
 
     /// Takes the connection from its holder, who had it for this time.
     pub(super) fn check_in(&mut self, held: Duration) {
         self.turn_over();
-        if let Some(hold) = self.hold.take() {
-            hold.end(held);
+        if let Some(slot) = &self.slot {
+            slot.end(held);
         }
     }
 

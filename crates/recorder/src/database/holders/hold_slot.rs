@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU32,
     panic::Location,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -21,12 +21,8 @@ use std::{
 use crate::{
     clock::{self, Moment},
     code_location,
-    context::{
-        RequestContext,
-        owner::{OwnerCell, WorkOwner, current_owner_and_context},
-    },
+    context::owner::{OwnerCell, WorkOwner, current_owner},
     database::held_seconds::HeldSeconds,
-    name_numbers,
 };
 
 /// What a connection does while it is out of its pool.
@@ -133,8 +129,16 @@ impl HoldSlot {
         (self.activity).store(word(HoldActivity::Query, since), Release);
     }
 
+    /// Begins a hold for the request or job that this thread works for. The connection was taken at this location, if it
+    /// is known.
     #[inline]
-    fn begin(&self, owner: WorkOwner, taken_at: u32, since: Moment) {
+    pub(in crate::database) fn begin(&self, taken_at: Option<&'static Location<'static>>) {
+        let taken_at = taken_at.map_or(0, code_location::number_of);
+        self.begin_for(current_owner(), taken_at, clock::now());
+    }
+
+    #[inline]
+    fn begin_for(&self, owner: WorkOwner, taken_at: u32, since: Moment) {
         let generation = self.generation.load(Relaxed) | 1;
         // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
         fence(Release);
@@ -145,10 +149,22 @@ impl HoldSlot {
         self.generation.store(generation, Release);
     }
 
+    /// Whether the connection is out.
     #[inline]
-    fn end(&self) {
-        let generation = self.generation.load(Relaxed);
-        self.generation.store((generation | 1) + 1, Release);
+    pub(in crate::database) fn is_out(&self) -> bool {
+        !self.generation.load(Relaxed).is_multiple_of(2)
+    }
+
+    /// Ends the hold, and counts its time. Does nothing, and returns false, if none was begun.
+    #[inline]
+    pub(in crate::database) fn end(&self, held: Duration) -> bool {
+        let is_out = self.is_out();
+        if is_out {
+            self.held_seconds.count(self.owner.load(), held);
+            let generation = self.generation.load(Relaxed);
+            self.generation.store(generation + 1, Release);
+        }
+        is_out
     }
 
     /// Reads the slot, if its connection is out.
@@ -184,61 +200,6 @@ impl HoldSlot {
     /// Marks a hold as reported. Returns false if it was reported before.
     pub(super) fn report(&self, reading: &HoldReading) -> bool {
         self.reported.swap(reading.generation, Relaxed) != reading.generation
-    }
-}
-
-/// One hold of a connection, from its checkout until it is returned.
-#[derive(Debug)]
-pub(in crate::database) struct Hold {
-    slot: Arc<HoldSlot>,
-    context: Weak<RequestContext>,
-    /// The number of the name that the time is counted under if the context is gone.
-    name: u32,
-}
-
-impl Hold {
-    /// Begins a hold for the request or job that this thread works for. The connection was taken at this location, if it
-    /// is known.
-    #[inline]
-    pub(in crate::database) fn begin(
-        slot: &Arc<HoldSlot>,
-        taken_at: Option<&'static Location<'static>>,
-    ) -> Self {
-        let (owner, context) = current_owner_and_context();
-        let taken_at = taken_at.map_or(0, code_location::number_of);
-        slot.begin(owner, taken_at, clock::now());
-        Self {
-            slot: Arc::clone(slot),
-            context,
-            name: owner.name,
-        }
-    }
-
-    /// Ends the hold, and counts its time.
-    #[inline]
-    pub(in crate::database) fn end(self, held: Duration) {
-        let pool = &self.slot.held_seconds;
-        let context = self.context.upgrade();
-        if !context.is_some_and(|context| context.add_held(pool, held)) {
-            self.count_by_name(held);
-        }
-    }
-
-    /// Counts the time of a hold that has outlived its request or job, or that belongs to none.
-    #[cold]
-    fn count_by_name(&self, held: Duration) {
-        let pool = &self.slot.held_seconds;
-        match name_numbers::name_of(self.name) {
-            Some(name) => pool.add(&name, held),
-            None => pool.unattributed(held),
-        }
-    }
-}
-
-impl Drop for Hold {
-    #[inline]
-    fn drop(&mut self) {
-        self.slot.end();
     }
 }
 

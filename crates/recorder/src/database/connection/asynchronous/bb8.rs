@@ -1,6 +1,7 @@
 //! Pools of bb8.
 
 use std::fmt::Display;
+use std::panic::Location;
 
 use ::bb8::ManageConnection;
 use diesel_async::AsyncConnection;
@@ -142,10 +143,18 @@ where
     /// # Errors
     ///
     /// Those of bb8.
-    pub async fn get(
+    #[track_caller]
+    pub fn get(
         &self,
-    ) -> Result<Held<::bb8::PooledConnection<'_, AsyncManager<M>>>, ::bb8::RunError<M::Error>> {
-        self.wait(self.native().get(), is_timeout).await
+    ) -> impl Future<
+        Output = Result<
+            Held<::bb8::PooledConnection<'_, AsyncManager<M>>>,
+            ::bb8::RunError<M::Error>,
+        >,
+    > {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move { self.wait(self.native().get(), is_timeout, taken_at).await }
     }
 
     /// Gets a connection that does not borrow the pool, as bb8's `get_owned` does.
@@ -153,11 +162,21 @@ where
     /// # Errors
     ///
     /// Those of bb8.
-    pub async fn get_owned(
+    #[track_caller]
+    pub fn get_owned(
         &self,
-    ) -> Result<Held<::bb8::PooledConnection<'static, AsyncManager<M>>>, ::bb8::RunError<M::Error>>
-    {
-        self.wait(self.native().get_owned(), is_timeout).await
+    ) -> impl Future<
+        Output = Result<
+            Held<::bb8::PooledConnection<'static, AsyncManager<M>>>,
+            ::bb8::RunError<M::Error>,
+        >,
+    > {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move {
+            self.wait(self.native().get_owned(), is_timeout, taken_at)
+                .await
+        }
     }
 }
 

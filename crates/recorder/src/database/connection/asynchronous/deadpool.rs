@@ -1,6 +1,7 @@
 //! Pools of deadpool.
 
 use std::fmt::Display;
+use std::panic::Location;
 
 use ::deadpool::managed::{self, Metrics, RecycleError, RecycleResult, Timeouts};
 use diesel_async::AsyncConnection;
@@ -141,10 +142,14 @@ where
     /// # Errors
     ///
     /// Those of deadpool.
-    pub async fn get(
+    #[track_caller]
+    pub fn get(
         &self,
-    ) -> Result<Held<managed::Object<AsyncManager<M>>>, managed::PoolError<M::Error>> {
-        self.wait(self.native().get(), is_timeout).await
+    ) -> impl Future<Output = Result<Held<managed::Object<AsyncManager<M>>>, managed::PoolError<M::Error>>>
+    {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move { self.wait(self.native().get(), is_timeout, taken_at).await }
     }
 
     /// Gets a connection with timeouts of its own, as deadpool's `timeout_get` does.
@@ -152,12 +157,18 @@ where
     /// # Errors
     ///
     /// Those of deadpool.
-    pub async fn timeout_get(
+    #[track_caller]
+    pub fn timeout_get(
         &self,
         timeouts: &Timeouts,
-    ) -> Result<Held<managed::Object<AsyncManager<M>>>, managed::PoolError<M::Error>> {
-        self.wait(self.native().timeout_get(timeouts), is_timeout)
-            .await
+    ) -> impl Future<Output = Result<Held<managed::Object<AsyncManager<M>>>, managed::PoolError<M::Error>>>
+    {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move {
+            self.wait(self.native().timeout_get(timeouts), is_timeout, taken_at)
+                .await
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,12 +36,13 @@ where
         mut object: O,
         metrics: Arc<PoolMetrics>,
         health: Arc<DatabaseHealth>,
+        taken_at: &'static Location<'static>,
     ) -> Self {
         let recorder = SharedRecorder::of(&mut *object);
         let runs_elsewhere = runs_elsewhere::<O::Target>();
         match &recorder {
             Some(recorder) => {
-                recorder.turn_over();
+                recorder.check_out(taken_at);
                 recorder.accessed(runs_elsewhere);
             }
             None => health.recorder_is_replaced(),
@@ -75,16 +77,17 @@ impl<O: DerefMut> DerefMut for Held<O> {
 
 impl<O> Drop for Held<O> {
     fn drop(&mut self) {
+        let held = self.since.elapsed();
         if let Some(recorder) = &self.recorder {
             if recorder.was_answered() {
                 self.health.answered();
             }
-            recorder.turn_over();
+            recorder.check_in(held);
         }
         let span = context::current_span();
         self.metrics
             .hold_seconds
-            .observe_with(self.since.elapsed().as_secs_f64(), span.as_ref());
+            .observe_with(held.as_secs_f64(), span.as_ref());
     }
 }
 

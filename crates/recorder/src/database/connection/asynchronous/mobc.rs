@@ -1,6 +1,7 @@
 //! Pools of mobc.
 
 use std::fmt::Display;
+use std::panic::Location;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -124,10 +125,14 @@ where
     /// # Errors
     ///
     /// Those of mobc.
-    pub async fn get(
+    #[track_caller]
+    pub fn get(
         &self,
-    ) -> Result<Held<::mobc::Connection<AsyncManager<M>>>, ::mobc::Error<M::Error>> {
-        self.wait(self.native().get(), is_timeout).await
+    ) -> impl Future<Output = Result<Held<::mobc::Connection<AsyncManager<M>>>, ::mobc::Error<M::Error>>>
+    {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move { self.wait(self.native().get(), is_timeout, taken_at).await }
     }
 
     /// Gets a connection with a timeout of its own, as mobc's `get_timeout` does.
@@ -135,12 +140,18 @@ where
     /// # Errors
     ///
     /// Those of mobc.
-    pub async fn get_timeout(
+    #[track_caller]
+    pub fn get_timeout(
         &self,
         timeout: Duration,
-    ) -> Result<Held<::mobc::Connection<AsyncManager<M>>>, ::mobc::Error<M::Error>> {
-        self.wait(self.native().get_timeout(timeout), is_timeout)
-            .await
+    ) -> impl Future<Output = Result<Held<::mobc::Connection<AsyncManager<M>>>, ::mobc::Error<M::Error>>>
+    {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        async move {
+            self.wait(self.native().get_timeout(timeout), is_timeout, taken_at)
+                .await
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -182,11 +183,13 @@ impl<P: NativePool> AsyncPool<P> {
         &self.inner.native
     }
 
-    /// Observes the wait for a connection that `get` returns. `is_timeout` says whether an error is the pool's timeout.
+    /// Observes the wait for a connection that `get` returns. `is_timeout` says whether an error is the pool's timeout, and
+    /// `taken_at` where the application asked for the connection.
     pub(super) async fn wait<O, E>(
         &self,
         get: impl Future<Output = Result<O, E>>,
         is_timeout: impl FnOnce(&E) -> bool,
+        taken_at: &'static Location<'static>,
     ) -> Result<Held<O>, E>
     where
         O: DerefMut<Target = P::Connection>,
@@ -198,7 +201,8 @@ impl<P: NativePool> AsyncPool<P> {
         match get.await {
             Ok(object) => {
                 wait.served();
-                Ok(Held::new(object, Arc::clone(metrics), Arc::clone(health)))
+                let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+                Ok(Held::new(object, metrics, health, taken_at))
             }
             Err(error) => {
                 if is_timeout(&error) {

@@ -1,7 +1,9 @@
 //! The recorder of one asynchronous connection.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::result::Error;
@@ -60,10 +62,17 @@ impl SharedRecorder {
         self.lock().recorder.is_out_of_step()
     }
 
-    /// Resets the state of the present user, because the connection passes to the next one.
-    pub(super) fn turn_over(&self) {
+    /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
+    pub(super) fn check_out(&self, taken_at: &'static Location<'static>) {
         let mut state = self.lock();
-        state.recorder.turn_over();
+        state.recorder.check_out(taken_at);
+        state.caller = None;
+    }
+
+    /// Takes the connection from its holder, who had it for this time.
+    pub(super) fn check_in(&self, held: Duration) {
+        let mut state = self.lock();
+        state.recorder.check_in(held);
         state.caller = None;
     }
 

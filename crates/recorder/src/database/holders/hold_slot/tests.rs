@@ -13,14 +13,15 @@ fn a_slot_is_read_only_while_its_connection_is_out() {
     assert!(slot.read().is_none());
     for _ in 0..2 {
         let here = Location::caller();
-        let hold = Hold::begin(&slot, Some(here));
+        assert!(!slot.end(Duration::ZERO), "none was begun");
+        slot.begin(Some(here));
         let reading = slot.read().unwrap();
         assert_eq!(reading.owner, WorkOwner::default());
         assert_eq!(reading.taken_at, Some(here));
         assert_eq!(reading.activity, HoldActivity::Idle);
         assert!(slot.report(&reading), "each hold is reported");
         assert!(!slot.report(&reading), "once");
-        hold.end(Duration::ZERO);
+        assert!(slot.end(Duration::ZERO));
         assert!(slot.read().is_none());
     }
 }
@@ -28,7 +29,7 @@ fn a_slot_is_read_only_while_its_connection_is_out() {
 #[test]
 fn a_statement_is_shown_while_it_runs() {
     let slot = slot();
-    let _hold = Hold::begin(&slot, None);
+    slot.begin(None);
     let since = Moment::from_nanoseconds(1 << 40);
     slot.runs(NonZeroU32::new(7), since);
     let reading = slot.read().unwrap();
@@ -59,10 +60,10 @@ fn a_reader_never_mixes_two_holds() {
             let mut name = 1;
             while !is_over.load(Relaxed) {
                 let since = Moment::from_nanoseconds(u64::from(name));
-                slot.begin(owner(name), 0, since);
+                slot.begin_for(owner(name), 0, since);
                 slot.runs(NonZeroU32::new(name), since);
                 slot.rests(false, since);
-                slot.end();
+                slot.end(Duration::ZERO);
                 name = 3 - name;
             }
         });

@@ -161,23 +161,55 @@ async fn work_in_the_queue_is_reported_by_the_request_that_it_is_for() {
 
 #[test]
 fn hold_times_are_counted_by_the_endpoint_that_held() {
-    let pooled = pooled(of_size(2));
+    let pooled = pooled(of_size(1));
     let mut one = job("one");
-    let (first, second) = context::within(&mut one, || {
-        (pooled.pool.get().unwrap(), pooled.pool.get().unwrap())
-    });
-    std::thread::sleep(Duration::from_millis(5));
-    // Returned by another thread, outside of the job.
-    drop(first);
+    context::within(&mut one, || drop(pooled.pool.get().unwrap()));
     assert!(pooled.held_seconds().is_empty(), "the job is not over");
-    drop(second);
     settle(one, "one");
     assert_eq!(pooled.held_seconds().keys().collect::<Vec<_>>(), ["one"]);
     pooled.all_is_accounted_for();
+    // Returned in another job, and outside of any.
+    let mut two = job("two");
+    let taken = context::within(&mut two, || pooled.pool.get().unwrap());
+    let mut three = job("three");
+    context::within(&mut three, || drop(taken));
+    let taken = context::within(&mut two, || pooled.pool.get().unwrap());
+    drop(taken);
     drop(pooled.pool.get().unwrap());
+    settle(three, "three");
+    settle(two, "two");
     let endpoints: Vec<_> = pooled.held_seconds().into_keys().collect();
-    assert_eq!(endpoints, ["one", "unattributed"]);
+    assert_eq!(endpoints, ["one", "two", "unattributed"]);
     pooled.all_is_accounted_for();
+}
+
+#[test]
+fn each_pool_of_a_request_is_counted_for_itself() {
+    let fixture = Fixture::new();
+    // More than a tally has room for.
+    let pools: Vec<_> = (0..6)
+        .map(|number| {
+            let builder = r2d2::Pool::builder().max_size(1);
+            let pool = fixture.database.instrument(builder);
+            pool.name(format!("pool{number}"))
+                .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+                .unwrap()
+        })
+        .collect();
+    let mut context = job("many");
+    context::within(&mut context, || {
+        for pool in &pools {
+            drop(pool.get().unwrap());
+        }
+    });
+    settle(context, "many");
+    for pool in &pools {
+        let holds = &fixture.families.pool_hold_seconds;
+        let held = holds.series([pool.name()]).snapshot().sum;
+        let counted = &fixture.families.pool_held_seconds;
+        let counted = counted.series([pool.name(), "many"]).value();
+        assert!((counted - held).abs() < 1e-6, "{counted} {held}");
+    }
 }
 
 #[test]
