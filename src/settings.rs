@@ -251,6 +251,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_STALL_THRESHOLD", value_name = "DURATION", default_value = "100ms", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub stall_threshold: Duration,
 
+    /// How long a connection may be held before the log names the request or job that has it, and the code that took it; 0s turns it off
+    #[arg(long, env = "VITALS_LEAK_THRESHOLD", value_name = "DURATION", default_value = "1m", allow_hyphen_values = true, value_parser = values::duration)]
+    pub leak_threshold: Duration,
+
     /// Requests that are kept with their timelines for /ops/requests/{id}: slow, failed, suspicious and chosen ones; 0 keeps none
     #[arg(long, env = "VITALS_KEEP_REQUESTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(0..=2500_usize))]
     pub keep_requests: usize,
@@ -348,6 +352,7 @@ impl Settings {
             .n_plus_one(metrics.n_plus_one)
             .statements(metrics.statements)
             .stall_threshold(metrics.stall_threshold)
+            .leak_threshold(metrics.leak_threshold)
             .keep_requests(metrics.keep_requests)
             .server_timing(metrics.server_timing)
             .answer_memory(self.limits.answer_memory)

@@ -182,6 +182,17 @@ fn expected(
     expected
 }
 
+/// The hold times of the endpoints add up to those of the pool.
+fn all_holds_are_accounted_for<P: TestPool>(app: &TestApp<P>) {
+    let scrape = app.scrape();
+    let holds = scrape.series("db_pool_hold_seconds_sum");
+    let held = scrape.series("db_pool_held_seconds_total");
+    let sum = |series: &[(_, f64)]| series.iter().map(|(_, value)| value).sum::<f64>();
+    let (holds, held) = (sum(&holds), sum(&held));
+    assert!(holds > 0.0 && held >= 0.99 * holds, "{held} of {holds}");
+    assert!(held <= 1.000_001 * holds, "{held} of {holds}");
+}
+
 /// The gauges of the pool are at rest.
 async fn is_at_rest<P: TestPool>(app: &TestApp<P>) {
     let pool = [("pool", "default")];
@@ -265,6 +276,14 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount<P: TestPoo
             ("http_request_db_seconds_count /stray GET".to_owned(), 1.0),
         ]);
         assert_eq!(moved(&before, &app.scrape()), stray);
+    }
+    all_holds_are_accounted_for(&app);
+    let held = |endpoint| {
+        let labels = [("pool", "default"), ("endpoint", endpoint)];
+        app.scrape().value("db_pool_held_seconds_total", &labels)
+    };
+    for endpoint in ["/one", "/loop", "/join", "/spawn", "unattributed"] {
+        assert!(held(endpoint) > 0.0, "{endpoint}");
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Builder {
     n_plus_one: Option<u32>,
     #[cfg(feature = "database")]
     statements: Option<usize>,
+    #[cfg(feature = "database")]
+    leak_threshold: Option<Duration>,
     #[cfg(feature = "otlp")]
     otlp: Option<OtlpSettings>,
     #[cfg(feature = "jemalloc")]
@@ -178,6 +180,27 @@ impl Builder {
     #[must_use]
     pub fn statements(mut self, capacity: usize) -> Self {
         self.statements = Some(capacity);
+        self
+    }
+
+    /// How long a connection may be held before the log and `GET /ops/pool` report it as a leak, with its endpoint or job
+    /// and the call that took it. Each hold is reported once. Default one minute; zero reports none.
+    ///
+    /// A helper of yours that takes connections from a pool is reported as the call, unless it has `#[track_caller]`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let _vitals = Vitals::builder().leak_threshold(Duration::from_secs(10)).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn leak_threshold(mut self, threshold: Duration) -> Self {
+        self.leak_threshold = Some(threshold);
         self
     }
 
@@ -292,13 +315,7 @@ impl Builder {
         #[cfg(feature = "http")]
         let memory = memory::AnswerMemory::declare(&mut registry, self.requests.answer_memory);
         #[cfg(feature = "database")]
-        let families = database::DatabaseFamilies::declare(
-            &mut registry,
-            self.naming,
-            self.buckets_or(self.naming.database_buckets()),
-        );
-        #[cfg(feature = "database")]
-        let database = database::Database::new(families, self.statements, None);
+        let database = self.declare_database(&mut registry);
         #[cfg(feature = "http")]
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
@@ -376,6 +393,13 @@ impl Builder {
             }),
         };
         Ok((vitals, declared))
+    }
+
+    #[cfg(feature = "database")]
+    fn declare_database(&self, registry: &mut RegistryBuilder) -> database::Database {
+        let buckets = self.buckets_or(self.naming.database_buckets());
+        let families = database::DatabaseFamilies::declare(registry, self.naming, buckets);
+        database::Database::new(families, self.statements, self.leak_threshold)
     }
 
     /// The latency buckets of the settings, or else these.

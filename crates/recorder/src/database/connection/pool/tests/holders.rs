@@ -41,10 +41,8 @@ impl Pooled {
 }
 
 /// The context of a run of a job with this name.
-fn job(name: &str) -> Option<Arc<RequestContext>> {
-    Some(Arc::new(RequestContext::of_job(name_numbers::number_of(
-        name,
-    ))))
+fn job(name: &str) -> Arc<RequestContext> {
+    Arc::new(RequestContext::of_job(name_numbers::number_of(name)))
 }
 
 /// Counts the times of a context under this name, as at the end of its request or job.
@@ -60,7 +58,7 @@ fn settle(context: Option<Arc<RequestContext>>, name: &'static str) {
 fn a_connection_is_reported_with_its_holder_and_what_it_does() {
     let pooled = pooled(of_size(2));
     assert!(pooled.report().connections.is_empty());
-    let mut first = context::within(&mut job("first"), || pooled.pool.get().unwrap());
+    let mut first = context::within(&mut Some(job("first")), || pooled.pool.get().unwrap());
     let line = line!() - 1;
     let second = pooled.pool.get().unwrap();
     let report = pooled.report();
@@ -122,8 +120,8 @@ fn a_caller_that_waits_is_reported_with_its_wait() {
     let pooled = pooled(of_size(1));
     let held = pooled.pool.get().unwrap();
     std::thread::scope(|scope| {
-        let waiter =
-            scope.spawn(|| context::within(&mut job("waiting"), || pooled.pool.get().map(drop)));
+        let waiter = scope
+            .spawn(|| context::within(&mut Some(job("waiting")), || pooled.pool.get().map(drop)));
         until("it waits", || !pooled.report().waiters.is_empty());
         let report = pooled.report();
         let waiters: Vec<_> = report.waiters.iter().map(|waiter| &waiter.owner).collect();
@@ -144,7 +142,7 @@ async fn work_in_the_queue_is_reported_by_the_request_that_it_is_for() {
     let holder = actix_web::rt::spawn(async move { pool.run(work).await });
     gate.begun.await.unwrap();
     let pool = pooled.pool.clone();
-    let mut context = job("queued");
+    let mut context = Some(job("queued"));
     let queued = context::within(&mut context, || {
         context::carry_future(async move { pool.run(|connection| insert(connection, "a")).await })
     });
@@ -162,16 +160,16 @@ async fn work_in_the_queue_is_reported_by_the_request_that_it_is_for() {
 #[test]
 fn hold_times_are_counted_by_the_endpoint_that_held() {
     let pooled = pooled(of_size(1));
-    let mut one = job("one");
+    let mut one = Some(job("one"));
     context::within(&mut one, || drop(pooled.pool.get().unwrap()));
     assert!(pooled.held_seconds().is_empty(), "the job is not over");
     settle(one, "one");
     assert_eq!(pooled.held_seconds().keys().collect::<Vec<_>>(), ["one"]);
     pooled.all_is_accounted_for();
     // Returned in another job, and outside of any.
-    let mut two = job("two");
+    let mut two = Some(job("two"));
     let taken = context::within(&mut two, || pooled.pool.get().unwrap());
-    let mut three = job("three");
+    let mut three = Some(job("three"));
     context::within(&mut three, || drop(taken));
     let taken = context::within(&mut two, || pooled.pool.get().unwrap());
     drop(taken);
@@ -196,7 +194,7 @@ fn each_pool_of_a_request_is_counted_for_itself() {
                 .unwrap()
         })
         .collect();
-    let mut context = job("many");
+    let mut context = Some(job("many"));
     context::within(&mut context, || {
         for pool in &pools {
             drop(pool.get().unwrap());
@@ -215,7 +213,7 @@ fn each_pool_of_a_request_is_counted_for_itself() {
 #[test]
 fn a_hold_that_outlives_its_job_is_counted_under_the_jobs_name() {
     let pooled = pooled(of_size(1));
-    let mut context = job("leaking");
+    let mut context = Some(job("leaking"));
     let leaked = context::within(&mut context, || pooled.pool.get().unwrap());
     settle(context, "leaking");
     std::thread::sleep(Duration::from_millis(2));
@@ -242,7 +240,7 @@ async fn concurrent_work_is_accounted_for() {
         let pool = pooled.pool.clone();
         let name = ["/a", "/b", "/c"][number % 3];
         actix_web::rt::spawn(async move {
-            let mut context = job(name);
+            let mut context = Some(job(name));
             let work = context::within(&mut context, || {
                 context::carry_future(async move {
                     pool.run(|connection| items::table.count().get_result::<i64>(connection))
