@@ -311,7 +311,7 @@ async fn handle(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
         })
         .await;
     }
-    let status = if trace % 16 == 0 {
+    let status = if trace.is_multiple_of(16) {
         StatusCode::INTERNAL_SERVER_ERROR
     } else {
         StatusCode::OK

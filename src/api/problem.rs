@@ -55,7 +55,7 @@ fn unavailable(detail: &'static str) -> Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match &error {
+        let problem = match &error {
             StoreError::Overloaded | StoreError::Busy => {
                 tracing::debug!(cause = %error, "a request was rejected");
                 busy()
@@ -76,6 +76,7 @@ impl From<StoreError> for Problem {
                 }
                 failed()
             }
-        }
+        };
+        problem.caused_by(&error)
     }
 }

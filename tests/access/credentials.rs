@@ -133,6 +133,7 @@ async fn every_path_of_the_ops_listener_is_behind_the_gate() {
         "/dashboard/app.js",
         "/dashboard/stream",
         "/ops/requests",
+        "/ops/errors",
         "/ops/pool",
         "/ops/requests/kept",
         "/ops/statements",

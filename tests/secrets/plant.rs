@@ -58,6 +58,7 @@ where
     for path in [
         "/ops/statements?limit=1000",
         "/ops/requests",
+        "/ops/errors",
         "/ops/pool",
         "/ops/requests/kept?limit=1000",
         "/metrics",

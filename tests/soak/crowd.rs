@@ -262,6 +262,7 @@ impl CrowdClient {
             "/livez",
             "/readyz",
             "/ops/requests",
+            "/ops/errors",
             "/ops/pool",
             "/ops/requests/kept",
             "/ops/statements",

@@ -1,9 +1,10 @@
 //! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `health`, `index`, `kept`, `pool`, `requests`, `scrape`, `statements`; those of the live
+//! A module for each group of endpoints contains the handlers: `errors`, `health`, `index`, `kept`, `pool`, `requests`, `scrape`, `statements`; those of the live
 //! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
+mod errors;
 pub(crate) mod health;
 mod index;
 mod kept;
@@ -89,6 +90,14 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(kept::get_timeline),
+    },
+    OpsEndpoint {
+        path: "/ops/errors",
+        summary: "The failed requests, by endpoint and cause",
+        choice: OpsChoice::Requests,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(errors::get_errors),
     },
     OpsEndpoint {
         path: "/ops/statements",

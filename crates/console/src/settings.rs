@@ -39,8 +39,9 @@ impl OpsSettings {
     }
 
     /// Adds `GET /ops/requests`: the requests in flight, and what each of them does. Adds `GET /ops/requests/kept` and
-    /// `GET /ops/requests/{id}` as well: single requests of the past, and what their time was spent on. All are shown by
-    /// endpoint, without paths, headers and values, but with the ids of traces and the shapes of statements.
+    /// `GET /ops/requests/{id}`: single requests of the past, and what their time was spent on. Adds `GET /ops/errors`: why
+    /// requests failed. All are shown by endpoint, without paths, headers and values, but with the ids of traces, the shapes
+    /// of statements and the types of errors.
     #[must_use]
     pub fn with_requests(self) -> Self {
         self.with(OpsChoice::Requests)

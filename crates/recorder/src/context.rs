@@ -22,7 +22,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU64,
+            AtomicU8, AtomicU64,
             Ordering::{Acquire, Relaxed},
             fence,
         },
@@ -42,6 +42,7 @@ pub use owner::{Owner, OwnerKind};
 
 use crate::{
     clock::{self, Moment},
+    database::ErrorKind,
     in_flight::{SlotHandle, WorkKind},
 };
 
@@ -53,6 +54,8 @@ pub struct RequestContext {
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
     held: HeldTally,
+    /// The index of the last error of the database plus one; 0 without an error.
+    database_error: AtomicU8,
     shapes: ShapeCounts,
     events: Events,
     /// Where the request is listed among those in flight.
@@ -154,6 +157,7 @@ impl RequestContext {
             let queries = std::mem::take(context.queries.get_mut());
             *context.database_nanoseconds.get_mut() = 0;
             *context.pool_wait_nanoseconds.get_mut() = 0;
+            *context.database_error.get_mut() = 0;
             context.held.leave_unattributed();
             context.held = HeldTally::default();
             context.shapes.clear();
@@ -258,6 +262,12 @@ impl RequestContext {
             (false, true) => slot.set_work(WorkKind::None, now, true),
             (false, false) => slot.set_work(WorkKind::BlockingThread, now, false),
         }
+    }
+
+    /// The last error that the database reported to the request.
+    pub(crate) fn database_error(&self) -> Option<ErrorKind> {
+        let index = usize::from(self.database_error.load(Relaxed)).checked_sub(1)?;
+        ErrorKind::ALL.get(index).copied()
     }
 
     /// The number of queries so far.
@@ -396,6 +406,13 @@ pub(crate) fn note_control_end(control: &QueryEnd) {
         context.add_control(&event, control.elapsed);
         context.note_idle(control.at, control.in_transaction);
     });
+}
+
+/// Notes an error of the database for the request or job that this thread works for, if there is one.
+#[cold]
+pub(crate) fn note_database_error(kind: ErrorKind) {
+    let index = u8::try_from(kind.index() + 1).unwrap_or(0);
+    add(|context| context.database_error.store(index, Relaxed));
 }
 
 /// Adds a transaction that has ended to the request or job that this thread works for, if there is one, and returns its

@@ -28,7 +28,9 @@ mod worker;
 
 pub use block::block;
 pub use connections::{ConnectionMetrics, ConnectionOutcome, OpenConnection};
+pub(crate) use insight::causes::names_of;
 pub use insight::{
+    causes::{FailureCause, FailureGroup, FailureGroups, FailureKind},
     kept::{
         Comparison, KEPT_REQUESTS, KeepReason, KeptFilter, KeptId, KeptRequests,
         MOST_KEPT_REQUESTS, NotAnId,

@@ -6,6 +6,7 @@
 use std::{
     any::Any,
     backtrace::{Backtrace, BacktraceStatus},
+    cell::Cell,
     panic::{self, PanicHookInfo},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
@@ -58,6 +59,9 @@ impl Panics {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             counting.count();
+            let _ = LAST_LOCATION.try_with(|last| {
+                last.set(panic.location().map(ToString::to_string));
+            });
             if logging.is_some()
                 && dispatcher::has_been_set()
                 && let Some(line) = limit.line()
@@ -80,6 +84,16 @@ impl Counting {
     fn count(&self) {
         self.panics.inc();
     }
+}
+
+thread_local! {
+    /// Where the last panic of this thread was, until it is taken.
+    static LAST_LOCATION: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Takes the file, line and column of this thread's last panic, if the process watches its panics.
+pub(crate) fn take_location() -> Option<String> {
+    LAST_LOCATION.take()
 }
 
 /// A token that an installed hook owns. It is dropped with the hook. The lock is taken to install a hook, never within one.

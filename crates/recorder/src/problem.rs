@@ -15,6 +15,8 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::http::names_of;
+
 /// The media type of a problem document (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -45,6 +47,9 @@ struct Document {
     retry_after_seconds: Option<u32>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// The names of the error that caused it, and of its sources.
+    #[serde(skip)]
+    causes: Vec<Cow<'static, str>>,
 }
 
 /// One field and the rule that it broke: an entry of a problem's `errors`.
@@ -79,6 +84,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after_seconds: None,
             allow: None,
+            causes: Vec::new(),
         }))
     }
 
@@ -113,6 +119,27 @@ impl Problem {
     pub fn allow(mut self, methods: &'static str) -> Self {
         self.0.allow = Some(methods);
         self
+    }
+
+    /// Notes the error that caused the problem, for operators: `GET /ops/errors` shows its type and those of its sources, as
+    /// far as they are known, and never its text. The client does not see it.
+    #[must_use]
+    pub fn caused_by<E: std::error::Error + 'static>(mut self, error: &E) -> Self {
+        self.0.causes = names_of(error);
+        self
+    }
+
+    /// The names of the error that caused it.
+    pub(crate) fn causes(&self) -> &[Cow<'static, str>] {
+        &self.0.causes
+    }
+
+    /// The title, if it is part of the code and so cannot contain a value.
+    pub(crate) fn static_title(&self) -> Option<&'static str> {
+        match self.0.title {
+            Cow::Borrowed(title) => Some(title),
+            Cow::Owned(_) => None,
+        }
     }
 
     /// The status of the answer.

@@ -198,6 +198,11 @@ impl Vitals {
         self.inner.requests.recorder.kept()
     }
 
+    /// The failed requests, by endpoint, status and cause.
+    pub fn failures(&self) -> &http::FailureGroups {
+        self.inner.requests.recorder.failures()
+    }
+
     /// The metrics of connections, for a server with its own accept loop: Actix does not report how a connection ends. They
     /// are exposed after the first call.
     pub fn connections(&self) -> &http::ConnectionMetrics {

@@ -609,6 +609,25 @@ pub mod http {
     };
 
     /// ```
+    /// use actix_vitals::{Vitals, http::FailureKind};
+    /// use actix_web::{App, HttpResponse, test::{TestRequest, call_and_read_body, init_service}, web};
+    ///
+    /// # #[actix_web::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let app = App::new()
+    ///     .route("/orders", web::get().to(HttpResponse::InternalServerError))
+    ///     .wrap(vitals.http());
+    /// let app = init_service(app).await;
+    /// call_and_read_body(&app, TestRequest::with_uri("/orders").to_request()).await;
+    /// let failures = vitals.failures().list();
+    /// assert_eq!((failures[0].cause.kind, failures[0].count), (FailureKind::Answer, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::http::{FailureCause, FailureGroup, FailureGroups, FailureKind};
+
+    /// ```
     /// use actix_vitals::http::Stream;
     /// use actix_web::HttpResponse;
     /// use futures_util::stream;

@@ -10,14 +10,14 @@ use vitals_recorder::{
     context::StatementShapes as _,
     database::Database,
     http::{
-        Comparison, KeepReason, KeptFilter, KeptId, KeptRequest, KeptRequests, LeftOutPhases,
-        Phase, PhaseKind,
+        Comparison, KeepReason, KeptFilter, KeptId, KeptRequest, LeftOutPhases, Phase, PhaseKind,
     },
     memory::client_of,
     problem::Problem,
 };
 
 use crate::{
+    endpoints::errors::Cause,
     endpoints::statements::{invalid, parameter, rfc_3339},
     ops::Ops,
     watched::Watched,
@@ -62,6 +62,8 @@ struct Entry {
     head_seconds: Option<f64>,
     database_seconds: f64,
     queries: u64,
+    /// Why it failed, if it did.
+    cause: Option<Cause>,
 }
 
 impl From<&KeptRequest> for Entry {
@@ -81,6 +83,7 @@ impl From<&KeptRequest> for Entry {
             head_seconds: request.head.map(|head| head.as_secs_f64()),
             database_seconds: request.database_time.as_secs_f64(),
             queries: request.queries,
+            cause: request.cause.as_ref().map(Cause::from),
         }
     }
 }
@@ -216,16 +219,18 @@ pub(crate) async fn get_timeline(
     let kept = watched.http.kept();
     // The scope that the endpoint is mounted in may have parameters, too.
     let id = request.match_info().get("id").unwrap_or_default();
-    let found = find(kept, id)?;
+    let found = find(watched, id)?;
     let comparison = kept.comparison(&found);
     let timeline = timeline(&found, comparison.as_ref(), watched);
     answer(&request, watched, TIMELINE_BYTES, &timeline)
 }
 
 /// The kept request with this id, or the only one of the trace with this id.
-fn find(kept: &KeptRequests, id: &str) -> Result<Arc<KeptRequest>, Problem> {
+fn find(watched: &Watched, id: &str) -> Result<Arc<KeptRequest>, Problem> {
+    let kept = watched.http.kept();
     if let Ok(id) = id.parse::<KeptId>() {
-        return kept.get(id).ok_or_else(not_found);
+        let of_failure = || watched.http.failures().kept(id);
+        return kept.get(id).or_else(of_failure).ok_or_else(not_found);
     }
     let trace_id = trace_id(id).ok_or_else(not_found)?;
     let mut of_trace = kept.list(&KeptFilter {

@@ -18,6 +18,7 @@ use crate::{
     context::RequestContext,
     http::{
         insight::{
+            causes::FailureGroups,
             kept::{KEPT_REQUESTS, KeptRequests},
             notable::NotableRequests,
         },
@@ -103,6 +104,7 @@ pub struct RequestRecorder {
     pub(super) server_timing: bool,
     pub(super) notable: NotableRequests,
     pub(super) kept: KeptRequests,
+    pub(super) failures: FailureGroups,
     n_plus_one: Option<Arc<NPlusOneDetector>>,
     pub(super) in_flight: InFlightRequests,
     pub(super) loop_watch: LoopWatch,
@@ -126,7 +128,8 @@ impl RequestRecorder {
             panic_lines: LogLimit::new(),
             server_timing: settings.server_timing,
             notable: NotableRequests::new(ops_endpoints.clone()),
-            kept: KeptRequests::new(settings.keep_requests, ops_endpoints),
+            kept: KeptRequests::new(settings.keep_requests, ops_endpoints.clone()),
+            failures: FailureGroups::new(ops_endpoints),
             n_plus_one,
             in_flight: InFlightRequests::default(),
             loop_watch: LoopWatch::new(settings.stall_threshold),
@@ -200,6 +203,11 @@ impl RequestRecorder {
     /// The requests that are kept with their timelines.
     pub fn kept(&self) -> &KeptRequests {
         &self.kept
+    }
+
+    /// The failed requests by endpoint and cause.
+    pub fn failures(&self) -> &FailureGroups {
+        &self.failures
     }
 
     /// Whether a request is suspected of an N+1 loop by the queries that have ended.

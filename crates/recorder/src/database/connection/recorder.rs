@@ -534,12 +534,14 @@ impl QueryRecorder {
             self.failed(operation, lookup, kind);
         } else {
             self.failures.control_failed(query.number);
+            context::note_database_error(kind);
             self.metrics.error(Operation::Other, kind);
         }
     }
 
     fn failed(&mut self, operation: Operation, lookup: StatementLookup, kind: ErrorKind) {
         self.known.failed(lookup);
+        context::note_database_error(kind);
         self.metrics.error(operation, kind);
     }
 

@@ -307,14 +307,13 @@ impl KeptRequests {
         KeptId(self.inner.next_id.fetch_add(1, Relaxed))
     }
 
-    /// Keeps a request for those of the reasons for which it still is the right one. Returns its id if there are any.
+    /// Keeps a request for those of the reasons for which it still is the right one. Returns it if there are any.
     pub(in crate::http) fn keep(
         &self,
         request: KeptRequest,
         reasons: KeepReasons,
         rank: Rank,
-    ) -> Option<KeptId> {
-        let id = request.id;
+    ) -> Option<Arc<KeptRequest>> {
         let request = Arc::new(request);
         let mut kept = self.lock();
         let mut remaining = KeepReasons::default();
@@ -324,7 +323,7 @@ impl KeptRequests {
             remaining.add(reason, is_kept);
         }
         request.reasons.store(remaining.0, Relaxed);
-        (!remaining.is_empty()).then_some(id)
+        (!remaining.is_empty()).then_some(request)
     }
 
     /// The kept request with this id.

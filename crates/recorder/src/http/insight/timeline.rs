@@ -18,6 +18,7 @@ use crate::{
     context::{Event, EventKind, RequestContext},
     http::{
         insight::{
+            causes::FailureCause,
             kept::{KeepReason, KeptId},
             trace::TraceParent,
         },
@@ -201,6 +202,8 @@ pub struct KeptRequest {
     pub loop_time: Duration,
     /// The number of its polls.
     pub polls: u32,
+    /// Why it failed, if it did.
+    pub cause: Option<FailureCause>,
     /// The phases that are known one by one, in the order of their beginnings.
     pub phases: Box<[Phase]>,
     /// The number and the time of the others, by kind.
@@ -241,6 +244,7 @@ pub(in crate::http) struct KeptFacts {
     pub(in crate::http) status: u16,
     pub(in crate::http) ending: KeptEnding,
     pub(in crate::http) trace: Option<TraceParent>,
+    pub(in crate::http) cause: Option<FailureCause>,
     pub(in crate::http) sent_bytes: u64,
     pub(in crate::http) loop_time: Duration,
     pub(in crate::http) started: Moment,
@@ -277,6 +281,7 @@ impl KeptRequest {
             queries: context.map_or(0, RequestContext::queries),
             database_time: context.map_or(Duration::ZERO, RequestContext::database_time),
             loop_time: facts.loop_time,
+            cause: facts.cause,
             polls: polls.count(),
             waits: timeline.waits(),
             phases: timeline.into_phases(),

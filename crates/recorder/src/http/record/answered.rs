@@ -18,6 +18,7 @@ use crate::{
     context::RequestContext,
     http::{
         insight::{
+            causes::{FailureCause, FailureKind},
             kept::{KeepReason, KeepReasons, KeptId, Rank},
             notable::NotableRequest,
             timeline::{KeptEnding, KeptFacts, KeptRequest},
@@ -354,6 +355,7 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
         return;
     }
     let recorder = &slot.worker.recorder;
+    let is_failed = series.status.is_server_error() || slot.delivery.ending != RequestEnding::Whole;
     let mut reasons = KeepReasons::default();
     let rank = Rank {
         ended: end.ended,
@@ -361,8 +363,6 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
     };
     if recorder.kept.is_on() {
         reasons = series.route.selection.consider(rank, end.seconds);
-        let is_failed =
-            series.status.is_server_error() || slot.delivery.ending != RequestEnding::Whole;
         let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
         reasons.add(KeepReason::Failed, is_failed);
         reasons.add(KeepReason::Slow, is_slow);
@@ -371,8 +371,8 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
         reasons.add(KeepReason::Sampled, slot.span().is_some());
     }
     let is_notable = (recorder.notable).wants(series.status, end.seconds, end.ended);
-    if is_notable || !reasons.is_empty() {
-        keep(slot, series, end, (reasons, rank), is_notable);
+    if is_notable || is_failed || !reasons.is_empty() {
+        keep(slot, series, end, (reasons, rank), (is_notable, is_failed));
     }
 }
 
@@ -382,31 +382,63 @@ fn keep(
     series: &RequestSeries,
     end: RequestEnd,
     (reasons, rank): (KeepReasons, Rank),
-    is_notable: bool,
+    (is_notable, is_failed): (bool, bool),
 ) {
     let recorder = &slot.worker.recorder;
     let (kept, tick) = (&recorder.kept, recorder.loop_watch.tick());
     let reasons = kept.allow(reasons, &series.route.endpoint, tick);
-    let id = (!reasons.is_empty())
-        .then(|| timeline(slot, series, end))
+    let cause = is_failed.then(|| cause(slot));
+    let request = (!reasons.is_empty())
+        .then(|| timeline(slot, series, end, cause.clone()))
         .and_then(|request| kept.keep(request, reasons, rank));
     if is_notable {
+        let id = request.as_ref().map(|request| request.id);
         keep_notable(slot, series, end.seconds, id);
+    }
+    if let Some(cause) = cause {
+        let (route, status) = (&series.route, series.status.as_u16());
+        (recorder.failures).add(route.method, &route.endpoint, status, cause, request);
+    }
+}
+
+/// Why the request failed.
+#[cold]
+fn cause(slot: &RequestSlot) -> FailureCause {
+    let of_ending = match ending(slot) {
+        KeptEnding::Complete => FailureKind::Answer,
+        ending => FailureKind::Ending(ending),
+    };
+    let noted = slot.cause();
+    let mut cause = noted.unwrap_or_else(|| FailureCause::of_kind(of_ending));
+    cause.database_error = slot
+        .context
+        .as_ref()
+        .and_then(|known| known.database_error());
+    cause
+}
+
+fn ending(slot: &RequestSlot) -> KeptEnding {
+    match slot.delivery.ending {
+        RequestEnding::Whole => KeptEnding::Complete,
+        RequestEnding::NoHead => KeptEnding::NoHead,
+        RequestEnding::ClientLeft => KeptEnding::ClientLeft,
+        RequestEnding::BodyFailed => KeptEnding::BodyFailed,
     }
 }
 
 #[cold]
-fn timeline(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) -> KeptRequest {
+fn timeline(
+    slot: &RequestSlot,
+    series: &RequestSeries,
+    end: RequestEnd,
+    cause: Option<FailureCause>,
+) -> KeptRequest {
     let facts = KeptFacts {
         method: series.route.method,
         endpoint: Arc::clone(&series.route.endpoint),
         status: series.status.as_u16(),
-        ending: match slot.delivery.ending {
-            RequestEnding::Whole => KeptEnding::Complete,
-            RequestEnding::NoHead => KeptEnding::NoHead,
-            RequestEnding::ClientLeft => KeptEnding::ClientLeft,
-            RequestEnding::BodyFailed => KeptEnding::BodyFailed,
-        },
+        ending: ending(slot),
+        cause,
         trace: slot.trace.as_ref().map(|trace| trace.parent()),
         sent_bytes: slot.delivery.bytes,
         loop_time: Duration::from_nanos(end.on_loop),

@@ -67,6 +67,9 @@ impl ResponseError for RecordedError {
             return response;
         };
         record.complete_head(|| response.headers_mut());
+        if response.status().is_server_error() {
+            record.note_failure(Some(&self.error));
+        }
         let size = response.body().size();
         let head = Head::new(response.status(), size, record.is_head());
         let answer = record.answer(None, head);
@@ -80,6 +83,9 @@ impl Drop for RecordedError {
     fn drop(&mut self) {
         if let Some(record) = self.record.take() {
             let head = Head::new(self.status_code(), BodySize::None, false);
+            if head.status.is_server_error() {
+                record.note_failure(Some(&self.error));
+            }
             drop(record.answer(None, head));
         }
     }

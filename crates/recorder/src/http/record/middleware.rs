@@ -252,6 +252,9 @@ fn answer<B: MessageBody>(
     let is_head = response.request().method() == Method::HEAD;
     let answer = record.and_then(|record| {
         record.complete_head(|| response.headers_mut());
+        if status.is_server_error() {
+            record.note_failure(response.response().error());
+        }
         let mut head = Head::new(status, response.response().body().size(), is_head);
         head.is_stream = matches!(head.size, BodySize::Stream) && is_stream(&response);
         record.answer(Some(response.request()), head)

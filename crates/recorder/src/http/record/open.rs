@@ -4,11 +4,16 @@
 //! A record moves with the request: in the middleware's future, or within the error that the future ended with. Dropping
 //! it counts a client that left before there was an answer, so that each request is counted.
 
-use std::{any::Any, rc::Rc};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
 
 use actix_web::{HttpRequest, dev::ServiceRequest, http::header::HeaderMap};
 
 use crate::http::{
+    insight::causes::{FailureCause, FailureKind},
     record::{
         answered::{AnsweredRequest, Head, abandon},
         slot::{RequestBody, RequestSlot, RequestSlots},
@@ -74,6 +79,18 @@ impl OpenRecord {
     pub(in crate::http) fn leave_loop(&mut self) {
         if let Some(slot) = &mut self.slot {
             slot.leave_loop(RequestState::Awaiting, None);
+        }
+    }
+
+    /// Notes why an answer is a failure: the error that it was made from, if there is one.
+    #[cold]
+    pub(in crate::http) fn note_failure(&self, error: Option<&actix_web::Error>) {
+        if let Some(slot) = &self.slot {
+            // The error may panic when it is shown, like any other code of the application.
+            let cause = error.map_or(Ok(FailureCause::of_kind(FailureKind::Answer)), |error| {
+                catch_unwind(AssertUnwindSafe(|| FailureCause::of_error(error)))
+            });
+            slot.note_cause(cause.unwrap_or(FailureCause::of_kind(FailureKind::Error)));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::{
     http::{
         endpoint_guess::PathClass,
         insight::{
+            causes::FailureCause,
             server_timing,
             trace::{Trace, TraceParent},
         },
@@ -72,6 +73,8 @@ pub(in crate::http) struct RequestSlot {
     endpoint_number: u32,
     poll: LoopPoll,
     pub(in crate::http) polls: Polls,
+    /// Why the request failed, as far as that is known already.
+    cause: RefCell<Option<Box<FailureCause>>>,
 }
 
 /// The present poll of a request, and the sum of the earlier ones.
@@ -177,6 +180,7 @@ impl RequestSlot {
             endpoint_number: 0,
             poll: LoopPoll::begin(None),
             polls: Polls::new(clock::now()),
+            cause: RefCell::default(),
         }
     }
 
@@ -214,6 +218,7 @@ impl RequestSlot {
         self.clear_request_body();
         self.path.clear();
         self.path.shrink_to(KEPT_PATH);
+        *self.cause.get_mut() = None;
         self.delivery = Delivery::default();
         if let Some(slots) = self.leave() {
             if let Some(context) = &mut self.context {
@@ -480,10 +485,25 @@ impl RequestSlot {
         }
     }
 
+    /// Notes why the request failed. The first cause stays.
+    #[cold]
+    pub(in crate::http) fn note_cause(&self, cause: FailureCause) {
+        self.cause
+            .borrow_mut()
+            .get_or_insert_with(|| Box::new(cause));
+    }
+
+    /// Why the request failed, if that was noted.
+    #[cold]
+    pub(in crate::http) fn cause(&self) -> Option<FailureCause> {
+        self.cause.borrow().as_deref().cloned()
+    }
+
     /// Logs a caught panic, and counts it unless the endpoint with this pattern is excluded.
     #[cold]
     pub(in crate::http) fn panicked(&self, pattern: &str, payload: &(dyn Any + Send)) {
         let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
+        self.note_cause(FailureCause::of_panic(panics::take_location()));
         let recorder = &self.worker.recorder;
         let endpoint = &*recorder.families.renaming.name(pattern);
         if !recorder.excludes(pattern) {

@@ -19,6 +19,7 @@ fn request(kept: &KeptRequests, endpoint: &str, milliseconds: u64) -> KeptReques
         status: 200,
         ending: KeptEnding::Complete,
         trace: None,
+        cause: None,
         sent_bytes: 0,
         loop_time: Duration::from_millis(milliseconds),
         started: at(0),
@@ -63,7 +64,7 @@ fn a_flood_of_failures_leaves_the_slow_requests() {
     for _ in 0..10_000 {
         let failed = request(&kept, "/failed", 1);
         let id = kept.keep(failed, reasons(&[KeepReason::Failed]), rank(1, 0));
-        assert!(kept.get(id.unwrap()).is_some());
+        assert!(kept.get(id.unwrap().id).is_some());
     }
     assert_eq!(of_reason(&kept, KeepReason::Slow).len(), 10);
     assert_eq!(of_reason(&kept, KeepReason::Failed).len(), 20);
@@ -84,10 +85,8 @@ fn the_slowest_of_the_last_hour_stay() {
     times.sort_unstable();
     assert_eq!(times, (191..=200).collect::<Vec<_>>());
     let fast = request(&kept, "/a", 1);
-    assert_eq!(
-        kept.keep(fast, reasons(&[KeepReason::Slow]), rank(6, 0)),
-        None
-    );
+    let none = kept.keep(fast, reasons(&[KeepReason::Slow]), rank(6, 0));
+    assert!(none.is_none());
     // After an hour, the fast one has room.
     let later = rank(3_600_000_000_006, 0);
     let fast = request(&kept, "/a", 1);
@@ -108,10 +107,9 @@ fn a_full_set_takes_less_than_8_megabytes() {
         + phases * size_of::<crate::http::Phase>()
         + left_out * size_of::<crate::http::LeftOutPhases>()
         + size_of::<OfMinute>();
-    assert!(
-        bytes * MOST_KEPT_REQUESTS <= 8_000_000,
-        "{bytes} bytes each"
-    );
+    // Each group of failures may have one more.
+    let most = MOST_KEPT_REQUESTS + 200;
+    assert!(bytes * most <= 8_000_000, "{bytes} bytes each");
     let shares: usize = KeepReason::ALL.map(KeepReason::share).iter().sum();
     assert_eq!(shares, 100);
 }

@@ -58,6 +58,7 @@ impl Script {
             status: 200,
             ending: KeptEnding::Complete,
             trace: None,
+            cause: None,
             sent_bytes: 0,
             loop_time,
             started: at(0),
