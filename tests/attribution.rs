@@ -34,6 +34,7 @@ use app::{Engine, TestApp, start};
 use exposition::Exposition;
 use postgres::Cluster;
 use server::Data as _;
+use support::database_counts::{database_counts, expected_counts, of_queries, openings};
 
 app::impl_engine!(SqliteConnection);
 app::impl_engine!(PgConnection);
@@ -108,6 +109,7 @@ macro_rules! on_each_database {
 
 on_each_database! {
     known_traffic_moves_every_family_by_exactly_the_right_amount
+    a_plain_pool_counts_like_an_instrumented_one
     queries_on_other_threads_and_tasks_belong_to_their_request
     a_query_in_the_synchronous_part_of_a_middleware_belongs_to_its_request
     a_background_job_is_recorded_like_an_endpoint
@@ -174,34 +176,29 @@ const COUNTS: [&str; 10] = [
     "db_pool_wait_seconds_count",
 ];
 
-/// Asserts that a request moves the families of attribution by `queries`, under its endpoint, and others by `others`.
+/// Asserts that a request moves every count of databases by `queries`, under its endpoint, and by `others`.
 async fn moves_exactly<C: Engine>(
     app: &TestApp<C>,
     endpoint: &str,
-    queries: f64,
+    queries: &[(&str, f64)],
     others: &[(&str, f64)],
 ) {
     let before = app.scrape();
     let status = app.get(endpoint).await.status;
-    let mut expected: BTreeMap<String, f64> = others
-        .iter()
-        .map(|&(sample, rise)| (sample.to_owned(), rise))
-        .collect();
-    let route = format!("{endpoint} GET");
-    expected.insert(format!("http_request_db_queries_count {route}"), 1.0);
-    expected.insert(format!("http_request_db_seconds_count {route}"), 1.0);
-    if queries > 0.0 {
-        expected.insert(format!("http_request_db_queries_sum {route}"), queries);
-        expected.insert("db_pool_wait_seconds_count default".to_owned(), 1.0);
-    }
     let after = app.scrape();
+    let connections = if queries.is_empty() { 0.0 } else { 1.0 };
     assert_eq!(
-        moved(&before, &after, &COUNTS),
-        expected,
+        database_counts(&before, &after),
+        expected_counts(endpoint, queries, connections, others),
         "{endpoint}: {status}"
     );
+    assert_eq!(openings(&before, &after), 0.0, "{endpoint}");
     let seconds = moved(&before, &after, &["http_request_db_seconds_sum"]);
-    assert_eq!(seconds.len(), usize::from(queries > 0.0), "{endpoint}");
+    assert_eq!(
+        seconds.len(),
+        usize::from(!queries.is_empty()),
+        "{endpoint}"
+    );
 }
 
 async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>() {
@@ -209,31 +206,68 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>
         return;
     };
     for _ in 0..3 {
-        moves_exactly(&app, "/none", 0.0, &[]).await;
-        moves_exactly(&app, "/one", 1.0, &[("db_queries_total select", 1.0)]).await;
-        let three = [
-            ("db_queries_total select", 2.0),
-            ("db_queries_total update", 1.0),
-        ];
-        moves_exactly(&app, "/three", 3.0, &three).await;
-        moves_exactly(&app, "/few", 9.0, &[("db_queries_total select", 9.0)]).await;
-        let in_a_loop = [
-            ("db_queries_total select", 50.0),
-            ("http_n_plus_one_suspected_total /loop GET", 1.0),
-        ];
-        moves_exactly(&app, "/loop", 50.0, &in_a_loop).await;
-        let nested = [
-            ("db_queries_total insert", 3.0),
+        moves_exactly(&app, "/none", &[], &[]).await;
+        moves_exactly(&app, "/one", &[("select", 1.0)], &[]).await;
+        let three = [("select", 2.0), ("update", 1.0)];
+        moves_exactly(&app, "/three", &three, &[]).await;
+        moves_exactly(&app, "/few", &[("select", 9.0)], &[]).await;
+        let in_a_loop = [("http_n_plus_one_suspected_total /loop GET", 1.0)];
+        moves_exactly(&app, "/loop", &[("select", 50.0)], &in_a_loop).await;
+        let rolled_back = [
             ("db_transactions_total rolled_back", 1.0),
             ("db_transaction_duration_seconds_count rolled_back", 1.0),
         ];
-        moves_exactly(&app, "/nested", 3.0, &nested).await;
-        let unique = [
-            ("db_queries_total insert", 1.0),
-            ("db_query_errors_total unique_violation insert", 1.0),
-        ];
-        moves_exactly(&app, "/unique", 1.0, &unique).await;
+        moves_exactly(&app, "/nested", &[("insert", 3.0)], &rolled_back).await;
+        let failed = [("db_query_errors_total unique_violation insert", 1.0)];
+        moves_exactly(&app, "/unique", &[("insert", 1.0)], &failed).await;
     }
+}
+
+/// A pool that keeps r2d2's type.
+async fn a_plain_pool_counts_like_an_instrumented_one<C: Backed>() {
+    let Some((url, _database)) = C::database() else {
+        return;
+    };
+    let vitals = Builder::default().build().unwrap();
+    let scrape = || {
+        let text = vitals.registry().encode(Format::Text);
+        Exposition::parse(&String::from_utf8(text).unwrap()).unwrap()
+    };
+    let before = scrape();
+    let builder = r2d2::Pool::builder()
+        .max_size(2)
+        .connection_timeout(Duration::from_millis(200));
+    let pool = vitals
+        .monitor("default", builder, ConnectionManager::<C>::new(url))
+        .unwrap();
+    let opened = |scrape: &Exposition| scrape.sum_rise(&before, "db_connections_opened_total", &[]);
+    assert_eq!(opened(&scrape()), 2.0);
+    for _ in 0..3 {
+        let before = scrape();
+        let mut held = pool.get().unwrap();
+        for number in 0..6 {
+            held.raw(&format!("SELECT {number}")).unwrap();
+        }
+        let result = held.transaction(|_| Err::<(), _>(diesel::result::Error::RollbackTransaction));
+        assert!(result.is_err());
+        let other = pool.get().unwrap();
+        assert!(pool.get().is_err());
+        drop((held, other));
+        let mut expected = of_queries(&[("select", 6.0)], 2.0);
+        expected.extend(
+            [
+                ("db_pool_rejected_total default timeout", 1.0),
+                ("db_pool_timeouts_total default", 1.0),
+                ("db_pool_wait_seconds_count default", 3.0),
+                ("db_queries_unattributed_total select", 6.0),
+                ("db_transactions_total rolled_back", 1.0),
+                ("db_transaction_duration_seconds_count rolled_back", 1.0),
+            ]
+            .map(|(name, rise)| (name.to_owned(), rise)),
+        );
+        assert_eq!(database_counts(&before, &scrape()), expected);
+    }
+    assert_eq!(opened(&scrape()), 2.0);
 }
 
 async fn queries_on_other_threads_and_tasks_belong_to_their_request<C: Backed>() {
@@ -546,11 +580,8 @@ async fn a_loop_after_many_other_statements_is_detected<C: Backed>() {
     ] {
         let selects = others + 12.0;
         let suspected = format!("http_n_plus_one_suspected_total {path} GET");
-        let expected = [
-            ("db_queries_total select", selects),
-            (suspected.as_str(), 1.0),
-        ];
-        moves_exactly(&app, path, selects, &expected).await;
+        let queries = [("select", selects)];
+        moves_exactly(&app, path, &queries, &[(suspected.as_str(), 1.0)]).await;
     }
 }
 

@@ -23,12 +23,15 @@ mod pools;
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use actix_vitals::Vitals;
 use actix_vitals::database::{Order, bb8, deadpool, mobc};
 use actix_web::http::StatusCode;
+use actix_web::{App, HttpServer, web};
 use diesel::prelude::*;
 use diesel::sql_types::{Double, Text};
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
@@ -39,6 +42,7 @@ use rand::{Rng, SeedableRng};
 use app::TestApp;
 use engine::{AsyncSqliteConnection, Engine};
 use pools::{PATIENCE, TestPool};
+use support::database_counts::{database_counts, expected_counts, of_queries, openings};
 use support::exposition::Exposition;
 
 /// Each test, on each pool of each database.
@@ -66,6 +70,8 @@ on_each_pool! {
         a_caller_that_leaves_is_counted_as_cancelled
         the_levels_are_those_of_the_pool
         a_pool_is_ready_idle_or_busy
+        every_opening_is_counted_and_timed
+        an_unreachable_database_is_an_open_error
     }
     deadpool_sqlite: deadpool::Pool<AsyncSqliteConnection>;
     bb8_sqlite: bb8::Pool<AsyncSqliteConnection>;
@@ -78,7 +84,7 @@ on_each_pool! {
     mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
 }
 
-// Dropping a query of a `SyncConnectionWrapper` blocks, which needs a runtime of several threads. Actix' has one.
+// Dropping a query of a `SyncConnectionWrapper` panics on a runtime of one thread, as that of the test.
 on_each_pool! {
     { a_dropped_query_is_counted_as_cancelled_once }
     cancelled_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
@@ -87,6 +93,13 @@ on_each_pool! {
     cancelled_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
     cancelled_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
     cancelled_mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
+}
+
+on_each_pool! {
+    { a_client_that_leaves_its_query_on_sqlite_harms_nobody_else }
+    left_deadpool_sqlite: deadpool::Pool<AsyncSqliteConnection>;
+    left_bb8_sqlite: bb8::Pool<AsyncSqliteConnection>;
+    left_mobc_sqlite: mobc::Pool<AsyncSqliteConnection>;
 }
 
 // After a dropped query, an `AsyncMysqlConnection` cannot be used any more.
@@ -117,69 +130,6 @@ on_each_pool! {
 async fn app_on<P: TestPool>(size: u32) -> Option<(TestApp<P>, Box<dyn Any>)> {
     let (url, database) = P::Connection::database()?;
     Some((app::start(&url, size).await, database))
-}
-
-const COUNTS: [&str; 12] = [
-    "db_pool_hold_seconds_count",
-    "db_pool_wait_seconds_count",
-    "db_pool_rejected_total",
-    "db_queries_total",
-    "db_queries_unattributed_total",
-    "db_query_duration_seconds_count",
-    "db_query_errors_total",
-    "db_transaction_duration_seconds_count",
-    "db_transactions_total",
-    "http_n_plus_one_suspected_total",
-    "http_request_db_queries_sum",
-    "http_request_db_seconds_count",
-];
-
-/// How much the samples of [`COUNTS`] rose between two scrapes, without those that did not.
-fn moved(before: &Exposition, after: &Exposition) -> BTreeMap<String, f64> {
-    let mut moved = BTreeMap::new();
-    for (name, labels, value) in after.samples() {
-        let series = before.series(name).into_iter();
-        let earlier = series.into_iter().find(|(of, _)| *of == labels);
-        let rise = value - earlier.map_or(0.0, |(_, value)| value);
-        if COUNTS.contains(&name) && rise != 0.0 {
-            let values: Vec<&str> = labels.values().map(String::as_str).collect();
-            moved.insert(format!("{name} {}", values.join(" ")), rise);
-        }
-    }
-    moved
-}
-
-/// What a request to this endpoint should move: its queries by operation, the connections it takes, and more.
-fn expected(
-    endpoint: &str,
-    queries: &[(&str, f64)],
-    connections: f64,
-    more: &[(&str, f64)],
-) -> BTreeMap<String, f64> {
-    let mut expected = BTreeMap::new();
-    let mut add = |name: String, rise: f64| {
-        if rise != 0.0 {
-            expected.insert(name, rise);
-        }
-    };
-    let mut sum = 0.0;
-    for (operation, count) in queries {
-        add(format!("db_queries_total {operation}"), *count);
-        add(
-            format!("db_query_duration_seconds_count {operation}"),
-            *count,
-        );
-        sum += count;
-    }
-    add(format!("http_request_db_queries_sum {endpoint} GET"), sum);
-    add(format!("http_request_db_seconds_count {endpoint} GET"), 1.0);
-    for name in ["db_pool_wait_seconds_count", "db_pool_hold_seconds_count"] {
-        add(format!("{name} default"), connections);
-    }
-    for (name, rise) in more {
-        add((*name).to_owned(), *rise);
-    }
-    expected
 }
 
 /// The hold times of the endpoints add up to those of the pool.
@@ -259,23 +209,24 @@ async fn known_traffic_moves_every_family_by_exactly_the_right_amount<P: TestPoo
             assert_eq!(app.get(endpoint).await, status, "{endpoint}");
             is_at_rest(&app).await;
             assert_eq!(
-                moved(&before, &app.scrape()),
-                expected(endpoint, queries, connections, more),
+                database_counts(&before, &app.scrape()),
+                expected_counts(endpoint, queries, connections, more),
                 "{endpoint}, round {round}"
             );
         }
         let before = app.scrape();
         assert_eq!(app.get("/stray").await, 200);
         is_at_rest(&app).await;
-        let stray = BTreeMap::from([
-            ("db_pool_hold_seconds_count default".to_owned(), 1.0),
-            ("db_pool_wait_seconds_count default".to_owned(), 1.0),
-            ("db_queries_total select".to_owned(), 1.0),
-            ("db_queries_unattributed_total select".to_owned(), 1.0),
-            ("db_query_duration_seconds_count select".to_owned(), 1.0),
-            ("http_request_db_seconds_count /stray GET".to_owned(), 1.0),
-        ]);
-        assert_eq!(moved(&before, &app.scrape()), stray);
+        let mut stray = of_queries(&[("select", 1.0)], 1.0);
+        stray.extend(
+            [
+                "db_queries_unattributed_total select",
+                "http_request_db_queries_count /stray GET",
+                "http_request_db_seconds_count /stray GET",
+            ]
+            .map(|name| (name.to_owned(), 1.0)),
+        );
+        assert_eq!(database_counts(&before, &app.scrape()), stray);
     }
     all_holds_are_accounted_for(&app);
     let held = |endpoint| {
@@ -297,9 +248,10 @@ async fn a_caller_that_gets_no_connection_in_time_is_one_timeout<P: TestPool>() 
     assert!(app.pool.get().await.is_err());
     assert!(started.elapsed() >= PATIENCE);
     assert_eq!(
-        moved(&before, &app.scrape()),
+        database_counts(&before, &app.scrape()),
         BTreeMap::from([
             ("db_pool_rejected_total default timeout".to_owned(), 1.0),
+            ("db_pool_timeouts_total default".to_owned(), 1.0),
             ("db_pool_wait_seconds_count default".to_owned(), 1.0),
         ])
     );
@@ -317,7 +269,7 @@ async fn a_caller_that_leaves_is_counted_as_cancelled<P: TestPool>() {
     let waited = tokio::time::timeout(Duration::from_millis(30), app.pool.get()).await;
     assert!(waited.is_err());
     assert_eq!(
-        moved(&before, &app.scrape()),
+        database_counts(&before, &app.scrape()),
         BTreeMap::from([
             ("db_pool_rejected_total default cancelled".to_owned(), 1.0),
             ("db_pool_wait_seconds_count default".to_owned(), 1.0),
@@ -372,7 +324,7 @@ async fn a_pool_is_ready_idle_or_busy<P: TestPool>() {
     actix_web::rt::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(app.get("/readyz").await, 200);
     drop(held);
-    let mut moved = moved(&before, &app.scrape());
+    let mut moved = database_counts(&before, &app.scrape());
     moved.retain(|name, _| name.starts_with("db_"));
     assert_eq!(
         moved,
@@ -382,6 +334,38 @@ async fn a_pool_is_ready_idle_or_busy<P: TestPool>() {
         ]),
         "of the test alone"
     );
+}
+
+async fn every_opening_is_counted_and_timed<P: TestPool>() {
+    let Some((url, _database)) = P::Connection::database() else {
+        return;
+    };
+    let vitals = Vitals::builder().build().unwrap();
+    let before = app::scrape(&vitals);
+    let pool = P::open(&vitals, "default", &url, 3).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(pool.get().await.unwrap());
+    }
+    let [used, idle, _] = pool.status().await;
+    assert_eq!(used, 3.0);
+    assert_eq!(openings(&before, &app::scrape(&vitals)), used + idle);
+}
+
+async fn an_unreachable_database_is_an_open_error<P: TestPool>() {
+    let vitals = Vitals::builder().build().unwrap();
+    let pool = P::open(&vitals, "default", P::Connection::NOWHERE, 1).await;
+    let before = app::scrape(&vitals);
+    assert!(pool.get().await.is_err());
+    let after = app::scrape(&vitals);
+    let mut rises = database_counts(&before, &after);
+    // bb8 tries again until the timeout.
+    let errors = rises.remove("db_connection_open_errors_total ");
+    assert!(errors >= Some(1.0), "{errors:?}");
+    rises.retain(|name, _| !name.contains("timeout"));
+    let waits = ("db_pool_wait_seconds_count default".to_owned(), 1.0);
+    assert_eq!(rises, BTreeMap::from([waits]));
+    assert_eq!(openings(&before, &after), 0.0);
 }
 
 async fn a_dropped_query_is_counted_as_cancelled_once<P: TestPool>() {
@@ -394,8 +378,8 @@ async fn a_dropped_query_is_counted_as_cancelled_once<P: TestPool>() {
         is_at_rest(&app).await;
         let cancelled = [("db_query_errors_total cancelled select", 1.0)];
         assert_eq!(
-            moved(&before, &app.scrape()),
-            expected("/dropped", &[("select", 1.0)], 1.0, &cancelled)
+            database_counts(&before, &app.scrape()),
+            expected_counts("/dropped", &[("select", 1.0)], 1.0, &cancelled)
         );
         let before = app.scrape();
         assert_eq!(
@@ -404,8 +388,8 @@ async fn a_dropped_query_is_counted_as_cancelled_once<P: TestPool>() {
         );
         is_at_rest(&app).await;
         assert_eq!(
-            moved(&before, &app.scrape()),
-            expected("/one", &[("select", 1.0)], 1.0, &[])
+            database_counts(&before, &app.scrape()),
+            expected_counts("/one", &[("select", 1.0)], 1.0, &[])
         );
     }
 }
@@ -422,8 +406,8 @@ async fn a_query_that_is_dropped_and_run_again_is_counted_twice<P: TestPool>() {
     is_at_rest(&app).await;
     let cancelled = [("db_query_errors_total cancelled select", 1.0)];
     assert_eq!(
-        moved(&before, &app.scrape()),
-        expected("/retried", &[("select", 2.0)], 1.0, &cancelled)
+        database_counts(&before, &app.scrape()),
+        expected_counts("/retried", &[("select", 2.0)], 1.0, &cancelled)
     );
 }
 
@@ -441,11 +425,77 @@ async fn a_dropped_transaction_is_rolled_back<P: TestPool>() {
         ("db_transaction_duration_seconds_count rolled_back", 1.0),
     ];
     assert_eq!(
-        moved(&before, &app.scrape()),
-        expected("/dropped_transaction", &queries, 1.0, &more)
+        database_counts(&before, &app.scrape()),
+        expected_counts("/dropped_transaction", &queries, 1.0, &more)
     );
     let count = app.pool.get().await.unwrap().count().await;
     assert_eq!(count, Ok(2));
+}
+
+/// diesel-async blocks until a dropped query of SQLite has ended. A worker of Actix cannot block in that way: it panics.
+async fn a_client_that_leaves_its_query_on_sqlite_harms_nobody_else<P>()
+where
+    P: TestPool<Connection = AsyncSqliteConnection> + Send + Sync,
+{
+    let (url, _database) = AsyncSqliteConnection::database().unwrap();
+    let vitals = Vitals::builder().build().unwrap();
+    let pool = P::open(&vitals, "default", &url, 1).await;
+    pool.get().await.unwrap().create().await.unwrap();
+    let (monitor, data) = (vitals.http(), web::Data::new(pool));
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .configure(app::routes::<P>)
+            .wrap(monitor.clone())
+    })
+    .h1_allow_half_closed(false)
+    .workers(1)
+    .disable_signals()
+    .bind("127.0.0.1:0")
+    .unwrap();
+    let address = server.addrs()[0];
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let of = |status: &str, path: &str| {
+        let labels = [("endpoint", path), ("http_status", status)];
+        app::scrape(&vitals).sum("http_requests_total", &labels)
+    };
+    for round in 1..=3 {
+        let mut leaver = std::net::TcpStream::connect(address).unwrap();
+        leaver
+            .write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            .unwrap();
+        until("the request is served", || {
+            app::scrape(&vitals).sum("inprogress_requests", &[]) > 0.0
+        })
+        .await;
+        drop(leaver);
+        until("the request is counted", || {
+            of("499", "/slow") == f64::from(round)
+        })
+        .await;
+        let answer = client.get(format!("http://{address}/one")).send().await;
+        assert_eq!(answer.unwrap().status(), 200);
+        until("the answer is counted", || {
+            of("200", "/one") == f64::from(round)
+        })
+        .await;
+    }
+    let scrape = app::scrape(&vitals);
+    for name in ["db_pool_checked_out_connections", "db_pool_waiters"] {
+        assert_eq!(scrape.sum(name, &[]), 0.0, "{name}");
+    }
+    handle.stop(false).await;
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        actix_web::rt::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 async fn pipelined_queries_are_each_counted_once<P: TestPool<Connection = AsyncPgConnection>>() {
@@ -480,7 +530,7 @@ async fn pipelined_queries_are_each_counted_once<P: TestPool<Connection = AsyncP
     drop(connection);
     is_at_rest(&app).await;
     let after = app.scrape();
-    let queries = moved(&before, &after);
+    let queries = database_counts(&before, &after);
     assert_eq!(queries.get("db_queries_total select"), Some(&4.0));
     assert_eq!(
         queries.get("db_query_duration_seconds_count select"),
@@ -633,7 +683,7 @@ async fn chaos_leaves_an_exact_ledger<P: TestPool<Connection = AsyncPgConnection
     let both = (app.pool.get().await.unwrap(), app.pool.get().await.unwrap());
     drop(both);
     is_at_rest(&app).await;
-    let moved = moved(&before, &app.scrape());
+    let moved = database_counts(&before, &app.scrape());
     let sum = |name: &str, part: &str| -> u64 {
         let samples = moved
             .iter()

@@ -12,6 +12,7 @@
 pub(crate) mod alertmanager;
 pub(crate) mod conformance;
 pub(crate) mod daemon;
+pub(crate) mod database_counts;
 pub(crate) mod deployment;
 pub(crate) mod dotted;
 pub(crate) mod example;

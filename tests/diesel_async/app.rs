@@ -10,6 +10,7 @@ use actix_web::test::init_service;
 use actix_web::{App, HttpResponse, web};
 use diesel::QueryResult;
 use futures_util::future::join3;
+use tokio::sync::Notify;
 
 use crate::engine::Engine;
 use crate::pools::TestPool;
@@ -57,15 +58,20 @@ impl<P: TestPool> TestApp<P> {
     }
 
     pub(crate) fn scrape(&self) -> Exposition {
-        let text = self.vitals.registry().encode(Format::Text);
-        Exposition::parse(&String::from_utf8(text).unwrap()).unwrap()
+        scrape(&self.vitals)
     }
 }
 
-fn routes<P: TestPool>(config: &mut web::ServiceConfig) {
+pub(crate) fn scrape(vitals: &Vitals) -> Exposition {
+    let text = vitals.registry().encode(Format::Text);
+    Exposition::parse(&String::from_utf8(text).unwrap()).unwrap()
+}
+
+pub(crate) fn routes<P: TestPool>(config: &mut web::ServiceConfig) {
     config
         .route("/none", web::get().to(HttpResponse::Ok))
         .route("/one", web::get().to(one::<P>))
+        .route("/slow", web::get().to(slow::<P>))
         .route("/three", web::get().to(three::<P>))
         .route("/loop", web::get().to(in_a_loop::<P>))
         .route("/unique", web::get().to(unique::<P>))
@@ -91,6 +97,10 @@ fn answer<T>(result: QueryResult<T>) -> HttpResponse {
 
 async fn one<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
     answer(pool.get().await.unwrap().count().await)
+}
+
+async fn slow<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
+    answer(pool.get().await.unwrap().sleep().await)
 }
 
 async fn three<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
@@ -161,8 +171,17 @@ async fn retried<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
 /// Drops a transaction that is open.
 async fn dropped_transaction<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
     let mut connection = pool.get().await.unwrap();
-    let work = async move { connection.transact_slowly(300).await };
-    let result = tokio::time::timeout(Duration::from_millis(150), work).await;
-    assert!(result.is_err(), "the transaction takes longer");
+    let inserted = Notify::new();
+    let work = async { connection.transact_slowly(300, &inserted).await };
+    let leave = async {
+        inserted.notified().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    tokio::select! {
+        biased;
+        result = work => panic!("the transaction takes longer: {result:?}"),
+        () = leave => {}
+    }
+    drop(connection);
     HttpResponse::Ok().finish()
 }

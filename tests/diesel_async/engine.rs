@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
+use tokio::sync::Notify;
 
 use crate::mariadb::Mariadb;
 use crate::support::postgres::Cluster;
@@ -27,6 +28,9 @@ pub(crate) trait Engine: AsyncConnection + 'static {
     /// The URL of an empty database, and what keeps it. `None` if the programs of the database are missing.
     fn database() -> Option<(String, Box<dyn Any>)>;
 
+    /// The URL of a database that does not exist.
+    const NOWHERE: &str;
+
     /// Creates the table with two rows, in three queries.
     async fn create(&mut self) -> QueryResult<()>;
     async fn count(&mut self) -> QueryResult<i64>;
@@ -38,13 +42,15 @@ pub(crate) trait Engine: AsyncConnection + 'static {
     async fn sleep(&mut self) -> QueryResult<usize>;
     /// Inserts two rows in nested transactions, and rolls the outer one back unless `commits`.
     async fn transact(&mut self, id: i32, commits: bool) -> QueryResult<()>;
-    /// Inserts a row in a transaction, and then runs for at least 200 milliseconds in it.
-    async fn transact_slowly(&mut self, id: i32) -> QueryResult<()>;
+    /// Inserts a row in a transaction, notifies, and then runs for at least 200 milliseconds in it.
+    async fn transact_slowly(&mut self, id: i32, inserted: &Notify) -> QueryResult<()>;
 }
 
 macro_rules! impl_engine {
-    ($connection:ty, $database:expr, $sleep:expr) => {
+    ($connection:ty, $database:expr, $nowhere:expr, $sleep:expr) => {
         impl Engine for $connection {
+            const NOWHERE: &str = $nowhere;
+
             fn database() -> Option<(String, Box<dyn Any>)> {
                 $database
             }
@@ -111,9 +117,10 @@ macro_rules! impl_engine {
                 }
             }
 
-            async fn transact_slowly(&mut self, id: i32) -> QueryResult<()> {
+            async fn transact_slowly(&mut self, id: i32, inserted: &Notify) -> QueryResult<()> {
                 self.transaction(async |connection| {
                     connection.insert(id, &format!("slow{id}")).await?;
+                    inserted.notify_one();
                     connection.sleep().await.map(drop)
                 })
                 .await
@@ -122,11 +129,22 @@ macro_rules! impl_engine {
     };
 }
 
-impl_engine!(AsyncPgConnection, postgres(), "SELECT pg_sleep(0.5)");
-impl_engine!(AsyncMysqlConnection, mariadb(), "SELECT SLEEP(0.5)");
+impl_engine!(
+    AsyncPgConnection,
+    postgres(),
+    "postgres://nobody@127.0.0.1:1/nowhere",
+    "SELECT pg_sleep(0.5)"
+);
+impl_engine!(
+    AsyncMysqlConnection,
+    mariadb(),
+    "mysql://nobody@127.0.0.1:1/nowhere",
+    "SELECT SLEEP(0.5)"
+);
 impl_engine!(
     AsyncSqliteConnection,
     sqlite(),
+    "/nowhere/items.db",
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 5000000) SELECT max(x) FROM c"
 );
 

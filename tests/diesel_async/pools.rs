@@ -75,9 +75,7 @@ where
         vitals
             .instrument_async(Manager::<C>::new(url))
             .name(name)
-            .bb8(builder)
-            .await
-            .unwrap()
+            .bb8_unchecked(builder)
     }
 
     async fn get(&self) -> Result<bb8::PooledConnection<'_, C>, String> {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use diesel::connection::get_default_instrumentation;
 use diesel_async::AsyncConnection;
 
-use super::recorder::{Muted, SharedRecorder};
+use super::recorder::{InUse, Muted, SharedRecorder};
 use super::{Driver, Forward, Recorders};
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::PoolMetrics;
@@ -67,9 +67,13 @@ impl Openings {
     }
 }
 
-/// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
+/// Whether a dropped query of the connection still runs, or its answer is still to come, so that the connection must not be
+/// used again.
 pub(super) fn is_out_of_step<C: AsyncConnection>(connection: &mut C) -> bool {
-    SharedRecorder::of(connection).is_some_and(|recorder| recorder.is_out_of_step())
+    match SharedRecorder::find(connection) {
+        Ok(recorder) => recorder.is_some_and(|recorder| recorder.is_out_of_step()),
+        Err(InUse) => true,
+    }
 }
 
 /// Stops the recorder of a connection from recording until the returned guard is dropped.

@@ -1,7 +1,7 @@
 //! The recorder of one asynchronous connection.
 
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use diesel::result::Error;
 use diesel_async::AsyncConnection;
 
 use super::super::recorder::QueryRecorder;
-use super::Forward;
+use super::{Forward, runs_elsewhere};
 use crate::context::{self, RequestContext};
 
 /// A [`QueryRecorder`] that the connection shares with the caller that has it.
@@ -19,6 +19,9 @@ use crate::context::{self, RequestContext};
 /// future exists.
 #[derive(Clone)]
 pub(super) struct SharedRecorder(Arc<Mutex<State>>);
+
+/// A dropped query of the connection still runs on another thread.
+pub(super) struct InUse;
 
 struct State {
     recorder: QueryRecorder,
@@ -35,10 +38,24 @@ impl SharedRecorder {
         })))
     }
 
-    /// The recorder of a connection, unless it was replaced.
+    /// The recorder of a connection, unless it was replaced, or a dropped query of the connection still runs.
     pub(super) fn of<C: AsyncConnection>(connection: &mut C) -> Option<Self> {
-        let instrumentation = connection.instrumentation();
-        instrumentation.downcast_mut::<Self>().cloned()
+        Self::find(connection).unwrap_or_default()
+    }
+
+    /// The recorder of a connection, unless it was replaced. An error if a dropped query of the connection still runs.
+    ///
+    /// A `SyncConnectionWrapper` panics in that case, and in each method that its pool would call next.
+    pub(super) fn find<C: AsyncConnection>(connection: &mut C) -> Result<Option<Self>, InUse> {
+        let mut find = || {
+            let instrumentation = connection.instrumentation();
+            instrumentation.downcast_mut::<Self>().cloned()
+        };
+        if runs_elsewhere::<C>() {
+            catch_unwind(AssertUnwindSafe(find)).map_err(|_| InUse)
+        } else {
+            Ok(find())
+        }
     }
 
     /// Forwards every event to this instrumentation, and to no other.
