@@ -268,15 +268,15 @@ pub struct MetricsSettings {
     pub server_timing: bool,
 }
 
-/// Where metrics are pushed to, and how often.
+/// Where metrics and traces are pushed to, and how often.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Push")]
 pub struct PushSettings {
-    /// OTLP receiver to push all metrics to, such as http://collector:4318; the other variables OTEL_EXPORTER_OTLP_… apply as well [default: OTEL_EXPORTER_OTLP_ENDPOINT; without it, no push]
+    /// OTLP receiver to push all metrics and the traces of kept requests to, such as http://collector:4318; the other variables OTEL_EXPORTER_OTLP_… apply as well [default: OTEL_EXPORTER_OTLP_ENDPOINT; without it, no push]
     #[arg(id = "otlp_endpoint", long = "otlp-endpoint", env = "VITALS_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true, value_parser = values::otlp_endpoint)]
     pub endpoint: Option<OtlpEndpoint>,
 
-    /// How often metrics are pushed
+    /// How often metrics and traces are pushed
     #[arg(id = "otlp_interval", long = "otlp-interval", env = "VITALS_OTLP_INTERVAL", value_name = "DURATION", default_value = "15s", allow_hyphen_values = true, value_parser = values::push_interval)]
     pub interval: Duration,
 }

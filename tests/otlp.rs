@@ -1,5 +1,9 @@
 //! The push, with a real receiver: the newest Prometheus receives it, scrapes the same service, and finds the same values. Also
 //! the settings of the push, and its last delivery.
+//!
+//! - `collector`: an OpenTelemetry Collector gets metrics, and the traces of kept requests
+
+mod collector;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -22,6 +26,9 @@ const BOUND: Duration = Duration::from_secs(60);
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
+
+/// The labels of the pushes of metrics that succeeded.
+const PUSHED: [(&str, &str); 2] = [("signal", "metrics"), ("outcome", "success")];
 
 /// The requests that create an item, in [`load`].
 const CREATED: u32 = 25;
@@ -109,8 +116,8 @@ fn pushed_samples(scrape: &Exposition) -> BTreeMap<Series, (String, f64)> {
 
 /// Waits until a push that began after this scrape has arrived. A push counts itself at its end.
 async fn wait_for_a_push_after(scrape: &Exposition, prometheus: &Prometheus) {
-    let before = scrape.value("vitals_push_total", &[("outcome", "success")]);
-    let query = r#"vitals_push_total{outcome="success"}"#;
+    let before = scrape.value("vitals_push_total", &PUSHED);
+    let query = r#"vitals_push_total{signal="metrics", outcome="success"}"#;
     wait::until("a later push", BOUND, async || {
         let found = prometheus.query(query).await?;
         match found
@@ -180,6 +187,18 @@ async fn prometheus_gets_by_push_what_a_scrape_shows() {
     };
     assert_eq!(created("/data", "201"), f64::from(CREATED));
     assert_eq!(created("/data", "422"), 10.0);
+    // Prometheus receives metrics alone, and is not asked again.
+    let rejected = [("signal", "traces"), ("outcome", "rejected")];
+    wait::until("traces that are rejected", BOUND, async || {
+        let scrape = server.scrape().await;
+        match scrape.value("vitals_push_total", &rejected) {
+            1.0 => Ok(()),
+            other => Err(format!("{other}")),
+        }
+    })
+    .await;
+    let log = server.stderr();
+    assert!(log.contains("the receiver takes no traces"), "{log}");
     let started_as = prometheus.query("target_info").await.expect("an answer");
     let [target] = &started_as[..] else {
         panic!("{started_as:?}");
@@ -310,7 +329,8 @@ async fn a_receiver_that_is_gone_costs_the_service_nothing() {
     load(&server).await;
     let scrape = wait::until("three pushes that failed", BOUND, async || {
         let scrape = server.scrape().await;
-        match scrape.value("vitals_push_total", &[("outcome", "failed")]) {
+        let failed = [("signal", "metrics"), ("outcome", "failed")];
+        match scrape.value("vitals_push_total", &failed) {
             failed if failed >= 3.0 => Ok(scrape),
             failed => Err(format!("{failed}")),
         }
@@ -318,7 +338,7 @@ async fn a_receiver_that_is_gone_costs_the_service_nothing() {
     .await;
     for outcome in ["success", "partial", "rejected"] {
         assert_eq!(
-            scrape.value("vitals_push_total", &[("outcome", outcome)]),
+            scrape.sum("vitals_push_total", &[("outcome", outcome)]),
             0.0
         );
     }

@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod alertmanager;
+pub(crate) mod collector;
 pub(crate) mod conformance;
 pub(crate) mod daemon;
 pub(crate) mod database_counts;

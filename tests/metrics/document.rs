@@ -39,7 +39,7 @@ adopts the library has them only if it wraps the ops endpoints itself: see [ADOP
 ";
 
 /// The meaning of each label. Every label must be here.
-const LABELS: [(&str, &str); 18] = [
+const LABELS: [(&str, &str); 19] = [
     (
         "collector",
         "what is read at the scrape: `process`, `runtime`, … or `prometheus` for your own collectors",
@@ -91,6 +91,7 @@ const LABELS: [(&str, &str); 18] = [
         "the commit it was built from; `unknown` in a build for development, or without the repository",
     ),
     ("rustc", "the compiler that built it"),
+    ("signal", "what was pushed: `metrics` or `traces`"),
     ("status", "the status that was sent"),
     ("version", "the version of the package"),
     ("worker", "the number of the worker, from 0"),

@@ -10,11 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use tempfile::TempDir;
 
 /// How long it may take to become ready.
 const START_BOUND: Duration = Duration::from_secs(60);
+
+/// A path, and whether the status of its answer is that of a program that is ready.
+pub(crate) type Readiness = (&'static str, fn(StatusCode) -> bool);
 
 /// A running server.
 #[derive(Debug)]
@@ -35,8 +38,18 @@ impl Daemon {
         name: &'static str,
         command: impl Fn(&Path, &str) -> Command,
     ) -> Self {
+        let ready: Readiness = ("/-/ready", |status| status.is_success());
+        Self::start_if(name, ready, command).await
+    }
+
+    /// As [`start`](Self::start), for a program that is ready by another answer.
+    pub(crate) async fn start_if(
+        name: &'static str,
+        ready: Readiness,
+        command: impl Fn(&Path, &str) -> Command,
+    ) -> Self {
         for _ in 0..5 {
-            if let Some(daemon) = Self::try_start(name, &command).await {
+            if let Some(daemon) = Self::try_start(name, ready, &command).await {
                 return daemon;
             }
         }
@@ -45,6 +58,7 @@ impl Daemon {
 
     async fn try_start(
         name: &'static str,
+        ready: Readiness,
         command: impl Fn(&Path, &str) -> Command,
     ) -> Option<Self> {
         let directory = TempDir::new().expect("a temporary directory");
@@ -69,11 +83,11 @@ impl Daemon {
                 .build()
                 .expect("an HTTP client"),
         };
-        daemon.becomes_ready().await.then_some(daemon)
+        daemon.becomes_ready(ready).await.then_some(daemon)
     }
 
     /// Waits until it is ready. Returns `false` if it ended, which it does if its port is taken.
-    async fn becomes_ready(&mut self) -> bool {
+    async fn becomes_ready(&mut self, (path, is_ready): Readiness) -> bool {
         let deadline = Instant::now() + START_BOUND;
         loop {
             if self
@@ -85,8 +99,8 @@ impl Daemon {
                 println!("{} ended at once:\n{}", self.name, self.log());
                 return false;
             }
-            if let Ok(answer) = self.get("/-/ready").send().await
-                && answer.status().is_success()
+            if let Ok(answer) = self.get(path).send().await
+                && is_ready(answer.status())
             {
                 // Where another process has the port, that one has answered.
                 return matches!(self.child.try_wait(), Ok(None));
@@ -108,7 +122,12 @@ impl Daemon {
 
     /// Its log.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        self.file("log")
+    }
+
+    /// A file of its directory; empty if it is not there.
+    pub(crate) fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default()
     }
 
     /// A `GET` of a path, which the caller completes and sends.

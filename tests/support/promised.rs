@@ -162,7 +162,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     rare("vitals_observations_dropped_total", Counter, &["family"]),
     promise("vitals_collector_errors_total", Counter, &["collector"]),
     // Only where metrics are pushed.
-    rare("vitals_push_total", Counter, &["outcome"]),
+    rare("vitals_push_total", Counter, &["signal", "outcome"]),
     promise("ops_http_requests_total", Counter, OPS),
     promise("ops_http_requests_duration_seconds", Histogram, OPS),
 ];

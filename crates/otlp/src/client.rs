@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
-use prost::Message;
 use rustls::crypto::ring;
 use tracing::subscriber::{NoSubscriber, with_default};
 use ureq::{
@@ -21,7 +19,8 @@ use ureq::{
 
 use crate::endpoint::OtlpEndpoint;
 use crate::retry;
-use crate::settings::{OtlpError, OtlpSettings, SettingPath};
+use crate::settings::{OtlpError, SettingPath, Transport};
+use crate::signal::Signal;
 
 /// The most bytes of an answer that are read.
 const MOST_ANSWER: u64 = 64 * 1024;
@@ -29,6 +28,7 @@ const MOST_ANSWER: u64 = 64 * 1024;
 /// Sends requests to one receiver, over connections that it keeps.
 #[derive(Debug)]
 pub(crate) struct Client {
+    signal: Signal,
     agent: Agent,
     endpoint: OtlpEndpoint,
     headers: HeaderMap,
@@ -38,9 +38,9 @@ pub(crate) struct Client {
 /// How one attempt to send a request ended.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Attempt {
-    /// The receiver took the request, but for so many data points.
+    /// The receiver took the request, but for so many data points or spans.
     Accepted {
-        /// The data points that it did not take.
+        /// The data points or spans that it did not take.
         rejected: i64,
     },
     /// The receiver will not take this request, however often it is sent.
@@ -83,14 +83,14 @@ impl fmt::Display for Reason {
             Self::Tls(error) => write!(f, "the TLS handshake failed: {error}"),
             Self::Proxy => f.write_str("the proxy cannot be used"),
             Self::Protocol => f.write_str("the answer is not valid HTTP"),
-            Self::Encoding => f.write_str("the metrics cannot be encoded"),
+            Self::Encoding => f.write_str("the message cannot be encoded"),
         }
     }
 }
 
 impl Client {
     /// Reads the certificates. Connects to nothing.
-    pub(crate) fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+    pub(crate) fn new(settings: &Transport) -> Result<Self, OtlpError> {
         let config = Agent::config_builder()
             .timeout_global(Some(settings.timeout))
             .http_status_as_error(false)
@@ -114,11 +114,17 @@ impl Client {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         Ok(Self {
+            signal: settings.signal,
             agent: config.build().new_agent(),
             endpoint: settings.endpoint.clone(),
             headers,
             compresses: settings.gzip,
         })
+    }
+
+    /// What it sends.
+    pub(crate) fn signal(&self) -> Signal {
+        self.signal
     }
 
     /// Scheme, host and port of the receiver.
@@ -138,23 +144,25 @@ impl Client {
 
     /// Sends one request, and waits for the answer.
     pub(crate) fn send(&self, body: &[u8]) -> Attempt {
-        let mut request = self.agent.post(self.endpoint.url());
+        let mut request = self.agent.post(self.endpoint.url(self.signal));
         if let Some(headers) = request.headers_mut() {
             headers.clone_from(&self.headers);
         }
         // At its finest level, the HTTP client logs the bytes that it sends, the headers included.
         with_default(NoSubscriber::default(), || match request.send(body) {
-            Ok(response) => judge_response(response),
+            Ok(response) => judge_response(response, self.signal),
             Err(error) => judge_error(&error),
         })
     }
 }
 
-fn judge_response(mut response: Response<Body>) -> Attempt {
+fn judge_response(mut response: Response<Body>, signal: Signal) -> Attempt {
     let status = response.status();
     if status.is_success() {
+        let body = response.body_mut().with_config().limit(MOST_ANSWER);
+        let answer = body.read_to_vec().unwrap_or_default();
         return Attempt::Accepted {
-            rejected: rejected_points(response.body_mut()),
+            rejected: signal.rejected(&answer),
         };
     }
     let reason = Reason::Status(status);
@@ -166,16 +174,6 @@ fn judge_response(mut response: Response<Body>) -> Attempt {
         reason,
         after: after.and_then(|after| retry::retry_after(after.to_str().ok()?, SystemTime::now())),
     }
-}
-
-/// The data points that the receiver says it has not taken. Whatever else it answers, it has taken all.
-fn rejected_points(body: &mut Body) -> i64 {
-    let answer = body.with_config().limit(MOST_ANSWER).read_to_vec();
-    let answer = answer.ok().and_then(|answer| {
-        let answer = ExportMetricsServiceResponse::decode(&answer[..]);
-        answer.ok()?.partial_success
-    });
-    answer.map_or(0, |partial| partial.rejected_data_points.max(0))
 }
 
 fn judge_error(error: &ureq::Error) -> Attempt {
@@ -210,7 +208,7 @@ fn tls_error(error: &io::Error) -> Option<String> {
     found.map(ToString::to_string)
 }
 
-fn tls_config(settings: &OtlpSettings) -> Result<TlsConfig, OtlpError> {
+fn tls_config(settings: &Transport) -> Result<TlsConfig, OtlpError> {
     let roots = match &settings.certificate {
         Some(file) => certificates(file)?,
         None => system_certificates()?,

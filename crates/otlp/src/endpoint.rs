@@ -1,4 +1,4 @@
-//! The address of an OTLP receiver: how it is written, and the URL that metrics are sent to.
+//! The address of an OTLP receiver: how it is written, and the URLs that metrics and traces are sent to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use percent_encoding::percent_decode_str;
 use ureq::http::{HeaderValue, Uri};
 
-/// The path that the specification adds to the base address of a receiver.
-const METRICS_PATH: &str = "/v1/metrics";
+use crate::signal::Signal;
 
-/// The base address of an OTLP receiver, such as `http://collector:4318`. Metrics are sent to `/v1/metrics` below it.
+/// The base address of an OTLP receiver, such as `http://collector:4318`. Metrics are sent to `/v1/metrics` below it, and
+/// traces to `/v1/traces`.
 ///
 /// `user:password@` before the host is sent as basic authentication. Neither `Debug` nor an error shows it.
 ///
@@ -25,7 +25,8 @@ const METRICS_PATH: &str = "/v1/metrics";
 #[derive(Clone)]
 pub struct OtlpEndpoint {
     origin: String,
-    url: Uri,
+    metrics: Uri,
+    traces: Uri,
     authorization: Option<HeaderValue>,
 }
 
@@ -60,25 +61,26 @@ impl FromStr for OtlpEndpoint {
     type Err = EndpointError;
 
     fn from_str(base: &str) -> Result<Self, EndpointError> {
-        Self::parse(base, |path| {
+        Self::parse(base, |path, signal| {
             let path = path.trim_end_matches('/');
-            // An address that already ends in it is the whole one.
-            let path = path.strip_suffix(METRICS_PATH).unwrap_or(path);
-            format!("{path}{METRICS_PATH}")
+            // An address that already ends in the path of a signal is the whole one.
+            let mut signals = Signal::ALL.iter();
+            let base = signals.find_map(|signal| path.strip_suffix(signal.path()));
+            format!("{}{}", base.unwrap_or(path), signal.path())
         })
     }
 }
 
 impl OtlpEndpoint {
-    /// The whole address for metrics, which is used as it is: `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`.
+    /// The whole address for a signal, which is used as it is, as in `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`.
     pub(crate) fn whole(url: &str) -> Result<Self, EndpointError> {
-        Self::parse(url, |path| match path {
+        Self::parse(url, |path, _| match path {
             "" => "/".to_owned(),
             path => path.to_owned(),
         })
     }
 
-    fn parse(text: &str, to_path: impl FnOnce(&str) -> String) -> Result<Self, EndpointError> {
+    fn parse(text: &str, to_path: impl Fn(&str, Signal) -> String) -> Result<Self, EndpointError> {
         let (scheme, rest) = text.trim().split_once("://").ok_or(EndpointError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
         if scheme != "http" && scheme != "https" {
@@ -100,16 +102,21 @@ impl OtlpEndpoint {
             return Err(EndpointError::Host);
         }
         let origin = format!("{scheme}://{host}");
-        let url = format!("{origin}{}{query}", to_path(path));
-        let url: Uri = url.parse().map_err(|_| EndpointError::Malformed)?;
+        let url = |signal| {
+            let url = format!("{origin}{}{query}", to_path(path, signal));
+            url.parse::<Uri>().map_err(|_| EndpointError::Malformed)
+        };
+        let metrics = url(Signal::Metrics)?;
+        let traces = url(Signal::Traces)?;
         // An empty or impossible port is part of the authority to the parser.
         let has_port = host.rfind(':') > host.rfind(']');
-        if has_port && url.port_u16().is_none_or(|port| port == 0) {
+        if has_port && metrics.port_u16().is_none_or(|port| port == 0) {
             return Err(EndpointError::Malformed);
         }
         Ok(Self {
             origin,
-            url,
+            metrics,
+            traces,
             authorization: user.map(basic_authorization).transpose()?,
         })
     }
@@ -121,12 +128,15 @@ impl OtlpEndpoint {
 
     /// Whether the connection is encrypted.
     pub(crate) fn is_https(&self) -> bool {
-        self.url.scheme_str() == Some("https")
+        self.metrics.scheme_str() == Some("https")
     }
 
-    /// The URL to send metrics to, without credentials.
-    pub(crate) fn url(&self) -> &Uri {
-        &self.url
+    /// The URL to send a signal to, without credentials.
+    pub(crate) fn url(&self, signal: Signal) -> &Uri {
+        match signal {
+            Signal::Metrics => &self.metrics,
+            Signal::Traces => &self.traces,
+        }
     }
 
     /// The header that presents the user name and password.
@@ -158,6 +168,23 @@ fn basic_authorization(user: &str) -> Result<HeaderValue, EndpointError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traces_are_sent_beside_metrics() {
+        for (base, url) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces"),
+            (
+                "http://a/otlp/v1/metrics?k=1",
+                "http://a/otlp/v1/traces?k=1",
+            ),
+            ("http://a/otlp/v1/traces/", "http://a/otlp/v1/traces"),
+        ] {
+            let endpoint: OtlpEndpoint = base.parse().expect("a URL");
+            assert_eq!(endpoint.url(Signal::Traces).to_string(), url, "{base}");
+            let metrics = url.replace("/v1/traces", "/v1/metrics");
+            assert_eq!(endpoint.url(Signal::Metrics).to_string(), metrics);
+        }
+    }
 
     #[test]
     fn metrics_are_sent_below_the_base_address() {
@@ -209,7 +236,7 @@ mod tests {
             ),
         ] {
             let endpoint: OtlpEndpoint = base.parse().expect(why);
-            assert_eq!(endpoint.url().to_string(), url, "{why}");
+            assert_eq!(endpoint.url(Signal::Metrics).to_string(), url, "{why}");
         }
     }
 
@@ -221,7 +248,7 @@ mod tests {
             ("https://a/x?y=z", "https://a/x?y=z"),
         ] {
             let endpoint = OtlpEndpoint::whole(url).expect("a URL");
-            assert_eq!(endpoint.url().to_string(), sent_to);
+            assert_eq!(endpoint.url(Signal::Metrics).to_string(), sent_to);
         }
     }
 

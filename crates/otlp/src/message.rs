@@ -40,9 +40,6 @@ const MOST_POINTS: usize = 1000;
 /// in its table fit at full resolution.
 const MOST_BUCKETS: u32 = 2048;
 
-/// The name and version of the instrumentation scope.
-const SCOPE: (&str, &str) = ("actix-vitals", env!("CARGO_PKG_VERSION"));
-
 const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
 
 /// Where metrics come from: what all requests of a push have in common.
@@ -98,7 +95,6 @@ impl MessageWriter<'_> {
         if metrics.is_empty() || !self.goes_on {
             return;
         }
-        let (name, version) = SCOPE;
         let request = ExportMetricsServiceRequest {
             resource_metrics: vec![ResourceMetrics {
                 resource: Some(Resource {
@@ -106,11 +102,7 @@ impl MessageWriter<'_> {
                     ..Resource::default()
                 }),
                 scope_metrics: vec![ScopeMetrics {
-                    scope: Some(InstrumentationScope {
-                        name: name.to_owned(),
-                        version: version.to_owned(),
-                        ..InstrumentationScope::default()
-                    }),
+                    scope: Some(scope()),
                     metrics,
                     ..ScopeMetrics::default()
                 }],
@@ -211,7 +203,7 @@ impl PointHead {
     }
 }
 
-fn nanoseconds(at: Duration) -> u64 {
+pub(crate) fn nanoseconds(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -221,6 +213,15 @@ fn attributes(labels: VisitedLabels<'_>) -> Vec<KeyValue> {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| text_attribute(name, value))
         .collect()
+}
+
+/// Who says so: this library.
+pub(crate) fn scope() -> InstrumentationScope {
+    InstrumentationScope {
+        name: "actix-vitals".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    }
 }
 
 /// An attribute whose value is a text.

@@ -1,7 +1,8 @@
-//! The push: a thread that reads the registry at a fixed interval and sends what it reads.
+//! The push: a thread that reads the registry and the kept requests at a fixed interval and sends what it reads.
 //!
-//! Metrics are cumulative, so a push that fails is not kept: the next one contains it. A push is retried until the next one
-//! is due. The last push is made when the service ends.
+//! Metrics are cumulative, so a push that fails is not kept: the next one contains it. Traces that were not delivered are
+//! sent with the next push, as long as their requests are kept. A push is retried until the next one is due. The last push is
+//! made when the service ends.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +11,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use ureq::http::StatusCode;
 use vitals_recorder::collection::{Collection, Enter};
 use vitals_registry::{Clock, Counter, Descriptor, Family, Registry, RegistryBuilder};
 
 use crate::client::{Attempt, Client, Reason};
 use crate::message::{Origin, encode};
 use crate::retry::Backoff;
-use crate::settings::{OtlpError, OtlpSettings};
+use crate::settings::{OtlpError, OtlpSettings, Transport};
+use crate::signal::Signal;
 
 /// The longest wait of a push for the collectors.
 const MOST_PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +28,7 @@ const MOST_PATIENCE: Duration = Duration::from_secs(5);
 /// The push's own family.
 #[derive(Clone, Debug)]
 pub struct PushFamilies {
-    pushes: Family<Counter, 1>,
+    pushes: Family<Counter, 2>,
 }
 
 impl PushFamilies {
@@ -32,11 +36,13 @@ impl PushFamilies {
     pub fn declare(registry: &mut RegistryBuilder) -> Self {
         let pushes = registry.counter(Descriptor::new(
             "vitals_push_total",
-            "Pushes of all metrics to the OTLP receiver, by outcome: success, partial (the receiver rejected some data points), rejected (by the receiver) or failed (not delivered, after retries).",
-            ["outcome"],
+            "Pushes to the OTLP receiver of all metrics, or of the traces of newly kept requests, by outcome: success, partial (the receiver rejected some data points or spans), rejected (by the receiver) or failed (not delivered, after retries).",
+            ["signal", "outcome"],
         ));
-        for outcome in Outcome::ALL {
-            pushes.series([outcome.as_str()]);
+        for signal in Signal::ALL {
+            for outcome in Outcome::ALL {
+                pushes.series([signal.label(), outcome.as_str()]);
+            }
         }
         Self { pushes }
     }
@@ -81,7 +87,7 @@ impl Outcome {
 /// let families = PushFamilies::declare(&mut registry);
 /// let registry = registry.build()?;
 /// let settings = OtlpSettings::new("http://collector:4318")?;
-/// let push = OtlpPush::start(&settings, &registry, families, clock, None)?;
+/// let push = OtlpPush::start(&settings, &registry, &families, clock, None, None)?;
 /// // At the end of the service:
 /// push.finish(Duration::from_secs(5));
 /// # Ok(())
@@ -115,22 +121,26 @@ impl End {
 
 impl OtlpPush {
     /// Reads the certificates and starts the thread, which makes the first push at once. `enter` is the context that
-    /// collectors are read in.
+    /// collectors are read in. Without a source of `traces`, none are pushed.
     pub fn start(
         settings: &OtlpSettings,
         registry: &Registry,
-        families: PushFamilies,
+        families: &PushFamilies,
         clock: Clock,
         enter: Option<Enter>,
+        traces: Option<TraceSource>,
     ) -> Result<Self, OtlpError> {
+        let channel = |transport| Channel::new(transport, families);
+        let metrics = settings.metrics.as_ref().map(channel).transpose()?;
+        let sent = settings.traces.as_ref().map(channel).transpose()?;
         let (finish, commands) = mpsc::channel();
         let [started] = registry.read_levels(["process_start_time_seconds"]);
         let started = started.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let end = Arc::new(End::default());
         let pusher = Pusher {
-            client: Client::new(settings)?,
+            metrics,
+            traces: sent.zip(traces),
             registry: registry.clone(),
-            families,
             enter,
             origin: Origin {
                 resource: settings.resource(),
@@ -138,14 +148,14 @@ impl OtlpPush {
                 started: started.unwrap_or_else(clock),
             },
             interval: settings.interval,
-            timeout: settings.timeout,
-            first_backoff: settings.first_backoff,
-            commands,
-            last_deadline: None,
-            not_before: None,
+            timer: Timer {
+                commands,
+                grace: settings.grace(),
+                first_backoff: settings.first_backoff,
+                last_deadline: None,
+                not_before: None,
+            },
             collection: Collection::default(),
-            reported: None,
-            has_reported_rejections: false,
         };
         let ending = Ending(Arc::clone(&end));
         let thread = thread::Builder::new().name("vitals-push".to_owned());
@@ -188,97 +198,165 @@ impl Drop for Ending {
     }
 }
 
-/// The state of the thread.
-struct Pusher {
-    client: Client,
-    registry: Registry,
-    families: PushFamilies,
-    enter: Option<Enter>,
-    origin: Origin,
-    interval: Duration,
-    timeout: Duration,
-    first_backoff: Duration,
-    commands: Receiver<Instant>,
-    /// By when the last push must be over, once the push is to finish.
-    last_deadline: Option<Instant>,
-    /// When the receiver wants to be asked again.
-    not_before: Option<Instant>,
-    collection: Collection,
-    /// The failure that was logged last, until a push succeeds.
-    reported: Option<Reason>,
-    has_reported_rejections: bool,
+/// The requests whose traces are pushed.
+#[derive(Debug)]
+pub struct TraceSource(pub(crate) Box<dyn Traces>);
+
+/// Encodes traces in bounded messages, each of them once.
+pub(crate) trait Traces: fmt::Debug + Send {
+    /// The next message, if there is one. It is the same until [`pass`](Self::pass) is called. `all` asks for the requests
+    /// that have just ended, too.
+    fn next(&mut self, resource: &[KeyValue], all: bool) -> Option<Vec<u8>>;
+
+    /// Goes on to the message after the last.
+    fn pass(&mut self);
 }
 
 /// How the delivery of one request, or of a whole push, ended.
 type Delivery = (Outcome, Option<Reason>);
 
+/// The state of the thread.
+struct Pusher {
+    metrics: Option<Channel>,
+    traces: Option<(Channel, TraceSource)>,
+    registry: Registry,
+    enter: Option<Enter>,
+    origin: Origin,
+    interval: Duration,
+    timer: Timer,
+    collection: Collection,
+}
+
 impl Pusher {
     fn run(mut self, ending: &Ending) {
-        let (origin, interval) = (self.client.origin(), self.interval);
-        tracing::info!(receiver = origin, ?interval, "metrics are pushed");
+        let interval = self.interval;
+        for channel in (self.metrics.iter()).chain(self.traces.iter().map(|(traces, _)| traces)) {
+            let (signal, receiver) = (channel.signal(), channel.client.origin());
+            tracing::info!(receiver, ?interval, "{signal} are pushed");
+        }
         let mut next = Instant::now();
-        while self.wait_until(next) {
+        while self.timer.wait_until(next) {
             // Intervals that have passed during a push are left out.
             next = (next + self.interval).max(Instant::now());
-            self.push(next);
-            if let Some(not_before) = self.not_before.take() {
+            self.push(next, false);
+            if let Some(not_before) = self.timer.not_before.take() {
                 next = next.max(not_before);
             }
         }
-        let deadline = self.last_deadline.unwrap_or_else(Instant::now);
-        let succeeded = self.push(deadline) == Outcome::Success;
+        let deadline = self.timer.last_deadline.unwrap_or_else(Instant::now);
+        let succeeded = self.push(deadline, true);
         ending.announce(succeeded);
     }
 
-    /// Waits. Returns false once the push is to finish.
-    fn wait_until(&mut self, end: Instant) -> bool {
-        if self.last_deadline.is_some() {
-            return false;
-        }
-        let wait = end.saturating_duration_since(Instant::now());
-        match self.commands.recv_timeout(wait) {
-            Ok(deadline) => self.last_deadline = Some(deadline),
-            Err(RecvTimeoutError::Disconnected) => {
-                self.last_deadline = Some(Instant::now() + self.timeout);
-            }
-            Err(RecvTimeoutError::Timeout) => return true,
-        }
-        false
+    /// Pushes metrics and traces once. Returns whether all were delivered.
+    fn push(&mut self, deadline: Instant, is_last: bool) -> bool {
+        let metrics = self.push_metrics(deadline);
+        let traces = self.push_traces(deadline, is_last);
+        [metrics, traces]
+            .into_iter()
+            .flatten()
+            .all(|outcome| outcome == Outcome::Success)
     }
 
-    /// Pushes everything once, and counts that.
-    fn push(&mut self, deadline: Instant) -> Outcome {
-        let delivery = catch_unwind(AssertUnwindSafe(|| self.push_all(deadline)));
-        let (outcome, reason) = delivery.unwrap_or((Outcome::Failed, Some(Reason::Encoding)));
-        self.report(reason);
-        self.families.pushes.series([outcome.as_str()]).inc();
-        outcome
+    /// Pushes all metrics, and counts that.
+    fn push_metrics(&mut self, deadline: Instant) -> Option<Outcome> {
+        let Self {
+            metrics,
+            registry,
+            enter,
+            origin,
+            timer,
+            collection,
+            ..
+        } = self;
+        let channel = metrics.as_mut()?;
+        let delivery = catch_unwind(AssertUnwindSafe(|| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = (left / 2).min(MOST_PATIENCE);
+            let collected = collection.collect(&registry.sources(), patience, enter.as_ref());
+            let mut whole = (Outcome::Success, None);
+            encode(registry, &collected, origin, &mut |message| {
+                let delivery = channel.deliver(message, deadline, timer);
+                let goes_on = matches!(delivery.0, Outcome::Success | Outcome::Partial);
+                if delivery.0 != Outcome::Success {
+                    whole = delivery;
+                }
+                goes_on
+            });
+            whole
+        }));
+        Some(channel.finish(delivery.ok()))
     }
 
-    fn push_all(&mut self, deadline: Instant) -> Delivery {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let patience = (left / 2).min(MOST_PATIENCE);
-        let sources = self.registry.sources();
-        let collected = (self.collection).collect(&sources, patience, self.enter.as_ref());
-        let (registry, origin) = (self.registry.clone(), self.origin.clone());
-        let mut whole = (Outcome::Success, None);
-        encode(&registry, &collected, &origin, &mut |message| {
-            let delivery = self.deliver(message, deadline);
-            let goes_on = matches!(delivery.0, Outcome::Success | Outcome::Partial);
-            if delivery.0 != Outcome::Success {
-                whole = delivery;
+    /// Pushes the traces of the requests that were kept since the last push, and counts that. Returns `None` where there are
+    /// none.
+    fn push_traces(&mut self, deadline: Instant, is_last: bool) -> Option<Outcome> {
+        let Self {
+            traces,
+            origin,
+            timer,
+            ..
+        } = self;
+        let (channel, source) = traces.as_mut()?;
+        if channel.is_closed {
+            return None;
+        }
+        let delivery = catch_unwind(AssertUnwindSafe(|| {
+            let mut whole = None;
+            while let Some(message) = source.0.next(&origin.resource, is_last) {
+                let delivery = channel.deliver(message, deadline, timer);
+                // A receiver of metrics alone, such as Prometheus.
+                channel.is_closed = delivery.1 == Some(Reason::Status(StatusCode::NOT_FOUND));
+                let is_over = channel.is_closed || delivery.0 == Outcome::Failed;
+                if whole.is_none() || delivery.0 != Outcome::Success {
+                    whole = Some(delivery);
+                }
+                if is_over {
+                    break;
+                }
+                source.0.pass();
             }
-            goes_on
-        });
-        whole
+            whole
+        }));
+        match delivery {
+            Ok(whole) => whole.map(|delivery| channel.finish(Some(delivery))),
+            Err(_) => Some(channel.finish(None)),
+        }
+    }
+}
+
+/// The way to a receiver, and what was reported of it.
+struct Channel {
+    client: Client,
+    pushes: Family<Counter, 2>,
+    /// The failure that was logged last, until a push succeeds.
+    reported: Option<Reason>,
+    has_reported_rejections: bool,
+    /// Whether the receiver has no such path, so that nothing more is sent.
+    is_closed: bool,
+}
+
+impl Channel {
+    fn new(transport: &Transport, families: &PushFamilies) -> Result<Self, OtlpError> {
+        Ok(Self {
+            client: Client::new(transport)?,
+            pushes: families.pushes.clone(),
+            reported: None,
+            has_reported_rejections: false,
+            is_closed: false,
+        })
+    }
+
+    fn signal(&self) -> &'static str {
+        self.client.signal().label()
     }
 
     /// Sends one request until it is taken, cannot be, or the time is over.
-    fn deliver(&mut self, message: Vec<u8>, deadline: Instant) -> Delivery {
+    fn deliver(&mut self, message: Vec<u8>, deadline: Instant, timer: &mut Timer) -> Delivery {
         let Ok(body) = self.client.compress(message) else {
             return (Outcome::Failed, Some(Reason::Encoding));
         };
-        let mut backoff = Backoff::new(self.first_backoff);
+        let mut backoff = Backoff::new(timer.first_backoff);
         loop {
             let (reason, after) = match self.client.send(&body) {
                 Attempt::Accepted { rejected: 0 } => return (Outcome::Success, None),
@@ -292,13 +370,80 @@ impl Pusher {
             };
             let again = Instant::now() + after.unwrap_or_else(|| backoff.next());
             if again >= deadline {
-                self.not_before = after.map(|_| again);
+                timer.not_before = after.map(|_| again);
                 return (Outcome::Failed, Some(reason));
             }
-            if !self.wait(again) {
+            if !timer.wait(again) {
                 return (Outcome::Failed, Some(reason));
             }
         }
+    }
+
+    /// Counts and reports how a push ended. `None` stands for a panic.
+    fn finish(&mut self, delivery: Option<Delivery>) -> Outcome {
+        let (outcome, reason) = delivery.unwrap_or((Outcome::Failed, Some(Reason::Encoding)));
+        self.report(reason);
+        self.pushes.series([self.signal(), outcome.as_str()]).inc();
+        outcome
+    }
+
+    /// Logs a failure where it differs from the one before, and the end of failures.
+    fn report(&mut self, reason: Option<Reason>) {
+        if self.reported == reason {
+            return;
+        }
+        let (signal, receiver) = (self.signal(), self.client.origin());
+        match &reason {
+            _ if self.is_closed => {
+                tracing::info!(receiver, "the receiver takes no {signal}: none are pushed");
+            }
+            Some(reason) => tracing::warn!(receiver, %reason, "{signal} cannot be pushed"),
+            None => tracing::info!(receiver, "{signal} are pushed again"),
+        }
+        self.reported = reason;
+    }
+
+    /// Logs, once, that the receiver rejects data points or spans. Its own log says which, and why.
+    fn report_rejections(&mut self, rejected: i64) {
+        if !self.has_reported_rejections {
+            self.has_reported_rejections = true;
+            let (signal, receiver) = (self.signal(), self.client.origin());
+            tracing::warn!(
+                receiver,
+                rejected,
+                "the receiver rejected a part of the {signal}"
+            );
+        }
+    }
+}
+
+/// When the thread does what, and whether it is to finish.
+struct Timer {
+    commands: Receiver<Instant>,
+    /// How long the last push may take where nobody waits for it.
+    grace: Duration,
+    first_backoff: Duration,
+    /// By when the last push must be over, once the push is to finish.
+    last_deadline: Option<Instant>,
+    /// When the receiver wants to be asked again.
+    not_before: Option<Instant>,
+}
+
+impl Timer {
+    /// Waits. Returns false once the push is to finish.
+    fn wait_until(&mut self, end: Instant) -> bool {
+        if self.last_deadline.is_some() {
+            return false;
+        }
+        let wait = end.saturating_duration_since(Instant::now());
+        match self.commands.recv_timeout(wait) {
+            Ok(deadline) => self.last_deadline = Some(deadline),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.last_deadline = Some(Instant::now() + self.grace);
+            }
+            Err(RecvTimeoutError::Timeout) => return true,
+        }
+        false
     }
 
     /// Waits between two attempts. Returns false if the push is to finish meanwhile, unless it does already.
@@ -308,33 +453,6 @@ impl Pusher {
         }
         thread::sleep(end.saturating_duration_since(Instant::now()));
         true
-    }
-
-    /// Logs a failure where it differs from the one before, and the end of failures.
-    fn report(&mut self, reason: Option<Reason>) {
-        if self.reported == reason {
-            return;
-        }
-        let receiver = self.client.origin();
-        if let Some(reason) = &reason {
-            tracing::warn!(receiver, %reason, "metrics cannot be pushed");
-        } else {
-            tracing::info!(receiver, "metrics are pushed again");
-        }
-        self.reported = reason;
-    }
-
-    /// Logs, once, that the receiver rejects data points. Its own log says which, and why.
-    fn report_rejections(&mut self, rejected: i64) {
-        if !self.has_reported_rejections {
-            self.has_reported_rejections = true;
-            let receiver = self.client.origin();
-            tracing::warn!(
-                receiver,
-                rejected,
-                "the receiver rejected data points of a push"
-            );
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! How metrics are pushed: where to, how often, and with which headers, certificates and resource attributes.
+//! How metrics and traces are pushed: where to, how often, and with which headers, certificates and resource attributes.
 //!
 //! The variables of the environment are read in `variables`. Nothing here connects or opens a file.
 
@@ -14,6 +14,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::endpoint::{EndpointError, OtlpEndpoint};
 use crate::message::text_attribute;
+use crate::signal::Signal;
 use crate::variables;
 
 /// How often metrics are pushed.
@@ -28,7 +29,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The wait before the first retry.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// How metrics are pushed to an OTLP receiver.
+/// How metrics, and traces of kept requests, are pushed to an OTLP receiver.
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,19 +48,71 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone)]
 pub struct OtlpSettings {
-    pub(crate) endpoint: OtlpEndpoint,
+    /// `None` where metrics are not pushed.
+    pub(crate) metrics: Option<Transport>,
+    /// `None` where traces are not pushed.
+    pub(crate) traces: Option<Transport>,
     pub(crate) interval: Duration,
+    pub(crate) first_backoff: Duration,
+    attributes: BTreeMap<String, String>,
+    /// Those of the environment, which win: they describe the deployment.
+    pub(crate) deployed_attributes: BTreeMap<String, String>,
+}
+
+/// How the requests of one signal are sent.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    pub(crate) signal: Signal,
+    pub(crate) endpoint: OtlpEndpoint,
     /// For one attempt.
     pub(crate) timeout: Duration,
-    pub(crate) first_backoff: Duration,
     pub(crate) headers: HeaderMap,
     pub(crate) gzip: bool,
     pub(crate) certificate: Option<SettingPath>,
     pub(crate) client_certificate: Option<SettingPath>,
     pub(crate) client_key: Option<SettingPath>,
-    attributes: BTreeMap<String, String>,
-    /// Those of the environment, which win: they describe the deployment.
-    pub(crate) deployed_attributes: BTreeMap<String, String>,
+}
+
+impl Transport {
+    pub(crate) fn new(signal: Signal, endpoint: OtlpEndpoint) -> Self {
+        Self {
+            signal,
+            endpoint,
+            timeout: DEFAULT_TIMEOUT,
+            headers: HeaderMap::new(),
+            gzip: false,
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+        }
+    }
+
+    /// Adds a header that comes from this setting.
+    pub(crate) fn add_header(
+        &mut self,
+        setting: &'static str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), OtlpError> {
+        let error = |problem| OtlpError::Header { setting, problem };
+        let name = HeaderName::try_from(name)
+            .map_err(|_| error("its name must consist of letters, digits and -"))?;
+        let is_own = [
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::CONTENT_LENGTH,
+        ];
+        if is_own.contains(&name) {
+            return Err(error(
+                "the push itself sets the type, encoding and length of the content",
+            ));
+        }
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| error("its value must consist of visible characters and spaces"))?;
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        Ok(())
+    }
 }
 
 /// The path of a file, and the name of the setting that it comes from.
@@ -150,18 +203,24 @@ impl From<EndpointError> for OtlpError {
 }
 
 impl OtlpSettings {
-    /// Settings for the receiver at this base address; metrics are sent to `/v1/metrics` below it. No variable of the
-    /// environment is read.
+    /// Settings for the receiver at this base address; metrics are sent to `/v1/metrics` below it, and traces to
+    /// `/v1/traces`. No variable of the environment is read.
     pub fn new(endpoint: &str) -> Result<Self, OtlpError> {
-        Ok(Self::for_endpoint(endpoint.parse()?))
+        let endpoint: OtlpEndpoint = endpoint.parse()?;
+        let transport = |signal| Some(Transport::new(signal, endpoint.clone()));
+        Ok(Self::of(
+            transport(Signal::Metrics),
+            transport(Signal::Traces),
+        ))
     }
 
-    /// Settings by the variables `OTEL_EXPORTER_OTLP_*` (and those for metrics alone, `OTEL_EXPORTER_OTLP_METRICS_*`),
-    /// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`. An `endpoint` that is given wins over the variable.
+    /// Settings by the variables `OTEL_EXPORTER_OTLP_*` (and those for one signal alone, `OTEL_EXPORTER_OTLP_METRICS_*` and
+    /// `OTEL_EXPORTER_OTLP_TRACES_*`), `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`. An `endpoint` that is given wins
+    /// over the variables.
     ///
     /// Returns `None` where neither says where to push to; then no variable is checked. A variable's endpoint also counts
-    /// as none where `OTEL_SDK_DISABLED` is `true`, `OTEL_METRICS_EXPORTER` is not `otlp`, or the protocol is not
-    /// `http/protobuf`.
+    /// as none where `OTEL_SDK_DISABLED` is `true`, `OTEL_METRICS_EXPORTER` or `OTEL_TRACES_EXPORTER` is not `otlp`, or the
+    /// protocol is not `http/protobuf`. `OTEL_TRACES_EXPORTER=none` also applies to an endpoint that is given.
     ///
     /// ```
     /// use vitals_otlp::OtlpSettings;
@@ -176,23 +235,25 @@ impl OtlpSettings {
         variables::read(endpoint, &|name| std::env::var_os(name))
     }
 
-    pub(crate) fn for_endpoint(endpoint: OtlpEndpoint) -> Self {
+    pub(crate) fn of(metrics: Option<Transport>, traces: Option<Transport>) -> Self {
         Self {
-            endpoint,
+            metrics,
+            traces,
             interval: DEFAULT_INTERVAL,
-            timeout: DEFAULT_TIMEOUT,
             first_backoff: FIRST_BACKOFF,
-            headers: HeaderMap::new(),
-            gzip: false,
-            certificate: None,
-            client_certificate: None,
-            client_key: None,
             attributes: BTreeMap::new(),
             deployed_attributes: BTreeMap::new(),
         }
     }
 
-    /// How often metrics are pushed. Default 15 s, at least 100 ms.
+    /// Pushes no traces.
+    #[must_use]
+    pub fn without_traces(mut self) -> Self {
+        self.traces = None;
+        self
+    }
+
+    /// How often metrics and traces are pushed. Default 15 s, at least 100 ms.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval.max(LEAST_INTERVAL);
@@ -202,56 +263,43 @@ impl OtlpSettings {
     /// How long one attempt may take, from the resolution of the host's name to the end of the answer. Default 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        for transport in self.transports() {
+            transport.timeout = timeout;
+        }
         self
     }
 
     /// Sends this header with each request, instead of an earlier one of its name. Its value is never shown.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, OtlpError> {
-        self.add_header("the OTLP push", name, value)?;
+        for transport in self.transports() {
+            transport.add_header("the OTLP push", name, value)?;
+        }
         Ok(self)
     }
 
-    pub(crate) fn add_header(
-        &mut self,
-        setting: &'static str,
-        name: &str,
-        value: &str,
-    ) -> Result<(), OtlpError> {
-        let error = |problem| OtlpError::Header { setting, problem };
-        let name = HeaderName::try_from(name)
-            .map_err(|_| error("its name must consist of letters, digits and -"))?;
-        let is_own = [
-            header::CONTENT_TYPE,
-            header::CONTENT_ENCODING,
-            header::CONTENT_LENGTH,
-        ];
-        if is_own.contains(&name) {
-            return Err(error(
-                "the push itself sets the type, encoding and length of the content",
-            ));
-        }
-        let mut value = HeaderValue::try_from(value)
-            .map_err(|_| error("its value must consist of visible characters and spaces"))?;
-        value.set_sensitive(true);
-        self.headers.insert(name, value);
-        Ok(())
+    fn transports(&mut self) -> impl Iterator<Item = &mut Transport> {
+        self.metrics.iter_mut().chain(&mut self.traces)
     }
 
     /// Whether requests are compressed with gzip. Default false.
     #[must_use]
     pub fn gzip(mut self, wanted: bool) -> Self {
-        self.gzip = wanted;
+        for transport in self.transports() {
+            transport.gzip = wanted;
+        }
         self
     }
 
     /// Trusts the authorities in this PEM file, instead of those that the system trusts. It is read when the push starts.
     #[must_use]
     pub fn certificate(mut self, path: impl Into<PathBuf>) -> Self {
-        self.certificate = Some(SettingPath {
+        let file = SettingPath {
             setting: "the certificate of the OTLP push",
             path: path.into(),
-        });
+        };
+        for transport in self.transports() {
+            transport.certificate = Some(file.clone());
+        }
         self
     }
 
@@ -259,8 +307,12 @@ impl OtlpSettings {
     #[must_use]
     pub fn client_certificate(mut self, path: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         let file = |setting, path| Some(SettingPath { setting, path });
-        self.client_certificate = file("the client certificate of the OTLP push", path.into());
-        self.client_key = file("the client key of the OTLP push", key.into());
+        let certificate = file("the client certificate of the OTLP push", path.into());
+        let key = file("the client key of the OTLP push", key.into());
+        for transport in self.transports() {
+            transport.client_certificate.clone_from(&certificate);
+            transport.client_key.clone_from(&key);
+        }
         self
     }
 
@@ -281,6 +333,13 @@ impl OtlpSettings {
         self
     }
 
+    /// How long the last push may take where nobody waits for it.
+    pub(crate) fn grace(&self) -> Duration {
+        let transports = self.metrics.iter().chain(&self.traces);
+        let timeouts = transports.map(|transport| transport.timeout);
+        timeouts.max().unwrap_or(DEFAULT_TIMEOUT)
+    }
+
     /// The resource attributes.
     pub(crate) fn resource(&self) -> Vec<KeyValue> {
         let mut all = BTreeMap::from([
@@ -297,10 +356,20 @@ impl OtlpSettings {
 
 impl fmt::Debug for OtlpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.keys().collect();
         f.debug_struct("OtlpSettings")
-            .field("endpoint", &self.endpoint)
+            .field("metrics", &self.metrics)
+            .field("traces", &self.traces)
             .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Without the values of headers.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Transport")
+            .field("endpoint", &self.endpoint)
             .field("timeout", &self.timeout)
             .field("headers", &headers)
             .field("gzip", &self.gzip)

@@ -2,7 +2,7 @@
 //!
 //! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>
 //!
-//! Each has a form for metrics alone (`OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`), which wins over the general one. An empty
+//! Each has a form for one signal alone (`OTEL_EXPORTER_OTLP_METRICS_TIMEOUT`), which wins over the general one. An empty
 //! variable counts as none. No error contains a value.
 
 use std::collections::BTreeMap;
@@ -12,61 +12,75 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::endpoint::OtlpEndpoint;
-use crate::settings::{OtlpError, OtlpSettings, SettingPath};
+use crate::settings::{OtlpError, OtlpSettings, SettingPath, Transport};
+use crate::signal::Signal;
 
 /// Returns the value of a variable.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// The name of a variable for metrics alone, and that of the general one.
-macro_rules! names {
-    ($suffix:literal) => {
+/// The names of a variable: for one signal alone, and the general one.
+type Names = [&'static str; 2];
+
+/// The variables of one signal.
+struct SignalVariables {
+    signal: Signal,
+    endpoint: Names,
+    protocol: Names,
+    headers: Names,
+    timeout: Names,
+    compression: Names,
+    certificate: Names,
+    client_certificate: Names,
+    client_key: Names,
+    exporter: &'static str,
+}
+
+macro_rules! variables {
+    ($signal:ident, $name:literal) => {
+        SignalVariables {
+            signal: Signal::$signal,
+            endpoint: variables!(@names $name, "ENDPOINT"),
+            protocol: variables!(@names $name, "PROTOCOL"),
+            headers: variables!(@names $name, "HEADERS"),
+            timeout: variables!(@names $name, "TIMEOUT"),
+            compression: variables!(@names $name, "COMPRESSION"),
+            certificate: variables!(@names $name, "CERTIFICATE"),
+            client_certificate: variables!(@names $name, "CLIENT_CERTIFICATE"),
+            client_key: variables!(@names $name, "CLIENT_KEY"),
+            exporter: concat!("OTEL_", $name, "_EXPORTER"),
+        }
+    };
+    (@names $name:literal, $suffix:literal) => {
         [
-            concat!("OTEL_EXPORTER_OTLP_METRICS_", $suffix),
+            concat!("OTEL_EXPORTER_OTLP_", $name, "_", $suffix),
             concat!("OTEL_EXPORTER_OTLP_", $suffix),
         ]
     };
 }
 
-const ENDPOINT: [&str; 2] = names!("ENDPOINT");
-const PROTOCOL: [&str; 2] = names!("PROTOCOL");
-const HEADERS: [&str; 2] = names!("HEADERS");
-const TIMEOUT: [&str; 2] = names!("TIMEOUT");
-const COMPRESSION: [&str; 2] = names!("COMPRESSION");
-const CERTIFICATE: [&str; 2] = names!("CERTIFICATE");
-const CLIENT_CERTIFICATE: [&str; 2] = names!("CLIENT_CERTIFICATE");
-const CLIENT_KEY: [&str; 2] = names!("CLIENT_KEY");
-const EXPORTER: &str = "OTEL_METRICS_EXPORTER";
+const METRICS: SignalVariables = variables!(Metrics, "METRICS");
+const TRACES: SignalVariables = variables!(Traces, "TRACES");
+
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
-/// The settings by the variables, for the endpoint that is given or that they name.
+/// The settings by the variables, for the endpoint that is given or for those that they name.
 pub(crate) fn read(
     endpoint: Option<OtlpEndpoint>,
     lookup: Lookup<'_>,
 ) -> Result<Option<OtlpSettings>, OtlpError> {
-    let endpoint = match endpoint {
-        Some(endpoint) => Some(endpoint),
-        None => named_endpoint(lookup)?,
+    let metrics = match &endpoint {
+        Some(endpoint) => Some(endpoint.clone()),
+        None => METRICS.endpoint(lookup)?,
     };
-    let Some(endpoint) = endpoint else {
+    let metrics = metrics.map(|endpoint| METRICS.transport(endpoint, lookup));
+    let traces = TRACES.endpoint_of_traces(endpoint, lookup)?;
+    let traces = traces.map(|endpoint| TRACES.transport(endpoint, lookup));
+    let mut settings = OtlpSettings::of(metrics.transpose()?, traces.transpose()?);
+    if settings.metrics.is_none() && settings.traces.is_none() {
         return Ok(None);
-    };
-    let mut settings = OtlpSettings::for_endpoint(endpoint);
-    if let Some((name, text)) = first(&HEADERS, lookup)? {
-        for (header, value) in pairs(name, &text)? {
-            settings.add_header(name, &header, &value)?;
-        }
     }
-    if let Some((name, text)) = first(&TIMEOUT, lookup)? {
-        settings.timeout = timeout(name, &text)?;
-    }
-    if let Some((name, text)) = first(&COMPRESSION, lookup)? {
-        settings.gzip = compression(name, &text)?;
-    }
-    settings.certificate = path(&CERTIFICATE, lookup)?;
-    settings.client_certificate = path(&CLIENT_CERTIFICATE, lookup)?;
-    settings.client_key = path(&CLIENT_KEY, lookup)?;
     if let Some(text) = value(RESOURCE_ATTRIBUTES, lookup)? {
         settings.deployed_attributes = pairs(RESOURCE_ATTRIBUTES, &text)?;
     }
@@ -77,37 +91,85 @@ pub(crate) fn read(
     Ok(Some(settings))
 }
 
-/// The endpoint that the variables name, unless they ask for something other than a push over HTTP.
-fn named_endpoint(lookup: Lookup<'_>) -> Result<Option<OtlpEndpoint>, OtlpError> {
-    let Some((name, text)) = first(&ENDPOINT, lookup)? else {
-        return Ok(None);
-    };
-    let is_disabled =
-        value(DISABLED, lookup)?.is_some_and(|text| text.eq_ignore_ascii_case("true"));
-    let is_exporter = value(EXPORTER, lookup)?
-        .is_none_or(|text| text.split(',').any(|exporter| exporter.trim() == "otlp"));
-    if is_disabled || !is_exporter {
-        return Ok(None);
+impl SignalVariables {
+    /// How the signal is sent to this endpoint.
+    fn transport(
+        &self,
+        endpoint: OtlpEndpoint,
+        lookup: Lookup<'_>,
+    ) -> Result<Transport, OtlpError> {
+        let mut transport = Transport::new(self.signal, endpoint);
+        if let Some((name, text)) = first(&self.headers, lookup)? {
+            for (header, value) in pairs(name, &text)? {
+                transport.add_header(name, &header, &value)?;
+            }
+        }
+        if let Some((name, text)) = first(&self.timeout, lookup)? {
+            transport.timeout = timeout(name, &text)?;
+        }
+        if let Some((name, text)) = first(&self.compression, lookup)? {
+            transport.gzip = compression(name, &text)?;
+        }
+        transport.certificate = path(&self.certificate, lookup)?;
+        transport.client_certificate = path(&self.client_certificate, lookup)?;
+        transport.client_key = path(&self.client_key, lookup)?;
+        Ok(transport)
     }
-    if let Some((protocol, text)) = first(&PROTOCOL, lookup)?
-        && text != "http/protobuf"
-    {
-        tracing::warn!(
-            "metrics are not pushed: {protocol} asks for another protocol than http/protobuf, the only one supported"
-        );
-        return Ok(None);
+
+    /// The endpoint that the variables name, unless they ask for something other than a push over HTTP.
+    fn endpoint(&self, lookup: Lookup<'_>) -> Result<Option<OtlpEndpoint>, OtlpError> {
+        let Some((name, text)) = first(&self.endpoint, lookup)? else {
+            return Ok(None);
+        };
+        let is_disabled =
+            value(DISABLED, lookup)?.is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        if is_disabled || !self.is_exporter(lookup)? {
+            return Ok(None);
+        }
+        if let Some((protocol, text)) = first(&self.protocol, lookup)?
+            && text != "http/protobuf"
+        {
+            let signal = self.signal.label();
+            tracing::warn!(
+                "{signal} are not pushed: {protocol} asks for another protocol than http/protobuf, the only one supported"
+            );
+            return Ok(None);
+        }
+        let endpoint = if name == self.endpoint[0] {
+            OtlpEndpoint::whole(&text)
+        } else {
+            text.parse()
+        };
+        match endpoint {
+            Ok(endpoint) => Ok(Some(endpoint)),
+            Err(error) => Err(OtlpError::Endpoint {
+                setting: name,
+                error,
+            }),
+        }
     }
-    let endpoint = if name == ENDPOINT[0] {
-        OtlpEndpoint::whole(&text)
-    } else {
-        text.parse()
-    };
-    match endpoint {
-        Ok(endpoint) => Ok(Some(endpoint)),
-        Err(error) => Err(OtlpError::Endpoint {
-            setting: name,
-            error,
-        }),
+
+    /// The endpoint of traces: that of their own variable, or else the one that is given, or the general one. The receiver
+    /// of metrics may be one that takes no traces.
+    fn endpoint_of_traces(
+        &self,
+        given: Option<OtlpEndpoint>,
+        lookup: Lookup<'_>,
+    ) -> Result<Option<OtlpEndpoint>, OtlpError> {
+        if !self.is_exporter(lookup)? {
+            return Ok(None);
+        }
+        let has_own = value(self.endpoint[0], lookup)?.is_some();
+        match given {
+            Some(given) if !has_own => Ok(Some(given)),
+            _ => self.endpoint(lookup),
+        }
+    }
+
+    /// Whether the signal is to be sent as OTLP.
+    fn is_exporter(&self, lookup: Lookup<'_>) -> Result<bool, OtlpError> {
+        let exporter = value(self.exporter, lookup)?;
+        Ok(exporter.is_none_or(|text| text.split(',').any(|exporter| exporter.trim() == "otlp")))
     }
 }
 
@@ -125,10 +187,7 @@ fn value(name: &'static str, lookup: Lookup<'_>) -> Result<Option<String>, OtlpE
 }
 
 /// The first of these variables that has a value, with its name.
-fn first(
-    names: &[&'static str; 2],
-    lookup: Lookup<'_>,
-) -> Result<Option<(&'static str, String)>, OtlpError> {
+fn first(names: &Names, lookup: Lookup<'_>) -> Result<Option<(&'static str, String)>, OtlpError> {
     for name in names {
         if let Some(value) = value(name, lookup)? {
             return Ok(Some((name, value)));
@@ -137,7 +196,7 @@ fn first(
     Ok(None)
 }
 
-fn path(names: &[&'static str; 2], lookup: Lookup<'_>) -> Result<Option<SettingPath>, OtlpError> {
+fn path(names: &Names, lookup: Lookup<'_>) -> Result<Option<SettingPath>, OtlpError> {
     let found = first(names, lookup)?;
     Ok(found.map(|(setting, path)| SettingPath {
         setting,
@@ -216,13 +275,22 @@ mod tests {
             &[("OTEL_EXPORTER_OTLP_TIMEOUT", "wrong")],
             &[("OTEL_EXPORTER_OTLP_HEADERS", "wrong")],
             &[URL, ("OTEL_SDK_DISABLED", "TRUE")],
-            &[URL, ("OTEL_METRICS_EXPORTER", "none")],
-            &[URL, ("OTEL_METRICS_EXPORTER", "prometheus")],
+            &[
+                URL,
+                ("OTEL_METRICS_EXPORTER", "none"),
+                ("OTEL_TRACES_EXPORTER", "none"),
+            ],
+            &[
+                URL,
+                ("OTEL_METRICS_EXPORTER", "prometheus"),
+                ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ],
             &[URL, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
             &[
                 URL,
                 ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
                 ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json"),
+                ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
             ],
         ] {
             let settings = read_from(variables).expect("no error");
@@ -265,7 +333,67 @@ mod tests {
             let settings = read_for(given, variables)
                 .expect("no error")
                 .expect("settings");
-            assert_eq!(settings.endpoint.url().to_string(), url);
+            let metrics = settings.metrics.expect("metrics are pushed");
+            assert_eq!(metrics.endpoint.url(Signal::Metrics).to_string(), url);
+        }
+    }
+
+    #[test]
+    fn each_signal_has_its_endpoint_and_may_be_left_out() {
+        let general = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general");
+        let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://own/x");
+        let metrics = ("OTEL_METRICS_EXPORTER", "none");
+        let traces = ("OTEL_TRACES_EXPORTER", "none");
+        let disabled = ("OTEL_SDK_DISABLED", "true");
+        for (given, variables, expected) in [
+            (
+                None,
+                &[general][..],
+                [
+                    Some("http://general/v1/metrics"),
+                    Some("http://general/v1/traces"),
+                ],
+            ),
+            (None, &[own], [None, Some("http://own/x")]),
+            (
+                None,
+                &[general, metrics],
+                [None, Some("http://general/v1/traces")],
+            ),
+            (
+                None,
+                &[general, traces],
+                [Some("http://general/v1/metrics"), None],
+            ),
+            (
+                Some("http://given"),
+                &[general, disabled],
+                [
+                    Some("http://given/v1/metrics"),
+                    Some("http://given/v1/traces"),
+                ],
+            ),
+            (
+                Some("http://given"),
+                &[general, own],
+                [Some("http://given/v1/metrics"), Some("http://own/x")],
+            ),
+            (
+                Some("http://given"),
+                &[traces],
+                [Some("http://given/v1/metrics"), None],
+            ),
+        ] {
+            let settings = read_for(given, variables)
+                .expect("no error")
+                .expect("settings");
+            let found = [settings.metrics, settings.traces]
+                .map(|transport| transport.map(|one| one.endpoint.url(one.signal).to_string()));
+            assert_eq!(
+                found,
+                expected.map(|url| url.map(str::to_owned)),
+                "{variables:?}"
+            );
         }
     }
 
@@ -290,20 +418,21 @@ mod tests {
         );
         let settings = settings.expect("no error").expect("settings");
         let settings = settings.service("code", "1.0").attribute("region", "code");
-        let headers: Vec<_> = (settings.headers.iter())
+        let resource = format!("{:?}", settings.resource());
+        let metrics = settings.metrics.expect("metrics are pushed");
+        let headers: Vec<_> = (metrics.headers.iter())
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default()))
             .collect();
         assert_eq!(headers, [("x-key", "a b"), ("y", "2")]);
-        assert_eq!(settings.timeout, Duration::from_millis(2500));
-        assert!(settings.gzip);
+        assert_eq!(metrics.timeout, Duration::from_millis(2500));
+        assert!(metrics.gzip);
         let path = |file: &Option<SettingPath>| file.as_ref().map(|file| file.path.clone());
-        assert_eq!(path(&settings.certificate), Some("/ca.pem".into()));
+        assert_eq!(path(&metrics.certificate), Some("/ca.pem".into()));
         assert_eq!(
-            path(&settings.client_certificate),
+            path(&metrics.client_certificate),
             Some("/client.pem".into())
         );
-        assert_eq!(path(&settings.client_key), Some("/key.pem".into()));
-        let resource = format!("{:?}", settings.resource());
+        assert_eq!(path(&metrics.client_key), Some("/key.pem".into()));
         for value in ["\"shop\"", "\"1.0\"", "\"eu,1\""] {
             assert!(resource.contains(value), "{value}: {resource}");
         }

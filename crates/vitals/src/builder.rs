@@ -9,7 +9,7 @@ use std::{
 #[cfg(feature = "ops")]
 use vitals_console as ops;
 #[cfg(feature = "otlp")]
-use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies};
+use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies, TraceSource};
 #[cfg(feature = "jemalloc")]
 use vitals_recorder::allocator;
 use vitals_recorder::{clock, context, jobs, naming::Naming, panics, process};
@@ -213,7 +213,7 @@ impl Builder {
         self
     }
 
-    /// Pushes all metrics to an OTLP receiver, from [`build`](Self::build) on. End it with
+    /// Pushes all metrics, and the traces of kept requests, to an OTLP receiver, from [`build`](Self::build) on. End it with
     /// [`Vitals::finish_push`](crate::Vitals::finish_push).
     #[cfg(feature = "otlp")]
     #[must_use]
@@ -362,37 +362,36 @@ impl Builder {
         let ops = ops::Ops::new(
             &registry,
             self.ops,
-            ops::Watched {
-                http: Arc::clone(&requests.recorder),
-                endpoints: ops_endpoints,
+            watched(
+                &requests,
+                ops_endpoints,
                 #[cfg(feature = "database")]
-                database: Some(database.clone()),
-                #[cfg(not(feature = "database"))]
-                database: None,
-                runtime: requests.runtime.clone(),
-                memory: requests.memory.clone(),
-            },
+                &database,
+            ),
         );
         check_labels(&self.labels, &registry)?;
+        #[cfg_attr(
+            not(feature = "otlp"),
+            expect(unused_mut, reason = "a push is started last")
+        )]
+        let mut inner = VitalsInner {
+            registry,
+            panics,
+            jobs,
+            #[cfg(feature = "http")]
+            requests,
+            #[cfg(feature = "database")]
+            database,
+            #[cfg(feature = "ops")]
+            ops,
+            #[cfg(feature = "otlp")]
+            push: None,
+        };
         // Last: from here on, what is pushed is complete.
         #[cfg(feature = "otlp")]
-        let push = push.map(|push| start_push(push, &registry)).transpose()?;
-        let vitals = Vitals {
-            inner: Arc::new(VitalsInner {
-                registry,
-                panics,
-                jobs,
-                #[cfg(feature = "http")]
-                requests,
-                #[cfg(feature = "database")]
-                database,
-                #[cfg(feature = "ops")]
-                ops,
-                #[cfg(feature = "otlp")]
-                push,
-            }),
-        };
-        Ok((vitals, declared))
+        inner.start_push(push)?;
+        let inner = Arc::new(inner);
+        Ok((Vitals { inner }, declared))
     }
 
     #[cfg(feature = "database")]
@@ -598,13 +597,54 @@ fn register_allocator(registry: &Registry) -> Result<(), BuildError> {
     Ok(registry.register(allocator)?)
 }
 
+/// What the ops endpoints show.
+#[cfg(feature = "ops")]
+fn watched(
+    requests: &Requests,
+    endpoints: OpsEndpoints,
+    #[cfg(feature = "database")] database: &database::Database,
+) -> ops::Watched {
+    ops::Watched {
+        http: Arc::clone(&requests.recorder),
+        endpoints,
+        #[cfg(feature = "database")]
+        database: Some(database.clone()),
+        #[cfg(not(feature = "database"))]
+        database: None,
+        runtime: requests.runtime.clone(),
+        memory: requests.memory.clone(),
+    }
+}
+
 #[cfg(feature = "otlp")]
-fn start_push(
-    (settings, families): (OtlpSettings, PushFamilies),
-    registry: &Registry,
-) -> Result<OtlpPush, OtlpError> {
-    let runtime = runtime_context();
-    OtlpPush::start(&settings, registry, families, since_epoch, runtime)
+impl VitalsInner {
+    fn start_push(&mut self, push: Option<(OtlpSettings, PushFamilies)>) -> Result<(), OtlpError> {
+        if let Some((settings, families)) = push {
+            let (runtime, traces) = (runtime_context(), self.traces());
+            let registry = &self.registry;
+            let push =
+                OtlpPush::start(&settings, registry, &families, since_epoch, runtime, traces);
+            self.push = Some(push?);
+        }
+        Ok(())
+    }
+
+    /// The kept requests, with the texts of their statements. `None` if none are kept.
+    #[cfg(feature = "http")]
+    fn traces(&self) -> Option<TraceSource> {
+        #[cfg(feature = "database")]
+        let statements = Some(Arc::new(self.database.statements().clone()) as _);
+        #[cfg(not(feature = "database"))]
+        let statements = None;
+        let kept = self.requests.recorder.kept();
+        (kept.limit() > 0).then(|| TraceSource::new(kept.clone(), statements))
+    }
+
+    #[cfg(not(feature = "http"))]
+    #[expect(clippy::unused_self, reason = "as with `http`")]
+    fn traces(&self) -> Option<TraceSource> {
+        None
+    }
 }
 
 /// The runtime that this code runs in, if it does: a collector may use it.

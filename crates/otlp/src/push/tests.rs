@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod receiver;
+mod traces;
 
 use std::io::{self, Read as _, Write};
 use std::sync::OnceLock;
@@ -51,7 +52,7 @@ impl Service {
         let families = PushFamilies::declare(&mut builder);
         let registry = builder.build().unwrap();
         prepare(&registry);
-        let push = OtlpPush::start(settings, &registry, families.clone(), clock, None)?;
+        let push = OtlpPush::start(settings, &registry, &families, clock, None, None)?;
         Ok(Self {
             orders,
             registry,
@@ -62,7 +63,10 @@ impl Service {
 
     /// The number of pushes that ended so.
     fn pushes(&self, outcome: Outcome) -> u64 {
-        self.families.pushes.series([outcome.as_str()]).value()
+        self.families
+            .pushes
+            .series(["metrics", outcome.as_str()])
+            .value()
     }
 
     /// Waits until so many pushes have ended so.
@@ -95,9 +99,12 @@ fn every_outcome_is_counted_from_zero_on() {
         .unwrap()
         .encode(vitals_registry::Format::Text);
     let text = String::from_utf8(text).unwrap();
-    for outcome in ["success", "partial", "rejected", "failed"] {
-        let line = format!("vitals_push_total{{outcome=\"{outcome}\"}} 0\n");
-        assert!(text.contains(&line), "{text}");
+    for signal in ["metrics", "traces"] {
+        for outcome in ["success", "partial", "rejected", "failed"] {
+            let line =
+                format!("vitals_push_total{{signal=\"{signal}\",outcome=\"{outcome}\"}} 0\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 }
 
@@ -652,7 +659,7 @@ fn a_certificate_that_cannot_be_used_is_named() {
     }
     let mut half = settings().certificate(file("ca.pem"));
     half = half.client_certificate(file("client.pem"), file("client.key"));
-    half.client_key = None;
+    half.metrics.as_mut().unwrap().client_key = None;
     let error = Service::try_start(&half, |_| ()).err().unwrap().to_string();
     assert!(error.contains("go together"), "{error}");
 }

@@ -1,0 +1,315 @@
+//! From kept requests to the traces of OTLP: a span for the request, and one for each query, wait and transaction.
+//!
+//! Attributes are those of OpenTelemetry's conventions, as far as no value is in them. `url.path`, which the conventions
+//! require, is left out: it is what the client sent. Which requests there are is decided where they are kept.
+//!
+//! - HTTP: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
+//! - databases: <https://opentelemetry.io/docs/specs/semconv/database/database-spans/>
+
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value},
+    resource::v1::Resource,
+    trace::v1::{
+        ResourceSpans, ScopeSpans, Span, Status,
+        span::{Event, SpanKind},
+        status::StatusCode,
+    },
+};
+use prost::Message as _;
+use vitals_recorder::context::StatementShapes;
+use vitals_recorder::database::sql::verb::operation;
+use vitals_recorder::http::{
+    KeepReason, KeptEnding, KeptId, KeptRequest, KeptRequests, OTHER_METHOD, Phase, PhaseKind,
+    UNMATCHED,
+};
+use vitals_recorder::naming::Naming;
+
+use crate::message::{nanoseconds, scope, text_attribute};
+use crate::push::{TraceSource, Traces};
+
+/// The most spans in one message, but for those of the last request. It bounds the memory of a push.
+const MOST_SPANS: usize = 2000;
+
+/// A request that has ended this long ago is kept, if it is going to be.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// The bit of a span's flags that says that the trace is recorded.
+const SAMPLED: u32 = 0x1;
+
+/// The bits of a span's flags that say whether the parent is in another process.
+const KNOWS_PARENT: u32 = 0x100;
+const HAS_REMOTE_PARENT: u32 = 0x200;
+
+impl TraceSource {
+    /// The requests that are `kept` from now on. `statements` knows the texts of their queries.
+    pub fn new(kept: KeptRequests, statements: Option<Arc<dyn StatementShapes>>) -> Self {
+        Self(Box::new(RequestTraces {
+            kept,
+            statements,
+            ids: RandomState::new(),
+            last: None,
+            next: None,
+        }))
+    }
+}
+
+/// The kept requests that were not passed on yet.
+struct RequestTraces {
+    kept: KeptRequests,
+    statements: Option<Arc<dyn StatementShapes>>,
+    /// Makes the ids of spans: the same each time that a request is encoded, and others in another process.
+    ids: RandomState,
+    /// The last request that was passed on.
+    last: Option<KeptId>,
+    /// The last request of the message that comes next.
+    next: Option<KeptId>,
+}
+
+impl fmt::Debug for RequestTraces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestTraces")
+            .field("last", &self.last)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Traces for RequestTraces {
+    fn next(&mut self, resource: &[KeyValue], all: bool) -> Option<Vec<u8>> {
+        let now = SystemTime::now();
+        // A request that ended at the same time as this one may be kept after it.
+        let is_settled = |request: &Arc<KeptRequest>| {
+            all || now
+                .duration_since(request.at)
+                .map_or(true, |age| age >= SETTLED)
+        };
+        let mut spans = Vec::new();
+        let requests = self.kept.since(self.last).into_iter();
+        for request in requests.take_while(is_settled) {
+            if spans.len() >= MOST_SPANS {
+                break;
+            }
+            self.push_request(&mut spans, &request);
+            self.next = Some(request.id);
+        }
+        (!spans.is_empty()).then(|| encode(spans, resource))
+    }
+
+    fn pass(&mut self) {
+        self.last = self.next.take().or(self.last);
+    }
+}
+
+fn encode(spans: Vec<Span>, resource: &[KeyValue]) -> Vec<u8> {
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                attributes: resource.to_vec(),
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                scope: Some(scope()),
+                spans,
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }],
+    };
+    request.encode_to_vec()
+}
+
+impl RequestTraces {
+    /// Appends the span of a request, and those of its phases.
+    fn push_request(&self, spans: &mut Vec<Span>, request: &KeptRequest) {
+        let ended = request.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started = ended.saturating_sub(request.duration);
+        let trace_id = request.trace.map_or_else(
+            || u128::from(self.id(request, 1)) << 64 | u128::from(self.id(request, 2)),
+            |trace| trace.span.trace_id,
+        );
+        let trace_id = trace_id.to_be_bytes().to_vec();
+        let own_id = self.id(request, 0).to_be_bytes().to_vec();
+        let is_sampled = request.trace.is_none_or(|trace| trace.sampled);
+        let flags = KNOWS_PARENT | if is_sampled { SAMPLED } else { 0 };
+        spans.push(Span {
+            trace_id: trace_id.clone(),
+            span_id: own_id.clone(),
+            parent_span_id: request
+                .trace
+                .map_or_else(Vec::new, |trace| trace.span.span_id.to_be_bytes().to_vec()),
+            flags: flags
+                | if request.trace.is_some() {
+                    HAS_REMOTE_PARENT
+                } else {
+                    0
+                },
+            kind: SpanKind::Server as i32,
+            start_time_unix_nano: nanoseconds(started),
+            end_time_unix_nano: nanoseconds(ended),
+            ..server_span(request, started, ended)
+        });
+        for (number, phase) in (3..).zip(request.phases.iter()) {
+            let Some(span) = self.phase_span(phase) else {
+                continue;
+            };
+            let began = started + phase.offset();
+            spans.push(Span {
+                trace_id: trace_id.clone(),
+                span_id: self.id(request, number).to_be_bytes().to_vec(),
+                parent_span_id: own_id.clone(),
+                flags,
+                start_time_unix_nano: nanoseconds(began),
+                end_time_unix_nano: nanoseconds(began + phase.duration()),
+                ..span
+            });
+        }
+    }
+
+    /// An id that is not zero.
+    fn id(&self, request: &KeptRequest, number: u64) -> u64 {
+        self.ids.hash_one((request.id, number)).max(1)
+    }
+
+    /// The name, kind and attributes of a phase's span. `None` for a phase that is no operation, such as a poll.
+    fn phase_span(&self, phase: &Phase) -> Option<Span> {
+        let (name, kind) = match phase.kind {
+            PhaseKind::Query => ("query", SpanKind::Client),
+            PhaseKind::TransactionControl => ("transaction control", SpanKind::Client),
+            PhaseKind::PoolWait => ("wait for a connection", SpanKind::Internal),
+            PhaseKind::BlockingQueue => ("wait for a blocking thread", SpanKind::Internal),
+            PhaseKind::BlockingThread => ("blocking thread", SpanKind::Internal),
+            PhaseKind::Transaction => ("transaction", SpanKind::Internal),
+            PhaseKind::EventLoop
+            | PhaseKind::Awaiting
+            | PhaseKind::BodyAwaiting
+            | PhaseKind::Sending => return None,
+        };
+        let mut span = Span {
+            name: name.to_owned(),
+            kind: kind as i32,
+            ..Span::default()
+        };
+        if kind == SpanKind::Client {
+            // The conventions' name for a system that is not known.
+            span.attributes
+                .push(text_attribute("db.system.name", "other_sql"));
+        }
+        if let Some(statement) = phase.statement {
+            self.describe_query(&mut span, statement);
+        }
+        if phase.is_unfinished {
+            span.attributes
+                .push(attribute("vitals.unfinished", Value::BoolValue(true)));
+        }
+        Some(span)
+    }
+
+    /// Adds what is known of a statement. Its shape has no values.
+    fn describe_query(&self, span: &mut Span, statement: NonZeroU32) {
+        let Some(statements) = &self.statements else {
+            return;
+        };
+        if let Some(pool) = statements.pool(statement) {
+            let pool = text_attribute("db.client.connection.pool.name", &pool);
+            span.attributes.push(pool);
+        }
+        let Some(text) = statements.text(statement) else {
+            return;
+        };
+        let name = Naming::OpenTelemetry.operation(operation(&text).label());
+        if !name.starts_with('_') {
+            name.clone_into(&mut span.name);
+            span.attributes
+                .push(text_attribute("db.operation.name", name));
+        }
+        span.attributes.push(text_attribute("db.query.text", &text));
+    }
+}
+
+/// The name, attributes, events and status of a request's span.
+fn server_span(request: &KeptRequest, started: Duration, ended: Duration) -> Span {
+    let method = match request.method {
+        OTHER_METHOD => "_OTHER",
+        method => method,
+    };
+    // The conventions' name for the span of a method that they do not know.
+    let verb = if method == "_OTHER" { "HTTP" } else { method };
+    let route = (*request.endpoint != *UNMATCHED).then_some(&*request.endpoint);
+    let mut span = Span {
+        name: route.map_or_else(|| verb.to_owned(), |route| format!("{verb} {route}")),
+        attributes: vec![text_attribute("http.request.method", method)],
+        ..Span::default()
+    };
+    let attributes = &mut span.attributes;
+    attributes.extend(route.map(|route| text_attribute("http.route", route)));
+    if request.ending != KeptEnding::NoHead {
+        let status = Value::IntValue(request.status.into());
+        attributes.push(attribute("http.response.status_code", status));
+        let bytes = Value::IntValue(i64::try_from(request.sent_bytes).unwrap_or(i64::MAX));
+        attributes.push(attribute("http.response.body.size", bytes));
+    }
+    let queries = Value::IntValue(i64::try_from(request.queries).unwrap_or(i64::MAX));
+    attributes.push(attribute("vitals.queries", queries));
+    let loop_time = Value::DoubleValue(request.loop_time.as_secs_f64());
+    attributes.push(attribute("vitals.event_loop_seconds", loop_time));
+    let reasons: Vec<_> = request.reasons().collect();
+    let labels = reasons.iter().map(|reason| AnyValue {
+        value: Some(Value::StringValue(reason.label().to_owned())),
+    });
+    let labels = Value::ArrayValue(ArrayValue {
+        values: labels.collect(),
+    });
+    attributes.push(attribute("vitals.kept_for", labels));
+    if let Some(error) = error_type(request) {
+        let error = text_attribute("error.type", &error);
+        attributes.push(error.clone());
+        span.events.push(event("error", ended, vec![error]));
+        span.status = Some(Status {
+            code: StatusCode::Error as i32,
+            ..Status::default()
+        });
+    }
+    if reasons.contains(&KeepReason::NPlusOne) {
+        span.events.push(event("n_plus_one", ended, Vec::new()));
+    }
+    if let (true, Some(poll)) = (reasons.contains(&KeepReason::Stall), request.longest_poll()) {
+        let seconds = Value::DoubleValue(poll.duration().as_secs_f64());
+        let seconds = attribute("vitals.stall_seconds", seconds);
+        span.events
+            .push(event("stall", started + poll.offset(), vec![seconds]));
+    }
+    span
+}
+
+/// What failed, as the metrics name it.
+fn error_type(request: &KeptRequest) -> Option<String> {
+    match request.ending {
+        _ if request.status >= 500 => Some(request.status.to_string()),
+        KeptEnding::Complete => None,
+        KeptEnding::NoHead | KeptEnding::ClientLeft => Some("client_disconnected".to_owned()),
+        KeptEnding::BodyFailed => Some("response_failed".to_owned()),
+    }
+}
+
+fn event(name: &str, at: Duration, attributes: Vec<KeyValue>) -> Event {
+    Event {
+        name: name.to_owned(),
+        time_unix_nano: nanoseconds(at),
+        attributes,
+        ..Event::default()
+    }
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
+}
