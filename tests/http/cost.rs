@@ -53,13 +53,47 @@ where
     allocation_counter::measure(|| system.block_on(serve(service, path, REQUESTS))).count_total
 }
 
+/// How many timelines were made so far.
+fn timelines(vitals: &Vitals) -> u64 {
+    let newest = vitals.kept_requests().since(None).pop();
+    let id = newest.map_or_else(String::new, |request| request.id.to_string());
+    // The lower half of an id counts the timelines.
+    id.get(8..).map_or(0, |number| {
+        u64::from_str_radix(number, 16).expect("hexadecimal")
+    })
+}
+
+#[test]
+fn only_a_request_that_is_kept_allocates_its_timeline() {
+    let system = System::new();
+    let bare = system.block_on(init_service(App::new().configure(app::routes)));
+    let vitals = Vitals::builder().build().expect("a valid configuration");
+    let app = App::new().configure(app::routes).wrap(vitals.http());
+    let monitored = system.block_on(init_service(app));
+    for path in ["/ok", "/items/5"] {
+        let without = allocations(&system, &bare, path);
+        let before = timelines(&vitals);
+        let with = allocations(&system, &monitored, path);
+        let made = timelines(&vitals) - before;
+        let more = with.saturating_sub(without);
+        assert!(made < REQUESTS / 2, "{path}: {made} of {REQUESTS} are kept");
+        assert!(
+            more <= 16 + made * 8,
+            "{path}: {more} more allocations, and {made} timelines"
+        );
+    }
+}
+
 #[test]
 fn recording_a_request_allocates_nothing() {
     let system = System::new();
     let bare = system.block_on(init_service(App::new().configure(app::routes)));
     let builders = [
-        Vitals::builder(),
-        Vitals::builder().body_sizes(false).database_tally(false),
+        Vitals::builder().keep_requests(0),
+        Vitals::builder()
+            .keep_requests(0)
+            .body_sizes(false)
+            .database_tally(false),
     ];
     for builder in builders {
         let vitals = builder.build().expect("a valid configuration");
