@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use actix_http::Request;
 use actix_vitals::Vitals;
 use actix_vitals::database::{Manager, Pool};
 use actix_vitals::ops::OpsSettings;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceResponse};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpResponse, web};
 use diesel::connection::SimpleConnection;
@@ -39,13 +42,14 @@ where
         .unwrap();
     let app = App::new()
         .app_data(web::Data::new(pool))
-        .route("/run/{number}", web::post().to(run::<C>))
+        .route("/run/{number}/{secret}", web::post().to(run::<C>))
         .configure(vitals.ops())
         .wrap(vitals.http());
     let app = init_service(app).await;
     for (number, (sql, _)) in statements.iter().chain(failing).enumerate() {
         let request = TestRequest::post()
-            .uri(&format!("/run/{number}"))
+            .uri(&format!("/run/{number}/hunter2?token=hunter2"))
+            .insert_header(("authorization", "hunter2"))
             .set_payload(*sql);
         let response = call_service(&app, request.to_request()).await;
         let succeeded = response.status().is_success();
@@ -72,8 +76,14 @@ where
         let body = read_body(response).await;
         shown.push((path, String::from_utf8_lossy(&body).into_owned()));
     }
-    for (source, text) in &shown {
-        for secret in SECRETS {
+    let timelines = timelines(&app, &shown).await;
+    assert!(timelines.len() > failing.len());
+    let timelines = timelines.iter().map(|text| ("a timeline", text));
+    let shown_text = shown.iter().map(|(source, text)| (*source, text));
+    for (source, text) in shown_text.chain(timelines) {
+        // Times may have any digits.
+        let digits = usize::from(!source.contains("/kept") && source != "a timeline");
+        for secret in &SECRETS[..=digits] {
             let found = text
                 .find(secret)
                 .map(|at| &text[at.saturating_sub(200)..at]);
@@ -88,6 +98,26 @@ where
         assert!(listed.contains(shape), "{sql}: {shape}: {listed:#?}");
         assert!(shown[0].1.contains("ran one statement many times"));
     }
+}
+
+/// The timelines of the kept requests that are listed.
+async fn timelines<S, B>(app: &S, shown: &[(&str, String)]) -> Vec<String>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody,
+{
+    let kept = (shown.iter()).find(|(path, _)| path.starts_with("/ops/requests/kept"));
+    let kept: serde_json::Value = serde_json::from_str(&kept.unwrap().1).unwrap();
+    let mut timelines = Vec::new();
+    for request in kept["requests"].as_array().unwrap() {
+        let id = request["id"].as_str().unwrap();
+        let uri = format!("/ops/requests/{id}");
+        let answer = call_service(app, TestRequest::get().uri(&uri).to_request()).await;
+        assert_eq!(answer.status(), 200);
+        let body = read_body(answer).await;
+        timelines.push(String::from_utf8_lossy(&body).into_owned());
+    }
+    timelines
 }
 
 /// Executes the body as SQL, 12 times. Returns the database's error, which the library does not show.
