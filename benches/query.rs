@@ -8,6 +8,10 @@
 //! Then the same select in 100, 250 and 1,000 different texts, by a query whose one type has many texts, so that each is
 //! formatted. At 1,000 texts an instrumented query takes at most twice as long. Every call is in the statements afterwards.
 
+#[cfg(feature = "diesel-async")]
+#[path = "query/asynchronous.rs"]
+mod asynchronous;
+
 use std::{
     fmt::{self, Write as _},
     hint::black_box,
@@ -227,6 +231,10 @@ fn compare(case: &mut Case) -> QueryResult<()> {
 
 #[allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn main() -> Result<(), Failure> {
+    #[cfg(feature = "diesel-async")]
+    if asynchronous::compare_all()? {
+        return Ok(());
+    }
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("query.db").display().to_string();
     let vitals = Vitals::builder().build()?;

@@ -12,7 +12,8 @@ action=$1
 skipped=${2:-/dev/null}
 cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-target}
-# Without `diesel-async`, whose types rustdoc cannot resolve (E0275).
+# Without `diesel-async`: rustdoc asks which methods an alias such as `deadpool::Pool<C>` has for any `C`. The bounds of
+# diesel-async's manager lead to Diesel's `SelectStatement` and back, without end (E0275, at any `recursion_limit`).
 features=actix-vitals/jemalloc,actix-vitals/otlp
 
 version=0.52.0

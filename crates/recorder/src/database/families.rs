@@ -15,7 +15,7 @@ pub(super) const POOL_NAME: &str = "db.client.connection.pool.name";
 /// The levels of the pools are not among them: [`PoolLevels`](crate::database::PoolLevels) reads these at the scrape.
 ///
 /// A label that is not shown has an empty value: the system of a database in our naming, and the pool of queries where it is
-/// [the only one](super::names).
+/// the only one.
 #[derive(Clone, Debug)]
 pub struct DatabaseFamilies {
     pub(super) naming: Naming,
