@@ -48,6 +48,14 @@ test("a request that a broken database failed is in the latest errors, with its 
   assert.equal((await server.request("GET", "/data/7")).status, 404);
 
   assert.match(row["Time ↓"] ?? row.Time, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+  const cause = await until("its cause", async () => (await rows(page, "causes"))[0]);
+  assert.equal(cause.Endpoint, "GET /data/{item_id}");
+  assert.equal(cause.Requests, "1");
+  assert.match(cause.Cause, /^error; /);
+  await page.click("#causes a");
+  await page.waitForSelector("#request[open] .track");
+  assert.ok((await page.textContent("#request .bar p")).includes(cause.Cause));
+  await page.keyboard.press("Escape");
   const age = new Date(row.Time).getTime() - sent;
   assert.ok(Math.abs(age) < 10_000, `${row.Time} is when it failed`);
   assert.equal(row.Endpoint, "GET /data/{item_id}");

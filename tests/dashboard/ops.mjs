@@ -58,6 +58,12 @@ export const OPS = {
       waiters: [{ kind: "outside", method: null, endpoint: null, trace_id: null, waiting_seconds: 1.5 }],
     }],
   },
+  "/ops/errors": {
+    errors: [
+      { method: "GET", endpoint: LONG, status: 503, kind: "error", types: ["Problem", `${"shop::orders::".repeat(6)}LostOrder`], title: "Service Unavailable", location: null, database_error: "timeout", count: 1234, first_seen: "2026-11-27T21:51:33.123Z", last_seen: "2026-11-27T21:52:33.123Z", last_kept: "0000000000000059" },
+      { method: "POST", endpoint: "/data", status: 500, kind: "panic", types: [], title: null, location: "src/main.rs:12:5", database_error: null, count: 1, first_seen: "2026-11-27T21:51:33.123Z", last_seen: "2026-11-27T21:51:33.123Z", last_kept: null },
+    ],
+  },
   "/ops/requests/kept": { keeps: 1000, requests: Array.from({ length: 50 }, (_, i) => kept(i)) },
   "/ops/requests/0000000000000059": {
     ...kept(49),

@@ -41,7 +41,7 @@ macro_rules! modules {
 }
 
 /// The modules of `app.js`. Each comes after those that it imports.
-const MODULES: [Module; 15] = modules! {
+const MODULES: [Module; 16] = modules! {
     "dom.js",
     "cells.js",
     "format.js",
@@ -55,6 +55,7 @@ const MODULES: [Module; 15] = modules! {
     "now.js",
     "pool.js",
     "kept.js",
+    "causes.js",
     "chart.js",
     "app.js",
 };
@@ -129,7 +130,7 @@ impl Asset {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::bundle::declared, *};
 
     #[test]
     fn the_script_has_no_import_and_no_export() {
@@ -143,6 +144,22 @@ mod tests {
         }
         let page = std::str::from_utf8(&ASSETS[0].body).expect("text");
         assert!(!page.contains("module") && !page.contains("crossorigin"));
+    }
+
+    #[test]
+    fn each_name_is_declared_by_one_module() {
+        let mut known = std::collections::HashMap::new();
+        for (file, source) in MODULES {
+            // A name that its scope would hide from the other modules.
+            for name in source.lines().filter_map(declared) {
+                assert!(
+                    !["history", "location", "document"].contains(&name),
+                    "{file}: {name}"
+                );
+                let other = known.insert(name, file);
+                assert_eq!(other, None, "{file}: {name}");
+            }
+        }
     }
 
     #[test]

@@ -6,48 +6,29 @@
 /// A module: the name of its file, and its source.
 pub(super) type Module = (&'static str, &'static str);
 
-/// Returns one script that runs `modules` in order. Each module must come after those that it imports.
+/// Returns one script that contains `modules` in order. Each module must come after those that it imports.
 ///
-/// Accepts only the syntax of the page's modules: an `import` of names is one line, and an `export` begins the line of a
-/// declaration. Each module becomes a function that returns its exports.
+/// Accepts only the syntax of the page's modules: an `import` is one line and renames nothing, and an `export` begins the
+/// line of a declaration. All modules share one scope, so no two of them may declare the same name.
 pub(super) fn bundle(modules: &[Module]) -> String {
     let mut script = "\"use strict\";\n{\n".to_owned();
-    for (file, source) in modules {
-        let mut exports = Vec::new();
-        script.extend(["const ", &variable(file), " = (() => {\n"]);
-        for line in source.lines() {
-            if let Some((names, from)) = import(line) {
-                let names = names.replace(" as ", ": ");
-                script.extend(["const {", &names, "} = ", &variable(from), ";\n"]);
-                continue;
-            }
-            let declaration = line.strip_prefix("export ");
-            exports.extend(declaration.and_then(declared));
-            script.extend([declaration.unwrap_or(line), "\n"]);
-        }
-        script.extend(["return { ", &exports.join(", "), " };\n})();\n"]);
+    let lines = modules.iter().flat_map(|(_, source)| source.lines());
+    for line in lines.filter(|line| !line.starts_with("import ")) {
+        script.extend([line.strip_prefix("export ").unwrap_or(line), "\n"]);
     }
     script.push_str("}\n");
     script
 }
 
-/// The names and the file of an import: `import { a, b as c } from "./file.js";`.
-fn import(line: &str) -> Option<(&str, &str)> {
-    let (names, from) = line.strip_prefix("import {")?.split_once("} from \"./")?;
-    Some((names, from.strip_suffix("\";")?))
-}
-
-/// The name that a declaration introduces: `class A {`, `function a(`, `async function a(`, `const a =`.
-fn declared(declaration: &str) -> Option<&str> {
-    let declaration = declaration.strip_prefix("async ").unwrap_or(declaration);
-    let (_, named) = declaration.split_once(' ')?;
+/// The name that a line declares at the level of its module: `const a =`, `let a =`, `class A {`, `async function a(`.
+#[cfg(test)]
+pub(super) fn declared(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    let (keyword, named) = line.split_once(' ')?;
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
-    named.split(|c| !is_name(c)).next()
-}
-
-/// The variable that holds a file's exports.
-fn variable(file: &str) -> String {
-    format!("module_{}", file.trim_end_matches(".js"))
+    let name = named.split(|c| !is_name(c)).next();
+    name.filter(|name| !name.is_empty() && ["const", "let", "class", "function"].contains(&keyword))
 }
 
 #[cfg(test)]
@@ -55,14 +36,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_become_functions_in_one_script() {
-        let library = "export const A = 1;\nexport const $ = (id) => id;\nexport class B {}\nexport async function c(d) {}\nconst own = 2;";
-        let page = "import { A, B as E, $ } from \"./library.js\";\nnew E(A);";
+    fn modules_share_one_scope_of_one_script() {
+        let library = "export const A = 1;\nexport async function c(d) {}\nconst own = 2;";
+        let page = "import { A, c } from \"./library.js\";\nc(A);";
         assert_eq!(
             bundle(&[("library.js", library), ("page.js", page)]),
-            "\"use strict\";\n{\nconst module_library = (() => {\nconst A = 1;\nconst $ = (id) => id;\nclass B {}\n\
-             async function c(d) {}\nconst own = 2;\nreturn { A, $, B, c };\n})();\nconst module_page = (() => {\n\
-             const { A, B: E, $ } = module_library;\nnew E(A);\nreturn {  };\n})();\n}\n"
+            "\"use strict\";\n{\nconst A = 1;\nasync function c(d) {}\nconst own = 2;\nc(A);\n}\n"
         );
+    }
+
+    #[test]
+    fn declarations_of_a_module_are_found() {
+        for (line, expected) in [
+            ("export const $ = (id) => id;", Some("$")),
+            ("export async function c(d) {}", Some("c")),
+            ("class Point {", Some("Point")),
+            ("let a = 1;", Some("a")),
+            ("  const inner = 1;", None),
+            ("const { a } = b;", None),
+            ("const [a, b] = c;", None),
+            ("for (const a of b) {", None),
+        ] {
+            assert_eq!(declared(line), expected, "{line}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 // The page: its state, which the URL keeps; the contents of its tiles, charts and tables; and its events.
 
 import { code, endpoint, endpoints, number } from "./cells.js";
+import { causesOfErrors } from "./causes.js";
 import { Chart } from "./chart.js";
 import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
@@ -9,7 +10,7 @@ import { changeLink, keptRequests } from "./kept.js";
 import { blocks, requestsInFlight } from "./now.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
 import { connections } from "./pool.js";
-import { follow, history as fetchHistory, json } from "./stream.js";
+import { fetchHistory, follow, json } from "./stream.js";
 import { Table } from "./table.js";
 import { closeTimeline, onTimelineClosed, showNoTimeline, showTimeline } from "./timeline.js";
 
@@ -116,7 +117,7 @@ async function load() {
     // The stream repeats the last seconds, as single ticks.
     if (!following) {
       follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
-      for (const snapshot of [inFlight, pool, kept]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
+      for (const snapshot of [inFlight, pool, kept, causes]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
       showRequest();
     }
     following = true;
@@ -433,8 +434,9 @@ const kept = keptRequests(
   go,
   ALL,
 );
-const { endpoints: first, ...others } = tables;
-$("charts").after(...[inFlight.table, pool.table, first, kept.table, ...Object.values(others)].map(({ section }) => section));
+const causes = causesOfErrors(go);
+const { endpoints: first, errors: last, ...others } = tables;
+$("charts").after(...[inFlight.table, pool.table, first, kept.table, ...Object.values(others), causes.table, last].map(({ section }) => section));
 
 /** Shows the timeline that the state names by its id or its trace, or closes it. */
 async function showRequest() {

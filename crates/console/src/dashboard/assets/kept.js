@@ -20,9 +20,9 @@ export function changeLink(text, change, go) {
   return make("a", { textContent: text, href: `?${new URLSearchParams(change)}`, onclick });
 }
 
-const row = (one) => ({ ...one, time: Date.parse(one.at) / 1000, name: `${one.method} ${one.endpoint}`, why: reasons(one.reasons) });
+const rowKept = (one) => ({ ...one, time: Date.parse(one.at) / 1000, name: `${one.method} ${one.endpoint}`, why: reasons(one.reasons) });
 
-const table = (go) =>
+const tableOfKept = (go) =>
   new Table(
     "kept",
     "Kept requests",
@@ -50,7 +50,7 @@ export const keptRequests = (state, shape, go, everything) => {
     const [, method, pattern] = /^(\S+) (.*)$/s.exec(endpoint ?? "") ?? [];
     return { ...(endpoint && { method, endpoint: pattern }), ...(statement && { statement }), ...(trace && { trace_id: trace }) };
   };
-  const kept = new Snapshot(ENDPOINT, table(go), {
+  const kept = new Snapshot(ENDPOINT, tableOfKept(go), {
     path: () => `${ENDPOINT}?${new URLSearchParams({ ...wanted(), limit: LIMIT })}`,
     every: 3000,
     empty: "None is kept.",
@@ -59,7 +59,7 @@ export const keptRequests = (state, shape, go, everything) => {
       const of = [endpoint && `of ${endpoint}`, statement && `that ran ${shape(statement) ?? "this statement"}`, trace && `of trace ${trace}`];
       all.hidden = !of.some(Boolean);
       const hint = all.hidden ? "Slow, failed, suspicious and random ones, each with its timeline" : of.filter(Boolean).join(", ");
-      return { rows: requests.map(row), hint };
+      return { rows: requests.map(rowKept), hint };
     },
   });
   const all = make("button", { type: "button", textContent: "Show all", hidden: true, onclick: () => go(everything) });

@@ -7,7 +7,7 @@ import { Snapshot } from "./snapshot.js";
 import { Table } from "./table.js";
 
 /** How the page calls what a request does. */
-const DOING = {
+const ACTIVITIES = {
   event_loop: "on the event loop",
   blocking_queue: "waits for a blocking thread",
   blocking_thread: "on a blocking thread",
@@ -19,12 +19,12 @@ const DOING = {
   streaming: "streams",
 };
 
-const row = (one, position) => ({
+const rowInFlight = (one, position) => ({
   position,
   age: one.age_seconds,
   name: `${one.method} ${one.endpoint ?? "(not known yet)"}`,
   stall: one.is_stall,
-  doing: one.is_stall ? "blocks its event loop" : (DOING[one.doing] ?? one.doing),
+  doing: one.is_stall ? "blocks its event loop" : (ACTIVITIES[one.doing] ?? one.doing),
   since: one.is_stall ? one.on_event_loop_seconds : one.doing_seconds,
   statement: one.statement,
   sent: one.sent_bytes,
@@ -32,7 +32,7 @@ const row = (one, position) => ({
   trace: one.trace_id,
 });
 
-const table = () =>
+const tableInFlight = () =>
   new Table(
     "now",
     "Right now",
@@ -64,11 +64,11 @@ export const blocks = (stalls) => (stalls > 0 ? `${stalls} ${stalls === 1 ? "blo
 
 /** The requests in flight. Calls `stalled` with the number of stalls. */
 export const requestsInFlight = (stalled) =>
-  new Snapshot("ops/requests", table(), {
+  new Snapshot("ops/requests", tableInFlight(), {
     empty: "No request is in flight.",
     read({ requests, total, stalls }) {
       stalled(stalls);
       const most = total > requests.length ? `the oldest ${requests.length}` : "";
-      return { rows: requests.map(row), hint: [`${count.format(total)} in flight`, most, blocks(stalls)].filter(Boolean).join("; ") };
+      return { rows: requests.map(rowInFlight), hint: [`${count.format(total)} in flight`, most, blocks(stalls)].filter(Boolean).join("; ") };
     },
   });

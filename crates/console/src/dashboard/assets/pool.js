@@ -7,7 +7,7 @@ import { Snapshot } from "./snapshot.js";
 import { Table } from "./table.js";
 
 /** How the page calls what a connection does. */
-const DOING = {
+const HOLDS = {
   query: "in a query",
   idle_in_transaction: "idle in transaction",
   held_without_a_query: "held without a query",
@@ -25,12 +25,12 @@ const held = (of) => (one) => ({
   name: owner(one),
   state: `holds one${of}${one.is_leak ? ", too long" : ""}`,
   since: one.held_seconds,
-  does: `${DOING[one.doing] ?? one.doing}, ${seconds.format(one.doing_seconds)}`,
+  does: `${HOLDS[one.doing] ?? one.doing}, ${seconds.format(one.doing_seconds)}`,
 });
 
 const waiting = (of) => (one) => ({ ...one, name: owner(one), state: `waits${of && ` for one${of}`}`, since: one.waiting_seconds });
 
-const table = () =>
+const tableOfPool = () =>
   new Table(
     "pool",
     "Connections",
@@ -58,7 +58,7 @@ const table = () =>
 
 /** The holders of all pools and those that wait. */
 export const connections = () =>
-  new Snapshot("ops/pool", table(), {
+  new Snapshot("ops/pool", tableOfPool(), {
     empty: "Nobody holds a connection.",
     read({ pools }) {
       const rows = pools.flatMap(({ pool, connections, waiters }) => {

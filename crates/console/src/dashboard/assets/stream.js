@@ -4,12 +4,12 @@
  * The URL of a path beside the page. It is absolute because the page's URL may contain credentials: a relative URL would
  * inherit them, and `fetch` rejects such URLs.
  */
-const at = (path) => new URL(path, location.origin + location.pathname);
+const urlOf = (path) => new URL(path, location.origin + location.pathname);
 
 /** Requests JSON from a path beside the page. An error has `status` if the server answered with one. */
 export async function json(path, options) {
   const [name] = path.split("?");
-  const answer = await fetch(at(path), { cache: "no-store", ...options }).catch(() => {
+  const answer = await fetch(urlOf(path), { cache: "no-store", ...options }).catch(() => {
     throw new Error("The server cannot be reached.");
   });
   if (!answer.ok) throw Object.assign(new Error(`The server answers ${name} with ${answer.status}.`), { status: answer.status });
@@ -19,7 +19,7 @@ export async function json(path, options) {
 }
 
 /** The ticks after `since`, up to `until` if given, merged to `step` seconds. */
-export function history({ since, until, step }) {
+export function fetchHistory({ since, until, step }) {
   const query = new URLSearchParams({ since: Math.floor(since), step });
   if (until) query.set("until", Math.ceil(until));
   return json(`dashboard/history?${query}`);
@@ -30,7 +30,7 @@ export function history({ since, until, step }) {
  * page has. Tabs with the same `version` share a worker.
  */
 export function follow(version, last, on) {
-  const url = at("dashboard/worker.js");
+  const url = urlOf("dashboard/worker.js");
   const shared = window.SharedWorker && new SharedWorker(url, version);
   const worker = shared?.port ?? new Worker(url);
   (shared ?? worker).onerror = () => on.failed("dashboard/worker.js does not load or fails.");

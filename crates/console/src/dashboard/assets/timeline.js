@@ -40,6 +40,10 @@ const ENDINGS = { no_head: "the client left before the answer", client_left: "th
 /** The reasons in words. */
 export const reasons = (list) => list.map((reason) => REASONS[reason] ?? reason).join(", ");
 
+/** A cause in words: the kind, the title of the problem, the types of the error and its sources, and where it panicked. */
+export const cause = ({ kind, title, types, database_error, location }) =>
+  [ENDINGS[kind] ?? kind, title, types.join(" ← "), database_error && `database: ${database_error}`, location].filter(Boolean).join("; ");
+
 const dialog = $("request");
 const [title, note, content] = ["h2", "p", ".scroll"].map((part) => dialog.querySelector(part));
 
@@ -73,7 +77,7 @@ function track(...bars) {
   return line;
 }
 
-const sum = (phases) => phases.reduce((total, phase) => total + phase.seconds, 0);
+const spent = (phases) => phases.reduce((total, phase) => total + phase.seconds, 0);
 
 /** Splits phases into lists: several short ones that follow each other, or one of the others. */
 function groups(phases, total) {
@@ -103,14 +107,14 @@ function waterfall({ phases, left_out, statements, times, seconds: total }) {
     return [
       make("span", {}, name + (is_unfinished ? ", unfinished" : ""), ...query(statement_id)),
       seconds.format(offset_seconds),
-      seconds.format(sum(group)),
+      seconds.format(spent(group)),
       track(...group.map((phase) => [phase.kind, phase.offset_seconds / total, phase.seconds / total])),
     ];
   });
   // Waits are listed between the first polls only.
   const waits = times
     .filter(({ kind }) => ["awaiting", "body_awaiting", "sending"].includes(kind))
-    .map((time) => ({ ...time, seconds: time.seconds - sum(phases.filter(({ kind }) => kind === time.kind)) }))
+    .map((time) => ({ ...time, seconds: time.seconds - spent(phases.filter(({ kind }) => kind === time.kind)) }))
     .filter((time) => time.seconds > total * SHORT);
   const rest = [...left_out, ...waits].map((one) => [`${one.count ? `${count.format(one.count)} ` : ""}more: ${WAITS[one.kind]}`, NONE, seconds.format(one.seconds), ""]);
   return grid("What it did, and when", ["Phase", "Starts after", "Takes", "Time"], [...rows, ...rest]);
@@ -140,7 +144,7 @@ export function showTimeline(request) {
     request.status,
     seconds.format(request.seconds),
     moment(Date.parse(request.at) / 1000),
-    ENDINGS[request.ending],
+    request.cause ? cause(request.cause) : ENDINGS[request.ending],
     `kept because: ${reasons(request.reasons)}`,
     `${request.explained_percent.toFixed(1)} % explained`,
     longest && `longest poll ${seconds.format(longest)}`,
