@@ -76,7 +76,10 @@ impl HistogramShard {
         }
         let bucket = classic_bucket(&layout.bounds.values, value);
         self.cells.add::<A>(CLASSIC + bucket, 1);
-        self.cells.add_f64::<A>(SUM, value);
+        // Zeros are common: empty bodies, requests without a query.
+        if value > 0.0 {
+            self.cells.add_f64::<A>(SUM, value);
+        }
         self.native.record::<A>(value);
         Some(bucket)
     }

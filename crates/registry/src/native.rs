@@ -172,6 +172,33 @@ impl Buckets {
         self.zero.get().map_or(0, |zero| zero.load(0))
     }
 
+    /// Adds the octaves of the table to `octaves`, which are ascending. Most series have one shard, whose octaves are appended
+    /// one after the other.
+    fn add_octaves(&self, octaves: &mut Vec<Octave>) {
+        let mut at = 0;
+        for (group, first) in self
+            .groups
+            .iter()
+            .zip((FIRST_INDEX..).step_by(GROUP_INDICES))
+        {
+            let lines = group.get().into_iter().flatten();
+            for (line, first) in lines.zip((first..).step_by(PER_OCTAVE)) {
+                let Some(line) = line.get() else {
+                    continue;
+                };
+                while octaves.get(at).is_some_and(|octave| octave.first < first) {
+                    at += 1;
+                }
+                if octaves.get(at).is_none_or(|octave| octave.first > first) {
+                    let counts = [0; PER_OCTAVE];
+                    octaves.insert(at, Octave { first, counts });
+                }
+                line.add_to(&mut octaves[at].counts);
+                at += 1;
+            }
+        }
+    }
+
     /// First prefetch pass: loads the table's groups, so that [`touch`](Self::touch) finds the octaves.
     pub(crate) fn touch_table(&self) {
         for group in self.groups.iter().filter_map(OnceBox::get) {
@@ -199,11 +226,18 @@ pub(crate) fn read<'a>(
     out: &mut Vec<(i32, u64)>,
 ) {
     let beyond = || shards.clone().filter_map(|shard| shard.beyond.get());
+    let mut octaves = Vec::new();
     loop {
         // No count is carried while the locks are held.
         let held: Vec<_> = beyond().map(lock).collect();
         out.clear();
-        for_each_octave(shards, |first, counts| push_populated(out, first, counts));
+        octaves.clear();
+        shards
+            .clone()
+            .for_each(|shard| shard.add_octaves(&mut octaves));
+        for octave in &octaves {
+            push_populated(out, octave.first, &octave.counts);
+        }
         // A shard may have carried its first count meanwhile, which this walk may have missed. The fence pairs with the release
         // in `carry`.
         fence(Acquire);
@@ -223,41 +257,12 @@ pub(crate) fn read_octaves<'a>(
     out: &mut Vec<Octave>,
 ) -> bool {
     out.clear();
-    for_each_octave(shards, |first, counts| {
-        out.push(Octave {
-            first,
-            counts: *counts,
-        });
-    });
+    for shard in shards.clone() {
+        shard.add_octaves(out);
+    }
     // As in `read`.
     fence(Acquire);
     shards.clone().all(|shard| shard.beyond.get().is_none())
-}
-
-fn for_each_octave<'a>(
-    shards: &(impl Iterator<Item = &'a Buckets> + Clone),
-    mut f: impl FnMut(i32, &[u64; PER_OCTAVE]),
-) {
-    for (group, first) in (FIRST_INDEX..)
-        .step_by(GROUP_INDICES)
-        .enumerate()
-        .take(GROUPS)
-    {
-        let groups = shards.clone().filter_map(|shard| shard.groups[group].get());
-        if groups.clone().next().is_none() {
-            continue;
-        }
-        for (octave, first) in (first..).step_by(PER_OCTAVE).enumerate().take(OCTAVES) {
-            let mut lines = (groups.clone())
-                .filter_map(|group| group[octave].get())
-                .peekable();
-            if lines.peek().is_some() {
-                let mut sums = [0; PER_OCTAVE];
-                lines.for_each(|line| line.add_to(&mut sums));
-                f(first, &sums);
-            }
-        }
-    }
 }
 
 /// Appends the populated buckets of an octave. Which are populated is hard to predict, so no branch depends on it.

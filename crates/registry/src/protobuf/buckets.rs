@@ -12,24 +12,18 @@ use crate::native::{Octave, PER_OCTAVE};
 /// Up to this many empty buckets in a row are written out, as `client_golang` does: they are smaller than another span.
 const GAP: i32 = 2;
 
+/// The tags of a span, of its offset and of its length: fields 12, 1 and 2.
+const SPAN_TAGS: [u8; 3] = [12 << 3 | 2, 1 << 3, 2 << 3];
+
 /// The difference of two counts below this takes one byte.
 const SMALL: u64 = 64;
 
-/// The most bytes that one bucket takes: the difference of its count, and those of the empty buckets before it.
-const MOST_BYTES: usize = (1 + GAP as usize) * 10;
-
 /// Appends spans and counts. Without any, an empty span marks the histogram as native. `deltas` is a buffer.
 pub(super) fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &NativeReading) {
-    let buckets = native.octaves.len() * PER_OCTAVE + native.buckets.len();
-    // The room for all buckets, and for the copy of fixed length in `push_octave`.
-    let room = buckets * MOST_BYTES + PER_OCTAVE;
-    if deltas.len() < room {
-        deltas.resize(room, 0);
-    }
+    deltas.clear();
     let mut spans = IndexSpans {
         out,
         deltas,
-        written: 0,
         last: None,
         before: 0,
     };
@@ -45,11 +39,7 @@ pub(super) fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &Nat
 /// Writes spans as they end. The counts follow after all of them.
 struct IndexSpans<'a> {
     out: &'a mut Vec<u8>,
-    /// A slice and not a vector, which checks its capacity and stores its length for each byte: a protobuf exposition takes
-    /// 16 % more instructions with one (`make instructions`).
-    deltas: &'a mut [u8],
-    /// The length of the part of `deltas` that is written.
-    written: usize,
+    deltas: &'a mut Vec<u8>,
     last: Option<IndexSpan>,
     /// The count of the bucket that was written last.
     before: u64,
@@ -84,9 +74,9 @@ impl IndexSpans<'_> {
             self.go_to(octave.first + start.cast_signed(), length);
             self.push_count(u64::from(counts[at]));
             // A copy of fixed length that is cut afterwards is faster than a copy of the run's length.
-            (self.deltas[self.written..][..PER_OCTAVE])
-                .copy_from_slice(&differences[at + 1..][..PER_OCTAVE]);
-            self.written += length - 1;
+            let written = self.deltas.len() + length - 1;
+            (self.deltas).extend_from_slice(&differences[at + 1..][..PER_OCTAVE]);
+            self.deltas.truncate(written);
             self.before = u64::from(counts[at + length - 1]);
         }
     }
@@ -122,21 +112,15 @@ impl IndexSpans<'_> {
 
     #[inline]
     fn push_count(&mut self, count: u64) {
-        let mut delta = zigzag(count.wrapping_sub(self.before).cast_signed());
-        while delta >= 0x80 {
-            self.deltas[self.written] = (delta & 0x7f) as u8 | 0x80;
-            delta >>= 7;
-            self.written += 1;
-        }
-        self.deltas[self.written] = (delta & 0x7f) as u8;
-        self.written += 1;
+        let delta = count.wrapping_sub(self.before).cast_signed();
+        push_varint(self.deltas, zigzag(delta));
         self.before = count;
     }
 
     fn end(self) {
         push_span(self.out, self.last.unwrap_or_default());
-        if self.written > 0 {
-            push_bytes(self.out, 13, &self.deltas[..self.written]);
+        if !self.deltas.is_empty() {
+            push_bytes(self.out, 13, self.deltas);
         }
     }
 }
@@ -144,6 +128,13 @@ impl IndexSpans<'_> {
 fn push_span(out: &mut Vec<u8>, span: IndexSpan) {
     let offset = zigzag(i64::from(span.offset));
     let length = u64::from(span.start.abs_diff(span.end));
+    if let (Ok(offset @ ..0x80), Ok(length @ ..0x80)) = (u8::try_from(offset), u8::try_from(length))
+    {
+        // Most spans: all varints take one byte.
+        let [span, first, second] = SPAN_TAGS;
+        out.extend_from_slice(&[span, 4, first, offset, second, length]);
+        return;
+    }
     push_tag(out, 12, LENGTH);
     push_varint(
         out,
