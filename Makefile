@@ -10,6 +10,8 @@ SOAK = $(CARGO) test --quiet $(OPENSSL)
 ARGS ?=
 # The duration of the last part of `make soak`.
 SOAK_TIME ?= 1h
+# The duration of the part of `make soak` in which no request may be named as a stall.
+FULL_LOAD_TIME ?= 10m
 # The duration of the part of `make soak` that runs all attacks at once.
 ATTACK_TIME ?= 10m
 # Empty, or the feature that builds OpenSSL from source where its headers are missing.
@@ -90,7 +92,7 @@ accuracy: ## Measure the accuracy of quantiles in a real Prometheus and rewrite 
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- accuracy::
 
 # Each part is one line.
-soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, the timelines of 10,000 requests, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
+soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, 100 stalls of 100 ms and more that are named while they last, ten minutes of full load without a stall (FULL_LOAD_TIME=2m), the timelines of 10,000 requests, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), and an hour of everything at once (SOAK_TIME=10m).
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test integration -- --nocapture http::chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test integration -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test integration -- --nocapture shutdown::load
@@ -100,6 +102,7 @@ soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 k
 	VITALS_TIMELINES=10000 $(SOAK) --release --test exclusive -- --nocapture timelines::
 	VITALS_SLOW_RATIO=200 $(SOAK) --release --test exclusive -- --nocapture slow::
 	VITALS_DESCRIPTION_EXAMPLES=500 $(SOAK) --test integration -- description::
+	VITALS_NAMED_FROM=100ms VITALS_FULL_LOAD_TIME=$(FULL_LOAD_TIME) $(SOAK) --release --test stalls -- --nocapture
 	VITALS_ATTACK_TIME=$(ATTACK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::attack::
 	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::everything
 

@@ -1,8 +1,14 @@
 //! Stalled event loops: what the ops endpoints and the log report while a stall lasts. A process of its own, because the log's
 //! subscriber is that of the process.
+//!
+//! `VITALS_STALLS` sets the number of injected stalls (100 by default), `VITALS_STALLS_SEED` their seed, and
+//! `VITALS_NAMED_FROM` the shortest ones that must be named while they last (`500ms` by default: a busy machine may be late
+//! for shorter ones; `100ms` in `make soak`). `VITALS_FULL_LOAD_TIME` sets for how long a service under full load must have
+//! no stall (`5s` by default, `10m` in `make soak`).
 
 #![allow(
     clippy::expect_used,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test may panic and use the simplest way"
 )]
@@ -12,14 +18,19 @@
 mod log;
 
 use std::{
-    io::{Read as _, Write as _},
+    collections::{BTreeMap, HashMap},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use actix_vitals::{Vitals, database::Pool, ops::OpsSettings};
+use actix_vitals::{Builder, Vitals, database::Pool, ops::OpsSettings};
 use actix_web::{
     App, HttpResponse, HttpServer,
     body::{BodySize, MessageBody},
@@ -32,6 +43,7 @@ use diesel::{
     r2d2::{self, ConnectionManager},
     sql_query,
 };
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 use tracing::Level;
 
@@ -42,6 +54,9 @@ const BOUND: Duration = Duration::from_secs(30);
 
 /// What no answer and no line of the log may contain.
 const SECRET: &str = "hunter2";
+
+/// Held by the test that runs: the tests are about time.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Threads of the service.
 const WORKERS: usize = 2;
@@ -79,10 +94,15 @@ struct Blockable {
 
 impl Blockable {
     fn start() -> Self {
+        Self::start_with(Vitals::builder(), WORKERS)
+    }
+
+    fn start_with(vitals: Builder, workers: usize) -> Self {
         let lock = Arc::new(Mutex::new(()));
         let (send, receive) = mpsc::channel();
         let shared = Arc::clone(&lock);
-        let thread = thread::spawn(move || System::new().block_on(serve(shared, &send)));
+        let serve = move || System::new().block_on(serve(vitals, workers, shared, &send));
+        let thread = thread::spawn(serve);
         let (service, ops, handles) = receive.recv_timeout(BOUND).expect("two servers");
         Self {
             service,
@@ -144,9 +164,14 @@ impl Drop for Blockable {
 
 type Addresses = (SocketAddr, SocketAddr, Vec<ServerHandle>);
 
-async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
+async fn serve(
+    vitals: Builder,
+    workers: usize,
+    lock: Arc<Mutex<()>>,
+    started: &mpsc::Sender<Addresses>,
+) {
     let ops = OpsSettings::everything();
-    let vitals = Vitals::builder().ops(ops).build().expect("defaults build");
+    let vitals = vitals.ops(ops).build().expect("settings that build");
     let monitor = vitals.http();
     let pool = vitals
         .instrument(r2d2::Pool::builder().max_size(1))
@@ -163,6 +188,9 @@ async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
             .route("/block/{millis}", web::get().to(block))
             .route("/sleep/{millis}", web::get().to(sleep))
             .route("/spin/{millis}", web::get().to(spin))
+            .route("/contended/{millis}", web::get().to(contended))
+            .route("/fast/{id}", web::get().to(fast))
+            .route("/rows/{id}", web::get().to(rows))
             .route(
                 "/body/{millis}",
                 web::get().to(|time: web::Path<u64>| async move {
@@ -183,6 +211,15 @@ async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
                 }),
             )
             .service(
+                web::resource("/middleware/{millis}")
+                    .wrap_fn(|request, next| {
+                        let time = request.match_info().query("millis").parse();
+                        thread::sleep(Duration::from_millis(time.expect("milliseconds")));
+                        next.call(request)
+                    })
+                    .to(HttpResponse::Ok),
+            )
+            .service(
                 web::resource("/middleware")
                     .wrap_fn(|request, next| {
                         thread::sleep(Duration::from_millis(700));
@@ -192,7 +229,9 @@ async fn serve(lock: Arc<Mutex<()>>, started: &mpsc::Sender<Addresses>) {
             )
             .wrap(monitor.clone())
     })
-    .workers(WORKERS)
+    .workers(workers)
+    // A request behind a stall may have to wait for long.
+    .client_request_timeout(Duration::ZERO)
     .disable_signals()
     .bind("127.0.0.1:0")
     .unwrap();
@@ -218,12 +257,44 @@ async fn sleep(time: web::Path<u64>) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-/// Computes for a long time within an async handler.
+/// Computes for a long time within an async handler. The time without a processor does not count.
 async fn spin(time: web::Path<u64>) -> HttpResponse {
-    let end = Instant::now() + Duration::from_millis(*time);
-    while Instant::now() < end {
+    let (mut last, mut left) = (Instant::now(), Duration::from_millis(*time));
+    while left > Duration::ZERO {
         std::hint::spin_loop();
+        let now = Instant::now();
+        let step = now.duration_since(std::mem::replace(&mut last, now));
+        if step < Duration::from_millis(1) {
+            left = left.saturating_sub(step);
+        }
     }
+    HttpResponse::Ok().finish()
+}
+
+/// Waits for a lock that another thread holds for this long.
+async fn contended(time: web::Path<u64>) -> HttpResponse {
+    let (lock, time) = (Arc::new(Mutex::new(())), Duration::from_millis(*time));
+    let (send, receive) = mpsc::channel();
+    let other = Arc::clone(&lock);
+    thread::spawn(move || {
+        let _held = other.lock();
+        send.send(()).expect("a receiver");
+        thread::sleep(time);
+    });
+    receive.recv().expect("a holder");
+    drop(lock.lock());
+    HttpResponse::Ok().finish()
+}
+
+/// Answers at once.
+async fn fast(id: web::Path<u64>) -> HttpResponse {
+    HttpResponse::Ok().body(id.to_string())
+}
+
+/// Runs a short query on another thread.
+async fn rows(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
+    let ran = pool.run(|connection| sql_query("SELECT 1 WHERE 1 = 1").execute(connection));
+    ran.await.expect("a query");
     HttpResponse::Ok().finish()
 }
 
@@ -278,6 +349,7 @@ fn is_stall_of(request: &Value, trace: &str) -> bool {
 
 #[test]
 fn stalls_are_named_while_they_last_and_blocked_workers_do_not_block_the_ops_listener() {
+    let _turn = TURN.lock();
     let log = Log::of_process(Level::WARN);
     let blockable = Blockable::start();
     each_stall_is_named_while_it_lasts(&blockable, &log);
@@ -456,4 +528,213 @@ fn all_workers_blocked_by_the_pool(blockable: &Blockable) {
     for client in clients {
         assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
     }
+}
+
+/// A variable of the test, or its default.
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+fn time(name: &str, default: &str) -> Duration {
+    humantime::parse_duration(&variable(name, default)).expect("a duration")
+}
+
+/// The ways to keep an event loop busy, by their endpoint.
+const STALLS: [(&str, &str); 5] = [
+    ("/sleep", "/sleep/{millis}"),
+    ("/spin", "/spin/{millis}"),
+    ("/contended", "/contended/{millis}"),
+    ("/body", "/body/{millis}"),
+    ("/middleware", "/middleware/{millis}"),
+];
+
+/// A stall that is injected.
+struct InjectedStall {
+    path: String,
+    endpoint: &'static str,
+    time: Duration,
+    trace: String,
+}
+
+/// The trace of the first injected stall. The other test counts from 1.
+const FIRST_TRACE: usize = 1_000_000;
+
+/// The workers of a service whose stalls overlap, and the clients that cause them.
+const BLOCKED_AT_ONCE: usize = 8;
+
+#[test]
+fn injected_stalls_are_named_rightly_and_no_other_request_is() {
+    let _turn = TURN.lock();
+    let number: usize = variable("VITALS_STALLS", "100").parse().expect("a number");
+    let named_from = time("VITALS_NAMED_FROM", "500ms");
+    let seed = variable("VITALS_STALLS_SEED", &rand::random::<u32>().to_string());
+    println!("VITALS_STALLS_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed.parse().expect("a number"));
+    let stalls: Vec<_> = (1..=number)
+        .map(|number| {
+            let (path, endpoint) = STALLS[random.random_range(0..STALLS.len())];
+            // A computation needs a processor, of which there are few.
+            let most = if path == "/spin" { 700 } else { 2000 };
+            let millis = random.random_range(100..=most);
+            InjectedStall {
+                path: format!("{path}/{millis}"),
+                endpoint,
+                time: Duration::from_millis(millis),
+                trace: format!("{:032x}", FIRST_TRACE + number),
+            }
+        })
+        .collect();
+    let threshold = Duration::from_millis(20);
+    let vitals = Vitals::builder().stall_threshold(threshold);
+    let blockable = Blockable::start_with(vitals, BLOCKED_AT_ONCE);
+    let is_over = AtomicBool::new(false);
+    let named = thread::scope(|scope| {
+        let watch = scope.spawn(|| watch_stalls(&blockable, &is_over));
+        let bystander = scope.spawn(|| {
+            let mut answers = 0;
+            while !is_over.load(Relaxed) {
+                assert!(get(blockable.service, "/fast/7", "").starts_with("HTTP/1.1 200"));
+                answers += 1;
+            }
+            answers
+        });
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..BLOCKED_AT_ONCE {
+                scope.spawn(|| {
+                    while let Some(stall) = stalls.get(next.fetch_add(1, Relaxed)) {
+                        let headers =
+                            format!("traceparent: 00-{}-00f067aa0ba902b7-00\r\n", stall.trace);
+                        let answer = get(blockable.service, &stall.path, &headers);
+                        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                    }
+                });
+            }
+        });
+        is_over.store(true, Relaxed);
+        assert!(bystander.join().expect("no panic") > 0);
+        watch.join().expect("no panic")
+    });
+    let mut missed = Vec::new();
+    // The fewest and the most stalls that each endpoint may count.
+    let mut expected = BTreeMap::new();
+    for stall in &stalls {
+        let (fewest, most) = expected.entry(stall.endpoint).or_insert((0, 0));
+        *most += 1;
+        *fewest += usize::from(stall.time >= named_from);
+        match named.get(&stall.trace) {
+            Some(endpoint) => assert_eq!(endpoint, stall.endpoint, "{}", stall.path),
+            None => missed.push((stall.path.as_str(), stall.time)),
+        }
+    }
+    println!(
+        "{} of {number} named while they lasted",
+        number - missed.len()
+    );
+    missed.retain(|(_, time)| *time >= named_from);
+    assert!(missed.is_empty(), "not named: {missed:?}");
+    let is_injected = |trace: &String| stalls.iter().any(|stall| stall.trace == *trace);
+    assert!(named.keys().all(is_injected), "{named:?}");
+    let metrics = blockable.ask("/metrics");
+    for (endpoint, (fewest, most)) in expected {
+        let counted = counted_stalls(&metrics, endpoint).unwrap_or_default();
+        println!("{endpoint}: {counted} of {most} stalls counted");
+        assert!((fewest..=most).contains(&counted), "{endpoint}: {counted}");
+    }
+    assert_eq!(counted_stalls(&metrics, "/fast/{id}"), None);
+}
+
+/// The stalls of an endpoint, if there are any.
+fn counted_stalls(metrics: &str, endpoint: &str) -> Option<usize> {
+    let series = format!("http_loop_stalls_total{{endpoint=\"{endpoint}\"}} ");
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(&series))?;
+    line.parse().ok()
+}
+
+/// Returns the endpoint of each stall that was listed while it lasted, by its trace. Asks until it is over.
+fn watch_stalls(blockable: &Blockable, is_over: &AtomicBool) -> HashMap<String, String> {
+    let mut named = HashMap::new();
+    while !is_over.load(Relaxed) {
+        let listing = blockable.requests();
+        let requests = listing["requests"].as_array().expect("a list");
+        for stall in requests
+            .iter()
+            .filter(|request| request["is_stall"] == true)
+        {
+            let trace = stall["trace_id"].as_str().unwrap_or("none");
+            let endpoint = stall["endpoint"].as_str().unwrap_or("none");
+            named.insert(trace.to_owned(), endpoint.to_owned());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    named
+}
+
+/// Clients that ask without a pause.
+const CLIENTS: usize = 16;
+
+#[test]
+fn a_service_under_full_load_has_no_stalls() {
+    let _turn = TURN.lock();
+    let time = time("VITALS_FULL_LOAD_TIME", "5s");
+    let blockable = Blockable::start_with(Vitals::builder(), WORKERS);
+    let is_over = AtomicBool::new(false);
+    let (named, answers) = thread::scope(|scope| {
+        let watch = scope.spawn(|| watch_stalls(&blockable, &is_over));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (service, is_over) = (blockable.service, &is_over);
+                scope.spawn(move || ask_until(service, number, is_over))
+            })
+            .collect();
+        thread::sleep(time);
+        is_over.store(true, Relaxed);
+        let answers = clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"));
+        let answers: usize = answers.sum();
+        (watch.join().expect("no panic"), answers)
+    });
+    let metrics = blockable.ask("/metrics");
+    let counted: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.starts_with("http_loop_stalls_total{"))
+        .collect();
+    println!("{answers} answers in {time:?}, stalls: {counted:?}");
+    assert!(answers > CLIENTS, "{answers} answers");
+    assert!(named.is_empty(), "{named:?}");
+    assert!(counted.is_empty(), "{counted:?}");
+}
+
+/// Asks on one connection until it is over, and returns the number of answers.
+fn ask_until(service: SocketAddr, number: usize, is_over: &AtomicBool) -> usize {
+    let paths = ["/fast/1", "/rows/2", "/fast/3", "/block/1"];
+    let mut connection = TcpStream::connect(service).unwrap();
+    connection.set_read_timeout(Some(BOUND)).unwrap();
+    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    let mut answers = 0;
+    while !is_over.load(Relaxed) {
+        let path = paths[(number + answers) % paths.len()];
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut length = 0;
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(
+                reader.read_line(&mut line).unwrap() > 0,
+                "the connection ended"
+            );
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).unwrap();
+        answers += 1;
+    }
+    answers
 }

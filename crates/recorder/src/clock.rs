@@ -72,6 +72,7 @@ impl Moment {
     }
 
     /// The moment that is `time` earlier.
+    #[inline]
     pub(crate) fn before(self, time: Duration) -> Self {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(nanoseconds))

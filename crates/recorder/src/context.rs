@@ -14,7 +14,7 @@ pub(crate) mod owner;
 mod shapes;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     fmt,
     future::Future,
     num::NonZeroU32,
@@ -128,10 +128,8 @@ impl RequestContext {
     /// Whether code has worked for the request: it has added to the tally, or still has the context.
     #[inline]
     pub(crate) fn is_used(this: &Arc<Self>) -> bool {
-        Self::is_shared(this)
-            || this.queries.load(Relaxed) > 0
-            || this.database_nanoseconds.load(Relaxed) > 0
-            || this.pool_wait_nanoseconds.load(Relaxed) > 0
+        let database = this.queries.load(Relaxed) | this.database_nanoseconds.load(Relaxed);
+        Self::is_shared(this) || (database | this.pool_wait_nanoseconds.load(Relaxed)) > 0
     }
 
     /// Whether code that works for the request still has the context. If not, all that it has added is visible here.
@@ -330,15 +328,18 @@ impl CurrentWork {
 }
 
 thread_local! {
-    static CURRENT: RefCell<CurrentWork> = const { RefCell::new(CurrentWork::Nothing) };
+    static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
     /// Whether the thread runs a closure that was carried to it.
     static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Reads or changes what the thread works for. `f` runs nothing of the application.
+/// Reads or changes what the thread works for.
 #[inline]
 fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
-    CURRENT.with_borrow_mut(f)
+    let mut work = CURRENT.take();
+    let result = f(&mut work);
+    CURRENT.set(work);
+    result
 }
 
 /// Returns the context of the request or job that this thread works for. `None` outside of both.

@@ -5,6 +5,7 @@
 //! worker is stuck in. A slot contains no path, header or value.
 
 mod slot;
+mod starvation;
 
 use std::{
     cell::RefCell,
@@ -18,8 +19,12 @@ use std::{
 
 use slot::{InFlightSlot, SlotReading};
 pub(crate) use slot::{RequestState, SlotHandle, WorkKind, method_name, method_word};
+use starvation::Starvation;
 
-use crate::{clock, name_numbers};
+use crate::{
+    clock::{self, Moment},
+    name_numbers,
+};
 
 /// The most slots of all workers: about 5 MB. Requests beyond are counted, but not listed.
 const MOST_SLOTS: usize = 32_768;
@@ -46,6 +51,8 @@ struct WorkerSlots {
     worker: Option<usize>,
     /// Locked by its worker only when it needs one more slot.
     slots: Mutex<Vec<Arc<InFlightSlot>>>,
+    /// The waits of its thread for a processor.
+    starvation: Starvation,
     shared: Arc<SharedSlots>,
 }
 
@@ -113,7 +120,8 @@ pub struct InFlightRequest {
     pub activity: Activity,
     /// How long it has done so.
     pub activity_age: Duration,
-    /// How long code of this request has kept its worker's event loop busy without a pause, if it does so now.
+    /// How long code of this request has kept its worker's event loop busy without a pause, if it does so now. Time for
+    /// which the worker waited for a processor is left out.
     pub on_event_loop: Option<Duration>,
     /// The number of the statement that runs, if it is kept.
     pub statement: Option<NonZeroU32>,
@@ -131,11 +139,12 @@ pub struct InFlightReport {
 }
 
 impl InFlightRequests {
-    /// Returns the slots of a new worker.
+    /// Returns the slots of a new worker, whose thread calls this.
     pub(crate) fn worker(&self, worker: Option<usize>) -> WorkerInFlight {
         let slots = Arc::new(WorkerSlots {
             worker,
             slots: Mutex::default(),
+            starvation: Starvation::of_this_thread(),
             shared: Arc::clone(&self.shared),
         });
         let mut workers = lock(&self.shared.workers);
@@ -181,35 +190,49 @@ impl InFlightRequests {
         stalls
     }
 
+    /// Keeps for how long each worker has waited for a processor until now.
+    pub(crate) fn sample_starvation(&self) {
+        for worker in self.workers() {
+            worker.starvation.sample();
+        }
+    }
+
+    fn workers(&self) -> Vec<Arc<WorkerSlots>> {
+        let workers = lock(&self.shared.workers);
+        workers.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// Calls `f` with each request in flight and its slot.
     fn visit(&self, mut f: impl FnMut(&InFlightSlot, &SlotReading, InFlightRequest)) {
-        let workers: Vec<_> = (lock(&self.shared.workers).iter())
-            .filter_map(Weak::upgrade)
-            .collect();
-        for worker in workers {
+        for worker in self.workers() {
             // Copied, so that a worker which needs one more slot does not wait for `f`.
             let slots = lock(&worker.slots).clone();
             for slot in slots {
                 if let Some(reading) = slot.read() {
-                    f(&slot, &reading, describe(&reading, worker.worker));
+                    f(&slot, &reading, describe(&reading, &worker));
                 }
             }
         }
     }
 }
 
-fn describe(reading: &SlotReading, worker: Option<usize>) -> InFlightRequest {
+fn describe(reading: &SlotReading, worker: &WorkerSlots) -> InFlightRequest {
     let now = clock::now();
+    let busy = reading.loop_since().map(|since| slot::age(since, now));
+    let own = |busy: Duration| {
+        let starved = worker.starvation.since(now.before(busy));
+        busy.saturating_sub(starved)
+    };
     let (activity, since) = reading.activity();
     InFlightRequest {
         age: Duration::from_nanos(now.nanoseconds().saturating_sub(reading.started)),
         method: reading.method_name(),
         endpoint: name_numbers::name_of(reading.endpoint),
         trace_id: (reading.trace_id != 0).then_some(reading.trace_id),
-        worker,
+        worker: worker.worker,
         activity,
         activity_age: slot::age(since, now),
-        on_event_loop: reading.loop_since().map(|since| slot::age(since, now)),
+        on_event_loop: busy.map(own),
         statement: reading.statement(),
         sent_bytes: reading.sent_bytes,
     }
@@ -246,6 +269,12 @@ impl WorkerInFlight {
     #[cold]
     pub(crate) fn put_back(&self, slot: &SlotHandle) {
         self.free.borrow_mut().push(slot.slot());
+    }
+
+    /// How much of the time since `since` this worker waited for a processor.
+    #[cold]
+    pub(crate) fn starved_since(&self, since: Moment) -> Duration {
+        self.slots.starvation.since(since)
     }
 
     /// Counts a request without a slot, until [`unlist`](Self::unlist).

@@ -1,4 +1,4 @@
-//! The thread that looks, ten times a second, at what may last too long: polls of requests, waits and holds of connections.
+//! The thread that looks, twenty times a second, at what may last too long: polls of requests, waits and holds of connections.
 //!
 //! It needs nothing from the threads that it watches, so it reports what they are stuck in while that lasts. One thread
 //! serves all monitorings of a process. It starts with the first look, and ends when there are none.
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The time between two looks.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 
 /// A function that looks once, and returns whether it wants to look again.
 type Look = Box<dyn FnMut() -> bool + Send>;
@@ -32,7 +32,7 @@ fn lock() -> MutexGuard<'static, Watchdog> {
     WATCHDOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls `look` ten times a second, until it returns false.
+/// Calls `look` twenty times a second, until it returns false.
 pub(crate) fn watch(look: impl FnMut() -> bool + Send + 'static) {
     let mut watchdog = lock();
     watchdog.looks.push(Box::new(look));

@@ -1,6 +1,6 @@
 //! The log lines about pools that run out of connections, and about connections that are not returned.
 //!
-//! The watchdog looks at all pools ten times a second. It needs nothing from the callers that wait, nor from those that
+//! The watchdog looks at all pools twenty times a second. It needs nothing from the callers that wait, nor from those that
 //! hold the connections.
 
 use std::{

@@ -1,8 +1,9 @@
 //! Stalls of event loops: single polls of a request that last longer than a threshold.
 //!
-//! The watchdog looks at the requests in flight ten times a second. It needs nothing from the stuck thread, so it names a
-//! stall while it lasts. The worker counts the stall when it is over, and reports it if the watchdog has missed it. The
-//! stack of the stuck thread is not read: that is not possible without unsafe code.
+//! The watchdog looks at the requests in flight twenty times a second. It needs nothing from the stuck thread, so it names a
+//! stall while it lasts. The worker counts the stall when it is over, and reports it if the watchdog has missed it. Time for
+//! which the worker waited for a processor is no part of a stall. The stack of the stuck thread is not read: that is not
+//! possible without unsafe code.
 
 use std::{
     sync::{
@@ -93,6 +94,7 @@ impl LoopWatch {
 
     fn look(&self, recorder: &RequestRecorder) {
         self.tick.store(clock::now().nanoseconds(), Relaxed);
+        recorder.in_flight.sample_starvation();
         for request in recorder.in_flight.new_stalls(self.threshold) {
             self.report(&Stall::of(&request));
         }

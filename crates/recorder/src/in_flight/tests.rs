@@ -1,7 +1,6 @@
 use std::{sync::atomic::AtomicBool, thread};
 
 use super::*;
-use crate::clock::Moment;
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 

@@ -393,9 +393,14 @@ impl RequestSlot {
         if !self.is_shown {
             return;
         }
-        let took = Duration::from_nanos(took);
         let listed = self.listed();
         let is_reported = listed.is_some_and(|listed| !listed.report_stall(since));
+        let starved = self.worker.in_flight.starved_since(since);
+        let took = Duration::from_nanos(took).saturating_sub(starved);
+        // A stall that was reported while it lasted counts, however the estimate of the waits changes until its end.
+        if took < self.worker.recorder.loop_watch.stall_threshold() && !is_reported {
+            return;
+        }
         let trace_id = self.trace.as_ref().map(|trace| trace.id());
         let found;
         let pattern = if let Some(pattern) = pattern {
