@@ -15,8 +15,9 @@ use crate::context::{self, RequestContext};
 
 /// A [`QueryRecorder`] that the connection shares with the caller that has it.
 ///
-/// The mutex is uncontended: the connection records while its future is polled, and the caller uses the recorder when no
-/// future exists.
+/// The mutex is uncontended, except for a query that goes on after its future was dropped: the connection records while its
+/// future is polled, and the caller uses the recorder when no future exists. `docs/decisions/asynchronous-recorder-lock.md`
+/// says why it takes a mutex.
 #[derive(Clone)]
 pub(super) struct SharedRecorder(Arc<Mutex<State>>);
 
