@@ -5,12 +5,15 @@ use std::{
     process::ExitCode,
 };
 
-use actix_vitals::BuildError;
+use actix_vitals::{BuildError, ops::LogControl};
 use actix_vitals_service::{
     server::{Server, ServerError},
     settings::{LogFormat, LogSettings, Settings},
 };
 use actix_web::rt::System;
+use tracing_subscriber::{
+    EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 /// The allocator metrics are its statistics.
 #[global_allocator]
@@ -21,14 +24,14 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(stop) => return stop.report(),
     };
-    start_log(&settings.log);
+    let log = start_log(&settings.log);
     // Outlives the match: dropping it would wait for blocked threads, such as one that waits for the migration lock.
     let system;
     let ended = match Server::check_resources(&settings) {
         Ok(()) => {
             return_freed_memory();
             system = System::new();
-            system.block_on(serve(settings))
+            system.block_on(serve(settings, log))
         }
         Err(error) => Err(error),
     };
@@ -61,8 +64,8 @@ fn return_freed_memory() {
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), ServerError> {
-    let mut builder = settings.to_builder();
+async fn serve(settings: Settings, log: LogControl) -> Result<(), ServerError> {
+    let mut builder = settings.to_builder(log);
     if let Some(push) = settings.push.to_otlp().map_err(BuildError::from)? {
         builder = builder.otlp(push);
     }
@@ -78,15 +81,20 @@ async fn serve(settings: Settings) -> Result<(), ServerError> {
 }
 
 /// Sends the log to stderr; stdout has the addresses. A line that cannot be written is lost: to report it on stderr would
-/// panic.
-fn start_log(settings: &LogSettings) {
-    let log = tracing_subscriber::fmt()
+/// panic. Returns what replaces the filter.
+fn start_log(settings: &LogSettings) -> LogControl {
+    let (filter, handle) = reload::Layer::new(settings.filter.to_env_filter());
+    let lines = tracing_subscriber::fmt::layer()
         .log_internal_errors(false)
-        .with_env_filter(settings.filter.to_env_filter())
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
+    let log = tracing_subscriber::registry().with(filter);
     match settings.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with(lines).init(),
+        LogFormat::Json => log.with(lines.json()).init(),
     }
+    LogControl::new(settings.filter.to_string(), move |filter| {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }

@@ -24,7 +24,7 @@ use std::{
 
 use actix_vitals::{
     Builder, Naming, Vitals,
-    ops::OpsSettings,
+    ops::{LogControl, OpsSettings},
     otlp::{OtlpEndpoint, OtlpError, OtlpSettings},
 };
 use clap::{
@@ -333,9 +333,10 @@ impl Stop {
 }
 
 impl Settings {
-    /// The monitoring with these settings, to be built.
-    pub fn to_builder(&self) -> Builder {
+    /// The monitoring with these settings, to be built. `log` replaces the filter of the log.
+    pub fn to_builder(&self, log: LogControl) -> Builder {
         let ops = OpsSettings::everything()
+            .with_log(log)
             .service(crate::NAME, env!("CARGO_PKG_VERSION"))
             .documentation("docs");
         let metrics = &self.metrics;

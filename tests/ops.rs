@@ -13,7 +13,7 @@ use std::{
 
 use actix_vitals::{
     Vitals,
-    ops::{ENDPOINTS, OpsChoice, OpsEndpoint, OpsSettings, ProbeError},
+    ops::{ENDPOINTS, LogControl, OpsChoice, OpsEndpoint, OpsSettings, ProbeError},
     registry::{Collector, FamilyDescription, FamilyRows, Format},
 };
 use actix_web::{
@@ -545,7 +545,7 @@ async fn a_timeout_without_an_end_is_a_long_one() {
 
 #[actix_web::test]
 async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
-    let vitals = vitals_with(OpsSettings::everything());
+    let vitals = vitals_with(OpsSettings::everything().with_log(log()));
     let app = App::new()
         .configure(vitals.ops())
         .service(web::scope("/internal").configure(vitals.ops()))
@@ -568,10 +568,15 @@ fn is_served<B>(answer: &ServiceResponse<B>) -> bool {
     answer.status().is_success() || (answer.status() == 404 && is_problem)
 }
 
+fn log() -> LogControl {
+    LogControl::new("info", |_| Ok(()))
+}
+
 /// A request of an endpoint that is mounted in a scope.
 fn request_of(scope: &str, endpoint: &OpsEndpoint) -> actix_http::Request {
     let path = endpoint.path().replace("{part}", "app.js");
     let path = path.replace("{id}", "0000000000000000");
+    let path = path.replace("/ops/log", "/ops/log?filter=info&seconds=1");
     TestRequest::with_uri(&format!("{scope}{path}"))
         .method(endpoint.methods().list()[0].clone())
         .to_request()
@@ -604,7 +609,7 @@ async fn a_pool_that_is_busy_is_ready_and_one_whose_database_is_gone_is_not() {
 
 #[actix_web::test]
 async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more() {
-    use OpsChoice::{Always, Reset, Statements};
+    use OpsChoice::{Always, Log, Reset, Statements};
 
     let alone = OpsChoice::ALL.map(|choice| (OpsSettings::new().with(choice), vec![choice]));
     let others = [
@@ -612,6 +617,7 @@ async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more(
         (OpsSettings::default(), vec![]),
         (OpsSettings::everything(), OpsChoice::ALL.to_vec()),
         (OpsSettings::new().with_reset(), vec![Statements, Reset]),
+        (OpsSettings::new().with_log(log()), vec![Log]),
     ];
     for (settings, mut chosen) in alone.into_iter().chain(others) {
         if chosen == [Reset] {

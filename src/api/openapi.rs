@@ -95,7 +95,7 @@ fn paths(document: &Value, listener: DescribedListener) -> Map<String, Value> {
 }
 
 fn is_for_operators(item: &Value) -> bool {
-    ["get", "post"]
+    ["get", "post", "put"]
         .iter()
         .any(|method| item[*method]["tags"][0] == OPERATIONS)
 }

@@ -254,14 +254,15 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
 
 #[cfg(test)]
 mod tests {
-    use actix_vitals::{BuildError, Vitals, registry::Format};
+    use actix_vitals::{BuildError, Vitals, ops::LogControl, registry::Format};
 
     use super::*;
     use crate::settings::Settings;
 
     fn build(flags: &[&str]) -> Result<Vitals, BuildError> {
         let arguments = [&["actix-vitals"], flags].concat();
-        Settings::load(arguments).unwrap().to_builder().build()
+        let log = LogControl::new("info", |_| Ok(()));
+        Settings::load(arguments).unwrap().to_builder(log).build()
     }
 
     #[test]

@@ -19,7 +19,7 @@ async fn rejections_as_described(
         if item["servers"].is_array() {
             continue;
         }
-        for method in [Method::GET, Method::POST] {
+        for method in [Method::GET, Method::POST, Method::PUT] {
             let operation = &item[method.as_str().to_lowercase()];
             if operation.is_null() {
                 continue;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use actix_vitals::{
     Vitals,
+    ops::LogControl,
     otlp::OtlpSettings,
     registry::{FamilyDescription, MetricKind, Unit},
 };
@@ -181,7 +182,8 @@ pub(crate) async fn described() -> Vec<FamilyDescription> {
         &database,
     ];
     let settings = Settings::load(arguments).expect("good settings");
-    let vitals = settings.to_builder().build().expect("good metrics");
+    let log = LogControl::new("info", |_| Ok(()));
+    let vitals = settings.to_builder(log).build().expect("good metrics");
     let _server = Server::bind(settings, vitals.clone())
         .await
         .expect("a server");

@@ -8,6 +8,7 @@ mod errors;
 pub(crate) mod health;
 mod index;
 mod kept;
+mod log;
 mod pool;
 mod requests;
 pub(crate) mod scrape;
@@ -58,6 +59,14 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         methods: OpsMethods::Read,
         is_page_part: false,
         route: || to(index::get_index),
+    },
+    OpsEndpoint {
+        path: "/ops/log",
+        summary: "Log by another filter, for a time",
+        choice: OpsChoice::Log,
+        methods: OpsMethods::Set,
+        is_page_part: false,
+        route: || to(log::put_log),
     },
     OpsEndpoint {
         path: "/ops/requests",
@@ -200,6 +209,8 @@ pub enum OpsChoice {
     Always,
     /// [`OpsSettings::with`](crate::OpsSettings::with).
     Index,
+    /// [`OpsSettings::with_log`](crate::OpsSettings::with_log).
+    Log,
     /// [`OpsSettings::with_requests`](crate::OpsSettings::with_requests).
     Requests,
     /// [`OpsSettings::with_pool`](crate::OpsSettings::with_pool), in a service with a database.
@@ -213,7 +224,7 @@ pub enum OpsChoice {
 }
 
 impl OpsChoice {
-    /// Every choice that a setting makes.
+    /// Every choice that [`OpsSettings::with`](crate::OpsSettings::with) makes: all but [`Log`](Self::Log).
     pub const ALL: [Self; 6] = [
         Self::Index,
         Self::Requests,
@@ -243,11 +254,14 @@ pub enum OpsMethods {
     Stream,
     /// `POST`.
     Change,
+    /// `PUT`.
+    Set,
 }
 
 static READ: [Method; 2] = [Method::GET, Method::HEAD];
 static STREAM: [Method; 1] = [Method::GET];
 static CHANGE: [Method; 1] = [Method::POST];
+static SET: [Method; 1] = [Method::PUT];
 
 impl OpsMethods {
     /// Each of the methods.
@@ -256,6 +270,7 @@ impl OpsMethods {
             Self::Read => &READ,
             Self::Stream => &STREAM,
             Self::Change => &CHANGE,
+            Self::Set => &SET,
         }
     }
 
@@ -265,6 +280,7 @@ impl OpsMethods {
             Self::Read => "GET, HEAD, OPTIONS",
             Self::Stream => "GET, OPTIONS",
             Self::Change => "POST, OPTIONS",
+            Self::Set => "PUT, OPTIONS",
         }
     }
 }

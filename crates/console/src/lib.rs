@@ -3,6 +3,7 @@
 //! - `endpoints`: the list of all ops endpoints, and a module for each group of them
 //! - `dashboard`: the live page, its history and its stream
 //! - `ops`: the state behind the endpoints, and how they are mounted; `settings`: which of them exist
+//! - `log_control`: the filter of the log, and when it returns
 //! - `fair_slots`, `heavy_answers`: limits on what clients may ask for at once
 //!
 //! The console reads the registry and the recorders. It knows no route of the service, and nothing here runs while the
@@ -15,6 +16,7 @@ mod fair_slots;
 mod fixture;
 mod heavy_answers;
 mod in_progress;
+mod log_control;
 mod ops;
 mod settings;
 mod watched;
@@ -22,6 +24,7 @@ mod watched;
 pub use endpoints::{
     ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods, health::ProbeError, serves, statements,
 };
+pub use log_control::LogControl;
 pub use ops::Ops;
 pub use settings::OpsSettings;
 pub use watched::Watched;

@@ -23,6 +23,7 @@ use crate::{
     },
     heavy_answers::HeavyAnswers,
     in_progress::OpsInProgress,
+    log_control::LogControl,
     settings::OpsSettings,
     watched::Watched,
 };
@@ -97,6 +98,11 @@ impl Ops {
         self.inner.endpoints()
     }
 
+    /// The control of the log's filter, if there is one.
+    pub(crate) fn log(&self) -> Option<&LogControl> {
+        self.inner.settings.log.as_ref()
+    }
+
     /// Mounts the endpoints that exist.
     ///
     /// `wrap` may put a middleware around each route. It does not get the live page's stream, whose requests last as long as
@@ -111,6 +117,9 @@ impl Ops {
             .app_data(web::Data::new(inner.heavy_answers.clone()));
         if let Some(database) = &inner.watched.database {
             config.app_data(web::Data::new(database.statements().clone()));
+        }
+        if let Some(log) = &inner.settings.log {
+            config.app_data(web::Data::new(log.clone()));
         }
         if let Some(Some(dashboard)) = inner.dashboard.get() {
             config.app_data(web::Data::new(dashboard.clone()));
@@ -134,7 +143,7 @@ impl OpsInner {
         let resource = web::resource(endpoint.path());
         let resource = endpoint.routes().fold(resource, |resource, route| {
             let route = match endpoint.methods() {
-                OpsMethods::Read | OpsMethods::Change => wrap(route),
+                OpsMethods::Read | OpsMethods::Change | OpsMethods::Set => wrap(route),
                 OpsMethods::Stream => route,
             };
             resource.route(self.counted(route))
@@ -169,10 +178,10 @@ impl OpsInner {
     fn endpoints(&self) -> impl Iterator<Item = &'static OpsEndpoint> {
         ENDPOINTS.iter().filter(|endpoint| {
             let choice = endpoint.choice();
-            let can_be_served = if choice == OpsChoice::Dashboard {
-                matches!(self.dashboard.get(), Some(Some(_)))
-            } else {
-                !choice.needs_database() || self.watched.database.is_some()
+            let can_be_served = match choice {
+                OpsChoice::Dashboard => matches!(self.dashboard.get(), Some(Some(_))),
+                OpsChoice::Log => self.settings.log.is_some(),
+                _ => !choice.needs_database() || self.watched.database.is_some(),
             };
             can_be_served && self.settings.has(choice)
         })

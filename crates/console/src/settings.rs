@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     dashboard::DashboardSettings,
     endpoints::{OpsChoice, scrape::ScrapeSettings},
+    log_control::LogControl,
 };
 
 /// Which ops endpoints exist, and how they are served.
@@ -16,6 +17,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct OpsSettings {
     choices: Vec<OpsChoice>,
+    pub(crate) log: Option<LogControl>,
     pub(crate) scrape: ScrapeSettings,
     pub(crate) page: DashboardSettings,
 }
@@ -26,7 +28,7 @@ impl OpsSettings {
         Self::default()
     }
 
-    /// All endpoints, with the default limits.
+    /// All endpoints, with the default limits. Only `/ops/log` needs [`with_log`](Self::with_log) as well.
     pub fn everything() -> Self {
         OpsChoice::ALL.into_iter().fold(Self::new(), Self::with)
     }
@@ -65,6 +67,14 @@ impl OpsSettings {
     #[must_use]
     pub fn with_reset(self) -> Self {
         self.with(OpsChoice::Reset)
+    }
+
+    /// Adds `PUT /ops/log`, which uses another filter of the log for a time, and the filter in `GET /ops`. The log is your
+    /// program's: `log` replaces its filter.
+    #[must_use]
+    pub fn with_log(mut self, log: LogControl) -> Self {
+        self.log = Some(log);
+        self.with(OpsChoice::Log)
     }
 
     /// Adds `/dashboard`: the live page, its assets and its stream.

@@ -721,6 +721,18 @@ pub mod ops {
     pub use vitals_console::{ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods};
 
     /// ```
+    /// use actix_vitals::ops::{LogControl, OpsSettings};
+    ///
+    /// // With tracing-subscriber, `replace` is `|filter| handle.reload(EnvFilter::new(filter))`.
+    /// let log = LogControl::new("info", |filter| {
+    ///     println!("the filter is now {filter}");
+    ///     Ok(())
+    /// });
+    /// let settings = OpsSettings::new().with_log(log);
+    /// ```
+    pub use vitals_console::LogControl;
+
+    /// ```
     /// use actix_vitals::{Vitals, ops::ProbeError};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,7 +10,7 @@ use actix_vitals::{
     Vitals,
     database::sql::Operation,
     memory::AnswerMemory,
-    ops::{OpsSettings, statements},
+    ops::{LogControl, OpsSettings, statements},
     registry::Format,
 };
 use actix_web::{
@@ -122,7 +122,7 @@ fn patterns(request: &HttpRequest) -> BTreeSet<String> {
 #[actix_web::test]
 async fn exactly_the_routes_of_each_listener_are_described() {
     for listener in listeners() {
-        let ops = OpsSettings::everything();
+        let ops = OpsSettings::everything().with_log(LogControl::new("info", |_| Ok(())));
         let vitals = Vitals::builder().ops(ops).build().unwrap();
         let app = init_service(App::new().configure(routes(listener, &vitals)).route(
             "/test/patterns",

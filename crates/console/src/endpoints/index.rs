@@ -1,4 +1,4 @@
-//! `GET /ops`: the ops endpoints that exist, for people and programs that look for one.
+//! `GET /ops`: the ops endpoints that exist, for people and programs that look for one, and the filter of the log.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -7,11 +7,14 @@ use actix_web::{
 };
 use serde::Serialize;
 
+use super::log::LogFilter;
 use crate::ops::Ops;
 
 #[derive(Serialize)]
 struct Index {
     endpoints: Vec<Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogFilter>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +41,7 @@ pub(crate) async fn get_index(request: HttpRequest, ops: web::Data<Ops>) -> Http
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(Index {
             endpoints: entries.collect(),
+            log: ops.log().map(|log| LogFilter::from(log.state())),
         })
 }
 
@@ -93,8 +97,8 @@ mod tests {
         assert!(few.len() > 1, "{few:?}");
         assert_eq!(paths(&index(chosen, "/ops").await), few);
         let endpoints = index(OpsSettings::everything(), "/ops").await;
-        // This service has no database.
-        let all = expected(&|choice| !choice.needs_database());
+        // This service has no database, and no control of its log.
+        let all = expected(&|choice| !choice.needs_database() && choice != OpsChoice::Log);
         assert_eq!(paths(&endpoints), all);
         let readiness = json!({
             "path": "/readyz",
