@@ -358,12 +358,13 @@ fn trace_id(text: &str) -> Option<u128> {
 mod tests {
     use actix_web::{
         App, HttpResponse,
-        rt::time::sleep,
+        dev::Service as _,
+        rt::time::{sleep, timeout},
         test::{TestRequest, call_and_read_body, call_service, init_service, read_body_json},
     };
     use serde_json::Value;
     use std::time::Duration;
-    use vitals_recorder::http::Monitor;
+    use vitals_recorder::http::{Monitor, block};
 
     use super::*;
     use crate::{OpsSettings, fixture};
@@ -436,6 +437,54 @@ mod tests {
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
         }
         assert_eq!(ask("/ops/requests/kept?limit=0".to_owned()).await.0, 422);
+    }
+
+    #[actix_web::test]
+    async fn a_client_that_left_has_a_timeline_with_the_work_that_was_not_done() {
+        let ops = fixture::ops(OpsSettings::new().with_requests());
+        let watched = ops.watched();
+        let monitor = Monitor::new(watched.http.clone(), watched.runtime.clone());
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Arc::new(std::sync::Mutex::new(wait));
+        let app = App::new()
+            .route(
+                "/block",
+                web::get().to(move || {
+                    let wait = Arc::clone(&wait);
+                    async move {
+                        let blocked =
+                            block(move || wait.lock().is_ok_and(|wait| wait.recv().is_ok()));
+                        HttpResponse::Ok().body(format!("{}", blocked.await.is_ok()))
+                    }
+                }),
+            )
+            .configure(|config| ops.configure(config, &|route| route))
+            .wrap(monitor);
+        let app = init_service(app).await;
+        let served = app.call(TestRequest::with_uri("/block").to_request());
+        let left = timeout(Duration::from_millis(50), served).await;
+        assert!(left.is_err(), "it waits for the thread");
+        let ask = async |path: &str| -> Value {
+            let answer = call_service(&app, TestRequest::with_uri(path).to_request()).await;
+            read_body_json(answer).await
+        };
+        let listing = ask("/ops/requests/kept?reason=failed").await;
+        let entry = &listing["requests"][0];
+        assert_eq!(
+            (&entry["status"], &entry["ending"]),
+            (&499.into(), &"no_head".into())
+        );
+        assert_eq!(entry["cause"]["kind"], "no_head");
+        let timeline = ask(&format!("/ops/requests/{}", entry["id"].as_str().unwrap())).await;
+        let phases = timeline["phases"].as_array().unwrap();
+        let blocked = phases.iter().find(|phase| phase["is_unfinished"] == true);
+        let kind = blocked.unwrap()["kind"].as_str().unwrap();
+        // On a busy machine the thread may not have begun.
+        assert!(
+            ["blocking_thread", "blocking_queue"].contains(&kind),
+            "{timeline}"
+        );
+        done.send(()).unwrap();
     }
 
     #[test]

@@ -34,9 +34,6 @@ const MINUTE: u64 = 60_000_000_000;
 /// How long a slow request is kept at most.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The most requests that are kept for one reason within a tick of the watchdog, a tenth of a second.
-const MOST_IN_A_TICK: u32 = 20;
-
 /// How many times the endpoint's mean a request lasts that is slow for its endpoint.
 const SLOW_FOR_ENDPOINT: f64 = 2.0;
 
@@ -87,6 +84,15 @@ impl KeepReason {
 
     pub(super) fn bit(self) -> u8 {
         1 << self as u8
+    }
+
+    /// The most requests that are kept for this reason within a tick of the watchdog, a tenth of a second. Clients can cause
+    /// any number of failures. In the first tick of a minute, each endpoint has a request that is chosen.
+    const fn most_in_a_tick(self) -> u32 {
+        match self {
+            Self::Failed | Self::NPlusOne | Self::Stall | Self::Sampled => 20,
+            Self::Slow | Self::SlowForEndpoint | Self::Random => 1_000,
+        }
     }
 
     /// The percentage of all kept requests that are kept for this reason at most.
@@ -222,12 +228,12 @@ struct Gate {
 }
 
 impl Gate {
-    fn passes(&self, tick: Moment) -> bool {
+    fn passes(&self, tick: Moment, most: u32) -> bool {
         let tick = tick.nanoseconds();
         if self.tick.swap(tick, Relaxed) != tick {
             self.passed.store(0, Relaxed);
         }
-        self.passed.fetch_add(1, Relaxed) < MOST_IN_A_TICK
+        self.passed.fetch_add(1, Relaxed) < most
     }
 }
 
@@ -298,7 +304,8 @@ impl KeptRequests {
             return allowed;
         }
         for (reason, gate) in KeepReason::ALL.into_iter().zip(&self.inner.gates) {
-            allowed.add(reason, reasons.has(reason) && gate.passes(tick));
+            let most = reason.most_in_a_tick();
+            allowed.add(reason, reasons.has(reason) && gate.passes(tick, most));
         }
         allowed
     }
