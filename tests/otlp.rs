@@ -208,6 +208,29 @@ async fn prometheus_gets_by_push_what_a_scrape_shows() {
     assert_eq!(target.labels["instance"].len(), 36, "a UUID: {target:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn victoriametrics_counts_what_was_pushed() {
+    let test = "victoriametrics_counts_what_was_pushed";
+    let Some(scraper) = scrapers::one(test, Program::VictoriaMetrics) else {
+        return;
+    };
+    let victoria = Prometheus::start_set_up(&scraper, &Setup::default()).await;
+    let url = format!("http://{}/opentelemetry", victoria.authority());
+    let server = Server::start_with(&["--otlp-endpoint", &url, "--otlp-interval", "500ms"]);
+    load(&server).await;
+    let created = r#"method="POST", endpoint="/data", http_status="201""#;
+    for sample in ["http_requests_total", "http_request_duration_seconds_count"] {
+        let query = format!("{sample}{{{created}}}");
+        wait::until(&query, BOUND, async || {
+            match victoria.query(&query).await?.as_slice() {
+                [one] if one.value == f64::from(CREATED) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+}
+
 /// A scrape configuration of the same service, with native histograms, under another job.
 fn scrape_job(server: &Server) -> String {
     let job = job("scraped", &[server.authority()]);

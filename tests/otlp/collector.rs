@@ -285,6 +285,23 @@ async fn slow(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     }
 }
 
+#[derive(Debug)]
+struct Unpaid {
+    _card: &'static str,
+}
+
+impl std::fmt::Display for Unpaid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the card hunter2 was declined")
+    }
+}
+
+impl actix_web::ResponseError for Unpaid {}
+
+async fn unpaid() -> Result<HttpResponse, Unpaid> {
+    Err(Unpaid { _card: "hunter2" })
+}
+
 #[actix_web::test]
 async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
     let test = "a_collector_sees_where_the_time_of_a_failed_request_went";
@@ -306,6 +323,7 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
         .app_data(web::Data::new(pool))
         .route("/first", web::get().to(slow))
         .route("/second/{secret}", web::get().to(slow))
+        .route("/unpaid", web::get().to(unpaid))
         .wrap(vitals.http());
     let app = init_service(app).await;
     let first = TestRequest::with_uri("/first").to_request();
@@ -317,6 +335,7 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
         call_and_read_body(&app, second).await
     };
     futures_util::join!(call_and_read_body(&app, first), waiting);
+    call_and_read_body(&app, TestRequest::with_uri("/unpaid").to_request()).await;
     let finished = web::block(move || vitals.finish_push(Duration::from_secs(10)));
     assert!(finished.await.expect("a thread"), "the last push");
 
@@ -351,6 +370,10 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
     );
     assert_ne!(other["traceId"], TRACE);
     assert_eq!(other["traceId"].as_str().map(str::len), Some(32));
+    let (unpaid, _) = trace(&collector, "GET /unpaid").await;
+    let event = &unpaid["events"][0];
+    assert_eq!(event["name"], "exception");
+    assert_eq!(attributes(event)["exception.type"], "Unpaid");
     let received = collector.received("traces");
     let resource = attributes(&received[0]["resourceSpans"][0]["resource"]);
     assert_eq!(resource["service.name"], "shop");

@@ -24,10 +24,10 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 use vitals_recorder::context::StatementShapes;
-use vitals_recorder::database::sql::verb::operation;
+use vitals_recorder::database::{ErrorKind, sql::verb::operation};
 use vitals_recorder::http::{
-    KeepReason, KeptEnding, KeptId, KeptRequest, KeptRequests, OTHER_METHOD, Phase, PhaseKind,
-    UNMATCHED,
+    FailureCause, FailureKind, KeepReason, KeptEnding, KeptId, KeptRequest, KeptRequests,
+    OTHER_METHOD, Phase, PhaseKind, UNMATCHED,
 };
 use vitals_recorder::naming::Naming;
 
@@ -259,17 +259,15 @@ fn server_span(request: &KeptRequest, started: Duration, ended: Duration) -> Spa
     let loop_time = Value::DoubleValue(request.loop_time.as_secs_f64());
     attributes.push(attribute("vitals.event_loop_seconds", loop_time));
     let reasons: Vec<_> = request.reasons().collect();
-    let labels = reasons.iter().map(|reason| AnyValue {
-        value: Some(Value::StringValue(reason.label().to_owned())),
-    });
-    let labels = Value::ArrayValue(ArrayValue {
-        values: labels.collect(),
-    });
-    attributes.push(attribute("vitals.kept_for", labels));
+    let labels = reasons.iter().map(|reason| reason.label());
+    attributes.push(texts("vitals.kept_for", labels));
     if let Some(error) = error_type(request) {
         let error = text_attribute("error.type", &error);
         attributes.push(error.clone());
-        span.events.push(event("error", ended, vec![error]));
+        span.events.push(match &request.cause {
+            Some(cause) => cause_event(cause, error, ended),
+            None => event("error", ended, vec![error]),
+        });
         span.status = Some(Status {
             code: StatusCode::Error as i32,
             ..Status::default()
@@ -295,6 +293,35 @@ fn error_type(request: &KeptRequest) -> Option<String> {
         KeptEnding::NoHead | KeptEnding::ClientLeft => Some("client_disconnected".to_owned()),
         KeptEnding::BodyFailed => Some("response_failed".to_owned()),
     }
+}
+
+/// What is known of the cause: names from the code. The first type is the exception's.
+fn cause_event(cause: &FailureCause, error: KeyValue, at: Duration) -> Event {
+    let first = match cause.kind {
+        FailureKind::Panic => Some("panic"),
+        _ => cause.types.first().map(|name| &**name),
+    };
+    let Some(first) = first else {
+        return event("error", at, vec![error]);
+    };
+    let mut attributes = vec![text_attribute("exception.type", first)];
+    if cause.types.len() > 1 {
+        let names = cause.types.iter().map(|name| &**name);
+        attributes.push(texts("vitals.error_types", names));
+    }
+    let location = cause.location.as_deref();
+    attributes.extend(location.map(|at| text_attribute("vitals.panic_location", at)));
+    let kind = cause.database_error.map(ErrorKind::label);
+    attributes.extend(kind.map(|kind| text_attribute("vitals.database_error", kind)));
+    event("exception", at, attributes)
+}
+
+fn texts<'a>(key: &str, values: impl Iterator<Item = &'a str>) -> KeyValue {
+    let values = values.map(|value| AnyValue {
+        value: Some(Value::StringValue(value.to_owned())),
+    });
+    let values = values.collect();
+    attribute(key, Value::ArrayValue(ArrayValue { values }))
 }
 
 fn event(name: &str, at: Duration, attributes: Vec<KeyValue>) -> Event {
