@@ -18,6 +18,8 @@ mod mariadb;
 mod app;
 #[path = "diesel_async/engine.rs"]
 mod engine;
+#[path = "diesel_async/holders.rs"]
+mod holders;
 #[path = "diesel_async/pools.rs"]
 mod pools;
 

@@ -17,6 +17,7 @@ pub(crate) mod database_counts;
 pub(crate) mod deployment;
 pub(crate) mod dotted;
 pub(crate) mod example;
+pub(crate) mod exhausted;
 pub(crate) mod exposition;
 pub(crate) mod foreign;
 pub(crate) mod in_process;

@@ -37,6 +37,25 @@ pub(super) use wait_slots::{WaitNumber, WaitSlots};
 /// The least time between two lines about the holders of one pool.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Why a line about the holders of a pool may be due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineReason {
+    /// A caller got no connection in time, or was rejected.
+    TurnedAway,
+    /// A caller has waited for long.
+    LongWait,
+}
+
+impl LineReason {
+    /// Whether the holders are a reason for the wait. While a pool that is not full opens connections, they are not.
+    pub(super) fn applies_to(self, report: &PoolReport) -> bool {
+        match self {
+            Self::TurnedAway => report.level.checked_out > 0,
+            Self::LongWait => report.level.checked_out >= report.level.max,
+        }
+    }
+}
+
 /// The holders and the waiting callers of one pool.
 #[derive(Debug)]
 pub(super) struct PoolHolders {
@@ -98,19 +117,22 @@ impl PoolHolders {
         last == 0 || now.since(Moment::from_nanoseconds(last)) >= LINE_INTERVAL
     }
 
-    /// Whether a line about the holders is due: a caller was turned away, or has waited for at least `threshold`. If so,
-    /// returns how many were turned away since the last line.
-    pub(super) fn take_line(&self, threshold: Duration, now: Moment) -> Option<u64> {
+    /// Why a line about the holders may be due: a caller was turned away, or has waited for at least `threshold`.
+    pub(super) fn line_reason(&self, threshold: Duration, now: Moment) -> Option<LineReason> {
         if !self.line_is_allowed(now) {
             return None;
         }
-        let longest = self.waits.longest_since();
-        let is_long = longest.is_some_and(|since| now.since(since) >= threshold);
-        if !self.wants_line.swap(false, Relaxed) && !is_long {
-            return None;
+        if self.wants_line.swap(false, Relaxed) {
+            return Some(LineReason::TurnedAway);
         }
+        let since = self.waits.longest_since()?;
+        (now.since(since) >= threshold).then_some(LineReason::LongWait)
+    }
+
+    /// Notes that a line is written. Returns how many callers were turned away since the last one.
+    pub(super) fn begin_line(&self, now: Moment) -> u64 {
         self.last_line.store(now.nanoseconds().max(1), Relaxed);
-        Some(self.turned_away.swap(0, Relaxed))
+        self.turned_away.swap(0, Relaxed)
     }
 
     /// The slots of the connections that exist.
@@ -125,5 +147,81 @@ impl PoolHolders {
 
     fn slots(&self) -> MutexGuard<'_, Vec<Weak<HoldSlot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::owner::WorkOwner;
+    use crate::database::connection::fixture::Fixture;
+    use crate::database::levels::PoolLevel;
+
+    const THRESHOLD: Duration = Duration::from_millis(500);
+
+    fn holders() -> Arc<PoolHolders> {
+        PoolHolders::new(&Fixture::new().families, "default")
+    }
+
+    fn at(milliseconds: u64) -> Moment {
+        Moment::from_nanoseconds(milliseconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_long_wait_is_a_reason_for_a_line_once_a_minute() {
+        let holders = holders();
+        assert_eq!(holders.line_reason(THRESHOLD, at(1_000)), None);
+        let number = holders.waits.enter(WorkOwner::default(), at(1_000));
+        for (milliseconds, expected) in [
+            (1_499, None),
+            (1_500, Some(LineReason::LongWait)),
+            (9_000, Some(LineReason::LongWait)),
+        ] {
+            let reason = holders.line_reason(THRESHOLD, at(milliseconds));
+            assert_eq!(reason, expected, "{milliseconds}");
+        }
+        assert_eq!(holders.begin_line(at(9_000)), 0);
+        assert_eq!(holders.line_reason(THRESHOLD, at(68_999)), None);
+        let reason = holders.line_reason(THRESHOLD, at(69_000));
+        assert_eq!(reason, Some(LineReason::LongWait));
+        holders.waits.leave(number);
+        assert_eq!(holders.line_reason(THRESHOLD, at(69_000)), None);
+    }
+
+    #[test]
+    fn callers_that_are_turned_away_are_a_reason_and_are_counted() {
+        let holders = holders();
+        holders.turned_away();
+        holders.turned_away();
+        let now = clock::now();
+        let reason = holders.line_reason(THRESHOLD, now);
+        assert_eq!(reason, Some(LineReason::TurnedAway));
+        assert_eq!(holders.begin_line(now), 2);
+        holders.turned_away();
+        assert_eq!(holders.line_reason(THRESHOLD, now), None);
+        assert_eq!(holders.begin_line(now), 1, "it is part of the next line");
+    }
+
+    #[test]
+    fn a_line_needs_connections_that_are_out() {
+        for (checked_out, reason, expected, why) in [
+            (2, LineReason::LongWait, true, "all are out"),
+            (1, LineReason::LongWait, false, "one is being opened"),
+            (
+                1,
+                LineReason::TurnedAway,
+                true,
+                "the other cannot be opened",
+            ),
+            (0, LineReason::TurnedAway, false, "nobody holds one"),
+        ] {
+            let level = PoolLevel {
+                checked_out,
+                idle: 0,
+                max: 2,
+            };
+            let report = holders().report("default".into(), level);
+            assert_eq!(reason.applies_to(&report), expected, "{why}");
+        }
     }
 }

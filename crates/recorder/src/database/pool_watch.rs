@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    holders::{HeldConnection, PoolHolders},
+    holders::{HeldConnection, PoolHolders, PoolReport},
     levels::SharedPools,
 };
 use crate::{clock, watchdog};
@@ -40,19 +40,13 @@ pub(super) fn start(pools: Weak<SharedPools>) {
 fn look(pools: &SharedPools) {
     let now = clock::now();
     for (pool, holders) in pools.watched() {
-        if let Some(turned_away) = holders.take_line(WAIT_THRESHOLD, now)
+        if let Some(reason) = holders.line_reason(WAIT_THRESHOLD, now)
             && let Some(pool) = pool.upgrade()
         {
             let report = holders.report(Arc::clone(holders.pool()), pool.level());
-            let longest = report.waiters.first();
-            tracing::warn!(
-                pool = &**holders.pool(),
-                waiting = report.waiting,
-                longest_wait_seconds = longest.map(|waiter| waiter.waited.as_secs_f64()),
-                turned_away,
-                "callers wait for a connection: {}",
-                report.summary()
-            );
+            if reason.applies_to(&report) {
+                report_holders(&report, holders.begin_line(now));
+            }
         }
         if let Some(threshold) = pools.leak_threshold
             && pool.strong_count() > 0
@@ -60,6 +54,18 @@ fn look(pools: &SharedPools) {
             report_leaks(&holders, threshold);
         }
     }
+}
+
+fn report_holders(report: &PoolReport, turned_away: u64) {
+    let longest = report.waiters.first();
+    tracing::warn!(
+        pool = &*report.name,
+        waiting = report.waiting,
+        longest_wait_seconds = longest.map(|waiter| waiter.waited.as_secs_f64()),
+        turned_away,
+        "callers wait for a connection: {}",
+        report.summary()
+    );
 }
 
 fn report_leaks(holders: &PoolHolders, threshold: Duration) {
