@@ -14,8 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::http::StatusCode;
-
 use crate::{
     clock::{self, Moment},
     http::insight::kept::KeptId,
@@ -134,12 +132,6 @@ impl NotableRequests {
         }
     }
 
-    /// Whether a request that has just ended may be notable, so that [`keep`](Self::keep) is worth its cost.
-    #[inline]
-    pub(in crate::http) fn wants(&self, status: StatusCode, seconds: f64, ended: Moment) -> bool {
-        status.as_u16() >= 500 || self.is_slow(seconds, ended)
-    }
-
     /// Whether a request that has just ended may be among the slowest.
     #[inline]
     pub(in crate::http) fn is_slow(&self, seconds: f64, ended: Moment) -> bool {
@@ -251,8 +243,7 @@ mod tests {
     }
 
     fn record_at(requests: &NotableRequests, status: u16, seconds: f64, now: Moment) -> bool {
-        let code = StatusCode::from_u16(status).expect("a status");
-        let wanted = requests.wants(code, seconds, now);
+        let wanted = status >= 500 || requests.is_slow(seconds, now);
         if wanted {
             requests.keep_at(request("/data", status, seconds), now);
         }

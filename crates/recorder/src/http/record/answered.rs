@@ -361,16 +361,16 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
         ended: end.ended,
         random: slot.worker.random.next(),
     };
+    let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
     if recorder.kept.is_on() {
         reasons = series.route.selection.consider(rank, end.seconds);
-        let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
         reasons.add(KeepReason::Failed, is_failed);
         reasons.add(KeepReason::Slow, is_slow);
         reasons.add(KeepReason::NPlusOne, end.is_suspected);
         reasons.add(KeepReason::Stall, slot.polls.has_stalled);
         reasons.add(KeepReason::Sampled, slot.span().is_some());
     }
-    let is_notable = (recorder.notable).wants(series.status, end.seconds, end.ended);
+    let is_notable = is_slow || series.status.is_server_error();
     if is_notable || is_failed || !reasons.is_empty() {
         keep(slot, series, end, (reasons, rank), (is_notable, is_failed));
     }
