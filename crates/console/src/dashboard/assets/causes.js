@@ -38,7 +38,7 @@ const tableOfCauses = (go) =>
 /** The groups of failed requests. `go` changes the state of the page. */
 export const causesOfErrors = (go) =>
   new Snapshot("ops/errors", tableOfCauses(go), {
-    every: 3000,
+    every: 5000,
     empty: "None so far.",
     read: ({ errors }) => ({
       rows: errors.map((group) => ({

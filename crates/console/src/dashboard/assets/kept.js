@@ -8,7 +8,7 @@ import { Table } from "./table.js";
 import { reasons } from "./timeline.js";
 
 const ENDPOINT = "ops/requests/kept";
-const LIMIT = 200;
+const LIMIT = 100;
 
 /** A link that changes the state of this page, and whose URL does so elsewhere. */
 export function changeLink(text, change, go) {
@@ -52,7 +52,7 @@ export const keptRequests = (state, shape, go, everything) => {
   };
   const kept = new Snapshot(ENDPOINT, tableOfKept(go), {
     path: () => `${ENDPOINT}?${new URLSearchParams({ ...wanted(), limit: LIMIT })}`,
-    every: 3000,
+    every: 5000,
     empty: "None is kept.",
     read({ requests }) {
       const { endpoint, statement, trace } = state();

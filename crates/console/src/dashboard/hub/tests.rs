@@ -69,6 +69,7 @@ fn a_stream_begins_with_a_greeting_and_goes_on_with_what_is_new() {
     let mut cursor = Cursor::new(None);
     let first = events(&hub, &mut cursor);
     assert!(first.starts_with("retry: 1000\nevent: hello\ndata: {\"instance\":{\"id\":\"1-2\""));
+    assert!(first.contains("\"ops\":[\"/ops/requests\"]"), "{first}");
     assert_eq!(kinds(&first), ["hello"]);
     assert_eq!(events(&hub, &mut cursor), "");
     publish(&hub, 4..=5);
