@@ -65,6 +65,7 @@ export const blocks = (stalls) => (stalls > 0 ? `${stalls} ${stalls === 1 ? "blo
 /** The requests in flight. Calls `stalled` with the number of stalls. */
 export const requestsInFlight = (stalled) =>
   new Snapshot("ops/requests", tableInFlight(), {
+    steady: true,
     empty: "No request is in flight.",
     read({ requests, total, stalls }) {
       stalled(stalls);

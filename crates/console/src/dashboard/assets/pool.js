@@ -59,6 +59,7 @@ const tableOfPool = () =>
 /** The holders of all pools and those that wait. */
 export const connections = () =>
   new Snapshot("ops/pool", tableOfPool(), {
+    steady: true,
     empty: "Nobody holds a connection.",
     read({ pools }) {
       const rows = pools.flatMap(({ pool, connections, waiters }) => {

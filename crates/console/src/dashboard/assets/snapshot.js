@@ -12,10 +12,10 @@ export class Snapshot {
   /**
    * `endpoint`: the path that the service lists if it has it. `path()`: the path with parameters, by default the same.
    * `every`: milliseconds between two requests. `empty`: the text if there are no rows. `read(answer)` returns the rows and
-   * the hint.
+   * the hint. `steady`: the section never shrinks, so that what is below it does not move while somebody reads it.
    */
-  constructor(endpoint, table, { path = () => endpoint, every = 1000, empty, read }) {
-    Object.assign(this, { endpoint, table, path, every, empty, read, at: null });
+  constructor(endpoint, table, { path = () => endpoint, every = 1000, steady = false, empty, read }) {
+    Object.assign(this, { endpoint, table, path, every, steady, empty, read, at: null });
   }
 
   /** Requests the rows for as long as the page is open, and holds them while the page is not live. */
@@ -44,6 +44,8 @@ export class Snapshot {
       this.at = Date.now() / 1000;
       this.table.update(rows, this.empty);
       this.#say(hint);
+      const { section } = this.table;
+      if (this.steady) section.style.minHeight = `${section.offsetHeight}px`;
     } catch ({ message, status }) {
       const why = status ? message : `No answer to ${this.endpoint}: the server is down, or the workers that could answer are stuck.`;
       this.#say(this.at ? `${why} Below is the state of ${clock(this.at)}.` : why, true);
