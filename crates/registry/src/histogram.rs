@@ -76,10 +76,7 @@ impl HistogramShard {
         }
         let bucket = classic_bucket(&layout.bounds.values, value);
         self.cells.add::<A>(CLASSIC + bucket, 1);
-        // Zeros are common: empty bodies, requests without a query.
-        if value > 0.0 {
-            self.cells.add_f64::<A>(SUM, value);
-        }
+        self.cells.add_f64::<A>(SUM, value);
         self.native.record::<A>(value);
         Some(bucket)
     }
@@ -291,8 +288,14 @@ impl HistogramWriter {
                 let bucket = shard.record::<SoleAccess>(value, &self.histogram.layout);
                 self.histogram.keep(bucket, value, span);
             }
-            None => self.histogram.observe_with(value, span),
+            None => self.observe_unclaimed(value, span),
         }
+    }
+
+    /// Apart from the common path, which thus has fewer registers to save.
+    #[cold]
+    fn observe_unclaimed(&self, value: f64, span: Option<&SpanContext>) {
+        self.histogram.observe_with(value, span);
     }
 
     /// The histogram.
