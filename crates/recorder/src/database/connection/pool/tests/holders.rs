@@ -271,3 +271,16 @@ fn a_health_check_holds_no_connection() {
     assert!(pooled.report().connections.is_empty());
     pooled.all_is_accounted_for();
 }
+
+#[test]
+fn a_checkout_allocates_nothing() {
+    let pooled = pooled(|builder| of_size(1)(builder).test_on_check_out(false));
+    let mut context = Some(job("counted"));
+    context::within(&mut context, || {
+        let checkout = || drop(pooled.pool.get().unwrap());
+        let checkouts = (0..100).map(|_| allocation_counter::measure(checkout).count_total);
+        // Histograms allocate an octave when the first value falls into it.
+        let free = checkouts.filter(|allocations| *allocations == 0).count();
+        assert!(free > 80, "{free} of 100");
+    });
+}
