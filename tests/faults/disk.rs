@@ -179,10 +179,16 @@ async fn an_unwritable_disk_is_not_ready_even_without_writes() {
     assert_eq!(server.get("/readyz").await.status, 503);
     limit(&prlimit, server.pid(), "--fsize=unlimited:");
     becomes(200).await;
-    let log = server.stderr();
+    // The log is read on another thread.
+    let log = wait::until("the last line", Duration::from_secs(10), async || {
+        let log = server.stderr();
+        let is_there = log.contains("passes its health check again");
+        if is_there { Ok(log) } else { Err(log) }
+    })
+    .await;
     for line in [
-        "the database fails a health check",
-        "the database passes its health check again",
+        "the database fails a health check pool=\"writers\" error=",
+        "the database passes its health check again pool=\"writers\"",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{log}");
     }

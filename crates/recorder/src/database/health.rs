@@ -2,6 +2,7 @@
 //!
 //! Contains [`DatabaseHealth`], which each pool has one of, and which logs an outage once. Nothing here asks the database.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ const REJECTED_PING_PAUSE_MS: u64 = 60_000;
 /// Whether the database of one pool answers.
 #[derive(Debug)]
 pub(super) struct DatabaseHealth {
+    /// The name of the pool, for the log. A copy: the name itself is free again when the pool is closed.
+    pool: OnceLock<Box<str>>,
     /// The last attempt to open or check a connection failed.
     failing: AtomicBool,
     /// The log has a line that the database does not answer.
@@ -29,6 +32,7 @@ pub(super) struct DatabaseHealth {
 impl Default for DatabaseHealth {
     fn default() -> Self {
         Self {
+            pool: OnceLock::new(),
             failing: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             recorder_replaced: AtomicBool::new(false),
@@ -40,11 +44,21 @@ impl Default for DatabaseHealth {
 }
 
 impl DatabaseHealth {
+    /// Sets the name of the pool, once.
+    pub(super) fn of_pool(&self, name: &str) {
+        self.pool.get_or_init(|| name.into());
+    }
+
+    /// The name of the pool.
+    pub(super) fn pool(&self) -> &str {
+        self.pool.get().map_or("", |name| name)
+    }
+
     /// Notes that the database has just answered.
     pub(super) fn answered(&self) {
         self.answered_ms.store(self.elapsed_ms(), Ordering::Relaxed);
         if self.silent.load(Ordering::Relaxed) && self.silent.swap(false, Ordering::Relaxed) {
-            tracing::info!("the database answers again");
+            tracing::info!(pool = self.pool(), "the database answers again");
         }
     }
 
@@ -55,7 +69,7 @@ impl DatabaseHealth {
             && !self.answered_within(waited)
             && !self.silent.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(?waited, "the database does not answer");
+            tracing::warn!(pool = self.pool(), ?waited, "the database does not answer");
         }
     }
 
@@ -80,7 +94,7 @@ impl DatabaseHealth {
     pub(super) fn recovered(&self) {
         self.answered();
         if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
-            tracing::info!("the database accepts connections again");
+            tracing::info!(pool = self.pool(), "the database accepts connections again");
         }
     }
 
@@ -88,7 +102,11 @@ impl DatabaseHealth {
     pub(super) fn failed(&self, error: &str) {
         if !self.failing.swap(true, Ordering::AcqRel) {
             let error = without_quotations(error);
-            tracing::warn!(error, "no connection to the database; trying again");
+            tracing::warn!(
+                pool = self.pool(),
+                error,
+                "no connection to the database; trying again"
+            );
         }
     }
 
@@ -105,6 +123,7 @@ impl DatabaseHealth {
         if is_due && logged.compare_exchange(last, now, success, failure).is_ok() {
             let error = without_quotations(error);
             tracing::warn!(
+                pool = self.pool(),
                 error,
                 "the database refuses the ping of a pooled connection, which is replaced"
             );
@@ -116,6 +135,7 @@ impl DatabaseHealth {
     pub(super) fn recorder_is_replaced(&self) {
         if !self.recorder_replaced.swap(true, Ordering::Relaxed) {
             tracing::warn!(
+                pool = self.pool(),
                 "the recorder of a pooled connection was replaced, and its queries are not recorded: \
                  use actix_vitals::database::set_instrumentation in place of Connection::set_instrumentation"
             );

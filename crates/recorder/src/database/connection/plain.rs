@@ -63,11 +63,13 @@ impl Database {
             metrics,
             pool_metrics,
         } = self.name_pool(name, system);
+        let health = Arc::<DatabaseHealth>::default();
+        health.of_pool(&name);
         let monitor = Arc::new(PlainMonitor {
             recorders: Recorders::of_pool(self, &name, metrics, system),
             pool_metrics,
             name,
-            health: Arc::default(),
+            health,
             open: AtomicU64::new(0),
             connections: PlainConnections::default(),
             max: AtomicU32::new(0),

@@ -95,11 +95,13 @@ impl<M> AsyncPoolBuilder<M> {
             metrics,
             pool_metrics,
         } = self.database.name_pool(&self.name, system);
+        let health = Arc::<DatabaseHealth>::default();
+        health.of_pool(&name);
         let openings = Openings {
             recorders: Recorders::of_pool(&self.database, &name, metrics, system),
             pool_metrics,
             driver: driver_of::<C>(),
-            health: Arc::default(),
+            health,
         };
         Parts {
             manager: AsyncManager {
@@ -268,12 +270,15 @@ impl<P: NativePool> AsyncPoolInner<P> {
     /// Logs the first failure of the health checks, and the next success.
     fn log(&self, error: Option<&String>) {
         let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
+        let pool = &*self.name;
         match error {
             Some(error) if !was_failing => {
                 let error = without_quotations(error);
-                tracing::warn!(error, "the database fails a health check");
+                tracing::warn!(pool, error, "the database fails a health check");
             }
-            None if was_failing => tracing::info!("the database passes its health check again"),
+            None if was_failing => {
+                tracing::info!(pool, "the database passes its health check again");
+            }
             _ => {}
         }
     }

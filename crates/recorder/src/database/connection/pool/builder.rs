@@ -155,6 +155,7 @@ where
             metrics,
             pool_metrics,
         } = self.database.name_pool(&self.name, self.system);
+        health.of_pool(&name);
         let holds = Holds {
             metrics: Arc::clone(&pool_metrics),
         };

@@ -103,20 +103,22 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
         };
         // The failure was logged already if no caller gets an answer either.
         if answer.is_ok() || !health.is_silent() {
-            self.log(answer.as_ref().err());
+            self.log(health.pool(), answer.as_ref().err());
         }
         answer.is_ok()
     }
 
     /// Logs that probes fail, once, and that they succeed again.
-    fn log(&self, error: Option<&String>) {
+    fn log(&self, pool: &str, error: Option<&String>) {
         let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_failing => {
                 let error = without_quotations(error);
-                tracing::warn!(error, "the database fails a health check");
+                tracing::warn!(pool, error, "the database fails a health check");
             }
-            None if was_failing => tracing::info!("the database passes its health check again"),
+            None if was_failing => {
+                tracing::info!(pool, "the database passes its health check again");
+            }
             _ => {}
         }
     }
