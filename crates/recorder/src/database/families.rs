@@ -163,6 +163,15 @@ impl DatabaseFamilies {
     }
 }
 
+#[cfg(test)]
+impl DatabaseFamilies {
+    /// The families of a registry that only a test has.
+    pub(super) fn of_a_test() -> Self {
+        let mut registry = vitals_registry::Registry::builder(|| std::time::Duration::from_secs(1));
+        Self::declare(&mut registry, Naming::Vitals, &[0.001, 1.0])
+    }
+}
+
 /// Describes a family. The label of the only pool is left out, because it is empty.
 fn counts<const N: usize>(name: &str, help: &str, labels: [&str; N]) -> Descriptor<N> {
     Descriptor::new(name, help, labels).omit_empty_labels()

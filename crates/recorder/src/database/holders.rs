@@ -154,13 +154,13 @@ impl PoolHolders {
 mod tests {
     use super::*;
     use crate::context::owner::WorkOwner;
-    use crate::database::connection::fixture::Fixture;
+    use crate::database::DatabaseFamilies;
     use crate::database::levels::PoolLevel;
 
     const THRESHOLD: Duration = Duration::from_millis(500);
 
     fn holders() -> Arc<PoolHolders> {
-        PoolHolders::new(&Fixture::new().families, "default")
+        PoolHolders::new(&DatabaseFamilies::of_a_test(), "default")
     }
 
     fn at(milliseconds: u64) -> Moment {

@@ -11,8 +11,6 @@ use crate::clock;
 use crate::context::StatementShapes as _;
 use crate::database::sql::{Dialect, Operation, Verb, read};
 use crate::database::{Database, DatabaseFamilies};
-use crate::naming::Naming;
-use vitals_registry::Registry;
 
 /// A table, the families of all queries, and a connection that has run no statement.
 struct TableFixture {
@@ -26,8 +24,7 @@ fn connection_to(statements: Statements) -> ConnectionStatements {
 }
 
 fn table_of(capacity: usize) -> TableFixture {
-    let mut registry = Registry::builder(|| Duration::from_secs(1));
-    let families = DatabaseFamilies::declare(&mut registry, Naming::Vitals, &[0.001, 1.0]);
+    let families = DatabaseFamilies::of_a_test();
     let database = Database::new(families.clone(), Some(capacity), None);
     let statements = database.statements().clone();
     let known = connection_to(statements.clone());

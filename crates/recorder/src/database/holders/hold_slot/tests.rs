@@ -1,10 +1,10 @@
 use std::{sync::atomic::AtomicBool, thread};
 
 use super::*;
-use crate::{database::connection::fixture::Fixture, database::holders::PoolHolders};
+use crate::database::{DatabaseFamilies, holders::PoolHolders};
 
 fn slot() -> Arc<HoldSlot> {
-    PoolHolders::new(&Fixture::new().families, "default").new_slot()
+    PoolHolders::new(&DatabaseFamilies::of_a_test(), "default").new_slot()
 }
 
 #[test]
