@@ -148,6 +148,10 @@ impl_engine!(
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 5000000) SELECT max(x) FROM c"
 );
 
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "the programs of other databases may be missing"
+)]
 fn sqlite() -> Option<(String, Box<dyn Any>)> {
     let directory = tempfile::tempdir().unwrap();
     let url = directory.path().join("items.db").display().to_string();
