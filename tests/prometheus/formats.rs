@@ -247,7 +247,7 @@ async fn began(prometheus: &Prometheus, selector: &str, at: f64) {
     .await;
 }
 
-/// The start of a series tells a restart that its values do not: there is more after it than before.
+/// The start of a series shows a restart that its values hide: they are higher after it than before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn start_times_arrive_and_show_a_restart_that_values_hide() {
     let test = "start_times_arrive_and_show_a_restart_that_values_hide";

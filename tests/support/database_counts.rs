@@ -79,7 +79,7 @@ pub(crate) fn expected_counts(
     expected
 }
 
-/// What queries and connections move, whoever they are for.
+/// The families that queries and connections change, for any caller.
 pub(crate) fn of_queries(queries: &[(&str, f64)], connections: f64) -> Rises {
     let mut expected = Rises::new();
     for (operation, count) in queries {
