@@ -6,8 +6,9 @@
 //! for shorter ones; `100ms` in `make soak`). `VITALS_FULL_LOAD_TIME` sets for how long a service under full load must have
 //! no stall (`5s` by default, `10m` in `make soak`).
 //!
-//! The last two need a machine with processors to spare. A worker that hands work to another thread takes a lock, and waits
-//! for long if the thread that holds it gets no processor. So by default the load may stall such requests.
+//! The last two need a machine with processors to spare. On a busy one, requests that hand work to another thread have
+//! stalled in this test. The likely cause is a lock of the runtime whose holder waits for a processor; that is not proved. So
+//! by default the load may stall such requests.
 
 #![allow(
     clippy::expect_used,
