@@ -131,8 +131,8 @@ impl PoolReport {
             checked_out, max, ..
         } = self.level;
         let mut text = format!("{checked_out} of {max} connections");
-        for (at, (owner, count, oldest)) in groups.iter().take(MOST_NAMED).enumerate() {
-            let before = if at == 0 { ": " } else { ", " };
+        let mut before = ": ";
+        for (owner, count, oldest) in groups.iter().take(MOST_NAMED) {
             let age = seconds(oldest.held);
             let activity = match oldest.activity {
                 HoldActivity::Idle => "without a query",
@@ -141,11 +141,17 @@ impl PoolReport {
             };
             // Writing to a string cannot fail.
             let _ = write!(text, "{before}{count} x {owner} (oldest {age}, {activity})");
+            before = ", ";
         }
         let rest = groups.iter().skip(MOST_NAMED).map(|(_, count, _)| count);
         let rest: usize = rest.sum();
         if rest > 0 {
             let _ = write!(text, ", {rest} x others");
+        }
+        let held = self.connections.len() as u64;
+        if let Some(checked @ 1..) = checked_out.checked_sub(held) {
+            // A server that does not answer keeps the checks of a pool waiting, before any caller has a connection.
+            let _ = write!(text, "{before}{checked} x being checked by the pool");
         }
         text
     }
@@ -239,6 +245,17 @@ mod tests {
              1 x code outside of requests and jobs (oldest 0.0 s, without a query)"
         );
         assert_eq!(report(Vec::new()).summary(), "0 of 10 connections");
+        let mut report = report(vec![held(request("/report"), 1.0, HoldActivity::Query)]);
+        report.level.checked_out = 4;
+        assert_eq!(
+            report.summary(),
+            "4 of 10 connections: 1 x GET /report (oldest 1.0 s, in a query), 3 x being checked by the pool"
+        );
+        report.connections.clear();
+        assert_eq!(
+            report.summary(),
+            "4 of 10 connections: 4 x being checked by the pool"
+        );
     }
 
     #[test]
