@@ -14,6 +14,7 @@ mod cost;
 mod count;
 mod labels;
 mod left;
+mod loop_time;
 mod names;
 mod oracle;
 mod outcomes;

@@ -122,7 +122,7 @@ const SECRETS: &[&str] = &[
     "/tmp/",
     "/root",
     "/home",
-    "panicked",
+    "panicked at",
     "backtrace",
     "vitals.db",
     "SELECT ",

@@ -82,12 +82,21 @@ pub(in crate::http) struct RequestSlot {
 struct LoopPoll {
     /// When the present poll began. It goes on over a pause.
     since: Option<Moment>,
-    /// The tick of the coarse clock when the poll was paused.
-    paused_at: Option<Moment>,
+    /// The pause of the present poll, if it is paused.
+    pause: Option<Pause>,
     /// What the request awaits in the pause.
     paused_for: RequestState,
     /// The sum of the earlier polls, in nanoseconds.
     total: u64,
+}
+
+/// A pause of a poll, which is most likely no pause at all.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    /// The tick of the coarse clock at its beginning.
+    tick: Moment,
+    /// When it began. If the poll has seen no tick, it is shorter than one, and this is its own beginning.
+    began: Moment,
 }
 
 impl LoopPoll {
@@ -95,7 +104,7 @@ impl LoopPoll {
     fn begin(since: Option<Moment>) -> Self {
         Self {
             since,
-            paused_at: None,
+            pause: None,
             paused_for: RequestState::Awaiting,
             total: 0,
         }
@@ -335,7 +344,10 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn pause_loop(&mut self, state: RequestState) {
         if let Some(since) = self.poll.since {
-            self.poll.paused_at = Some(self.worker.recorder.loop_watch.tick());
+            let tick = self.worker.recorder.loop_watch.tick();
+            // A poll that has seen a tick may be long, so its end must be exact.
+            let began = if tick > since { clock::now() } else { since };
+            self.poll.pause = Some(Pause { tick, began });
             self.poll.paused_for = state;
             self.set_state(state, since);
         }
@@ -361,12 +373,12 @@ impl RequestSlot {
         self.poll.total
     }
 
-    /// Ends a pause. Returns its beginning by the coarse clock if that has ticked since, so that the pause may have been
-    /// long: a client was slow, or a middleware waited.
+    /// Ends a pause. Returns its beginning if the coarse clock has ticked since, so that the pause may have been long: a
+    /// client was slow, or a middleware waited.
     #[inline]
     fn take_pause(&mut self) -> Option<Moment> {
-        let paused_at = self.poll.paused_at.take()?;
-        (paused_at != self.worker.recorder.loop_watch.tick()).then_some(paused_at)
+        let pause = self.poll.pause.take()?;
+        (pause.tick != self.worker.recorder.loop_watch.tick()).then_some(pause.began)
     }
 
     #[cold]
