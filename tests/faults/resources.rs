@@ -164,6 +164,10 @@ async fn requests_are_served_with_the_existing_threads() {
         answer.status().as_u16()
     };
     assert_eq!(get("/metrics").await, 200);
+    // Workers take turns with new connections, so each of both has a thread for its queries.
+    for _ in 0..4 {
+        assert_eq!(get("/data").await, 200);
+    }
     let mut limit = Command::new(prlimit);
     limit.args(["--pid", &service.child.id().to_string(), "--nproc=1:"]);
     let limited = by_user(54_322, &limit).status().unwrap();
