@@ -1,12 +1,13 @@
 //! The list of all ops endpoints. Their routes, [`serves`], the index, the greeting of the service and the tests derive
 //! from it.
 //!
-//! A module for each group of endpoints contains the handlers: `errors`, `health`, `index`, `kept`, `pool`, `requests`, `scrape`, `statements`; those of the live
-//! page are in `dashboard`. To add an endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
+//! A module for each group of endpoints contains the handlers; those of the live page are in `dashboard`. To add an
+//! endpoint, add an entry to [`ENDPOINTS`]: CONTRIBUTING.md has the recipe.
 
 mod errors;
 pub(crate) mod health;
 mod index;
+mod inline_answer;
 mod kept;
 mod log;
 mod pool;

@@ -1,15 +1,17 @@
 //! `GET /ops/errors`: the failed requests, by endpoint and cause.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use vitals_recorder::{
     database::ErrorKind,
     http::{FailureCause, FailureGroup},
-    memory::client_of,
     problem::Problem,
 };
 
-use crate::{endpoints::statements::rfc_3339, ops::Ops};
+use crate::{
+    endpoints::{inline_answer::inline_answer, statements::rfc_3339},
+    ops::Ops,
+};
 
 /// The largest size that is expected of an entry in JSON, in bytes.
 const ENTRY_BYTES: usize = 2 * 1024;
@@ -83,16 +85,10 @@ pub(crate) async fn get_errors(
     let watched = ops.watched();
     let groups = watched.http.failures().list();
     let bytes = groups.len() * ENTRY_BYTES;
-    let reservation = watched.memory.reserve(client_of(&request), bytes)?;
     let listing = Listing {
         errors: groups.into_iter().map(Entry::from).collect(),
     };
-    // Cannot fail: strings and numbers always serialize.
-    let body = serde_json::to_vec(&listing).unwrap_or_default();
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type("application/json")
-        .body(reservation.hold(body)))
+    inline_answer(&request, watched, bytes, &listing)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc};
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::Serialize;
 use vitals_recorder::{
     context::StatementShapes as _,
@@ -12,13 +12,15 @@ use vitals_recorder::{
     http::{
         Comparison, KeepReason, KeptFilter, KeptId, KeptRequest, LeftOutPhases, Phase, PhaseKind,
     },
-    memory::client_of,
     problem::Problem,
 };
 
 use crate::{
-    endpoints::errors::Cause,
-    endpoints::statements::{invalid, parameter, rfc_3339},
+    endpoints::{
+        errors::Cause,
+        inline_answer::inline_answer,
+        statements::{invalid, parameter, rfc_3339},
+    },
     ops::Ops,
     watched::Watched,
 };
@@ -207,7 +209,7 @@ pub(crate) async fn list_kept(
             .map(|request| Entry::from(&**request))
             .collect(),
     };
-    answer(&request, watched, found.len() * ENTRY_BYTES, &listing)
+    inline_answer(&request, watched, found.len() * ENTRY_BYTES, &listing)
 }
 
 /// `GET /ops/requests/{id}`: the timeline of a kept request, by its id or by the id of its trace.
@@ -222,7 +224,7 @@ pub(crate) async fn get_timeline(
     let found = find(watched, id)?;
     let comparison = kept.comparison(&found);
     let timeline = timeline(&found, comparison.as_ref(), watched);
-    answer(&request, watched, TIMELINE_BYTES, &timeline)
+    inline_answer(&request, watched, TIMELINE_BYTES, &timeline)
 }
 
 /// The kept request with this id, or the only one of the trace with this id.
@@ -292,21 +294,6 @@ fn timeline(request: &KeptRequest, usual: Option<&Comparison>, watched: &Watched
             .collect(),
         usual: usual.map(Usual::from),
     }
-}
-
-fn answer(
-    request: &HttpRequest,
-    watched: &Watched,
-    bytes: usize,
-    content: &impl Serialize,
-) -> Result<HttpResponse, Problem> {
-    let reservation = watched.memory.reserve(client_of(request), bytes)?;
-    // Cannot fail: strings and numbers always serialize.
-    let body = serde_json::to_vec(content).unwrap_or_default();
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type("application/json")
-        .body(reservation.hold(body)))
 }
 
 /// Parses the filter and the limit of a query string. Ignores other parameters.

@@ -3,16 +3,15 @@
 //! Like `GET /ops/requests`, the answer is made from atomics by the worker that is asked. An ops listener of its own
 //! answers while every other worker, every connection and the database itself are stuck.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use vitals_recorder::{
     context::{Owner, StatementShapes as _},
     database::{Database, HeldConnection, PoolReport, WAIT_THRESHOLD, WaitingCaller},
-    memory::client_of,
     problem::Problem,
 };
 
-use crate::ops::Ops;
+use crate::{endpoints::inline_answer::inline_answer, ops::Ops};
 
 /// The most connections of an answer.
 const MOST_CONNECTIONS: usize = 200;
@@ -110,13 +109,7 @@ pub(crate) async fn get_pool(
     let pools = listing.iter().flat_map(|listing| &listing.pools);
     let entries = pools.map(|pool| 1 + pool.connections.len() + pool.waiters.len());
     let bytes = entries.sum::<usize>() * CONNECTION_BYTES;
-    let reservation = watched.memory.reserve(client_of(&request), bytes)?;
-    // Cannot fail: strings and numbers always serialize.
-    let body = serde_json::to_vec(&listing).unwrap_or_default();
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type("application/json")
-        .body(reservation.hold(body)))
+    inline_answer(&request, watched, bytes, &listing)
 }
 
 fn list(database: &Database) -> Listing {

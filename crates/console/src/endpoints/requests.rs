@@ -4,14 +4,14 @@
 //! listener of its own answers while every worker of the service is stuck. On a shared listener a stuck worker cannot
 //! answer, and the others can.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use vitals_recorder::{
     context::StatementShapes as _, database::Database, http::NO_STACK, in_flight::InFlightRequest,
-    memory::client_of, problem::Problem,
+    problem::Problem,
 };
 
-use crate::{ops::Ops, watched::Watched};
+use crate::{endpoints::inline_answer::inline_answer, ops::Ops, watched::Watched};
 
 /// The most requests of an answer.
 const MOST: usize = 200;
@@ -60,13 +60,7 @@ pub(crate) async fn get_requests(
     // Not on a blocking thread: other large answers could occupy those.
     let listing = list(watched);
     let bytes = listing.requests.len() * ENTRY_BYTES;
-    let reservation = watched.memory.reserve(client_of(&request), bytes)?;
-    // Cannot fail: strings and numbers always serialize.
-    let body = serde_json::to_vec(&listing).unwrap_or_default();
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .content_type("application/json")
-        .body(reservation.hold(body)))
+    inline_answer(&request, watched, bytes, &listing)
 }
 
 fn list(watched: &Watched) -> Listing {
