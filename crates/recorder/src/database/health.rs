@@ -11,6 +11,29 @@ use super::driver_message::without_quotations;
 /// The least time between two log lines about rejected pings, in milliseconds.
 const REJECTED_PING_PAUSE_MS: u64 = 60_000;
 
+/// Logs when the health checks of a pool begin to fail, and when they pass again.
+#[derive(Debug, Default)]
+pub(super) struct HealthCheckLog {
+    failing: AtomicBool,
+}
+
+impl HealthCheckLog {
+    /// Logs the result of a check, if it differs from the one before. The error is without the values that it quotes.
+    pub(super) fn note(&self, pool: &str, error: Option<&str>) {
+        let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_failing => {
+                let error = without_quotations(error);
+                tracing::warn!(pool, error, "the database fails a health check");
+            }
+            None if was_failing => {
+                tracing::info!(pool, "the database passes its health check again");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Whether the database of one pool answers.
 #[derive(Debug)]
 pub(super) struct DatabaseHealth {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 use super::held::Held;
 use super::manager::{AsyncManager, Openings, muted};
 use super::{Database, Recorders, driver_of, system_of};
-use crate::database::driver_message::{is_connection_limit, without_quotations};
-use crate::database::health::DatabaseHealth;
+use crate::database::driver_message::is_connection_limit;
+use crate::database::health::{DatabaseHealth, HealthCheckLog};
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::PoolMetrics;
 use crate::database::names::{self, NamedPool};
@@ -146,8 +146,7 @@ struct AsyncPoolInner<P: NativePool> {
     turn: Mutex<()>,
     /// How many connections of the pool health checks hold.
     probing: AtomicU32,
-    /// Whether the last health check failed. The log has a line about it.
-    failing: AtomicBool,
+    log: HealthCheckLog,
 }
 
 impl<P: NativePool> AsyncPool<P> {
@@ -167,7 +166,7 @@ impl<P: NativePool> AsyncPool<P> {
             open: Box::new(move || Box::pin(open())),
             turn: Mutex::new(()),
             probing: AtomicU32::new(0),
-            failing: AtomicBool::new(false),
+            log: HealthCheckLog::default(),
         });
         let level = Arc::downgrade(&inner);
         database
@@ -266,22 +265,6 @@ impl<P: NativePool> AsyncPoolInner<P> {
             Err(error) => Err(error),
         }
     }
-
-    /// Logs the first failure of the health checks, and the next success.
-    fn log(&self, error: Option<&String>) {
-        let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
-        let pool = &*self.name;
-        match error {
-            Some(error) if !was_failing => {
-                let error = without_quotations(error);
-                tracing::warn!(pool, error, "the database fails a health check");
-            }
-            None if was_failing => {
-                tracing::info!(pool, "the database passes its health check again");
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Runs a query that is not recorded.
@@ -311,7 +294,8 @@ impl<P: NativePool> AnyPool for AsyncPoolInner<P> {
         Box::pin(async move {
             let _turn = self.turn.lock().await;
             let answer = self.ask().await;
-            self.log(answer.as_ref().err());
+            let error = answer.as_ref().err().map(String::as_str);
+            self.log.note(&self.name, error);
             answer.map_err(|_| Unanswered)
         })
     }

@@ -9,7 +9,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 
 use super::super::manager::{Connector, Manager, mute};
 use crate::context;
-use crate::database::driver_message::{is_connection_limit, without_quotations};
-use crate::database::health::DatabaseHealth;
+use crate::database::driver_message::is_connection_limit;
+use crate::database::health::{DatabaseHealth, HealthCheckLog};
 
 /// For this long after an answer of the database, a busy pool is ready without a question.
 const RECENTLY: Duration = Duration::from_millis(500);
@@ -45,8 +45,7 @@ pub(super) struct PoolProbe<C> {
     turn: Arc<Mutex<()>>,
     /// How many connections of the pool probes hold.
     taken: AtomicU32,
-    /// Whether the last probe failed. The log has a line about it.
-    failing: AtomicBool,
+    log: HealthCheckLog,
 }
 
 impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
@@ -56,7 +55,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
             health_check,
             turn: Arc::default(),
             taken: AtomicU32::new(0),
-            failing: AtomicBool::new(false),
+            log: HealthCheckLog::default(),
         }
     }
 
@@ -103,24 +102,10 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
         };
         // The failure was logged already if no caller gets an answer either.
         if answer.is_ok() || !health.is_silent() {
-            self.log(health.pool(), answer.as_ref().err());
+            let error = answer.as_ref().err().map(String::as_str);
+            self.log.note(health.pool(), error);
         }
         answer.is_ok()
-    }
-
-    /// Logs that probes fail, once, and that they succeed again.
-    fn log(&self, pool: &str, error: Option<&String>) {
-        let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
-        match error {
-            Some(error) if !was_failing => {
-                let error = without_quotations(error);
-                tracing::warn!(pool, error, "the database fails a health check");
-            }
-            None if was_failing => {
-                tracing::info!(pool, "the database passes its health check again");
-            }
-            _ => {}
-        }
     }
 }
 
