@@ -44,4 +44,5 @@ pub mod process;
 mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
+mod slot_generation;
 mod watchdog;

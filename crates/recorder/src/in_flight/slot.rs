@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Moment, context::owner::WorkOwner, in_flight::Activity};
+use crate::{
+    clock::Moment, context::owner::WorkOwner, in_flight::Activity, slot_generation::SlotGeneration,
+};
 
 /// The methods that have a label value.
 const METHODS: [&str; 10] = [
@@ -87,7 +89,7 @@ pub(crate) enum WorkKind {
 
 #[derive(Debug, Default)]
 pub(super) struct InFlightSlot {
-    generation: AtomicU64,
+    generation: SlotGeneration,
     /// Nanoseconds of a [`Moment`].
     started: AtomicU64,
     /// The first eight bytes of the method's label value.
@@ -114,31 +116,26 @@ impl InFlightSlot {
     }
 
     fn try_read(&self) -> Option<SlotReading> {
-        let generation = self.generation.load(Acquire);
-        if generation.is_multiple_of(2) {
-            return None;
-        }
-        let work = self.work.load(Acquire);
-        let reading = SlotReading {
-            started: self.started.load(Relaxed),
-            method: self.method.load(Relaxed),
-            endpoint: self.endpoint.load(Relaxed),
-            statement: self.statement.load(Acquire),
-            trace_id: u128::from(self.trace_id[0].load(Relaxed)) << 64
-                | u128::from(self.trace_id[1].load(Relaxed)),
-            state: self.state.load(Relaxed),
-            work: if work >> (SINCE_BITS + KIND_BITS) == tag(generation) {
-                work
-            } else {
-                // Late work for an earlier request.
-                0
-            },
-            sent_bytes: self.sent_bytes.load(Relaxed),
-        };
-        let is_same_work = self.work.load(Relaxed) == work;
-        fence(Acquire);
-        let is_same = self.generation.load(Relaxed) == generation;
-        (is_same && is_same_work).then_some(reading)
+        self.generation.read(|generation| {
+            let work = self.work.load(Acquire);
+            let reading = SlotReading {
+                started: self.started.load(Relaxed),
+                method: self.method.load(Relaxed),
+                endpoint: self.endpoint.load(Relaxed),
+                statement: self.statement.load(Acquire),
+                trace_id: u128::from(self.trace_id[0].load(Relaxed)) << 64
+                    | u128::from(self.trace_id[1].load(Relaxed)),
+                state: self.state.load(Relaxed),
+                work: if work >> (SINCE_BITS + KIND_BITS) == tag(generation) {
+                    work
+                } else {
+                    // Late work for an earlier request.
+                    0
+                },
+                sent_bytes: self.sent_bytes.load(Relaxed),
+            };
+            (self.work.load(Relaxed) == work).then_some(reading)
+        })
     }
 
     /// Marks the stall of the poll that a reader has found as reported. Returns false if it was reported before.
@@ -290,20 +287,18 @@ impl SlotHandle {
     #[inline]
     pub(crate) fn begin(&self, endpoint: u32, started: Moment, trace_id: u128) {
         let slot = &*self.slot;
-        let generation = slot.generation.load(Relaxed) + 1;
-        self.generation.store(generation, Relaxed);
-        // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
-        fence(Release);
-        slot.started.store(started.nanoseconds(), Relaxed);
-        slot.endpoint.store(endpoint, Relaxed);
-        for (half, value) in slot.trace_id.iter().zip(halves(trace_id)) {
-            half.store(value, Relaxed);
-        }
-        let state = word(RequestState::Polled as u64, started, 0);
-        slot.state.store(state, Relaxed);
-        slot.work.store(0, Relaxed);
-        slot.sent_bytes.store(0, Relaxed);
-        slot.generation.store(generation, Release);
+        slot.generation.begin(|generation| {
+            self.generation.store(generation, Relaxed);
+            slot.started.store(started.nanoseconds(), Relaxed);
+            slot.endpoint.store(endpoint, Relaxed);
+            for (half, value) in slot.trace_id.iter().zip(halves(trace_id)) {
+                half.store(value, Relaxed);
+            }
+            let state = word(RequestState::Polled as u64, started, 0);
+            slot.state.store(state, Relaxed);
+            slot.work.store(0, Relaxed);
+            slot.sent_bytes.store(0, Relaxed);
+        });
     }
 
     /// The generation of the request, if the slot is still used for it. If the slot changes its request right now, the tag
@@ -311,7 +306,7 @@ impl SlotHandle {
     #[inline]
     fn current(&self) -> Option<u64> {
         let generation = self.generation.load(Relaxed);
-        (self.slot.generation.load(Relaxed) == generation).then_some(generation)
+        (self.slot.generation.get() == generation).then_some(generation)
     }
 
     /// The request as the owner of work; `None` if the slot is no longer used for it.
@@ -328,8 +323,7 @@ impl SlotHandle {
     /// Ends the request.
     #[inline]
     pub(crate) fn end(&self) {
-        let generation = self.generation.load(Relaxed);
-        self.slot.generation.store(generation + 1, Release);
+        self.slot.generation.end();
     }
 
     /// Sets the number of the endpoint.

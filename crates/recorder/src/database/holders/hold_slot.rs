@@ -12,7 +12,6 @@ use std::{
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
-            fence,
         },
     },
     time::Duration,
@@ -23,6 +22,7 @@ use crate::{
     code_location,
     context::owner::{OwnerCell, WorkOwner, current_owner},
     database::held_seconds::HeldSeconds,
+    slot_generation::SlotGeneration,
 };
 
 /// What a connection does while it is out of its pool.
@@ -69,7 +69,7 @@ fn word(activity: HoldActivity, since: Moment) -> u64 {
 pub(in crate::database) struct HoldSlot {
     /// Counts the times of all holds of the pool.
     held_seconds: Arc<HeldSeconds>,
-    generation: AtomicU64,
+    generation: SlotGeneration,
     /// Nanoseconds of a [`Moment`].
     since: AtomicU64,
     owner: OwnerCell,
@@ -100,7 +100,7 @@ impl HoldSlot {
     pub(super) fn new(held_seconds: &Arc<HeldSeconds>) -> Self {
         Self {
             held_seconds: Arc::clone(held_seconds),
-            generation: AtomicU64::new(0),
+            generation: SlotGeneration::default(),
             since: AtomicU64::new(0),
             owner: OwnerCell::default(),
             taken_at: AtomicU32::new(0),
@@ -139,20 +139,18 @@ impl HoldSlot {
 
     #[inline]
     fn begin_for(&self, owner: WorkOwner, taken_at: u32, since: Moment) {
-        let generation = self.generation.load(Relaxed) | 1;
-        // Pairs with the fence of a reader: a reader that sees one of these stores also sees that the generation changed.
-        fence(Release);
-        self.since.store(since.nanoseconds(), Relaxed);
-        self.owner.store(owner);
-        self.taken_at.store(taken_at, Relaxed);
-        (self.activity).store(word(HoldActivity::Idle, since), Relaxed);
-        self.generation.store(generation, Release);
+        self.generation.begin(|_| {
+            self.since.store(since.nanoseconds(), Relaxed);
+            self.owner.store(owner);
+            self.taken_at.store(taken_at, Relaxed);
+            (self.activity).store(word(HoldActivity::Idle, since), Relaxed);
+        });
     }
 
     /// Whether the connection is out.
     #[inline]
     pub(in crate::database) fn is_out(&self) -> bool {
-        !self.generation.load(Relaxed).is_multiple_of(2)
+        self.generation.is_odd()
     }
 
     /// Ends the hold, and counts its time. Does nothing, and returns false, if none was begun.
@@ -161,8 +159,7 @@ impl HoldSlot {
         let is_out = self.is_out();
         if is_out {
             self.held_seconds.count(self.owner.load(), held);
-            let generation = self.generation.load(Relaxed);
-            self.generation.store(generation + 1, Release);
+            self.generation.end();
         }
         is_out
     }
@@ -174,27 +171,22 @@ impl HoldSlot {
     }
 
     fn try_read(&self) -> Option<HoldReading> {
-        let generation = self.generation.load(Acquire);
-        if generation.is_multiple_of(2) {
-            return None;
-        }
-        let word = self.activity.load(Acquire);
-        let activity = HoldActivity::of_word(word);
-        let statement = self.statement.load(Acquire);
-        let statement = NonZeroU32::new(statement).filter(|_| activity == HoldActivity::Query);
-        let reading = HoldReading {
-            generation,
-            since: Moment::from_nanoseconds(self.since.load(Relaxed)),
-            owner: self.owner.load(),
-            taken_at: code_location::location_of(self.taken_at.load(Relaxed)),
-            activity,
-            activity_since: Moment::from_nanoseconds(word / ACTIVITIES),
-            statement,
-        };
-        let is_same_activity = self.activity.load(Relaxed) == word;
-        fence(Acquire);
-        let is_same = self.generation.load(Relaxed) == generation;
-        (is_same && is_same_activity).then_some(reading)
+        self.generation.read(|generation| {
+            let word = self.activity.load(Acquire);
+            let activity = HoldActivity::of_word(word);
+            let statement = self.statement.load(Acquire);
+            let statement = NonZeroU32::new(statement).filter(|_| activity == HoldActivity::Query);
+            let reading = HoldReading {
+                generation,
+                since: Moment::from_nanoseconds(self.since.load(Relaxed)),
+                owner: self.owner.load(),
+                taken_at: code_location::location_of(self.taken_at.load(Relaxed)),
+                activity,
+                activity_since: Moment::from_nanoseconds(word / ACTIVITIES),
+                statement,
+            };
+            (self.activity.load(Relaxed) == word).then_some(reading)
+        })
     }
 
     /// Marks a hold as reported. Returns false if it was reported before.
