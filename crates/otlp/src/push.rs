@@ -379,7 +379,7 @@ impl Channel {
         }
     }
 
-    /// Counts and reports how a push ended. `None` stands for a panic.
+    /// Counts and reports how a push ended. `None` means that it panicked.
     fn finish(&mut self, delivery: Option<Delivery>) -> Outcome {
         let (outcome, reason) = delivery.unwrap_or((Outcome::Failed, Some(Reason::Encoding)));
         self.report(reason);

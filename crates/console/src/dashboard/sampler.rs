@@ -38,8 +38,7 @@ pub(crate) struct OpsTraffic {
 struct RouteNumbers {
     ops_traffic: OpsTraffic,
     numbers: HashMap<String, u32>,
-    /// Method and route pattern of each route: the page's name of an endpoint. Only the pattern where it stands for all
-    /// methods.
+    /// The page's name of each route: its method and pattern, or the pattern alone for all methods.
     names: Vec<String>,
 }
 

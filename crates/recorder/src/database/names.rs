@@ -1,9 +1,8 @@
 //! The names of pools, and whether their queries have the label `pool`.
 //!
-//! A service with one pool has no such label on its queries, transactions, errors and openings: there is nothing to tell
-//! apart. As soon as a second name is taken, both pools count in series with the label. The series without it stay: they
-//! contain what was counted before, and the connections outside of any pool. No series is renamed or reset, so that the sum
-//! of a family never falls.
+//! A service with one pool has no such label on its queries, transactions, errors and openings. As soon as a second name is
+//! taken, both pools count in series with the label. The series without it stay: they contain what was counted before, and
+//! the connections outside of any pool. No series is renamed or reset, so that the sum of a family never falls.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

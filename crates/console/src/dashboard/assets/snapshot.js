@@ -12,7 +12,7 @@ export class Snapshot {
   /**
    * `endpoint`: the path that the service lists if it has it. `path()`: the path with parameters, by default the same.
    * `every`: milliseconds between two requests. `empty`: the text if there are no rows. `read(answer)` returns the rows and
-   * the hint. `steady`: the section never shrinks, so that what is below it does not move while somebody reads it.
+   * the hint. `steady`: the section never shrinks, so the sections below it stay where they are.
    */
   constructor(endpoint, table, { path = () => endpoint, every = 1000, steady = false, empty, read }) {
     Object.assign(this, { endpoint, table, path, every, steady, empty, read, at: null });
