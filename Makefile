@@ -18,7 +18,7 @@ ATTACK_TIME ?= 10m
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test dist lint features doc-check deny api api-check tests load instructions baseline bench docs accuracy soak screenshots browser page-cost
+.PHONY: help run check test dist lint features doc-check deny api api-check tests other-connections load instructions baseline bench docs accuracy soak screenshots browser page-cost
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,9 @@ run: ## Serve on 127.0.0.1:8000 (ARGS="--help" lists the settings).
 check: lint ## Format, lints and unit tests: run it after each change.
 	$(CARGO) test --quiet --lib --bins $(OPENSSL)
 
-test: lint features doc-check tests deny api-check instructions ## All checks and tests that a change must pass.
+test: ## All checks and tests that a change must pass.
+	@mkdir -p "$(dir $(SKIPPED))"; rm -f "$(SKIPPED)"
+	@MAKE="$(MAKE)" scripts/parts.sh lint features doc-check tests other-connections deny api-check instructions
 	@if [ -s "$(SKIPPED)" ]; then \
 		echo; sort -u "$(SKIPPED)"; \
 		echo "make test: all that ran passed; the above was skipped"; \
@@ -64,13 +66,19 @@ doc-check: ## Build the documentation of the libraries; warnings are errors.
 
 tests: ## Run the tests only, with the programs that they need, and list the slowest ten.
 	@scripts/test-tools.sh
-	@rm -f "$(SKIPPED)"
 	CARGO="$(CARGO)" RUST_TEST_THREADS=$(TEST_THREADS) scripts/tests.py --no-fail-fast $(OPENSSL)
-	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/other-connections.sh "$(SKIPPED)"
 
-instructions: ## Count the instructions of the hot paths and compare them with the baseline.
+other-connections: ## Run the tests of connections that need a feature (diesel-async, mysql), unless they passed with the same files.
 	@scripts/test-tools.sh
-	$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- check
+	@CARGO="$(CARGO)" OPENSSL="$(OPENSSL)" scripts/unless-passed.sh other-connections "$(SKIPPED)" \
+		Cargo.toml Cargo.lock crates examples 'tests/diesel_async*' 'tests/mysql*' 'tests/attribution*' 'tests/support*' tests/secrets/plant.rs scripts/other-connections.sh -- \
+		scripts/other-connections.sh "$(SKIPPED)"
+
+instructions: ## Count the instructions of the hot paths and compare them with the baseline, unless they passed with the same files.
+	@scripts/test-tools.sh
+	@CARGO="$(CARGO)" scripts/unless-passed.sh instructions "$(SKIPPED)" \
+		Cargo.toml Cargo.lock crates benches tests/support/tools.rs -- \
+		$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- check
 
 baseline: ## Count the instructions of the hot paths and rewrite benches/instructions/baseline.txt.
 	@scripts/test-tools.sh
