@@ -5,12 +5,14 @@
 //! - `manager`, `pool`: instrumented pools of r2d2
 //! - `plain`: monitors a pool of r2d2 without a change of its type
 //! - `asynchronous`: connections and pools of diesel-async
+//! - `backend`: which process of PostgreSQL serves a connection
 //! - `error`, `system`: which kind of error, and which database, by Diesel's types
 //!
 //! The rest of `database` does not know Diesel: families, series, statements, levels, waits and the reader of SQL.
 
 #[cfg(feature = "diesel-async")]
 mod asynchronous;
+mod backend;
 mod error;
 #[cfg(test)]
 pub(super) mod fixture;

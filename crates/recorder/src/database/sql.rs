@@ -8,6 +8,7 @@
 //! - `dialect`: the dialects, and how the dialect of a connection is found
 //! - `keyword`, `lexer`: splits a text into tokens
 //! - `verb`: finds the verb
+//! - `transaction`: finds what a text does to the transaction of its connection
 //! - `names`: decides which tokens are names, and which are values
 //! - `shape`: writes the text without values
 
@@ -16,13 +17,16 @@ mod keyword;
 mod lexer;
 mod names;
 mod shape;
+mod transaction;
 pub mod verb;
 
 use lexer::Lexer;
 use shape::Shaper;
+use transaction::EffectFinder;
 use verb::Finder;
 
 pub use dialect::Dialect;
+pub use transaction::TransactionEffect;
 pub use verb::{Operation, Verb, verb};
 
 /// The verb and the shape of one statement.
@@ -30,6 +34,8 @@ pub use verb::{Operation, Verb, verb};
 pub struct StatementReading {
     /// The verb of the statement.
     pub verb: Verb,
+    /// What it does to the transaction of its connection.
+    pub transaction: TransactionEffect,
     /// The text without literals, binds and comments; at most 4 KiB.
     pub shape: String,
 }
@@ -38,10 +44,12 @@ pub struct StatementReading {
 pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     let mut lexer = Lexer::new(sql, dialect);
     let mut finder = Finder::default();
+    let mut effect = EffectFinder::default();
     let mut shaper = Shaper::new(dialect, sql.len());
     while let Some(token) = lexer.next() {
         let is_name = finder.expects_name();
         finder.push(&token);
+        effect.push(&token);
         if lexer.is_unsure() {
             shaper.cut();
         }
@@ -52,6 +60,7 @@ pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     }
     StatementReading {
         verb: finder.finish(),
+        transaction: effect.finish(),
         shape: shaper.finish(lexer.is_misread()),
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2Connection};
 use diesel::{ConnectionError, ConnectionResult};
 
+use super::backend::backend_of;
 use super::instrumentation::install;
 use super::pool::take_hold_time;
 use super::recorder::{Driver, QueryRecorder};
@@ -98,7 +99,12 @@ where
                 self.health.recovered();
                 let recorder = self.recorders.recorder(Driver::Blocking);
                 let slot = self.pool_metrics.holders.new_slot();
-                install(&mut connection, recorder.in_pool(slot));
+                install(&mut connection, recorder.in_pool(Arc::clone(&slot)));
+                if self.recorders.are_of_postgres() {
+                    mute(&mut connection, true);
+                    slot.opened(backend_of(&mut connection));
+                    mute(&mut connection, false);
+                }
                 Ok(connection)
             }
             Err(error) => {

@@ -19,6 +19,7 @@ use diesel::r2d2::{
 
 use connections::PlainConnections;
 
+use super::backend::backend_of;
 use super::instrumentation::install;
 use super::manager::OutageLog;
 use super::recorder::Driver;
@@ -106,8 +107,10 @@ impl<C: R2D2Connection> CustomizeConnection<C, Error> for Handler {
     fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
         let Self(monitor) = self;
         let mut recorder = monitor.recorders.recorder(Driver::Blocking);
+        let backend = (monitor.recorders.are_of_postgres()).then(|| backend_of(connection));
         let entry = monitor.connections.open(&monitor.pool_metrics.holders);
         if let Some((position, slot)) = entry {
+            slot.opened(backend.flatten());
             recorder = recorder.listed_in(slot);
             OPENED.set(Some(position));
         }

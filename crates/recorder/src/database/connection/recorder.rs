@@ -51,7 +51,7 @@ use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
 use crate::database::holders::HoldSlot;
 use crate::database::metrics::{Metrics, TransactionOutcome};
-use crate::database::sql::Operation;
+use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
@@ -124,6 +124,10 @@ pub struct QueryRecorder {
     /// What the next query does to a transaction, as announced.
     announced: Option<Control>,
     transaction: Option<Moment>,
+    /// The application has begun a transaction by hand. It stays open when the connection passes to the next user.
+    has_raw_transaction: bool,
+    /// The open transaction has written.
+    has_written: bool,
     /// The instrumentation of the application.
     forward: Forward,
     /// The type of Diesel's ping, once it is known.
@@ -167,6 +171,8 @@ impl QueryRecorder {
             text: String::new(),
             announced: None,
             transaction: None,
+            has_raw_transaction: false,
+            has_written: false,
             forward: Forward::default(),
             ping: None,
             slot: None,
@@ -287,9 +293,10 @@ impl QueryRecorder {
 
     fn start(&mut self, query: &dyn DebugQuery) {
         let identity = TypeIdentity::of(query);
-        let (text, kind) = match self.announced.take() {
-            Some(control) => (0, QueryKind::Announced(control)),
-            None if identity.is_some() && identity == self.ping => (0, QueryKind::Ping),
+        let none = TransactionEffect::None;
+        let (text, kind, effect) = match self.announced.take() {
+            Some(control) => (0, QueryKind::Announced(control), none),
+            None if identity.is_some() && identity == self.ping => (0, QueryKind::Ping, none),
             None => self.kind(query, identity),
         };
         self.failures.just_failed = false;
@@ -300,6 +307,7 @@ impl QueryRecorder {
         let query = Query {
             number: self.started,
             kind,
+            effect,
             identity,
             text,
             // Read after the statement is found, which is not the time of the database.
@@ -314,16 +322,25 @@ impl QueryRecorder {
     }
 
     #[inline]
-    fn kind(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> (u64, QueryKind) {
+    fn kind(
+        &mut self,
+        query: &dyn DebugQuery,
+        identity: Option<TypeIdentity>,
+    ) -> (u64, QueryKind, TransactionEffect) {
         let known = &self.known;
         match identity.and_then(|identity| self.types.kind(identity, known)) {
-            Some((text, kind)) => (text, kind.into()),
+            // Diesel keeps no statement prepared that controls a transaction.
+            Some((text, kind)) => (text, kind.into(), TransactionEffect::None),
             None => self.read(query, identity),
         }
     }
 
     /// Classifies a query by its text, up to its binds. The buffer is cleared, because the text may contain literals.
-    fn read(&mut self, query: &dyn DebugQuery, identity: Option<TypeIdentity>) -> (u64, QueryKind) {
+    fn read(
+        &mut self,
+        query: &dyn DebugQuery,
+        identity: Option<TypeIdentity>,
+    ) -> (u64, QueryKind, TransactionEffect) {
         let mut text = Text {
             text: &mut self.text,
             has_binds: false,
@@ -332,18 +349,18 @@ impl QueryRecorder {
         let is_built = is_written || text.has_binds;
         let sql = without_binds(&self.text);
         let hash = self.known.hash(sql);
-        let kind = if is_built {
-            let kind = self.known.of_text(hash, sql);
+        let (kind, effect) = if is_built {
+            let (kind, effect) = self.known.of_text(hash, sql);
             if let Some(identity) = identity {
                 self.types.saw(identity, hash, kind);
             }
-            kind.into()
+            (kind.into(), effect)
         } else {
-            QueryKind::Unbuilt
+            (QueryKind::Unbuilt, TransactionEffect::None)
         };
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
-        (hash, kind)
+        (hash, kind, effect)
     }
 
     /// Handles Diesel's event for caching the statement of a query that is running. The event has the text that runs, even
@@ -366,8 +383,9 @@ impl QueryRecorder {
         if let QueryKind::Announced(_) = query.kind {
             return;
         }
-        let kind = self.known.of_text(hash, statement);
+        let (kind, effect) = self.known.of_text(hash, statement);
         query.kind = kind.into();
+        query.effect = effect;
         query.text = hash;
         if let Some(identity) = query.identity {
             self.types.announced(identity, hash, kind);
@@ -431,7 +449,7 @@ impl QueryRecorder {
             return;
         }
         match self.running.latest() {
-            None => slot.rests(self.transaction.is_some(), now),
+            None => slot.rests(self.is_in_transaction(), now),
             // Another query of the connection goes on.
             Some(Query { kind, started, .. }) => {
                 let statement = match *kind {
@@ -444,8 +462,43 @@ impl QueryRecorder {
     }
 
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
+        if query.effect != TransactionEffect::None {
+            self.controlled_by_hand(query.effect, error.is_none());
+        }
         self.settle_query(query, error, now);
         self.rest(query, now);
+    }
+
+    /// Whether a transaction is open that Diesel or the application has begun.
+    #[inline]
+    fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some() || self.has_raw_transaction
+    }
+
+    /// Notes the effect of a text with which the application controls a transaction by hand.
+    #[cold]
+    fn controlled_by_hand(&mut self, effect: TransactionEffect, succeeded: bool) {
+        match effect {
+            TransactionEffect::Ends => {
+                self.has_raw_transaction = false;
+                self.writes(false);
+            }
+            TransactionEffect::Begins | TransactionEffect::BeginsWriting if succeeded => {
+                self.has_raw_transaction = true;
+                self.writes(effect == TransactionEffect::BeginsWriting);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes whether the open transaction has written.
+    fn writes(&mut self, has_written: bool) {
+        if self.has_written != has_written {
+            self.has_written = has_written;
+            if let Some(slot) = &self.slot {
+                slot.writes(has_written);
+            }
+        }
     }
 
     fn settle_query(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
@@ -465,6 +518,9 @@ impl QueryRecorder {
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
                 self.count(operation, lookup, query.started, own, now);
+                if operation != Operation::Select && self.is_in_transaction() {
+                    self.writes(true);
+                }
                 self.failures
                     .finished(query.number, (operation, lookup), error.is_some());
             }
@@ -492,7 +548,7 @@ impl QueryRecorder {
             at: now,
             elapsed,
             shape: None,
-            in_transaction: self.transaction.is_some(),
+            in_transaction: self.is_in_transaction(),
         });
     }
 
@@ -513,7 +569,7 @@ impl QueryRecorder {
             at: now,
             elapsed: own,
             shape,
-            in_transaction: self.transaction.is_some(),
+            in_transaction: self.is_in_transaction(),
         });
         self.metrics
             .query(operation, took, attribution.span().as_ref());
@@ -569,6 +625,7 @@ impl QueryRecorder {
 
     fn settle(&mut self, outcome: TransactionOutcome, now: Moment) {
         if let Some(begun) = self.transaction.take() {
+            self.writes(false);
             let span = context::note_transaction_end(begun, now);
             self.metrics
                 .transaction(outcome, now.since(begun), span.as_ref());

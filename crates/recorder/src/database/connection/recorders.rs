@@ -40,6 +40,11 @@ impl Recorders {
         Self::of_pool(database, &Arc::from(""), metrics, system)
     }
 
+    /// Whether the database is PostgreSQL, or speaks its dialect.
+    pub(super) fn are_of_postgres(&self) -> bool {
+        self.dialect == Dialect::PostgreSql
+    }
+
     /// Returns a recorder for one connection.
     pub(super) fn recorder(&self, driver: Driver) -> QueryRecorder {
         let known = ConnectionStatements::new(

@@ -10,7 +10,7 @@ use std::{
     sync::{
         Arc,
         atomic::{
-            AtomicU32, AtomicU64,
+            AtomicBool, AtomicU32, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -81,6 +81,12 @@ pub(in crate::database) struct HoldSlot {
     activity: AtomicU64,
     /// The generation of the last hold that was reported as a leak, so that each is reported once.
     reported: AtomicU64,
+    /// Whether the open transaction has written.
+    has_written: AtomicBool,
+    /// The process of PostgreSQL that serves the connection; 0 if it is not known.
+    backend: AtomicU32,
+    /// When the connection was opened. Nanoseconds of a [`Moment`].
+    opened: AtomicU64,
 }
 
 /// What a reader found in a slot.
@@ -107,7 +113,39 @@ impl HoldSlot {
             statement: AtomicU32::new(0),
             activity: AtomicU64::new(0),
             reported: AtomicU64::new(0),
+            has_written: AtomicBool::new(false),
+            backend: AtomicU32::new(0),
+            opened: AtomicU64::new(clock::now().nanoseconds()),
         }
+    }
+
+    /// Notes that a connection was opened, which this process of PostgreSQL serves.
+    pub(in crate::database) fn opened(&self, backend: Option<NonZeroU32>) {
+        let backend = backend.map_or(0, NonZeroU32::get);
+        self.backend.store(backend, Relaxed);
+        (self.opened).store(clock::now().nanoseconds(), Relaxed);
+        self.has_written.store(false, Relaxed);
+    }
+
+    /// The process of PostgreSQL that serves the connection, if it is known.
+    pub(in crate::database) fn backend(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.backend.load(Relaxed))
+    }
+
+    /// When the connection was opened.
+    pub(in crate::database) fn opened_at(&self) -> Moment {
+        Moment::from_nanoseconds(self.opened.load(Relaxed))
+    }
+
+    /// Notes whether the open transaction has written.
+    #[cold]
+    pub(in crate::database) fn writes(&self, has_written: bool) {
+        self.has_written.store(has_written, Relaxed);
+    }
+
+    /// Whether a transaction is open that has written.
+    pub(in crate::database) fn has_written(&self) -> bool {
+        self.has_written.load(Relaxed)
     }
 
     /// Notes that no query runs, within a transaction or outside of one.

@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 use super::table::{Statement, StatementShape, Statements};
 use super::texts::{Hashed, Texts};
 use crate::clock::Moment;
-use crate::database::sql::{self, Dialect, Operation, Verb};
+use crate::database::sql::{self, Dialect, Operation, TransactionEffect, Verb};
 
 /// How many texts, and how many statements (retired ones included), a connection remembers: this many times the capacity of
 /// the table.
@@ -35,7 +35,7 @@ pub(crate) struct ConnectionStatements {
     pool: Arc<str>,
     statements: Vec<KnownStatement>,
     by_shape: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    texts: Texts<TextKind>,
+    texts: Texts<(TextKind, TransactionEffect)>,
     hasher: DefaultHashBuilder,
     generation: u32,
 }
@@ -72,22 +72,22 @@ impl ConnectionStatements {
         self.hasher.hash_one(sql)
     }
 
-    /// Looks up the text with this hash. The text must not contain Diesel's list of binds.
-    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> TextKind {
-        match self.texts.get(hash) {
-            Some(None) => return None,
-            Some(Some((operation, lookup))) if self.is_valid(lookup) => {
-                return Some((operation, lookup));
-            }
-            _ => {}
+    /// Looks up the text with this hash: what it is, and what it does to the transaction of its connection. The text must
+    /// not contain Diesel's list of binds.
+    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> (TextKind, TransactionEffect) {
+        if let Some(known @ (kind, _)) = self.texts.get(hash)
+            && kind.is_none_or(|(_, lookup)| self.is_valid(lookup))
+        {
+            return known;
         }
         let reading = sql::read(sql, self.dialect);
         let kind = match reading.verb {
             Verb::Query(operation) => Some((operation, self.learn(&reading.shape, operation))),
             Verb::Transaction => None,
         };
-        self.texts.insert(hash, kind);
-        kind
+        let known = (kind, reading.transaction);
+        self.texts.insert(hash, known);
+        known
     }
 
     fn learn(&mut self, shape: &str, operation: Operation) -> StatementLookup {

@@ -43,7 +43,7 @@ impl TableFixture {
     }
 
     fn place(&mut self, sql: &str) -> StatementLookup {
-        self.known.of_text(self.known.hash(sql), sql).unwrap().1
+        self.known.of_text(self.known.hash(sql), sql).0.unwrap().1
     }
 
     fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
@@ -334,7 +334,7 @@ fn threads_lose_no_call_while_statements_are_evicted() {
                 let mut known = connection_to(table.statements.clone());
                 for number in 0..20_000 {
                     let sql = format!("SELECT c{}", number % 29);
-                    let (_, place) = known.of_text(known.hash(&sql), &sql).unwrap();
+                    let (_, place) = known.of_text(known.hash(&sql), &sql).0.unwrap();
                     known.ran(place, Duration::from_millis(1), clock::now());
                     all.observe(0.001);
                 }
@@ -356,7 +356,7 @@ fn transaction_control_is_not_a_statement() {
     let mut table = table_of(10);
     for _ in 0..2 {
         let hash = table.known.hash("BEGIN IMMEDIATE");
-        assert_eq!(table.known.of_text(hash, "BEGIN IMMEDIATE"), None);
+        assert_eq!(table.known.of_text(hash, "BEGIN IMMEDIATE").0, None);
     }
     assert!(table.statements.is_empty());
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use diesel::connection::get_default_instrumentation;
 use diesel_async::AsyncConnection;
 
+use super::super::backend::backend_of_async;
 use super::recorder::{InUse, Muted, SharedRecorder};
 use super::{Driver, Forward, Recorders};
 use crate::database::health::DatabaseHealth;
@@ -46,8 +47,13 @@ impl Openings {
                 self.health.recovered();
                 let recorder = self.recorders.recorder(self.driver);
                 let forward = Forward::to(get_default_instrumentation());
-                let recorder = recorder.in_pool(self.pool_metrics.holders.new_slot());
+                let slot = self.pool_metrics.holders.new_slot();
+                let recorder = recorder.in_pool(Arc::clone(&slot));
                 connection.set_instrumentation(SharedRecorder::new(recorder, forward));
+                if self.recorders.are_of_postgres() {
+                    let _muted = muted(&mut connection);
+                    slot.opened(backend_of_async(&mut connection).await);
+                }
                 Ok(connection)
             }
             Err(error) => {

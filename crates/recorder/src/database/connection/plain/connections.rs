@@ -95,6 +95,7 @@ impl PlainConnections {
             && let Some(entry) = self.entry(position)
         {
             entry.id.store(FREE, Relaxed);
+            entry.slot.opened(None);
             self.lock().returned.push(position);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::TextKind;
 use super::types::TypeIdentity;
 use crate::clock::{self, Moment};
-use crate::database::sql::Operation;
+use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::StatementLookup;
 
 /// A query that has started.
@@ -14,6 +14,8 @@ pub(super) struct Query {
     /// The number of the query, in the order in which the queries of the connection started.
     pub(super) number: u64,
     pub(super) kind: QueryKind,
+    /// What its text does to the transaction, unless Diesel has announced that.
+    pub(super) effect: TransactionEffect,
     pub(super) identity: Option<TypeIdentity>,
     /// The hash of its text; 0 if it was not read.
     pub(super) text: u64,

@@ -92,6 +92,42 @@ fn a_connection_is_reported_with_its_holder_and_what_it_does() {
 }
 
 #[test]
+fn a_transaction_that_is_controlled_by_hand_is_reported() {
+    let pooled = pooled(of_size(1));
+    let mut connection = pooled.pool.get().unwrap();
+    let activity = || pooled.report().connections[0].activity;
+    let (open, none) = (HoldActivity::IdleInTransaction, HoldActivity::Idle);
+    for (sql, expected) in [
+        ("SELECT 1", none),
+        ("BEGIN", open),
+        ("INSERT INTO items (name) VALUES ('a')", open),
+        ("SAVEPOINT x", open),
+        ("ROLLBACK TO x", open),
+        ("COMMIT", none),
+        ("BEGIN IMMEDIATE; DELETE FROM items", open),
+        ("SELECT 2", open),
+        ("ROLLBACK", none),
+        ("BEGIN; DELETE FROM items; COMMIT", none),
+    ] {
+        connection.batch_execute(sql).unwrap();
+        assert_eq!(activity(), expected, "{sql}");
+    }
+    diesel::sql_query("BEGIN").execute(&mut connection).unwrap();
+    assert_eq!(activity(), open);
+    diesel::sql_query("BEGIN")
+        .execute(&mut connection)
+        .unwrap_err();
+    assert_eq!(activity(), open, "that one failed");
+    diesel::sql_query("END").execute(&mut connection).unwrap();
+    assert_eq!(activity(), none);
+    assert_eq!(
+        pooled.fixture.transactions(),
+        (0, 0),
+        "Diesel announced none"
+    );
+}
+
+#[test]
 fn a_running_query_is_reported_with_its_statement() {
     let pooled = pooled(of_size(1));
     let mut connection = pooled.pool.get().unwrap();
