@@ -28,6 +28,7 @@ mod log_filter;
 mod metrics;
 mod ops;
 mod secrets;
+mod statements;
 
 // What other programs see.
 mod deploy;

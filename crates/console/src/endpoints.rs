@@ -13,6 +13,7 @@ mod log;
 mod pool;
 mod requests;
 pub(crate) mod scrape;
+mod statement;
 pub mod statements;
 
 use actix_web::{Route, http::Method, web::to};
@@ -124,6 +125,14 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         methods: OpsMethods::Change,
         is_page_part: false,
         route: || to(statements::reset_statements),
+    },
+    OpsEndpoint {
+        path: "/ops/statements/{id}",
+        summary: "One statement: its endpoints, its last hour, its kept requests",
+        choice: OpsChoice::Statements,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(statement::get_statement),
     },
     OpsEndpoint {
         path: "/dashboard",

@@ -98,6 +98,11 @@ impl Ops {
         self.inner.endpoints()
     }
 
+    /// Whether the settings ask for the endpoints of this choice.
+    pub(crate) fn has(&self, choice: OpsChoice) -> bool {
+        self.inner.settings.has(choice)
+    }
+
     /// The control of the log's filter, if there is one.
     pub(crate) fn log(&self) -> Option<&LogControl> {
         self.inner.settings.log.as_ref()

@@ -56,7 +56,7 @@ impl OpsSettings {
         self.with(OpsChoice::Pool)
     }
 
-    /// Adds `GET /ops/statements`, and the statements on the live page. Statements are shown by shape: without values, but
+    /// Adds `GET /ops/statements`, `GET /ops/statements/{id}`, and the statements on the live page. Statements are shown by shape: without values, but
     /// with the names of tables and columns.
     #[must_use]
     pub fn with_statements(self) -> Self {

@@ -47,7 +47,9 @@ pub(crate) use held_seconds::{EndpointHeldSeconds, HeldSeconds};
 pub use holders::{HeldConnection, HoldActivity, PoolReport, WaitingCaller};
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
 pub use pool_watch::{LEAK_THRESHOLD, WAIT_THRESHOLD};
-pub use statements::{Fullness, Order, StatementReport, Statements};
+pub use statements::{
+    Fullness, Order, StatementDetail, StatementMinute, StatementReport, Statements,
+};
 
 use std::time::Duration;
 

@@ -441,7 +441,9 @@ pub mod database {
     /// # Ok(())
     /// # }
     /// ```
-    pub use vitals_recorder::database::{Order, StatementReport, Statements};
+    pub use vitals_recorder::database::{
+        Order, StatementDetail, StatementMinute, StatementReport, Statements,
+    };
 
     /// ```
     /// use actix_vitals::{Vitals, database::record_error};

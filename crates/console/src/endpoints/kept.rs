@@ -31,7 +31,7 @@ const DEFAULT_LIMIT: usize = 50;
 const MOST: usize = 1000;
 
 /// The largest size that is expected of an entry of the list in JSON, in bytes.
-const ENTRY_BYTES: usize = 1024;
+pub(super) const ENTRY_BYTES: usize = 1024;
 
 /// The largest size that is expected of a timeline in JSON, in bytes: 100 phases, and the shapes of 24 statements.
 const TIMELINE_BYTES: usize = 160 * 1024;
@@ -49,7 +49,7 @@ struct Listing {
 
 /// One kept request. Times are in seconds.
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     id: String,
     /// When it ended.
     at: String,

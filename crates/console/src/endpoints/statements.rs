@@ -18,7 +18,7 @@ pub const DEFAULT_LIMIT: usize = 50;
 pub const MOST: usize = 1000;
 
 /// The largest size that is expected of an entry in JSON, in bytes.
-const ENTRY_BYTES: usize = 5 * 1024;
+pub(super) const ENTRY_BYTES: usize = 5 * 1024;
 
 /// The values of `sort`. The first is the default.
 pub const ORDERS: [(&str, Order); 5] = [
@@ -36,7 +36,7 @@ struct Listing {
 
 /// One statement. Times are in seconds.
 #[derive(Serialize)]
-struct Entry {
+pub(super) struct Entry {
     /// `null` for the statements that are not kept.
     id: Option<NonZeroU32>,
     statement: String,

@@ -2,6 +2,7 @@
 //!
 //! - `table`: the bounded table that all recorders of a service share, and a statement in it
 //! - `connection_statements`, `texts`: how a connection finds the statement of a query
+//! - `history`: the last hour of a statement, minute by minute
 //! - `total`: the counts of all queries, whether their statements are kept or not
 //! - `families`: how many statements are kept, and how many were evicted
 //!
@@ -13,13 +14,15 @@
 
 pub(super) mod connection_statements;
 mod families;
+mod history;
 mod table;
 mod texts;
 mod total;
 
 pub use families::Fullness;
+pub use history::StatementMinute;
 pub(super) use table::DEFAULT_CAPACITY;
-pub use table::{Order, StatementReport, Statements};
+pub use table::{Order, StatementDetail, StatementReport, Statements};
 pub(super) use total::Counted;
 
 #[cfg(test)]

@@ -10,17 +10,19 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use vitals_registry::{Counter, Distribution, HistogramSnapshot};
 
+use super::history::{History, StatementMinute, minute_at};
 use super::total::{Counted, Totals};
 use crate::clock::{self, Moment};
 use crate::context::StatementShapes;
 use crate::database::sql::Operation;
+use crate::watchdog;
 
 /// The default capacity of the table.
 pub(crate) const DEFAULT_CAPACITY: usize = 1000;
@@ -69,6 +71,7 @@ pub(super) struct Statement {
     /// When it was last seen, in seconds since the table was created.
     last_seen_seconds: AtomicU64,
     endpoints: Mutex<Vec<String>>,
+    history: Mutex<History>,
 }
 
 impl Statement {
@@ -140,6 +143,8 @@ struct StatementTable {
     /// The table could not keep a statement since it was last read.
     was_full: AtomicBool,
     evicted: AtomicU64,
+    /// The minute that the histories of the statements have not sampled yet.
+    minute: AtomicU64,
     /// The counts of all queries, kept or not.
     counted: Counted,
     /// The totals at the last reset of the table, and its time.
@@ -197,6 +202,16 @@ pub struct StatementReport {
     pub last_seen: SystemTime,
 }
 
+/// One statement: its cost, and its last hour.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StatementDetail {
+    /// Its cost since it was first seen.
+    pub report: StatementReport,
+    /// Its last 60 minutes, or those since it was first seen. The last one is not over.
+    pub history: Vec<StatementMinute>,
+}
+
 impl StatementShapes for Statements {
     fn ran_by(&self, shape: NonZeroU32, method: &str, endpoint: &str) {
         let Some(statement) = self.find(shape) else {
@@ -240,6 +255,7 @@ impl Statements {
                 epoch: AtomicU32::new(0),
                 was_full: AtomicBool::new(false),
                 evicted: AtomicU64::new(0),
+                minute: AtomicU64::new(0),
                 beginning: Mutex::new((Totals::default(), SystemTime::now())),
                 counted,
                 other_last_seen_seconds: AtomicU64::new(0),
@@ -338,9 +354,13 @@ impl Statements {
             first_seen_at,
             last_seen_seconds: AtomicU64::new(first_seen_at.as_secs()),
             endpoints: Mutex::default(),
+            history: Mutex::default(),
         });
         part.insert_unique(hash, Arc::clone(&statement), |other| other.shape.hash);
         lock(&table.by_number).insert(statement.number, Arc::clone(&statement));
+        if number == 1 {
+            self.watch();
+        }
         Some(statement)
     }
 
@@ -436,6 +456,47 @@ impl Statements {
         reports.truncate(limit);
         reports.extend(self.report_other(&totals.since(&kept), since));
         reports
+    }
+
+    /// Returns one statement, if the table keeps it.
+    pub fn detail(&self, number: NonZeroU32) -> Option<StatementDetail> {
+        let age = self.age(clock::now());
+        self.sample(age);
+        let statement = self.find(number)?;
+        let seconds = statement.seconds.snapshot();
+        let now = SystemTime::now();
+        let start = |minute: u64| now - age.saturating_sub(Duration::from_secs(60 * minute));
+        let history = lock(&statement.history).read(&seconds, minute_at(age), start);
+        Some(StatementDetail {
+            report: self.report_one(&statement, &seconds),
+            history,
+        })
+    }
+
+    /// Adds the minute that is over to the history of each statement. Does nothing until another one is over.
+    pub(super) fn sample(&self, age: Duration) {
+        let minute = minute_at(age);
+        let before = self.table.minute.fetch_max(minute, Relaxed);
+        if before >= minute {
+            return;
+        }
+        for statement in self.list() {
+            let seconds = statement.seconds.snapshot();
+            lock(&statement.history).sample(&seconds, minute - 1);
+        }
+    }
+
+    /// Lets the watchdog sample the histories, until the table is dropped.
+    fn watch(&self) {
+        let table = Arc::downgrade(&self.table);
+        watchdog::watch(move || {
+            let table = Weak::upgrade(&table);
+            let statements = table.map(|table| Self { table });
+            if let Some(statements) = &statements {
+                statements.sample(statements.age(clock::now()));
+            }
+            statements.is_some()
+        });
     }
 
     fn report_one(&self, statement: &Statement, seconds: &HistogramSnapshot) -> StatementReport {

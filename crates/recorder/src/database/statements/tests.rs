@@ -407,3 +407,35 @@ fn operations_of_one_shape_are_statements_of_their_own() {
     let other = (table.statements).of_text(hash, "SELECT ?", operation, &pool);
     assert_ne!(other.unwrap().number(), one.number());
 }
+
+#[test]
+fn the_history_of_a_statement_ends_with_the_minute_that_is_not_over() {
+    let mut table = table_of(10);
+    let number = table.run("SELECT 1", 1.0).unwrap();
+    let calls = |table: &TableFixture| {
+        let history = table.statements.detail(number).unwrap().history;
+        history
+            .iter()
+            .map(|minute| minute.calls)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(calls(&table), [1]);
+    table.statements.sample(Duration::from_secs(60));
+    assert_eq!(calls(&table), [1, 0]);
+    table.run("SELECT 2", 1.0);
+    table.run("SELECT 3", 1.0);
+    table.statements.sample(Duration::from_secs(119));
+    assert_eq!(calls(&table), [1, 2], "the second minute is not over");
+    table.statements.sample(Duration::from_secs(121));
+    assert_eq!(calls(&table), [1, 2, 0]);
+    let detail = table.statements.detail(number).unwrap();
+    assert_eq!(detail.report.calls, 3);
+    assert!(
+        detail.history[0]
+            .p95_seconds
+            .is_some_and(|p95| (p95 - 1.0).abs() < 0.02)
+    );
+    assert_eq!(detail.history[2].p95_seconds, None);
+    table.statements.reset();
+    assert!(table.statements.detail(number).is_none());
+}
