@@ -20,7 +20,7 @@ async fn search(
     pool: web::Data<Pool<SqliteConnection>>,
     id: web::Path<i64>,
 ) -> Result<HttpResponse> {
-    let sql = format!("SELECT abs({id}) AS hunter2");
+    let sql = format!("SELECT abs({id}) AS answer");
     let found = pool.run(move |connection| sql_query(sql).execute(connection));
     found.await.map_err(error::ErrorInternalServerError)?;
     Ok(HttpResponse::Ok().finish())
@@ -71,6 +71,21 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
         statement["endpoints"],
         serde_json::json!(["GET /search/{id}"])
     );
+    for (query, found) in [
+        (
+            "method=GET&endpoint=/search/%7Bid%7D&operation=select&text=ANSWER",
+            1,
+        ),
+        ("endpoint=/other", 0),
+        ("operation=insert", 0),
+    ] {
+        let some = json(&app, &format!("/ops/statements?{query}")).await;
+        assert_eq!(
+            some["statements"].as_array().unwrap().len(),
+            found,
+            "{query}"
+        );
+    }
     let history = statement["history"].as_array().unwrap();
     let calls = history
         .iter()

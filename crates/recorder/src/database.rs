@@ -48,7 +48,7 @@ pub use holders::{HeldConnection, HoldActivity, PoolReport, WaitingCaller};
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
 pub use pool_watch::{LEAK_THRESHOLD, WAIT_THRESHOLD};
 pub use statements::{
-    Fullness, Order, StatementDetail, StatementMinute, StatementReport, Statements,
+    Fullness, Order, StatementDetail, StatementFilter, StatementMinute, StatementReport, Statements,
 };
 
 use std::time::Duration;

@@ -442,7 +442,7 @@ pub mod database {
     /// # }
     /// ```
     pub use vitals_recorder::database::{
-        Order, StatementDetail, StatementMinute, StatementReport, Statements,
+        Order, StatementDetail, StatementFilter, StatementMinute, StatementReport, Statements,
     };
 
     /// ```
@@ -765,7 +765,8 @@ pub mod ops {
     /// ```
     /// use actix_vitals::{database::Order, ops::statements};
     ///
-    /// assert!(statements::parameters("sort=p95&limit=5").is_ok_and(|it| it == (Order::P95, 5)));
+    /// let (_, order, limit) = statements::parameters("sort=p95&limit=5").unwrap();
+    /// assert_eq!((order, limit), (Order::P95, 5));
     /// assert!(statements::parameters("limit=0").is_err());
     /// ```
     pub use vitals_console::statements;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::heavy_answers::HeavyAnswers;
 use vitals_recorder::{
-    database::{Order, StatementReport, Statements},
+    database::{Order, StatementFilter, StatementReport, Statements, sql::Operation},
     memory::client_of,
     problem::{FieldError, Problem},
 };
@@ -83,15 +83,15 @@ pub(super) fn rfc_3339(time: SystemTime) -> String {
 }
 
 /// `GET /ops/statements?sort=total|mean|calls|errors|p95&limit=N`: the most costly statements, in descending order. By
-/// default 50 of them by total time.
+/// default 50 of them by total time. `method`, `endpoint`, `operation` and `text` choose among them.
 pub(crate) async fn get_statements(
     request: HttpRequest,
     statements: web::Data<Statements>,
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
-    let (order, limit) = parameters(request.query_string())?;
+    let (filter, order, limit) = parameters(request.query_string())?;
     let listing = heavy_answers.make(client_of(&request), limit * ENTRY_BYTES, move || {
-        let reports = statements.report(order, limit);
+        let reports = statements.report_some(&filter, order, limit);
         let listing = Listing {
             statements: reports.into_iter().map(Entry::from).collect(),
         };
@@ -110,9 +110,20 @@ pub(crate) async fn reset_statements(statements: web::Data<Statements>) -> HttpR
     HttpResponse::NoContent().finish()
 }
 
-/// Parses the order and the limit of a query string. Ignores other parameters.
-pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
+/// Parses the filter, the order and the limit of a query string. Ignores other parameters.
+pub fn parameters(query: &str) -> Result<(StatementFilter, Order, usize), Problem> {
     let mut errors = Vec::new();
+    let text = |value: &str| Ok(value.to_owned());
+    let filter = StatementFilter {
+        method: parameter(query, "method", &mut errors, text),
+        endpoint: parameter(query, "endpoint", &mut errors, text),
+        operation: parameter(query, "operation", &mut errors, |value| {
+            let mut all = Operation::ALL.into_iter();
+            let found = all.find(|operation| operation.label() == value);
+            found.ok_or_else(|| "must be select, insert, update, delete or other".to_owned())
+        }),
+        text: parameter(query, "text", &mut errors, text),
+    };
     let order = parameter(query, "sort", &mut errors, |value| {
         ORDERS
             .iter()
@@ -128,7 +139,8 @@ pub fn parameters(query: &str) -> Result<(Order, usize), Problem> {
             .ok_or_else(|| format!("must be an integer from 1 to {MOST}"))
     });
     if errors.is_empty() {
-        return Ok((order.unwrap_or_default(), limit.unwrap_or(DEFAULT_LIMIT)));
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        return Ok((filter, order.unwrap_or_default(), limit));
     }
     Err(invalid(errors))
 }
@@ -179,9 +191,24 @@ mod tests {
             ("limit=1001", None, "too many"),
             ("limit=-1", None, "negative"),
             ("limit=ten", None, "no number"),
+            ("operation=SELECT", None, "operations are in lower case"),
+            ("text=a&text=b", None, "a text given twice"),
         ] {
-            assert_eq!(parameters(query).ok(), expected, "{why}: {query}");
+            let found = parameters(query).ok();
+            let found = found.map(|(_, order, limit)| (order, limit));
+            assert_eq!(found, expected, "{why}: {query}");
         }
+        let query = "method=GET&endpoint=/a/%7Bid%7D&operation=insert&text=Data";
+        let (filter, ..) = parameters(query).unwrap();
+        assert_eq!(
+            filter,
+            StatementFilter {
+                method: Some("GET".to_owned()),
+                endpoint: Some("/a/{id}".to_owned()),
+                operation: Some(Operation::Insert),
+                text: Some("Data".to_owned()),
+            }
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod total;
 pub use families::Fullness;
 pub use history::StatementMinute;
 pub(super) use table::DEFAULT_CAPACITY;
-pub use table::{Order, StatementDetail, StatementReport, Statements};
+pub use table::{Order, StatementDetail, StatementFilter, StatementReport, Statements};
 pub(super) use total::Counted;
 
 #[cfg(test)]

@@ -170,6 +170,46 @@ pub enum Order {
     P95,
 }
 
+/// Which statements [`Statements::report_some`] returns. The default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatementFilter {
+    /// The method of an endpoint that ran it, or `job`.
+    pub method: Option<String>,
+    /// An endpoint that ran it, or a job.
+    pub endpoint: Option<String>,
+    /// Its operation.
+    pub operation: Option<Operation>,
+    /// A part of its shape, in upper or lower case.
+    pub text: Option<String>,
+}
+
+impl StatementFilter {
+    fn wants(&self, statement: &Statement) -> bool {
+        let Self {
+            method,
+            endpoint,
+            operation,
+            text,
+        } = self;
+        let shape = &statement.shape;
+        let is_part = |text: &String| {
+            let part = text.to_ascii_lowercase();
+            shape.text.to_ascii_lowercase().contains(&part)
+        };
+        let is_it = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let ran_it = |name: &String| {
+            let (by, of) = name.split_once(' ').unwrap_or(("", name));
+            is_it(method, by) && is_it(endpoint, of)
+        };
+        operation.is_none_or(|operation| operation == shape.operation)
+            && text.as_ref().is_none_or(is_part)
+            && ((method.is_none() && endpoint.is_none())
+                || statement.lock_endpoints().iter().any(ran_it))
+    }
+}
+
 /// The cost of one statement.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -429,12 +469,26 @@ impl Statements {
     /// Returns the cost of the first `limit` statements in this order. If there are queries of statements that are not
     /// kept, the row `(other)` follows, beyond the limit.
     pub fn report(&self, order: Order, limit: usize) -> Vec<StatementReport> {
+        self.report_some(&StatementFilter::default(), order, limit)
+    }
+
+    /// Returns the cost of the first `limit` statements that the filter wants, in this order. The row `(other)` follows only
+    /// if it wants all of them.
+    pub fn report_some(
+        &self,
+        filter: &StatementFilter,
+        order: Order,
+        limit: usize,
+    ) -> Vec<StatementReport> {
         self.make_room(self.age(clock::now()));
         // Read before the rows, so that a query that ends meanwhile is not counted in `(other)`.
         let (totals, since) = self.totals();
         let mut kept = Totals::default();
         let mut reports = Vec::new();
         for statement in self.list() {
+            if !filter.wants(&statement) {
+                continue;
+            }
             let seconds = statement.seconds.snapshot();
             if seconds.count > 0 {
                 let report = self.report_one(&statement, &seconds);
@@ -454,6 +508,9 @@ impl Statements {
                 .then(other.total_seconds.total_cmp(&one.total_seconds))
         });
         reports.truncate(limit);
+        if *filter != StatementFilter::default() {
+            return reports;
+        }
         reports.extend(self.report_other(&totals.since(&kept), since));
         reports
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection_statements::{ConnectionStatements, StatementLookup};
 use super::table::{ENDPOINTS, MIN_AGE, OTHER, Statement};
-use super::{Order, Statements};
+use super::{Order, StatementFilter, Statements};
 use crate::clock;
 use crate::context::StatementShapes as _;
 use crate::database::sql::{Dialect, Operation, Verb, read};
@@ -438,4 +438,71 @@ fn the_history_of_a_statement_ends_with_the_minute_that_is_not_over() {
     assert_eq!(detail.history[2].p95_seconds, None);
     table.statements.reset();
     assert!(table.statements.detail(number).is_none());
+}
+
+#[test]
+fn a_filter_chooses_by_endpoint_operation_and_text() {
+    let mut table = table_of(10);
+    let orders = table.run("SELECT id FROM orders", 2.0).unwrap();
+    let customers = table.run("SELECT id FROM customers", 1.0).unwrap();
+    table.run("DELETE FROM orders", 0.5).unwrap();
+    table.statements.ran_by(orders, "GET", "/orders");
+    table.statements.ran_by(customers, "GET", "/orders");
+    table.statements.ran_by(customers, "PUT", "/customers/{id}");
+    let owned = |text: &str| Some(text.to_owned());
+    for (filter, expected, why) in [
+        (
+            StatementFilter {
+                endpoint: owned("/orders"),
+                ..StatementFilter::default()
+            },
+            vec![2.0, 1.0],
+            "an endpoint",
+        ),
+        (
+            StatementFilter {
+                endpoint: owned("/orders"),
+                method: owned("PUT"),
+                ..StatementFilter::default()
+            },
+            vec![],
+            "its method",
+        ),
+        (
+            StatementFilter {
+                method: owned("PUT"),
+                ..StatementFilter::default()
+            },
+            vec![1.0],
+            "a method",
+        ),
+        (
+            StatementFilter {
+                operation: Some(Operation::Delete),
+                ..StatementFilter::default()
+            },
+            vec![0.5],
+            "an operation",
+        ),
+        (
+            StatementFilter {
+                text: owned("ORDERS"),
+                ..StatementFilter::default()
+            },
+            vec![2.0, 0.5],
+            "a part in any case",
+        ),
+        (
+            StatementFilter {
+                text: owned("hunter2"),
+                ..StatementFilter::default()
+            },
+            vec![],
+            "no part, and no other row",
+        ),
+    ] {
+        let rows = table.statements.report_some(&filter, Order::Total, 10);
+        let seconds: Vec<_> = rows.iter().map(|row| row.total_seconds).collect();
+        assert_eq!(seconds, expected, "{why}");
+    }
 }
