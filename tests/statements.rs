@@ -112,16 +112,19 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
     let reports = vitals.statements().report(Order::Total, 10);
     let detail = vitals.statements().detail(reports[0].number.unwrap());
     assert_eq!(detail.unwrap().report.calls, 5);
+    vitals.statements().reset();
+    let reset = json(&app, &format!("/ops/statements/{}", listed["id"])).await;
+    assert_eq!(
+        (&reset["calls"], &reset["endpoints"]),
+        (&0.into(), &statement["endpoints"])
+    );
+    assert_eq!(reset["kept_requests"], statement["kept_requests"]);
 }
 
 #[actix_web::test]
 async fn a_statement_that_is_not_kept_is_a_problem_that_echoes_nothing() {
-    let (vitals, app) = shop().await;
-    assert_eq!(app.get("/search/1").await.status, 200);
-    let listed = json(&app, "/ops/statements").await;
-    let id = listed["statements"][0]["id"].to_string();
-    vitals.statements().reset();
-    for unknown in [&*id, "0", "hunter2", "reset", "-1", "4294967296"] {
+    let (_, app) = shop().await;
+    for unknown in ["4000000000", "0", "hunter2", "reset", "-1", "4294967296"] {
         let answer = app.get(&format!("/ops/statements/{unknown}")).await;
         assert_eq!(answer.status, 404, "{unknown}");
         let content_type = answer.headers.get("content-type").unwrap();

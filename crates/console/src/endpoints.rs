@@ -120,7 +120,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
     },
     OpsEndpoint {
         path: "/ops/statements/reset",
-        summary: "Clear all statements",
+        summary: "Count statements from now on",
         choice: OpsChoice::Reset,
         methods: OpsMethods::Change,
         is_page_part: false,

@@ -63,7 +63,8 @@ impl OpsSettings {
         self.with(OpsChoice::Statements)
     }
 
-    /// Adds `POST /ops/statements/reset`, which clears the statements, and `GET /ops/statements` with it.
+    /// Adds `POST /ops/statements/reset`, which counts the statements from now on, and what
+    /// [`with_statements`](Self::with_statements) adds.
     #[must_use]
     pub fn with_reset(self) -> Self {
         self.with(OpsChoice::Reset)

@@ -317,7 +317,7 @@ fn a_parameter_has_the_limits_of_the_code() {
         schema("/data", "skip")["default"]
     );
     assert_eq!(
-        json!(statements::parameters("").unwrap().1),
+        json!(statements::parameters("").unwrap().2),
         schema("/ops/statements", "limit")["default"]
     );
 }

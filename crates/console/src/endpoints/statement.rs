@@ -75,7 +75,7 @@ pub(crate) async fn get_statement(
 }
 
 fn not_found() -> Problem {
-    let detail = "No statement with this id is kept. Ids change when the process starts, and when statements are cleared.";
+    let detail = "No statement with this id is kept. Ids change when the process starts, and statements give way to costlier ones.";
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 

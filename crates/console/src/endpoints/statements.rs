@@ -104,7 +104,7 @@ pub(crate) async fn get_statements(
         .body(listing.await?))
 }
 
-/// `POST /ops/statements/reset`: clears all statements. Counting starts again.
+/// `POST /ops/statements/reset`: counts all statements from now on. The metrics keep their counts.
 pub(crate) async fn reset_statements(statements: web::Data<Statements>) -> HttpResponse {
     statements.reset();
     HttpResponse::NoContent().finish()

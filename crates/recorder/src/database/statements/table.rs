@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use vitals_registry::{Counter, Distribution, HistogramSnapshot};
+use vitals_registry::{Counter, Distribution};
 
 use super::history::{History, StatementMinute, minute_at};
 use super::total::{Counted, Totals};
@@ -56,7 +56,7 @@ impl StatementShape {
     }
 }
 
-/// A kept shape, and its cost since it was first seen.
+/// A kept shape, and its cost.
 #[derive(Debug)]
 pub(super) struct Statement {
     number: NonZeroU32,
@@ -72,6 +72,8 @@ pub(super) struct Statement {
     last_seen_seconds: AtomicU64,
     endpoints: Mutex<Vec<String>>,
     history: Mutex<History>,
+    /// The counts at the last reset.
+    beginning: Mutex<Totals>,
 }
 
 impl Statement {
@@ -103,6 +105,24 @@ impl Statement {
     /// Counts a run outside of any request and job.
     pub(super) fn unattributed(&self) {
         self.unattributed.inc();
+    }
+
+    /// The counts since it was first seen.
+    fn totals(&self) -> Totals {
+        Totals {
+            seconds: self.seconds.snapshot(),
+            errors: self.errors.value(),
+            unattributed: self.unattributed.value(),
+        }
+    }
+
+    /// The counts since the last reset.
+    fn counts(&self) -> Totals {
+        self.totals().since(&lock(&self.beginning))
+    }
+
+    fn reset(&self) {
+        *lock(&self.beginning) = self.totals();
     }
 
     fn lock_endpoints(&self) -> MutexGuard<'_, Vec<String>> {
@@ -246,7 +266,7 @@ pub struct StatementReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StatementDetail {
-    /// Its cost since it was first seen.
+    /// Its cost since it was first seen, or since the last reset.
     pub report: StatementReport,
     /// Its last 60 minutes, or those since it was first seen. The last one is not over.
     pub history: Vec<StatementMinute>,
@@ -395,6 +415,7 @@ impl Statements {
             last_seen_seconds: AtomicU64::new(first_seen_at.as_secs()),
             endpoints: Mutex::default(),
             history: Mutex::default(),
+            beginning: Mutex::default(),
         });
         part.insert_unique(hash, Arc::clone(&statement), |other| other.shape.hash);
         lock(&table.by_number).insert(statement.number, Arc::clone(&statement));
@@ -489,11 +510,10 @@ impl Statements {
             if !filter.wants(&statement) {
                 continue;
             }
-            let seconds = statement.seconds.snapshot();
-            if seconds.count > 0 {
-                let report = self.report_one(&statement, &seconds);
-                kept.add(&seconds, report.errors, report.unattributed_calls);
-                reports.push(report);
+            let counts = statement.counts();
+            if counts.seconds.count > 0 {
+                reports.push(self.report_one(&statement, &counts));
+                kept.add(&counts);
             }
         }
         let cost = |report: &StatementReport| match order {
@@ -520,12 +540,12 @@ impl Statements {
         let age = self.age(clock::now());
         self.sample(age);
         let statement = self.find(number)?;
-        let seconds = statement.seconds.snapshot();
         let now = SystemTime::now();
         let start = |minute: u64| now - age.saturating_sub(Duration::from_secs(60 * minute));
+        let seconds = statement.seconds.snapshot();
         let history = lock(&statement.history).read(&seconds, minute_at(age), start);
         Some(StatementDetail {
-            report: self.report_one(&statement, &seconds),
+            report: self.report_one(&statement, &statement.counts()),
             history,
         })
     }
@@ -556,17 +576,19 @@ impl Statements {
         });
     }
 
-    fn report_one(&self, statement: &Statement, seconds: &HistogramSnapshot) -> StatementReport {
+    fn report_one(&self, statement: &Statement, counts: &Totals) -> StatementReport {
+        let seconds = &counts.seconds;
         StatementReport {
             number: Some(statement.number()),
             statement: statement.shape.text.to_string(),
             operation: statement.shape.operation,
             pool: statement.shape.pool_name(),
             calls: seconds.count,
-            errors: statement.errors.value(),
-            unattributed_calls: statement.unattributed.value(),
-            total_seconds: seconds.sum,
-            mean_seconds: seconds.mean().unwrap_or_default(),
+            errors: counts.errors,
+            unattributed_calls: counts.unattributed,
+            // The difference of two sums of floats may be slightly negative.
+            total_seconds: seconds.sum.max(0.0),
+            mean_seconds: seconds.mean().unwrap_or_default().max(0.0),
             p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
             endpoints: statement.lock_endpoints().clone(),
             first_seen: statement.first_seen,
@@ -612,15 +634,14 @@ impl Statements {
         (totals.since(&beginning.0), beginning.1)
     }
 
-    /// Removes all statements and starts counting at zero.
+    /// Starts counting at zero. A statement is reported again when it has run again. Its number, its endpoints and its
+    /// history stay, and the metrics keep their counts.
     pub fn reset(&self) {
         let mut beginning = lock(&self.table.beginning);
         for statement in self.list() {
-            self.retire(&statement);
+            statement.reset();
         }
         *beginning = (self.table.counted.totals(), SystemTime::now());
-        self.table.was_full.store(false, Relaxed);
-        self.table.epoch.fetch_add(1, Relaxed);
     }
 
     #[cfg(test)]

@@ -251,30 +251,45 @@ fn nothing_is_evicted_if_all_statements_have_room() {
 
 #[test]
 fn a_retired_statement_is_renewed_when_it_is_run() {
-    let mut table = table_of(10);
+    let mut table = table_of(1);
     let place = table.place("SELECT 1");
     let before = table.run_at(place, 0.001).unwrap();
-    table.statements.reset();
-    assert_eq!(table.rows(Order::Total), []);
+    table.run("SELECT a", 1.0);
+    table.read_later();
+    assert_eq!(table.statements.text(before), None, "it was evicted");
     let after = table.run_at(place, 0.001).unwrap();
     assert_ne!(before, after);
-    assert_eq!(table.rows(Order::Total), [("SELECT ?".to_owned(), 1)]);
-    assert_eq!(table.statements.text(before), None);
+    assert_eq!(
+        table.rows(Order::Calls),
+        [("SELECT ?".to_owned(), 1), (OTHER.to_owned(), 2)]
+    );
     assert_eq!(table.statements.text(after).as_deref(), Some("SELECT ?"));
 }
 
 #[test]
-fn a_reset_makes_room_and_clears_the_row_other() {
+fn a_reset_counts_anew_and_keeps_what_is_known_of_a_statement() {
     let mut table = table_of(1);
-    table.run("SELECT a", 1.0);
+    let number = table.run("SELECT a", 4.0).unwrap();
+    table.statements.ran_by(number, "GET", "/a");
+    let place = table.place("SELECT a");
+    table.known.failed(place);
     table.run("SELECT b", 1.0);
     table.statements.reset();
     assert_eq!(table.rows(Order::Total), []);
-    assert!(table.run("SELECT b", 1.0).is_some());
-    table.run("SELECT a", 1.0);
+    let reset = table.statements.detail(number).unwrap();
+    assert_eq!((reset.report.calls, reset.report.errors), (0, 0));
+    assert_eq!(reset.history[0].calls, 1, "the last hour stays");
+    assert_eq!(table.run("SELECT a", 1.0), Some(number));
+    table.run("SELECT b", 1.0);
     assert_eq!(
         table.rows(Order::Total),
-        [("SELECT b".to_owned(), 1), (OTHER.to_owned(), 1)]
+        [("SELECT a".to_owned(), 1), (OTHER.to_owned(), 1)]
+    );
+    let report = table.statements.report(Order::Total, 1).remove(0);
+    assert!((report.p95_seconds - 1.0).abs() < 0.02 && (report.mean_seconds - 1.0).abs() < 1e-6);
+    assert_eq!(
+        (report.errors, &*report.endpoints),
+        (0, &["GET /a".to_owned()][..])
     );
 }
 
@@ -436,8 +451,6 @@ fn the_history_of_a_statement_ends_with_the_minute_that_is_not_over() {
             .is_some_and(|p95| (p95 - 1.0).abs() < 0.02)
     );
     assert_eq!(detail.history[2].p95_seconds, None);
-    table.statements.reset();
-    assert!(table.statements.detail(number).is_none());
 }
 
 #[test]

@@ -52,11 +52,11 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Adds one statement.
-    pub(super) fn add(&mut self, seconds: &HistogramSnapshot, errors: u64, unattributed: u64) {
-        self.seconds.merge(seconds);
-        self.errors += errors;
-        self.unattributed += unattributed;
+    /// Adds those of one statement.
+    pub(super) fn add(&mut self, statement: &Self) {
+        self.seconds.merge(&statement.seconds);
+        self.errors += statement.errors;
+        self.unattributed += statement.unattributed;
     }
 
     /// Returns the difference to `part`.
