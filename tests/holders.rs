@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use actix_vitals::Vitals;
-use actix_vitals::database::Pool;
+use actix_vitals::database::{Explainable, Pool};
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use diesel::{Connection as _, PgConnection, SqliteConnection};
@@ -19,7 +19,7 @@ use support::tools;
 
 impl<C> Occupied for Pool<C>
 where
-    C: R2D2Connection + Send + 'static,
+    C: R2D2Connection + Explainable + Send + 'static,
 {
     async fn open(vitals: &Vitals, name: &'static str, url: &str) -> Self {
         let builder = r2d2::Pool::builder()

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use actix_vitals::database::{Manager, Pool, RunError};
+use actix_vitals::database::{Explainable, Manager, Pool, RunError};
 use actix_vitals::ops::OpsSettings;
 use actix_vitals::problem::Problem;
 use actix_vitals::registry::Format;
@@ -29,7 +29,9 @@ diesel::table! {
 }
 
 /// A connection that the tests can use. Each call is one query.
-pub(crate) trait Engine: R2D2Connection + SimpleConnection + Send + 'static {
+pub(crate) trait Engine:
+    R2D2Connection + Explainable + SimpleConnection + Send + 'static
+{
     fn name_of(&mut self, id: i32) -> QueryResult<Option<String>>;
     fn count(&mut self) -> QueryResult<i64>;
     fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;

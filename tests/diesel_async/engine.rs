@@ -2,10 +2,11 @@
 
 use std::any::Any;
 
+use actix_vitals::database::AsyncExplainable;
 use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use diesel_async::{AsyncConnection, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
 use tokio::sync::Notify;
 
 use crate::mariadb::Mariadb;
@@ -24,7 +25,7 @@ diesel::table! {
 pub(crate) type AsyncSqliteConnection = SyncConnectionWrapper<SqliteConnection>;
 
 /// A connection that the tests can use. Each call is one query, unless it says otherwise.
-pub(crate) trait Engine: AsyncConnection + 'static {
+pub(crate) trait Engine: AsyncExplainable + 'static {
     /// The URL of an empty database, and what keeps it. `None` if the programs of the database are missing.
     fn database() -> Option<(String, Box<dyn Any>)>;
 

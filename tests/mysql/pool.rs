@@ -8,13 +8,13 @@
 )]
 
 use actix_vitals::Vitals;
-use actix_vitals::database::{CheckoutError, Pool};
+use actix_vitals::database::{CheckoutError, Explainable, Pool};
 use diesel::MysqlConnection;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 
 fn pool_of<C>(vitals: &Vitals, url: &str) -> Result<Pool<C>, CheckoutError>
 where
-    C: R2D2Connection + Send + 'static,
+    C: R2D2Connection + Explainable + Send + 'static,
 {
     vitals
         .instrument(r2d2::Pool::builder())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_http::Request;
 use actix_vitals::Vitals;
-use actix_vitals::database::{Manager, Pool};
+use actix_vitals::database::{Explainable, Manager, Pool};
 use actix_vitals::ops::OpsSettings;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceResponse};
@@ -26,7 +26,7 @@ pub(crate) type Planted = (&'static str, &'static str);
 /// Each of `statements` must succeed, and each of `failing` must fail. All must be listed by their shapes.
 pub(crate) async fn look_for_secrets<C>(url: &str, statements: &[Planted], failing: &[Planted])
 where
-    C: R2D2Connection + SimpleConnection + Send + 'static,
+    C: R2D2Connection + Explainable + SimpleConnection + Send + 'static,
 {
     let log = Log::default();
     // The middleware logs a suspected N+1 on this thread.
@@ -123,7 +123,7 @@ where
 /// Executes the body as SQL, 12 times. Returns the database's error, which the library does not show.
 async fn run<C>(pool: web::Data<Pool<C>>, sql: String) -> HttpResponse
 where
-    C: R2D2Connection + SimpleConnection + Send + 'static,
+    C: R2D2Connection + Explainable + SimpleConnection + Send + 'static,
 {
     for _ in 0..12 {
         let sql = sql.clone();

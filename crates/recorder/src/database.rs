@@ -7,6 +7,7 @@
 //! - `sql`, `statements`: reads the text of statements, and keeps the cost of each
 //! - `levels`, `wait`, `health`: what pools of any kind have in common
 //! - `holders`, `held_seconds`, `pool_watch`: who holds connections: now, in all, and in the log
+//! - `explaining`: the connection that asks a database about itself
 //! - `connection`: all that depends on Diesel
 //!
 //! No secret gets into a metric, a log line or an error of this module. It keeps no text of a statement but its shape, no
@@ -16,6 +17,8 @@
 mod connection;
 mod driver_message;
 mod error;
+#[cfg_attr(not(test), allow(dead_code, reason = "nothing asks yet"))]
+mod explaining;
 mod families;
 mod health;
 mod held_seconds;
@@ -32,13 +35,13 @@ use crate::naming::Naming;
 
 #[cfg(feature = "diesel-async")]
 pub use connection::{
-    AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
-    record_async_error, set_async_instrumentation,
+    AsyncExplainable, AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool,
+    mobc, record_async_error, set_async_instrumentation,
 };
 #[cfg(feature = "diesel")]
 pub use connection::{
-    CheckoutError, Connection, Manager, Opaque, Pool, PoolBuilder, QueryError, QueryRecorder,
-    RunError, Typed, Wrapped, record_error, set_instrumentation,
+    CheckoutError, Connection, Explainable, Manager, Opaque, Pool, PoolBuilder, QueryError,
+    QueryRecorder, RunError, Typed, Wrapped, record_error, set_instrumentation,
 };
 pub use driver_message::without_quotations;
 pub use error::ErrorKind;
@@ -53,6 +56,7 @@ pub use statements::{
 
 use std::time::Duration;
 
+use explaining::Explainers;
 use names::{NamedPool, PoolNames};
 use statements::{Counted, DEFAULT_CAPACITY};
 
@@ -63,6 +67,7 @@ pub struct Database {
     statements: Statements,
     levels: PoolLevels,
     names: PoolNames,
+    explainers: Explainers,
 }
 
 impl Database {
@@ -90,6 +95,7 @@ impl Database {
                 Some(leak_threshold.unwrap_or(LEAK_THRESHOLD)).filter(|time| !time.is_zero()),
             ),
             names: PoolNames::default(),
+            explainers: Explainers::default(),
             families,
         }
     }
@@ -102,6 +108,12 @@ impl Database {
     /// Names a pool of a database of this system, and resolves its series.
     fn name_pool(&self, wanted: &str, system: &'static str) -> NamedPool {
         self.names.take(wanted, system, &self.families)
+    }
+
+    /// What asks the databases about themselves, by pool.
+    #[cfg_attr(not(test), allow(dead_code, reason = "nothing asks yet"))]
+    pub(crate) fn explainers(&self) -> &Explainers {
+        &self.explainers
     }
 
     /// The statements that cost most.

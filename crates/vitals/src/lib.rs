@@ -472,9 +472,31 @@ pub mod database {
 
     #[cfg(feature = "diesel-async")]
     pub use vitals_recorder::database::{
-        AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
-        record_async_error, set_async_instrumentation,
+        AsyncExplainable, AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8,
+        deadpool, mobc, record_async_error, set_async_instrumentation,
     };
+
+    /// ```
+    /// use actix_vitals::{Vitals, database::{CheckoutError, Explainable, Pool}};
+    /// use diesel::{SqliteConnection, r2d2::{self, ConnectionManager, R2D2Connection}};
+    ///
+    /// /// A pool of any of Diesel's connections.
+    /// fn open<C>(vitals: &Vitals, url: &str) -> Result<Pool<C>, CheckoutError>
+    /// where
+    ///     C: R2D2Connection + Explainable + Send + 'static,
+    /// {
+    ///     vitals
+    ///         .instrument(r2d2::Pool::builder().max_size(1))
+    ///         .build(ConnectionManager::new(url))
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = open::<SqliteConnection>(&Vitals::builder().build()?, ":memory:")?;
+    /// assert_eq!(pool.name(), "default");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::database::Explainable;
 
     /// ```
     /// use actix_vitals::database::RunError;

@@ -6,6 +6,7 @@
 //! - `plain`: monitors a pool of r2d2 without a change of its type
 //! - `asynchronous`: connections and pools of diesel-async
 //! - `backend`: which process of PostgreSQL serves a connection
+//! - `explainable`: how a connection answers the questions of the explaining connection
 //! - `error`, `system`: which kind of error, and which database, by Diesel's types
 //!
 //! The rest of `database` does not know Diesel: families, series, statements, levels, waits and the reader of SQL.
@@ -14,6 +15,7 @@
 mod asynchronous;
 mod backend;
 mod error;
+mod explainable;
 #[cfg(test)]
 pub(super) mod fixture;
 mod forward;
@@ -36,9 +38,10 @@ use recorders::Recorders;
 
 #[cfg(feature = "diesel-async")]
 pub use asynchronous::{
-    AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool, mobc,
-    record_async_error, set_async_instrumentation,
+    AsyncExplainable, AsyncManager, AsyncPool, AsyncPoolBuilder, Held, NativePool, bb8, deadpool,
+    mobc, record_async_error, set_async_instrumentation,
 };
+pub use explainable::Explainable;
 pub use instrumentation::set_instrumentation;
 pub use manager::Manager;
 pub use pool::{

@@ -3,6 +3,7 @@
 //! - `recorder`: the recorder of a connection, shared with the caller that has the connection
 //! - `manager`: wraps the manager of a pool; opens and checks connections
 //! - `pool`, `held`: a pool, and a connection that a caller has
+//! - `explainable`: how a connection answers the questions of the explaining connection
 //! - `deadpool`, `bb8`, `mobc`: what differs between the pools
 //!
 //! The events of a connection reach the recorder while the query's future is polled, so that they belong to the request
@@ -14,6 +15,7 @@
 
 pub mod bb8;
 pub mod deadpool;
+mod explainable;
 mod held;
 mod manager;
 pub mod mobc;
@@ -30,6 +32,7 @@ use super::recorders::Recorders;
 use super::system::system_of;
 use crate::database::Database;
 
+pub use explainable::AsyncExplainable;
 pub use held::Held;
 pub use manager::AsyncManager;
 pub use pool::{AsyncPool, AsyncPoolBuilder, NativePool};

@@ -45,6 +45,12 @@ impl Recorders {
         self.dialect == Dialect::PostgreSql
     }
 
+    /// The dialect of the database.
+    #[cfg(feature = "diesel-async")]
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Returns a recorder for one connection.
     pub(super) fn recorder(&self, driver: Driver) -> QueryRecorder {
         let known = ConnectionStatements::new(

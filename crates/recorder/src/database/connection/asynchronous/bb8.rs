@@ -7,9 +7,9 @@ use ::bb8::ManageConnection;
 use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
-use super::Held;
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
 /// An instrumented pool of bb8, of connections of type `C`.
@@ -84,7 +84,7 @@ where
 impl<M> AsyncPoolBuilder<M>
 where
     M: ManageConnection,
-    M::Connection: AsyncConnection,
+    M::Connection: AsyncExplainable,
     M::Error: Display,
 {
     /// Builds a pool of bb8 with the settings of `builder`, and waits until its first connections are open.
@@ -118,7 +118,7 @@ fn assemble<M>(
 ) -> AsyncPool<::bb8::Pool<AsyncManager<M>>>
 where
     M: ManageConnection,
-    M::Connection: AsyncConnection,
+    M::Connection: AsyncExplainable,
     M::Error: Display,
 {
     let Parts {

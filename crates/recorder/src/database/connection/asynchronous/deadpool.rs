@@ -7,9 +7,9 @@ use ::deadpool::managed::{self, Metrics, RecycleError, RecycleResult, Timeouts};
 use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
-use super::Held;
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
 /// An instrumented pool of deadpool, of connections of type `C`.
@@ -99,7 +99,7 @@ where
 impl<M> AsyncPoolBuilder<M>
 where
     M: managed::Manager + 'static,
-    M::Type: AsyncConnection + 'static,
+    M::Type: AsyncExplainable + 'static,
     M::Error: Display,
 {
     /// Builds a pool of deadpool. `settings` receives deadpool's builder and returns it.

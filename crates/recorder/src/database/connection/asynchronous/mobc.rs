@@ -10,9 +10,9 @@ use ::mobc::{Manager, async_trait};
 use diesel_async::AsyncConnection;
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
-use super::Held;
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
 /// An instrumented pool of mobc, of connections of type `C`.
@@ -92,7 +92,7 @@ where
 impl<M> AsyncPoolBuilder<M>
 where
     M: Manager,
-    M::Connection: AsyncConnection,
+    M::Connection: AsyncExplainable,
     M::Error: Display,
 {
     /// Builds a pool of mobc with the settings of `builder`. It opens its connections when they are needed.

@@ -11,10 +11,12 @@ use std::time::Duration;
 use diesel_async::AsyncConnection;
 use tokio::sync::Mutex;
 
+use super::explainable::{self, AsyncExplainable, Opener};
 use super::held::Held;
 use super::manager::{AsyncManager, Openings, muted};
 use super::{Database, Recorders, driver_of, system_of};
 use crate::database::driver_message::is_connection_limit;
+use crate::database::explaining::Explainer;
 use crate::database::health::{DatabaseHealth, HealthCheckLog};
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::PoolMetrics;
@@ -43,11 +45,6 @@ pub trait NativePool: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     fn take(&self) -> impl Future<Output = Result<Self::Taken, String>> + Send;
 }
-
-/// Opens a connection outside of the pool.
-type Opener<C> = Box<
-    dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = Result<C, String>> + Send>> + Send + Sync,
->;
 
 /// Builds an instrumented pool of connections of diesel-async.
 ///
@@ -142,6 +139,8 @@ struct AsyncPoolInner<P: NativePool> {
     metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
     open: Opener<P::Connection>,
+    /// Ends with the pool.
+    _explainer: Arc<Explainer>,
     /// Held by the health check that runs.
     turn: Mutex<()>,
     /// How many connections of the pool health checks hold.
@@ -157,13 +156,19 @@ impl<P: NativePool> AsyncPool<P> {
     ) -> Self
     where
         F: Future<Output = Result<P::Connection, String>> + Send + 'static,
+        P::Connection: AsyncExplainable,
     {
+        let open: Opener<P::Connection> = Arc::new(move || Box::pin(open()));
+        let dialect = openings.recorders.dialect();
+        let explainer = Explainer::new(&name, dialect, explainable::opener(&open));
+        database.explainers().add(&name, &explainer);
         let inner = Arc::new(AsyncPoolInner {
             native,
             name,
             metrics: Arc::clone(&openings.pool_metrics),
             health: Arc::clone(&openings.health),
-            open: Box::new(move || Box::pin(open())),
+            open,
+            _explainer: explainer,
             turn: Mutex::new(()),
             probing: AtomicU32::new(0),
             log: HealthCheckLog::default(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 
+use super::super::explainable::{self, Explainable};
 use super::super::manager::{Connector, Manager, Opener, OutageLog};
 use super::super::recorders::Recorders;
 use super::super::system::system_of;
@@ -13,8 +14,10 @@ use super::error::{CheckoutError, failure};
 use super::holds::Holds;
 use super::probe::{HealthCheck, PoolProbe};
 use crate::database::Database;
+use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::names::{self, NamedPool};
+use crate::database::sql::Dialect;
 
 /// The default capacity of the wait queue.
 const DEFAULT_MAX_WAITERS: usize = 1024;
@@ -119,7 +122,12 @@ where
         self.max_waiters = max_waiters;
         self
     }
+}
 
+impl<C> PoolBuilder<C>
+where
+    C: R2D2Connection + Explainable + Send + 'static,
+{
     /// Opens the pool, and waits until its first connections are open.
     ///
     /// # Errors
@@ -169,6 +177,12 @@ where
         let connector = Arc::new(Connector::new(manager, self.opener));
         let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);
         let holders = Arc::clone(&pool_metrics.holders);
+        let explainer = Explainer::new(
+            &name,
+            Dialect::of_system(self.system),
+            explainable::opener(&connector),
+        );
+        self.database.explainers().add(&name, &explainer);
         let manager = Manager::new(
             connector,
             Recorders::of_pool(&self.database, &name, metrics, self.system),
@@ -183,6 +197,7 @@ where
             self.max_waiters,
             name,
             probe,
+            explainer,
         );
         self.database.levels().add(pool.watched(), &holders);
         Ok(pool)

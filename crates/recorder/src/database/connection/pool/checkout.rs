@@ -13,6 +13,7 @@ use super::super::recorder::{QueryRecorder, record_error};
 use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
 use super::probe::PoolProbe;
 use super::wait_queue::WaitQueue;
+use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
@@ -64,6 +65,7 @@ where
         max_waiters: usize,
         name: Arc<str>,
         probe: PoolProbe<C>,
+        explainer: Arc<Explainer>,
     ) -> Self {
         Self {
             shared: Arc::new(PoolInner {
@@ -74,6 +76,7 @@ where
                 metrics,
                 health,
                 probe,
+                _explainer: explainer,
             }),
         }
     }
@@ -213,6 +216,8 @@ where
     metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
     probe: PoolProbe<C>,
+    /// Ends with the pool.
+    _explainer: Arc<Explainer>,
 }
 
 impl<C> PoolInner<C>

@@ -1,0 +1,206 @@
+//! The explaining thread of one pool: when the connection is opened, used and closed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::hourly::Hourly;
+use super::{Answer, AskError, Asked, Open, Question, Unstarted};
+use crate::database::sql::Dialect;
+
+/// When the thread asks, and how long it keeps its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// The least time between the beginnings of two questions.
+    interval: Duration,
+    /// A connection without a question for this long is closed.
+    idle: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Sets up a new connection to PostgreSQL. Behind `PgBouncer`, a session may have several connections to the server one
+/// after another: all other settings belong to a transaction, so that none stays behind. `PgBouncer` keeps this one apart.
+const POSTGRES_SESSION: &str = "SET application_name = 'actix-vitals explaining'";
+
+/// Begins a transaction that cannot write, in which no statement and no wait for a lock lasts.
+const POSTGRES_BEGIN: &str = "BEGIN READ ONLY; \
+    SET LOCAL statement_timeout = 500; \
+    SET LOCAL lock_timeout = 500";
+
+/// Sets up a new connection to SQLite.
+const SQLITE_SESSION: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 500";
+
+/// Sets up a new connection to MySQL or MariaDB, which have different names for the bound of a statement. Those of locks
+/// are in seconds.
+const MYSQL_SESSION: &str =
+    "SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1";
+
+/// Starts the thread. Returns false, and logs it, if the system has none.
+pub(super) fn start(parts: Unstarted, dialect: Dialect) -> bool {
+    let pool = parts.pool.clone();
+    let started = thread::Builder::new()
+        .name("vitals-explain".to_owned())
+        .spawn(move || ExplainingThread::new(parts, dialect, Pace::default()).run());
+    if let Err(error) = &started {
+        tracing::warn!(pool = &*pool, %error, "the thread that asks the database about itself cannot be started");
+    }
+    started.is_ok()
+}
+
+struct ExplainingThread {
+    parts: Unstarted,
+    session: ExplainingSession,
+    pace: Pace,
+    last: Option<Instant>,
+}
+
+impl ExplainingThread {
+    fn new(parts: Unstarted, dialect: Dialect, pace: Pace) -> Self {
+        Self {
+            parts,
+            pace,
+            session: ExplainingSession::new(dialect),
+            last: None,
+        }
+    }
+
+    /// Answers questions until the pool is closed.
+    fn run(mut self) {
+        loop {
+            let question = if self.session.is_open() {
+                self.parts.questions.recv_timeout(self.pace.idle)
+            } else {
+                let question = self.parts.questions.recv();
+                question.map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match question {
+                Ok(question) => self.answer(question),
+                Err(RecvTimeoutError::Timeout) => self.session.close(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        self.keep_pace();
+        let answer = self
+            .session
+            .within(&self.parts, |connection| connection.rows(&question.sql));
+        // A function that panics costs its own answer.
+        let _panic = catch_unwind(AssertUnwindSafe(|| (question.then)(answer)));
+    }
+
+    /// Waits until it is time for the next question.
+    fn keep_pace(&mut self) {
+        if let Some(last) = self.last {
+            thread::sleep((self.pace.interval).saturating_sub(last.elapsed()));
+        }
+        self.last = Some(Instant::now());
+    }
+}
+
+/// The connection, while it is open, and what was logged about it.
+struct ExplainingSession {
+    dialect: Dialect,
+    connection: Option<Box<dyn Asked>>,
+    log: Hourly,
+}
+
+impl ExplainingSession {
+    fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            connection: None,
+            log: Hourly::default(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    fn close(&mut self) {
+        self.connection = None;
+    }
+
+    /// Runs `ask` on the connection within a transaction that is rolled back. A connection whose transaction cannot be
+    /// rolled back is closed.
+    fn within<T>(
+        &mut self,
+        parts: &Unstarted,
+        ask: impl FnOnce(&mut dyn Asked) -> Answer<T>,
+    ) -> Answer<T> {
+        let answer = self.connected(&parts.open).and_then(|()| {
+            // It was opened just now, or before.
+            let mut connection = self.connection.take().ok_or(AskError::Unreachable)?;
+            let asked = catch_unwind(AssertUnwindSafe(|| {
+                let answer = begin(connection.as_mut(), self.dialect)
+                    .and_then(|()| ask(connection.as_mut()));
+                let rolled_back = roll_back(connection.as_mut(), self.dialect);
+                (answer, rolled_back.is_ok())
+            }));
+            let (answer, is_clean) = asked.unwrap_or((Err(AskError::Rejected), false));
+            if is_clean && answer.as_ref().err() != Some(&AskError::Unreachable) {
+                self.connection = Some(connection);
+            }
+            answer
+        });
+        if let Err(error) = &answer {
+            self.note(&parts.pool, *error);
+        }
+        answer
+    }
+
+    fn connected(&mut self, open: &Open) -> Answer<()> {
+        if self.connection.is_none() {
+            let opened = catch_unwind(AssertUnwindSafe(open));
+            let mut connection = opened.unwrap_or(Err(AskError::Unreachable))?;
+            match self.dialect {
+                Dialect::PostgreSql => connection.run(POSTGRES_SESSION)?,
+                Dialect::Sqlite => connection.run(SQLITE_SESSION)?,
+                Dialect::MySql => connection.run(MYSQL_SESSION)?,
+                Dialect::Unknown => return Err(AskError::Rejected),
+            }
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, pool: &str, error: AskError) {
+        if self.log.allows(Instant::now()) {
+            tracing::warn!(
+                pool,
+                reason = error.reason(),
+                "the database gives no information about itself: plans and holders of locks may be missing (logged once an hour)"
+            );
+        }
+    }
+}
+
+fn begin(connection: &mut dyn Asked, dialect: Dialect) -> Answer<()> {
+    match dialect {
+        Dialect::PostgreSql => connection.run(POSTGRES_BEGIN),
+        Dialect::MySql => connection.run("START TRANSACTION READ ONLY"),
+        // A transaction would keep the write-ahead log from being reset. `query_only` suffices.
+        Dialect::Sqlite | Dialect::Unknown => Ok(()),
+    }
+}
+
+fn roll_back(connection: &mut dyn Asked, dialect: Dialect) -> Answer<()> {
+    match dialect {
+        Dialect::PostgreSql | Dialect::MySql => connection.run("ROLLBACK"),
+        Dialect::Sqlite | Dialect::Unknown => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
