@@ -209,6 +209,10 @@ pub struct DatabaseSettings {
     /// How long a request waits for a connection, and PostgreSQL works on a statement, before the answer is 503
     #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub pool_timeout: Duration,
+
+    /// How long after PostgreSQL's last answer a connection is used without a check; 0s checks each connection before each use
+    #[arg(long, env = "VITALS_POOL_CHECK_AFTER", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = values::duration)]
+    pub pool_check_after: Duration,
 }
 
 /// What is recorded, and in which detail.

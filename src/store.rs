@@ -73,7 +73,7 @@ impl Store {
     pub async fn list<T, F>(&self, wanted: PageRequest, encode: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(Page) -> T + Send + 'static,
+        F: Fn(Page) -> T + Send + 'static,
     {
         self.connections
             .read(move |connection| queries::list(connection, &wanted), encode)

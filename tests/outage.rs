@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "the load driver uses the rest")]
 mod ledger;
 mod load;
+mod lost;
 mod start;
 mod statements;
 

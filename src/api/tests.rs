@@ -46,6 +46,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAns
                 url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
                 pool_size: 1,
                 pool_timeout: Duration::from_secs(5),
+                pool_check_after: Duration::from_millis(500),
             },
             &Vitals::builder().build().unwrap(),
         )

@@ -112,18 +112,18 @@ impl StorePools {
     }
 
     /// Runs `work`, which only reads, on a connection, and passes its result to `finish`, on a blocking thread. `work` may run
-    /// twice: see [`StaleStatements::run`].
+    /// again: see [`StaleStatements::run`] and [`Pool::read`].
     ///
     /// Work that has begun is completed even if the caller is dropped.
     pub(super) async fn read<T, U, F, E>(&self, work: F, finish: E) -> Result<U, StoreError>
     where
         U: Send + 'static,
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
-        E: FnOnce(T) -> U + Send + 'static,
+        E: Fn(T) -> U + Send + 'static,
     {
         let stale = self.stale.clone();
-        let work = move |connection: &mut Connection| stale.run(connection, work).map(finish);
-        self.wait_for(self.readers.run(work)).await
+        let work = move |connection: &mut Connection| stale.run(connection, &work).map(&finish);
+        self.wait_for(self.readers.read(work)).await
     }
 
     /// Runs `work`, which may write in one statement, when it is its turn. Otherwise like [`Self::read`].
@@ -237,8 +237,8 @@ fn open_pool_of_file(
         .build(no_url())
 }
 
-/// A pool of PostgreSQL, whose connections are tested before each use. A restart of the server closes all idle connections,
-/// and Diesel would not notice.
+/// A pool of PostgreSQL. Its connections are tested before each use, unless the server has answered on them recently. A restart
+/// of the server closes all idle connections, and Diesel would not notice.
 ///
 /// The pool opens its connections while the service runs already. The migrations have shown that the server can be reached.
 fn open_pool_of_server(
@@ -254,6 +254,7 @@ fn open_pool_of_server(
     vitals
         .instrument(builder)
         .system("postgresql")
+        .check_after(settings.pool_check_after)
         .health_check(move |connection| stale.run(connection, queries::probe))
         .opener(connection::opener(settings))
         .build_unchecked(no_url())

@@ -14,6 +14,7 @@ fn settings(path: &Path) -> DatabaseSettings {
         url: DatabaseUrl::Sqlite(SqliteLocation::File(path.into())),
         pool_size: 4,
         pool_timeout: Duration::from_secs(5),
+        pool_check_after: Duration::from_millis(500),
     }
 }
 
@@ -269,6 +270,7 @@ async fn a_database_in_memory_keeps_its_items() {
         url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
         pool_size: 10,
         pool_timeout: Duration::from_secs(5),
+        pool_check_after: Duration::from_millis(500),
     })
     .unwrap();
     let writes: Vec<_> = (0..20)
@@ -362,7 +364,7 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
     })
     .unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
-    let (taken, has_taken) = tokio::sync::oneshot::channel();
+    let (taken, mut has_taken) = tokio::sync::mpsc::unbounded_channel();
     let holder = store.clone();
     let holder = tokio::spawn(async move {
         holder
@@ -376,7 +378,7 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
             )
             .await
     });
-    has_taken.await.unwrap();
+    has_taken.recv().await.unwrap();
     assert!(matches!(store.find(1).await, Err(StoreError::Overloaded)));
     release.send(()).unwrap();
     holder.await.unwrap().unwrap();

@@ -13,9 +13,10 @@ use crate::support::tools;
 const STALE: &str = "prepared statements were stale";
 
 /// A service whose four connections have all prepared their statements; `None` once the skip of `test` is recorded.
-async fn warm_server(test: &str) -> Option<(Arc<Database>, Server, i64)> {
+async fn warm_server(test: &str, flags: &[&str]) -> Option<(Arc<Database>, Server, i64)> {
     let database = Cluster::shared(&tools::postgres(test)?).database();
-    let server = Server::start_on(database.clone(), &["--pool-size=4"]);
+    let flags = [&["--pool-size=4"], flags].concat();
+    let server = Server::start_on(database.clone(), &flags);
     let id = server.create("Ada").await;
     for _ in 0..5 {
         asks_everything(&server, id).await;
@@ -58,6 +59,15 @@ async fn asks_everything(server: &Server, id: i64) {
     }
 }
 
+/// Lets sessions forget their prepared statements after each written item, as a pooler does between two clients.
+fn forget_statements(database: &Database) {
+    database.execute(
+        "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NULL; END $$;
+         CREATE TRIGGER forget AFTER INSERT OR UPDATE ON items EXECUTE FUNCTION forget()",
+    );
+}
+
 /// The log has these warnings, in this order, and nothing worse.
 fn logs(server: &Server, warnings: &[&str]) {
     let log = server.stderr();
@@ -72,7 +82,7 @@ fn logs(server: &Server, warnings: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_that_get_another_type_cost_no_answer() {
     let test = "columns_that_get_another_type_cost_no_answer";
-    let Some((database, server, id)) = warm_server(test).await else {
+    let Some((database, server, id)) = warm_server(test, &[]).await else {
         return;
     };
     logs(&server, &[]);
@@ -88,15 +98,11 @@ async fn columns_that_get_another_type_cost_no_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_forget_their_statements_cost_no_answer() {
     let test = "sessions_that_forget_their_statements_cost_no_answer";
-    let Some((database, server, id)) = warm_server(test).await else {
+    let flags = ["--pool-check-after=0s"];
+    let Some((database, server, id)) = warm_server(test, &flags).await else {
         return;
     };
-    // A pooler does this between two clients. Here it happens after each written item.
-    database.execute(
-        "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
-         $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NULL; END $$;
-         CREATE TRIGGER forget AFTER INSERT OR UPDATE ON items EXECUTE FUNCTION forget()",
-    );
+    forget_statements(&database);
     asks_everything(&server, id).await;
     logs(
         &server,
@@ -106,9 +112,22 @@ async fn sessions_that_forget_their_statements_cost_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_forget_their_statements_without_a_check_cost_no_answer() {
+    let test = "sessions_that_forget_their_statements_without_a_check_cost_no_answer";
+    let flags = ["--pool-check-after=1h"];
+    let Some((database, server, id)) = warm_server(test, &flags).await else {
+        return;
+    };
+    forget_statements(&database);
+    asks_everything(&server, id).await;
+    logs(&server, &[STALE]);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_dropped_is_told_with_503_until_it_is_there_again() {
     let test = "a_table_that_is_dropped_is_told_with_503_until_it_is_there_again";
-    let Some((database, server, _)) = warm_server(test).await else {
+    let Some((database, server, _)) = warm_server(test, &[]).await else {
         return;
     };
     database.execute("CREATE TABLE kept (LIKE items INCLUDING ALL); DROP TABLE items");

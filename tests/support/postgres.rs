@@ -222,6 +222,16 @@ impl Drop for Cluster {
     }
 }
 
+impl Database {
+    /// Ends all connections to this database, as an administrator does, and waits until they have ended.
+    pub(crate) fn terminate_backends(&self) {
+        self.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+    }
+}
+
 /// One database. Dropping it closes all connections to it.
 #[derive(Debug)]
 pub(crate) struct Database {

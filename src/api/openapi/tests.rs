@@ -87,6 +87,7 @@ fn routes(
         url: DatabaseUrl::Sqlite(SqliteLocation::Memory),
         pool_size: 1,
         pool_timeout: Duration::from_secs(5),
+        pool_check_after: Duration::from_millis(500),
     };
     let documentation = Documentation::of(listener, LIMITS);
     let api = Api {

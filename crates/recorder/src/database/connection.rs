@@ -2,7 +2,7 @@
 //!
 //! - `instrumentation`, `forward`: how a connection gets its recorder, beside the application's own instrumentation
 //! - `recorder`, `recorders`: what the events of a connection count; what the connections of a pool share
-//! - `manager`, `pool`: instrumented pools of r2d2
+//! - `manager`, `pool`, `checks`: instrumented pools of r2d2
 //! - `plain`: monitors a pool of r2d2 without a change of its type
 //! - `asynchronous`: connections and pools of diesel-async
 //! - `backend`: which process of PostgreSQL serves a connection
@@ -14,6 +14,7 @@
 #[cfg(feature = "diesel-async")]
 mod asynchronous;
 mod backend;
+mod checks;
 mod error;
 mod explainable;
 #[cfg(test)]

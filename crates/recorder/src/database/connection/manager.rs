@@ -12,10 +12,12 @@ use diesel::r2d2::{ConnectionManager, Error, HandleError, ManageConnection, R2D2
 use diesel::{ConnectionError, ConnectionResult};
 
 use super::backend::backend_of;
+use super::checks::Checks;
 use super::instrumentation::install;
 use super::pool::take_hold_time;
 use super::recorder::{Driver, QueryRecorder};
 use super::recorders::Recorders;
+use crate::clock;
 use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::PoolMetrics;
@@ -51,12 +53,15 @@ impl<C: R2D2Connection + Send + 'static> Connector<C> {
 
 /// Wraps Diesel's connection manager, and counts and times the connections that it opens.
 ///
-/// The ping with which r2d2 checks a connection is not a query and is not recorded, whether it succeeds or fails.
+/// r2d2 checks connections at each checkout by a ping, which is left out while the server's last answer on the connection is
+/// recent: see [`PoolBuilder::check_after`](crate::database::PoolBuilder::check_after). The ping is not a query and is not
+/// recorded, whether it succeeds or fails. A connection that a statement found lost is closed when it is returned.
 pub struct Manager<C> {
     connector: Arc<Connector<C>>,
     recorders: Recorders,
     pool_metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
+    checks: Checks,
 }
 
 impl<C> Manager<C> {
@@ -66,12 +71,14 @@ impl<C> Manager<C> {
         recorders: Recorders,
         pool_metrics: Arc<PoolMetrics>,
         health: Arc<DatabaseHealth>,
+        checks: Checks,
     ) -> Self {
         Self {
             connector,
             recorders,
             pool_metrics,
             health,
+            checks,
         }
     }
 }
@@ -115,23 +122,35 @@ where
     }
 
     fn is_valid(&self, connection: &mut C) -> Result<(), Error> {
+        if let Some(recorder) = QueryRecorder::of(connection)
+            && !self.checks.is_due(recorder.answered_at(), clock::now())
+        {
+            return Ok(());
+        }
         mute(connection, true);
         let alive = self.connector.inner.is_valid(connection);
         mute(connection, false);
         if alive.is_ok() {
             self.health.recovered();
+            if let Some(recorder) = QueryRecorder::of(connection) {
+                recorder.passed_check();
+            }
         }
         alive
     }
 
     fn has_broken(&self, connection: &mut C) -> bool {
+        let mut is_lost = false;
         if let Some(recorder) = QueryRecorder::of(connection) {
-            if recorder.was_answered() {
-                self.health.answered();
+            is_lost = recorder.is_lost();
+            if is_lost {
+                self.checks.note_lost(clock::now());
+            } else if recorder.was_answered() {
+                self.health.recovered();
             }
             recorder.check_in(take_hold_time());
         }
-        self.connector.inner.has_broken(connection)
+        is_lost || self.connector.inner.has_broken(connection)
     }
 }
 

@@ -8,8 +8,8 @@
 //!
 //! Not here: how a connection is opened, and what is recorded of its queries.
 //!
-//! [`Pool::get`] blocks the calling thread. [`Pool::run`] is for the event loop: it waits in the queue without a thread,
-//! then runs the work on a blocking thread. A semaphore admits as many callers as the pool has connections, so that no
+//! [`Pool::get`] blocks the calling thread. [`Pool::run`] and [`Pool::read`] are for the event loop: they wait in the queue
+//! without a thread, then run the work on a blocking thread. A semaphore admits as many callers as the pool has connections, so that no
 //! blocking thread waits for a connection. The queue has a bound: further callers are rejected at once.
 //!
 //! Every wait is observed once, from the call until the connection is there: in the queue, for a thread, and in r2d2. It

@@ -110,6 +110,12 @@ pub struct QueryRecorder {
     setting_up: bool,
     /// The database has answered a query of the present user.
     answered: bool,
+    /// When the database last answered on this connection: a query, a check or its opening.
+    answered_at: Moment,
+    /// A statement found that the connection is lost.
+    lost: bool,
+    /// The present user has run a statement that may write.
+    may_have_written: bool,
     /// The answer of a dropped query is still to come, and the next query would read it.
     out_of_step: bool,
     running: Running,
@@ -162,6 +168,9 @@ impl QueryRecorder {
             muted: false,
             setting_up: false,
             answered: false,
+            answered_at: clock::now(),
+            lost: false,
+            may_have_written: false,
             out_of_step: false,
             running: Running::default(),
             started: 0,
@@ -234,6 +243,26 @@ impl QueryRecorder {
         self.answered
     }
 
+    /// When the database last answered on this connection; `None` if a statement found that the connection is lost.
+    pub(super) fn answered_at(&self) -> Option<Moment> {
+        (!self.lost).then_some(self.answered_at)
+    }
+
+    /// Notes that the connection has passed a check.
+    pub(super) fn passed_check(&mut self) {
+        self.answered_at = clock::now();
+    }
+
+    /// Whether a statement found that the connection is lost, so that it must not be used again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Whether all statements of the present user were `SELECT`s, or controlled a transaction.
+    pub(super) fn has_only_read(&self) -> bool {
+        !self.may_have_written
+    }
+
     /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
     ///
     /// `AsyncMysqlConnection` does not notice that by itself. `AsyncPgConnection` skips the answers of dropped queries.
@@ -256,6 +285,7 @@ impl QueryRecorder {
         self.setting_up = false;
         self.muted = false;
         self.answered = false;
+        self.may_have_written = false;
         self.failures = Failures::default();
         self.announced = None;
         self.settle(TransactionOutcome::RolledBack, clock::now());
@@ -521,6 +551,7 @@ impl QueryRecorder {
                 if operation != Operation::Select && self.is_in_transaction() {
                     self.writes(true);
                 }
+                self.may_have_written |= operation != Operation::Select;
                 self.failures
                     .finished(query.number, (operation, lookup), error.is_some());
             }
@@ -537,7 +568,10 @@ impl QueryRecorder {
                 self.failures.just_failed = true;
                 self.reported(query, error);
             }
-            None => self.answered = true,
+            None => {
+                self.answered = true;
+                self.answered_at = now;
+            }
         }
     }
 
@@ -590,13 +624,17 @@ impl QueryRecorder {
             self.failed(operation, lookup, kind);
         } else {
             self.failures.control_failed(query.number);
-            context::note_database_error(kind);
-            self.metrics.error(Operation::Other, kind);
+            self.count_error(Operation::Other, kind);
         }
     }
 
     fn failed(&mut self, operation: Operation, lookup: StatementLookup, kind: ErrorKind) {
         self.known.failed(lookup);
+        self.count_error(operation, kind);
+    }
+
+    fn count_error(&mut self, operation: Operation, kind: ErrorKind) {
+        self.lost |= kind == ErrorKind::ConnectionLost;
         context::note_database_error(kind);
         self.metrics.error(operation, kind);
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{self, PooledConnection, R2D2Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::super::checks::checking_all;
 use super::super::manager::Manager;
 use super::super::recorder::{QueryRecorder, record_error};
 use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
@@ -128,17 +129,41 @@ where
         E: QueryError<Kind>,
     {
         // An `async fn` cannot know its caller.
-        self.run_for(Location::caller(), work)
+        let taken_at = Location::caller();
+        self.run_for(move |shared, wait| shared.perform(work, wait, taken_at))
     }
 
-    async fn run_for<T, E, Kind>(
+    /// Runs `work`, which only reads, like [`run`](Self::run), and runs it again if its connection is lost.
+    ///
+    /// `work` runs at most twice, the second time on a connection that was checked. It does not run again if it has run any
+    /// other statement than `SELECT`s and transaction control, or if the pool's timeout has passed. Each statement that was
+    /// sent is counted, and so is the error of the lost connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    #[track_caller]
+    pub fn read<T, E, Kind>(
         &self,
-        taken_at: &'static Location<'static>,
-        work: impl FnOnce(&mut C) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, RunError<E>>
+        work: impl FnMut(&mut C) -> Result<T, E> + Send + 'static,
+    ) -> impl Future<Output = Result<T, RunError<E>>>
     where
         T: Send + 'static,
         E: QueryError<Kind>,
+    {
+        // An `async fn` cannot know its caller.
+        let taken_at = Location::caller();
+        self.run_for(move |shared, wait| shared.perform_read(work, wait, taken_at))
+    }
+
+    /// Runs `perform` on a blocking thread when the caller has its turn.
+    async fn run_for<T, E>(
+        &self,
+        perform: impl FnOnce(&PoolInner<C>, &Wait) -> Result<T, RunError<E>> + Send + 'static,
+    ) -> Result<T, RunError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
     {
         let shared = &self.shared;
         let (permit, caller) = shared.admit().await?;
@@ -148,7 +173,7 @@ where
             context::carry(move || {
                 // Released after the connection, also if the work panics.
                 let _permit = permit;
-                shared.perform(work, &wait, taken_at)
+                perform(&shared, &wait)
             })
         };
         let mut watch = AnswerWatch {
@@ -270,12 +295,54 @@ where
     where
         E: QueryError<Kind>,
     {
+        let mut connection = self.take(wait, taken_at)?;
+        do_work(&mut connection, work).map_err(RunError::Query)
+    }
+
+    fn perform_read<T, E, Kind>(
+        &self,
+        mut work: impl FnMut(&mut C) -> Result<T, E>,
+        wait: &Wait,
+        taken_at: &'static Location<'static>,
+    ) -> Result<T, RunError<E>>
+    where
+        E: QueryError<Kind>,
+    {
+        let mut connection = self.take(wait, taken_at)?;
+        let error = match do_work(&mut connection, &mut work) {
+            Err(error) if may_read_again(&mut *connection) => error,
+            result => return result.map_err(RunError::Query),
+        };
+        // Closes it, so that another one can be opened.
+        drop(connection);
+        let patience = self.patience(wait);
+        if patience.is_zero() {
+            return Err(RunError::Query(error));
+        }
+        let wait = Wait::begin(&self.metrics);
+        let mut connection = checking_all(|| self.take_within(patience, &wait, taken_at))?;
+        do_work(&mut connection, work).map_err(RunError::Query)
+    }
+
+    /// Takes a connection for the caller of this wait, unless the caller has left.
+    fn take<E>(
+        &self,
+        wait: &Wait,
+        taken_at: &'static Location<'static>,
+    ) -> Result<Connection<C>, RunError<E>> {
         if !wait.lasts() {
             return Err(RunError::Cancelled);
         }
-        let patience = self
-            .deadline(wait)
-            .saturating_duration_since(Instant::now());
+        self.take_within(self.patience(wait), wait, taken_at)
+    }
+
+    /// Takes a connection, which may take this long.
+    fn take_within<E>(
+        &self,
+        patience: Duration,
+        wait: &Wait,
+        taken_at: &'static Location<'static>,
+    ) -> Result<Connection<C>, RunError<E>> {
         let Ok(mut connection) = self.pool.get_timeout(patience) else {
             wait.timed_out();
             return Err(failure(&self.health).into());
@@ -284,13 +351,36 @@ where
             return Err(RunError::Cancelled);
         }
         self.check_out(&mut connection, taken_at);
-        work(&mut connection).map_err(|error| {
-            if let Some(error) = error.database_error() {
-                record_error(&mut *connection, error);
-            }
-            RunError::Query(error)
-        })
+        Ok(connection)
     }
+
+    /// The rest of the pool's timeout.
+    fn patience(&self, wait: &Wait) -> Duration {
+        self.deadline(wait)
+            .saturating_duration_since(Instant::now())
+    }
+}
+
+/// Runs `work`, and counts its error if Diesel has not reported it.
+fn do_work<C, T, E, Kind>(
+    connection: &mut Connection<C>,
+    work: impl FnOnce(&mut C) -> Result<T, E>,
+) -> Result<T, E>
+where
+    C: R2D2Connection + Send + 'static,
+    E: QueryError<Kind>,
+{
+    let result = work(connection);
+    if let Some(error) = result.as_ref().err().and_then(E::database_error) {
+        record_error(&mut **connection, error);
+    }
+    result
+}
+
+/// Whether the connection is lost, and its user has written nothing.
+fn may_read_again<C: R2D2Connection>(connection: &mut C) -> bool {
+    QueryRecorder::of(connection)
+        .is_some_and(|recorder| recorder.is_lost() && recorder.has_only_read())
 }
 
 impl<C> AnyPool for PoolInner<C>

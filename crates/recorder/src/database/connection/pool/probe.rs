@@ -16,6 +16,7 @@ use diesel::QueryResult;
 use diesel::r2d2::{self, R2D2Connection};
 use tokio::sync::Mutex;
 
+use super::super::checks::checking_all;
 use super::super::manager::{Connector, Manager, mute};
 use crate::context;
 use crate::database::driver_message::is_connection_limit;
@@ -74,7 +75,7 @@ impl<C: R2D2Connection + Send + 'static> PoolProbe<C> {
         let answer = {
             let _taking = ProbeCheckout::begin(&self.taken);
             // Dropped before the guard.
-            pool.try_get().map(|mut connection| {
+            checking_all(|| pool.try_get()).map(|mut connection| {
                 if let Some(check) = &self.health_check {
                     // The listener of the ops endpoints may not record its requests.
                     return context::on_purpose(|| check(&mut connection));

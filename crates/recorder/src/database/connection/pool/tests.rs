@@ -6,7 +6,9 @@
 //! - `waiting`: waits, timeouts and the queue
 //! - `work`: the work of `Pool::run` and its errors
 //! - `probe`: health checks
+//! - `checks`: connections that are lost
 
+mod checks;
 mod holders;
 mod levels;
 mod opening;
