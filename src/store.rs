@@ -1,6 +1,7 @@
 //! The store: the items in a database, behind async functions.
 //!
-//! `queries` has the statements, `schema` the tables, `models` the rows, `pool` the connections. Nothing here is about HTTP.
+//! `queries` has the statements, `schema` the tables, `models` and `stored_time` the rows, `pool` the connections. Nothing here
+//! is about HTTP.
 
 mod any_connection;
 mod connection;
@@ -12,6 +13,7 @@ mod pool;
 mod queries;
 mod schema;
 mod stale;
+mod stored_time;
 
 use actix_vitals::{Vitals, database::without_quotations};
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};

@@ -63,9 +63,17 @@ impl JsonResponder {
     }
 }
 
-/// The item as JSON. Serializing strings and numbers cannot fail.
+/// The item as JSON.
 pub(super) fn json(item: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(item).unwrap_or_default()
+    let mut json = Vec::with_capacity(AROUND_ITEM);
+    write_json(item, &mut json);
+    json
+}
+
+/// Appends the item as JSON.
+pub(super) fn write_json(item: &impl Serialize, to: &mut Vec<u8>) {
+    // Serializing strings and numbers into memory cannot fail.
+    let _written = serde_json::to_writer(to, item);
 }
 
 /// Completes an answer with a JSON body.

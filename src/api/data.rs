@@ -4,7 +4,7 @@ use actix_vitals::problem::Problem;
 use actix_web::{HttpResponse, http::header, web::Data};
 
 use super::{
-    answers::{JsonResponder, json, respond},
+    answers::{JsonResponder, json, respond, write_json},
     body::JsonObject,
     item,
     item_id::ItemId,
@@ -12,6 +12,9 @@ use super::{
     problem::no_item,
 };
 use crate::store::{self, PageCursor, Store};
+
+/// The bytes of most items in JSON, or more.
+const LIKELY_ITEM: usize = 160;
 
 /// Answers with a page of the list, and with a `Link` to the next page if there is more.
 pub(super) async fn list_items(
@@ -35,19 +38,21 @@ pub(super) async fn list_items(
 /// The items as a JSON array of at most [`PAGE_BYTES`], and the cursor of the next page. The store has counted the bytes of
 /// the texts; their escapes in JSON may need more.
 fn write_page(page: store::Page) -> (Vec<u8>, Option<PageCursor>) {
-    let mut written = vec![b'['];
+    let mut written = Vec::with_capacity(page.items.len() * LIKELY_ITEM + 2);
+    written.push(b'[');
     let mut last = None;
     for item in page.items {
-        let json = json(&item);
+        let end = written.len();
         if last.is_some() {
-            // Two bytes: the comma before it and the bracket at the end.
-            if written.len() + json.len() + 2 > PAGE_BYTES {
-                written.push(b']');
-                return (written, last);
-            }
             written.push(b',');
         }
-        written.extend(json);
+        write_json(&item, &mut written);
+        // One byte for the bracket at the end.
+        if last.is_some() && written.len() + 1 > PAGE_BYTES {
+            written.truncate(end);
+            written.push(b']');
+            return (written, last);
+        }
         last = Some(PageCursor {
             created_at: item.created_at,
             id: item.id,

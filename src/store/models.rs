@@ -1,8 +1,10 @@
 //! Items and pages of them, as the database stores them. The API validates their values.
 
-use chrono::{NaiveDateTime, SecondsFormat};
+use chrono::NaiveDateTime;
 use diesel::Queryable;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use super::stored_time::{self, StoredTime};
 
 /// A stored item, in the order of the table's columns.
 ///
@@ -18,7 +20,8 @@ pub struct Item {
     /// Free text.
     pub message: Option<String>,
     /// In UTC, with microseconds. Replacing an item does not change it.
-    #[serde(serialize_with = "as_rfc_3339")]
+    #[serde(serialize_with = "stored_time::as_rfc_3339")]
+    #[diesel(deserialize_as = StoredTime)]
     pub created_at: NaiveDateTime,
 }
 
@@ -62,13 +65,4 @@ pub struct ItemFields {
     pub email: String,
     /// Free text.
     pub message: Option<String>,
-}
-
-/// Always with six decimals and `Z`: `2026-01-31T12:00:00.000000Z`.
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn as_rfc_3339<S: Serializer>(time: &NaiveDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.and_utc().to_rfc3339_opts(SecondsFormat::Micros, true))
 }

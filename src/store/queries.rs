@@ -12,18 +12,33 @@ use std::collections::HashMap;
 use actix_vitals::database::ErrorKind;
 use chrono::NaiveDateTime;
 use diesel::{
+    backend::Backend,
     connection::SimpleConnection as _,
     declare_sql_function,
     dsl::{case_when, sql},
     prelude::*,
-    sql_types::{Integer, Nullable, Text},
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
+    serialize::ToSql,
+    sql_types::{BigInt, HasSqlType, Integer, Nullable, Text},
 };
 
 use super::{
     connection::{BUSY_TIMEOUT, Connection},
     models::{Item, ItemFields, Page, PageCursor, PageRequest},
     schema::items,
+    stored_time::StoredTime,
 };
+
+/// Runs a query on the connection inside of a [`Connection`]. The enum of Diesel's `MultiConnection` would write the text of a
+/// query several times for each run, and wrap each value of each row.
+macro_rules! on_either {
+    ($connection:ident => $run:expr) => {
+        match $connection {
+            Connection::Postgres($connection) => $run,
+            Connection::Sqlite($connection) => $run,
+        }
+    };
+}
 
 /// Stores a new item.
 pub(super) fn insert(
@@ -31,15 +46,15 @@ pub(super) fn insert(
     fields: &ItemFields,
     created_at: NaiveDateTime,
 ) -> QueryResult<Item> {
-    let rows = diesel::insert_into(items::table)
+    let insert = diesel::insert_into(items::table)
         .values((
             items::name.eq(&fields.name),
             items::email.eq(&fields.email),
             items::message.eq(&fields.message),
             items::created_at.eq(created_at),
         ))
-        .returning(items::all_columns)
-        .load(connection)?;
+        .returning(items::all_columns);
+    let rows = on_either!(connection => insert.load(connection))?;
     only(rows).ok_or(diesel::result::Error::NotFound)
 }
 
@@ -57,6 +72,7 @@ struct ItemRow {
     email: String,
     message: Option<String>,
     message_bytes: Option<i32>,
+    #[diesel(deserialize_as = StoredTime)]
     created_at: NaiveDateTime,
 }
 
@@ -129,20 +145,61 @@ fn list_rows(connection: &mut Connection, wanted: &PageRequest) -> QueryResult<V
     );
     let page = items::table
         .select(columns)
-        .order((items::created_at.desc(), items::id.desc()))
-        .offset(wanted.skip)
-        .limit(limit);
-    match wanted.after {
-        None => page.load(connection),
-        // The first condition lets the index find the cursor; the second one continues within items of the same time.
-        Some(after) => page
-            .filter(items::created_at.le(after.created_at))
-            .filter(
-                items::created_at
-                    .lt(after.created_at)
-                    .or(items::id.lt(after.id)),
-            )
-            .load(connection),
+        .order((items::created_at.desc(), items::id.desc()));
+    let Some(after) = wanted.after else {
+        let page = Part::of(page, limit, wanted.skip);
+        return on_either!(connection => page.load(connection));
+    };
+    // The first condition lets the index find the cursor; the second one continues within items of the same time.
+    let page = page.filter(items::created_at.le(after.created_at)).filter(
+        items::created_at
+            .lt(after.created_at)
+            .or(items::id.lt(after.id)),
+    );
+    let page = Part::of(page, limit, wanted.skip);
+    on_either!(connection => page.load(connection))
+}
+
+/// Some rows of a query: those after `offset`, at most `limit`.
+///
+/// SQLite makes use of the value of `LIMIT ?` when it plans a statement. So it would parse and plan the prepared statement
+/// again whenever a value is bound, which takes several times as long as the rest of a short page. It does not look into an
+/// expression.
+#[derive(QueryId)]
+struct Part<Q> {
+    query: Q,
+    limit: i64,
+    offset: i64,
+}
+
+impl<Q> Part<Q> {
+    fn of(query: Q, limit: i64, offset: i64) -> Self {
+        Self {
+            query,
+            limit,
+            offset,
+        }
+    }
+}
+
+impl<Q: Query> Query for Part<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q, C: diesel::Connection> RunQueryDsl<C> for Part<Q> {}
+
+impl<Q, DB> QueryFragment<DB> for Part<Q>
+where
+    DB: Backend + HasSqlType<BigInt>,
+    Q: QueryFragment<DB>,
+    i64: ToSql<BigInt, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        self.query.walk_ast(pass.reborrow())?;
+        pass.push_sql(" LIMIT CAST(");
+        pass.push_bind_param::<BigInt, _>(&self.limit)?;
+        pass.push_sql(" AS BIGINT) OFFSET ");
+        pass.push_bind_param::<BigInt, _>(&self.offset)
     }
 }
 
@@ -155,9 +212,8 @@ fn complete(connection: &mut Connection, rows: Vec<ItemRow>) -> QueryResult<Vec<
         .collect();
     let mut loaded = HashMap::new();
     if !lacking.is_empty() {
-        let items: Vec<Item> = items::table
-            .filter(items::id.eq_any(lacking))
-            .load(connection)?;
+        let items = items::table.filter(items::id.eq_any(lacking));
+        let items: Vec<Item> = on_either!(connection => items.load(connection))?;
         loaded.extend(items.into_iter().map(|item| (item.id, item)));
     }
     let items = rows.into_iter().filter_map(|row| {
@@ -172,7 +228,9 @@ fn complete(connection: &mut Connection, rows: Vec<ItemRow>) -> QueryResult<Vec<
 
 /// Returns the item with this id.
 pub(super) fn find(connection: &mut Connection, id: i64) -> QueryResult<Option<Item>> {
-    items::table.find(id).first(connection).optional()
+    // By primary key, so that there is one row at most. `first` would add a limit, with the cost that `Part` avoids.
+    let item = items::table.find(id);
+    on_either!(connection => item.get_result(connection)).optional()
 }
 
 /// Replaces the fields of the item with this id, and returns the new item.
@@ -181,23 +239,20 @@ pub(super) fn replace(
     id: i64,
     fields: &ItemFields,
 ) -> QueryResult<Option<Item>> {
-    diesel::update(items::table.find(id))
+    let update = diesel::update(items::table.find(id))
         .set((
             items::name.eq(&fields.name),
             items::email.eq(&fields.email),
             items::message.eq(&fields.message),
         ))
-        .returning(items::all_columns)
-        .load(connection)
-        .map(only)
+        .returning(items::all_columns);
+    on_either!(connection => update.load(connection)).map(only)
 }
 
 /// Deletes the item with this id, and returns it.
 pub(super) fn delete(connection: &mut Connection, id: i64) -> QueryResult<Option<Item>> {
-    diesel::delete(items::table.find(id))
-        .returning(items::all_columns)
-        .load(connection)
-        .map(only)
+    let delete = diesel::delete(items::table.find(id)).returning(items::all_columns);
+    on_either!(connection => delete.load(connection)).map(only)
 }
 
 /// Reads the table, which fails if the database cannot be reached. `SELECT 1` would not read SQLite's file.
