@@ -111,6 +111,11 @@ fn it_lists_requests_that_failed() {
 }
 
 #[test]
+fn it_leads_from_statements_to_their_last_hour_and_their_requests() {
+    run_with_shop("statements");
+}
+
+#[test]
 fn its_controls_work_by_mouse_and_keyboard() {
     run("controls");
 }

@@ -17,7 +17,6 @@ function request(i) {
 }
 
 const DETAILS = {
-  statements: [{ id: 1, shape: LONG_STATEMENT, calls: 12345, errors: 2, seconds: 12.5, mean: 0.001, p95: 0.003, endpoints: ["GET /data", `GET ${LONG}`] }],
   slowest: Array.from({ length: 50 }, (_, i) => request(i)),
   errors: Array.from({ length: 50 }, (_, i) => request(i * 2)),
 };
@@ -47,6 +46,10 @@ for (const colorScheme of ["light", "dark"]) {
       assert.deepEqual(await violations(page), []);
       await page.click("#kept a >> nth=0");
       await page.waitForSelector("#request[open] .track");
+      assert.deepEqual(await violations(page), []);
+      await page.click("#close");
+      await page.click("#statements a >> nth=0");
+      await page.waitForSelector("#request[open] .chart");
       assert.deepEqual(await violations(page), []);
       assert.deepEqual(page.faults, []);
       await page.context().close();
@@ -100,6 +103,18 @@ test("a timeline fits into any width, and its table says in words what its bars 
   assert.ok(words.some(([name]) => name === `query: ${LONG_STATEMENT}`));
   assert.deepEqual(words.at(-1), ["45 more: query", "–", "200\u202fms"]);
   assert.equal(await page.locator("#request .track:not([aria-hidden=true])").count(), 0);
+  await page.context().close();
+});
+
+test("a statement fits into any width", async () => {
+  const page = await open(browser, `${replay.url}/dashboard?about=1`);
+  await page.waitForSelector("#request[open] .chart");
+  for (const width of [320, 820, 1440]) {
+    await page.setViewportSize({ width, height: 700 });
+    const { left, right } = await page.$eval("#request", (dialog) => dialog.getBoundingClientRect());
+    assert.ok(left >= 0 && right <= width, `${left} to ${right} of ${width} pixels`);
+    assert.equal(await page.$eval("#request", (dialog) => dialog.scrollWidth - dialog.clientWidth), 0, `at ${width} pixels`);
+  }
   await page.context().close();
 });
 

@@ -101,7 +101,7 @@ test("a timeline has a link, and the way back closes it", async () => {
 
 test("a statement leads to the requests that ran it", async () => {
   const shape = (await rows(page, "statements")).findIndex(({ Statement }) => /LIKE/.test(Statement));
-  await page.click(`#statements tbody tr >> nth=${shape} >> a`);
+  await page.click(`#statements tbody tr >> nth=${shape} >> text=kept`);
   await until("its requests", async () => ofSearch(await kept()));
   assert.match(await page.textContent("section:has(#kept) .bar"), /that ran SELECT .*LIKE \?/);
   await page.click("text=Show all");

@@ -22,6 +22,25 @@ const kept = (i) => ({
 
 const query = (i) => ({ kind: "query", offset_seconds: i / 50, seconds: 0.015, statement_id: (i % 2) + 1, is_unfinished: i === 15 });
 
+const statement = {
+  id: 1,
+  statement: LONG_STATEMENT,
+  operation: "select",
+  pool: null,
+  calls: 12345,
+  errors: 2,
+  unattributed_calls: 3,
+  total_seconds: 12.5,
+  mean_seconds: 0.001,
+  p95_seconds: 0.003,
+  rows: null,
+  endpoints: ["GET /data", `GET ${LONG}`, "job export"],
+  first_seen: "2026-11-27T21:51:33.123Z",
+  last_seen: "2026-11-27T22:51:33.123Z",
+};
+
+const minute = (i) => ({ at: new Date(Date.UTC(2026, 10, 27, 21, 52 + i)).toISOString(), calls: i % 7, p95_seconds: i % 7 ? 0.001 * i : null });
+
 /** The answers by path. The last of the kept requests has a timeline. */
 export const OPS = {
   "/ops/requests": {
@@ -64,6 +83,8 @@ export const OPS = {
       { method: "POST", endpoint: "/data", status: 500, kind: "panic", types: [], title: null, location: "src/main.rs:12:5", database_error: null, count: 1, first_seen: "2026-11-27T21:51:33.123Z", last_seen: "2026-11-27T21:51:33.123Z", last_kept: null },
     ],
   },
+  "/ops/statements": { statements: [statement, { ...statement, id: null, statement: "(other)", endpoints: [] }] },
+  "/ops/statements/1": { ...statement, history: Array.from({ length: 60 }, (_, i) => minute(i)), kept_requests: Array.from({ length: 20 }, (_, i) => kept(i)) },
   "/ops/requests/kept": { keeps: 1000, requests: Array.from({ length: 50 }, (_, i) => kept(i)) },
   "/ops/requests/0000000000000059": {
     ...kept(49),

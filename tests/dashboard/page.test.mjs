@@ -115,7 +115,8 @@ test("without any traffic the page is calm and says so", async (t) => {
     "No requests in this time.",
     "This service does not show them.",
     "No requests in this time.",
-    ...Array(2).fill("This service does not record them."),
+    "This service does not show them.",
+    "This service does not record them.",
     "This service does not show them.",
     "This service does not record them.",
   ]);

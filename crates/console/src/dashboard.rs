@@ -3,7 +3,7 @@
 //! - `sampling`: the thread that takes a `tick` each second; `sampler`: reads the families
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
 //! - `hub`: the state that all open pages share; `history`: the cache of histories; `stream`: the events of one page
-//! - `details`: the rows of statements and single requests
+//! - `details`: the rows of single requests
 //! - `handlers`: the endpoints; `assets`: the files of the page; `bundle`: its modules as one script; `slim`: fewer bytes
 //!
 //! One thread samples for all open pages, and no page waits for it.

@@ -193,12 +193,7 @@ impl OpsInner {
     }
 
     fn start_dashboard(&self) -> Option<Dashboard> {
-        let database = self.watched.database.as_ref();
-        let database = database.filter(|_| self.settings.has(OpsChoice::Statements));
-        let details = Details::new(
-            database.map(|database| database.statements().clone()),
-            self.watched.http.notable().clone(),
-        );
+        let details = Details::new(self.watched.http.notable().clone());
         let ops_traffic = OpsTraffic {
             endpoints: self.watched.endpoints.clone(),
             in_progress: self.in_progress.clone(),

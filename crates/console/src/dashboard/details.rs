@@ -1,44 +1,25 @@
-//! Rows of the page's tables of statements and of single requests. The recorders keep them; nothing is measured here.
+//! Rows of the page's tables of single requests. The recorders keep them; nothing is measured here.
 
-use std::{
-    num::NonZeroU32,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use vitals_recorder::{
-    database::{Order, StatementReport, Statements},
-    http::{NotableRequest, NotableRequests},
-};
-
-/// How many statements the page shows.
-const STATEMENTS: usize = 50;
+use vitals_recorder::http::{NotableRequest, NotableRequests};
 
 /// The sources of the rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Details {
-    statements: Option<Statements>,
     requests: NotableRequests,
 }
 
 impl Details {
-    /// Without `statements`, the page says that none are recorded.
-    pub(crate) fn new(statements: Option<Statements>, requests: NotableRequests) -> Self {
-        Self {
-            statements,
-            requests,
-        }
+    pub(crate) fn new(requests: NotableRequests) -> Self {
+        Self { requests }
     }
 
     /// Reads the current rows.
     pub(super) fn read(&self) -> DetailRows {
         let requests = |list: Vec<NotableRequest>| list.into_iter().map(RequestRow::from).collect();
-        let statements = self.statements.as_ref().map(|statements| {
-            let reports = statements.report(Order::Total, STATEMENTS);
-            reports.into_iter().map(StatementRow::from).collect()
-        });
         DetailRows {
-            statements,
             slowest: requests(self.requests.slowest()),
             errors: requests(self.requests.failed()),
         }
@@ -48,42 +29,8 @@ impl Details {
 /// Rows that do not come from the registry.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct DetailRows {
-    /// `None` if statements are not recorded.
-    pub(super) statements: Option<Vec<StatementRow>>,
     pub(super) slowest: Vec<RequestRow>,
     pub(super) errors: Vec<RequestRow>,
-}
-
-/// A statement's shape and its cost. Times are in seconds.
-#[derive(Debug, Serialize)]
-pub(super) struct StatementRow {
-    /// The number of the statement; `None` for those that are not kept.
-    id: Option<NonZeroU32>,
-    shape: String,
-    /// `None` outside of any pool.
-    pool: Option<String>,
-    calls: u64,
-    errors: u64,
-    seconds: f64,
-    mean: f64,
-    p95: f64,
-    endpoints: Vec<String>,
-}
-
-impl From<StatementReport> for StatementRow {
-    fn from(report: StatementReport) -> Self {
-        Self {
-            id: report.number,
-            shape: report.statement,
-            pool: report.pool,
-            calls: report.calls,
-            errors: report.errors,
-            seconds: report.total_seconds,
-            mean: report.mean_seconds,
-            p95: report.p95_seconds,
-            endpoints: report.endpoints,
-        }
-    }
 }
 
 /// One request. Times are in seconds; `time` is since the Unix epoch.

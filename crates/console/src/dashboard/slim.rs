@@ -2,8 +2,9 @@
 //! must not have a literal of several lines.
 
 /// What needs no space around it in a script. Not `+` and `-`: `a - -1` needs its space. Not `!`: `<!--` begins a comment.
-const PUNCTUATION: [char; 15] = [
-    '=', ',', ';', ':', '{', '}', '(', ')', '[', ']', '<', '>', '*', '&', '|',
+/// Before a digit, `?.` is a condition and a fraction.
+const PUNCTUATION: [char; 16] = [
+    '=', ',', ';', ':', '{', '}', '(', ')', '[', ']', '<', '>', '*', '&', '|', '?',
 ];
 
 /// Removes indentation, empty lines, and lines that are only a comment.
@@ -37,28 +38,76 @@ pub(super) fn slim_style(source: &str) -> String {
     })
 }
 
-/// Slims a script, and removes spaces beside punctuation. Leaves lines as they are where a text, a regular expression or a
-/// comment may be that is not between double quotes.
+/// Slims a script, and removes spaces beside punctuation. Leaves lines as they are where a regular expression, a comment, an
+/// escape or a text between single quotes may be.
 pub(super) fn slim_script(source: &str) -> String {
     let slim = slim(source);
     let mut script = String::with_capacity(slim.len());
     for line in slim.lines() {
-        if line.contains(['\'', '`', '/', '\\']) {
+        let start = script.len();
+        if push_line(&mut script, line).is_none() {
+            script.truncate(start);
             script.push_str(line);
-        } else {
-            // Every second part is a text.
-            for (at, part) in line.split('"').enumerate() {
-                script.push_str(if at > 0 { "\"" } else { "" });
-                if at % 2 == 0 {
-                    push_code(&mut script, part);
-                } else {
-                    script.push_str(part);
-                }
-            }
         }
         script.push('\n');
     }
     script
+}
+
+/// What a character of a script is part of.
+enum Part {
+    Code,
+    Text,
+    Template,
+}
+
+/// Appends a line without the spaces of its code. Returns `None` if not everything in the line is understood.
+fn push_line(script: &mut String, line: &str) -> Option<()> {
+    let mut part = Part::Code;
+    let mut code = String::new();
+    // The open braces within each `${`, the innermost last.
+    let mut open: Vec<usize> = Vec::new();
+    let mut rest = line.chars();
+    while let Some(next) = rest.next() {
+        match (&part, next) {
+            (_, '\\') | (Part::Code, '\'' | '/') => return None,
+            (Part::Code, '"' | '`') => {
+                push_code(script, &std::mem::take(&mut code));
+                script.push(next);
+                part = if next == '"' {
+                    Part::Text
+                } else {
+                    Part::Template
+                };
+            }
+            (Part::Code, '}') if open.last() == Some(&0) => {
+                push_code(script, &std::mem::take(&mut code));
+                script.push(next);
+                open.pop();
+                part = Part::Template;
+            }
+            (Part::Code, _) => {
+                if let Some(braces) = open.last_mut() {
+                    *braces += usize::from(next == '{');
+                    *braces -= usize::from(next == '}');
+                }
+                code.push(next);
+            }
+            (Part::Text, '"') | (Part::Template, '`') => {
+                script.push(next);
+                part = Part::Code;
+            }
+            (Part::Template, '$') if rest.as_str().starts_with('{') => {
+                rest.next();
+                script.push_str("${");
+                open.push(0);
+                part = Part::Code;
+            }
+            (Part::Text | Part::Template, _) => script.push(next),
+        }
+    }
+    push_code(script, &code);
+    matches!(part, Part::Code).then_some(())
 }
 
 /// Appends code without the spaces that are before or after punctuation.
@@ -102,7 +151,13 @@ mod tests {
             ("const { a } = (b, c) => d;", "const{a}=(b,c)=>d;"),
             ("for (const [a] of b) c();", "for(const[a]of b)c();"),
             ("return a + -b - -c;", "return a + -b - -c;"),
-            ("a = b < !c ? .5 : d;", "a=b<!c ? .5:d;"),
+            ("a = b < !c ? .5 : d;", "a=b<!c?.5:d;"),
+            ("return \"a\" in b ?? c;", "return \"a\" in b??c;"),
+            (
+                "f(`${ { a: b } } , ${c ? `( ${d} )` : \"e , \"}`, g);",
+                "f(`${{a:b}} , ${c?`( ${d} )`:\"e , \"}`,g);",
+            ),
+            ("f(`a / b`, c);", "f(`a / b`,c);"),
             ("f(\"a , b\", c, \" = \");", "f(\"a , b\",c,\" = \");"),
             ("f(`a , b`);", "f(`a , b`);"),
             ("a = / , /.test(b);", "a = / , /.test(b);"),

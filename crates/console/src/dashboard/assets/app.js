@@ -3,21 +3,25 @@
 import { code, endpoint, endpoints, number } from "./cells.js";
 import { causesOfErrors } from "./causes.js";
 import { Chart } from "./chart.js";
+import { closeDialog, detailScript, onDialogClosed, showDialog } from "./dialog.js";
 import { $, make, set } from "./dom.js";
 import { NONE, bytes, clock, count, duration, moment, rate, ratio, seconds, setClock, shown } from "./format.js";
 import { quantiles } from "./histogram.js";
-import { changeLink, keptRequests } from "./kept.js";
+import { changeLink, keptRequests, ofEndpoint } from "./kept.js";
 import { blocks, requestsInFlight } from "./now.js";
 import { CLASSES, OPERATIONS, SHARES, Store, figures } from "./store.js";
 import { connections } from "./pool.js";
+import { costlyStatements } from "./statements.js";
 import { fetchHistory, follow, json } from "./stream.js";
 import { Table } from "./table.js";
-import { closeTimeline, onTimelineClosed, showNoTimeline, showTimeline } from "./timeline.js";
 
 const WINDOWS = [5, 15, 60];
 
-/** The parts of the state that are texts: what chooses among the kept requests, and the one whose timeline is shown. */
-const TEXTS = ["endpoint", "statement", "trace", "request"];
+/**
+ * The parts of the state that are texts: what chooses among the kept requests and the statements, the request whose timeline is
+ * shown, and the statement that the dialog is about.
+ */
+const TEXTS = ["endpoint", "statement", "trace", "operation", "text", "request", "about"];
 const ALL = { endpoint: null, statement: null, trace: null };
 
 /** The large figures cover this many seconds. */
@@ -78,7 +82,8 @@ function go(change, { address = true } = {}) {
   const differs = (...keys) => keys.some((key) => String(before[key]) !== String(state[key]));
   if (differs("window", "paused", "zoom")) load();
   if (differs(...Object.keys(ALL))) kept.refresh();
-  if (differs("request")) showRequest();
+  if (differs("endpoint", "operation", "text")) statements.refresh();
+  if (differs("request", "about")) showDetail();
   showControls();
   schedule();
 }
@@ -117,8 +122,8 @@ async function load() {
     // The stream repeats the last seconds, as single ticks.
     if (!following) {
       follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
-      for (const snapshot of [inFlight, pool, kept, causes]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
-      showRequest();
+      for (const snapshot of [inFlight, pool, kept, causes, statements]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
+      showDetail();
     }
     following = true;
   } catch (error) {
@@ -402,23 +407,6 @@ const tables = {
     ],
     { sort: "share", key: ({ name }) => name },
   ),
-  statements: new Table(
-    "statements",
-    "Statements",
-    "Since the start, without bound values",
-    [
-      { key: "shape", label: "Statement", text: true, head: true, node: (row) => code(row.shape) },
-      number("calls", "Calls", count),
-      number("errors", "Errors", count, { alarm: some }),
-      number("seconds", "Total time", seconds),
-      number("mean", "Mean", seconds),
-      number("p95", "p95", seconds),
-      { key: "id", label: "Requests", text: true, node: ({ id }) => (id ? changeLink("kept", { statement: id }, goToKept) : make("span", { textContent: NONE })) },
-      { key: "endpoints", label: "Endpoints", text: true, node: () => make("span"), refresh: (span, row) => set(span, (span.title = row.endpoints.join(", "))) },
-      { key: "pool", label: "Pool", text: true, node: (row) => make("span", { textContent: row.pool ?? "" }) },
-    ],
-    { sort: "seconds", key: ({ shape, pool }) => JSON.stringify([shape, pool]) },
-  ),
   slowest: request("slowest", "Slowest requests", "The slowest 50 of the last hour", "seconds"),
   errors: request("errors", "Latest errors", "The last 50 answers of 500 and above", "time"),
 };
@@ -430,28 +418,31 @@ const inFlight = requestsInFlight((now) => {
 const pool = connections();
 const kept = keptRequests(
   () => state,
-  (id) => details?.statements?.find((row) => String(row.id) === String(id))?.shape,
+  (id) => statements.table.rows.find((row) => String(row.id) === String(id))?.statement,
   go,
   ALL,
 );
 const causes = causesOfErrors(go);
-const { endpoints: first, errors: last, ...others } = tables;
-$("charts").after(...[inFlight.table, pool.table, first, kept.table, ...Object.values(others), causes.table, last].map(({ section }) => section));
+const statements = costlyStatements(() => state, ofEndpoint, go, goToKept);
+$("charts").after(...[inFlight.table, pool.table, tables.endpoints, kept.table, tables.loops, statements.table, tables.slowest, causes.table, tables.errors].map(({ section }) => section));
 
-/** Shows the timeline that the state names by its id or its trace, or closes it. */
-async function showRequest() {
-  const { request } = state;
-  if (!request) return closeTimeline();
+/** Shows the timeline or the statement that the state names, or closes the dialog. */
+async function showDetail() {
+  const { request, about } = state;
+  if (!request && !about) return closeDialog();
+  const isCurrent = () => request === state.request && about === state.about;
   try {
-    const timeline = await json(`ops/requests/${encodeURIComponent(request)}`);
-    if (request === state.request) showTimeline(timeline);
+    const shown = await json(request ? `ops/requests/${encodeURIComponent(request)}` : `ops/statements/${encodeURIComponent(about)}`);
+    const { showStatement, showTimeline } = await detailScript();
+    if (isCurrent()) (request ? showTimeline : showStatement)(shown, go);
   } catch ({ message, status }) {
-    if (request !== state.request) return;
+    if (!isCurrent()) return;
     if (status === 409) go({ request: null, trace: request });
-    else showNoTimeline(status === 404 ? `No request with the id ${request} is kept, or no longer.` : message);
+    else showDialog(request ? "No timeline" : "No statement", [status === 404 ? `No ${request ? "request" : "statement"} with the id ${request ?? about} is kept, or no longer.` : message]);
   }
 }
-onTimelineClosed(() => state.request && go({ request: null }));
+// A timeline may have been opened from a statement, which then comes back.
+onDialogClosed(() => (state.request ? go({ request: null }) : state.about && go({ about: null })));
 
 /** Chooses among the kept requests, and goes there. */
 function goToKept(change) {
@@ -465,7 +456,7 @@ let shownDetails;
 function showDetails() {
   if (shownDetails === details) return;
   shownDetails = details;
-  for (const id of ["statements", "slowest", "errors"]) {
+  for (const id of ["slowest", "errors"]) {
     tables[id].update(details?.[id] ?? [], details?.[id] ? "None so far." : "This service does not record them.");
   }
 }

@@ -6,7 +6,7 @@ import { count, moment } from "./format.js";
 import { changeLink } from "./kept.js";
 import { Snapshot } from "./snapshot.js";
 import { Table } from "./table.js";
-import { cause } from "./timeline.js";
+import { cause } from "./words.js";
 
 const tableOfCauses = (go) =>
   new Table(

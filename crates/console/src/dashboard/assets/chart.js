@@ -21,7 +21,7 @@ export class Chart {
   /**
    * `spec`: id, title, unit, floor (the least top of the scale), series (label, color, value(point, endpoint), and maybe
    * fill, dash, rare: not in the legend while it is 0, and off: hidden at first), and maybe stacked, ofEndpoint, empty.
-   * `page`: the effects of gestures.
+   * `page`: the effects of gestures. If its `reset` returns false, Escape is left to others.
    */
   constructor(spec, page) {
     this.spec = spec;
@@ -240,8 +240,10 @@ export class Chart {
       const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -15, PageUp: 15, Home: -at, End: last - at };
       const { time } = this.points[at];
       if (event.key in steps) move(this.points[Math.min(last, Math.max(0, at + steps[event.key]))].time);
-      else if (event.key === "Escape") anchor === null ? page.reset() : end();
-      else if (event.key !== "Enter") return;
+      else if (event.key === "Escape") {
+        if (anchor !== null) end();
+        else if (page.reset() === false) return;
+      } else if (event.key !== "Enter") return;
       else if (anchor !== null) end([anchor, time]);
       else move((anchor = time));
       event.preventDefault();

@@ -5,7 +5,7 @@ import { make } from "./dom.js";
 import { NONE, count, moment, seconds } from "./format.js";
 import { Snapshot } from "./snapshot.js";
 import { Table } from "./table.js";
-import { reasons } from "./timeline.js";
+import { reasons } from "./words.js";
 
 const ENDPOINT = "ops/requests/kept";
 const LIMIT = 100;
@@ -18,6 +18,12 @@ export function changeLink(text, change, go) {
     go(change);
   };
   return make("a", { textContent: text, href: `?${new URLSearchParams(change)}`, onclick });
+}
+
+/** The parameters that choose an endpoint, if there is one. */
+export function ofEndpoint(name) {
+  const [, method, endpoint] = /^(\S+) (.*)$/s.exec(name ?? "") ?? [];
+  return endpoint ? { method, endpoint } : {};
 }
 
 const rowKept = (one) => ({ ...one, time: Date.parse(one.at) / 1000, name: `${one.method} ${one.endpoint}`, why: reasons(one.reasons) });
@@ -47,8 +53,7 @@ const tableOfKept = (go) =>
 export const keptRequests = (state, shape, go, everything) => {
   const wanted = () => {
     const { endpoint, statement, trace } = state();
-    const [, method, pattern] = /^(\S+) (.*)$/s.exec(endpoint ?? "") ?? [];
-    return { ...(endpoint && { method, endpoint: pattern }), ...(statement && { statement }), ...(trace && { trace_id: trace }) };
+    return { ...ofEndpoint(endpoint), ...(statement && { statement }), ...(trace && { trace_id: trace }) };
   };
   const kept = new Snapshot(ENDPOINT, tableOfKept(go), {
     path: () => `${ENDPOINT}?${new URLSearchParams({ ...wanted(), limit: LIMIT })}`,

@@ -12,15 +12,17 @@ export class Snapshot {
   /**
    * `endpoint`: the path that the service lists if it has it. `path()`: the path with parameters, by default the same.
    * `every`: milliseconds between two requests. `empty`: the text if there are no rows. `read(answer)` returns the rows and
-   * the hint. `steady`: the section never shrinks, so the sections below it stay where they are.
+   * the hint. `steady`: the section never shrinks, so the sections below it stay where they are. `follows(offers)` is called
+   * when it is known what the service has.
    */
-  constructor(endpoint, table, { path = () => endpoint, every = 1000, steady = false, empty, read }) {
-    Object.assign(this, { endpoint, table, path, every, steady, empty, read, at: null });
+  constructor(endpoint, table, { path = () => endpoint, every = 1000, steady = false, empty, read, follows = () => {} }) {
+    Object.assign(this, { endpoint, table, path, every, steady, empty, read, follows, at: null });
   }
 
   /** Requests the rows for as long as the page is open, and holds them while the page is not live. */
   follow(offers, isLive) {
     this.offered = offers(`/${this.endpoint}`);
+    this.follows(offers);
     if (!this.offered) {
       this.table.update([], "This service does not show them.");
       return;

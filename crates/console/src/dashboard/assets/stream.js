@@ -4,16 +4,16 @@
  * The URL of a path beside the page. It is absolute because the page's URL may contain credentials: a relative URL would
  * inherit them, and `fetch` rejects such URLs.
  */
-const urlOf = (path) => new URL(path, location.origin + location.pathname);
+export const urlOf = (path) => new URL(path, location.origin + location.pathname);
 
-/** Requests JSON from a path beside the page. An error has `status` if the server answered with one. */
+/** Requests JSON from a path beside the page; an empty answer is `null`. An error has `status` if the server answered with one. */
 export async function json(path, options) {
   const [name] = path.split("?");
   const answer = await fetch(urlOf(path), { cache: "no-store", ...options }).catch(() => {
     throw new Error("The server cannot be reached.");
   });
   if (!answer.ok) throw Object.assign(new Error(`The server answers ${name} with ${answer.status}.`), { status: answer.status });
-  return answer.json().catch(() => {
+  return answer.status === 204 ? null : answer.json().catch(() => {
     throw new Error(`Something else answers ${name}, such as a login page.`);
   });
 }

@@ -10,9 +10,10 @@ export class Table {
   /**
    * `columns`: key, label, and maybe `format(value)`, `hint`, `text` (true for words: aligned left, first sorted in ascending
    * order), `head` (the header of its row), `alarm(value)`, `node(row)` (an element instead of a text, made once for a row) and
-   * `refresh(node, row)`, which updates it. `sort`: the key to sort by at first. `key(row)`: the identity of a row.
+   * `refresh(node, row)`, which updates it. `sort`: the key to sort by at first. `key(row)`: the identity of a row. `sorted()` is
+   * called when the user has chosen another order.
    */
-  constructor(id, title, hint, columns, { sort, key, selected = () => false }) {
+  constructor(id, title, hint, columns, { sort, key, selected = () => false, sorted = () => {} }) {
     this.columns = columns;
     this.key = key;
     this.selected = selected;
@@ -28,16 +29,17 @@ export class Table {
     this.hint.textContent = hint;
     table.id = id;
     for (const element of [this.scroll, table]) element.setAttribute("aria-labelledby", heading.id);
-    this.#head(table.createTHead().insertRow());
+    this.#head(table.createTHead().insertRow(), sorted);
     this.body = table.createTBody();
   }
 
-  #head(row) {
+  #head(row, sorted) {
     for (const column of this.columns) {
       const onclick = () => {
         const up = this.order.key === column.key ? !this.order.up : Boolean(column.text);
         this.order = { key: column.key, up };
         this.#show();
+        sorted();
       };
       const button = make("button", { type: "button", textContent: column.label, title: column.hint ?? "", onclick });
       column.cell = make("th", { scope: "col", className: kind(column) }, button);

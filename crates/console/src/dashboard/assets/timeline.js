@@ -1,8 +1,10 @@
 // The timeline of one kept request, as a waterfall. Each bar is in a row of a table, so that the table says the same in words.
 
 import { code } from "./cells.js";
-import { $, make, set } from "./dom.js";
+import { showDialog } from "./dialog.js";
+import { make } from "./dom.js";
 import { NONE, bytes, count, moment, seconds } from "./format.js";
+import { ENDINGS, cause, reasons } from "./words.js";
 
 /** How the page calls the phases of a request. */
 const PHASES = {
@@ -24,31 +26,8 @@ const WAITS = { ...PHASES, awaiting: "the handler awaits", body_awaiting: "the b
 /** Phases of less than this share of the request are shown together, if several follow each other and none is a query. */
 const SHORT = 0.005;
 
-/** Why a request is kept. */
-const REASONS = {
-  slow: "slow",
-  slow_for_endpoint: "slow for its endpoint",
-  failed: "failed",
-  n_plus_one: "N+1",
-  stall: "blocked its event loop",
-  sampled: "its trace is sampled",
-  random: "chosen at random",
-};
-
-const ENDINGS = { no_head: "the client left before the answer", client_left: "the client left", body_failed: "the body failed" };
-
-/** The reasons in words. */
-export const reasons = (list) => list.map((reason) => REASONS[reason] ?? reason).join(", ");
-
-/** A cause in words: the kind, the title of the problem, the types of the error and its sources, and where it panicked. */
-export const cause = ({ kind, title, types, database_error, location }) =>
-  [ENDINGS[kind] ?? kind, title, types.join(" ← "), database_error && `database: ${database_error}`, location].filter(Boolean).join("; ");
-
-const dialog = $("request");
-const [title, note, content] = ["h2", "p", ".scroll"].map((part) => dialog.querySelector(part));
-
 /** A table with a caption. Each row has a heading, two numbers and a bar. */
-function grid(caption, headings, rows) {
+export function grid(caption, headings, rows) {
   const cell = (tag, more) => (content, i) => {
     const child = make(tag, { ...more, className: i === 1 || i === 2 ? "number" : "words" });
     child.append(content);
@@ -138,7 +117,6 @@ function comparison({ times, usual, seconds: total }) {
 
 /** Shows the timeline of a request, as the server sends it. */
 export function showTimeline(request) {
-  set(title, `${request.method} ${request.endpoint}`);
   const longest = request.longest_poll_seconds;
   const facts = [
     request.status,
@@ -151,33 +129,5 @@ export function showTimeline(request) {
     request.sent_bytes > 0 && `${bytes.format(request.sent_bytes)} sent`,
     request.trace_id && `trace ${request.trace_id}`,
   ];
-  set(note, facts.filter(Boolean).join(" · "));
-  content.replaceChildren(comparison(request), waterfall(request));
-  show();
-}
-
-/** Says why there is no timeline. */
-export function showNoTimeline(why) {
-  set(title, "No timeline");
-  set(note, why);
-  content.replaceChildren();
-  show();
-}
-
-function show() {
-  content.hidden = !content.firstChild;
-  content.scrollTop = 0;
-  if (!dialog.open) dialog.showModal();
-}
-
-/** Closes it, also without the user. */
-export function closeTimeline() {
-  if (dialog.open) dialog.close();
-  content.replaceChildren();
-}
-
-/** Calls `closed` when the user closes it. */
-export function onTimelineClosed(closed) {
-  $("close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", closed);
+  showDialog(`${request.method} ${request.endpoint}`, facts, comparison(request), waterfall(request));
 }

@@ -24,7 +24,7 @@ fn sampling() -> Sampling {
     Sampling::new(
         Sampler::new(registry, SampledSources::default(), ops_traffic),
         Arc::new(Hub::new(identity, STARTED.as_secs())),
-        Details::new(None, requests),
+        Details::new(requests),
         STARTED,
     )
 }
