@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that `make test` uses: Prometheus with promtool, Alertmanager with amtool, PostgreSQL,
-# MariaDB with the headers of its client, systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages
+# PgBouncer, MariaDB with the headers of its client, systemd-analyze, strace, valgrind, wrk, slowhttptest, Chromium with the packages
 # that drive it, a Python environment with the reference parser, and the Go programs of go-tools.sh. If one
 # cannot be installed, its tests are skipped, or fail if CI is set.
 set -u
@@ -44,6 +44,11 @@ need slowhttptest slowhttptest
 # Debian installs PostgreSQL's programs outside of the search path.
 if missing initdb postgres && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
     install postgresql || echo "test tools: postgresql is missing and cannot be installed" >&2
+fi
+
+# Debian installs it outside of the search path of most users, and starts it.
+if missing pgbouncer && [ ! -x /usr/sbin/pgbouncer ]; then
+    install pgbouncer || echo "test tools: pgbouncer is missing and cannot be installed" >&2
 fi
 
 # The server without a system service, and the program that creates its data directory.

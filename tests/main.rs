@@ -24,6 +24,7 @@ mod limits;
 mod access;
 mod accuracy;
 mod dashboard;
+mod locks;
 mod log_filter;
 mod metrics;
 mod ops;

@@ -22,6 +22,7 @@ pub(crate) mod exposition;
 pub(crate) mod foreign;
 pub(crate) mod in_process;
 pub(crate) mod keeper;
+pub(crate) mod locked;
 pub(crate) mod log;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;

@@ -75,6 +75,17 @@ export const OPS = {
         { kind: "job", method: null, endpoint: "export", trace_id: null, held_seconds: 2, doing: "query", doing_seconds: 1, statement: LONG_STATEMENT, taken_at: null, is_leak: false },
       ],
       waiters: [{ kind: "outside", method: null, endpoint: null, trace_id: null, waiting_seconds: 1.5 }],
+      locks: {
+        age_seconds: 4.2,
+        unknown: null,
+        waits: [{
+          ...{ kind: "job", method: null, endpoint: "export", trace_id: null, application: null, doing: "query", doing_seconds: 1, statement: LONG_STATEMENT, waiting_seconds: 1 },
+          held_by: [{ kind: "request", method: "GET", endpoint: LONG, trace_id: TRACE, application: null, doing: "idle_in_transaction", doing_seconds: 40, statement: null }],
+          others: 0,
+          is_deadlock: false,
+          sentence: `job export waits for a lock held by GET ${LONG} (trace ${TRACE}), idle in transaction for 40 s`,
+        }],
+      },
     }],
   },
   "/ops/errors": {

@@ -265,7 +265,7 @@ impl Drop for Database {
 }
 
 /// The user and group that PostgreSQL runs as, if the tests run as root.
-fn unprivileged() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged() -> Option<(u32, u32)> {
     let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
     let account = |name: &str| {
         let line = accounts

@@ -67,6 +67,15 @@ pub(crate) fn mariadb(test: &str) -> Option<[PathBuf; 2]> {
     found.map(|(server, install)| [server, install])
 }
 
+/// `pgbouncer`, or `None` once the skip of `test` is recorded.
+///
+/// Debian installs it outside of the search path of most users.
+pub(crate) fn pgbouncer(test: &str) -> Option<PathBuf> {
+    let aside = Path::new("/usr/sbin/pgbouncer");
+    let found = on_path("pgbouncer").or_else(|| aside.is_file().then(|| aside.to_owned()));
+    require(test, "pgbouncer", found)
+}
+
 /// A Python that has `prometheus_client`, or `None` once the skip of `test` is recorded.
 ///
 /// `VITALS_PYTHON` sets its path. The default is the virtual environment that `make test` prepares.

@@ -8,6 +8,7 @@
 //! - `levels`, `wait`, `health`: what pools of any kind have in common
 //! - `holders`, `held_seconds`, `pool_watch`: who holds connections: now, in all, and in the log
 //! - `explaining`: the connection that asks a database about itself
+//! - `locks`: who waits for a lock of the database, and who holds it
 //! - `connection`: all that depends on Diesel
 //!
 //! No secret gets into a metric, a log line or an error of this module. It keeps no text of a statement but its shape, no
@@ -24,6 +25,7 @@ mod health;
 mod held_seconds;
 mod holders;
 mod levels;
+mod locks;
 mod metrics;
 mod names;
 mod pool_watch;
@@ -49,6 +51,7 @@ pub use families::DatabaseFamilies;
 pub(crate) use held_seconds::{EndpointHeldSeconds, HeldSeconds};
 pub use holders::{HeldConnection, HoldActivity, PoolReport, WaitingCaller};
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
+pub use locks::{LockParty, LockPartyKind, LockReport, LockWait};
 pub use pool_watch::{LEAK_THRESHOLD, WAIT_THRESHOLD};
 pub use statements::{
     Fullness, Order, StatementDetail, StatementFilter, StatementMinute, StatementReport, Statements,
@@ -85,15 +88,17 @@ impl Database {
         }
         families.connections_opened.series([""]);
         families.connection_open_errors.series([""]);
+        let statements = Statements::new(
+            statements.unwrap_or(DEFAULT_CAPACITY),
+            Counted::new(&families),
+        );
         Self {
-            statements: Statements::new(
-                statements.unwrap_or(DEFAULT_CAPACITY),
-                Counted::new(&families),
-            ),
             levels: PoolLevels::new(
                 families.naming,
                 Some(leak_threshold.unwrap_or(LEAK_THRESHOLD)).filter(|time| !time.is_zero()),
+                &statements,
             ),
+            statements,
             names: PoolNames::default(),
             explainers: Explainers::default(),
             families,

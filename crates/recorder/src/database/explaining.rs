@@ -111,6 +111,11 @@ impl Explainer {
         })
     }
 
+    /// The dialect of the database.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Asks a question, and returns at once. `then` gets the answer, on the explaining thread.
     ///
     /// `sql` is one statement. Each `{}` in it is replaced by `numbers`, separated by commas. In PostgreSQL, each column of

@@ -12,6 +12,7 @@ mod report;
 mod wait_slots;
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -21,12 +22,18 @@ use std::{
 
 use vitals_registry::Gauge;
 
-use super::{families::DatabaseFamilies, held_seconds::HeldSeconds};
+use super::{
+    families::DatabaseFamilies,
+    held_seconds::HeldSeconds,
+    locks::{LockWatch, OwnConnection},
+};
 use crate::{
     clock::{self, Moment},
     log_limit::LogLimit,
     watchdog,
 };
+
+pub(super) use report::{in_words, seconds};
 
 pub use hold_slot::HoldActivity;
 use hold_slot::HoldReading;
@@ -72,6 +79,7 @@ pub(super) struct PoolHolders {
     /// When the last line was written, in nanoseconds of a [`Moment`]; 0 before the first.
     last_line: AtomicU64,
     pub(super) leak_lines: LogLimit,
+    pub(super) locks: LockWatch,
 }
 
 impl PoolHolders {
@@ -85,6 +93,7 @@ impl PoolHolders {
             wants_line: AtomicBool::new(false),
             last_line: AtomicU64::new(0),
             leak_lines: LogLimit::new(),
+            locks: LockWatch::default(),
         })
     }
 
@@ -133,6 +142,28 @@ impl PoolHolders {
     pub(super) fn begin_line(&self, now: Moment) -> u64 {
         self.last_line.store(now.nanoseconds().max(1), Relaxed);
         self.turned_away.swap(0, Relaxed)
+    }
+
+    /// The connections that exist, with their holders.
+    pub(super) fn connections(&self, now: Moment) -> Vec<OwnConnection> {
+        let slots = self.open_slots().into_iter();
+        slots
+            .map(|slot| OwnConnection {
+                backend: slot.backend().map_or(0, NonZeroU32::get),
+                age: now.since(slot.opened_at()),
+                has_written: slot.has_written(),
+                hold: (slot.read()).map(|reading| HeldConnection::new(&reading, now)),
+            })
+            .collect()
+    }
+
+    /// How long the query has run that began first of those that run.
+    pub(super) fn longest_query(&self, now: Moment) -> Option<Duration> {
+        let running = self
+            .read()
+            .filter(|(_, reading)| reading.activity == HoldActivity::Query);
+        let ages = running.map(|(_, reading)| now.since(reading.activity_since));
+        ages.max()
     }
 
     /// The slots of the connections that exist.

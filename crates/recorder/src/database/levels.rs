@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::families::POOL_NAME;
 use super::holders::{PoolHolders, PoolReport};
 use super::pool_watch;
+use super::statements::Statements;
 use crate::naming::Naming;
 use vitals_registry::{Collector, FamilyDescription, FamilyRows, ReadFamily, Unit};
 
@@ -101,6 +102,8 @@ pub struct PoolLevels {
 pub(super) struct SharedPools {
     /// How long a connection may be held before it is reported; `None` if none is.
     pub(super) leak_threshold: Option<Duration>,
+    /// The statements that their connections run.
+    pub(super) statements: Statements,
     pools: Mutex<Vec<WatchedPool>>,
     is_watched: AtomicBool,
 }
@@ -121,11 +124,16 @@ impl SharedPools {
 
 impl PoolLevels {
     /// A collector without any pool. Connections that are held for longer than the threshold are reported.
-    pub(super) fn new(naming: Naming, leak_threshold: Option<Duration>) -> Self {
+    pub(super) fn new(
+        naming: Naming,
+        leak_threshold: Option<Duration>,
+        statements: &Statements,
+    ) -> Self {
         Self {
             naming,
             pools: Arc::new(SharedPools {
                 leak_threshold,
+                statements: statements.clone(),
                 pools: Mutex::default(),
                 is_watched: AtomicBool::new(false),
             }),

@@ -12,6 +12,7 @@ use std::{
 use super::{
     holders::{HeldConnection, PoolHolders, PoolReport},
     levels::SharedPools,
+    locks,
 };
 use crate::{clock, watchdog};
 
@@ -39,7 +40,9 @@ pub(super) fn start(pools: Weak<SharedPools>) {
 
 fn look(pools: &SharedPools) {
     let now = clock::now();
-    for (pool, holders) in pools.watched() {
+    let watched = pools.watched();
+    locks::look(pools, &watched, now);
+    for (pool, holders) in watched {
         if let Some(reason) = holders.line_reason(WAIT_THRESHOLD, now)
             && let Some(pool) = pool.upgrade()
         {

@@ -1,4 +1,4 @@
-// The connections of the pools: who holds them, and who waits for one.
+// The connections of the pools: who holds them, who waits for one, and who waits for a lock of the database.
 
 import { codes, endpoints, number } from "./cells.js";
 import { make, set } from "./dom.js";
@@ -12,6 +12,9 @@ const HOLDS = {
   idle_in_transaction: "idle in transaction",
   held_without_a_query: "held without a query",
 };
+
+/** The database is asked about locks each second. */
+const OLD_SECONDS = 3;
 
 /** The request or job that a connection is for. */
 function owner({ kind, method, endpoint }) {
@@ -30,6 +33,16 @@ const held = (of) => (one) => ({
 
 const waiting = (of) => (one) => ({ ...one, name: owner(one), state: `waits${of && ` for one${of}`}`, since: one.waiting_seconds });
 
+/** A connection that waits for a lock. The sentence names who holds that. */
+const locked = (of) => (one) => ({ ...one, name: owner(one), state: `waits for a lock${of}`, since: one.waiting_seconds, does: one.sentence, is_locked: true });
+
+/** What is said of the locks of a pool: why they are not known, or how old the answer is if it is no longer of now. */
+function ofLocks({ age_seconds, unknown }) {
+  if (age_seconds === null) return "";
+  if (unknown) return `; who waits for a lock is not known: ${unknown}`;
+  return age_seconds > OLD_SECONDS ? `; locks as of ${seconds.format(age_seconds)} ago` : "";
+}
+
 const tableOfPool = () =>
   new Table(
     "pool",
@@ -42,9 +55,9 @@ const tableOfPool = () =>
         label: "Connection",
         text: true,
         node: () => make("span"),
-        refresh(cell, { state, is_leak }) {
+        refresh(cell, { state, is_leak, is_locked }) {
           set(cell, state);
-          cell.classList.toggle("alarm", Boolean(is_leak));
+          cell.classList.toggle("alarm", Boolean(is_leak || is_locked));
         },
       },
       number("since", "For", seconds),
@@ -62,11 +75,11 @@ export const connections = () =>
     steady: true,
     empty: "Nobody holds a connection.",
     read({ pools }) {
-      const rows = pools.flatMap(({ pool, connections, waiters }) => {
+      const rows = pools.flatMap(({ pool, connections, waiters, locks }) => {
         const of = pools.length > 1 ? ` of ${pool}` : "";
-        return [...connections.map(held(of)), ...waiters.map(waiting(of))];
+        return [...locks.waits.map(locked(of)), ...connections.map(held(of)), ...waiters.map(waiting(of))];
       });
-      const hints = pools.map(({ pool, summary, waiting }) => `${pools.length > 1 ? `${pool}: ` : ""}${summary}${waiting > 0 ? `; ${count.format(waiting)} wait` : ""}`);
+      const hints = pools.map(({ pool, summary, waiting, locks }) => `${pools.length > 1 ? `${pool}: ` : ""}${summary}${waiting > 0 ? `; ${count.format(waiting)} wait` : ""}${ofLocks(locks)}`);
       return { rows: rows.map((row, position) => ({ ...row, position })), hint: hints.join(". ") };
     },
   });

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::{self, Moment},
     context::{Owner, OwnerKind},
-    database::levels::PoolLevel,
+    database::{levels::PoolLevel, locks::LockReport},
 };
 
 /// The most holders that a summary names.
@@ -57,10 +57,12 @@ pub struct PoolReport {
     pub connections: Vec<HeldConnection>,
     /// Callers that wait, the one that has waited longest at first.
     pub waiters: Vec<WaitingCaller>,
+    /// The connections that wait for a lock of the database.
+    pub locks: LockReport,
 }
 
 impl HeldConnection {
-    fn new(reading: &HoldReading, now: Moment) -> Self {
+    pub(super) fn new(reading: &HoldReading, now: Moment) -> Self {
         Self {
             owner: reading.owner.into(),
             held: now.since(reading.since),
@@ -95,6 +97,7 @@ impl PoolHolders {
             waiting: u64::try_from(self.waiters.value()).unwrap_or(0),
             connections,
             waiters,
+            locks: self.locks.report(now),
         }
     }
 
@@ -112,7 +115,8 @@ impl PoolHolders {
 }
 
 impl PoolReport {
-    /// The holders in one sentence: "10 of 10 connections: 9 x GET /report (oldest 41 s, idle in transaction), …".
+    /// The holders in one sentence, and the locks that they wait for: "10 of 10 connections: 9 x GET /report (oldest 41 s, in a
+    /// query), …; 9 of them wait for a lock: …".
     pub fn summary(&self) -> String {
         let mut groups: Vec<(String, usize, &HeldConnection)> = Vec::new();
         let mut found = HashMap::new();
@@ -153,11 +157,15 @@ impl PoolReport {
             // A server that does not answer keeps the checks of a pool waiting, before any caller has a connection.
             let _ = write!(text, "{before}{checked} x being checked by the pool");
         }
+        if let Some(locks) = self.locks.summary() {
+            let _ = write!(text, "; {locks}");
+        }
         text
     }
 }
 
-fn in_words(owner: &Owner) -> String {
+/// The name of an owner in a sentence.
+pub(in crate::database) fn in_words(owner: &Owner) -> String {
     let name = owner.name.as_deref();
     match owner.kind {
         OwnerKind::Request => {
@@ -170,7 +178,7 @@ fn in_words(owner: &Owner) -> String {
 }
 
 /// A time with a decimal if it is short.
-fn seconds(time: Duration) -> String {
+pub(in crate::database) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 9.95 {
         format!("{seconds:.1} s")
@@ -214,6 +222,7 @@ mod tests {
             waiting: 0,
             connections,
             waiters: Vec::new(),
+            locks: LockReport::default(),
         }
     }
 

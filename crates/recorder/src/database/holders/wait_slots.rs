@@ -82,7 +82,7 @@ impl WaitSlots {
     }
 
     /// When the longest wait began, if anybody waits.
-    pub(super) fn longest_since(&self) -> Option<Moment> {
+    pub(in crate::database) fn longest_since(&self) -> Option<Moment> {
         let sinces = self.0.iter().map(|slot| slot.since.load(Relaxed));
         let since = sinces.filter(|since| *since != UNKNOWN).min();
         since.map(Moment::from_nanoseconds)

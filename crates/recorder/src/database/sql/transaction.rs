@@ -52,13 +52,12 @@ impl EffectFinder {
     /// Takes the next token.
     pub(super) fn push(&mut self, token: &SqlToken<'_>) {
         match (token, self.state) {
-            (_, EffectState::Body) => {}
+            (_, EffectState::Body) | (SqlToken::Open(_), EffectState::Start) => {}
             (SqlToken::Semicolon, _) => {
                 self.state = EffectState::Start;
                 self.before = self.effect;
             }
             (SqlToken::Word(text, keyword), state) => self.word(text, *keyword, state),
-            (SqlToken::Open(_), EffectState::Start) => {}
             (_, EffectState::Start | EffectState::Perhaps(_)) => self.state = EffectState::Other,
             _ => {}
         }

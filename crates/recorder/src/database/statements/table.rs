@@ -436,6 +436,11 @@ impl Statements {
         self.table.counted.failed();
     }
 
+    /// The operation of the statement with this number, if the table keeps it.
+    pub(in crate::database) fn operation(&self, number: NonZeroU32) -> Option<Operation> {
+        Some(self.find(number)?.shape.operation)
+    }
+
     fn find(&self, number: NonZeroU32) -> Option<Arc<Statement>> {
         lock(&self.table.by_number).get(&number).cloned()
     }

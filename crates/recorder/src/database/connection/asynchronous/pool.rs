@@ -162,6 +162,8 @@ impl<P: NativePool> AsyncPool<P> {
         let dialect = openings.recorders.dialect();
         let explainer = Explainer::new(&name, dialect, explainable::opener(&open));
         database.explainers().add(&name, &explainer);
+        let holders = &openings.pool_metrics.holders;
+        holders.locks.explained_by(&explainer);
         let inner = Arc::new(AsyncPoolInner {
             native,
             name,

@@ -199,6 +199,7 @@ where
             explainable::opener(&connector),
         );
         self.database.explainers().add(&name, &explainer);
+        holders.locks.explained_by(&explainer);
         let manager = Manager::new(
             connector,
             Recorders::of_pool(&self.database, &name, metrics, self.system),

@@ -1,0 +1,317 @@
+//! Who waits for a lock of the database, and who holds it.
+//!
+//! While somebody waits, the watchdog lets the explaining connection ask, at most once a second. Its thread joins the answer
+//! with the hold slots of this process, and leaves the result here. Readers get the last result and its age, and wait for
+//! nothing.
+//!
+//! - `postgres`: the question for PostgreSQL, and how its answer is joined with the connections of this process
+//! - `sqlite`: the same for SQLite, whose holder the kernel knows
+//! - `report`: the result, and its sentences
+//!
+//! Of other programs, nothing is read but the name that they gave to their connection, and what that does.
+
+mod postgres;
+mod report;
+mod sqlite;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    explaining::{Answer, AskError, Explainer, TextRow},
+    holders::{HeldConnection, HoldActivity, PoolHolders},
+    levels::{SharedPools, WatchedPool},
+    sql::Dialect,
+};
+use crate::clock::{self, Moment};
+
+pub use report::{LockParty, LockPartyKind, LockReport, LockWait};
+
+/// How long a query may run before the database is asked whether it waits for a lock.
+const QUERY_THRESHOLD: Duration = Duration::from_secs(1);
+
+/// How long a caller may wait for a connection before the database is asked whether the holders wait for a lock. Less than
+/// the time after which the log names the holders.
+const CALLER_THRESHOLD: Duration = Duration::from_millis(200);
+
+/// The least time between two looks at one pool, and between two questions for it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often in a row an answer must contradict the slots. Once may be a coincidence: they are read one after the other.
+const MOST_CONTRADICTIONS: u32 = 2;
+
+/// Why the waits of a pool are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LocksUnknown {
+    /// The sessions of this process are not those of the database.
+    Pooler,
+    /// The pool has no explaining connection.
+    NoQuestions,
+    /// The database says nothing about locks in a form that is known here.
+    Database,
+    /// The database did not answer.
+    Unanswered(AskError),
+    /// The system does not say who locks a file.
+    System,
+}
+
+impl LocksUnknown {
+    /// The reason in a sentence.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Pooler => {
+                "A connection pooler, such as PgBouncer, is between this process and the database. So it cannot be told \
+                 which request a lock belongs to."
+            }
+            Self::NoQuestions => {
+                "A pool that is monitored without a change of its type has no connection for questions."
+            }
+            Self::Database => "Locks are known of PostgreSQL and of files of SQLite.",
+            Self::Unanswered(error) => error.reason(),
+            Self::System => "The system does not say who locks the file.",
+        }
+    }
+}
+
+/// The waits of a pool, or why they are not known.
+type Waits = Result<Vec<LockWait>, LocksUnknown>;
+
+/// A connection of this process, as the answer is joined with it.
+#[derive(Debug)]
+pub(super) struct OwnConnection {
+    /// The process of PostgreSQL that serves it; 0 if it is not known.
+    pub(super) backend: u32,
+    /// How long it has been open.
+    pub(super) age: Duration,
+    /// Whether its open transaction has written.
+    pub(super) has_written: bool,
+    /// Its holder. `None` while it is in its pool.
+    pub(super) hold: Option<HeldConnection>,
+}
+
+impl OwnConnection {
+    /// How long it has run its query, if it runs one.
+    fn query_age(&self) -> Option<Duration> {
+        let hold = self.hold.as_ref()?;
+        (hold.activity == HoldActivity::Query).then_some(hold.activity_age)
+    }
+}
+
+/// The waits of one pool.
+#[derive(Debug, Default)]
+pub(super) struct LockWatch {
+    explainer: OnceLock<Weak<Explainer>>,
+    /// Whether a question is under way.
+    is_asking: AtomicBool,
+    state: Mutex<LockState>,
+}
+
+/// Locked for as long as a value is copied, never while the database is asked.
+#[derive(Debug, Default)]
+struct LockState {
+    looked: Option<Moment>,
+    asked: Option<Moment>,
+    /// The last answer, while somebody waits.
+    answer: Option<(Moment, Arc<Waits>)>,
+    /// What identifies the server or the file: pools of one database may block each other.
+    database: Option<Box<str>>,
+    /// A pooler was noticed. That does not change while the pool is open.
+    has_pooler: bool,
+    contradictions: u32,
+    /// The role may not read `pg_stat_activity`.
+    is_restricted: bool,
+}
+
+/// Ends a question, also if nobody answers it.
+struct Asking(Arc<PoolHolders>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.locks.is_asking.store(false, Relaxed);
+    }
+}
+
+impl LockWatch {
+    /// Sets the explaining connection of the pool.
+    pub(super) fn explained_by(&self, explainer: &Arc<Explainer>) {
+        self.explainer.get_or_init(|| Arc::downgrade(explainer));
+    }
+
+    /// The last answer.
+    pub(super) fn report(&self, now: Moment) -> LockReport {
+        let answer = self.lock().answer.clone();
+        let Some((at, answer)) = answer else {
+            return LockReport::default();
+        };
+        let (waits, unknown) = match &*answer {
+            Ok(waits) => (waits.clone(), None),
+            Err(unknown) => (Vec::new(), Some(unknown.reason())),
+        };
+        LockReport {
+            age: Some(now.since(at)),
+            waits,
+            unknown,
+        }
+    }
+
+    /// Whether it is time for a look.
+    fn is_due(&self, now: Moment) -> bool {
+        let mut state = self.lock();
+        let is_due = state.looked.is_none_or(|at| now.since(at) >= LOOK_INTERVAL);
+        if is_due {
+            state.looked = Some(now);
+        }
+        is_due
+    }
+
+    /// Whether a question may be asked, and which database the pool is known to have.
+    fn may_ask(&self, now: Moment) -> bool {
+        let mut state = self.lock();
+        let is_due = state
+            .asked
+            .is_none_or(|at| now.since(at) >= QUESTION_INTERVAL)
+            && !self.is_asking.swap(true, Relaxed);
+        if is_due {
+            state.asked = Some(now);
+        }
+        is_due
+    }
+
+    fn database(&self) -> Option<Box<str>> {
+        self.lock().database.clone()
+    }
+
+    /// Forgets the answer, because nobody waits any more.
+    fn clear(&self) {
+        self.lock().answer = None;
+    }
+
+    fn keep(&self, answer: Waits) {
+        self.lock().answer = Some((clock::now(), Arc::new(answer)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LockState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at all pools, and asks the databases of those in which somebody waits.
+pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
+    let open = watched.iter().filter(|(pool, _)| pool.strong_count() > 0);
+    let all: Vec<_> = open.map(|(_, holders)| holders).collect();
+    let due = all.iter().filter(|holders| holders.locks.is_due(now));
+    let due: Vec<_> = due
+        .map(|holders| (*holders, has_waiting(holders, now)))
+        .collect();
+    let somebody_waits = due.iter().any(|(_, waits)| *waits);
+    for (holders, waits) in due {
+        if !waits {
+            holders.locks.clear();
+        }
+        // A pool that waits for nobody may have the connection that another one waits for.
+        if waits || somebody_waits && holders.locks.database().is_none() {
+            ask(holders, &all, pools, now);
+        }
+    }
+}
+
+/// Whether a query has run for long, or a caller has waited for long.
+fn has_waiting(holders: &PoolHolders, now: Moment) -> bool {
+    let longest = holders.waits.longest_since();
+    longest.is_some_and(|since| now.since(since) >= CALLER_THRESHOLD)
+        || holders.longest_query(now) >= Some(QUERY_THRESHOLD)
+}
+
+fn ask(holders: &Arc<PoolHolders>, all: &[&Arc<PoolHolders>], pools: &SharedPools, now: Moment) {
+    let watch = &holders.locks;
+    if !watch.may_ask(now) {
+        return;
+    }
+    let asking = Asking(Arc::clone(holders));
+    let Some(explainer) = watch.explainer.get().and_then(Weak::upgrade) else {
+        return watch.keep(Err(LocksUnknown::NoQuestions));
+    };
+    let others: Vec<_> = all.iter().map(|&holders| Arc::clone(holders)).collect();
+    match explainer.dialect() {
+        Dialect::PostgreSql => {
+            let database = watch.database();
+            let connections = connections_of(&others, holders, database.as_deref());
+            let backends = connections.iter().map(|own| i64::from(own.backend));
+            let backends: Vec<_> = backends.filter(|backend| *backend != 0).collect();
+            let is_restricted = watch.lock().is_restricted;
+            let question = if is_restricted {
+                postgres::QUESTION_WITHOUT_ACTIVITY
+            } else {
+                postgres::QUESTION
+            };
+            explainer.ask(question, &backends, move |answer| {
+                asking.0.locks.lock().is_restricted |= answer == Err(AskError::Denied);
+                answered(&asking.0, answer, |rows| {
+                    join_postgres(&asking.0, &others, &rows)
+                });
+            });
+        }
+        Dialect::Sqlite => {
+            let statements = pools.statements.clone();
+            explainer.ask(sqlite::QUESTION, &[], move |answer| {
+                answered(&asking.0, answer, |rows| {
+                    let file = sqlite::LockedFile::of(&rows).ok_or(LocksUnknown::Database)?;
+                    asking.0.locks.lock().database = Some(file.identity().into());
+                    let connections = connections_of(&others, &asking.0, Some(&file.identity()));
+                    let holder = file.holder().ok_or(LocksUnknown::System)?;
+                    Ok(sqlite::join(holder, &connections, &statements))
+                });
+            });
+        }
+        Dialect::MySql | Dialect::Unknown => watch.keep(Err(LocksUnknown::Database)),
+    }
+}
+
+fn answered(
+    holders: &PoolHolders,
+    answer: Answer<Vec<TextRow>>,
+    join: impl FnOnce(Vec<TextRow>) -> Waits,
+) {
+    let answer = answer.map_err(LocksUnknown::Unanswered).and_then(join);
+    holders.locks.keep(answer);
+}
+
+/// The connections of a pool, and those of the other pools of its database as far as that is known.
+fn connections_of(
+    all: &[Arc<PoolHolders>],
+    holders: &Arc<PoolHolders>,
+    database: Option<&str>,
+) -> Vec<OwnConnection> {
+    let now = clock::now();
+    let is_same = |other: &&Arc<PoolHolders>| {
+        Arc::ptr_eq(other, holders)
+            || database.is_some_and(|database| other.locks.database().as_deref() == Some(database))
+    };
+    let same = all.iter().filter(is_same);
+    same.flat_map(|holders| holders.connections(now)).collect()
+}
+
+fn join_postgres(holders: &Arc<PoolHolders>, all: &[Arc<PoolHolders>], rows: &[TextRow]) -> Waits {
+    let rows = postgres::read(rows).ok_or(LocksUnknown::Database)?;
+    let database = rows.first().map(|row| row.server.clone());
+    let connections = connections_of(all, holders, database.as_deref());
+    let joined = postgres::join(&rows, &connections);
+    let mut state = holders.locks.lock();
+    state.database = database;
+    state.contradictions = if joined.has_contradiction {
+        state.contradictions + 1
+    } else {
+        0
+    };
+    state.has_pooler |= joined.has_pooler || state.contradictions >= MOST_CONTRADICTIONS;
+    if state.has_pooler {
+        return Err(LocksUnknown::Pooler);
+    }
+    Ok(joined.waits)
+}

@@ -1,0 +1,304 @@
+//! Who blocks whom: requests that wait for locks of PostgreSQL and SQLite, and what `GET /ops/pool` says about them.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use actix_vitals::Vitals;
+use actix_vitals::database::Pool;
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
+use diesel::{Connection as _, PgConnection, SqliteConnection};
+
+use crate::support::keeper::{self, PASSWORD};
+use crate::support::locked::{
+    ITEMS, Locking, SIZE, Service, assert_a_chain_is_named, assert_a_convoy_is_named,
+};
+use crate::support::postgres::{Cluster, Database};
+use crate::support::server::Data as _;
+use crate::support::tools;
+
+impl<C> Locking for Pool<C>
+where
+    C: R2D2Connection + actix_vitals::database::Explainable + Send + 'static,
+{
+    async fn open(vitals: &Vitals, name: &'static str, url: &str) -> Self {
+        let mut builder = r2d2::Pool::builder().max_size(SIZE);
+        if !url.starts_with("postgres:") {
+            builder = builder.connection_customizer(Box::new(Patient));
+        }
+        let pool = vitals.instrument(builder).name(name);
+        pool.build(ConnectionManager::new(url)).unwrap()
+    }
+
+    async fn transact(&self, sql: &'static [&'static str], client: impl Future<Output = ()>) {
+        let pool = self.clone();
+        let begin = move || {
+            let mut connection = pool.get().unwrap();
+            let run = |sql| connection.batch_execute(sql);
+            ["BEGIN"]
+                .iter()
+                .chain(sql)
+                .copied()
+                .try_for_each(run)
+                .unwrap();
+            connection
+        };
+        let mut connection = actix_vitals::block(begin).await.unwrap();
+        client.await;
+        connection.batch_execute("COMMIT").unwrap();
+    }
+}
+
+/// Lets SQLite wait for a lock.
+#[derive(Debug)]
+struct Patient;
+
+impl<C: R2D2Connection> r2d2::CustomizeConnection<C, r2d2::Error> for Patient {
+    fn on_acquire(&self, connection: &mut C) -> Result<(), r2d2::Error> {
+        (connection.batch_execute("PRAGMA busy_timeout = 60000")).map_err(r2d2::Error::QueryError)
+    }
+}
+
+/// A database of PostgreSQL with the table, unless its programs are missing.
+fn postgres(test: &str) -> Option<(std::sync::Arc<Cluster>, std::sync::Arc<Database>)> {
+    let cluster = Cluster::shared(&tools::postgres(test)?);
+    let database = cluster.database();
+    database.execute(ITEMS);
+    Some((cluster, database))
+}
+
+#[test]
+fn a_convoy_on_postgresql_is_named_with_its_cause() {
+    if let Some((_, database)) = postgres("locks: a convoy on PostgreSQL") {
+        assert_a_convoy_is_named::<Pool<PgConnection>>("convoy", &database.url());
+    }
+}
+
+#[test]
+fn a_chain_on_postgresql_leads_to_its_end() {
+    if let Some((_, database)) = postgres("locks: a chain on PostgreSQL") {
+        assert_a_chain_is_named::<Pool<PgConnection>>("chain", &database.url());
+    }
+}
+
+/// Locks the first row by a connection with this application name, until it is dropped.
+fn other_program(url: &str, name: &str) -> PgConnection {
+    let mut connection = PgConnection::establish(url).unwrap();
+    let sql = format!(
+        "SET application_name = '{name}'; BEGIN; UPDATE items SET name = 'hunter2' WHERE id = 1"
+    );
+    connection.batch_execute(&sql).unwrap();
+    connection
+}
+
+/// The sentence of the only wait.
+fn sentence(service: &Service) -> String {
+    let wait = service.waits(1).remove(0);
+    wait["sentence"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn another_program_is_named_by_its_application_name() {
+    let Some((_, database)) = postgres("locks: another program") else {
+        return;
+    };
+    let program = other_program(&database.url(), "psql of the night shift");
+    let service = Service::start::<Pool<PgConnection>>("program", &database.url());
+    let waiter = service.begin("/waits");
+    let wait = service.waits(1).remove(0);
+    let holder = &wait["held_by"][0];
+    assert_eq!(holder["kind"], "program", "{wait}");
+    assert_eq!(holder["application"], "psql of the night shift", "{wait}");
+    assert_eq!(holder["doing"], "idle_in_transaction", "{wait}");
+    for hidden in ["endpoint", "method", "trace_id", "statement"] {
+        assert!(holder[hidden].is_null(), "{wait}");
+    }
+    let sentence = sentence(&service);
+    let expected = "POST /waits/{secret} waits for a lock held by the program \"psql of the night shift\", \
+                    idle in transaction for ";
+    assert!(sentence.starts_with(expected), "{sentence}");
+    drop(program);
+    waiter.finish();
+    service.stop();
+}
+
+#[test]
+fn what_a_role_may_not_see_of_others_is_said() {
+    let Some((_, database)) = postgres("locks: a role without rights") else {
+        return;
+    };
+    database.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'; GRANT ALL ON items TO weak");
+    let url = database.url();
+    let (_, rest) = url.split_once('@').unwrap();
+    let weak = format!("postgres://weak:weak@{rest}");
+    let program = other_program(&url, "psql");
+    let service = Service::start::<Pool<PgConnection>>("weak", &weak);
+    let waiter = service.begin("/waits");
+    assert_eq!(
+        sentence(&service),
+        "POST /waits/{secret} waits for a lock held by the program \"psql\", whose activity is not visible to this role"
+    );
+    // Revoked while somebody waits: the next question asks for less.
+    database.execute("REVOKE SELECT ON pg_catalog.pg_stat_activity FROM PUBLIC");
+    let expected =
+        "POST /waits/{secret} waits for a lock held by a program that is not visible to this role";
+    service.wait_for("restricted", |pool| {
+        pool["locks"]["waits"][0]["sentence"] == expected
+    });
+    drop(program);
+    waiter.finish();
+    service.stop();
+}
+
+/// A `PgBouncer` in transaction mode before a server, which ends when it is dropped.
+struct Bouncer {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Bouncer {
+    fn start(program: &Path, database: &Database) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.path(), open).unwrap();
+        let port = keeper::free_port();
+        let url = database.url();
+        let (_, address) = url.split_once('@').unwrap();
+        let (host, name) = address.split_once('/').unwrap();
+        let (host, server_port) = host.split_once(':').unwrap();
+        let configuration = format!(
+            "[databases]\n{name} = host={host} port={server_port} user=tester password={PASSWORD}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n\
+             pool_mode = transaction\nunix_socket_dir =\nignore_startup_parameters = extra_float_digits\n"
+        );
+        let file = directory.path().join("pgbouncer.ini");
+        fs::write(&file, configuration).unwrap();
+        let mut command = Command::new(program);
+        command
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some((user, group)) = crate::support::postgres::unprivileged() {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(user).gid(group);
+        }
+        let child = command.spawn().unwrap();
+        Self {
+            child,
+            port,
+            _directory: directory,
+        }
+    }
+
+    fn url(&self, database: &Database) -> String {
+        let url = database.url();
+        let (_, name) = url.rsplit_once('/').unwrap();
+        format!(
+            "postgres://tester:{PASSWORD}@127.0.0.1:{}/{name}",
+            self.port
+        )
+    }
+}
+
+impl Drop for Bouncer {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn behind_a_pooler_it_says_that_it_cannot_tell() {
+    let Some((_, database)) = postgres("locks: PgBouncer") else {
+        return;
+    };
+    let Some(program) = tools::pgbouncer("locks: PgBouncer") else {
+        return;
+    };
+    let bouncer = Bouncer::start(&program, &database);
+    let url = bouncer.url(&database);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let warm = loop {
+        match PgConnection::establish(&url) {
+            Ok(connection) => break connection,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    drop(warm);
+    let service = Service::start::<Pool<PgConnection>>("bouncer", &url);
+    let holder = service.begin("/holds");
+    service.wait_until("/holds/{secret}", "idle_in_transaction");
+    let waiter = service.begin("/waits");
+    let pool = service.wait_for("noticed", |pool| pool["locks"]["unknown"].is_string());
+    let unknown = pool["locks"]["unknown"].as_str().unwrap();
+    assert!(unknown.contains("PgBouncer"), "{unknown}");
+    assert_eq!(pool["locks"]["waits"].as_array().unwrap().len(), 0);
+    holder.finish();
+    waiter.finish();
+    service.stop();
+}
+
+/// A file of SQLite with the table, in a directory.
+fn sqlite() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("items.db").display().to_string();
+    let mut connection = SqliteConnection::establish(&path).unwrap();
+    let sql = format!("PRAGMA journal_mode = WAL; {ITEMS}");
+    connection.batch_execute(&sql).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn a_convoy_on_sqlite_is_named_with_its_cause() {
+    let (_directory, path) = sqlite();
+    assert_a_convoy_is_named::<Pool<SqliteConnection>>("convoy", &path);
+}
+
+/// Runs in a process of its own, and locks a file until the end of its input.
+#[test]
+fn a_process_that_locks_a_file() {
+    let Ok(path) = std::env::var("VITALS_TEST_LOCKS") else {
+        return;
+    };
+    let mut connection = SqliteConnection::establish(&path).unwrap();
+    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    println!("locked");
+    let _end = std::io::stdin().read_line(&mut String::new());
+}
+
+#[test]
+fn another_process_that_locks_a_file_of_sqlite_is_named_as_that() {
+    use std::io::BufRead as _;
+
+    let (_directory, path) = sqlite();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "locks::a_process_that_locks_a_file",
+            "--nocapture",
+        ])
+        .env("VITALS_TEST_LOCKS", &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("locked")), "it has the lock");
+    let service = Service::start::<Pool<SqliteConnection>>("process", &path);
+    let waiter = service.begin("/waits");
+    assert_eq!(
+        sentence(&service),
+        "POST /waits/{secret} waits for a lock held by another process"
+    );
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    waiter.finish();
+    service.stop();
+}
