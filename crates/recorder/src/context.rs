@@ -50,6 +50,7 @@ use crate::{
     clock::{self, Moment},
     database::ErrorKind,
     in_flight::{SlotHandle, WorkKind},
+    thread_work,
 };
 
 /// The span and the tally of one request or job. All code that works for it shares the context, on any thread.
@@ -330,6 +331,27 @@ impl CurrentWork {
             Self::Nothing => None,
             Self::Request(context) => Some(context.get_or_insert_default()),
         }
+    }
+
+    /// The context, if it exists.
+    fn known(&self) -> Option<&RequestContext> {
+        match self {
+            Self::Request(Some(context)) => Some(context),
+            Self::Request(None) | Self::Nothing => None,
+        }
+    }
+}
+
+/// Notes for a profile what this thread works for from now on.
+#[cold]
+fn note_work(context: Option<&RequestContext>) {
+    match context {
+        Some(context) if context.job != 0 => thread_work::note_job(context.job),
+        Some(context) => {
+            let slot = context.in_flight.as_ref();
+            thread_work::note_endpoint(slot.map_or(0, SlotHandle::endpoint));
+        }
+        None => thread_work::note_endpoint(0),
     }
 }
 
@@ -639,6 +661,9 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
+    if thread_work::is_recorded() {
+        note_work(context.as_deref());
+    }
     let outer = replace_current(CurrentWork::Request(context.take()));
     let _restore = Restore { outer, context };
     f()
@@ -654,6 +679,9 @@ impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
         let outer = std::mem::take(&mut self.outer);
+        if thread_work::is_recorded() {
+            note_work(outer.known());
+        }
         if let CurrentWork::Request(context) = replace_current(outer) {
             *self.context = context;
         }
