@@ -10,8 +10,6 @@ http,database
 ops
 otlp
 http,database,ops,jemalloc,otlp
-profiling
-http,database,jemalloc,profiling
 http,diesel-async,ops
 '
 

@@ -132,9 +132,10 @@ impl OpsAccess {
     pub(super) async fn keep_current(self, mut hangups: Signal) {
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let has_files = self.terms.source().exist();
         loop {
             let is_forced = tokio::select! {
-                _ = checks.tick() => false,
+                _ = checks.tick(), if has_files => false,
                 _ = hangups.recv() => true,
             };
             let this = self.clone();

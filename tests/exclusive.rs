@@ -11,6 +11,7 @@
 
 mod support;
 
+mod idle;
 mod load;
 mod outage;
 mod soak;

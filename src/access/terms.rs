@@ -28,6 +28,19 @@ pub(super) struct TermFiles {
     pub(super) has_ops_listener: bool,
 }
 
+impl TermFiles {
+    /// Whether the settings name any file.
+    pub(super) fn exist(&self) -> bool {
+        let files = [
+            &self.web_config,
+            &self.token_file,
+            &self.certificate,
+            &self.key,
+        ];
+        files.into_iter().any(Option::is_some)
+    }
+}
+
 /// The contents of the files. Certificates and keys are not decoded yet.
 #[derive(Debug)]
 pub(super) struct Draft {

@@ -24,7 +24,6 @@ use crate::{
     heavy_answers::HeavyAnswers,
     in_progress::OpsInProgress,
     log_control::LogControl,
-    profiles::Profiles,
     settings::OpsSettings,
     watched::Watched,
 };
@@ -42,7 +41,6 @@ struct OpsInner {
     watched: Watched,
     heavy_answers: HeavyAnswers,
     in_progress: OpsInProgress,
-    profiles: Option<Profiles>,
     /// Started when the endpoints are first mounted. `None` inside if its thread could not be started.
     dashboard: OnceLock<Option<Dashboard>>,
 }
@@ -57,7 +55,6 @@ impl Ops {
                 health: health_of_pools(watched.database.as_ref()),
                 heavy_answers: HeavyAnswers::new(watched.memory.clone()),
                 in_progress: OpsInProgress::default(),
-                profiles: settings.has(OpsChoice::Profiles).then(Profiles::prepare),
                 dashboard: OnceLock::new(),
                 settings,
                 watched,
@@ -88,15 +85,11 @@ impl Ops {
         self.inner.health.check(probe);
     }
 
-    /// Makes `/readyz` answer 503 from now on, and ends the streams of open pages and the profiles: the server is about to
-    /// stop.
+    /// Makes `/readyz` answer 503 from now on, and ends the streams of open pages: the server is about to stop.
     pub fn drain(&self) {
         self.inner.health.drain();
         if let Some(Some(dashboard)) = self.inner.dashboard.get() {
             dashboard.close();
-        }
-        if let Some(profiles) = &self.inner.profiles {
-            profiles.close();
         }
     }
 
@@ -132,9 +125,6 @@ impl Ops {
         }
         if let Some(log) = &inner.settings.log {
             config.app_data(web::Data::new(log.clone()));
-        }
-        if let Some(profiles) = &inner.profiles {
-            config.app_data(web::Data::new(profiles.clone()));
         }
         if let Some(Some(dashboard)) = inner.dashboard.get() {
             config.app_data(web::Data::new(dashboard.clone()));

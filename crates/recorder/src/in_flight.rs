@@ -23,7 +23,7 @@ use starvation::Starvation;
 
 use crate::{
     clock::{self, Moment},
-    name_numbers,
+    name_numbers, watchdog,
 };
 
 /// The most slots of all workers: about 5 MB. Requests beyond are counted, but not listed.
@@ -190,6 +190,13 @@ impl InFlightRequests {
         stalls
     }
 
+    /// Whether no request is in flight.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.unlisted.load(Relaxed) == 0
+            && (self.workers().iter())
+                .all(|worker| lock(&worker.slots).iter().all(|slot| !slot.is_used()))
+    }
+
     /// Keeps for how long each worker has waited for a processor until now.
     pub(crate) fn sample_starvation(&self) {
         for worker in self.workers() {
@@ -281,6 +288,7 @@ impl WorkerInFlight {
     #[cold]
     pub(crate) fn count_unlisted(&self) {
         self.slots.shared.unlisted.fetch_add(1, Relaxed);
+        watchdog::rouse();
     }
 
     /// Counts a request without a slot as ended.

@@ -45,5 +45,4 @@ mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
 mod slot_generation;
-pub mod thread_work;
 mod watchdog;

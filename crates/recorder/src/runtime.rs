@@ -12,31 +12,28 @@
 //!   runtime. Tasks that a handler spawns locally are never counted.
 //! * The lag is the delay of ticks that are due every 100 ms. A loop that was blocked for a second observes ten ticks, each
 //!   with its own delay. One tick would hide for how long the loop was blocked. Tokio's timer has a resolution of one
-//!   millisecond, so an idle loop shows a lag of up to 1 ms.
+//!   millisecond, so an idle loop shows a lag of up to 1 ms. While a loop has nothing to do, a tick stands for a second: see
+//!   `lag`.
+
+mod lag;
 
 use std::{
     error::Error,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread::ThreadId,
     time::Duration,
 };
 
-use tokio::{
-    runtime::{Handle, RuntimeFlavor, RuntimeMetrics},
-    time::Instant,
-};
+use lag::LastTick;
+pub(crate) use lag::rouse;
+use tokio::runtime::{Handle, RuntimeFlavor, RuntimeMetrics};
 use vitals_registry::{
     Collector, Descriptor, Family, FamilyDescription, FamilyRows, Histogram, ReadFamily,
     RegistryBuilder, Unit,
 };
-
-/// The time between two ticks.
-const TICK: Duration = Duration::from_millis(100);
-/// The most ticks that are observed after a stall: those of 100 seconds.
-const MOST_OBSERVED_TICKS: u32 = 1000;
 
 const WORKERS: ReadFamily = ReadFamily::gauge(
     "runtime_workers",
@@ -82,33 +79,6 @@ struct WorkerLoop {
     metrics: RuntimeMetrics,
     tasks: Tasks,
     last_tick: Arc<LastTick>,
-}
-
-/// When a worker's event loop last ran its tick.
-#[derive(Debug)]
-struct LastTick {
-    start: Instant,
-    /// Milliseconds after the start.
-    last: AtomicU64,
-}
-
-impl LastTick {
-    fn now() -> Self {
-        Self {
-            start: Instant::now(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    fn renew(&self) {
-        let since_start = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(since_start, Ordering::Relaxed);
-    }
-
-    fn elapsed(&self) -> Duration {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(last)
-    }
 }
 
 #[derive(Debug)]
@@ -160,7 +130,7 @@ impl Runtime {
         let Some(registration) = self.register(handle.metrics(), local) else {
             return;
         };
-        let probe = probe(self.inner.lag_seconds.get(), registration);
+        let probe = lag::measure(self.inner.lag_seconds.get(), registration, handle.metrics());
         if local {
             // In the same queue as the connections, so that the probe waits as long as they do.
             tokio::task::spawn_local(probe);
@@ -283,29 +253,6 @@ impl Drop for Registration {
                 .retain(|worker| worker.thread != self.thread);
         }
     }
-}
-
-/// Measures the lag of the event loop that it runs on.
-async fn probe(lag_seconds: Arc<Histogram>, registration: Registration) {
-    let mut due = Instant::now() + TICK;
-    // Ends when the last `Runtime` is dropped, because nothing can read the lag then.
-    while registration.inner.strong_count() > 0 {
-        tokio::time::sleep_until(due).await;
-        registration.last_tick.renew();
-        due = observe_ticks(&lag_seconds, due, Instant::now());
-    }
-}
-
-/// Observes the tick that was due and all that have become due since. Returns when the next one is due.
-fn observe_ticks(lag_seconds: &Histogram, mut due: Instant, now: Instant) -> Instant {
-    for _ in 0..MOST_OBSERVED_TICKS {
-        lag_seconds.observe(now.saturating_duration_since(due).as_secs_f64());
-        due += TICK;
-        if due > now {
-            return due;
-        }
-    }
-    now + TICK
 }
 
 impl Collector for Runtime {

@@ -24,7 +24,6 @@
 //! ```
 
 mod cell;
-mod classic;
 mod collector;
 mod counter;
 mod descriptor;
@@ -81,7 +80,6 @@ pub use visit::{
     Visitor,
 };
 
-use classic::BucketSearch;
 use collector::{Embedded, Foreign, Reported, TakenNames};
 use descriptor::sealed::Declare as _;
 use exposition::{Bounds, Header};
@@ -301,7 +299,6 @@ impl RegistryBuilder {
             }
             let layout = Arc::new(HistogramLayout {
                 bounds: Bounds::new(buckets),
-                search: BucketSearch::new(buckets),
                 native_buckets,
                 shards,
                 clock,

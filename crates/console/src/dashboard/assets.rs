@@ -13,17 +13,16 @@ use super::{
     slim::{slim, slim_script, slim_style},
 };
 
-/// Allows the page to load its own parts and to connect to its own server, and nothing else. The page of the profiles shows graphs
-/// in a frame.
+/// Allows the page to load its own parts and to connect to its own server, and nothing else.
 /// <https://www.w3.org/TR/CSP3/>
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file as it is sent.
 #[derive(Debug)]
-pub(crate) struct Asset {
-    pub(crate) name: &'static str,
+pub(super) struct Asset {
+    pub(super) name: &'static str,
     content_type: &'static str,
     etag: String,
     pub(super) body: Bytes,
@@ -101,7 +100,7 @@ pub(super) fn find(name: &str) -> Option<&'static Asset> {
 }
 
 impl Asset {
-    pub(crate) fn new(name: &'static str, content_type: &'static str, body: String) -> Self {
+    fn new(name: &'static str, content_type: &'static str, body: String) -> Self {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         Self {
@@ -113,7 +112,7 @@ impl Asset {
     }
 
     /// Answers with the file, or with 304 if the client has it.
-    pub(crate) fn respond(&self, request: &HttpRequest) -> HttpResponse {
+    pub(super) fn respond(&self, request: &HttpRequest) -> HttpResponse {
         let known = request.headers().get_all(header::IF_NONE_MATCH);
         let is_known = known
             .filter_map(|tags| tags.to_str().ok())

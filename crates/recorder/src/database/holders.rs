@@ -138,6 +138,15 @@ impl PoolHolders {
         (now.since(since) >= threshold).then_some(LineReason::LongWait)
     }
 
+    /// Whether no connection is out, nobody waits for one, and no line is wanted.
+    pub(super) fn is_quiet(&self) -> bool {
+        let slots = self.slots();
+        let mut slots = slots.iter().filter_map(Weak::upgrade);
+        !self.wants_line.load(Relaxed)
+            && self.waits.longest_since().is_none()
+            && slots.all(|slot| !slot.is_out())
+    }
+
     /// Notes that a line is written. Returns how many callers were turned away since the last one.
     pub(super) fn begin_line(&self, now: Moment) -> u64 {
         self.last_line.store(now.nanoseconds().max(1), Relaxed);

@@ -1,7 +1,7 @@
 //! The log lines about pools that run out of connections, and about connections that are not returned.
 //!
-//! The watchdog looks at all pools twenty times a second. It needs nothing from the callers that wait, nor from those that
-//! hold the connections.
+//! The watchdog looks at all pools twenty times a second, while a connection is held or waited for. It needs nothing from the
+//! callers that wait, nor from those that hold the connections.
 
 use std::{
     panic::Location,
@@ -14,7 +14,10 @@ use super::{
     levels::SharedPools,
     locks,
 };
-use crate::{clock, watchdog};
+use crate::{
+    clock,
+    watchdog::{self, Sight},
+};
 
 /// How long a caller may wait before the log names the holders.
 ///
@@ -29,18 +32,13 @@ pub const LEAK_THRESHOLD: Duration = Duration::from_secs(60);
 
 /// Lets the watchdog look at these pools until they are dropped.
 pub(super) fn start(pools: Weak<SharedPools>) {
-    watchdog::watch(move || {
-        let pools = pools.upgrade();
-        if let Some(pools) = &pools {
-            look(pools);
-        }
-        pools.is_some()
-    });
+    watchdog::watch(move || (pools.upgrade()).map_or(Sight::Over, |pools| look(&pools)));
 }
 
-fn look(pools: &SharedPools) {
+fn look(pools: &SharedPools) -> Sight {
     let now = clock::now();
     let watched = pools.watched();
+    let is_quiet = watched.iter().all(|(_, holders)| holders.is_quiet());
     locks::look(pools, &watched, now);
     for (pool, holders) in watched {
         if let Some(reason) = holders.line_reason(WAIT_THRESHOLD, now)
@@ -57,6 +55,7 @@ fn look(pools: &SharedPools) {
             report_leaks(&holders, threshold);
         }
     }
+    if is_quiet { Sight::Quiet } else { Sight::Busy }
 }
 
 fn report_holders(report: &PoolReport, turned_away: u64) {

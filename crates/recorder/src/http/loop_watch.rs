@@ -1,6 +1,6 @@
 //! Stalls of event loops: single polls of a request that last longer than a threshold.
 //!
-//! The watchdog looks at the requests in flight twenty times a second. It needs nothing from the stuck thread, so it names a
+//! The watchdog looks at the requests in flight twenty times a second, while there are any. It needs nothing from the stuck thread, so it names a
 //! stall while it lasts. The worker counts the stall when it is over, and reports it if the watchdog has missed it. Time for
 //! which the worker waited for a processor is no part of a stall. The stack of the stuck thread is not read: that is not
 //! possible without unsafe code.
@@ -18,7 +18,7 @@ use crate::{
     http::recorder::RequestRecorder,
     in_flight::InFlightRequest,
     log_limit::LogLimit,
-    watchdog,
+    watchdog::{self, Sight},
 };
 
 /// The default threshold.
@@ -85,19 +85,20 @@ impl LoopWatch {
         }
         watchdog::watch(move || {
             let recorder = recorder.upgrade();
-            if let Some(recorder) = &recorder {
-                recorder.loop_watch.look(recorder);
-            }
-            recorder.is_some()
+            recorder.map_or(Sight::Over, |recorder| recorder.loop_watch.look(&recorder))
         });
     }
 
-    fn look(&self, recorder: &RequestRecorder) {
+    fn look(&self, recorder: &RequestRecorder) -> Sight {
         self.tick.store(clock::now().nanoseconds(), Relaxed);
         recorder.in_flight.sample_starvation();
+        if recorder.in_flight.is_empty() {
+            return Sight::Quiet;
+        }
         for request in recorder.in_flight.new_stalls(self.threshold) {
             self.report(&Stall::of(&request));
         }
+        Sight::Busy
     }
 
     /// Writes the log line of a stall.

@@ -19,6 +19,7 @@ use std::{
 
 use crate::{
     clock::Moment, context::owner::WorkOwner, in_flight::Activity, slot_generation::SlotGeneration,
+    watchdog,
 };
 
 /// The methods that have a label value.
@@ -109,6 +110,11 @@ pub(super) struct InFlightSlot {
 }
 
 impl InFlightSlot {
+    /// Whether a request uses the slot.
+    pub(super) fn is_used(&self) -> bool {
+        self.generation.is_odd()
+    }
+
     /// Reads the slot, if a request uses it.
     pub(super) fn read(&self) -> Option<SlotReading> {
         // Three attempts: a slot that changes its request each time is used by short requests.
@@ -299,6 +305,7 @@ impl SlotHandle {
             slot.work.store(0, Relaxed);
             slot.sent_bytes.store(0, Relaxed);
         });
+        watchdog::rouse();
     }
 
     /// The generation of the request, if the slot is still used for it. If the slot changes its request right now, the tag
@@ -324,12 +331,6 @@ impl SlotHandle {
     #[inline]
     pub(crate) fn end(&self) {
         self.slot.generation.end();
-    }
-
-    /// The number of the endpoint; 0 if it is not known, or if the slot is no longer used for the request.
-    pub(crate) fn endpoint(&self) -> u32 {
-        self.current()
-            .map_or(0, |_| self.slot.endpoint.load(Relaxed))
     }
 
     /// Sets the number of the endpoint.

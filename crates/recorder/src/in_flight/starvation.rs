@@ -16,6 +16,9 @@ use crate::clock::{self, Moment};
 /// The most samples that are kept: those of some seconds.
 const MOST_SAMPLES: usize = 64;
 
+/// Samples that are further apart were taken while the watchdog rested: the thread had nothing to run before the poll.
+const REST: Duration = Duration::from_millis(500);
+
 /// Shorter polls are taken as they are, because a reading takes some microseconds.
 const LEAST: Duration = Duration::from_millis(10);
 
@@ -95,7 +98,12 @@ fn starved(
     let mut waited = times.waited.saturating_sub(after.waited);
     if let Some((last, before)) = behind.checked_sub(1).and_then(|index| samples.get(index)) {
         let around = after.waited.saturating_sub(before.waited);
-        let share = next.since(since).as_secs_f64() / next.since(*last).as_secs_f64().max(1e-9);
+        let apart = next.since(*last);
+        let share = if apart > REST {
+            1.0
+        } else {
+            next.since(since).as_secs_f64() / apart.as_secs_f64().max(1e-9)
+        };
         waited += around.mul_f64(share.min(1.0));
     }
     // A wait that lasts is not counted yet. A runnable thread whose times stand still has no processor.
@@ -191,6 +199,13 @@ mod tests {
             let starved = starved(&samples, at(110), present, is_runnable);
             assert_eq!(starved, Duration::from_millis(expected), "{why}");
         }
+        let rested = VecDeque::from([(at(50), times(10, 5)), (at(5_200), times(12, 95))]);
+        let after_a_rest = starved(&rested, at(5_100), (at(5_250), times(20, 100)), true);
+        assert_eq!(
+            after_a_rest,
+            Duration::from_millis(95),
+            "it had no wait before"
+        );
         let alone = starved(&VecDeque::new(), at(110), (at(300), times(1, 100)), true);
         assert_eq!(alone, Duration::ZERO, "nothing is known");
     }

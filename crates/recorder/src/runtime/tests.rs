@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
+use super::lag::{MOST_OBSERVED_TICKS, TICK, observe_rest, observe_ticks};
 use super::*;
 use crate::reading::samples;
+use tokio::time::Instant;
 use vitals_registry::Registry;
 
 fn runtime() -> Runtime {
@@ -122,6 +124,54 @@ async fn a_blocked_loop_observes_each_tick_of_that_time() {
     let blocked = lags(&runtime).delta(&before);
     // 0.9 + 0.8 + … + 0.1, each up to one tick more.
     assert!((4.0..7.0).contains(&blocked.sum), "{blocked:?}");
+}
+
+#[actix_web::test]
+async fn a_loop_that_has_nothing_to_do_rests_until_a_request_begins() {
+    let runtime = runtime();
+    runtime.register_worker();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Asked seldom, or the loop would have something to do.
+    while !lag::rests() {
+        assert!(Instant::now() < deadline, "it never rests");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let before = lags(&runtime);
+    lag::rouse();
+    std::thread::sleep(Duration::from_secs(1));
+    soon("the ticks were run", || {
+        lags(&runtime).count >= before.count + 10
+    })
+    .await;
+    let blocked = lags(&runtime).delta(&before);
+    assert!((4.0..7.0).contains(&blocked.sum), "{blocked:?}");
+    assert!(!lag::rests());
+}
+
+#[test]
+fn the_ticks_of_a_rest_have_no_lag_unless_other_code_ran() {
+    let runtime = runtime();
+    let lag = runtime.inner.lag_seconds.get();
+    let now = Instant::now();
+    let milliseconds = Duration::from_millis;
+    for (until, ran, ticks, sum) in [
+        (milliseconds(900), milliseconds(0), 9, 0.0),
+        (milliseconds(900), milliseconds(99), 9, 0.0),
+        (milliseconds(250), milliseconds(0), 3, 0.0),
+        (milliseconds(0), milliseconds(500), 0, 0.0),
+        // 0.45, 0.35, 0.25, 0.15 and 0.05 s.
+        (milliseconds(900), milliseconds(500), 9, 1.25),
+    ] {
+        let before = lags(&runtime);
+        let due = observe_rest(&lag, now, now + until, ran);
+        let observed = lags(&runtime).delta(&before);
+        assert_eq!(due, now + TICK * ticks);
+        assert_eq!(observed.count, u64::from(ticks));
+        assert!(
+            (observed.sum - sum).abs() < 1e-9,
+            "{until:?} {ran:?}: {observed:?}"
+        );
+    }
 }
 
 #[actix_web::test]

@@ -23,6 +23,7 @@ use crate::{
     context::owner::{OwnerCell, WorkOwner, current_owner},
     database::held_seconds::HeldSeconds,
     slot_generation::SlotGeneration,
+    watchdog,
 };
 
 /// What a connection does while it is out of its pool.
@@ -183,6 +184,7 @@ impl HoldSlot {
             self.taken_at.store(taken_at, Relaxed);
             (self.activity).store(word(HoldActivity::Idle, since), Relaxed);
         });
+        watchdog::rouse();
     }
 
     /// Whether the connection is out.

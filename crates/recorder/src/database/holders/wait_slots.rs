@@ -12,6 +12,7 @@ use std::{
 use crate::{
     clock::Moment,
     context::owner::{OwnerCell, WorkOwner},
+    watchdog,
 };
 
 /// The number of slots of a pool: 16 KB. Callers beyond are counted, but not listed.
@@ -63,7 +64,9 @@ impl WaitSlots {
     pub(in crate::database) fn enter(&self, owner: WorkOwner, since: Moment) -> WaitNumber {
         let first = first_slot();
         let mut numbers = (first..first + SLOTS).map(|number| number % SLOTS);
-        numbers.find(|number| self.0[*number].claim(owner, since))
+        let number = numbers.find(|number| self.0[*number].claim(owner, since));
+        watchdog::rouse();
+        number
     }
 
     /// Removes a caller from the list.

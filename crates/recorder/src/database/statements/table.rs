@@ -22,7 +22,7 @@ use super::total::{Counted, Totals};
 use crate::clock::{self, Moment};
 use crate::context::StatementShapes;
 use crate::database::sql::Operation;
-use crate::watchdog;
+use crate::watchdog::{self, Sight};
 
 /// The default capacity of the table.
 pub(crate) const DEFAULT_CAPACITY: usize = 1000;
@@ -574,10 +574,10 @@ impl Statements {
         watchdog::watch(move || {
             let table = Weak::upgrade(&table);
             let statements = table.map(|table| Self { table });
-            if let Some(statements) = &statements {
+            statements.map_or(Sight::Over, |statements| {
                 statements.sample(statements.age(clock::now()));
-            }
-            statements.is_some()
+                Sight::Quiet
+            })
         });
     }
 

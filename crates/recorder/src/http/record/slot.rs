@@ -23,7 +23,7 @@ use crate::{
     clock::{self, Moment},
     context::{self, RequestContext},
     http::{
-        endpoint_guess::PathOutline,
+        endpoint_guess::PathClass,
         insight::{
             causes::FailureCause,
             server_timing,
@@ -37,7 +37,7 @@ use crate::{
         worker::{Sent, WorkerRecorder},
     },
     in_flight::{RequestState, SlotHandle},
-    panics,
+    panics, runtime,
 };
 
 /// The capacity of a path's buffer, in bytes, that is kept from one request to the next.
@@ -68,7 +68,7 @@ pub(in crate::http) struct RequestSlot {
     pub(in crate::http) delivery: Delivery,
     /// The method that the slot of the request in flight has.
     listed_method: &'static str,
-    outline: PathOutline,
+    class: PathClass,
     /// The number of the endpoint that is listed.
     endpoint_number: u32,
     poll: LoopPoll,
@@ -185,7 +185,7 @@ impl RequestSlot {
             is_shown: false,
             delivery: Delivery::default(),
             listed_method: "",
-            outline: PathOutline::default(),
+            class: PathClass::default(),
             endpoint_number: 0,
             poll: LoopPoll::begin(None),
             polls: Polls::new(clock::now()),
@@ -205,7 +205,6 @@ impl RequestSlot {
         slot.started = started;
         slot.method = method_label(request.method());
         slot.path.push_str(request.match_info().as_str());
-        slot.outline = PathOutline::of(slot.method, &slot.path);
         slot.is_http_2 = request.version() == Version::HTTP_2;
         slot.worker.learn_application(request);
         slot.slots = Some(Rc::clone(slots));
@@ -269,10 +268,12 @@ impl RequestSlot {
     /// Lists the request among those in flight.
     #[inline]
     fn list(&mut self) {
+        runtime::rouse();
         if self.listed().is_none() && !self.take_listing() {
             return self.worker.in_flight.count_unlisted();
         }
-        self.endpoint_number = (self.worker).guess(self.outline, self.sent(), self.started);
+        self.class = PathClass::of(self.method, &self.path);
+        self.endpoint_number = (self.worker).guess(self.class, self.sent(), self.started);
         let trace_id = self.trace.as_ref().map_or(0, |trace| trace.id());
         if !ptr::eq(self.listed_method, self.method) {
             self.list_method();
@@ -314,8 +315,7 @@ impl RequestSlot {
         if route.endpoint_number() != self.endpoint_number
             && let Some(listed) = self.listed()
         {
-            let corrected = (self.worker).correct_guess(self.outline, self.sent(), route);
-            listed.set_endpoint(corrected);
+            listed.set_endpoint(self.worker.correct_guess(self.class, route));
         }
     }
 
@@ -484,12 +484,6 @@ impl RequestSlot {
             method: self.method,
             path: &self.path,
         }
-    }
-
-    /// The outline of the path as it arrived.
-    #[inline]
-    pub(in crate::http) fn outline(&self) -> PathOutline {
-        self.outline
     }
 
     /// The pattern of the endpoint that the request's path and method lead to. For requests that left no answer.
