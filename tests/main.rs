@@ -46,6 +46,7 @@ mod shutdown;
 // What adopters see.
 mod adoption;
 mod examples;
+mod ten_faults;
 
 // Parsers on mutated input.
 mod fuzz;

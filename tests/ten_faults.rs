@@ -1,0 +1,261 @@
+//! Ten known faults of a shop's database, each to be named by the ops endpoints with the right line, plan or blocker, and
+//! their healthy twins, of which nothing may be said. The shop is the example `ten_faults`, on SQLite and on PostgreSQL.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use reqwest::{Client, Method};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::support::{
+    example::example, exposition::Exposition, postgres::Cluster, server::Data as _, tools,
+};
+
+/// Where the faults are.
+const FILE: &str = "examples/ten_faults/faulty.rs";
+const SOURCE: &str = include_str!("../examples/ten_faults/faulty.rs");
+
+/// How long a finding may take on a busy machine.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// The requests of the twins: method, and path below `/faulty` or `/healthy`.
+const TWINS: [(Method, &str); 10] = [
+    (Method::GET, "missing-index/7"),
+    (Method::GET, "loop"),
+    (Method::GET, "template"),
+    (Method::GET, "identical"),
+    (Method::PUT, "convoy"),
+    (Method::GET, "idle"),
+    (Method::GET, "sort"),
+    (Method::GET, "flipped/7"),
+    (Method::POST, "leak"),
+    (Method::GET, "function/7"),
+];
+
+/// The running shop, stopped when dropped.
+struct Shop {
+    child: Child,
+    url: String,
+    ops: String,
+    client: Client,
+}
+
+impl Shop {
+    fn start(database: &str) -> Self {
+        let mut child = Command::new(example("ten_faults"))
+            .args([database, "127.0.0.1:0", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let mut address = || {
+            let line = lines.next().expect("a line").expect("UTF-8");
+            let (_, address) = line.split_once("listening on ").expect("an address");
+            address.to_owned()
+        };
+        let client = Client::builder().no_proxy().timeout(BOUND);
+        Self {
+            url: address(),
+            ops: address(),
+            child,
+            client: client.build().expect("a client"),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str) {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.bytes().await.expect("the whole body");
+    }
+
+    async fn get(&self, path: &str) {
+        self.send(Method::GET, path).await;
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let request = self.client.get(format!("{}{path}", self.ops));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.text().await.expect("the whole body")
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).expect("JSON")
+    }
+
+    /// The only pool, with its connections and the locks that they wait for.
+    async fn pool(&self) -> Value {
+        self.json("/ops/pool").await["pools"][0].take()
+    }
+
+    async fn scrape(&self) -> Exposition {
+        let text = self.text("/metrics").await;
+        Exposition::parse(&text).expect("a well-formed exposition")
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // Both fail only if the shop has ended.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The line of a fault in [`SOURCE`].
+fn line_of(fault: &str) -> u64 {
+    let marked = |mark: &str| {
+        let mut lines = SOURCE.lines();
+        lines.position(|line| line.trim_end().ends_with(&format!("// {mark}: {fault}")))
+    };
+    let line = marked("fault").map(|at| at + 1);
+    let line = line.or_else(|| marked("fault below").map(|at| at + 2));
+    line.unwrap_or_else(|| panic!("no line is marked as {fault}")) as u64
+}
+
+/// Looks until something is found.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, Value>) -> T {
+    let deadline = Instant::now() + BOUND;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < deadline, "no {what} in {seen:#}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The first of a list that is wanted, or the list.
+fn one_of(list: &Value, is_wanted: impl Fn(&Value) -> bool) -> Result<Value, Value> {
+    let mut entries = list.as_array().expect("a list").iter();
+    let found = entries.find(|entry| is_wanted(entry));
+    found.cloned().ok_or_else(|| list.clone())
+}
+
+/// Whether a connection was taken by the line of a fault.
+fn is_taken_at(connection: &Value, fault: &str) -> bool {
+    let place = format!("{FILE}:{}:", line_of(fault));
+    let taken_at = connection["taken_at"].as_str();
+    taken_at.is_some_and(|taken_at| taken_at.starts_with(&place))
+}
+
+/// The requests that wait for each other are named with the one that they wait for.
+async fn assert_a_lock_convoy_is_named(shop: &Shop, is_sqlite: bool) {
+    let convoy = join_all((0..6).map(|_| shop.send(Method::PUT, "/faulty/convoy")));
+    let named = until("lock convoy", async || {
+        let pool = shop.pool().await;
+        one_of(&pool["locks"]["waits"], |wait| {
+            let sentence = wait["sentence"].as_str().unwrap();
+            let holder = if is_sqlite { "" } else { "PUT /faulty/convoy" };
+            sentence.starts_with("PUT /faulty/convoy waits for") && sentence.contains(holder)
+        })
+    });
+    tokio::join!(convoy, named);
+}
+
+/// The transaction that is idle while another service is asked is named with the code that took its connection.
+async fn assert_an_idle_transaction_is_named(shop: &Shop) {
+    let request = shop.get("/faulty/idle");
+    let named = until("idle transaction", async || {
+        let pool = shop.pool().await;
+        one_of(&pool["connections"], |connection| {
+            connection["doing"] == "idle_in_transaction"
+                && connection["doing_seconds"].as_f64().unwrap() > 0.5
+                && connection["endpoint"] == "/faulty/idle"
+                && is_taken_at(connection, "idle transaction")
+        })
+    });
+    tokio::join!(request, named);
+}
+
+async fn assert_a_leak_is_named(shop: &Shop) {
+    shop.send(Method::POST, "/faulty/leak").await;
+    until("leak", async || {
+        let pool = shop.pool().await;
+        one_of(&pool["connections"], |connection| {
+            connection["is_leak"] == true
+                && connection["endpoint"] == "/faulty/leak"
+                && is_taken_at(connection, "leak")
+        })
+    })
+    .await;
+}
+
+/// The healthy twins run at once, and while they do, none of them is named.
+async fn assert_the_twins_block_nobody(shop: &Shop) {
+    let rounds = async {
+        for _ in 0..3 {
+            let twins = TWINS.map(|(method, path)| {
+                let path = format!("/healthy/{path}");
+                async move { shop.send(method, &path).await }
+            });
+            join_all(twins).await;
+        }
+    };
+    let watched = async {
+        loop {
+            let pool = shop.pool().await;
+            let suspicious = |connection: &Value| {
+                connection["is_leak"] == true
+                    || (connection["doing"] == "idle_in_transaction"
+                        && connection["doing_seconds"].as_f64().unwrap() > 0.5)
+            };
+            if let Ok(named) = one_of(&pool["connections"], suspicious) {
+                panic!("{named:#}");
+            }
+            if let Ok(named) = one_of(&pool["locks"]["waits"], |_| true) {
+                panic!("{named:#}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = watched => unreachable!("it goes on"),
+    }
+}
+
+/// Runs the twins and the faults.
+async fn assert_faults_are_named(database: &str) {
+    let is_sqlite = !database.starts_with("postgres:");
+    let shop = Shop::start(database);
+    assert_the_twins_block_nobody(&shop).await;
+    for path in ["loop", "template", "identical"] {
+        shop.get(&format!("/faulty/{path}")).await;
+    }
+    assert_a_lock_convoy_is_named(&shop, is_sqlite).await;
+    assert_an_idle_transaction_is_named(&shop).await;
+    assert_a_leak_is_named(&shop).await;
+    let scrape = shop.scrape().await;
+    for path in ["loop", "template", "identical"] {
+        let suspected = |endpoint: &str| {
+            let labels = [("method", "GET"), ("endpoint", endpoint)];
+            scrape.sum("http_n_plus_one_suspected_total", &labels)
+        };
+        assert_eq!(suspected(&format!("/faulty/{path}")), 1.0, "{path}");
+        assert_eq!(suspected(&format!("/healthy/{path}")), 0.0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_faults_are_named_and_their_twins_are_not_on_sqlite() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("shop.db");
+    assert_faults_are_named(path.to_str().expect("UTF-8")).await;
+}
+
+#[tokio::test]
+async fn the_faults_are_named_and_their_twins_are_not_on_postgresql() {
+    let Some(programs) = tools::postgres("ten faults on PostgreSQL") else {
+        return;
+    };
+    let cluster = Cluster::shared(&programs);
+    let database = cluster.database();
+    assert_faults_are_named(&database.url()).await;
+}
