@@ -22,6 +22,8 @@ mod app;
 mod engine;
 #[path = "diesel_async/holders.rs"]
 mod holders;
+#[path = "diesel_async/locks.rs"]
+mod locks;
 #[path = "diesel_async/pools.rs"]
 mod pools;
 

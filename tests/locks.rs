@@ -245,18 +245,18 @@ fn behind_a_pooler_it_says_that_it_cannot_tell() {
 }
 
 /// A file of SQLite with the table, in a directory.
-fn sqlite() -> (tempfile::TempDir, String) {
+fn sqlite(journal: &str) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("items.db").display().to_string();
     let mut connection = SqliteConnection::establish(&path).unwrap();
-    let sql = format!("PRAGMA journal_mode = WAL; {ITEMS}");
+    let sql = format!("PRAGMA journal_mode = {journal}; {ITEMS}");
     connection.batch_execute(&sql).unwrap();
     (directory, path)
 }
 
 #[test]
 fn a_convoy_on_sqlite_is_named_with_its_cause() {
-    let (_directory, path) = sqlite();
+    let (_directory, path) = sqlite("WAL");
     assert_a_convoy_is_named::<Pool<SqliteConnection>>("convoy", &path);
 }
 
@@ -272,11 +272,10 @@ fn a_process_that_locks_a_file() {
     let _end = std::io::stdin().read_line(&mut String::new());
 }
 
-#[test]
-fn another_process_that_locks_a_file_of_sqlite_is_named_as_that() {
+fn assert_another_process_is_named(journal: &str) {
     use std::io::BufRead as _;
 
-    let (_directory, path) = sqlite();
+    let (_directory, path) = sqlite(journal);
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -300,5 +299,31 @@ fn another_process_that_locks_a_file_of_sqlite_is_named_as_that() {
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(child.wait().unwrap().success());
     waiter.finish();
+    service.stop();
+}
+
+#[test]
+fn another_process_that_locks_a_log_of_sqlite_is_named_as_that() {
+    assert_another_process_is_named("WAL");
+}
+
+#[test]
+fn another_process_that_locks_a_file_of_sqlite_is_named_as_that() {
+    assert_another_process_is_named("DELETE");
+}
+
+#[test]
+fn code_outside_of_the_pools_that_locks_a_file_of_sqlite_is_this_process() {
+    let (_directory, path) = sqlite("DELETE");
+    let mut connection = SqliteConnection::establish(&path).unwrap();
+    connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let service = Service::start::<Pool<SqliteConnection>>("unpooled", &path);
+    let waiters = [service.begin("/waits"), service.begin("/waits")];
+    let wait = service.waits(2).remove(0);
+    assert_eq!(wait["held_by"][0]["kind"], "this_process", "{wait}");
+    connection.batch_execute("COMMIT").unwrap();
+    for waiter in waiters {
+        waiter.finish();
+    }
     service.stop();
 }

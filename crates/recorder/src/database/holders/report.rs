@@ -268,6 +268,32 @@ mod tests {
     }
 
     #[test]
+    fn a_summary_ends_with_the_causes_of_waits_for_locks() {
+        use crate::database::{LockParty, LockPartyKind, LockWait};
+
+        let put = owner(OwnerKind::Request, "PUT", "/data/{item_id}");
+        let party = |activity, seconds| LockParty {
+            kind: LockPartyKind::Connection(put.clone()),
+            activity: Some(activity),
+            activity_age: Duration::from_secs(seconds),
+            statement: None,
+        };
+        let mut report = report(vec![held(put.clone(), 1.0, HoldActivity::Query)]);
+        report.locks.waits.push(LockWait {
+            waiter: party(HoldActivity::Query, 1),
+            waited: Duration::from_secs(1),
+            chain: vec![party(HoldActivity::IdleInTransaction, 12)],
+            is_deadlock: false,
+            others: 0,
+        });
+        assert_eq!(
+            report.summary(),
+            "1 of 10 connections: 1 x PUT /data/{item_id} (oldest 1.0 s, in a query); 1 of them waits for a lock: \
+             1 x because of PUT /data/{item_id} (idle in transaction for 12 s)"
+        );
+    }
+
+    #[test]
     fn a_summary_is_bounded() {
         let names = (0..9).map(|number| format!("/{number}"));
         let connections = names

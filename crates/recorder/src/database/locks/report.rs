@@ -241,7 +241,8 @@ impl LockReport {
             String::new()
         };
         let (count, named) = (self.waits.len(), named.join(", "));
-        Some(format!("{count} of them wait for a lock: {named}{rest}"))
+        let verb = if count == 1 { "waits" } else { "wait" };
+        Some(format!("{count} of them {verb} for a lock: {named}{rest}"))
     }
 }
 
