@@ -14,7 +14,7 @@ cargo=${CARGO:-cargo}
 target=${CARGO_TARGET_DIR:-target}
 # Without `diesel-async`: rustdoc asks which methods an alias such as `deadpool::Pool<C>` has for any `C`. The bounds of
 # diesel-async's manager lead to Diesel's `SelectStatement` and back, without end (E0275, at any `recursion_limit`).
-features=actix-vitals/jemalloc,actix-vitals/otlp
+features=actix-vitals/jemalloc,actix-vitals/otlp,actix-vitals/profiling
 
 version=0.52.0
 tool=${XDG_CACHE_HOME:-$HOME/.cache}/actix-vitals/tools/cargo-public-api-$version

@@ -10,6 +10,8 @@ http,database
 ops
 otlp
 http,database,ops,jemalloc,otlp
+profiling
+http,database,jemalloc,profiling
 http,diesel-async,ops
 '
 

@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod early_answer;
 mod exclusions;
+pub mod heap_sampling;
 mod intake;
 mod ops_watch;
 pub mod server;

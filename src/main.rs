@@ -7,6 +7,7 @@ use std::{
 
 use actix_vitals::{BuildError, ops::LogControl};
 use actix_vitals_service::{
+    heap_sampling,
     server::{Server, ServerError},
     settings::{LogFormat, LogSettings, Settings},
 };
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
         Err(stop) => return stop.report(),
     };
     let log = start_log(&settings.log);
+    if settings.metrics.profiling {
+        heap_sampling::prepare();
+    }
     // Outlives the match: dropping it would wait for blocked threads, such as one that waits for the migration lock.
     let system;
     let ended = match Server::check_resources(&settings) {

@@ -267,6 +267,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=100_000_usize))]
     pub statements: usize,
 
+    /// Allow profiles of the processor time and of the heap, under /ops/profile; allocations are then sampled, and the program starts itself a second time to turn that on
+    #[arg(long, env = "VITALS_PROFILING", value_parser = values::switch)]
+    pub profiling: bool,
+
     /// Report to clients how the time of their requests was spent, in the header Server-Timing
     #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
     pub server_timing: bool,
@@ -344,6 +348,11 @@ impl Settings {
             .service(crate::NAME, env!("CARGO_PKG_VERSION"))
             .documentation("docs");
         let metrics = &self.metrics;
+        let ops = if metrics.profiling {
+            ops.with_profiles()
+        } else {
+            ops
+        };
         let labels = metrics.labels.iter();
         let builder = labels
             .fold(Vitals::builder(), |builder, (name, value)| {

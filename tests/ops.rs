@@ -545,7 +545,8 @@ async fn a_timeout_without_an_end_is_a_long_one() {
 
 #[actix_web::test]
 async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
-    let vitals = vitals_with(OpsSettings::everything().with_log(log()));
+    let settings = OpsSettings::everything().with_log(log()).with_profiles();
+    let vitals = vitals_with(settings);
     let app = App::new()
         .configure(vitals.ops())
         .service(web::scope("/internal").configure(vitals.ops()))
@@ -560,12 +561,12 @@ async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
     }
 }
 
-/// Whether an endpoint gave the answer: it succeeded, or says that it knows no such id. A path that does not exist is
-/// answered without a problem document.
+/// Whether an endpoint gave the answer: it succeeded, or says that it knows no such id, or why it cannot. A path that does
+/// not exist is answered without a problem document.
 fn is_served<B>(answer: &ServiceResponse<B>) -> bool {
     let content_type = answer.headers().get("content-type");
     let is_problem = content_type.is_some_and(|value| value == "application/problem+json");
-    answer.status().is_success() || (answer.status() == 404 && is_problem)
+    answer.status().is_success() || (is_problem && [404, 503].contains(&answer.status().as_u16()))
 }
 
 fn log() -> LogControl {
@@ -574,9 +575,11 @@ fn log() -> LogControl {
 
 /// A request of an endpoint that is mounted in a scope.
 fn request_of(scope: &str, endpoint: &OpsEndpoint) -> actix_http::Request {
-    let path = endpoint.path().replace("{part}", "app.js");
+    let path = endpoint.path().replace("profile/{part}", "profile/page.js");
+    let path = path.replace("{part}", "app.js");
     let path = path.replace("{id}", "0000000000000000");
     let path = path.replace("/ops/log", "/ops/log?filter=info&seconds=1");
+    let path = path.replace("/profile/cpu", "/profile/cpu?seconds=1");
     TestRequest::with_uri(&format!("{scope}{path}"))
         .method(endpoint.methods().list()[0].clone())
         .to_request()
@@ -609,7 +612,7 @@ async fn a_pool_that_is_busy_is_ready_and_one_whose_database_is_gone_is_not() {
 
 #[actix_web::test]
 async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more() {
-    use OpsChoice::{Always, Log, Reset, Statements};
+    use OpsChoice::{Always, Log, Profiles, Reset, Statements};
 
     let alone = OpsChoice::ALL.map(|choice| (OpsSettings::new().with(choice), vec![choice]));
     let others = [
@@ -618,6 +621,7 @@ async fn only_the_scrape_and_the_health_checks_exist_unless_a_setting_adds_more(
         (OpsSettings::everything(), OpsChoice::ALL.to_vec()),
         (OpsSettings::new().with_reset(), vec![Statements, Reset]),
         (OpsSettings::new().with_log(log()), vec![Log]),
+        (OpsSettings::new().with_profiles(), vec![Profiles]),
     ];
     for (settings, mut chosen) in alone.into_iter().chain(others) {
         if chosen == [Reset] {

@@ -106,9 +106,17 @@ test("a timeline fits into any width, and its table says in words what its bars 
   await page.context().close();
 });
 
-test("a statement fits into any width", async () => {
+test("a statement fits into any width, with its lines, its plan and the plan before", async () => {
   const page = await open(browser, `${replay.url}/dashboard?about=1`);
   await page.waitForSelector("#request[open] .chart");
+  const [first, second] = await page.locator("#request .scroll > ul >> nth=0").locator("li").allTextContents();
+  assert.match(first, /^src\/.*list\.rs:12 in shop::.*list, for GET .*; N\+1: read them in one query$/);
+  assert.equal(second, "for job export; slow: look at its plan; the program was built without debug lines");
+  assert.match(await page.textContent("#request .scroll > ul >> nth=1"), /^It reads a whole table\. CREATE INDEX/);
+  const plan = await page.textContent("#request pre >> nth=1");
+  assert.match(plan, /^Sort on data by data_by_message \(message, id\), about 1,234 rows\n {4}Filter: .*\n {2}Seq Scan on data, about 1,234 rows\n/);
+  await page.click("#request summary");
+  assert.match(await page.textContent("#request details[open]"), /^Changed at .*: p95 1.ms before, – since\. The plan beforeIndex Scan on data/);
   for (const width of [320, 820, 1440]) {
     await page.setViewportSize({ width, height: 700 });
     const { left, right } = await page.$eval("#request", (dialog) => dialog.getBoundingClientRect());

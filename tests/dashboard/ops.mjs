@@ -39,6 +39,19 @@ const statement = {
   last_seen: "2026-11-27T22:51:33.123Z",
 };
 
+const step = (operation, steps) => ({
+  operation,
+  table: "data",
+  index: steps.length > 0 ? "data_by_message" : null,
+  index_columns: ["message", "id"],
+  rows: 1234,
+  table_rows: 100000,
+  cost: 12.5,
+  conditions: [{ name: "Filter", text: `(${'"data"."message", '.repeat(20)} = ?)` }],
+  steps,
+});
+const chosen = (operation, steps, flags) => ({ fingerprint: "0123456789abcdef", since: "2026-11-27T21:51:33.123Z", checked: "2026-11-27T22:51:33.123Z", flags, root: step(operation, steps) });
+
 const minute = (i) => ({ at: new Date(Date.UTC(2026, 10, 27, 21, 52 + i)).toISOString(), calls: i % 7, p95_seconds: i % 7 ? 0.001 * i : null });
 
 /** The answers by path. The last of the kept requests has a timeline. */
@@ -95,7 +108,20 @@ export const OPS = {
     ],
   },
   "/ops/statements": { statements: [statement, { ...statement, id: null, statement: "(other)", endpoints: [] }] },
-  "/ops/statements/1": { ...statement, history: Array.from({ length: 60 }, (_, i) => minute(i)), kept_requests: Array.from({ length: 20 }, (_, i) => kept(i)) },
+  "/ops/statements/1": {
+    ...statement,
+    code_locations: [
+      { kind: "request", method: "GET", endpoint: LONG, suspicions: [{ suspicion: "n_plus_one", advice: "read them in one query" }], file: `src/${"orders/".repeat(20)}list.rs`, line: 12, function: `${"shop::".repeat(30)}list`, note: null, captured_at: "2026-11-27T21:51:33.123Z" },
+      { kind: "job", method: null, endpoint: "export", suspicions: [{ suspicion: "slow", advice: "look at its plan" }], file: null, line: null, function: null, note: "the program was built without debug lines", captured_at: "2026-11-27T21:51:33.123Z" },
+    ],
+    plan: {
+      note: "A generic plan.",
+      current: chosen("Sort", [step("Seq Scan", [])], [{ kind: "missing_index", sentence: "It reads a whole table.", advice: `CREATE INDEX ON "data" (${'"message", '.repeat(20)})` }]),
+      reason: "the role of the pool may not do this",
+      changes: [{ at: "2026-11-27T21:55:33.123Z", p95_before_seconds: 0.001, p95_after_seconds: null, before: chosen("Index Scan", [], []) }],
+    }, history: Array.from({ length: 60 }, (_, i) => minute(i)),
+    kept_requests: Array.from({ length: 20 }, (_, i) => kept(i)),
+  },
   "/ops/requests/kept": { keeps: 1000, requests: Array.from({ length: 50 }, (_, i) => kept(i)) },
   "/ops/requests/0000000000000059": {
     ...kept(49),

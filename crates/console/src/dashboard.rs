@@ -34,9 +34,11 @@ use actix_web::web::Bytes;
 use vitals_recorder::problem::Problem;
 use vitals_registry::Registry;
 
+pub(crate) use assets::Asset;
 pub(crate) use details::Details;
 pub(crate) use handlers::{get_asset, get_history, get_page, get_stream};
 pub(crate) use sampler::{OpsTraffic, SampledSources};
+pub(crate) use slim::{slim, slim_script, slim_style};
 
 use crate::{fair_slots::FairSlots, heavy_answers::HeavyAnswers};
 use history::{HistoryKey, compress};

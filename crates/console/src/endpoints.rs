@@ -11,6 +11,7 @@ mod inline_answer;
 mod kept;
 mod log;
 mod pool;
+mod profile;
 mod requests;
 pub(crate) mod scrape;
 mod statement;
@@ -135,6 +136,54 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         route: || to(statement::get_statement),
     },
     OpsEndpoint {
+        path: "/ops/profile",
+        summary: "The page of the profiles",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(profile::get_page),
+    },
+    OpsEndpoint {
+        path: "/ops/profile/cpu",
+        summary: "Where the processor time goes",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(profile::get_cpu),
+    },
+    OpsEndpoint {
+        path: "/ops/profile/heap",
+        summary: "What holds the memory, or what has grown",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(profile::get_heap),
+    },
+    OpsEndpoint {
+        path: "/ops/profile/kept",
+        summary: "The profiles that are kept, and those that are being taken",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(profile::list_kept),
+    },
+    OpsEndpoint {
+        path: "/ops/profile/kept/{id}",
+        summary: "One kept profile",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: false,
+        route: || to(profile::get_kept),
+    },
+    OpsEndpoint {
+        path: "/ops/profile/{part}",
+        summary: "The script and the style of the page of the profiles",
+        choice: OpsChoice::Profiles,
+        methods: OpsMethods::Read,
+        is_page_part: true,
+        route: || to(profile::get_part),
+    },
+    OpsEndpoint {
         path: "/dashboard",
         summary: "The live page: the last hour, at a glance",
         choice: OpsChoice::Dashboard,
@@ -231,10 +280,13 @@ pub enum OpsChoice {
     Reset,
     /// [`OpsSettings::with_dashboard`](crate::OpsSettings::with_dashboard).
     Dashboard,
+    /// [`OpsSettings::with_profiles`](crate::OpsSettings::with_profiles).
+    Profiles,
 }
 
 impl OpsChoice {
-    /// Every choice that [`OpsSettings::with`](crate::OpsSettings::with) makes: all but [`Log`](Self::Log).
+    /// Every choice of [`OpsSettings::everything`](crate::OpsSettings::everything): all but [`Log`](Self::Log) and
+    /// [`Profiles`](Self::Profiles).
     pub const ALL: [Self; 6] = [
         Self::Index,
         Self::Requests,

@@ -4,6 +4,7 @@
 //! - `dashboard`: the live page, its history and its stream
 //! - `ops`: the state behind the endpoints, and how they are mounted; `settings`: which of them exist
 //! - `log_control`: the filter of the log, and when it returns
+//! - `profiles`: the profiles that are taken and kept
 //! - `fair_slots`, `heavy_answers`: limits on what clients may ask for at once
 //!
 //! The console reads the registry and the recorders. It knows no route of the service, and nothing here runs while the
@@ -18,6 +19,7 @@ mod heavy_answers;
 mod in_progress;
 mod log_control;
 mod ops;
+mod profiles;
 mod settings;
 mod watched;
 

@@ -24,6 +24,7 @@ use crate::{
     heavy_answers::HeavyAnswers,
     in_progress::OpsInProgress,
     log_control::LogControl,
+    profiles::Profiles,
     settings::OpsSettings,
     watched::Watched,
 };
@@ -41,6 +42,7 @@ struct OpsInner {
     watched: Watched,
     heavy_answers: HeavyAnswers,
     in_progress: OpsInProgress,
+    profiles: Option<Profiles>,
     /// Started when the endpoints are first mounted. `None` inside if its thread could not be started.
     dashboard: OnceLock<Option<Dashboard>>,
 }
@@ -55,6 +57,7 @@ impl Ops {
                 health: health_of_pools(watched.database.as_ref()),
                 heavy_answers: HeavyAnswers::new(watched.memory.clone()),
                 in_progress: OpsInProgress::default(),
+                profiles: settings.has(OpsChoice::Profiles).then(Profiles::prepare),
                 dashboard: OnceLock::new(),
                 settings,
                 watched,
@@ -85,11 +88,15 @@ impl Ops {
         self.inner.health.check(probe);
     }
 
-    /// Makes `/readyz` answer 503 from now on, and ends the streams of open pages: the server is about to stop.
+    /// Makes `/readyz` answer 503 from now on, and ends the streams of open pages and the profiles: the server is about to
+    /// stop.
     pub fn drain(&self) {
         self.inner.health.drain();
         if let Some(Some(dashboard)) = self.inner.dashboard.get() {
             dashboard.close();
+        }
+        if let Some(profiles) = &self.inner.profiles {
+            profiles.close();
         }
     }
 
@@ -125,6 +132,9 @@ impl Ops {
         }
         if let Some(log) = &inner.settings.log {
             config.app_data(web::Data::new(log.clone()));
+        }
+        if let Some(profiles) = &inner.profiles {
+            config.app_data(web::Data::new(profiles.clone()));
         }
         if let Some(Some(dashboard)) = inner.dashboard.get() {
             config.app_data(web::Data::new(dashboard.clone()));

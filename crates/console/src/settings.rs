@@ -28,7 +28,8 @@ impl OpsSettings {
         Self::default()
     }
 
-    /// All endpoints, with the default limits. Only `/ops/log` needs [`with_log`](Self::with_log) as well.
+    /// All endpoints, with the default limits. Only `/ops/log` and `/ops/profile` need [`with_log`](Self::with_log) and
+    /// [`with_profiles`](Self::with_profiles) as well.
     pub fn everything() -> Self {
         OpsChoice::ALL.into_iter().fold(Self::new(), Self::with)
     }
@@ -76,6 +77,14 @@ impl OpsSettings {
     pub fn with_log(mut self, log: LogControl) -> Self {
         self.log = Some(log);
         self.with(OpsChoice::Log)
+    }
+
+    /// Adds `/ops/profile`: profiles of the processor time and of the heap, and a page for them. They show names and lines
+    /// of the code, and endpoints; no value, argument or text. Needs the feature `profiling`. From now on jemalloc samples
+    /// allocations, if it was started with `prof:true`.
+    #[must_use]
+    pub fn with_profiles(self) -> Self {
+        self.with(OpsChoice::Profiles)
     }
 
     /// Adds `/dashboard`: the live page, its assets and its stream.

@@ -10,6 +10,11 @@
 
 mod events;
 mod held;
+#[cfg_attr(
+    not(feature = "diesel-async"),
+    expect(dead_code, reason = "connections of diesel-async alone need it")
+)]
+pub(crate) mod identity;
 pub(crate) mod owner;
 mod shapes;
 
@@ -17,6 +22,7 @@ use std::{
     cell::Cell,
     fmt,
     future::Future,
+    mem::ManuallyDrop,
     num::NonZeroU32,
     pin::Pin,
     sync::{
@@ -44,6 +50,7 @@ use crate::{
     clock::{self, Moment},
     database::ErrorKind,
     in_flight::{SlotHandle, WorkKind},
+    thread_work,
 };
 
 /// The span and the tally of one request or job. All code that works for it shares the context, on any thread.
@@ -325,20 +332,49 @@ impl CurrentWork {
             Self::Request(context) => Some(context.get_or_insert_default()),
         }
     }
+
+    /// The context, if it exists.
+    fn known(&self) -> Option<&RequestContext> {
+        match self {
+            Self::Request(Some(context)) => Some(context),
+            Self::Request(None) | Self::Nothing => None,
+        }
+    }
+}
+
+/// Notes for a profile what this thread works for from now on.
+#[cold]
+fn note_work(context: Option<&RequestContext>) {
+    match context {
+        Some(context) if context.job != 0 => thread_work::note_job(context.job),
+        Some(context) => {
+            let slot = context.in_flight.as_ref();
+            thread_work::note_endpoint(slot.map_or(0, SlotHandle::endpoint));
+        }
+        None => thread_work::note_endpoint(0),
+    }
 }
 
 thread_local! {
-    static CURRENT: Cell<CurrentWork> = const { Cell::new(CurrentWork::Nothing) };
+    /// Without a destructor, so that an access needs no check. A thread that ends works for nothing.
+    static CURRENT: Cell<ManuallyDrop<CurrentWork>> =
+        const { Cell::new(ManuallyDrop::new(CurrentWork::Nothing)) };
     /// Whether the thread runs a closure that was carried to it.
     static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Replaces what the thread works for.
+#[inline]
+fn replace_current(work: CurrentWork) -> CurrentWork {
+    ManuallyDrop::into_inner(CURRENT.replace(ManuallyDrop::new(work)))
 }
 
 /// Reads or changes what the thread works for.
 #[inline]
 fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
-    let mut work = CURRENT.take();
+    let mut work = replace_current(CurrentWork::Nothing);
     let result = f(&mut work);
-    CURRENT.set(work);
+    drop(replace_current(work));
     result
 }
 
@@ -625,7 +661,10 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
-    let outer = CURRENT.replace(CurrentWork::Request(context.take()));
+    if thread_work::is_recorded() {
+        note_work(context.as_deref());
+    }
+    let outer = replace_current(CurrentWork::Request(context.take()));
     let _restore = Restore { outer, context };
     f()
 }
@@ -640,7 +679,10 @@ impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
         let outer = std::mem::take(&mut self.outer);
-        if let CurrentWork::Request(context) = CURRENT.replace(outer) {
+        if thread_work::is_recorded() {
+            note_work(outer.known());
+        }
+        if let CurrentWork::Request(context) = replace_current(outer) {
             *self.context = context;
         }
     }

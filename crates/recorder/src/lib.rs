@@ -45,4 +45,5 @@ mod reading;
 #[cfg(feature = "http")]
 pub mod runtime;
 mod slot_generation;
+pub mod thread_work;
 mod watchdog;

@@ -2,9 +2,11 @@
 //!
 //! Every count is the sum of its buckets, so that both agree whenever they are read.
 
+use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use super::cell::{CellAccess, Cells, SharedAccess, SoleAccess};
+use super::classic::BucketSearch;
 use super::counter::Counter;
 use super::exemplar::{Exemplar, Exemplars, SpanContext};
 use super::exposition::{Bounds, HistogramReading, NativeReading};
@@ -18,6 +20,7 @@ use super::time::Clock;
 pub(crate) struct HistogramLayout {
     /// The classic upper bounds.
     pub(crate) bounds: Bounds,
+    pub(crate) search: BucketSearch,
     /// The most native buckets exposed.
     pub(crate) native_buckets: usize,
     pub(crate) shards: usize,
@@ -74,10 +77,15 @@ impl HistogramShard {
             layout.dropped.inc();
             return None;
         }
-        let bucket = classic_bucket(&layout.bounds.values, value);
+        let bucket = layout.search.bucket(value);
         self.cells.add::<A>(CLASSIC + bucket, 1);
-        self.cells.add_f64::<A>(SUM, value);
-        self.native.record::<A>(value);
+        // Many values are zero, such as the queries of a request without any. They add nothing to the sum.
+        if value > 0.0 {
+            self.cells.add_f64::<A>(SUM, value);
+            self.native.record::<A>(value);
+        } else {
+            self.native.record_zero::<A>();
+        }
         Some(bucket)
     }
 }
@@ -123,14 +131,43 @@ impl Histogram {
     pub fn writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
             histogram: Arc::clone(self),
+            other: None,
             claim: Some(self.shards.claim(|| HistogramShard::new(&self.layout))),
         }
+    }
+
+    /// Returns a writer that records each value in this histogram and in another one, at the cost of one. `None` if the two
+    /// have different buckets.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vitals_registry::{Descriptor, Registry};
+    ///
+    /// let mut registry = Registry::builder(|| Duration::ZERO);
+    /// let mut histogram = |name| registry.histogram(Descriptor::new(name, "", []), &[1.0]).get();
+    /// let (wait, all) = (histogram("wait"), histogram("all"));
+    /// let both = wait.writer_with(&all).expect("the same buckets");
+    /// both.observe(0.5);
+    /// all.observe(2.0);
+    /// assert_eq!((wait.snapshot().count, all.snapshot().count), (1, 2));
+    /// ```
+    pub fn writer_with(self: &Arc<Self>, other: &Arc<Self>) -> Option<HistogramWriter> {
+        let have_same_buckets = self.layout.bounds.values == other.layout.bounds.values;
+        have_same_buckets.then(|| {
+            let make = || HistogramShard::new(&self.layout);
+            HistogramWriter {
+                histogram: Arc::clone(self),
+                other: Some(Arc::clone(other)),
+                claim: Some(self.shards.claim_in_both(&other.shards, make)),
+            }
+        })
     }
 
     /// Returns a writer that records as the histogram itself does, and claims nothing: there can be any number of these.
     pub fn shared_writer(self: &Arc<Self>) -> HistogramWriter {
         HistogramWriter {
             histogram: Arc::clone(self),
+            other: None,
             claim: None,
         }
     }
@@ -270,6 +307,8 @@ impl Histogram {
 #[derive(Debug)]
 pub struct HistogramWriter {
     histogram: Arc<Histogram>,
+    /// The other histogram that the claimed shard belongs to, if there is one.
+    other: Option<Arc<Histogram>>,
     claim: Option<Claim<HistogramShard>>,
 }
 
@@ -286,9 +325,18 @@ impl HistogramWriter {
         match &self.claim {
             Some(shard) => {
                 let bucket = shard.record::<SoleAccess>(value, &self.histogram.layout);
-                self.histogram.keep(bucket, value, span);
+                if let (Some(bucket), Some(span)) = (bucket, span) {
+                    self.keep_exemplars(bucket, value, *span);
+                }
             }
             None => self.observe_unclaimed(value, span),
+        }
+    }
+
+    #[cold]
+    fn keep_exemplars(&self, bucket: usize, value: f64, span: SpanContext) {
+        for histogram in iter::once(&self.histogram).chain(&self.other) {
+            histogram.keep_exemplar(bucket, value, span);
         }
     }
 
@@ -298,24 +346,9 @@ impl HistogramWriter {
         self.histogram.observe_with(value, span);
     }
 
-    /// The histogram.
+    /// The histogram; the first one, if the writer records in two.
     pub fn histogram(&self) -> &Arc<Histogram> {
         &self.histogram
-    }
-}
-
-/// The classic bucket of a value: the number of bounds below it.
-#[inline]
-fn classic_bucket(bounds: &[f64], value: f64) -> usize {
-    // Small values are common: empty bodies, requests without a query, fast requests.
-    if bounds.first().is_some_and(|first| value <= *first) {
-        return 0;
-    }
-    // For few bounds, comparing all is faster than a search: no branch depends on the value.
-    if bounds.len() <= 32 {
-        bounds.iter().map(|bound| usize::from(*bound < value)).sum()
-    } else {
-        bounds.partition_point(|bound| *bound < value)
     }
 }
 

@@ -24,6 +24,7 @@
 //! ```
 
 mod cell;
+mod classic;
 mod collector;
 mod counter;
 mod descriptor;
@@ -80,6 +81,7 @@ pub use visit::{
     Visitor,
 };
 
+use classic::BucketSearch;
 use collector::{Embedded, Foreign, Reported, TakenNames};
 use descriptor::sealed::Declare as _;
 use exposition::{Bounds, Header};
@@ -299,6 +301,7 @@ impl RegistryBuilder {
             }
             let layout = Arc::new(HistogramLayout {
                 bounds: Bounds::new(buckets),
+                search: BucketSearch::new(buckets),
                 native_buckets,
                 shards,
                 clock,

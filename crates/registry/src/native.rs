@@ -141,14 +141,13 @@ impl Buckets {
     #[inline]
     pub(crate) fn record<A: CellAccess>(&self, value: f64) {
         if value <= ZERO_THRESHOLD {
-            let zero = self.zero.get_or_init(|| Box::new(Cells::new(1)));
-            return zero.add::<A>(0, 1);
+            return self.record_zero::<A>();
         }
         let index = index(value);
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
-                let group = self.groups[at / GROUP_INDICES].get_or_init(Box::default);
-                let octave = group[at / PER_OCTAVE % OCTAVES].get_or_init(Box::default);
+                let group = get_or_init(&self.groups[at / GROUP_INDICES]);
+                let octave = get_or_init(&group[at / PER_OCTAVE % OCTAVES]);
                 if octave.inc::<A>(at % PER_OCTAVE) {
                     self.add_beyond(index, u64::from(CARRY), || {
                         octave.carry::<A>(at % PER_OCTAVE);
@@ -157,6 +156,21 @@ impl Buckets {
             }
             _ => self.add_beyond(index, 1, || ()),
         }
+    }
+
+    /// Counts a value in the zero bucket.
+    #[inline]
+    pub(crate) fn record_zero<A: CellAccess>(&self) {
+        let zero = match self.zero.get() {
+            Some(zero) => zero,
+            None => self.new_zero(),
+        };
+        zero.add::<A>(0, 1);
+    }
+
+    #[cold]
+    fn new_zero(&self) -> &Cells {
+        self.zero.get_or_init(|| Box::new(Cells::new(1)))
     }
 
     /// Adds to the map, and calls `and` before a reader can see the change.
@@ -213,6 +227,19 @@ impl Buckets {
                 octave.touch();
             }
         }
+    }
+}
+
+/// What the box contains, or a default that it contains from now on. Nearly all boxes are full.
+#[inline]
+fn get_or_init<T: Default>(place: &OnceBox<T>) -> &T {
+    #[cold]
+    fn init<T: Default>(place: &OnceBox<T>) -> &T {
+        place.get_or_init(Box::default)
+    }
+    match place.get() {
+        Some(full) => full,
+        None => init(place),
     }
 }
 

@@ -4,7 +4,8 @@
 //! recording and always uses the same shard of a series, but several threads may use one shard, so they add by
 //! read-modify-write. A *claimed* shard belongs to the holder of its claim, which only one thread can use at a time; that
 //! thread adds by a load and a store. A reader sums over all shards. A shard is allocated when it is first needed. The
-//! counts in a claimed shard stay when the claim is dropped, and the next claim adds to them.
+//! counts in a claimed shard stay when the claim is dropped, and the next claim adds to them. A claimed shard may belong to
+//! two series at once: what is added to it counts in both.
 //!
 //! Every claim that is held at the same time needs a shard of its own, and a reader visits all shards. So a claim is for a
 //! holder that keeps it, such as a worker's thread.
@@ -13,7 +14,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use once_cell::race::OnceBox;
 
@@ -64,7 +65,7 @@ type Claims<T> = Arc<Mutex<Ends<T>>>;
 /// A shard that can be claimed, and the next one of the list.
 #[derive(Debug)]
 struct ClaimedShard<T> {
-    shard: T,
+    shard: Arc<T>,
     next: Link<T>,
 }
 
@@ -72,8 +73,26 @@ struct ClaimedShard<T> {
 /// there are.
 #[derive(Debug)]
 struct Ends<T> {
-    free: Vec<Arc<ClaimedShard<T>>>,
+    free: Vec<Arc<T>>,
+    /// Free shards that belong to another series as well, whose claims these are.
+    free_in_both: Vec<(Claims<T>, Arc<T>)>,
     last: Option<Arc<ClaimedShard<T>>>,
+}
+
+impl<T> Ends<T> {
+    /// Takes a free shard, of this series alone or of this one and the other.
+    fn take_free(&mut self, other: Option<&Claims<T>>) -> Option<Arc<T>> {
+        let Some(other) = other else {
+            return self.free.pop();
+        };
+        let mut free = self.free_in_both.iter();
+        let at = free.position(|(of, _)| Arc::ptr_eq(of, other))?;
+        Some(self.free_in_both.swap_remove(at).1)
+    }
+}
+
+fn lock<T>(claims: &Claims<T>) -> MutexGuard<'_, Ends<T>> {
+    claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Shards<T> {
@@ -81,6 +100,7 @@ impl<T> Shards<T> {
     pub(crate) fn new(count: usize) -> Self {
         let ends = Ends {
             free: Vec::new(),
+            free_in_both: Vec::new(),
             last: None,
         };
         Self {
@@ -99,23 +119,43 @@ impl<T> Shards<T> {
 
     /// Claims a shard: a free one, or a new one. Takes a lock.
     pub(crate) fn claim(&self, make: impl Fn() -> T) -> Claim<T> {
-        let mut ends = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        let claimed = ends.free.pop().unwrap_or_else(|| {
-            let new = Arc::new(ClaimedShard {
-                shard: make(),
-                next: OnceLock::new(),
-            });
-            let last = ends.last.replace(Arc::clone(&new));
-            let link = last.as_ref().map_or(&self.claimed, |last| &last.next);
-            // Only the holder of the lock fills the end of the list, so it is empty.
-            link.get_or_init(|| Arc::clone(&new));
+        self.claim_in(None, make)
+    }
+
+    /// Claims a shard of this series and of another one.
+    pub(crate) fn claim_in_both(&self, other: &Self, make: impl Fn() -> T) -> Claim<T> {
+        self.claim_in(Some(other), make)
+    }
+
+    fn claim_in(&self, other: Option<&Self>, make: impl Fn() -> T) -> Claim<T> {
+        let free = lock(&self.claims).take_free(other.map(|other| &other.claims));
+        let shard = free.unwrap_or_else(|| {
+            let new = Arc::new(make());
+            self.append(&new);
+            if let Some(other) = other {
+                other.append(&new);
+            }
             new
         });
         Claim {
-            claimed,
+            shard,
             claims: Arc::clone(&self.claims),
+            other: other.map(|other| Arc::clone(&other.claims)),
             not_sync: PhantomData,
         }
+    }
+
+    /// Adds a new shard to the end of the list.
+    fn append(&self, shard: &Arc<T>) {
+        let new = Arc::new(ClaimedShard {
+            shard: Arc::clone(shard),
+            next: OnceLock::new(),
+        });
+        let mut ends = lock(&self.claims);
+        let last = ends.last.replace(Arc::clone(&new));
+        let link = last.as_ref().map_or(&self.claimed, |last| &last.next);
+        // Only the holder of the lock fills the end of the list, so it is empty.
+        link.get_or_init(|| new);
     }
 
     /// Every shard that exists.
@@ -130,15 +170,17 @@ impl<T> Shards<T> {
     pub(crate) fn claimed(&self) -> impl Iterator<Item = &T> + Clone {
         let first = self.claimed.get();
         let claimed = std::iter::successors(first, |claimed| claimed.next.get());
-        claimed.map(|claimed| &claimed.shard)
+        claimed.map(|claimed| &*claimed.shard)
     }
 }
 
 /// The exclusive right to add to a shard, from one thread at a time. Dropping it frees the shard for another claim.
 #[derive(Debug)]
 pub(crate) struct Claim<T> {
-    claimed: Arc<ClaimedShard<T>>,
+    shard: Arc<T>,
     claims: Claims<T>,
+    /// The claims of the other series that the shard belongs to, if there is one.
+    other: Option<Claims<T>>,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -147,14 +189,17 @@ impl<T> Deref for Claim<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.claimed.shard
+        &self.shard
     }
 }
 
 impl<T> Drop for Claim<T> {
     fn drop(&mut self) {
-        let mut ends = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.free.push(Arc::clone(&self.claimed));
+        let (mut ends, shard) = (lock(&self.claims), Arc::clone(&self.shard));
+        match self.other.take() {
+            None => ends.free.push(shard),
+            Some(other) => ends.free_in_both.push((other, shard)),
+        }
     }
 }
 
@@ -231,6 +276,29 @@ mod tests {
         let address = &raw const *one;
         drop(one);
         assert!(std::ptr::eq(&raw const *shards.claim(cells), address));
+    }
+
+    #[test]
+    fn a_shard_of_two_series_counts_in_both_and_is_claimed_again_by_both_only() {
+        let (one, other, third) = (Shards::new(1), Shards::new(1), Shards::new(1));
+        let claim = one.claim_in_both(&other, cells);
+        claim.add::<SoleAccess>(17, 1);
+        let own = one.claim(cells);
+        own.add::<SoleAccess>(17, 2);
+        assert_eq!((sum(&one), sum(&other), sum(&third)), (3, 1, 0));
+        let address = &raw const *claim;
+        drop(claim);
+        for claim in [
+            one.claim(cells),
+            one.claim_in_both(&third, cells),
+            other.claim(cells),
+        ] {
+            assert!(!std::ptr::eq(&raw const *claim, address));
+        }
+        let again = one.claim_in_both(&other, cells);
+        assert!(std::ptr::eq(&raw const *again, address));
+        again.add::<SoleAccess>(17, 4);
+        assert_eq!((sum(&one), sum(&other), sum(&third)), (7, 5, 0));
     }
 
     #[test]

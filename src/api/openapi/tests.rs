@@ -123,7 +123,8 @@ fn patterns(request: &HttpRequest) -> BTreeSet<String> {
 #[actix_web::test]
 async fn exactly_the_routes_of_each_listener_are_described() {
     for listener in listeners() {
-        let ops = OpsSettings::everything().with_log(LogControl::new("info", |_| Ok(())));
+        let log = LogControl::new("info", |_| Ok(()));
+        let ops = OpsSettings::everything().with_log(log).with_profiles();
         let vitals = Vitals::builder().ops(ops).build().unwrap();
         let app = init_service(App::new().configure(routes(listener, &vitals)).route(
             "/test/patterns",

@@ -13,16 +13,17 @@ use super::{
     slim::{slim, slim_script, slim_style},
 };
 
-/// Allows the page to load its own parts and to connect to its own server, and nothing else.
+/// Allows the page to load its own parts and to connect to its own server, and nothing else. The page of the profiles shows graphs
+/// in a frame.
 /// <https://www.w3.org/TR/CSP3/>
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// A file as it is sent.
 #[derive(Debug)]
-pub(super) struct Asset {
-    pub(super) name: &'static str,
+pub(crate) struct Asset {
+    pub(crate) name: &'static str,
     content_type: &'static str,
     etag: String,
     pub(super) body: Bytes,
@@ -100,7 +101,7 @@ pub(super) fn find(name: &str) -> Option<&'static Asset> {
 }
 
 impl Asset {
-    fn new(name: &'static str, content_type: &'static str, body: String) -> Self {
+    pub(crate) fn new(name: &'static str, content_type: &'static str, body: String) -> Self {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
         Self {
@@ -112,7 +113,7 @@ impl Asset {
     }
 
     /// Answers with the file, or with 304 if the client has it.
-    pub(super) fn respond(&self, request: &HttpRequest) -> HttpResponse {
+    pub(crate) fn respond(&self, request: &HttpRequest) -> HttpResponse {
         let known = request.headers().get_all(header::IF_NONE_MATCH);
         let is_known = known
             .filter_map(|tags| tags.to_str().ok())

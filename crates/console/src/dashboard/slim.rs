@@ -8,7 +8,7 @@ const PUNCTUATION: [char; 16] = [
 ];
 
 /// Removes indentation, empty lines, and lines that are only a comment.
-pub(super) fn slim(source: &str) -> String {
+pub(crate) fn slim(source: &str) -> String {
     let mut slim = String::with_capacity(source.len());
     let mut in_comment = false;
     for line in source.lines().map(str::trim) {
@@ -24,7 +24,7 @@ pub(super) fn slim(source: &str) -> String {
 }
 
 /// Slims a style, and removes spaces that separate nothing. No text in the style may contain them.
-pub(super) fn slim_style(source: &str) -> String {
+pub(crate) fn slim_style(source: &str) -> String {
     let spaces = [
         (" {", "{"),
         ("{ ", "{"),
@@ -40,7 +40,7 @@ pub(super) fn slim_style(source: &str) -> String {
 
 /// Slims a script, and removes spaces beside punctuation. Leaves lines as they are where a regular expression, a comment, an
 /// escape or a text between single quotes may be.
-pub(super) fn slim_script(source: &str) -> String {
+pub(crate) fn slim_script(source: &str) -> String {
     let slim = slim(source);
     let mut script = String::with_capacity(slim.len());
     for line in slim.lines() {

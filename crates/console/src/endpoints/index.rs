@@ -97,8 +97,11 @@ mod tests {
         assert!(few.len() > 1, "{few:?}");
         assert_eq!(paths(&index(chosen, "/ops").await), few);
         let endpoints = index(OpsSettings::everything(), "/ops").await;
-        // This service has no database, and no control of its log.
-        let all = expected(&|choice| !choice.needs_database() && choice != OpsChoice::Log);
+        // This service has no database.
+        let all = expected(&|choice| {
+            let is_chosen = choice == OpsChoice::Always || OpsChoice::ALL.contains(&choice);
+            is_chosen && !choice.needs_database()
+        });
         assert_eq!(paths(&endpoints), all);
         let readiness = json!({
             "path": "/readyz",

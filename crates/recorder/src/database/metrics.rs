@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use vitals_registry::{Counter, Gauge, Histogram, SpanContext};
+use vitals_registry::{Counter, CounterWriter, Gauge, Histogram, HistogramWriter, SpanContext};
 
 use super::error::ErrorKind;
 use super::families::DatabaseFamilies;
@@ -71,6 +71,66 @@ impl Timed {
     }
 }
 
+/// A [`Timed`] that one connection records into.
+#[derive(Debug)]
+struct TimedWriter {
+    count: CounterWriter,
+    seconds: HistogramWriter,
+}
+
+impl TimedWriter {
+    fn new(timed: &Timed) -> Self {
+        Self {
+            count: timed.count.writer(),
+            seconds: timed.seconds.writer(),
+        }
+    }
+
+    #[inline]
+    fn record(&self, took: Duration, span: Option<&SpanContext>) {
+        self.count.inc();
+        self.seconds.observe_with(took.as_secs_f64(), span);
+    }
+}
+
+/// The series of queries as one connection records into them: by plain stores, because one thread at a time has the
+/// connection. Those of an operation are claimed with its first query.
+#[derive(Debug, Default)]
+pub(super) struct QueryWriters {
+    writers: [Option<TimedWriter>; Operation::ALL.len()],
+    /// Whether the series have the label `pool`.
+    are_labelled: bool,
+}
+
+impl QueryWriters {
+    /// Counts a query that ended, with or without an error.
+    #[inline]
+    pub(super) fn query(
+        &mut self,
+        metrics: &Metrics,
+        operation: Operation,
+        took: Duration,
+        span: Option<&SpanContext>,
+    ) {
+        if self.are_labelled != metrics.series.is_labelled() {
+            self.relabel();
+        }
+        let writer = &mut self.writers[operation.index()];
+        let writer = writer
+            .get_or_insert_with(|| TimedWriter::new(&metrics.series.queries[operation.index()]));
+        writer.record(took, span);
+    }
+
+    /// Forgets the series without the label, which exists from now on.
+    #[cold]
+    fn relabel(&mut self) {
+        *self = Self {
+            are_labelled: true,
+            ..Self::default()
+        };
+    }
+}
+
 /// Series that get the label `pool` when there is a second pool: see [`names`](super::names).
 ///
 /// What is counted afterwards is in the series with the label.
@@ -86,6 +146,11 @@ impl<T> Relabelled<T> {
             first,
             labelled: OnceLock::new(),
         }
+    }
+
+    #[inline]
+    fn is_labelled(&self) -> bool {
+        self.labelled.get().is_some()
     }
 }
 
@@ -198,11 +263,6 @@ impl Metrics {
     pub(super) fn label(&self, families: &DatabaseFamilies, name: &str) {
         let labelled = &self.series.labelled;
         labelled.get_or_init(|| QuerySeries::new(families, self.system, name));
-    }
-
-    /// Counts a query that ended, with or without an error.
-    pub(super) fn query(&self, operation: Operation, took: Duration, span: Option<&SpanContext>) {
-        self.series.queries[operation.index()].record(took, span);
     }
 
     /// Counts a query that ran outside of any request and job. The first is logged, with the remedy.

@@ -1,155 +1,129 @@
 //! The endpoint of a request before it is answered, for the list of requests in flight.
 //!
 //! Actix routes a request without telling the middleware, and finding the route a second time would cost more than all
-//! other recording. So each worker remembers the endpoint of each class of paths: paths with the same method that differ
-//! only in segments which look like an id (digits, or a UUID). The first path of a class is looked up before its handler
-//! runs, and each answer corrects a wrong guess. Only the list and the reports of stalls use guesses, no metric does.
+//! other recording. So each worker remembers the endpoint of each class of paths. The first path of a class is looked up
+//! before its handler runs, and each answer corrects a wrong guess. Only the list and the reports of stalls use guesses, no
+//! metric does.
+//!
+//! Most requests have a path whose outline the worker has seen before. That is cheaper to find than its class, and leads to
+//! the series of the last answer as well.
 
-use std::{cell::Cell, time::Duration};
+mod path_class;
+mod path_outline;
 
-use crate::clock::Moment;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
-/// The classes that a worker remembers. Each is kept at one place, where a newer class replaces it.
-const MOST_CLASSES: usize = 1024;
+pub(in crate::http) use path_class::PathClass;
+pub(in crate::http) use path_outline::PathOutline;
+
+use crate::{
+    clock::Moment,
+    http::series::{
+        cache::{CachedPath, RequestOutcome, RequestSeries},
+        path_key::PathKey,
+    },
+};
+
+/// The classes, and the outlines, that a worker remembers. Each is kept at one place, where a newer one replaces it.
+const MOST_REMEMBERED: usize = 1024;
 
 /// The most look-ups in each period, so that paths without a class that repeats cost little.
 const MOST_LOOKUPS: u32 = 256;
 /// The period of look-ups.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The endpoints that one worker remembers, by class.
+/// The endpoints that one worker remembers.
 #[derive(Debug)]
 pub(super) struct EndpointGuesses {
+    outlines: RefCell<Box<[KnownOutline]>>,
     classes: Box<[Cell<(PathClass, u32)>]>,
     lookups: Cell<u32>,
     period_began: Cell<Option<Moment>>,
 }
 
-/// A class of paths: a hash of what they have in common.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PathClass(u64);
-
-/// An odd factor with bits spread evenly: 2^64 divided by the golden ratio.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-impl PathClass {
-    #[inline]
-    pub(super) fn of(method: &str, path: &str) -> Self {
-        let initial = method.bytes().next().unwrap_or_default();
-        let mut class = (method.len() as u64) << 8 | u64::from(initial);
-        let path = path.as_bytes();
-        let mut rest = path.strip_prefix(b"/").unwrap_or(path);
-        loop {
-            let (hash, behind) = match id_length(rest) {
-                Some(length) => (SPREAD, after_slash(rest, length)),
-                None => literal_segment(rest),
-            };
-            class = mix(class, hash);
-            match behind {
-                Some(behind) => rest = behind,
-                // Zero is the class of an empty place.
-                None => return Self(class | 1),
-            }
-        }
-    }
-}
-
-/// Adds a number to a hash. The upper bits depend on all numbers and on their order.
-#[inline]
-fn mix(hash: u64, number: u64) -> u64 {
-    let mixed = (hash ^ number).wrapping_mul(SPREAD);
-    mixed ^ mixed >> 32
-}
-
-/// What follows the slash at this place. `None` at the end of the path.
-#[inline]
-fn after_slash(path: &[u8], slash: usize) -> Option<&[u8]> {
-    path.get(slash + 1..)
-}
-
-/// The length of the first segment of a path, if that looks like an id. Most others differ in their first bytes.
-#[inline]
-fn id_length(path: &[u8]) -> Option<usize> {
-    let mut has_digit = false;
-    for (at, byte) in path.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' => has_digit = true,
-            b'a'..=b'f' | b'A'..=b'F' | b'-' => {}
-            b'/' => return has_digit.then_some(at),
-            _ => return None,
-        }
-    }
-    has_digit.then_some(path.len())
-}
-
-/// A hash of the first segment of a path, and what follows it.
-#[inline]
-fn literal_segment(mut path: &[u8]) -> (u64, Option<&[u8]>) {
-    let mut hash = 0;
-    loop {
-        let word = first_word(path);
-        let length = slash(word).min(path.len());
-        if length < WORD {
-            // The bits of the bytes before the slash.
-            let segment = word & ((1 << (8 * length)) - 1);
-            return (mix(hash, segment), after_slash(path, length));
-        }
-        hash = mix(hash, word);
-        path = &path[WORD..];
-    }
-}
-
-/// Bytes in a word.
-const WORD: usize = size_of::<u64>();
-
-/// The first eight bytes, with zeros behind a shorter path.
-#[inline]
-fn first_word(path: &[u8]) -> u64 {
-    match path.first_chunk::<WORD>() {
-        Some(word) => u64::from_le_bytes(*word),
-        None => (path.iter().rev()).fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    }
-}
-
-/// The place of the first slash in a word; 8 without one.
-#[inline]
-fn slash(word: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let others = word ^ u64::from_le_bytes([b'/'; WORD]);
-    // A byte that is zero borrows into its highest bit. The lowest such bit is right, those above it may not be.
-    let zeros = others.wrapping_sub(ONES) & !others & (ONES << 7);
-    zeros.trailing_zeros() as usize / 8
+/// What the requests of one outline have led to.
+#[derive(Clone, Debug, Default)]
+struct KnownOutline {
+    outline: PathOutline,
+    /// The number of the endpoint.
+    endpoint: u32,
+    /// The series of the last answer.
+    series: Option<Rc<CachedPath>>,
 }
 
 impl Default for EndpointGuesses {
     fn default() -> Self {
         Self {
-            classes: (0..MOST_CLASSES).map(|_| Cell::default()).collect(),
+            outlines: RefCell::new(vec![KnownOutline::default(); MOST_REMEMBERED].into()),
+            classes: (0..MOST_REMEMBERED).map(|_| Cell::default()).collect(),
             lookups: Cell::new(0),
             period_began: Cell::new(None),
         }
     }
 }
 
+/// The place of a hash, whose upper bits depend on all others.
+#[inline]
+fn place(hash: u64) -> usize {
+    (hash >> 40) as usize % MOST_REMEMBERED
+}
+
 impl EndpointGuesses {
-    /// The place of a class.
+    /// The number of the endpoint that paths of this outline have led to.
     #[inline]
-    fn place(&self, class: PathClass) -> &Cell<(PathClass, u32)> {
-        // The upper bits depend on all others.
-        &self.classes[(class.0 >> 40) as usize % MOST_CLASSES]
+    pub(super) fn get(&self, outline: PathOutline) -> Option<u32> {
+        let known = &self.outlines.borrow()[place(outline.0)];
+        (known.outline == outline).then_some(known.endpoint)
     }
 
-    /// The number of the endpoint that paths of this class have led to.
-    #[inline]
-    pub(super) fn get(&self, class: PathClass) -> Option<u32> {
-        let (known, endpoint) = self.place(class).get();
-        (known == class).then_some(endpoint)
+    /// The number of the endpoint that paths of this class have led to. It is remembered for the outline, too.
+    #[cold]
+    pub(super) fn get_by_class(&self, outline: PathOutline, class: PathClass) -> Option<u32> {
+        let (known, endpoint) = self.classes[place(class.0)].get();
+        let endpoint = (known == class).then_some(endpoint)?;
+        self.set_outline(outline, endpoint);
+        Some(endpoint)
     }
 
     /// Remembers an endpoint by its number.
     #[cold]
-    pub(super) fn set(&self, class: PathClass, endpoint: u32) {
-        self.place(class).set((class, endpoint));
+    pub(super) fn set(&self, outline: PathOutline, class: PathClass, endpoint: u32) {
+        self.classes[place(class.0)].set((class, endpoint));
+        self.set_outline(outline, endpoint);
+    }
+
+    fn set_outline(&self, outline: PathOutline, endpoint: u32) {
+        self.outlines.borrow_mut()[place(outline.0)] = KnownOutline {
+            outline,
+            endpoint,
+            series: None,
+        };
+    }
+
+    /// The series of the last answer to a path of this outline, if they are those of this key and outcome.
+    #[inline]
+    pub(super) fn series(
+        &self,
+        outline: PathOutline,
+        key: PathKey<'_>,
+        outcome: RequestOutcome,
+    ) -> Option<Rc<RequestSeries>> {
+        let known = &self.outlines.borrow()[place(outline.0)];
+        let series = known.series.as_ref()?;
+        (known.outline == outline && series.is_of(key, outcome)).then(|| series.series())
+    }
+
+    /// Remembers the series of an answer to a path of this outline.
+    #[cold]
+    pub(super) fn set_series(&self, outline: PathOutline, series: Rc<CachedPath>) {
+        let known = &mut self.outlines.borrow_mut()[place(outline.0)];
+        if known.outline == outline {
+            known.series = Some(series);
+        }
     }
 
     /// Whether one more path may be looked up now.
@@ -168,63 +142,22 @@ impl EndpointGuesses {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::clock;
 
     #[test]
-    fn paths_that_differ_in_ids_only_have_one_class() {
-        let uuid = "/items/0b8f6e2c-93aa-4b8c-9d9e-2f1d1f0c7a55";
-        for (one, other, expected, why) in [
-            ("/items/5", "/items/123456", true, "numbers"),
-            ("/items/5", uuid, true, "a UUID"),
-            ("/items/5/posts", "/items/6/posts", true, "an id within"),
-            ("/items/5", "/items/5/", false, "a slash at the end"),
-            ("/items/5", "/items/me", false, "a word"),
-            ("/items/5", "/posts/5", false, "another word before"),
-            ("/items/cafe", "/items/face", false, "words of hex digits"),
-            ("/items/v1", "/items/v2", false, "a letter that is no digit"),
-            ("/a/1/b", "/b/1/a", false, "another order"),
-            ("/ab/c", "/a/bc", false, "other bounds"),
-        ] {
-            let is_same = PathClass::of("GET", one) == PathClass::of("GET", other);
-            assert_eq!(is_same, expected, "{why}: {one} and {other}");
-        }
-        assert_ne!(PathClass::of("GET", "/a"), PathClass::of("PUT", "/a"));
-    }
-
-    #[test]
-    fn each_segment_is_hashed_as_a_whole() {
-        let bytes = "abcdefghijklmnopqrstuvwxyz";
-        let mut classes = HashSet::new();
-        for length in 0..bytes.len() {
-            let segment = &bytes[..length];
-            for path in [
-                format!("/{segment}"),
-                format!("/{segment}/"),
-                format!("/{segment}/z"),
-                format!("/{segment}/z/z"),
-                format!("/z/{segment}/x/7/x"),
-                format!("/{segment}z"),
-            ] {
-                assert_eq!(PathClass::of("GET", &path), PathClass::of("GET", &path));
-                assert!(classes.insert(PathClass::of("GET", &path).0), "{path}");
-            }
-            let numbers = [5, 123_456_789].map(|id| format!("/{segment}/{id}/{segment}"));
-            let [one, other] = numbers.map(|path| PathClass::of("GET", &path));
-            assert_eq!(one, other, "{segment}");
-        }
-    }
-
-    #[test]
     fn a_class_is_remembered_and_corrected() {
         let guesses = EndpointGuesses::default();
-        let class = PathClass::of("GET", "/items/5");
-        assert_eq!(guesses.get(class), None);
-        guesses.set(class, 7);
-        guesses.set(class, 8);
-        assert_eq!(guesses.get(PathClass::of("GET", "/items/6")), Some(8));
+        let [five, six, seventy] = ["/items/5", "/items/6", "/items/70"]
+            .map(|path| (PathOutline::of("GET", path), PathClass::of("GET", path)));
+        assert_eq!(guesses.get(five.0), None);
+        assert_eq!(guesses.get_by_class(five.0, five.1), None);
+        guesses.set(five.0, five.1, 7);
+        guesses.set(five.0, five.1, 8);
+        assert_eq!(guesses.get(six.0), Some(8));
+        assert_eq!(guesses.get(seventy.0), None, "another outline");
+        assert_eq!(guesses.get_by_class(seventy.0, seventy.1), Some(8));
+        assert_eq!(guesses.get(seventy.0), Some(8), "of the same class");
     }
 
     #[test]

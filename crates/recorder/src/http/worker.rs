@@ -14,7 +14,7 @@ use vitals_registry::GaugeWriter;
 use crate::{
     clock::Moment,
     http::{
-        endpoint_guess::{EndpointGuesses, PathClass},
+        endpoint_guess::{EndpointGuesses, PathClass, PathOutline},
         insight::kept::RandomNumbers,
         loop_watch::Stall,
         recorder::RequestRecorder,
@@ -162,30 +162,40 @@ impl WorkerRecorder {
 
     /// Guesses the endpoint of a request that is about to be routed. Returns its number; 0 if it is not known.
     #[inline]
-    pub(super) fn guess(&self, class: PathClass, sent: Sent<'_>, now: Moment) -> u32 {
-        let known = self.guesses.get(class);
-        known.unwrap_or_else(|| self.look_up(class, sent, now))
+    pub(super) fn guess(&self, outline: PathOutline, sent: Sent<'_>, now: Moment) -> u32 {
+        let known = self.guesses.get(outline);
+        known.unwrap_or_else(|| self.look_up(outline, sent, now))
     }
 
     #[cold]
-    fn look_up(&self, class: PathClass, sent: Sent<'_>, now: Moment) -> u32 {
+    fn look_up(&self, outline: PathOutline, sent: Sent<'_>, now: Moment) -> u32 {
+        let class = PathClass::of(sent.method, sent.path);
+        if let Some(number) = self.guesses.get_by_class(outline, class) {
+            return number;
+        }
         if !self.guesses.may_look_up(now) {
             return 0;
         }
         let pattern = self.pattern_of(sent.path, sent.method);
         let name = self.recorder.families.renaming.name(&pattern);
         let number = name_numbers::number_of(&name);
-        self.guesses.set(class, number);
+        self.guesses.set(outline, class, number);
         number
     }
 
-    /// Returns the number of an answered request's endpoint, and corrects the guess for its class.
+    /// Returns the number of an answered request's endpoint, and corrects the guess for its path.
     #[cold]
-    pub(super) fn correct_guess(&self, class: PathClass, route: &RouteSeries) -> u32 {
+    pub(super) fn correct_guess(
+        &self,
+        outline: PathOutline,
+        sent: Sent<'_>,
+        route: &RouteSeries,
+    ) -> u32 {
         let number = route.endpoint_number();
         // A middleware may have answered in place of the endpoint.
         if *route.pattern != *UNMATCHED {
-            self.guesses.set(class, number);
+            let class = PathClass::of(sent.method, sent.path);
+            self.guesses.set(outline, class, number);
         }
         number
     }
@@ -290,26 +300,35 @@ impl WorkerRecorder {
     pub(super) fn series_of(
         &self,
         request: &HttpRequest,
+        outline: PathOutline,
         sent: Sent<'_>,
         outcome: RequestOutcome,
     ) -> Option<Rc<RequestSeries>> {
         let key = PathKey::of(request);
         if let Some(key) = key
-            && let Some(series) = self.series.remembered(key, outcome)
+            && let Some(series) = self.guesses.series(outline, key, outcome)
         {
             return Some(series);
         }
-        self.find_series(request, key, sent, outcome)
+        self.find_series(request, outline, key, sent, outcome)
     }
 
     #[cold]
     fn find_series(
         &self,
         request: &HttpRequest,
+        outline: PathOutline,
         key: Option<PathKey<'_>>,
         sent: Sent<'_>,
         mut outcome: RequestOutcome,
     ) -> Option<Rc<RequestSeries>> {
+        if let Some(key) = key
+            && let Some(known) = self.series.remembered(key, outcome)
+        {
+            let series = known.series();
+            self.guesses.set_series(outline, known);
+            return Some(series);
+        }
         let method = sent.method;
         let Some(pattern) = self.routed_pattern(request, method) else {
             let endpoint = unrouted_endpoint(request.match_info(), method, outcome.status);

@@ -333,6 +333,12 @@ impl SlotHandle {
         self.slot.generation.end();
     }
 
+    /// The number of the endpoint; 0 if it is not known, or if the slot is no longer used for the request.
+    pub(crate) fn endpoint(&self) -> u32 {
+        self.current()
+            .map_or(0, |_| self.slot.endpoint.load(Relaxed))
+    }
+
     /// Sets the number of the endpoint.
     #[inline]
     pub(crate) fn set_endpoint(&self, number: u32) {

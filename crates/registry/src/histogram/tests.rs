@@ -12,6 +12,7 @@ use super::*;
 fn layout(bounds: &[f64], shards: usize) -> Arc<HistogramLayout> {
     Arc::new(HistogramLayout {
         bounds: Bounds::new(bounds),
+        search: BucketSearch::new(bounds),
         native_buckets: 160,
         shards,
         current_span: None,

@@ -50,7 +50,7 @@ use crate::clock::{self, Moment};
 use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
 use crate::database::holders::HoldSlot;
-use crate::database::metrics::{Metrics, TransactionOutcome};
+use crate::database::metrics::{Metrics, QueryWriters, TransactionOutcome};
 use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
@@ -103,6 +103,7 @@ impl Driver {
 #[derive(Debug)]
 pub struct QueryRecorder {
     metrics: Arc<Metrics>,
+    writers: QueryWriters,
     driver: Driver,
     /// Nothing is recorded while the pool checks the connection.
     muted: bool,
@@ -164,6 +165,7 @@ impl QueryRecorder {
     pub(super) fn new(metrics: Arc<Metrics>, known: ConnectionStatements, driver: Driver) -> Self {
         Self {
             metrics,
+            writers: QueryWriters::default(),
             driver,
             muted: false,
             setting_up: false,
@@ -288,7 +290,24 @@ impl QueryRecorder {
         self.may_have_written = false;
         self.failures = Failures::default();
         self.announced = None;
-        self.settle(TransactionOutcome::RolledBack, clock::now());
+        self.settle_open_transaction();
+    }
+
+    /// Counts a transaction that is still open as rolled back.
+    fn settle_open_transaction(&mut self) {
+        if self.transaction.is_some() {
+            self.settle(TransactionOutcome::RolledBack, clock::now());
+        }
+    }
+
+    /// Whether queries have started and not finished.
+    #[cfg_attr(
+        not(feature = "diesel-async"),
+        expect(dead_code, reason = "connections of diesel-async alone ask")
+    )]
+    #[inline]
+    pub(super) fn has_unfinished(&self) -> bool {
+        !self.running.is_empty()
     }
 
     /// Counts the queries that have not finished as cancelled. Called when no future of the connection can exist any more:
@@ -426,7 +445,7 @@ impl QueryRecorder {
     fn finished(&mut self, finished: &dyn DebugQuery, error: Option<&Error>) {
         let now = clock::now();
         if self.driver == Driver::Blocking || self.running.is_unambiguous() {
-            self.finish(error);
+            self.finish_at(error, now);
             return;
         }
         let mut text = Text {
@@ -445,7 +464,11 @@ impl QueryRecorder {
 
     /// Ends the query that started last.
     fn finish(&mut self, error: Option<&Error>) {
-        let now = clock::now();
+        self.finish_at(error, clock::now());
+    }
+
+    #[inline]
+    fn finish_at(&mut self, error: Option<&Error>, now: Moment) {
         if self.driver == Driver::Blocking && error.is_none() && self.failures.just_failed {
             return;
         }
@@ -605,8 +628,8 @@ impl QueryRecorder {
             shape,
             in_transaction: self.is_in_transaction(),
         });
-        self.metrics
-            .query(operation, took, attribution.span().as_ref());
+        let span = attribution.span();
+        (self.writers).query(&self.metrics, operation, took, span.as_ref());
         if attribution == Attribution::Unattributed && !self.setting_up {
             self.metrics.unattributed(operation);
             self.known.unattributed(lookup);
@@ -647,7 +670,7 @@ impl QueryRecorder {
         self.announced = Some(if depth == 1 { control } else { Control::Nested });
         if depth == 1 && control == Control::Begin {
             // A transaction that is still open was rolled back by the database.
-            self.settle(TransactionOutcome::RolledBack, clock::now());
+            self.settle_open_transaction();
         }
     }
 
@@ -752,7 +775,7 @@ impl Drop for QueryRecorder {
         if self.driver != Driver::Blocking {
             self.cancel_unfinished();
         }
-        self.settle(TransactionOutcome::RolledBack, clock::now());
+        self.settle_open_transaction();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::database::metrics::TransactionOutcome;
+use crate::database::metrics::{QueryWriters, TransactionOutcome};
 use crate::database::sql::Operation;
 use crate::naming::Naming;
 use vitals_registry::{Format, Registry};
@@ -48,8 +48,19 @@ impl Fixture {
     }
 }
 
+/// Counts a query of a new connection.
 fn select(pool: &NamedPool) {
-    (pool.metrics).query(Operation::Select, Duration::from_millis(1), None);
+    select_on(&mut QueryWriters::default(), pool);
+}
+
+/// Counts a query of the connection with these writers.
+fn select_on(connection: &mut QueryWriters, pool: &NamedPool) {
+    connection.query(
+        &pool.metrics,
+        Operation::Select,
+        Duration::from_millis(1),
+        None,
+    );
 }
 
 fn row(pool: &str, queries: u64) -> (String, u64) {
@@ -83,6 +94,21 @@ fn a_service_with_one_pool_has_no_label_whatever_the_name() {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
     }
+}
+
+#[test]
+fn a_connection_that_is_open_counts_under_its_name_from_the_second_pool_on() {
+    let fixture = Fixture::new(Naming::Vitals);
+    let shop = fixture.take("shop");
+    let mut connection = QueryWriters::default();
+    (0..2).for_each(|_| select_on(&mut connection, &shop));
+    let audit = fixture.take("audit");
+    (0..3).for_each(|_| select_on(&mut connection, &shop));
+    select(&audit);
+    assert_eq!(
+        fixture.selects(),
+        [row("", 2), row("audit", 1), row("shop", 3)]
+    );
 }
 
 #[test]

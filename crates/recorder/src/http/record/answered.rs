@@ -24,7 +24,9 @@ use crate::{
             timeline::{KeptEnding, KeptFacts, KeptRequest},
         },
         record::slot::{Delivery, RequestSlot},
-        series::cache::{DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing},
+        series::cache::{
+            DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing, seconds,
+        },
     },
     in_flight::RequestState,
 };
@@ -164,8 +166,8 @@ impl AnsweredRequest {
         {
             let state = match self.series.timing {
                 Timing::Stream { .. } => RequestState::Streaming,
-                Timing::Answer { .. } if has_chunk => RequestState::Sending,
-                Timing::Answer { .. } => RequestState::Awaiting,
+                Timing::Answer(_) if has_chunk => RequestState::Sending,
+                Timing::Answer(_) => RequestState::Awaiting,
             };
             slot.leave_loop(state, Some(&self.series.route.pattern));
         }
@@ -300,14 +302,14 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
     let ended = clock::now();
     let on_loop = slot.settle_loop(ended, &series.route.pattern);
     let took = slot.nanoseconds_until(ended);
-    let seconds = took as f64 / 1e9;
+    let seconds = seconds(took);
     let is_database_used = slot.context.as_ref().is_some_and(RequestContext::is_used);
     let span = slot.span();
     let route = &series.route;
     match &series.timing {
-        Timing::Answer { latency } => {
+        Timing::Answer(latency) => {
             series.requests.inc();
-            latency.observe_with(seconds, span.as_ref());
+            latency.observe(route, (took, on_loop), span.as_ref());
             if !is_database_used && let Some(database) = &route.database {
                 database.observe_none(span.as_ref());
             }
@@ -315,11 +317,9 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
         Timing::Stream { active, duration } => {
             active.dec();
             duration.observe_with(seconds, span.as_ref());
+            route.observe_loop(on_loop, span.as_ref());
         }
     }
-    route
-        .loop_seconds
-        .observe_with(on_loop as f64 / 1e9, span.as_ref());
     if let Some(sizes) = &route.sizes {
         let request_bytes = slot.request_body.bytes.get();
         sizes.observe(request_bytes, slot.delivery.bytes);
@@ -355,36 +355,42 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
         return;
     }
     let recorder = &slot.worker.recorder;
-    let is_failed = series.status.is_server_error() || slot.delivery.ending != RequestEnding::Whole;
-    let mut reasons = KeepReasons::default();
     let rank = Rank {
         ended: end.ended,
         random: slot.worker.random.next(),
     };
+    let chosen = if recorder.kept.is_on() {
+        series.route.selection.consider(rank, end.seconds)
+    } else {
+        KeepReasons::default()
+    };
     let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
+    let is_conspicuous = end.is_suspected || slot.polls.has_stalled || slot.span().is_some();
+    let is_failed = series.is_server_error || slot.delivery.ending != RequestEnding::Whole;
+    if is_slow || is_conspicuous || is_failed || !chosen.is_empty() {
+        keep(slot, series, end, (chosen, rank), (is_slow, is_failed));
+    }
+}
+
+/// Keeps a request that is notable, failed or has a reason to be kept. `chosen` are the reasons by its endpoint.
+#[cold]
+fn keep(
+    slot: &RequestSlot,
+    series: &RequestSeries,
+    end: RequestEnd,
+    (chosen, rank): (KeepReasons, Rank),
+    (is_slow, is_failed): (bool, bool),
+) {
+    let recorder = &slot.worker.recorder;
+    let mut reasons = chosen;
     if recorder.kept.is_on() {
-        reasons = series.route.selection.consider(rank, end.seconds);
         reasons.add(KeepReason::Failed, is_failed);
         reasons.add(KeepReason::Slow, is_slow);
         reasons.add(KeepReason::NPlusOne, end.is_suspected);
         reasons.add(KeepReason::Stall, slot.polls.has_stalled);
         reasons.add(KeepReason::Sampled, slot.span().is_some());
     }
-    let is_notable = is_slow || series.status.is_server_error();
-    if is_notable || is_failed || !reasons.is_empty() {
-        keep(slot, series, end, (reasons, rank), (is_notable, is_failed));
-    }
-}
-
-#[cold]
-fn keep(
-    slot: &RequestSlot,
-    series: &RequestSeries,
-    end: RequestEnd,
-    (reasons, rank): (KeepReasons, Rank),
-    (is_notable, is_failed): (bool, bool),
-) {
-    let recorder = &slot.worker.recorder;
+    let is_notable = is_slow || series.is_server_error;
     let (kept, tick) = (&recorder.kept, recorder.loop_watch.tick());
     let reasons = kept.allow(reasons, &series.route.endpoint, tick);
     let cause = is_failed.then(|| cause(slot));

@@ -141,7 +141,7 @@ impl OpenRecord {
         };
         let worker = &slot.worker;
         let series = match request {
-            Some(request) => worker.series_of(request, slot.sent(), outcome),
+            Some(request) => worker.series_of(request, slot.outline(), slot.sent(), outcome),
             None => worker.series(&slot.pattern_by_path(), outcome),
         };
         let Some(series) = series else {

@@ -23,7 +23,7 @@ use crate::{
     clock::{self, Moment},
     context::{self, RequestContext},
     http::{
-        endpoint_guess::PathClass,
+        endpoint_guess::PathOutline,
         insight::{
             causes::FailureCause,
             server_timing,
@@ -68,7 +68,7 @@ pub(in crate::http) struct RequestSlot {
     pub(in crate::http) delivery: Delivery,
     /// The method that the slot of the request in flight has.
     listed_method: &'static str,
-    class: PathClass,
+    outline: PathOutline,
     /// The number of the endpoint that is listed.
     endpoint_number: u32,
     poll: LoopPoll,
@@ -185,7 +185,7 @@ impl RequestSlot {
             is_shown: false,
             delivery: Delivery::default(),
             listed_method: "",
-            class: PathClass::default(),
+            outline: PathOutline::default(),
             endpoint_number: 0,
             poll: LoopPoll::begin(None),
             polls: Polls::new(clock::now()),
@@ -205,6 +205,7 @@ impl RequestSlot {
         slot.started = started;
         slot.method = method_label(request.method());
         slot.path.push_str(request.match_info().as_str());
+        slot.outline = PathOutline::of(slot.method, &slot.path);
         slot.is_http_2 = request.version() == Version::HTTP_2;
         slot.worker.learn_application(request);
         slot.slots = Some(Rc::clone(slots));
@@ -272,8 +273,7 @@ impl RequestSlot {
         if self.listed().is_none() && !self.take_listing() {
             return self.worker.in_flight.count_unlisted();
         }
-        self.class = PathClass::of(self.method, &self.path);
-        self.endpoint_number = (self.worker).guess(self.class, self.sent(), self.started);
+        self.endpoint_number = (self.worker).guess(self.outline, self.sent(), self.started);
         let trace_id = self.trace.as_ref().map_or(0, |trace| trace.id());
         if !ptr::eq(self.listed_method, self.method) {
             self.list_method();
@@ -315,7 +315,8 @@ impl RequestSlot {
         if route.endpoint_number() != self.endpoint_number
             && let Some(listed) = self.listed()
         {
-            listed.set_endpoint(self.worker.correct_guess(self.class, route));
+            let corrected = (self.worker).correct_guess(self.outline, self.sent(), route);
+            listed.set_endpoint(corrected);
         }
     }
 
@@ -484,6 +485,12 @@ impl RequestSlot {
             method: self.method,
             path: &self.path,
         }
+    }
+
+    /// The outline of the path as it arrived.
+    #[inline]
+    pub(in crate::http) fn outline(&self) -> PathOutline {
+        self.outline
     }
 
     /// The pattern of the endpoint that the request's path and method lead to. For requests that left no answer.

@@ -5,6 +5,7 @@ use std::{
     cell::{OnceCell, RefCell},
     hash::BuildHasher,
     num::NonZeroU32,
+    ptr,
     rc::Rc,
     sync::Arc,
 };
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// What distinguishes the series of one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::http) struct RequestOutcome {
     pub(in crate::http) method: &'static str,
     pub(in crate::http) status: StatusCode,
@@ -50,6 +51,17 @@ pub(in crate::http) enum RequestEnding {
     ClientLeft,
     /// The body failed, or was shorter than the head had promised.
     BodyFailed,
+}
+
+impl PartialEq for RequestOutcome {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        // Nearly all names of one method are the same name.
+        (ptr::eq(self.method, other.method) || self.method == other.method)
+            && self.status == other.status
+            && self.is_stream == other.is_stream
+            && self.ending == other.ending
+    }
 }
 
 impl RequestOutcome {
@@ -97,6 +109,7 @@ pub(in crate::http) struct RequestOrigin<'a> {
 pub(in crate::http) struct RequestSeries {
     pub(in crate::http) route: Rc<RouteSeries>,
     pub(in crate::http) status: StatusCode,
+    pub(in crate::http) is_server_error: bool,
     ending: RequestEnding,
     pub(in crate::http) requests: CounterWriter,
     pub(in crate::http) timing: Timing,
@@ -106,12 +119,82 @@ pub(in crate::http) struct RequestSeries {
 #[derive(Debug)]
 pub(in crate::http) enum Timing {
     /// The latency of an answer that ends.
-    Answer { latency: HistogramWriter },
+    Answer(LatencyWriters),
     /// The duration of a stream, and the number of open ones.
     Stream {
         active: Arc<Gauge>,
         duration: Arc<Histogram>,
     },
+}
+
+/// A writer of a histogram that is made when it is first used.
+#[derive(Debug)]
+pub(in crate::http) struct LazyWriter {
+    histogram: Arc<Histogram>,
+    /// Whether the writer is cached, so that it claims a shard.
+    is_kept: bool,
+    writer: OnceCell<HistogramWriter>,
+}
+
+impl LazyWriter {
+    fn new(histogram: Arc<Histogram>, is_kept: bool) -> Self {
+        Self {
+            histogram,
+            is_kept,
+            writer: OnceCell::new(),
+        }
+    }
+
+    #[inline]
+    pub(in crate::http) fn get(&self) -> &HistogramWriter {
+        (self.writer).get_or_init(|| writer(&self.histogram, self.is_kept))
+    }
+}
+
+/// Record how long answers took, and how much of that they kept the event loop busy.
+///
+/// The two times are the same for a request that waited for nothing, as most do that use no database. Such a time is recorded
+/// once, in a shard of both histograms.
+#[derive(Debug)]
+pub(in crate::http) struct LatencyWriters {
+    latency: LazyWriter,
+    both: OnceCell<Option<HistogramWriter>>,
+}
+
+impl LatencyWriters {
+    #[inline]
+    pub(in crate::http) fn observe(
+        &self,
+        route: &RouteSeries,
+        (took, on_loop): (u64, u64),
+        span: Option<&SpanContext>,
+    ) {
+        let seconds = seconds(took);
+        if took == on_loop
+            && let Some(both) = self.both(route)
+        {
+            return both.observe_with(seconds, span);
+        }
+        self.latency.get().observe_with(seconds, span);
+        route.observe_loop(on_loop, span);
+    }
+
+    #[inline]
+    fn both(&self, route: &RouteSeries) -> Option<&HistogramWriter> {
+        let make = || {
+            let are_kept = self.latency.is_kept && route.loop_seconds.is_kept;
+            are_kept
+                .then(|| (self.latency.histogram).writer_with(&route.loop_seconds.histogram))
+                .flatten()
+        };
+        self.both.get_or_init(make).as_ref()
+    }
+}
+
+/// Nanoseconds as seconds.
+#[inline]
+pub(in crate::http) fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
 }
 
 impl RequestSeries {
@@ -147,7 +230,7 @@ pub(in crate::http) struct RouteSeries {
     /// The time that requests of the route held connections.
     pub(in crate::http) held_seconds: EndpointHeldSeconds,
     /// The time that each request kept the event loop busy.
-    pub(in crate::http) loop_seconds: HistogramWriter,
+    loop_seconds: LazyWriter,
     /// The number of the endpoint's name.
     endpoint_number: OnceCell<u32>,
     /// Chooses requests of the route whose timelines are kept.
@@ -239,14 +322,27 @@ pub(in crate::http) struct SeriesCache {
     /// By method and endpoint.
     routes: RefCell<HashTable<Rc<RouteSeries>>>,
     /// By path key and outcome.
-    paths: RefCell<HashTable<CachedPath>>,
+    paths: RefCell<HashTable<Rc<CachedPath>>>,
 }
 
 /// The series of a path key and an outcome.
 #[derive(Debug)]
-struct CachedPath {
+pub(in crate::http) struct CachedPath {
     key: OwnedPathKey,
     series: Rc<RequestSeries>,
+}
+
+impl CachedPath {
+    /// Whether the series are those of this key and outcome.
+    #[inline]
+    pub(in crate::http) fn is_of(&self, key: PathKey<'_>, outcome: RequestOutcome) -> bool {
+        self.key.as_key() == key && self.series.outcome() == outcome
+    }
+
+    #[inline]
+    pub(in crate::http) fn series(&self) -> Rc<RequestSeries> {
+        Rc::clone(&self.series)
+    }
 }
 
 impl SeriesCache {
@@ -288,25 +384,23 @@ impl SeriesCache {
         &self,
         key: PathKey<'_>,
         outcome: RequestOutcome,
-    ) -> Option<Rc<RequestSeries>> {
+    ) -> Option<Rc<CachedPath>> {
         let paths = self.paths.borrow();
-        let known = paths.find(self.hash(key, outcome), |known| {
-            known.key.as_key() == key && known.series.outcome() == outcome
-        });
-        known.map(|known| Rc::clone(&known.series))
+        let known = paths.find(self.hash(key, outcome), |known| known.is_of(key, outcome));
+        known.map(Rc::clone)
     }
 
     #[cold]
     fn remember(&self, key: PathKey<'_>, series: &Rc<RequestSeries>) {
-        let known = CachedPath {
+        let known = Rc::new(CachedPath {
             key: key.to_owned(),
             series: Rc::clone(series),
-        };
+        });
         let mut paths = self.paths.borrow_mut();
         if paths.len() >= MOST_PATH_KEYS {
             paths.clear();
         }
-        let hash = |known: &CachedPath| self.hash(known.key.as_key(), known.series.outcome());
+        let hash = |known: &Rc<CachedPath>| self.hash(known.key.as_key(), known.series.outcome());
         paths.insert_unique(hash(&known), known, hash);
     }
 
@@ -416,9 +510,10 @@ impl RequestSeries {
             }
         } else {
             let latency = take(families.duration.try_series(labels), &mut is_own);
-            Timing::Answer {
-                latency: writer(&latency, is_own),
-            }
+            Timing::Answer(LatencyWriters {
+                latency: LazyWriter::new(latency, is_own),
+                both: OnceCell::new(),
+            })
         };
         let series = Self {
             requests: if is_own {
@@ -427,6 +522,7 @@ impl RequestSeries {
                 requests.shared_writer()
             },
             status: outcome.status,
+            is_server_error: outcome.status.is_server_error(),
             ending: outcome.ending,
             timing,
             route,
@@ -436,6 +532,12 @@ impl RequestSeries {
 }
 
 impl RouteSeries {
+    /// Observes the nanoseconds for which a request kept the event loop busy.
+    #[inline]
+    pub(in crate::http) fn observe_loop(&self, on_loop: u64, span: Option<&SpanContext>) {
+        (self.loop_seconds.get()).observe_with(seconds(on_loop), span);
+    }
+
     /// The number of the endpoint's name, as the list of requests in flight has it.
     #[inline]
     pub(in crate::http) fn endpoint_number(&self) -> u32 {
@@ -486,7 +588,7 @@ impl RouteSeries {
             endpoint: name,
             statements: ReportedStatements::default(),
             held_seconds: EndpointHeldSeconds::default(),
-            loop_seconds: writer(&loop_seconds, is_own),
+            loop_seconds: LazyWriter::new(loop_seconds, is_own),
             endpoint_number: OnceCell::new(),
             selection: Selection::default(),
         };

@@ -41,10 +41,7 @@ where
         let recorder = SharedRecorder::of(&mut *object);
         let runs_elsewhere = runs_elsewhere::<O::Target>();
         match &recorder {
-            Some(recorder) => {
-                recorder.check_out(taken_at);
-                recorder.accessed(runs_elsewhere);
-            }
+            Some(recorder) => recorder.check_out(taken_at, runs_elsewhere),
             None => health.recorder_is_replaced(),
         }
         Self {
@@ -78,11 +75,10 @@ impl<O: DerefMut> DerefMut for Held<O> {
 impl<O> Drop for Held<O> {
     fn drop(&mut self) {
         let held = self.since.elapsed();
-        if let Some(recorder) = &self.recorder {
-            if recorder.was_answered() {
-                self.health.answered();
-            }
-            recorder.check_in(held);
+        if let Some(recorder) = &self.recorder
+            && recorder.check_in(held)
+        {
+            self.health.answered();
         }
         let span = context::current_span();
         self.metrics

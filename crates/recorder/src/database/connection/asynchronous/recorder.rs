@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use diesel_async::AsyncConnection;
 
 use super::super::recorder::QueryRecorder;
 use super::{Forward, runs_elsewhere};
-use crate::context::{self, RequestContext};
+use crate::context::{self, RequestContext, identity::ContextIdentity};
 
 /// A [`QueryRecorder`] that the connection shares with the caller that has it.
 ///
@@ -19,7 +23,15 @@ use crate::context::{self, RequestContext};
 /// future is polled, and the caller uses the recorder when no future exists. `docs/decisions/asynchronous-recorder-lock.md`
 /// says why it takes a mutex.
 #[derive(Clone)]
-pub(super) struct SharedRecorder(Arc<Mutex<State>>);
+pub(super) struct SharedRecorder(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Whether queries have started and not finished. Stored while the state is locked.
+    has_unfinished: AtomicBool,
+    /// The identity of the caller's context, which the state has. Stored while the state is locked.
+    caller: ContextIdentity,
+}
 
 /// A dropped query of the connection still runs on another thread.
 pub(super) struct InUse;
@@ -33,10 +45,14 @@ struct State {
 impl SharedRecorder {
     pub(super) fn new(mut recorder: QueryRecorder, forward: Forward) -> Self {
         recorder.forward(forward);
-        Self(Arc::new(Mutex::new(State {
-            recorder,
-            caller: None,
-        })))
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                recorder,
+                caller: None,
+            }),
+            has_unfinished: AtomicBool::new(false),
+            caller: ContextIdentity::default(),
+        }))
     }
 
     /// The recorder of a connection, unless it was replaced, or a dropped query of the connection still runs.
@@ -70,38 +86,51 @@ impl SharedRecorder {
         Muted(self.clone())
     }
 
-    /// Whether the database has answered a query of the present user.
-    pub(super) fn was_answered(&self) -> bool {
-        self.lock().recorder.was_answered()
-    }
-
     /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
     pub(super) fn is_out_of_step(&self) -> bool {
         self.lock().recorder.is_out_of_step()
     }
 
     /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
-    pub(super) fn check_out(&self, taken_at: &'static Location<'static>) {
+    pub(super) fn check_out(&self, taken_at: &'static Location<'static>, runs_elsewhere: bool) {
         let mut state = self.lock();
         state.recorder.check_out(taken_at);
-        state.caller = None;
+        self.set_caller(&mut state, runs_elsewhere);
     }
 
-    /// Takes the connection from its holder, who had it for this time.
-    pub(super) fn check_in(&self, held: Duration) {
+    /// Takes the connection from its holder, who had it for this time. Returns whether the database has answered a query of
+    /// the holder.
+    pub(super) fn check_in(&self, held: Duration) -> bool {
         let mut state = self.lock();
+        let was_answered = state.recorder.was_answered();
         state.recorder.check_in(held);
-        state.caller = None;
+        self.set_caller(&mut state, false);
+        was_answered
     }
 
     /// Notes that the caller has exclusive access to the connection, so that no future of a query exists.
     #[inline]
     pub(super) fn accessed(&self, runs_elsewhere: bool) {
+        // A query that was dropped may end meanwhile on another thread. It is then no longer unfinished.
+        let has_unfinished = self.0.has_unfinished.load(Acquire);
+        let is_caller = !runs_elsewhere || self.0.caller.is_current();
+        if has_unfinished || !is_caller {
+            self.begin_access(runs_elsewhere);
+        }
+    }
+
+    #[cold]
+    fn begin_access(&self, runs_elsewhere: bool) {
         let mut state = self.lock();
         state.recorder.cancel_unfinished();
-        if runs_elsewhere {
-            state.caller = context::current();
-        }
+        self.set_caller(&mut state, runs_elsewhere);
+    }
+
+    /// Sets who causes the events, if they come from another thread. Called when no query is unfinished.
+    fn set_caller(&self, state: &mut State, runs_elsewhere: bool) {
+        state.caller = runs_elsewhere.then(context::current).flatten();
+        self.0.caller.store(state.caller.as_ref());
+        self.0.has_unfinished.store(false, Release);
     }
 
     /// Counts an error, unless an event has reported it.
@@ -110,19 +139,23 @@ impl SharedRecorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = &self.0.state;
+        state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Instrumentation for SharedRecorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        let state = &mut *self.lock();
+        let mut state = self.lock();
+        let state = &mut *state;
         if state.caller.is_some() {
             let recorder = &mut state.recorder;
             context::within(&mut state.caller, || recorder.on_connection_event(event));
         } else {
             state.recorder.on_connection_event(event);
         }
+        let has_unfinished = state.recorder.has_unfinished();
+        self.0.has_unfinished.store(has_unfinished, Release);
     }
 }
 

@@ -32,8 +32,8 @@ fn families(registry: &mut RegistryBuilder, naming: Naming) -> HttpFamilies {
 /// The number of shards of each instrument that an answer records into.
 fn shards(series: &RequestSeries) -> Vec<usize> {
     let mut shards = vec![series.requests.counter().shard_count()];
-    if let Timing::Answer { latency } = &series.timing {
-        shards.push(latency.histogram().shard_count());
+    if let Timing::Answer(latency) = &series.timing {
+        shards.push(latency.latency.histogram.shard_count());
     }
     let route = &series.route;
     if let (Some(sizes), Some(database)) = (&route.sizes, &route.database) {
@@ -52,8 +52,8 @@ fn shards(series: &RequestSeries) -> Vec<usize> {
 /// Records a request.
 fn record(series: &RequestSeries) {
     series.requests.inc();
-    if let Timing::Answer { latency } = &series.timing {
-        latency.observe(0.001);
+    if let Timing::Answer(latency) = &series.timing {
+        latency.observe(&series.route, (1_000_000, 500_000), None);
     }
     let route = &series.route;
     if let (Some(sizes), Some(database)) = (&route.sizes, &route.database) {
@@ -138,4 +138,39 @@ fn a_route_within_the_budget_has_one_claim_for_each_worker() {
     let series = workers[0].resolve(origin, "/data", OK);
     assert_eq!(shards(&series), [3; 6]);
     assert_eq!(series.requests.counter().value(), 300);
+}
+
+#[test]
+fn a_time_that_is_all_on_the_event_loop_counts_in_both_histograms() {
+    let families = families(&mut registry(10), Naming::Vitals);
+    let origin = RequestOrigin {
+        families: &families,
+        scheme: "http",
+    };
+    let cache = SeriesCache::default();
+    let series = cache.resolve(origin, "/data", OK);
+    let Timing::Answer(latency) = &series.timing else {
+        panic!("not an answer");
+    };
+    let millisecond = 1_000_000;
+    for times in [
+        (millisecond, millisecond),
+        (2 * millisecond, 2 * millisecond),
+        (40 * millisecond, 8 * millisecond),
+    ] {
+        latency.observe(&series.route, times, None);
+    }
+    let loop_seconds = families.loop_seconds.series(["GET", "/data"]).snapshot();
+    let latency = &latency.latency.histogram;
+    for (snapshot, sum, slow) in [(latency.snapshot(), 0.043, 1), (loop_seconds, 0.011, 0)] {
+        assert_eq!(snapshot.count, 3);
+        assert!((snapshot.sum - sum).abs() < 1e-9, "{}", snapshot.sum);
+        let above = |bound: f64| {
+            let below = snapshot.classic.iter().find(|(le, _)| *le >= bound);
+            snapshot.count - below.map_or(0, |(_, count)| *count)
+        };
+        assert_eq!(above(0.01), slow);
+        assert_eq!(above(0.001), 2);
+    }
+    assert_eq!(latency.shard_count(), 2, "the shared one and its own");
 }

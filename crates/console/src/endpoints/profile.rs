@@ -1,0 +1,358 @@
+//! `GET /ops/profile/cpu`, `GET /ops/profile/heap`, the profiles that are kept, and the page that shows them.
+//!
+//! Without `format`, a browser gets a flame graph, and everything else the pprof format: `go tool pprof` and Pyroscope need
+//! no parameter but `seconds`.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, StatusCode, header},
+    web,
+};
+use serde::Serialize;
+use vitals_profiler::{Profile, ProfileKind, flame_graph, folded, is_heap_sampled, pprof};
+use vitals_recorder::{
+    memory::client_of,
+    problem::{FieldError, Problem},
+};
+
+use super::statements::{invalid, parameter, rfc_3339};
+use crate::{
+    dashboard::{Asset, slim, slim_script, slim_style},
+    heavy_answers::HeavyAnswers,
+    profiles::{KeptProfile, Profiles},
+};
+
+/// The longest profile, in seconds, and the default.
+const MOST_SECONDS: u64 = 60;
+const DEFAULT_SECONDS: u64 = 10;
+
+/// The range of samples in a second of processor time, and the default. It is no multiple of common periods.
+const LEAST_HERTZ: u32 = 10;
+const MOST_HERTZ: u32 = 999;
+const DEFAULT_HERTZ: u32 = 99;
+
+/// The size that is reserved for the text of a profile, in bytes.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The number of the kept profile.
+const PROFILE_ID: &str = "x-profile-id";
+
+/// The page, its style and its script.
+static PAGE: LazyLock<[Asset; 3]> = LazyLock::new(|| {
+    [
+        Asset::new(
+            "page.html",
+            "text/html; charset=utf-8",
+            slim(include_str!("profile/page.html")),
+        ),
+        Asset::new(
+            "page.css",
+            "text/css; charset=utf-8",
+            slim_style(include_str!("profile/page.css")),
+        ),
+        Asset::new(
+            "page.js",
+            "text/javascript; charset=utf-8",
+            slim_script(include_str!("profile/page.js")),
+        ),
+    ]
+});
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Svg,
+    Pprof,
+    Folded,
+}
+
+impl Format {
+    const ALL: [(&str, Self); 3] = [
+        ("svg", Self::Svg),
+        ("pprof", Self::Pprof),
+        ("folded", Self::Folded),
+    ];
+
+    /// The format of a request that names none.
+    fn preferred(request: &HttpRequest) -> Self {
+        let accepted = request.headers().get_all(header::ACCEPT);
+        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        let is_browser =
+            |value: &str| value.contains("text/html") || value.contains("image/svg+xml");
+        if accepted.any(is_browser) {
+            Self::Svg
+        } else {
+            Self::Pprof
+        }
+    }
+}
+
+/// What `GET /ops/profile/kept` answers.
+#[derive(Serialize)]
+struct Listing {
+    /// Whether allocations are sampled, so that there are heap profiles.
+    has_heap: bool,
+    running: Vec<RunningEntry>,
+    profiles: Vec<KeptEntry>,
+}
+
+#[derive(Serialize)]
+struct RunningEntry {
+    kind: &'static str,
+    elapsed_seconds: f64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct KeptEntry {
+    id: u64,
+    kind: &'static str,
+    started: String,
+    seconds: f64,
+    /// The number of samples, or of live allocations.
+    count: i64,
+    /// Nanoseconds or bytes.
+    total: i64,
+    notes: Vec<String>,
+}
+
+impl From<KeptProfile> for KeptEntry {
+    fn from(kept: KeptProfile) -> Self {
+        let profile = &kept.profile;
+        Self {
+            id: kept.id,
+            kind: profile.kind.label(),
+            started: rfc_3339(profile.started),
+            seconds: profile.duration.as_secs_f64(),
+            count: profile.count(),
+            total: profile.total(),
+            notes: profile.notes.clone(),
+        }
+    }
+}
+
+/// `GET /ops/profile/cpu?seconds=10&hz=99&format=svg|pprof|folded`: where the processor time goes.
+pub(crate) async fn get_cpu(
+    request: HttpRequest,
+    profiles: web::Data<Profiles>,
+    heavy_answers: web::Data<HeavyAnswers>,
+) -> Result<HttpResponse, Problem> {
+    let query = request.query_string();
+    let mut errors = Vec::new();
+    let seconds = whole(
+        query,
+        "seconds",
+        1..=MOST_SECONDS,
+        DEFAULT_SECONDS,
+        &mut errors,
+    );
+    let hertz = whole(
+        query,
+        "hz",
+        LEAST_HERTZ..=MOST_HERTZ,
+        DEFAULT_HERTZ,
+        &mut errors,
+    );
+    let format = format(&request, &mut errors);
+    if !errors.is_empty() {
+        return Err(invalid(errors));
+    }
+    if request.method() == Method::HEAD {
+        return Ok(HttpResponse::Ok().finish());
+    }
+    let kept = profiles
+        .take_cpu(Duration::from_secs(seconds), hertz)
+        .await?;
+    answer(&request, &heavy_answers, kept.id, kept.profile, format).await
+}
+
+/// `GET /ops/profile/heap?since=ID&format=svg|pprof|folded`: what holds the memory, or what has grown since a kept profile.
+pub(crate) async fn get_heap(
+    request: HttpRequest,
+    profiles: web::Data<Profiles>,
+    heavy_answers: web::Data<HeavyAnswers>,
+) -> Result<HttpResponse, Problem> {
+    let mut errors = Vec::new();
+    let format = format(&request, &mut errors);
+    let since = since(&request, &profiles, &mut errors);
+    if !errors.is_empty() {
+        return Err(invalid(errors));
+    }
+    if request.method() == Method::HEAD {
+        return Ok(HttpResponse::Ok().finish());
+    }
+    let kept = profiles.take_heap().await?;
+    let profile = match since {
+        Some(earlier) => Arc::new(kept.profile.since(&earlier)),
+        None => kept.profile,
+    };
+    answer(&request, &heavy_answers, kept.id, profile, format).await
+}
+
+/// `GET /ops/profile/kept`: the last ten profiles, and those that are being taken.
+pub(crate) async fn list_kept(profiles: web::Data<Profiles>) -> HttpResponse {
+    let running = profiles.running().into_iter();
+    let running = running.filter_map(|(kind, running)| {
+        let running = running?;
+        Some(RunningEntry {
+            kind: kind.label(),
+            elapsed_seconds: running.began.elapsed().as_secs_f64(),
+            seconds: running.time.as_secs_f64(),
+        })
+    });
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(Listing {
+            has_heap: is_heap_sampled(),
+            running: running.collect(),
+            profiles: profiles.kept().into_iter().map(KeptEntry::from).collect(),
+        })
+}
+
+/// `GET /ops/profile/kept/{id}?since=ID&format=svg|pprof|folded`: a kept profile.
+pub(crate) async fn get_kept(
+    request: HttpRequest,
+    profiles: web::Data<Profiles>,
+    heavy_answers: web::Data<HeavyAnswers>,
+) -> Result<HttpResponse, Problem> {
+    let mut errors = Vec::new();
+    let format = format(&request, &mut errors);
+    let since = since(&request, &profiles, &mut errors);
+    if !errors.is_empty() {
+        return Err(invalid(errors));
+    }
+    // The last parameter: a scope around the endpoint may have parameters of any name.
+    let id = request.match_info().iter().last();
+    let id = id.and_then(|(_, id)| id.parse().ok());
+    let kept = id.and_then(|id| profiles.find(id)).ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "No such profile is kept. The last ten are.",
+        )
+    })?;
+    let profile = match since {
+        Some(earlier) if kept.profile.kind == ProfileKind::Heap => {
+            Arc::new(kept.profile.since(&earlier))
+        }
+        _ => kept.profile,
+    };
+    answer(&request, &heavy_answers, kept.id, profile, format).await
+}
+
+/// `GET /ops/profile`: the page.
+pub(crate) async fn get_page(request: HttpRequest) -> HttpResponse {
+    PAGE[0].respond(&request)
+}
+
+/// `GET /ops/profile/{part}`: its script and its style.
+pub(crate) async fn get_part(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let name = request.match_info().iter().last().map(|(_, name)| name);
+    let part = PAGE[1..].iter().find(|part| Some(part.name) == name);
+    let part =
+        part.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The page has no such part."))?;
+    Ok(part.respond(&request))
+}
+
+/// Parses a whole number within a range.
+fn whole<T>(
+    query: &str,
+    name: &'static str,
+    range: std::ops::RangeInclusive<T>,
+    default: T,
+    errors: &mut Vec<FieldError>,
+) -> T
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    let value = parameter(query, name, errors, |value| {
+        let value = value.parse().ok().filter(|value| range.contains(value));
+        value.ok_or_else(|| {
+            format!(
+                "must be an integer from {} to {}",
+                range.start(),
+                range.end()
+            )
+        })
+    });
+    value.unwrap_or(default)
+}
+
+fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
+    let format = parameter(request.query_string(), "format", errors, |value| {
+        let format = Format::ALL.iter().find(|(name, _)| *name == value);
+        let format = format.map(|(_, format)| *format);
+        format.ok_or_else(|| "must be svg, pprof or folded".to_owned())
+    });
+    format.unwrap_or_else(|| Format::preferred(request))
+}
+
+/// The earlier heap profile that `since` names.
+fn since(
+    request: &HttpRequest,
+    profiles: &Profiles,
+    errors: &mut Vec<FieldError>,
+) -> Option<Arc<Profile>> {
+    parameter(request.query_string(), "since", errors, |value| {
+        let kept = value.parse().ok().and_then(|id| profiles.find(id));
+        let kept = kept.filter(|kept| kept.profile.kind == ProfileKind::Heap);
+        kept.map(|kept| kept.profile)
+            .ok_or_else(|| "must be the id of a heap profile that is kept".to_owned())
+    })
+}
+
+async fn answer(
+    request: &HttpRequest,
+    heavy_answers: &HeavyAnswers,
+    id: u64,
+    profile: Arc<Profile>,
+    format: Format,
+) -> Result<HttpResponse, Problem> {
+    let nonce = nonce();
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((PROFILE_ID, id));
+    match format {
+        Format::Svg => {
+            // The graph may run its own script and nothing else, and only this server may show it in a frame.
+            let policy = format!(
+                "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+            );
+            response
+                .insert_header((header::CONTENT_SECURITY_POLICY, policy))
+                .insert_header((header::REFERRER_POLICY, "no-referrer"))
+                .content_type("image/svg+xml");
+        }
+        Format::Pprof => {
+            let file = format!(
+                "attachment; filename=\"{}-{id}.pb.gz\"",
+                profile.kind.label()
+            );
+            response
+                .insert_header((header::CONTENT_DISPOSITION, file))
+                .content_type("application/octet-stream");
+        }
+        Format::Folded => {
+            response.content_type("text/plain; charset=utf-8");
+        }
+    }
+    let text = heavy_answers.make(client_of(request), ANSWER_BYTES, move || match format {
+        Format::Svg => flame_graph(&profile, &nonce).into_bytes(),
+        Format::Pprof => pprof(&profile),
+        Format::Folded => folded(&profile).into_bytes(),
+    });
+    Ok(response.body(text.await?))
+}
+
+/// A number that nobody can guess, in hexadecimal.
+fn nonce() -> String {
+    // Each has random keys.
+    let number = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", number(), number())
+}

@@ -1,0 +1,145 @@
+//! Heap profiles: the live allocations that jemalloc has sampled, by call site.
+//!
+//! jemalloc samples about one allocation in 512 KiB, with its stack, and forgets it when it is freed. It must have been
+//! started with `prof:true` (docs/PROFILING.md). Its report is written to memory, never to a disk.
+
+mod dump;
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::fd::AsRawFd as _,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use tikv_jemalloc_ctl::{Access as _, AsName as _};
+
+use crate::{
+    Frame, Profile, ProfileError, ProfileKind, Stack,
+    profile::Stacks,
+    symbols::{Address, Symbols},
+};
+use dump::{Dump, scaled};
+
+/// Functions of the allocator itself, by the beginning of their names. They are the innermost frames of each stack.
+const ALLOCATOR: [&str; 8] = [
+    "_rjem_",
+    "prof_",
+    "imalloc",
+    "irallocx",
+    "do_rallocx",
+    "arena_",
+    "__rust",
+    "<tikv_jemallocator::",
+];
+
+/// The file in memory that jemalloc writes its report to. `None` if there can be none.
+static REPORT: LazyLock<Mutex<Option<ReportFile>>> =
+    LazyLock::new(|| Mutex::new(ReportFile::new().ok()));
+
+struct ReportFile {
+    file: File,
+    /// Its path, with a zero at the end.
+    path: &'static str,
+}
+
+impl ReportFile {
+    fn new() -> io::Result<Self> {
+        let file = File::from(memfd_create("heap-profile", MemfdFlags::CLOEXEC)?);
+        let path = format!("/proc/self/fd/{}\0", file.as_raw_fd());
+        // jemalloc's interface takes a path that lasts. There is one in the life of a process.
+        let path = Box::leak(path.into_boxed_str());
+        Ok(Self { file, path })
+    }
+
+    /// Lets jemalloc write its report, and returns it.
+    fn write(&mut self) -> io::Result<String> {
+        let path: &'static str = self.path;
+        "prof.dump\0"
+            .name()
+            .write(path)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let mut report = String::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_to_string(&mut report)?;
+        self.file.set_len(0)?;
+        Ok(report)
+    }
+}
+
+/// Whether jemalloc samples allocations.
+pub fn is_heap_sampled() -> bool {
+    "prof.active\0".name().read().unwrap_or(false)
+}
+
+/// Makes jemalloc sample allocations from now on. Returns false if it was not started with `prof:true`.
+pub fn activate_heap_profiles() -> bool {
+    // jemalloc without profiles has no such name.
+    let is_prepared: bool = "opt.prof\0".name().read().unwrap_or(false);
+    is_prepared && "prof.active\0".name().write(true).is_ok()
+}
+
+/// Returns the live allocations by call site: those that were made since the allocations are sampled.
+///
+/// # Errors
+///
+/// Returns [`ProfileError::Unavailable`] if jemalloc does not sample allocations, with what would make it do so.
+pub fn heap_profile() -> Result<Profile, ProfileError> {
+    if !is_heap_sampled() {
+        return Err(ProfileError::Unavailable(
+            "The allocations are not sampled: jemalloc must be the allocator, be built with its feature `profiling`, and be \
+             started with `prof:true` in _RJEM_MALLOC_CONF. `--profiling` does so."
+                .to_owned(),
+        ));
+    }
+    let started = SystemTime::now();
+    let report = REPORT
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .as_mut()
+        .map(ReportFile::write);
+    let report = report.and_then(Result::ok).ok_or_else(|| {
+        ProfileError::Unavailable(
+            "jemalloc's report of the allocations cannot be written.".to_owned(),
+        )
+    })?;
+    let dump = Dump::parse(&report).ok_or_else(|| {
+        ProfileError::Unavailable(
+            "jemalloc's report of the allocations is of an unknown form.".to_owned(),
+        )
+    })?;
+    let (frames, stacks) = resolve(&dump);
+    Ok(Profile {
+        kind: ProfileKind::Heap,
+        started,
+        duration: Duration::ZERO,
+        period: dump.period,
+        frames,
+        stacks,
+        notes: Vec::new(),
+    })
+}
+
+/// Names the frames of all call sites.
+fn resolve(dump: &Dump) -> (Vec<Frame>, Vec<Stack>) {
+    let mut symbols = Symbols::new();
+    let mut stacks = Stacks::default();
+    for site in &dump.sites {
+        let addresses = site
+            .addresses
+            .iter()
+            .map(|address| Address::Return(*address));
+        let mut frames = symbols.frames(addresses, &mut stacks);
+        while frames
+            .last()
+            .is_some_and(|frame| stacks.is_function_of(*frame, &ALLOCATOR))
+        {
+            frames.pop();
+        }
+        let (count, bytes) = scaled(site, dump.period);
+        stacks.add(None, frames, count, bytes);
+    }
+    stacks.finish()
+}

@@ -1,0 +1,317 @@
+//! Profiles of a service in this process: the shares of three functions, and a leak. A process of its own without the test
+//! harness: jemalloc reads its options when a process starts, so this one starts itself again, as the service does.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may panic and print"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    hint::black_box,
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_vitals::{Vitals, block, database::Pool, ops::OpsSettings};
+use actix_vitals_service::heap_sampling;
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    rt::System,
+    web::{self, Data},
+};
+use diesel::{RunQueryDsl as _, SqliteConnection, r2d2, sql_query};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What no profile may contain.
+const SECRET: &str = "hunter2";
+
+/// The processor time that each function used while a profile was taken, in nanoseconds.
+static USED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// The functions: their endpoints, a part of their names, and the milliseconds of each call.
+const HOT: [(&str, &str, u64); 3] = [
+    ("/async/{id}", "burn_in_async", 80),
+    ("/blocking/{id}", "burn_in_a_blocking_thread", 70),
+    ("/sqlite/{id}", "sqlite3", 50),
+];
+
+/// The points by which a share may differ.
+const POINTS: f64 = 3.0;
+
+fn main() {
+    heap_sampling::prepare();
+    let url = start();
+    shares_names_and_endpoints_are_right(&url);
+    a_leak_is_at_the_top_of_the_difference(&url);
+    println!("profiles: all passed");
+}
+
+/// The processor time of this thread.
+fn used() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.cast_unsigned(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
+}
+
+/// Uses the processor for so long. Inlined, so that the time is that of the caller.
+#[inline(always)]
+fn burn(time: Duration) {
+    let began = used();
+    let mut number = black_box(88_172_645_463_325_252_u64);
+    while used() - began < time {
+        let mut round = 0_u32;
+        while round != 400_000 {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            round += 1;
+        }
+    }
+    black_box(number);
+}
+
+#[inline(never)]
+fn burn_in_async(time: Duration) {
+    burn(time);
+}
+
+#[inline(never)]
+fn burn_in_a_blocking_thread(time: Duration) {
+    burn(time);
+}
+
+/// Adds the processor time that `f` uses to that of a function.
+fn measured<T>(function: usize, f: impl FnOnce() -> T) -> T {
+    let began = used();
+    let value = f();
+    let time = u64::try_from((used() - began).as_nanos()).unwrap();
+    USED[function].fetch_add(time, Relaxed);
+    value
+}
+
+async fn run_async() -> HttpResponse {
+    let parts = 16;
+    for _ in 0..parts {
+        measured(0, || burn_in_async(Duration::from_millis(HOT[0].2) / parts));
+        tokio::task::yield_now().await;
+    }
+    HttpResponse::Ok().finish()
+}
+
+async fn run_blocking() -> actix_web::Result<HttpResponse> {
+    let time = Duration::from_millis(HOT[1].2);
+    block(move || measured(1, || burn_in_a_blocking_thread(time))).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn run_sqlite(pool: Data<Pool<SqliteConnection>>) -> HttpResponse {
+    let count = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000 AND 'hunter2' <> '') SELECT sum(x) FROM n";
+    let answer = pool
+        .run(move |connection| {
+            measured(2, || {
+                let began = used();
+                while used() - began < Duration::from_millis(HOT[2].2) {
+                    sql_query(count).execute(connection)?;
+                }
+                diesel::QueryResult::Ok(())
+            })
+        })
+        .await;
+    answer
+        .map_or_else(
+            |_| HttpResponse::InternalServerError(),
+            |()| HttpResponse::Ok(),
+        )
+        .finish()
+}
+
+/// Starts the service, and returns its address.
+fn start() -> String {
+    let (sender, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        System::new().block_on(async move {
+            let ops = OpsSettings::everything().with_profiles();
+            let vitals = Vitals::builder().ops(ops).build().unwrap();
+            let builder = r2d2::Pool::builder().max_size(2);
+            let manager = r2d2::ConnectionManager::<SqliteConnection>::new(":memory:");
+            let pool = vitals.instrument(builder).build(manager).unwrap();
+            let server = HttpServer::new(move || {
+                App::new()
+                    .app_data(Data::new(pool.clone()))
+                    .route("/async/{id}", web::get().to(run_async))
+                    .route("/blocking/{id}", web::get().to(run_blocking))
+                    .route("/sqlite/{id}", web::get().to(run_sqlite))
+                    .configure(vitals.ops())
+                    .wrap(vitals.http())
+            })
+            .workers(2)
+            .bind("127.0.0.1:0")
+            .unwrap();
+            sender.send(server.addrs()[0]).unwrap();
+            server.run().await.unwrap();
+        });
+    });
+    format!("http://{}", address.recv().unwrap())
+}
+
+async fn get(url: String) -> reqwest::Response {
+    reqwest::get(url).await.unwrap()
+}
+
+/// Calls the three functions in turn until `stop`.
+async fn call(url: &str, stop: &AtomicBool) {
+    let mut id = 0;
+    while !stop.load(Relaxed) {
+        for (endpoint, _, _) in HOT {
+            id += 1;
+            let path = endpoint.replace("{id}", &format!("{id}?secret={SECRET}"));
+            assert_eq!(get(format!("{url}{path}")).await.status(), 200);
+        }
+    }
+}
+
+fn shares_names_and_endpoints_are_right(url: &str) {
+    System::new().block_on(async {
+        let stop = AtomicBool::new(false);
+        let profile = async {
+            // The functions run before the first sample and after the last.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let before = USED.each_ref().map(|used| used.load(Relaxed));
+            let answer = get(format!(
+                "{url}/ops/profile/cpu?seconds=12&hz=499&format=folded"
+            ))
+            .await;
+            let after = USED.each_ref().map(|used| used.load(Relaxed));
+            stop.store(true, Relaxed);
+            (answer, [0, 1, 2].map(|at: usize| after[at] - before[at]))
+        };
+        let ((answer, used), (), ()) = tokio::join!(profile, call(url, &stop), call(url, &stop));
+        if answer.status() == 503 {
+            let problem: Value = answer.json().await.unwrap();
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("perf_event_open"), "{detail}");
+            println!("skipped: {detail}");
+            return;
+        }
+        assert_eq!(answer.status(), 200);
+        let id = answer.headers()["x-profile-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let folded = answer.text().await.unwrap();
+        check_shares(&folded, used);
+        assert!(!folded.contains(SECRET), "{folded}");
+        let kept = format!("{url}/ops/profile/kept/{id}?format=");
+        let graph = get(format!("{kept}svg")).await.text().await.unwrap();
+        assert!(graph.contains("burn_in_async") && !graph.contains(SECRET));
+        check_pprof(
+            &get(format!("{kept}pprof")).await.bytes().await.unwrap(),
+            "burn_in_async",
+        );
+    });
+}
+
+/// Checks the shares of the three functions, and that nearly all of their samples are of their endpoints.
+fn check_shares(folded: &str, used: [u64; 3]) {
+    let mut total = 0;
+    let mut of_function = [0_u64; 3];
+    let mut of_endpoint = [0_u64; 3];
+    for line in folded.lines() {
+        let (stack, count) = line.rsplit_once(' ').unwrap();
+        let count: u64 = count.parse().unwrap();
+        total += count;
+        let Some(at) = HOT.iter().position(|(_, name, _)| stack.contains(name)) else {
+            continue;
+        };
+        of_function[at] += count;
+        if stack.split(';').next() == Some(HOT[at].0) {
+            of_endpoint[at] += count;
+        }
+    }
+    let share = |part: u64, whole: u64| 100.0 * part as f64 / whole as f64;
+    for at in 0..3 {
+        let (_, name, _) = HOT[at];
+        let expected = share(used[at], used.iter().sum());
+        let of_all = share(of_function[at], of_function.iter().sum());
+        let by_endpoint = share(of_endpoint[at], of_function[at]);
+        println!(
+            "{name}: used {expected:.1} %, sampled {of_all:.1} % ({:.1} % of all {total} samples), endpoint right in {by_endpoint:.1} %",
+            share(of_function[at], total)
+        );
+        assert!((expected - of_all).abs() <= POINTS, "{name}\n{folded}");
+        assert!(by_endpoint >= 97.0, "{name}\n{folded}");
+    }
+}
+
+/// Lets Go's tool read a profile, if it is installed.
+fn check_pprof(profile: &[u8], function: &str) {
+    assert!(
+        !profile
+            .windows(SECRET.len())
+            .any(|part| part == SECRET.as_bytes())
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), profile).unwrap();
+    let mut tool = Command::new("go");
+    let tool = tool.args(["tool", "pprof", "-top", "-cum"]);
+    let Ok(output) = tool.arg(file.path()).output() else {
+        println!("skipped: go tool pprof");
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains(function), "{text}");
+}
+
+/// Leaks a megabyte in each second, in parts of 4 KiB.
+#[inline(never)]
+fn leak_a_megabyte(leaked: &Mutex<Vec<Vec<u8>>>) {
+    for _ in 0..256 {
+        leaked.lock().unwrap().push(vec![7; 4096]);
+    }
+}
+
+fn a_leak_is_at_the_top_of_the_difference(url: &str) {
+    let leaked = Mutex::new(Vec::new());
+    System::new().block_on(async {
+        let first = get(format!("{url}/ops/profile/heap?format=folded")).await;
+        assert_eq!(first.status(), 200, "{:?}", first.text().await);
+        let id = first.headers()["x-profile-id"].to_str().unwrap().to_owned();
+        let began = Instant::now();
+        for second in 1..=30_u32 {
+            leak_a_megabyte(&leaked);
+            // At the rate of the leak: other code allocates meanwhile.
+            assert_eq!(get(format!("{url}/async/{second}")).await.status(), 200);
+            tokio::time::sleep_until((began + Duration::from_secs(1) * second).into()).await;
+        }
+        let growth = get(format!("{url}/ops/profile/heap?since={id}&format=folded")).await;
+        let growth = growth.text().await.unwrap();
+        let top = growth.lines().next().unwrap();
+        let bytes: f64 = top.rsplit_once(' ').unwrap().1.parse().unwrap();
+        println!("leak: {:.1} MiB at {top}", bytes / 1_048_576.0);
+        assert!(top.contains("leak_a_megabyte"), "{growth}");
+        assert!((20.0..45.0).contains(&(bytes / 1_048_576.0)), "{top}");
+        let pprof = get(format!("{url}/ops/profile/heap?since={id}")).await;
+        check_pprof(&pprof.bytes().await.unwrap(), "leak_a_megabyte");
+        let listing: BTreeMap<String, Value> = get(format!("{url}/ops/profile/kept"))
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(listing["has_heap"], true);
+    });
+    drop(leaked);
+}
