@@ -267,6 +267,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_STATEMENTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=100_000_usize))]
     pub statements: usize,
 
+    /// Record the bytes that are allocated for each request (http_request_allocated_bytes)
+    #[arg(long, env = "VITALS_ALLOCATED_BYTES", value_parser = values::switch)]
+    pub allocated_bytes: bool,
+
     /// Allow profiles of the processor time and of the heap, under /ops/profile; allocations are then sampled, and the program starts itself a second time to turn that on
     #[arg(long, env = "VITALS_PROFILING", value_parser = values::switch)]
     pub profiling: bool,
@@ -372,6 +376,7 @@ impl Settings {
             .answer_memory(self.limits.answer_memory)
             .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])
             .ops(ops)
+            .allocated_bytes(metrics.allocated_bytes)
             .jemalloc();
         match &metrics.latency_buckets {
             Some(buckets) => builder.latency_buckets(buckets.as_slice()),

@@ -54,6 +54,7 @@ fn main() {
     heap_sampling::prepare();
     let url = start();
     shares_names_and_endpoints_are_right(&url);
+    allocated_bytes_are_those_of_each_request(&url);
     a_leak_is_at_the_top_of_the_difference(&url);
     println!("profiles: all passed");
 }
@@ -139,13 +140,28 @@ async fn run_sqlite(pool: Data<Pool<SqliteConnection>>) -> HttpResponse {
         .finish()
 }
 
+/// Allocates so many KiB in each of ten polls, and ten times as many in a blocking thread.
+async fn allocate(kib: web::Path<usize>) -> actix_web::Result<HttpResponse> {
+    let bytes = *kib * 1024;
+    for _ in 0..10 {
+        drop(black_box(Vec::<u8>::with_capacity(bytes)));
+        tokio::task::yield_now().await;
+    }
+    block(move || drop(black_box(Vec::<u8>::with_capacity(10 * bytes)))).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
 /// Starts the service, and returns its address.
 fn start() -> String {
     let (sender, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         System::new().block_on(async move {
             let ops = OpsSettings::everything().with_profiles();
-            let vitals = Vitals::builder().ops(ops).build().unwrap();
+            let vitals = Vitals::builder()
+                .ops(ops)
+                .allocated_bytes(true)
+                .build()
+                .unwrap();
             let builder = r2d2::Pool::builder().max_size(2);
             let manager = r2d2::ConnectionManager::<SqliteConnection>::new(":memory:");
             let pool = vitals.instrument(builder).build(manager).unwrap();
@@ -155,6 +171,8 @@ fn start() -> String {
                     .route("/async/{id}", web::get().to(run_async))
                     .route("/blocking/{id}", web::get().to(run_blocking))
                     .route("/sqlite/{id}", web::get().to(run_sqlite))
+                    .route("/allocate/{kib}", web::get().to(allocate))
+                    .route("/allocate/{kib}/more", web::get().to(allocate))
                     .configure(vitals.ops())
                     .wrap(vitals.http())
             })
@@ -192,7 +210,7 @@ fn shares_names_and_endpoints_are_right(url: &str) {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let before = USED.each_ref().map(|used| used.load(Relaxed));
             let answer = get(format!(
-                "{url}/ops/profile/cpu?seconds=12&hz=499&format=folded"
+                "{url}/ops/profile/cpu?seconds=12&hz=999&format=folded"
             ))
             .await;
             let after = USED.each_ref().map(|used| used.load(Relaxed));
@@ -274,6 +292,36 @@ fn check_pprof(profile: &[u8], function: &str) {
     };
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains(function), "{text}");
+}
+
+fn allocated_bytes_are_those_of_each_request(url: &str) {
+    const EACH: u32 = 50;
+    let expected = [
+        ("/allocate/{kib}", 20.0 * 16.0),
+        ("/allocate/{kib}/more", 20.0 * 256.0),
+    ];
+    System::new().block_on(async {
+        let call = async |path: &str| {
+            for _ in 0..EACH {
+                assert_eq!(get(format!("{url}{path}")).await.status(), 200);
+            }
+        };
+        // At once, so that their polls take turns on the workers.
+        tokio::join!(call("/allocate/16"), call("/allocate/256/more"), call("/allocate/256/more"));
+        let scrape = get(format!("{url}/metrics")).await.text().await.unwrap();
+        let value = |part: &str, endpoint: &str| -> f64 {
+            let labels = format!("{{method=\"GET\",endpoint=\"{endpoint}\"}} ");
+            let line = format!("http_request_allocated_bytes_{part}{labels}");
+            let value = scrape.lines().find_map(|it| it.strip_prefix(&line));
+            value.expect(&line).parse().unwrap()
+        };
+        for (endpoint, kib) in expected {
+            let mean = value("sum", endpoint) / value("count", endpoint) / 1024.0;
+            println!("allocated: {mean:.1} KiB for each request of {endpoint}, of which {kib} by its handler");
+            // What Actix and the recorder allocate for a request is a few KiB.
+            assert!((kib..kib + 32.0).contains(&mean), "{endpoint}: {mean}");
+        }
+    });
 }
 
 /// Leaks a megabyte in each second, in parts of 4 KiB.

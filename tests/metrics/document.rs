@@ -36,7 +36,8 @@ separate series.
 
 The service records `ops_http_requests_total` and `ops_http_requests_duration_seconds` with actix-web-prom. A service that
 adopts the library has them only if it wraps the ops endpoints itself: see [ADOPTING.md](ADOPTING.md).
-`vitals_push_total` exists where metrics are pushed: see [SCRAPERS.md](SCRAPERS.md#push).
+`vitals_push_total` exists where metrics are pushed: see [SCRAPERS.md](SCRAPERS.md#push). `http_request_allocated_bytes`
+exists with `--allocated-bytes`: see [PROFILING.md](PROFILING.md#allocated-bytes).
 ";
 
 /// The meaning of each label. Every label must be here.
@@ -189,6 +190,7 @@ pub(crate) async fn described() -> Vec<FamilyDescription> {
         .expect("a server");
     let mut families = vitals.registry().describe();
     families.extend(families_of_a_push());
+    families.extend(families_of_allocations());
     families
 }
 
@@ -242,6 +244,17 @@ fn families_of_a_push() -> Vec<FamilyDescription> {
     let vitals = Vitals::builder().otlp(settings).build().expect("a push");
     let mut families = vitals.registry().describe();
     families.retain(|family| family.name.starts_with("vitals_push_"));
+    families
+}
+
+/// The family that the service has only with `--allocated-bytes`.
+fn families_of_allocations() -> Vec<FamilyDescription> {
+    let vitals = Vitals::builder().allocated_bytes(true).build();
+    let mut families = vitals
+        .expect("the defaults are valid")
+        .registry()
+        .describe();
+    families.retain(|family| family.name == "http_request_allocated_bytes");
     families
 }
 

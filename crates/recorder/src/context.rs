@@ -60,6 +60,8 @@ pub struct RequestContext {
     queries: AtomicU64,
     database_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
+    /// The bytes that were allocated, if that is counted.
+    allocated: AtomicU64,
     held: HeldTally,
     /// The index of the last error of the database plus one; 0 without an error.
     database_error: AtomicU8,
@@ -151,7 +153,8 @@ impl RequestContext {
     /// Prepares the context for the next request. Code that still works for this request keeps the context that it has.
     #[inline]
     pub(crate) fn recycle(this: &mut Arc<Self>) {
-        if Self::is_used(this) || this.span.is_some() || this.events.has_others() {
+        let has_allocated = this.allocated.load(Relaxed) > 0;
+        if Self::is_used(this) || this.span.is_some() || this.events.has_others() || has_allocated {
             Self::clear(this);
         }
     }
@@ -162,6 +165,7 @@ impl RequestContext {
             let queries = std::mem::take(context.queries.get_mut());
             *context.database_nanoseconds.get_mut() = 0;
             *context.pool_wait_nanoseconds.get_mut() = 0;
+            *context.allocated.get_mut() = 0;
             *context.database_error.get_mut() = 0;
             context.held.leave_unattributed();
             context.held = HeldTally::default();
@@ -286,6 +290,11 @@ impl RequestContext {
         Duration::from_nanos(self.database_nanoseconds.load(Relaxed))
     }
 
+    /// The bytes that were allocated until now, if that is counted. Begins again at 0.
+    pub(crate) fn take_allocated(&self) -> u64 {
+        self.allocated.swap(0, Relaxed)
+    }
+
     /// The shapes of the request's statements, each with its number of runs.
     pub(crate) fn shapes(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
         self.shapes.iter()
@@ -342,9 +351,21 @@ impl CurrentWork {
     }
 }
 
-/// Notes for a profile what this thread works for from now on.
+/// Notes for a profile what this thread works for from now on, and adds what it has allocated to what it has worked for.
 #[cold]
 fn note_work(context: Option<&RequestContext>) {
+    #[cfg(feature = "jemalloc")]
+    if thread_work::are_allocations_counted() {
+        let bytes = crate::allocated::since_last();
+        with_current(|work| {
+            if let Some(context) = work.known() {
+                context.allocated.fetch_add(bytes, Relaxed);
+            }
+        });
+    }
+    if !thread_work::is_recorded() {
+        return;
+    }
     match context {
         Some(context) if context.job != 0 => thread_work::note_job(context.job),
         Some(context) => {
@@ -661,7 +682,7 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
-    if thread_work::is_recorded() {
+    if thread_work::is_watched() {
         note_work(context.as_deref());
     }
     let outer = replace_current(CurrentWork::Request(context.take()));
@@ -679,7 +700,7 @@ impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
         let outer = std::mem::take(&mut self.outer);
-        if thread_work::is_recorded() {
+        if thread_work::is_watched() {
             note_work(outer.known());
         }
         if let CurrentWork::Request(context) = replace_current(outer) {

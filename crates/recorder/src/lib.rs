@@ -14,6 +14,8 @@
 )]
 
 #[cfg(feature = "jemalloc")]
+mod allocated;
+#[cfg(feature = "jemalloc")]
 pub mod allocator;
 pub mod clock;
 mod code_location;

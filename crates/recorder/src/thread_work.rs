@@ -1,7 +1,8 @@
 //! What threads work for, over time: recorded only while a processor profile runs.
 //!
 //! A thread that begins or ends work for a request or job then notes the moment in a log of its own. The profile asks
-//! for the work of a thread at the moment of each sample. While no profile runs, a thread tests one flag for each poll.
+//! for the work of a thread at the moment of each sample. Otherwise a thread tests one word when work begins and ends. The
+//! same word turns on the count of allocations.
 
 use std::{
     cell::OnceCell,
@@ -27,8 +28,11 @@ const MOST_PENDING: usize = 65_536;
 /// The bit of an owner that is a job.
 const JOB: u64 = 1 << 32;
 
-/// The number of recordings.
-static RECORDINGS: AtomicU32 = AtomicU32::new(0);
+/// The number of recordings, and [`ALLOCATIONS`].
+static WATCHES: AtomicU32 = AtomicU32::new(0);
+
+/// The bit of [`WATCHES`] that allocations are counted.
+const ALLOCATIONS: u32 = 1 << 31;
 
 /// The logs of all threads that have one.
 static LOGS: Mutex<Vec<Weak<ThreadLog>>> = Mutex::new(Vec::new());
@@ -37,10 +41,25 @@ thread_local! {
     static LOG: OnceCell<Arc<ThreadLog>> = const { OnceCell::new() };
 }
 
-/// Whether the work of threads is recorded.
+/// Whether threads note when they begin and end work: for a recording, or to count allocations.
 #[inline]
+pub(crate) fn is_watched() -> bool {
+    WATCHES.load(Relaxed) != 0
+}
+
+/// Whether the work of threads is recorded.
 pub(crate) fn is_recorded() -> bool {
-    RECORDINGS.load(Relaxed) != 0
+    WATCHES.load(Relaxed) & !ALLOCATIONS != 0
+}
+
+/// Counts what is allocated for each request and job from now on.
+pub(crate) fn count_allocations() {
+    WATCHES.fetch_or(ALLOCATIONS, Relaxed);
+}
+
+/// Whether allocations are counted.
+pub(crate) fn are_allocations_counted() -> bool {
+    WATCHES.load(Relaxed) & ALLOCATIONS != 0
 }
 
 /// Notes what this thread works for from now on: a request to the endpoint with this number, or nothing with 0.
@@ -163,7 +182,7 @@ struct ThreadHistory {
 impl WorkRecording {
     /// Begins to record.
     pub fn begin() -> Self {
-        RECORDINGS.fetch_add(1, Relaxed);
+        WATCHES.fetch_add(1, Relaxed);
         let mut recording = Self {
             threads: HashMap::new(),
         };
@@ -222,7 +241,7 @@ impl WorkRecording {
 
 impl Drop for WorkRecording {
     fn drop(&mut self) {
-        RECORDINGS.fetch_sub(1, Relaxed);
+        WATCHES.fetch_sub(1, Relaxed);
     }
 }
 

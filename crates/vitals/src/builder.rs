@@ -230,6 +230,16 @@ impl Builder {
         self
     }
 
+    /// Whether the bytes that are allocated for each request are recorded, in `http_request_allocated_bytes`. Default false:
+    /// each poll of a request then reads a counter of jemalloc twice. Only for a process with jemalloc as its global
+    /// allocator; otherwise all are 0.
+    #[cfg(all(feature = "http", feature = "jemalloc"))]
+    #[must_use]
+    pub fn allocated_bytes(mut self, wanted: bool) -> Self {
+        self.requests.families.allocated = wanted;
+        self
+    }
+
     /// Declares every family and sets up the recorders.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use crate::{
     memory::DEFAULT_ANSWER_MEMORY,
     n_plus_one::NPlusOneDetector,
     ops_endpoints::OpsEndpoints,
+    thread_work,
 };
 
 thread_local! {
@@ -119,6 +120,9 @@ impl RequestRecorder {
         ops_endpoints: OpsEndpoints,
         settings: RecordingSettings,
     ) -> Self {
+        if families.allocated.is_some() {
+            thread_work::count_allocations();
+        }
         Self {
             families,
             learnt_routes: LearntRoutes::default(),

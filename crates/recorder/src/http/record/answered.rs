@@ -12,6 +12,7 @@ use std::{
 };
 
 use actix_web::{body::BodySize, http::StatusCode, web::Bytes};
+use vitals_registry::Histogram;
 
 use crate::{
     clock::{self, Moment},
@@ -324,6 +325,9 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
         let request_bytes = slot.request_body.bytes.get();
         sizes.observe(request_bytes, slot.delivery.bytes);
     }
+    if let Some(allocated) = &route.allocated {
+        observe_allocated(slot, series, allocated);
+    }
     let mut end = RequestEnd {
         ended,
         seconds,
@@ -334,6 +338,18 @@ fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
         attribute(slot, series, &mut end);
     } else {
         keep_if_wanted(slot, series, end);
+    }
+}
+
+/// Observes the bytes that were allocated for a request, unless code still works for it: that code observes them at its end.
+/// A stream is left out: it may allocate as long as it lasts.
+#[cold]
+fn observe_allocated(slot: &RequestSlot, series: &RequestSeries, allocated: &Histogram) {
+    let context = slot.context.as_ref();
+    let context = context.filter(|context| !RequestContext::is_shared(context));
+    let bytes = context.map(|context| context.take_allocated());
+    if let Some(bytes) = bytes.filter(|_| !series.is_stream()) {
+        allocated.observe(bytes as f64);
     }
 }
 
@@ -513,7 +529,11 @@ fn attribute_later(slot: &mut RequestSlot, series: &RequestSeries) {
     let observe = database_use(series).map(DatabaseUse::late);
     let recorder = Arc::clone(recorder);
     let (method, endpoint) = (route.method, Arc::clone(&route.endpoint));
+    let allocated = route.allocated.clone().filter(|_| !series.is_stream());
     context.when_done(move |context| {
+        if let Some(allocated) = &allocated {
+            allocated.observe(context.take_allocated() as f64);
+        }
         if let Some(observe) = &observe {
             observe(context);
         }

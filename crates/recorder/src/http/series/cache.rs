@@ -231,6 +231,8 @@ pub(in crate::http) struct RouteSeries {
     pub(in crate::http) held_seconds: EndpointHeldSeconds,
     /// The time that each request kept the event loop busy.
     loop_seconds: LazyWriter,
+    /// The bytes that were allocated for each request. None if they are not counted.
+    pub(in crate::http) allocated: Option<Arc<Histogram>>,
     /// The number of the endpoint's name.
     endpoint_number: OnceCell<u32>,
     /// Chooses requests of the route whose timelines are kept.
@@ -572,6 +574,8 @@ impl RouteSeries {
                 .map(|family| take(family.try_series(route), &mut is_own))
         });
         let loop_seconds = take(families.loop_seconds.try_series(route), &mut is_own);
+        let allocated =
+            (families.allocated.as_ref()).map(|family| take(family.try_series(route), &mut is_own));
         let writers = |histograms: [Arc<Histogram>; 2]| {
             histograms.map(|histogram| writer(&histogram, is_own))
         };
@@ -589,6 +593,7 @@ impl RouteSeries {
             statements: ReportedStatements::default(),
             held_seconds: EndpointHeldSeconds::default(),
             loop_seconds: LazyWriter::new(loop_seconds, is_own),
+            allocated,
             endpoint_number: OnceCell::new(),
             selection: Selection::default(),
         };

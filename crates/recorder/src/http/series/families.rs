@@ -28,6 +28,18 @@ const QUERY_BUCKETS: [f64; 11] = [
     0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
 ];
 
+/// Upper bounds of the classic buckets of allocated bytes.
+const ALLOCATED_BUCKETS: [f64; 8] = [
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    16_777_216.0,
+    268_435_456.0,
+];
+
 /// Which of the optional families are recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionalFamilies {
@@ -37,6 +49,8 @@ pub struct OptionalFamilies {
     pub database: bool,
     /// Suspected N+1 loops.
     pub n_plus_one: bool,
+    /// The bytes that were allocated for each request.
+    pub allocated: bool,
 }
 
 impl OptionalFamilies {
@@ -52,12 +66,13 @@ impl OptionalFamilies {
 }
 
 impl Default for OptionalFamilies {
-    /// All of them.
+    /// All of them but the allocated bytes, which need jemalloc.
     fn default() -> Self {
         Self {
             sizes: true,
             database: true,
             n_plus_one: true,
+            allocated: false,
         }
     }
 }
@@ -90,6 +105,8 @@ pub struct HttpFamilies {
     pub loop_seconds: Family<Histogram, 2>,
     /// By endpoint.
     pub loop_stalls: Family<Counter, 1>,
+    /// By method and endpoint. None if it is not recorded.
+    pub(in crate::http) allocated: Option<Family<Histogram, 2>>,
     /// None if it is not recorded.
     pub database: Option<RequestDatabaseFamilies>,
     /// By method and endpoint. None if no queries are recorded.
@@ -179,6 +196,17 @@ impl HttpFamilies {
                 "Single polls of requests that kept an event loop busy for longer than --stall-threshold; the log names each.",
                 [endpoint],
             )),
+            allocated: wanted.allocated.then(|| {
+                registry.histogram(
+                    Descriptor::new(
+                        "http_request_allocated_bytes",
+                        "Bytes that were allocated for each request, on all threads that worked for it; what was freed again counts as well.",
+                        route,
+                    )
+                    .unit(Unit::Bytes),
+                    &ALLOCATED_BUCKETS,
+                )
+            }),
             database: (wanted.database)
                 .then(|| RequestDatabaseFamilies::declare(registry, route, latency_buckets)),
             n_plus_one: wanted.n_plus_one.then(|| {
