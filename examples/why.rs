@@ -69,6 +69,31 @@ async fn import(
     Ok("imported")
 }
 
+/// A lock that is held for long: the bank is asked while the transaction is open.
+async fn pay(pool: Db, id: web::Path<i32>) -> Result<&'static str> {
+    let paid = pool.run(move |connection| {
+        connection.immediate_transaction(|connection| {
+            let order = diesel::update(orders::table.find(*id));
+            order.set(orders::note.eq("paid")).execute(connection)?;
+            thread::sleep(Duration::from_secs(10));
+            QueryResult::Ok(())
+        })
+    });
+    paid.await.map_err(error::ErrorServiceUnavailable)?;
+    Ok("paid")
+}
+
+/// No fault: it waits for others that write.
+async fn note(pool: Db, id: web::Path<i32>) -> Result<&'static str> {
+    let noted = pool.run(move |connection| {
+        connection.batch_execute("PRAGMA busy_timeout = 30000")?;
+        let order = diesel::update(orders::table.find(*id));
+        order.set(orders::note.eq("noted")).execute(connection)
+    });
+    noted.await.map_err(error::ErrorServiceUnavailable)?;
+    Ok("noted")
+}
+
 /// N+1: the customer of each order is a query of its own.
 async fn list_orders(pool: Db) -> Result<web::Json<Vec<String>>> {
     let named = pool.run(|connection| {
@@ -133,6 +158,8 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .route("/report", web::get().to(report))
             .route("/import", web::post().to(import))
             .route("/orders", web::get().to(list_orders))
+            .route("/orders/{id}/payment", web::post().to(pay))
+            .route("/orders/{id}/note", web::put().to(note))
             .route("/search/{text}", web::get().to(search))
             .route("/download", web::get().to(download))
             .wrap(monitor.clone())

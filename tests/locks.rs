@@ -154,6 +154,52 @@ fn what_a_role_may_not_see_of_others_is_said() {
     service.stop();
 }
 
+#[test]
+fn a_change_of_the_schema_that_blocks_reads_is_named() {
+    let Some((_, database)) = postgres("locks: a change of the schema") else {
+        return;
+    };
+    let mut migration = PgConnection::establish(&database.url()).unwrap();
+    let sql = "SET application_name = 'migrate'; BEGIN; ALTER TABLE items ADD COLUMN more TEXT";
+    migration.batch_execute(sql).unwrap();
+    let service = Service::start::<Pool<PgConnection>>("schema", &database.url());
+    let waiter = service.begin("/waits");
+    let sentence = sentence(&service);
+    let expected = "POST /waits/{secret} waits for a lock held by the program \"migrate\", idle in transaction for ";
+    assert!(sentence.starts_with(expected), "{sentence}");
+    migration.batch_execute("ROLLBACK").unwrap();
+    waiter.finish();
+    service.stop();
+}
+
+#[test]
+fn a_server_that_stops_answering_leaves_its_last_answer_with_its_age() {
+    let Some(programs) = tools::postgres("locks: a server that stops answering") else {
+        return;
+    };
+    let cluster = Cluster::start(&programs);
+    let database = cluster.database();
+    database.execute(ITEMS);
+    let service = Service::start::<Pool<PgConnection>>("stopped", &database.url());
+    let holder = service.begin("/holds");
+    service.wait_until("/holds/{secret}", "idle_in_transaction");
+    let waiter = service.begin("/waits");
+    service.waits(1);
+    cluster.signal_all("STOP");
+    // Two seconds without a question: the one that was under way, and no further one.
+    let pool = service.wait_for("old", |pool| {
+        pool["locks"]["age_seconds"].as_f64().unwrap_or(0.0) > 2.5
+    });
+    assert_eq!(pool["locks"]["waits"][0]["endpoint"], "/waits/{secret}");
+    cluster.signal_all("CONT");
+    service.wait_for("new", |pool| {
+        pool["locks"]["age_seconds"].as_f64().unwrap_or(9.0) < 1.5
+    });
+    holder.finish();
+    waiter.finish();
+    service.stop();
+}
+
 /// A `PgBouncer` in transaction mode before a server, which ends when it is dropped.
 struct Bouncer {
     child: Child,

@@ -61,6 +61,20 @@ test("a slow client is shown, with what was sent to it", async () => {
   await until("the end", async () => (await now()).length === 0);
 });
 
+test("a request that waits for a lock is shown, with who holds it", async () => {
+  const payment = shop.get("/orders/7/payment", "POST");
+  await until("the payment", async () => (await rows(page, "pool")).some(({ Doing }) => /^idle in transaction/.test(Doing)));
+  const note = shop.get("/orders/8/note", "PUT");
+  const row = await until("the wait", async () => (await rows(page, "pool")).find(({ Connection }) => Connection === "waits for a lock"));
+  assert.equal(row.Endpoint, "PUT /orders/{id}/note");
+  assert.match(row.Doing, /^PUT \/orders\/\{id\}\/note waits for a lock held by POST \/orders\/\{id\}\/payment, idle in transaction for \d+(\.\d)? s$/);
+  assert.match(row.Statement, /^UPDATE/);
+  assert.match(await heading("pool"), /1 of them waits for a lock: 1 x because of POST \/orders\/\{id\}\/payment \(idle in transaction for/);
+  assert.deepEqual(await violations(page), []);
+  assert.deepEqual([await payment, await note], [200, 200]);
+  await until("the end", async () => (await rows(page, "pool")).length === 0);
+});
+
 test("leaked connections are shown with their holders, and with those that wait", async () => {
   assert.equal(await page.textContent("section:has(#pool) .empty"), "Nobody holds a connection.");
   for (let i = 0; i < 3; i++) assert.equal(await shop.get("/import", "POST"), 200);

@@ -63,6 +63,14 @@ await scene(async ({ shop, take, seen }) => {
   await take("leak", "pool");
 }, { quiet: true });
 
+await scene(async ({ shop, take, seen }) => {
+  ignore(shop.get("/orders/7/payment", "POST"));
+  await pause(1);
+  for (const id of [8, 9]) ignore(shop.get(`/orders/${id}/note`, "PUT"));
+  await seen("pool", (pool) => pool.filter(({ Connection }) => Connection === "waits for a lock").length === 2);
+  await take("lock", "pool");
+}, { quiet: true });
+
 await scene(async ({ shop, page, take, seen, explain }) => {
   for (let i = 0; i < 5; i++) await shop.get("/orders");
   await seen("endpoints", (endpoints) => endpoints.some((row) => row.Endpoint === "GET /orders" && row["N+1"] !== "none"));
