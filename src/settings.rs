@@ -275,6 +275,10 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_PROFILING", value_parser = values::switch)]
     pub profiling: bool,
 
+    /// Ask the database for the plans of the dearest statements, on one further connection for each pool: on or off. Statements are never executed for it
+    #[arg(long, env = "VITALS_PLANS", value_name = "on|off", default_value = "on", value_parser = values::on_or_off, action = clap::ArgAction::Set)]
+    pub plans: bool,
+
     /// Report to clients how the time of their requests was spent, in the header Server-Timing
     #[arg(long, env = "VITALS_SERVER_TIMING", value_parser = values::switch)]
     pub server_timing: bool,
@@ -372,6 +376,7 @@ impl Settings {
             .stall_threshold(metrics.stall_threshold)
             .leak_threshold(metrics.leak_threshold)
             .keep_requests(metrics.keep_requests)
+            .plans(metrics.plans)
             .server_timing(metrics.server_timing)
             .answer_memory(self.limits.answer_memory)
             .ops_endpoints(["/docs", "/docs/{part}", "/openapi.json"])

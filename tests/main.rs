@@ -28,6 +28,7 @@ mod locks;
 mod log_filter;
 mod metrics;
 mod ops;
+mod plans;
 mod secrets;
 mod statements;
 

@@ -213,6 +213,15 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Whether something is done: `on` or `off`.
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("must be on or off, not `{text}`")),
+    }
+}
+
 /// An endpoint, as the value of the label `endpoint`: a route pattern or `unmatched`. `*` means all.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let name = text.trim();

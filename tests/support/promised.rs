@@ -117,6 +117,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     ),
     promise("db_statements", Gauge, &[]),
     promise("db_statements_evicted_total", Counter, &[]),
+    promise("db_statement_plan_changes_total", Counter, &[]),
     promise("jobs_in_progress", Gauge, &["job_name"]),
     promise("job_runs_total", Counter, &["job_name", "outcome"]),
     promise("job_duration_seconds", Histogram, &["job_name"]),

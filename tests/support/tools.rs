@@ -30,6 +30,11 @@ pub(crate) fn built(test: &str, module: &str, program: &str) -> Option<PathBuf> 
 ///
 /// Debian installs them outside of the search path, by version. This returns the newest.
 pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
+    postgres_versions(test).into_iter().next()
+}
+
+/// The directories of the programs of all versions of PostgreSQL, the newest first. None once the skip of `test` is recorded.
+pub(crate) fn postgres_versions(test: &str) -> Vec<PathBuf> {
     let has_all = |directory: &PathBuf| {
         ["initdb", "postgres"]
             .iter()
@@ -44,13 +49,18 @@ pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
         let name = version.file_name()?.to_str()?;
         name.parse::<u32>().ok()
     });
-    let found = versions
-        .into_iter()
-        .rev()
+    let versions = versions.into_iter().rev();
+    let mut found: Vec<_> = versions
         .map(|version| version.join("bin"))
-        .chain(on_path("initdb").and_then(|initdb| Some(initdb.parent()?.to_owned())))
-        .find(has_all);
-    require(test, "PostgreSQL (initdb, postgres)", found)
+        .filter(has_all)
+        .collect();
+    if found.is_empty() {
+        let in_path = on_path("initdb").and_then(|initdb| Some(initdb.parent()?.to_owned()));
+        found.extend(in_path.filter(has_all));
+    }
+    let any = found.first().cloned();
+    require(test, "PostgreSQL (initdb, postgres)", any);
+    found
 }
 
 /// The server of MariaDB and the program that creates its data directory, or `None` once the skip of `test` is recorded.

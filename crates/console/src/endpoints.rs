@@ -10,6 +10,7 @@ mod index;
 mod inline_answer;
 mod kept;
 mod log;
+mod plan;
 mod pool;
 mod profile;
 mod requests;

@@ -7,8 +7,8 @@
 //! - `sql`, `statements`: reads the text of statements, and keeps the cost of each
 //! - `levels`, `wait`, `health`: what pools of any kind have in common
 //! - `holders`, `held_seconds`, `pool_watch`: who holds connections: now, in all, and in the log
-//! - `explaining`: the connection that asks a database about itself
 //! - `locks`: who waits for a lock of the database, and who holds it
+//! - `explaining`, `plans`: the connection that asks a database about itself, and the plans that it asks for
 //! - `connection`: all that depends on Diesel
 //!
 //! No secret gets into a metric, a log line or an error of this module. It keeps no text of a statement but its shape, no
@@ -18,7 +18,6 @@
 mod connection;
 mod driver_message;
 mod error;
-#[cfg_attr(not(test), allow(dead_code, reason = "nothing asks yet"))]
 mod explaining;
 mod families;
 mod health;
@@ -28,11 +27,13 @@ mod levels;
 mod locks;
 mod metrics;
 mod names;
+mod plans;
 mod pool_watch;
 pub mod sql;
 mod statements;
 mod wait;
 
+use crate::context::StatementShapes as _;
 use crate::naming::Naming;
 
 #[cfg(feature = "diesel-async")]
@@ -52,15 +53,25 @@ pub(crate) use held_seconds::{EndpointHeldSeconds, HeldSeconds};
 pub use holders::{HeldConnection, HoldActivity, PoolReport, WaitingCaller};
 pub use levels::{PoolLevel, PoolLevels, Unanswered};
 pub use locks::{LockParty, LockPartyKind, LockReport, LockWait};
+pub use plans::{Plan, PlanChange, PlanFlag, PlanFlagKind, PlanReport, PlanStep};
 pub use pool_watch::{LEAK_THRESHOLD, WAIT_THRESHOLD};
 pub use statements::{
     Fullness, Order, StatementDetail, StatementFilter, StatementMinute, StatementReport, Statements,
 };
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use explaining::Explainers;
+#[cfg(feature = "diesel")]
+use explaining::{Explainer, Open};
 use names::{NamedPool, PoolNames};
+use plans::Plans;
+#[cfg(feature = "diesel")]
+use plans::Study;
+#[cfg(feature = "diesel")]
+use sql::Dialect;
 use statements::{Counted, DEFAULT_CAPACITY};
 
 /// The recorders of everything about databases. Cheap to clone.
@@ -71,6 +82,7 @@ pub struct Database {
     levels: PoolLevels,
     names: PoolNames,
     explainers: Explainers,
+    plans: Plans,
 }
 
 impl Database {
@@ -101,8 +113,40 @@ impl Database {
             statements,
             names: PoolNames::default(),
             explainers: Explainers::default(),
+            plans: Plans::new(false, Arc::clone(&families.plan_changes)),
             families,
         }
+    }
+
+    /// Whether the plans of the dearest statements are asked for, on a connection of its own for each pool. Default false.
+    /// Call it before the first pool is opened.
+    #[must_use]
+    pub fn with_plans(mut self, wanted: bool) -> Self {
+        self.plans = Plans::new(wanted, Arc::clone(&self.families.plan_changes));
+        if wanted {
+            self.statements.keep_texts();
+        }
+        self
+    }
+
+    /// What is known of the plan of a statement. The database is asked soon, and the answer is in a later report.
+    pub fn plan(&self, statement: NonZeroU32) -> PlanReport {
+        let pool = self.statements.pool(statement);
+        let explainer = pool.and_then(|pool| self.explainers.of(&pool));
+        let report = (self.plans).report(&self.statements, statement, explainer.is_some());
+        if let Some(explainer) = explainer {
+            explainer.look();
+        }
+        report
+    }
+
+    /// Asks the database of a pool about itself, on connections that `open` opens, as long as the result is owned.
+    #[cfg(feature = "diesel")]
+    fn explain(&self, pool: &Arc<str>, dialect: Dialect, open: Open) -> Arc<Explainer> {
+        let study = Study::new(pool, dialect, &self.plans, &self.statements);
+        let explainer = Explainer::new(pool, dialect, open, study);
+        self.explainers.add(pool, &explainer);
+        explainer
     }
 
     /// The families that queries and pools are counted in.
@@ -113,12 +157,6 @@ impl Database {
     /// Names a pool of a database of this system, and resolves its series.
     fn name_pool(&self, wanted: &str, system: &'static str) -> NamedPool {
         self.names.take(wanted, system, &self.families)
-    }
-
-    /// What asks the databases about themselves, by pool.
-    #[cfg_attr(not(test), allow(dead_code, reason = "nothing asks yet"))]
-    pub(crate) fn explainers(&self) -> &Explainers {
-        &self.explainers
     }
 
     /// The statements that cost most.

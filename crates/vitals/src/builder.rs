@@ -74,6 +74,8 @@ pub struct Builder {
     statements: Option<usize>,
     #[cfg(feature = "database")]
     leak_threshold: Option<Duration>,
+    #[cfg(feature = "database")]
+    no_plans: bool,
     #[cfg(feature = "otlp")]
     otlp: Option<OtlpSettings>,
     #[cfg(feature = "jemalloc")]
@@ -201,6 +203,27 @@ impl Builder {
     #[must_use]
     pub fn leak_threshold(mut self, threshold: Duration) -> Self {
         self.leak_threshold = Some(threshold);
+        self
+    }
+
+    /// Whether the database is asked for the plans of the dearest statements, for `GET /ops/statements/{id}`. Default true.
+    ///
+    /// Each pool gets a thread, which opens one further connection when there is something to ask, and closes it after half
+    /// a minute without a question. It runs at most one question a second, in read-only transactions with timeouts of half
+    /// a second, and executes no statement of the service. Only texts whose values are all placeholders are explained.
+    ///
+    /// ```
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let _vitals = Vitals::builder().plans(false).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn plans(mut self, wanted: bool) -> Self {
+        self.no_plans = !wanted;
         self
     }
 
@@ -409,6 +432,7 @@ impl Builder {
         let buckets = self.buckets_or(self.naming.database_buckets());
         let families = database::DatabaseFamilies::declare(registry, self.naming, buckets);
         database::Database::new(families, self.statements, self.leak_threshold)
+            .with_plans(!self.no_plans)
     }
 
     /// The latency buckets of the settings, or else these.

@@ -313,6 +313,29 @@ impl Vitals {
     pub fn statements(&self) -> &database::Statements {
         self.inner.database.statements()
     }
+
+    /// What is known of the plan of a statement, by its number in a report of the statements.
+    ///
+    /// Asks the database soon, so that a later report has the plan of now. Does not wait for it.
+    ///
+    /// ```
+    /// use actix_vitals::{Vitals, database::Order};
+    /// use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().build()?;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// vitals.instrument_connection(&mut connection);
+    /// sql_query("SELECT 1").execute(&mut connection)?;
+    /// let statements = vitals.statements().report(Order::Total, 1);
+    /// let plan = vitals.plan(statements[0].number.ok_or("kept")?);
+    /// assert!(plan.plan.is_none() && plan.reason.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn plan(&self, statement: std::num::NonZeroU32) -> database::PlanReport {
+        self.inner.database.plan(statement)
+    }
 }
 
 #[cfg(feature = "diesel-async")]

@@ -498,6 +498,10 @@ pub mod database {
     /// ```
     pub use vitals_recorder::database::Explainable;
 
+    pub use vitals_recorder::database::{
+        Plan, PlanChange, PlanFlag, PlanFlagKind, PlanReport, PlanStep,
+    };
+
     /// ```
     /// use actix_vitals::database::RunError;
     ///

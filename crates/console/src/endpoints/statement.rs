@@ -1,4 +1,4 @@
-//! `GET /ops/statements/{id}`: one statement, with its last hour and the kept requests that ran it.
+//! `GET /ops/statements/{id}`: one statement, with its last hour, its plan and the kept requests that ran it.
 //!
 //! Like `requests`, the worker that is asked makes the answer, so that a service whose workers are stuck can be asked.
 
@@ -17,6 +17,7 @@ use crate::{
         OpsChoice,
         inline_answer::inline_answer,
         kept,
+        plan::PlanEntry,
         statements::{self, rfc_3339},
     },
     ops::Ops,
@@ -39,6 +40,8 @@ struct Statement {
     /// The newest kept requests that ran it. `GET /ops/requests/kept?statement=…` lists all of them. `null` if the service
     /// does not show requests.
     kept_requests: Option<Vec<kept::Entry>>,
+    /// What the database would do for it. `null` for a statement that is not explained.
+    plan: Option<PlanEntry>,
 }
 
 #[derive(Serialize)]
@@ -71,7 +74,8 @@ pub(crate) async fn get_statement(
     let number = id.parse().ok();
     let detail = number.and_then(|number| statements.detail(number));
     let statement = statement_of(detail.ok_or_else(not_found)?, &ops);
-    inline_answer(&request, ops.watched(), BYTES, &statement)
+    let bytes = BYTES + statement.plan.as_ref().map_or(0, PlanEntry::bytes);
+    inline_answer(&request, ops.watched(), bytes, &statement)
 }
 
 fn not_found() -> Problem {
@@ -80,7 +84,10 @@ fn not_found() -> Problem {
 }
 
 fn statement_of(detail: StatementDetail, ops: &Ops) -> Statement {
+    let database = ops.watched().database.as_ref();
+    let number = detail.report.number;
     Statement {
+        plan: (database.zip(number)).map(|(database, number)| database.plan(number).into()),
         history: detail.history.iter().map(Minute::from).collect(),
         kept_requests: ops
             .has(OpsChoice::Requests)

@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::plans::Study;
 use super::sql::Dialect;
 
 /// The most questions that wait for their turn. Later ones are rejected: their answers would come too late.
@@ -50,7 +51,7 @@ impl AskError {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Unreachable => "no connection to the database could be opened, or it was lost",
-            Self::Denied => "the role of the pool may not do this",
+            Self::Denied => "the role that the pool connects as may not do this",
             Self::Locked => "a transaction holds a lock on a table, as a change of the schema does",
             Self::Slow => "the database took longer than half a second",
             Self::Unknown => {
@@ -76,6 +77,13 @@ pub(super) type Open = Box<dyn Fn() -> Answer<Box<dyn Asked>> + Send>;
 /// A function that gets an answer on the explaining thread.
 type Then = Box<dyn FnOnce(Answer<Vec<TextRow>>) + Send>;
 
+/// What the explaining thread is woken for.
+enum Message {
+    Question(Question),
+    /// An operator looks at a statement.
+    Look,
+}
+
 /// What the explaining thread is asked for.
 struct Question {
     sql: String,
@@ -85,7 +93,7 @@ struct Question {
 /// Asks questions about the database of one pool, without the pool's connections. The pool owns it.
 pub(crate) struct Explainer {
     dialect: Dialect,
-    questions: SyncSender<Question>,
+    messages: SyncSender<Message>,
     /// What the thread needs, until it has started.
     unstarted: Mutex<Option<Unstarted>>,
 }
@@ -93,22 +101,37 @@ pub(crate) struct Explainer {
 struct Unstarted {
     pool: Box<str>,
     open: Open,
-    questions: Receiver<Question>,
+    messages: Receiver<Message>,
+    /// Explains statements, if that is wanted.
+    study: Option<Study>,
 }
 
 impl Explainer {
-    /// An explainer for the pool of this name, whose connections `open` opens. Its thread starts with the first question.
-    pub(super) fn new(pool: &str, dialect: Dialect, open: Open) -> Arc<Self> {
-        let (sender, questions) = sync_channel(MOST_WAITING);
-        Arc::new(Self {
+    /// An explainer for the pool of this name, whose connections `open` opens. Its thread starts with the first question, or
+    /// at once if there is a study.
+    pub(super) fn new(pool: &str, dialect: Dialect, open: Open, study: Option<Study>) -> Arc<Self> {
+        let (sender, messages) = sync_channel(MOST_WAITING);
+        let is_studied = study.is_some();
+        let explainer = Arc::new(Self {
             dialect,
-            questions: sender,
+            messages: sender,
             unstarted: Mutex::new(Some(Unstarted {
                 pool: pool.into(),
                 open,
-                questions,
+                messages,
+                study,
             })),
-        })
+        });
+        if is_studied {
+            explainer.start();
+        }
+        explainer
+    }
+
+    /// Looks now for statements to explain.
+    pub(super) fn look(&self) {
+        // A full queue wakes the thread as well.
+        let _sent = self.messages.try_send(Message::Look);
     }
 
     /// The dialect of the database.
@@ -132,7 +155,7 @@ impl Explainer {
             sql: sql.replace("{}", &numbers.join(", ")),
             then: Box::new(then),
         };
-        match self.questions.try_send(question) {
+        match self.messages.try_send(Message::Question(question)) {
             Ok(()) => self.start(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }

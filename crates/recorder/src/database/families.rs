@@ -51,6 +51,8 @@ pub struct DatabaseFamilies {
     pub(super) connection_open_errors: Family<Counter, 1>,
     /// By pool.
     pub(super) connection_open_seconds: Family<Histogram, 1>,
+    /// Statements whose plan changed.
+    pub(super) plan_changes: Arc<Counter>,
 }
 
 impl DatabaseFamilies {
@@ -60,8 +62,8 @@ impl DatabaseFamilies {
         naming: Naming,
         latency_buckets: &[f64],
     ) -> Self {
-        let [operation, kind] = naming.labels(["operation", "kind"]);
-        let [pool, endpoint] = naming.labels(["pool", "endpoint"]);
+        let [operation, kind, pool, endpoint] =
+            naming.labels(["operation", "kind", "pool", "endpoint"]);
         let operation = [naming.only("db.system.name"), operation, pool];
         Self {
             naming,
@@ -123,14 +125,7 @@ impl DatabaseFamilies {
                 ),
                 latency_buckets,
             ),
-            pool_held_seconds: registry.float_counter(
-                Descriptor::new(
-                    "db_pool_held_seconds_total",
-                    "Time that connections were out of the pool, as in the hold times, by the endpoint or job that had them; unattributed outside of both.",
-                    [pool, endpoint],
-                )
-                .unit(Unit::Seconds),
-            ),
+            pool_held_seconds: held_seconds(registry, pool, endpoint),
             pool_timeouts: registry.counter(Descriptor::new(
                 naming.family("db_pool_timeouts_total"),
                 "Callers that got no connection within the pool's timeout.",
@@ -159,8 +154,34 @@ impl DatabaseFamilies {
                 ),
                 latency_buckets,
             ),
+            plan_changes: plan_changes(registry),
         }
     }
+}
+
+fn held_seconds(
+    registry: &mut RegistryBuilder,
+    pool: &str,
+    endpoint: &str,
+) -> Family<FloatCounter, 2> {
+    registry.float_counter(
+        Descriptor::new(
+            "db_pool_held_seconds_total",
+            "Time that connections were out of the pool, as in the hold times, by the endpoint or job that had them; unattributed outside of both.",
+            [pool, endpoint],
+        )
+        .unit(Unit::Seconds),
+    )
+}
+
+/// The changes of plans, from 0 on.
+fn plan_changes(registry: &mut RegistryBuilder) -> Arc<Counter> {
+    let changes = registry.counter(Descriptor::new(
+        "db_statement_plan_changes_total",
+        "Statements for which the database was found to choose another plan than before; /ops/statements/{id} has both.",
+        [],
+    ));
+    changes.get()
 }
 
 #[cfg(test)]

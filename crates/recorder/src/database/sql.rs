@@ -11,8 +11,10 @@
 //! - `transaction`: finds what a text does to the transaction of its connection
 //! - `names`: decides which tokens are names, and which are values
 //! - `shape`: writes the text without values
+//! - `filters`: finds the columns that are compared with values
 
 mod dialect;
+pub(super) mod filters;
 mod keyword;
 mod lexer;
 mod names;
@@ -62,6 +64,55 @@ pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
         verb: finder.finish(),
         transaction: effect.finish(),
         shape: shaper.finish(lexer.is_misread()),
+    }
+}
+
+/// The longest text that is kept to be explained, in bytes.
+const LONGEST_EXPLAINED: usize = 4 * 1024;
+
+/// Returns a statement without its trailing semicolon if it may be kept and explained: one `SELECT`, `INSERT`, `UPDATE` or
+/// `DELETE` of at most 4 KiB, in which every value is a placeholder, and without a comment.
+pub(super) fn explainable(
+    sql: &str,
+    dialect: Dialect,
+    operation: Operation,
+) -> Result<&str, Unexplainable> {
+    let sql =
+        sql.trim_matches(|character: char| character == ';' || character.is_ascii_whitespace());
+    if operation == Operation::Other {
+        return Err(Unexplainable::Operation);
+    }
+    if sql.len() > LONGEST_EXPLAINED {
+        return Err(Unexplainable::TooLong);
+    }
+    // SQLite ends the text at the first NUL.
+    if sql.contains('\0') || !Lexer::new(sql, dialect).has_only_placeholders() {
+        return Err(Unexplainable::Literals);
+    }
+    Ok(sql)
+}
+
+/// Why a statement is never explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unexplainable {
+    /// It is no `SELECT`, `INSERT`, `UPDATE` or `DELETE`.
+    Operation,
+    /// Its text is longer than 4 KiB.
+    TooLong,
+    /// Its text has literals or comments, or may have.
+    Literals,
+}
+
+impl Unexplainable {
+    /// The reason in a few words.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Operation => "only SELECT, INSERT, UPDATE and DELETE are explained",
+            Self::TooLong => "texts of more than 4 KiB are not explained",
+            Self::Literals => {
+                "its text has literals, comments or several statements, and only texts whose values are all placeholders are explained"
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `table`: the bounded table that all recorders of a service share, and a statement in it
 //! - `connection_statements`, `texts`: how a connection finds the statement of a query
+//! - `explained`: the texts that may be explained
 //! - `history`: the last hour of a statement, minute by minute
 //! - `total`: the counts of all queries, whether their statements are kept or not
 //! - `families`: how many statements are kept, and how many were evicted
@@ -13,12 +14,14 @@
 //! No bind value gets here, and no shape contains a literal.
 
 pub(super) mod connection_statements;
+mod explained;
 mod families;
 mod history;
 mod table;
 mod texts;
 mod total;
 
+pub(super) use explained::TextToExplain;
 pub use families::Fullness;
 pub use history::StatementMinute;
 pub(super) use table::DEFAULT_CAPACITY;

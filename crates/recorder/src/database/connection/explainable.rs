@@ -144,7 +144,7 @@ mod tests {
         create_table(&mut held);
         insert(&mut held, "a").unwrap();
         let recorded = fixture.queries();
-        let explainer = fixture.database.explainers().of(pool.name()).unwrap();
+        let explainer = fixture.database.explainers.of(pool.name()).unwrap();
         let ask = |sql| {
             let (send, answer) = channel();
             assert!(explainer.ask(sql, &[1], move |rows| drop(send.send(rows))));
@@ -169,7 +169,7 @@ mod tests {
         let level = fixture.database.levels().sum().unwrap();
         assert_eq!((level.checked_out, level.idle, level.max), (1, 0, 1));
         drop((held, pool, explainer));
-        assert!(fixture.database.explainers().of("default").is_none());
+        assert!(fixture.database.explainers.of("default").is_none());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::hourly::Hourly;
-use super::{Answer, AskError, Asked, Open, Question, Unstarted};
+use super::{Answer, AskError, Asked, Message, Open, Question, Unstarted};
+use crate::database::plans;
 use crate::database::sql::Dialect;
 
 /// When the thread asks, and how long it keeps its connection.
@@ -31,10 +32,11 @@ impl Default for Pace {
 /// after another: all other settings belong to a transaction, so that none stays behind. `PgBouncer` keeps this one apart.
 const POSTGRES_SESSION: &str = "SET application_name = 'actix-vitals explaining'";
 
-/// Begins a transaction that cannot write, in which no statement and no wait for a lock lasts.
+/// Begins a transaction that cannot write, in which no statement and no wait for a lock lasts for over half a second. The
+/// wait has the shorter limit, so that the error says what it was.
 const POSTGRES_BEGIN: &str = "BEGIN READ ONLY; \
     SET LOCAL statement_timeout = 500; \
-    SET LOCAL lock_timeout = 500";
+    SET LOCAL lock_timeout = 400";
 
 /// Sets up a new connection to SQLite.
 const SQLITE_SESSION: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 500";
@@ -73,38 +75,75 @@ impl ExplainingThread {
         }
     }
 
-    /// Answers questions until the pool is closed.
+    /// Answers questions and explains statements, until the pool is closed.
     fn run(mut self) {
         loop {
-            let question = if self.session.is_open() {
-                self.parts.questions.recv_timeout(self.pace.idle)
-            } else {
-                let question = self.parts.questions.recv();
-                question.map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match question {
-                Ok(question) => self.answer(question),
-                Err(RecvTimeoutError::Timeout) => self.session.close(),
+            match self.parts.messages.recv_timeout(self.patience()) {
+                Ok(Message::Question(question)) => self.answer(question),
+                Ok(Message::Look) => {}
+                Err(RecvTimeoutError::Timeout) => self.use_time(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
+    /// How long to wait for a question before there is something else to do.
+    fn patience(&self) -> Duration {
+        match &self.parts.study {
+            Some(study) if study.is_due() => self.until_next(),
+            Some(_) => plans::LOOK.min(self.pace.idle),
+            None => self.pace.idle,
+        }
+    }
+
+    /// Explains the next statement, or closes a connection that is idle.
+    fn use_time(&mut self) {
+        let now = Instant::now();
+        let study = self.parts.study.as_mut();
+        let Some(number) = study.and_then(|study| study.next(now)) else {
+            let is_idle = |last: Instant| now.saturating_duration_since(last) >= self.pace.idle;
+            if self.last.is_none_or(is_idle) {
+                self.session.close();
+            }
+            return;
+        };
+        self.keep_pace();
+        let Unstarted {
+            pool, open, study, ..
+        } = &mut self.parts;
+        let Some(study) = study else {
+            return;
+        };
+        let mut is_asked = false;
+        let answer = self.session.within(pool, open, |connection| {
+            is_asked = true;
+            study.explain(number, connection)
+        });
+        if let (Err(error), false) = (answer, is_asked) {
+            study.unasked(number, error);
+        }
+    }
+
     fn answer(&mut self, question: Question) {
         self.keep_pace();
+        let Unstarted { pool, open, .. } = &self.parts;
         let answer = self
             .session
-            .within(&self.parts, |connection| connection.rows(&question.sql));
+            .within(pool, open, |connection| connection.rows(&question.sql));
         // A function that panics costs its own answer.
         let _panic = catch_unwind(AssertUnwindSafe(|| (question.then)(answer)));
     }
 
     /// Waits until it is time for the next question.
     fn keep_pace(&mut self) {
-        if let Some(last) = self.last {
-            thread::sleep((self.pace.interval).saturating_sub(last.elapsed()));
-        }
+        thread::sleep(self.until_next());
         self.last = Some(Instant::now());
+    }
+
+    fn until_next(&self) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| {
+            (self.pace.interval).saturating_sub(last.elapsed())
+        })
     }
 }
 
@@ -124,10 +163,6 @@ impl ExplainingSession {
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.connection.is_some()
-    }
-
     fn close(&mut self) {
         self.connection = None;
     }
@@ -136,10 +171,11 @@ impl ExplainingSession {
     /// rolled back is closed.
     fn within<T>(
         &mut self,
-        parts: &Unstarted,
+        pool: &str,
+        open: &Open,
         ask: impl FnOnce(&mut dyn Asked) -> Answer<T>,
     ) -> Answer<T> {
-        let answer = self.connected(&parts.open).and_then(|()| {
+        let answer = self.connected(open).and_then(|()| {
             // It was opened just now, or before.
             let mut connection = self.connection.take().ok_or(AskError::Unreachable)?;
             let asked = catch_unwind(AssertUnwindSafe(|| {
@@ -155,7 +191,7 @@ impl ExplainingSession {
             answer
         });
         if let Err(error) = &answer {
-            self.note(&parts.pool, *error);
+            self.note(pool, *error);
         }
         answer
     }

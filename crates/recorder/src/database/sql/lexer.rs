@@ -1,7 +1,7 @@
 //! Splits a statement into tokens: values, and everything around them.
 //!
 //! The lexer accepts any text, and no token contains the text of a value. The module `space` skips the space between
-//! tokens; `quoted` reads quoted text.
+//! tokens; `quoted` reads quoted text; `placeholders` finds texts without literals.
 //!
 //! Some text means different things in different dialects. If the dialect is unknown, the lexer is *unsure* from there on:
 //! it continues by the most common rule, and the rest must not be shown. It is also unsure if a setting of the server
@@ -10,6 +10,7 @@
 //! A text is *misread* if it ends within quotes, or contains characters that SQL has only within quotes. Strings and the
 //! text between them may then be swapped.
 
+mod placeholders;
 mod quoted;
 mod space;
 

@@ -82,7 +82,11 @@ impl ConnectionStatements {
         }
         let reading = sql::read(sql, self.dialect);
         let kind = match reading.verb {
-            Verb::Query(operation) => Some((operation, self.learn(&reading.shape, operation))),
+            Verb::Query(operation) => {
+                let lookup = self.learn(&reading.shape, operation);
+                self.keep_text(lookup, sql);
+                Some((operation, lookup))
+            }
             Verb::Transaction => None,
         };
         let known = (kind, reading.transaction);
@@ -113,6 +117,16 @@ impl ConnectionStatements {
         });
         self.by_shape.insert(hash, index);
         self.lookup(index)
+    }
+
+    /// Keeps a text to be explained, the first time that this connection runs it.
+    fn keep_text(&mut self, lookup: StatementLookup, sql: &str) {
+        if self.table.keeps_texts() {
+            let dialect = self.dialect;
+            if let Some(statement) = self.at(lookup) {
+                statement.keep_text(sql, dialect);
+            }
+        }
     }
 
     fn lookup(&self, index: u32) -> StatementLookup {

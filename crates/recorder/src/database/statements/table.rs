@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use vitals_registry::{Counter, Distribution};
+use vitals_registry::{Counter, Distribution, HistogramSnapshot};
 
+use super::explained::ExplainedText;
 use super::history::{History, StatementMinute, minute_at};
 use super::total::{Counted, Totals};
 use crate::clock::{self, Moment};
@@ -47,9 +48,24 @@ pub(super) struct StatementShape {
     text: Box<str>,
     /// The pool that runs it; empty outside of any pool.
     pool: Arc<str>,
+    /// The text that is explained.
+    pub(super) explained: Mutex<ExplainedText>,
 }
 
 impl StatementShape {
+    pub(super) fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The pool that runs it; empty outside of any pool.
+    pub(super) fn pool(&self) -> &Arc<str> {
+        &self.pool
+    }
+
     /// The pool that runs it; `None` outside of any pool.
     fn pool_name(&self) -> Option<String> {
         (!self.pool.is_empty()).then(|| self.pool.to_string())
@@ -107,6 +123,11 @@ impl Statement {
         self.unattributed.inc();
     }
 
+    /// The calls since it was first seen.
+    pub(super) fn calls(&self) -> HistogramSnapshot {
+        self.seconds.snapshot()
+    }
+
     /// The counts since it was first seen.
     fn totals(&self) -> Totals {
         Totals {
@@ -138,7 +159,7 @@ fn touch(last_seen_seconds: &AtomicU64, at: Duration) {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -149,8 +170,10 @@ pub struct Statements {
 }
 
 #[derive(Debug)]
-struct StatementTable {
+pub(super) struct StatementTable {
     capacity: usize,
+    /// Texts are kept to be explained.
+    pub(super) keeps_texts: AtomicBool,
     created: Moment,
     hasher: DefaultHashBuilder,
     parts: [Mutex<HashTable<Arc<Statement>>>; PARTS],
@@ -306,6 +329,7 @@ impl Statements {
         Self {
             table: Arc::new(StatementTable {
                 capacity: capacity.max(1),
+                keeps_texts: AtomicBool::new(false),
                 created: clock::now(),
                 hasher: DefaultHashBuilder::default(),
                 parts: Default::default(),
@@ -321,6 +345,10 @@ impl Statements {
                 other_last_seen_seconds: AtomicU64::new(0),
             }),
         }
+    }
+
+    pub(super) fn table(&self) -> &StatementTable {
+        &self.table
     }
 
     /// The most statements that the table keeps.
@@ -370,6 +398,7 @@ impl Statements {
                 operation,
                 text: text.into(),
                 pool: Arc::clone(pool),
+                explained: Mutex::default(),
             })
         })
     }
@@ -441,12 +470,12 @@ impl Statements {
         Some(self.find(number)?.shape.operation)
     }
 
-    fn find(&self, number: NonZeroU32) -> Option<Arc<Statement>> {
+    pub(super) fn find(&self, number: NonZeroU32) -> Option<Arc<Statement>> {
         lock(&self.table.by_number).get(&number).cloned()
     }
 
     /// The kept statements, in the order in which they were first seen.
-    fn list(&self) -> Vec<Arc<Statement>> {
+    pub(super) fn list(&self) -> Vec<Arc<Statement>> {
         let mut list: Vec<_> = lock(&self.table.by_number).values().cloned().collect();
         list.sort_unstable_by_key(|statement| (statement.first_seen_at, statement.number));
         list

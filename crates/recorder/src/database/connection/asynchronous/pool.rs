@@ -160,8 +160,7 @@ impl<P: NativePool> AsyncPool<P> {
     {
         let open: Opener<P::Connection> = Arc::new(move || Box::pin(open()));
         let dialect = openings.recorders.dialect();
-        let explainer = Explainer::new(&name, dialect, explainable::opener(&open));
-        database.explainers().add(&name, &explainer);
+        let explainer = database.explain(&name, dialect, explainable::opener(&open));
         let holders = &openings.pool_metrics.holders;
         holders.locks.explained_by(&explainer);
         let inner = Arc::new(AsyncPoolInner {

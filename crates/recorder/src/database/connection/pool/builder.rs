@@ -16,7 +16,6 @@ use super::error::{CheckoutError, failure};
 use super::holds::Holds;
 use super::probe::{HealthCheck, PoolProbe};
 use crate::database::Database;
-use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::names::{self, NamedPool};
 use crate::database::sql::Dialect;
@@ -193,12 +192,9 @@ where
         let connector = Arc::new(Connector::new(manager, self.opener));
         let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);
         let holders = Arc::clone(&pool_metrics.holders);
-        let explainer = Explainer::new(
-            &name,
-            Dialect::of_system(self.system),
-            explainable::opener(&connector),
-        );
-        self.database.explainers().add(&name, &explainer);
+        let dialect = Dialect::of_system(self.system);
+        let opener = explainable::opener(&connector);
+        let explainer = self.database.explain(&name, dialect, opener);
         holders.locks.explained_by(&explainer);
         let manager = Manager::new(
             connector,

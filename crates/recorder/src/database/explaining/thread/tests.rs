@@ -54,7 +54,7 @@ fn fake(log: &Log) -> Open {
 
 /// An explainer whose thread has this pace.
 fn explainer(dialect: Dialect, open: Open, pace: Pace) -> Arc<Explainer> {
-    let explainer = Explainer::new("test", dialect, open);
+    let explainer = Explainer::new("test", dialect, open, None);
     let parts = explainer.unstarted.lock().unwrap().take().unwrap();
     thread::spawn(move || ExplainingThread::new(parts, dialect, pace).run());
     explainer
@@ -228,4 +228,52 @@ fn nobody_waits_for_a_database_that_does_not_answer() {
     let accepted = (0..20).filter(|asked| accepted(*asked)).count();
     assert!((MOST_WAITING..=MOST_WAITING + 1).contains(&accepted));
     drop(release);
+}
+
+/// Counts the events of a thread.
+struct Events(Arc<Mutex<usize>>);
+
+impl tracing::Subscriber for Events {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        *self.0.lock().unwrap() += 1;
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn failures_of_all_kinds_are_logged_once_an_hour() {
+    let events = Arc::default();
+    tracing::subscriber::with_default(Events(Arc::clone(&events)), || {
+        let mut session = ExplainingSession::new(Dialect::PostgreSql);
+        let log = Log::default();
+        let working = fake(&log);
+        let broken: Open = Box::new(|| Err(AskError::Unreachable));
+        for sql in ["denied", "lost", "panics"].repeat(10) {
+            assert!(
+                session
+                    .within("test", &working, |asked| asked.run(sql))
+                    .is_err()
+            );
+            assert!(
+                session.within("test", &broken, |_| Ok(())).is_err()
+                    || session.connection.is_some()
+            );
+        }
+    });
+    assert_eq!(*events.lock().unwrap(), 1);
 }
