@@ -18,7 +18,7 @@ ATTACK_TIME ?= 10m
 OPENSSL := $(shell scripts/openssl.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test dist lint features doc-check deny api api-check tests other-connections load instructions baseline bench docs accuracy soak screenshots browser page-cost
+.PHONY: help run check test dist lint features doc-check deny api api-check tests other-connections load instructions baseline bench original docs accuracy soak screenshots browser page-cost
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,16 @@ load: ## Send load to a running server (ARGS="--clients 50 --duration 20s").
 bench: ## Measure the cost of recording, encoding and serving, and of the alternatives (docs/PERFORMANCE.md).
 	@scripts/test-tools.sh
 	$(CARGO) bench --quiet --profile dist --features prometheus-protobuf $(OPENSSL) -- $(ARGS)
+ifdef ORIGINAL
+	$(MAKE) original
+else
+	@echo "make bench: the original is left out; ORIGINAL=/path/to/it has it measured, too (docs/PERFORMANCE.md)"
+endif
+
+original: ## Compare GET /data with the original service, whose directory is ORIGINAL, on one PostgreSQL.
+	@scripts/test-tools.sh
+	$(CARGO) build --quiet --profile dist --bin actix-vitals $(OPENSSL)
+	scripts/original.py "$(ORIGINAL)" $(TARGET_DIR)/dist/actix-vitals
 
 docs: ## Rewrite docs/SETTINGS.md from the flags, docs/METRICS.md from the registry, docs/promql-otel.md from docs/promql.md, and the rules for Kubernetes and VictoriaMetrics from those for Prometheus.
 	scripts/kubernetes.sh
