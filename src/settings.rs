@@ -259,6 +259,14 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_LEAK_THRESHOLD", value_name = "DURATION", default_value = "1m", allow_hyphen_values = true, value_parser = values::duration)]
     pub leak_threshold: Duration,
 
+    /// How long a statement may take before the log names it, with its endpoint and line of code; 0s turns it off
+    #[arg(long, env = "VITALS_SLOW_QUERY", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = values::duration)]
+    pub slow_query: Duration,
+
+    /// Find the line of code that ran a slow or repeated statement: on or off. Its stack is captured at most once an hour for each statement and endpoint
+    #[arg(long, env = "VITALS_CODE_LOCATIONS", value_name = "on|off", default_value = "on", value_parser = values::on_or_off, action = clap::ArgAction::Set)]
+    pub code_locations: bool,
+
     /// Requests that are kept with their timelines for /ops/requests/{id}: slow, failed, suspicious and chosen ones; 0 keeps none
     #[arg(long, env = "VITALS_KEEP_REQUESTS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(0..=2500_usize))]
     pub keep_requests: usize,
@@ -375,6 +383,8 @@ impl Settings {
             .statements(metrics.statements)
             .stall_threshold(metrics.stall_threshold)
             .leak_threshold(metrics.leak_threshold)
+            .slow_query(metrics.slow_query)
+            .code_locations(metrics.code_locations)
             .keep_requests(metrics.keep_requests)
             .plans(metrics.plans)
             .server_timing(metrics.server_timing)

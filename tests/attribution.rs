@@ -18,6 +18,8 @@ use support::{exposition, postgres, server, tools};
 #[macro_use]
 #[path = "attribution/app.rs"]
 mod app;
+#[path = "attribution/lines.rs"]
+mod lines;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -126,6 +128,32 @@ on_each_database! {
     wrong_parameters_and_methods_are_rejected
     ten_thousand_values_are_one_shape
     no_secret_is_shown
+}
+
+/// Each test of lines and of kinds of repetition, on each database.
+mod lines_on {
+    macro_rules! lines_on_each_database {
+        ($($test:ident)*) => {
+            mod sqlite {
+                $(#[actix_web::test] async fn $test() { crate::lines::$test::<diesel::SqliteConnection>().await; })*
+            }
+            mod postgresql {
+                $(#[actix_web::test] async fn $test() { crate::lines::$test::<diesel::PgConnection>().await; })*
+            }
+            #[cfg(feature = "mysql")]
+            mod mariadb {
+                $(#[actix_web::test] async fn $test() { crate::lines::$test::<diesel::MysqlConnection>().await; })*
+            }
+        };
+    }
+
+    lines_on_each_database! {
+        a_loop_is_named_with_its_kind_and_its_line
+        a_stack_is_captured_once_for_each_statement_and_endpoint
+        a_slow_statement_is_logged_with_its_line
+        harmless_requests_raise_nothing
+        no_line_is_found_if_that_is_turned_off
+    }
 }
 
 /// The log of the process, including the threads of the pool. It is set before the first log line, because lines without a
@@ -594,6 +622,7 @@ async fn a_suspected_loop_is_logged_once_by_its_endpoint_and_its_shape<C: Backed
     for _ in 0..3 {
         app.get("/loop").await;
     }
+    lines::logged(&log, "N+1").await;
     let text = log.text();
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("N+1")).collect();
     assert_eq!(lines.len(), 1, "{text}");

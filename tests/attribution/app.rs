@@ -170,6 +170,16 @@ fn routes<C: Engine>(config: &mut web::ServiceConfig) {
         )
         .route("/loop", route(|connection: &mut C| names(connection, 50)))
         .route("/few", route(|connection: &mut C| names(connection, 9)))
+        .route("/slow_count", route(C::count))
+        .route("/same", route(same_names::<C>))
+        .route("/serial", route(columns_in_turn::<C>))
+        .route(
+            "/two_columns",
+            route(|connection: &mut C| {
+                connection.raw("SELECT id FROM items WHERE id = 1")?;
+                connection.raw("SELECT name FROM items WHERE id = 1")
+            }),
+        )
         .route(
             "/after_31",
             route(|connection: &mut C| names_after(connection, 31)),
@@ -299,6 +309,18 @@ fn answer<T>(result: Result<T, RunError<diesel::result::Error>>) -> HttpResponse
 
 fn names<C: Engine>(connection: &mut C, count: i32) -> QueryResult<()> {
     (0..count).try_for_each(|id| connection.name_of(id).map(drop))
+}
+
+fn same_names<C: Engine>(connection: &mut C) -> QueryResult<()> {
+    (0..12).try_for_each(|_| connection.name_of(1).map(drop))
+}
+
+/// Three selects of the same row.
+fn columns_in_turn<C: Engine>(connection: &mut C) -> QueryResult<()> {
+    for columns in ["id", "name", "name, id"] {
+        connection.raw(&format!("SELECT {columns} FROM items WHERE id = 1"))?;
+    }
+    Ok(())
 }
 
 /// Runs this many different statements, and then one statement 12 times.

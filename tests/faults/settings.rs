@@ -100,6 +100,7 @@ const NUMERIC: &[Numeric] = &[
     count("--pool-check-after", &["0s", "1day"], &["86401s", "1"]),
     count("--stall-threshold", &["1ns", "24h"], &["0s", "86401s", "1"]),
     count("--leak-threshold", &["0s", "24h"], &["86401s", "1"]),
+    count("--slow-query", &["0s", "24h"], &["86401s", "1"]),
     count("--drain-delay", &["0s", "1ns"], &["86401s", "1"]),
     count(
         "--shutdown-timeout",

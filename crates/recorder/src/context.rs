@@ -16,6 +16,7 @@ mod held;
 )]
 pub(crate) mod identity;
 pub(crate) mod owner;
+mod repetitions;
 mod shapes;
 
 use std::{
@@ -41,6 +42,7 @@ use events::Events;
 pub(crate) use events::{Event, EventKind, LeftOut};
 use held::HeldTally;
 use pin_project_lite::pin_project;
+use repetitions::Repetitions;
 use shapes::ShapeCounts;
 use vitals_registry::SpanContext;
 
@@ -50,6 +52,7 @@ use crate::{
     clock::{self, Moment},
     database::ErrorKind,
     in_flight::{SlotHandle, WorkKind},
+    suspicions::{SuspectKey, Suspicion},
     thread_work,
 };
 
@@ -66,6 +69,7 @@ pub struct RequestContext {
     /// The index of the last error of the database plus one; 0 without an error.
     database_error: AtomicU8,
     shapes: ShapeCounts,
+    repetitions: Repetitions,
     events: Events,
     /// Where the request is listed among those in flight.
     in_flight: Option<SlotHandle>,
@@ -170,6 +174,7 @@ impl RequestContext {
             context.held.leave_unattributed();
             context.held = HeldTally::default();
             context.shapes.clear();
+            context.repetitions.clear();
             context.events.clear(queries);
         }
     }
@@ -201,14 +206,13 @@ impl RequestContext {
         drop(self.on_done.set(Box::new(f)));
     }
 
-    /// Adds a query, with its own time: without that of the queries within it.
-    fn add_query(&self, query: &Event, own: Duration) {
+    /// Adds a query, with its own time: without that of the queries within it. Returns the runs of its statement so far.
+    fn add_query(&self, query: &Event, own: Duration) -> u32 {
         let number = self.queries.fetch_add(1, Relaxed);
-        if let Some(shape) = query.statement {
-            self.shapes.count(shape);
-        }
+        let runs = query.statement.map_or(0, |shape| self.shapes.count(shape));
         self.events.add_query(number, query);
         self.add_database_time(own);
+        runs
     }
 
     /// Adds transaction control, with its own time.
@@ -228,6 +232,12 @@ impl RequestContext {
         self.events.add(&wait);
         self.pool_wait_nanoseconds
             .fetch_add(nanoseconds(elapsed), Relaxed);
+    }
+
+    /// Counts a run of a statement.
+    #[cfg(test)]
+    pub(crate) fn count_run(&self, shape: NonZeroU32) {
+        self.shapes.count(shape);
     }
 
     /// Adds an event as if it had been noted.
@@ -300,6 +310,11 @@ impl RequestContext {
         self.shapes.iter()
     }
 
+    /// What a statement that ran many times is suspected of, and the key under which its stack was captured.
+    pub(crate) fn repetition(&self, shape: NonZeroU32) -> (Suspicion, Option<SuspectKey>) {
+        self.repetitions.of(shape)
+    }
+
     /// The sum of all waits for a connection.
     pub fn pool_wait(&self) -> Duration {
         Duration::from_nanos(self.pool_wait_nanoseconds.load(Relaxed))
@@ -316,6 +331,9 @@ pub trait StatementShapes: fmt::Debug + Send + Sync {
 
     /// Returns the name of the pool that runs the shape; `None` outside of any pool, or if the shape is no longer known.
     fn pool(&self, shape: NonZeroU32) -> Option<String>;
+
+    /// Wants the stack of the next run to be captured.
+    fn want_location(&self, shape: NonZeroU32);
 }
 
 /// Nanoseconds as a `u64`, which saturates after 584 years.
@@ -444,17 +462,33 @@ pub(crate) struct QueryEnd {
     pub(crate) in_transaction: bool,
 }
 
-/// Adds a query to the request or job that this thread works for, and notes that it no longer runs.
+/// Adds a query to the request or job that this thread works for, and notes that it no longer runs. Returns how often the
+/// request or job has run its statement; 0 if that is not known.
 #[inline]
-pub(crate) fn note_query_end(query: &QueryEnd) -> Attribution {
-    add(|context| {
+pub(crate) fn note_query_end(query: &QueryEnd) -> (Attribution, u32) {
+    let mut runs = 0;
+    let attribution = add(|context| {
         let event = Event {
             statement: query.shape,
             ..Event::new(EventKind::Query, query.started, query.at)
         };
-        context.add_query(&event, query.elapsed);
+        runs = context.add_query(&event, query.elapsed);
         context.note_idle(query.at, query.in_transaction);
-    })
+    });
+    (attribution, runs)
+}
+
+/// Begins to compare the values of a statement that this thread's request or job repeats. Its stack was captured under this
+/// key.
+#[cold]
+pub(crate) fn note_repetition(statement: NonZeroU32, key: Option<SuspectKey>) {
+    add(|context| context.repetitions.add(statement, key));
+}
+
+/// Adds the hash of the values of a run: see [`note_query`].
+#[cold]
+pub(crate) fn note_values(statement: NonZeroU32, values: u64) {
+    add(|context| context.repetitions.compare(statement, values));
 }
 
 /// Adds transaction control to the request or job that this thread works for, and notes that it no longer runs.
@@ -506,13 +540,13 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
     })
 }
 
-/// Calls `begin` with the events of the request that this thread works for. If it is listed among those in flight, calls
+/// Calls `begin` with the context of the request that this thread works for. If it is listed among those in flight, calls
 /// `list` with its slot, and with whether this thread is the request's worker.
 #[inline]
-fn note(begin: impl FnOnce(&Events), list: impl FnOnce(&SlotHandle, bool)) {
+fn note(begin: impl FnOnce(&RequestContext), list: impl FnOnce(&SlotHandle, bool)) {
     with_current(|current| {
         if let CurrentWork::Request(Some(context)) = current {
-            begin(&context.events);
+            begin(context);
             if let Some(slot) = &context.in_flight {
                 list(slot, !IS_CARRIED.get());
             }
@@ -525,18 +559,25 @@ fn note(begin: impl FnOnce(&Events), list: impl FnOnce(&SlotHandle, bool)) {
 #[inline]
 pub(crate) fn note_pool_wait(since: Moment, blocking: bool) {
     note(
-        |events| events.begin(EventKind::PoolWait, since),
+        |context| context.events.begin(EventKind::PoolWait, since),
         |slot, on_worker| slot.set_work(WorkKind::PoolWait, since, on_worker && blocking),
     );
 }
 
-/// Notes that a query runs for this thread's request: see [`note_pool_wait`].
+/// Notes that a query runs for this thread's request: see [`note_pool_wait`]. Returns whether its values are to be compared
+/// with those of other runs, because the request repeats its statement.
 #[inline]
-pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking: bool) {
+pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking: bool) -> bool {
+    let mut is_compared = false;
     note(
-        |events| events.begin_query(statement, since),
+        |context| {
+            context.events.begin_query(statement, since);
+            is_compared = context.repetitions.is_any()
+                && statement.is_some_and(|statement| context.repetitions.wants(statement));
+        },
         |slot, on_worker| slot.set_query(statement, since, on_worker && blocking),
     );
+    is_compared
 }
 
 /// Wraps a closure so that it works for the current request or job, on any thread.
@@ -713,13 +754,14 @@ impl Drop for Restore<'_> {
 #[cfg(test)]
 pub(crate) fn add_query(elapsed: Duration) -> Attribution {
     let now = clock::now();
-    note_query_end(&QueryEnd {
+    let (attribution, _) = note_query_end(&QueryEnd {
         started: now.before(elapsed),
         at: now,
         elapsed,
         shape: None,
         in_transaction: false,
-    })
+    });
+    attribution
 }
 
 /// Returns the context of a request that is part of a sampled trace.

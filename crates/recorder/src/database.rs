@@ -34,7 +34,10 @@ mod statements;
 mod wait;
 
 use crate::context::StatementShapes as _;
-use crate::naming::Naming;
+use crate::{
+    naming::Naming,
+    suspicions::{SuspicionSettings, Suspicions},
+};
 
 #[cfg(feature = "diesel-async")]
 pub use connection::{
@@ -74,6 +77,27 @@ use plans::Study;
 use sql::Dialect;
 use statements::{Counted, DEFAULT_CAPACITY};
 
+/// What is recorded of databases.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseSettings {
+    /// The most statements that are kept.
+    pub statements: usize,
+    /// How long a connection may be held before it is reported; zero reports none.
+    pub leak_threshold: Duration,
+    /// When a statement is suspicious.
+    pub suspicions: SuspicionSettings,
+}
+
+impl Default for DatabaseSettings {
+    fn default() -> Self {
+        Self {
+            statements: DEFAULT_CAPACITY,
+            leak_threshold: LEAK_THRESHOLD,
+            suspicions: SuspicionSettings::default(),
+        }
+    }
+}
+
 /// The recorders of everything about databases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -86,13 +110,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// Returns recorders that fill `families` and keep at most `statements` statements, 1,000 by default. They report
-    /// connections that are held for longer than `leak_threshold`, a minute by default; zero reports none.
-    pub fn new(
-        families: DatabaseFamilies,
-        statements: Option<usize>,
-        leak_threshold: Option<Duration>,
-    ) -> Self {
+    /// Returns recorders that fill `families`, with these settings.
+    pub fn new(families: DatabaseFamilies, settings: DatabaseSettings) -> Self {
         if families.naming == Naming::Vitals {
             // The series of a service with one pool, or none, exist from the start.
             metrics::Metrics::new(&families, "", "");
@@ -101,13 +120,14 @@ impl Database {
         families.connections_opened.series([""]);
         families.connection_open_errors.series([""]);
         let statements = Statements::new(
-            statements.unwrap_or(DEFAULT_CAPACITY),
+            settings.statements,
             Counted::new(&families),
+            Suspicions::new(settings.suspicions, families.locations_captured.get()),
         );
         Self {
             levels: PoolLevels::new(
                 families.naming,
-                Some(leak_threshold.unwrap_or(LEAK_THRESHOLD)).filter(|time| !time.is_zero()),
+                Some(settings.leak_threshold).filter(|time| !time.is_zero()),
                 &statements,
             ),
             statements,

@@ -19,8 +19,9 @@ use vitals_registry::{Counter, Descriptor, Family, Gauge, Histogram, RegistryBui
 
 use crate::{
     context::{self, RequestContext},
-    n_plus_one::NPlusOneDetector,
     name_numbers,
+    repetition::{Attributed, RanStatements, RepetitionDetector},
+    suspicions::Suspicion,
 };
 
 /// The method of a job, for lists that name endpoints by method and path.
@@ -104,6 +105,8 @@ struct JobDatabaseFamilies {
     queries: Family<Histogram, 1>,
     seconds: Family<Histogram, 1>,
     n_plus_one: Family<Counter, 1>,
+    /// By name and kind.
+    repeated: Family<Counter, 2>,
 }
 
 impl JobFamilies {
@@ -151,6 +154,11 @@ impl JobFamilies {
                     "Runs of background jobs that ran one statement, with any values, so often that it may be in a loop; the log names the statement.",
                     name,
                 )),
+                repeated: registry.counter(Descriptor::new(
+                    "job_repeated_queries_total",
+                    "Runs of background jobs with repeated queries, by kind: n_plus_one with different values, identical with the same values, serial for several statements that read the same rows.",
+                    [name[0], "kind"],
+                )),
             }),
         }
     }
@@ -160,15 +168,15 @@ impl JobFamilies {
 #[derive(Debug)]
 pub struct Jobs {
     families: JobFamilies,
-    n_plus_one: Option<Arc<NPlusOneDetector>>,
+    repetitions: Option<Arc<RepetitionDetector>>,
 }
 
 impl Jobs {
-    /// Returns a recorder for `families`. `n_plus_one` attributes the statements of a service with a database.
-    pub fn new(families: JobFamilies, n_plus_one: Option<Arc<NPlusOneDetector>>) -> Self {
+    /// Returns a recorder for `families`. `repetitions` attributes the statements of a service with a database.
+    pub fn new(families: JobFamilies, repetitions: Option<Arc<RepetitionDetector>>) -> Self {
         Self {
             families,
-            n_plus_one,
+            repetitions,
         }
     }
 
@@ -191,11 +199,19 @@ impl Jobs {
         queries.observe(context.queries() as f64);
         let seconds = families.seconds.series([name]);
         seconds.observe(context.database_time().as_secs_f64());
-        let Some(detector) = &self.n_plus_one else {
+        let Some(detector) = &self.repetitions else {
             return;
         };
-        if detector.attribute(context, METHOD, name, |_| true) {
+        let to = Attributed {
+            method: METHOD,
+            endpoint: name,
+        };
+        let kinds = detector.attribute(context, to, &RanStatements::default());
+        if kinds.has_loop() {
             families.n_plus_one.series([name]).inc();
+        }
+        for kind in kinds.iter() {
+            families.repeated.series([name, kind.label()]).inc();
         }
     }
 }
@@ -221,6 +237,9 @@ impl Run {
         }
         if let Some(database) = &families.database {
             database.n_plus_one.series([name]);
+            for kind in Suspicion::REPETITIONS {
+                database.repeated.series([name, kind.label()]);
+            }
         }
         Self {
             jobs: Arc::clone(jobs),

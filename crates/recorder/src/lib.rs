@@ -33,7 +33,6 @@ pub mod log_limit;
 pub mod memory;
 #[cfg(feature = "http")]
 pub mod methods;
-pub mod n_plus_one;
 mod name_numbers;
 pub mod naming;
 #[cfg(feature = "http")]
@@ -44,8 +43,10 @@ pub mod problem;
 pub mod process;
 #[cfg(test)]
 mod reading;
+pub mod repetition;
 #[cfg(feature = "http")]
 pub mod runtime;
 mod slot_generation;
+pub mod suspicions;
 pub mod thread_work;
 mod watchdog;

@@ -14,7 +14,7 @@ use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies, TraceSource};
 use vitals_recorder::allocator;
 use vitals_recorder::{clock, context, jobs, naming::Naming, panics, process};
 #[cfg(feature = "database")]
-use vitals_recorder::{database, n_plus_one::NPlusOneDetector};
+use vitals_recorder::{database, repetition::RepetitionDetector};
 #[cfg(feature = "http")]
 use vitals_recorder::{
     http, memory, naming::LATENCY_BUCKETS, ops_endpoints::OpsEndpoints, runtime,
@@ -30,9 +30,6 @@ const MOST_LABELS: usize = 16;
 
 /// The longest value of such a label, in bytes.
 const LONGEST_LABEL: usize = 256;
-
-/// The default of [`Builder::n_plus_one`].
-pub const N_PLUS_ONE: u32 = 10;
 
 impl Vitals {
     /// A builder with the default settings.
@@ -69,11 +66,7 @@ pub struct Builder {
     #[cfg(feature = "ops")]
     ops: ops::OpsSettings,
     #[cfg(feature = "database")]
-    n_plus_one: Option<u32>,
-    #[cfg(feature = "database")]
-    statements: Option<usize>,
-    #[cfg(feature = "database")]
-    leak_threshold: Option<Duration>,
+    database: database::DatabaseSettings,
     #[cfg(feature = "database")]
     no_plans: bool,
     #[cfg(feature = "otlp")]
@@ -181,7 +174,7 @@ impl Builder {
     #[cfg(feature = "database")]
     #[must_use]
     pub fn statements(mut self, capacity: usize) -> Self {
-        self.statements = Some(capacity);
+        self.database.statements = capacity;
         self
     }
 
@@ -202,7 +195,7 @@ impl Builder {
     #[cfg(feature = "database")]
     #[must_use]
     pub fn leak_threshold(mut self, threshold: Duration) -> Self {
-        self.leak_threshold = Some(threshold);
+        self.database.leak_threshold = threshold;
         self
     }
 
@@ -232,7 +225,43 @@ impl Builder {
     #[cfg(feature = "database")]
     #[must_use]
     pub fn n_plus_one(mut self, threshold: u32) -> Self {
-        self.n_plus_one = Some(threshold);
+        self.database.suspicions.n_plus_one = threshold;
+        self
+    }
+
+    /// How long a statement may take before it is slow: the log names it, with its endpoint and its line of code. Default
+    /// half a second; zero calls none slow.
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn slow_query(mut self, threshold: Duration) -> Self {
+        self.database.suspicions.slow_query = threshold;
+        self
+    }
+
+    /// Whether the line of code is found that ran a suspicious statement: a slow one, or one that a request repeats. Default
+    /// true.
+    ///
+    /// The stack is captured at most once an hour for each statement and endpoint, in about 40 microseconds. Another thread
+    /// finds the line in it; for the first one it takes up to half a second, and memory that is free again ten seconds after
+    /// the last. A program that is built without debug lines (`debug = "line-tables-only"` in its profile) has functions in
+    /// place of lines.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_vitals::Vitals;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let _vitals = Vitals::builder()
+    ///     .slow_query(Duration::from_secs(1))
+    ///     .code_locations(true)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "database")]
+    #[must_use]
+    pub fn code_locations(mut self, wanted: bool) -> Self {
+        self.database.suspicions.code_locations = wanted;
         self
     }
 
@@ -372,18 +401,18 @@ impl Builder {
         }
 
         #[cfg(feature = "database")]
-        let n_plus_one = Some(Arc::new(NPlusOneDetector::new(
+        let repetitions = Some(Arc::new(RepetitionDetector::new(
             Arc::new(database.statements().clone()),
-            self.n_plus_one.unwrap_or(N_PLUS_ONE),
+            database.statements().suspicions().clone(),
         )));
         #[cfg(not(feature = "database"))]
-        let n_plus_one = None;
-        let jobs = Arc::new(jobs::Jobs::new(jobs, n_plus_one.clone()));
+        let repetitions = None;
+        let jobs = Arc::new(jobs::Jobs::new(jobs, repetitions.clone()));
         #[cfg(feature = "http")]
         let requests = Requests {
             recorder: Arc::new(http::RequestRecorder::new(
                 http,
-                n_plus_one,
+                repetitions,
                 ops_endpoints.clone(),
                 self.requests,
             )),
@@ -431,8 +460,7 @@ impl Builder {
     fn declare_database(&self, registry: &mut RegistryBuilder) -> database::Database {
         let buckets = self.buckets_or(self.naming.database_buckets());
         let families = database::DatabaseFamilies::declare(registry, self.naming, buckets);
-        database::Database::new(families, self.statements, self.leak_threshold)
-            .with_plans(!self.no_plans)
+        database::Database::new(families, self.database).with_plans(!self.no_plans)
     }
 
     /// The latency buckets of the settings, or else these.

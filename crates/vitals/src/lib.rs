@@ -232,8 +232,10 @@ pub use vitals_recorder::naming::LATENCY_BUCKETS;
 pub use vitals_recorder::naming::Naming;
 pub use vitals_registry::{self as registry, label_set};
 
-pub use builder::{BuildError, Builder, N_PLUS_ONE};
+pub use builder::{BuildError, Builder};
 pub use handle::Vitals;
+/// The default of [`Builder::n_plus_one`].
+pub use vitals_recorder::suspicions::N_PLUS_ONE;
 
 /// ```
 /// use actix_vitals::carry;
@@ -444,6 +446,35 @@ pub mod database {
     pub use vitals_recorder::database::{
         Order, StatementDetail, StatementFilter, StatementMinute, StatementReport, Statements,
     };
+
+    /// What is suspected of a statement, and the line of code that ran it.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_vitals::{Vitals, database::{Order, Suspicion}};
+    /// use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let vitals = Vitals::builder().slow_query(Duration::from_nanos(1)).build()?;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// vitals.instrument_connection(&mut connection);
+    /// sql_query("SELECT 1").execute(&mut connection)?;
+    ///
+    /// let statements = vitals.statements();
+    /// let slow = statements.report(Order::Mean, 1).remove(0);
+    /// let suspicions = statements.suspicions();
+    /// // A thread does this soon. It takes up to a second.
+    /// suspicions.symbolise_all();
+    /// for located in suspicions.of_statement(slow.number.ok_or("a kept statement")?) {
+    ///     assert_eq!(located.suspicions, [Suspicion::Slow]);
+    ///     if let Some(location) = located.location {
+    ///         println!("{} was slow at {location}", slow.statement);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub use vitals_recorder::suspicions::{CodeLocation, LocatedSuspicion, Suspicion, Suspicions};
 
     /// ```
     /// use actix_vitals::{Vitals, database::record_error};

@@ -29,21 +29,20 @@ pub(super) struct ShapeCounts {
 }
 
 impl ShapeCounts {
-    /// Counts a run of `shape`.
-    pub(super) fn count(&self, shape: NonZeroU32) {
-        if !self.inline.iter().any(|slot| slot.count(shape)) {
-            self.count_in_tables(shape);
-        }
+    /// Counts a run of `shape`. Returns the number of its runs so far.
+    pub(super) fn count(&self, shape: NonZeroU32) -> u32 {
+        let runs = self.inline.iter().find_map(|slot| slot.count(shape));
+        runs.unwrap_or_else(|| self.count_in_tables(shape))
     }
 
     #[cold]
-    fn count_in_tables(&self, shape: NonZeroU32) {
+    fn count_in_tables(&self, shape: NonZeroU32) -> u32 {
         let mut link = &self.tables;
         let mut slots = FIRST_TABLE;
         loop {
             let table = link.get_or_init(|| Box::new(ShapeTable::new(slots)));
-            if table.count(shape) {
-                return;
+            if let Some(runs) = table.count(shape) {
+                return runs;
             }
             link = &table.next;
             slots *= 4;
@@ -87,12 +86,12 @@ impl ShapeTable {
         }
     }
 
-    /// Counts a run of `shape`. Returns `false` if other shapes have taken all its slots.
-    fn count(&self, shape: NonZeroU32) -> bool {
+    /// Counts a run of `shape`. Returns the number of its runs, or `None` if other shapes have taken all its slots.
+    fn count(&self, shape: NonZeroU32) -> Option<u32> {
         // Shapes have consecutive numbers. Multiplication by the golden ratio spreads them evenly.
         let first = shape.get().wrapping_mul(0x9e37_79b9).rotate_left(16) as usize;
         let mask = self.slots.len() - 1;
-        (first..first + PROBES).any(|slot| self.slots[slot & mask].count(shape))
+        (first..first + PROBES).find_map(|slot| self.slots[slot & mask].count(shape))
     }
 }
 
@@ -101,17 +100,21 @@ impl ShapeTable {
 struct ShapeCount(AtomicU64);
 
 impl ShapeCount {
-    /// Counts a run of `shape`. Returns `false` if the slot belongs to another shape.
-    fn count(&self, shape: NonZeroU32) -> bool {
+    /// Counts a run of `shape`. Returns the number of its runs, or `None` if the slot belongs to another shape.
+    #[inline]
+    fn count(&self, shape: NonZeroU32) -> Option<u32> {
         let number = u64::from(shape.get()) << 32;
-        self.0
+        let before = self
+            .0
             .fetch_update(Relaxed, Relaxed, |seen| match seen {
                 0 => Some(number + 1),
                 _ if seen >> 32 != number >> 32 => None,
                 _ if seen & u64::from(u32::MAX) == u64::from(u32::MAX) => Some(seen),
                 _ => Some(seen + 1),
             })
-            .is_ok()
+            .ok()?;
+        let runs = before & u64::from(u32::MAX);
+        Some(u32::try_from(runs).unwrap_or(u32::MAX).saturating_add(1))
     }
 
     fn read(&self) -> Option<(NonZeroU32, u32)> {

@@ -53,6 +53,7 @@ pub struct DatabaseFamilies {
     pub(super) connection_open_seconds: Family<Histogram, 1>,
     /// Statements whose plan changed.
     pub(super) plan_changes: Arc<Counter>,
+    pub(super) locations_captured: Family<Counter, 0>,
 }
 
 impl DatabaseFamilies {
@@ -126,11 +127,7 @@ impl DatabaseFamilies {
                 latency_buckets,
             ),
             pool_held_seconds: held_seconds(registry, pool, endpoint),
-            pool_timeouts: registry.counter(Descriptor::new(
-                naming.family("db_pool_timeouts_total"),
-                "Callers that got no connection within the pool's timeout.",
-                [pool],
-            )),
+            pool_timeouts: registry.counter(timeouts(naming, pool)),
             pool_rejected: registry.counter(Descriptor::new(
                 "db_pool_rejected_total",
                 "Callers that got no connection of the pool: saturated when the queue was full, timeout when none was free in time, cancelled when the caller left while it waited.",
@@ -155,6 +152,7 @@ impl DatabaseFamilies {
                 latency_buckets,
             ),
             plan_changes: plan_changes(registry),
+            locations_captured: registry.counter(captures()),
         }
     }
 }
@@ -191,6 +189,16 @@ impl DatabaseFamilies {
         let mut registry = vitals_registry::Registry::builder(|| std::time::Duration::from_secs(1));
         Self::declare(&mut registry, Naming::Vitals, &[0.001, 1.0])
     }
+}
+
+fn timeouts(naming: Naming, pool: &str) -> Descriptor<1> {
+    let help = "Callers that got no connection within the pool's timeout.";
+    Descriptor::new(naming.family("db_pool_timeouts_total"), help, [pool])
+}
+
+fn captures() -> Descriptor<0> {
+    let help = "Stacks that were captured to find the line of code of a suspicious statement: at most one an hour for each statement and endpoint.";
+    Descriptor::new("db_statement_locations_captured_total", help, [])
 }
 
 /// Describes a family. The label of the only pool is left out, because it is empty.

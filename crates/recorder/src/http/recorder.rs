@@ -4,9 +4,7 @@
 use std::{
     cell::Cell,
     collections::HashSet,
-    fmt,
-    num::NonZeroU32,
-    ptr,
+    fmt, ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -32,8 +30,8 @@ use crate::{
     in_flight::InFlightRequests,
     log_limit::LogLimit,
     memory::DEFAULT_ANSWER_MEMORY,
-    n_plus_one::NPlusOneDetector,
     ops_endpoints::OpsEndpoints,
+    repetition::{Attributed, RanStatements, RepetitionDetector},
     thread_work,
 };
 
@@ -106,17 +104,17 @@ pub struct RequestRecorder {
     pub(super) notable: NotableRequests,
     pub(super) kept: KeptRequests,
     pub(super) failures: FailureGroups,
-    n_plus_one: Option<Arc<NPlusOneDetector>>,
+    repetitions: Option<Arc<RepetitionDetector>>,
     pub(super) in_flight: InFlightRequests,
     pub(super) loop_watch: LoopWatch,
 }
 
 impl RequestRecorder {
-    /// Returns a recorder for `families`. `n_plus_one` attributes the statements of a service with a database. Requests of
+    /// Returns a recorder for `families`. `repetitions` attributes the statements of a service with a database. Requests of
     /// `ops_endpoints` are never notable.
     pub fn new(
         families: HttpFamilies,
-        n_plus_one: Option<Arc<NPlusOneDetector>>,
+        repetitions: Option<Arc<RepetitionDetector>>,
         ops_endpoints: OpsEndpoints,
         settings: RecordingSettings,
     ) -> Self {
@@ -134,7 +132,7 @@ impl RequestRecorder {
             notable: NotableRequests::new(ops_endpoints.clone()),
             kept: KeptRequests::new(settings.keep_requests, ops_endpoints.clone()),
             failures: FailureGroups::new(ops_endpoints),
-            n_plus_one,
+            repetitions,
             in_flight: InFlightRequests::default(),
             loop_watch: LoopWatch::new(settings.stall_threshold),
         }
@@ -217,7 +215,7 @@ impl RequestRecorder {
     /// Whether a request is suspected of an N+1 loop by the queries that have ended.
     #[cold]
     pub(super) fn suspects(&self, context: &RequestContext) -> bool {
-        let detector = self.n_plus_one.as_ref();
+        let detector = self.repetitions.as_ref();
         detector.is_some_and(|detector| detector.suspects(context))
     }
 
@@ -228,17 +226,20 @@ impl RequestRecorder {
         method: &'static str,
         endpoint: &str,
         context: &RequestContext,
-        is_new: impl Fn(NonZeroU32) -> bool,
+        ran: &RanStatements,
         log_span: Option<&tracing::Span>,
     ) -> bool {
-        let Some(detector) = &self.n_plus_one else {
+        let Some(detector) = &self.repetitions else {
             return false;
         };
         let _entered = log_span.map(tracing::Span::enter);
-        let is_suspected = detector.attribute(context, method, endpoint, is_new);
-        if is_suspected {
+        let kinds = detector.attribute(context, Attributed { method, endpoint }, ran);
+        for kind in kinds.iter() {
+            self.families.count_repetition(method, endpoint, kind);
+        }
+        if kinds.has_loop() {
             self.families.count_n_plus_one(method, endpoint);
         }
-        is_suspected
+        kinds.has_loop()
     }
 }

@@ -8,8 +8,8 @@ use diesel::prelude::*;
 use crate::naming::Naming;
 use vitals_registry::{Format, Registry};
 
-use crate::database::Database;
 use crate::database::families::DatabaseFamilies;
+use crate::database::{Database, DatabaseSettings};
 
 diesel::table! {
     items (id) {
@@ -29,7 +29,7 @@ impl Fixture {
         let mut builder = Registry::builder(|| Duration::from_secs(1));
         let families = DatabaseFamilies::declare(&mut builder, Naming::Vitals, &[0.001, 1.0]);
         let registry = builder.build().unwrap();
-        let database = Database::new(families.clone(), None, None);
+        let database = Database::new(families.clone(), DatabaseSettings::default());
         registry.register(database.levels().clone()).unwrap();
         registry.register(database.fullness()).unwrap();
         Self {

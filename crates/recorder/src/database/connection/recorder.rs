@@ -35,8 +35,10 @@
 mod failures;
 mod running;
 mod types;
+mod values;
 
 use std::fmt::{self, Write as _};
+use std::num::NonZeroU32;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,7 @@ use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
+use crate::suspicions::SuspiciousQuery;
 
 use failures::{ErrorIdentity, Failures};
 use running::{Control, Query, QueryKind, Running};
@@ -328,7 +331,7 @@ impl QueryRecorder {
         self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
-                self.count(operation, lookup, query.started, took, now);
+                self.count(operation, lookup, (query.started, took), now, false);
                 self.failed(operation, lookup, ErrorKind::Cancelled);
             }
             QueryKind::Announced(_) | QueryKind::Uncounted => {
@@ -340,13 +343,13 @@ impl QueryRecorder {
         self.rest(query, now);
     }
 
-    fn start(&mut self, query: &dyn DebugQuery) {
-        let identity = TypeIdentity::of(query);
+    fn start(&mut self, debug_query: &dyn DebugQuery) {
+        let identity = TypeIdentity::of(debug_query);
         let none = TransactionEffect::None;
         let (text, kind, effect) = match self.announced.take() {
             Some(control) => (0, QueryKind::Announced(control), none),
             None if identity.is_some() && identity == self.ping => (0, QueryKind::Ping, none),
-            None => self.kind(query, identity),
+            None => self.kind(debug_query, identity),
         };
         self.failures.just_failed = false;
         if self.driver == Driver::Exclusive {
@@ -363,8 +366,11 @@ impl QueryRecorder {
             started: clock::now(),
             nested: Duration::ZERO,
         };
-        self.note_start(&query);
+        let compared = self.note_start(&query);
         let dropped = self.running.push(query, self.driver.most_running());
+        if let Some(statement) = compared {
+            self.compare(statement, debug_query);
+        }
         if let (Some(dropped), Driver::Pipelining) = (dropped, self.driver) {
             self.cancelled(&dropped, clock::now());
         }
@@ -477,19 +483,31 @@ impl QueryRecorder {
         }
     }
 
-    /// Notes for the lists of requests in flight and of holders that a query runs.
+    /// Notes for the lists of requests in flight and of holders that a query runs. Returns its statement if the values of
+    /// this run are to be compared with those of others.
     #[inline]
-    fn note_start(&mut self, query: &Query) {
+    fn note_start(&mut self, query: &Query) -> Option<NonZeroU32> {
         let statement = match query.kind {
             QueryKind::Counted(_, lookup) => self.known.number(lookup),
             QueryKind::Announced(_) | QueryKind::Uncounted => None,
-            QueryKind::Ping | QueryKind::Unbuilt => return,
+            QueryKind::Ping | QueryKind::Unbuilt => return None,
         };
         let is_blocking = self.driver == Driver::Blocking;
-        context::note_query(statement, query.started, is_blocking);
+        let is_compared = context::note_query(statement, query.started, is_blocking);
         if let Some(slot) = &self.slot {
             slot.runs(statement, query.started);
         }
+        statement.filter(|_| is_compared)
+    }
+
+    /// Adds the values of the query that started last to those of the other runs in the request.
+    #[cold]
+    fn compare(&mut self, statement: NonZeroU32, query: &dyn DebugQuery) {
+        if let Some(values) = values::hash(query) {
+            context::note_values(statement, values);
+        }
+        // The time of the comparison is not the time of the database.
+        self.running.restart();
     }
 
     /// Notes for the list of holders that a query no longer runs.
@@ -570,7 +588,7 @@ impl QueryRecorder {
         let own = took.saturating_sub(query.nested);
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
-                self.count(operation, lookup, query.started, own, now);
+                self.count(operation, lookup, (query.started, own), now, true);
                 if operation != Operation::Select && self.is_in_transaction() {
                     self.writes(true);
                 }
@@ -609,19 +627,20 @@ impl QueryRecorder {
         });
     }
 
-    /// Counts a query that ended, adds `own` to the tally of the request, and notes that the query no longer runs.
+    /// Counts a query that ended, adds its own time to the tally of the request, and notes that the query no longer runs.
+    /// `is_on_stack` is whether the code that ran it is on the stack of this thread.
     #[inline]
     fn count(
         &mut self,
         operation: Operation,
         lookup: StatementLookup,
-        started: Moment,
-        own: Duration,
+        (started, own): (Moment, Duration),
         now: Moment,
+        is_on_stack: bool,
     ) {
         let took = now.since(started);
-        let shape = self.known.ran(lookup, took, now);
-        let attribution = context::note_query_end(&QueryEnd {
+        let (shape, is_wanted) = self.known.ran(lookup, took, now);
+        let (attribution, runs) = context::note_query_end(&QueryEnd {
             started,
             at: now,
             elapsed: own,
@@ -633,6 +652,32 @@ impl QueryRecorder {
         if attribution == Attribution::Unattributed && !self.setting_up {
             self.metrics.unattributed(operation);
             self.known.unattributed(lookup);
+        }
+        if is_wanted || self.known.suspicions().is_suspicious(runs, took) {
+            let query = SuspiciousQuery {
+                statement: shape,
+                runs,
+                took,
+                is_on_stack,
+                is_wanted,
+            };
+            self.suspect(lookup, query);
+        }
+    }
+
+    /// Reports a query that is slow, or that the request repeats.
+    #[cold]
+    fn suspect(&mut self, lookup: StatementLookup, query: SuspiciousQuery) {
+        let suspicions = self.known.suspicions().clone();
+        let key = suspicions.query_ended(&query, || self.known.describe(lookup));
+        if query.is_wanted && key.is_some_and(|key| suspicions.is_captured(key)) {
+            self.known.located(lookup);
+        }
+        if let Some(statement) = query
+            .statement
+            .filter(|_| suspicions.is_compared(query.runs))
+        {
+            context::note_repetition(statement, key);
         }
     }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-use super::table::{Statement, StatementShape, Statements};
+use super::table::{OTHER, Statement, StatementShape, Statements};
 use super::texts::{Hashed, Texts};
 use crate::clock::Moment;
 use crate::database::sql::{self, Dialect, Operation, TransactionEffect, Verb};
+use crate::suspicions::Suspicions;
 
 /// How many texts, and how many statements (retired ones included), a connection remembers: this many times the capacity of
 /// the table.
@@ -30,6 +31,7 @@ pub(crate) enum StatementLookup {
 #[derive(Debug)]
 pub(crate) struct ConnectionStatements {
     table: Statements,
+    suspicions: Suspicions,
     dialect: Dialect,
     /// The pool of the connection; empty outside of any pool.
     pool: Arc<str>,
@@ -55,6 +57,7 @@ impl ConnectionStatements {
     pub(crate) fn new(table: Statements, dialect: Dialect, pool: Arc<str>) -> Self {
         Self {
             texts: Texts::new(MULTIPLE * table.capacity()),
+            suspicions: table.suspicions().clone(),
             table,
             dialect,
             pool,
@@ -161,27 +164,49 @@ impl ConnectionStatements {
         slot.statement.as_deref().ok()
     }
 
+    /// What is suspected of the statements.
+    #[inline]
+    pub(crate) fn suspicions(&self) -> &Suspicions {
+        &self.suspicions
+    }
+
+    /// The statement's shape and its pool. The shape is `(other)` if the table does not keep it.
+    pub(crate) fn describe(&mut self, lookup: StatementLookup) -> (String, String) {
+        match self.at(lookup) {
+            Some(statement) => statement.describe(),
+            None => (OTHER.to_owned(), self.pool.to_string()),
+        }
+    }
+
     /// The statement's number, if the table keeps it.
     #[inline]
     pub(crate) fn number(&mut self, lookup: StatementLookup) -> Option<NonZeroU32> {
         self.at(lookup).map(Statement::number)
     }
 
-    /// Counts a run of a statement that ended `now`. Returns the statement's number, if the table keeps it.
+    /// Counts a run of a statement that ended `now`. Returns the statement's number, if the table keeps it, and whether the
+    /// stack of the run is to be captured.
     #[inline]
     pub(crate) fn ran(
         &mut self,
         lookup: StatementLookup,
         took: Duration,
         now: Moment,
-    ) -> Option<NonZeroU32> {
+    ) -> (Option<NonZeroU32>, bool) {
         let at = self.table.age(now);
         let Some(statement) = self.at(lookup) else {
             self.table.ran_other(at);
-            return None;
+            return (None, false);
         };
-        statement.ran(took, at);
-        Some(statement.number())
+        let is_location_wanted = statement.ran(took, at);
+        (Some(statement.number()), is_location_wanted)
+    }
+
+    /// Notes that the stack of a run was captured.
+    pub(crate) fn located(&mut self, lookup: StatementLookup) {
+        if let Some(statement) = self.at(lookup) {
+            statement.located();
+        }
     }
 
     /// Counts a run outside of any request and job.

@@ -23,6 +23,7 @@ use super::total::{Counted, Totals};
 use crate::clock::{self, Moment};
 use crate::context::StatementShapes;
 use crate::database::sql::Operation;
+use crate::suspicions::Suspicions;
 use crate::watchdog::{self, Sight};
 
 /// The default capacity of the table.
@@ -78,6 +79,8 @@ pub(super) struct Statement {
     number: NonZeroU32,
     shape: Arc<StatementShape>,
     retired: AtomicBool,
+    /// Whether the stack of the next run is to be captured.
+    is_location_wanted: AtomicBool,
     seconds: Distribution,
     errors: Counter,
     unattributed: Counter,
@@ -102,15 +105,26 @@ impl Statement {
         &self.shape
     }
 
+    /// The text of its shape, and the pool that runs it; empty outside of any pool.
+    pub(super) fn describe(&self) -> (String, String) {
+        (self.shape.text.to_string(), self.shape.pool.to_string())
+    }
+
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Relaxed)
     }
 
-    /// Counts a run; `at` is the time since the table was created.
+    /// Counts a run; `at` is the time since the table was created. Returns whether its stack is to be captured.
     #[inline]
-    pub(super) fn ran(&self, took: Duration, at: Duration) {
+    pub(super) fn ran(&self, took: Duration, at: Duration) -> bool {
         self.seconds.observe(took.as_secs_f64());
         touch(&self.last_seen_seconds, at);
+        self.is_location_wanted.load(Relaxed)
+    }
+
+    /// Notes that the stack of a run was captured.
+    pub(super) fn located(&self) {
+        self.is_location_wanted.store(false, Relaxed);
     }
 
     /// Counts a failed run.
@@ -190,6 +204,7 @@ pub(super) struct StatementTable {
     minute: AtomicU64,
     /// The counts of all queries, kept or not.
     counted: Counted,
+    suspicions: Suspicions,
     /// The totals at the last reset of the table, and its time.
     beginning: Mutex<(Totals, SystemTime)>,
     /// When a statement that is not kept was last run, in seconds since the table was created.
@@ -316,6 +331,12 @@ impl StatementShapes for Statements {
     fn pool(&self, shape: NonZeroU32) -> Option<String> {
         self.find(shape)?.shape.pool_name()
     }
+
+    fn want_location(&self, shape: NonZeroU32) {
+        if let Some(statement) = self.find(shape) {
+            statement.is_location_wanted.store(true, Relaxed);
+        }
+    }
 }
 
 /// The part for this hash. It uses the upper bits, because the hash table within uses the lower ones.
@@ -324,8 +345,9 @@ fn part_of(hash: u64) -> usize {
 }
 
 impl Statements {
-    /// A table of at most `capacity` shapes (at least 1). Reads the totals of all queries from `counted`.
-    pub(crate) fn new(capacity: usize, counted: Counted) -> Self {
+    /// A table of at most `capacity` shapes (at least 1). Reads the totals of all queries from `counted`. The connections
+    /// report what is suspected of the statements to `suspicions`.
+    pub(crate) fn new(capacity: usize, counted: Counted, suspicions: Suspicions) -> Self {
         Self {
             table: Arc::new(StatementTable {
                 capacity: capacity.max(1),
@@ -342,6 +364,7 @@ impl Statements {
                 minute: AtomicU64::new(0),
                 beginning: Mutex::new((Totals::default(), SystemTime::now())),
                 counted,
+                suspicions,
                 other_last_seen_seconds: AtomicU64::new(0),
             }),
         }
@@ -349,6 +372,11 @@ impl Statements {
 
     pub(super) fn table(&self) -> &StatementTable {
         &self.table
+    }
+
+    /// What is suspected of the statements.
+    pub fn suspicions(&self) -> &Suspicions {
+        &self.table.suspicions
     }
 
     /// The most statements that the table keeps.
@@ -436,6 +464,7 @@ impl Statements {
             number: NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN),
             shape: shape(),
             retired: AtomicBool::new(false),
+            is_location_wanted: AtomicBool::new(false),
             seconds: Distribution::default(),
             errors: Counter::new(1),
             unattributed: Counter::new(1),

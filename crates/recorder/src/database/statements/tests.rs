@@ -10,7 +10,7 @@ use super::{Order, StatementFilter, Statements};
 use crate::clock;
 use crate::context::StatementShapes as _;
 use crate::database::sql::{Dialect, Operation, Verb, read};
-use crate::database::{Database, DatabaseFamilies};
+use crate::database::{Database, DatabaseFamilies, DatabaseSettings};
 
 /// A table, the families of all queries, and a connection that has run no statement.
 struct TableFixture {
@@ -25,7 +25,13 @@ fn connection_to(statements: Statements) -> ConnectionStatements {
 
 fn table_of(capacity: usize) -> TableFixture {
     let families = DatabaseFamilies::of_a_test();
-    let database = Database::new(families.clone(), Some(capacity), None);
+    let database = Database::new(
+        families.clone(),
+        DatabaseSettings {
+            statements: capacity,
+            ..DatabaseSettings::default()
+        },
+    );
     let statements = database.statements().clone();
     let known = connection_to(statements.clone());
     TableFixture {
@@ -48,7 +54,7 @@ impl TableFixture {
 
     fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
         let took = Duration::from_secs_f64(seconds);
-        let number = self.known.ran(place, took, clock::now());
+        let (number, _) = self.known.ran(place, took, clock::now());
         let all = (self.families.query_seconds).series(["", "select", ""]);
         all.observe(seconds);
         number

@@ -30,6 +30,7 @@ use crate::{
         },
     },
     in_flight::RequestState,
+    repetition::RanStatements,
 };
 
 /// The most bytes that are handed on at once.
@@ -503,8 +504,8 @@ fn attribute(slot: &mut RequestSlot, series: &RequestSeries, end: &mut RequestEn
         database.observe(context);
     }
     let log_span = slot.trace.as_ref().map(|trace| &trace.log_span);
-    let is_new = |shape| route.statements.is_first(shape);
-    end.is_suspected = recorder.attribute(route.method, &route.endpoint, context, is_new, log_span);
+    let ran = &route.statements;
+    end.is_suspected = recorder.attribute(route.method, &route.endpoint, context, ran, log_span);
     for (pool, held) in context.take_held() {
         route.held_seconds.add(pool, &route.endpoint, held);
     }
@@ -540,7 +541,8 @@ fn attribute_later(slot: &mut RequestSlot, series: &RequestSeries) {
         for (pool, held) in context.take_held() {
             pool.add(&endpoint, held);
         }
-        recorder.attribute(method, &endpoint, context, |_| true, log_span.as_ref());
+        let ran = RanStatements::default();
+        recorder.attribute(method, &endpoint, context, &ran, log_span.as_ref());
     });
 }
 

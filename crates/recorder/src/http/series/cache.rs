@@ -4,7 +4,6 @@
 use std::{
     cell::{OnceCell, RefCell},
     hash::BuildHasher,
-    num::NonZeroU32,
     ptr,
     rc::Rc,
     sync::Arc,
@@ -12,7 +11,7 @@ use std::{
 
 use actix_web::http::StatusCode;
 use foldhash::fast::FixedState;
-use hashbrown::{HashSet, HashTable};
+use hashbrown::HashTable;
 use vitals_registry::{CounterWriter, Gauge, Histogram, HistogramWriter, Resolved, SpanContext};
 
 use crate::{
@@ -28,6 +27,7 @@ use crate::{
     },
     name_numbers,
     naming::Naming,
+    repetition::RanStatements,
 };
 
 /// What distinguishes the series of one endpoint.
@@ -226,7 +226,7 @@ pub(in crate::http) struct RouteSeries {
     /// None if it is not recorded.
     pub(in crate::http) database: Option<DatabaseUse>,
     /// The statements that this worker's requests of the route have run.
-    pub(in crate::http) statements: ReportedStatements,
+    pub(in crate::http) statements: RanStatements,
     /// The time that requests of the route held connections.
     pub(in crate::http) held_seconds: EndpointHeldSeconds,
     /// The time that each request kept the event loop busy.
@@ -286,24 +286,6 @@ impl DatabaseUse {
             queries.observe_with(context.queries() as f64, span.as_ref());
             seconds.observe_with(context.database_time().as_secs_f64(), span.as_ref());
         }
-    }
-}
-
-/// The statements that were reported already, by the numbers of their shapes.
-#[derive(Debug, Default)]
-pub(in crate::http) struct ReportedStatements(RefCell<HashSet<NonZeroU32, FixedState>>);
-
-impl ReportedStatements {
-    /// The most numbers that are kept. Beyond, all are forgotten and reported again.
-    const MOST: usize = 4096;
-
-    /// Whether a statement was not reported before.
-    pub(in crate::http) fn is_first(&self, shape: NonZeroU32) -> bool {
-        let mut seen = self.0.borrow_mut();
-        if seen.len() >= Self::MOST && !seen.contains(&shape) {
-            seen.clear();
-        }
-        seen.insert(shape)
     }
 }
 
@@ -590,7 +572,7 @@ impl RouteSeries {
                 .map(|[queries, seconds]| DatabaseUse { queries, seconds }),
             outcome: own_outcome,
             endpoint: name,
-            statements: ReportedStatements::default(),
+            statements: RanStatements::default(),
             held_seconds: EndpointHeldSeconds::default(),
             loop_seconds: LazyWriter::new(loop_seconds, is_own),
             allocated,

@@ -4,7 +4,7 @@ use vitals_registry::{
     Counter, Descriptor, Family, Gauge, GaugeWriter, Histogram, RegistryBuilder, Resolved, Unit,
 };
 
-use crate::{http::series::renaming::Renaming, naming::Naming};
+use crate::{http::series::renaming::Renaming, naming::Naming, suspicions::Suspicion};
 
 /// Upper bounds of the size histograms' classic buckets: powers of four from 64 bytes to 16 MiB.
 const SIZE_BUCKETS: [f64; 10] = [
@@ -111,6 +111,8 @@ pub struct HttpFamilies {
     pub database: Option<RequestDatabaseFamilies>,
     /// By method and endpoint. None if no queries are recorded.
     pub n_plus_one: Option<Family<Counter, 2>>,
+    /// By method, endpoint and kind. None if no queries are recorded.
+    pub(in crate::http) repeated: Option<Family<Counter, 3>>,
 }
 
 impl HttpFamilies {
@@ -216,6 +218,13 @@ impl HttpFamilies {
                     route,
                 ))
             }),
+            repeated: wanted.n_plus_one.then(|| {
+                registry.counter(Descriptor::new(
+                    "http_repeated_queries_total",
+                    "Requests with repeated queries, by kind: n_plus_one with different values, identical with the same values, serial for several statements that read the same rows.",
+                    [method, endpoint, "kind"],
+                ))
+            }),
         };
         if naming == Naming::Vitals {
             // The gauge has no label in this naming: its only series exists from the start.
@@ -247,6 +256,19 @@ impl HttpFamilies {
         let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
         if let Some(family) = &self.n_plus_one {
             family.series([method, endpoint]).inc();
+        }
+    }
+
+    /// Counts a request that is suspected of a kind of repetition.
+    pub(in crate::http) fn count_repetition(
+        &self,
+        method: &'static str,
+        endpoint: &str,
+        kind: Suspicion,
+    ) {
+        let (method, endpoint) = (self.naming.method(method), self.naming.endpoint(endpoint));
+        if let Some(family) = &self.repeated {
+            family.series([method, endpoint, kind.label()]).inc();
         }
     }
 

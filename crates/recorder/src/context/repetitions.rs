@@ -1,0 +1,155 @@
+//! What the statements that a request repeats have in common: whether their runs have the same values.
+//!
+//! Values are compared by a hash with a key of this process, from some run of a statement on. The hashes are gone with the
+//! request, and are shown nowhere. Requests that repeat nothing allocate nothing here.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use crate::suspicions::{SuspectKey, Suspicion};
+
+/// The most statements of a request whose values are compared.
+const MOST_STATEMENTS: usize = 16;
+
+/// The most runs of a statement whose values are compared.
+const MOST_VALUES: usize = 8;
+
+/// The repeated statements of one request or job.
+#[derive(Default)]
+pub(super) struct Repetitions(OnceLock<Box<Mutex<Vec<Repetition>>>>);
+
+/// One repeated statement.
+struct Repetition {
+    statement: NonZeroU32,
+    /// Hashes of the values of some runs.
+    values: Vec<u64>,
+    /// The key under which its stack was captured.
+    key: Option<SuspectKey>,
+}
+
+impl Repetition {
+    /// Each value occurs at least twice on average: the values are the same, or few.
+    fn kind(&self) -> Suspicion {
+        let mut distinct = self.values.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if self.values.len() >= 2 && 2 * distinct.len() <= self.values.len() {
+            Suspicion::Identical
+        } else {
+            Suspicion::NPlusOne
+        }
+    }
+}
+
+impl Repetitions {
+    fn lock(&self) -> Option<MutexGuard<'_, Vec<Repetition>>> {
+        let repetitions = self.0.get()?;
+        Some(repetitions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether any statement is repeated.
+    #[inline]
+    pub(super) fn is_any(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Begins to compare the values of a statement. Its stack was captured under this key.
+    pub(super) fn add(&self, statement: NonZeroU32, key: Option<SuspectKey>) {
+        let repetitions = self.0.get_or_init(Box::default);
+        let mut repetitions = repetitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = repetitions.iter_mut();
+        if let Some(known) = known.find(|known| known.statement == statement) {
+            known.key = key.or(known.key);
+        } else if repetitions.len() < MOST_STATEMENTS {
+            repetitions.push(Repetition {
+                statement,
+                values: Vec::with_capacity(MOST_VALUES),
+                key,
+            });
+        }
+    }
+
+    /// Whether the values of one more run of a statement are wanted.
+    pub(super) fn wants(&self, statement: NonZeroU32) -> bool {
+        let wants =
+            |known: &Repetition| known.statement == statement && known.values.len() < MOST_VALUES;
+        self.lock().is_some_and(|known| known.iter().any(wants))
+    }
+
+    /// Adds the hash of the values of a run.
+    pub(super) fn compare(&self, statement: NonZeroU32, values: u64) {
+        if let Some(mut known) = self.lock()
+            && let Some(known) = known.iter_mut().find(|known| known.statement == statement)
+            && known.values.len() < MOST_VALUES
+        {
+            known.values.push(values);
+        }
+    }
+
+    /// What a statement with many runs is suspected of, and the key under which its stack was captured.
+    pub(super) fn of(&self, statement: NonZeroU32) -> (Suspicion, Option<SuspectKey>) {
+        let known = self.lock();
+        let mut known = known.iter().flat_map(|known| known.iter());
+        let known = known.find(|known| known.statement == statement);
+        known.map_or((Suspicion::NPlusOne, None), |known| {
+            (known.kind(), known.key)
+        })
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.0.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_recur_are_identical_and_others_are_not() {
+        for (values, expected, why) in [
+            (&[][..], Suspicion::NPlusOne, "nothing compared"),
+            (&[1], Suspicion::NPlusOne, "one run"),
+            (&[1, 1], Suspicion::Identical, "twice the same"),
+            (&[1, 2], Suspicion::NPlusOne, "two values"),
+            (&[1, 2, 3, 4, 5, 6, 7, 1], Suspicion::NPlusOne, "one recurs"),
+            (&[1, 2, 1, 2, 1, 2], Suspicion::Identical, "two in turns"),
+        ] {
+            let repetitions = Repetitions::default();
+            assert!(!repetitions.is_any());
+            let statement = NonZeroU32::MIN;
+            repetitions.compare(statement, 9);
+            repetitions.add(statement, None);
+            assert!(repetitions.is_any());
+            for value in values {
+                assert!(repetitions.wants(statement));
+                repetitions.compare(statement, *value);
+            }
+            assert_eq!(repetitions.of(statement).0, expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn statements_and_values_are_bounded() {
+        let mut repetitions = Repetitions::default();
+        for statement in (1..100).filter_map(NonZeroU32::new) {
+            repetitions.add(statement, None);
+            for value in 0..100 {
+                repetitions.compare(statement, value);
+            }
+            assert!(!repetitions.wants(statement));
+        }
+        let lengths: Vec<_> = repetitions
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|known| known.values.len())
+            .collect();
+        assert_eq!(lengths, [MOST_VALUES; MOST_STATEMENTS]);
+        repetitions.clear();
+        assert!(!repetitions.is_any());
+    }
+}
