@@ -94,6 +94,18 @@ impl Shop {
         self.json("/ops/pool").await["pools"][0].take()
     }
 
+    /// The statement that an endpoint ran, with this text in its shape.
+    async fn statement(&self, endpoint: &str, text: &str) -> Value {
+        let (method, pattern) = endpoint.split_once(' ').expect("a method");
+        let pattern = pattern.replace('{', "%7B").replace('}', "%7D");
+        let query = format!("method={method}&endpoint={pattern}&text={text}&limit=1");
+        let listed = self.json(&format!("/ops/statements?{query}")).await;
+        match &listed["statements"][0]["id"] {
+            Value::Null => listed,
+            id => self.json(&format!("/ops/statements/{id}")).await,
+        }
+    }
+
     async fn scrape(&self) -> Exposition {
         let text = self.text("/metrics").await;
         Exposition::parse(&text).expect("a well-formed exposition")
@@ -187,6 +199,92 @@ async fn assert_a_leak_is_named(shop: &Shop) {
     .await;
 }
 
+/// The plan of a statement is flagged; `part` is in the sentence or in the advice.
+async fn assert_a_plan_is_flagged(shop: &Shop, endpoint: &str, text: &str, kind: &str, part: &str) {
+    until(kind, async || {
+        let statement = shop.statement(endpoint, text).await;
+        one_of(&flags(&statement), |flag| {
+            flag["kind"] == kind && flag.to_string().contains(part)
+        })
+    })
+    .await;
+}
+
+/// The flags of the plan of a statement.
+fn flags(statement: &Value) -> Value {
+    let flags = &statement["plan"]["current"]["flags"];
+    if flags.is_null() {
+        Value::Array(Vec::new())
+    } else {
+        flags.clone()
+    }
+}
+
+/// After a load of rows and new statistics, the database has another plan. The plan before is kept.
+async fn assert_a_flipped_plan_is_named(shop: &Shop) {
+    let endpoint = "GET /faulty/flipped/{shop}";
+    shop.get("/faulty/flipped/1").await;
+    let before = until("plan", async || {
+        let statement = shop.statement(endpoint, "events").await;
+        let fingerprint = statement["plan"]["current"]["fingerprint"].as_str();
+        fingerprint
+            .map(str::to_owned)
+            .ok_or_else(|| statement["plan"].clone())
+    })
+    .await;
+    shop.send(Method::POST, "/load").await;
+    until("change of the plan", async || {
+        shop.get("/faulty/flipped/1").await;
+        let statement = shop.statement(endpoint, "events").await;
+        one_of(&statement["plan"]["changes"], |change| {
+            change["before"]["fingerprint"] == *before && change["p95_before_seconds"].is_number()
+        })
+    })
+    .await;
+    let changes = shop
+        .scrape()
+        .await
+        .value("db_statement_plan_changes_total", &[]);
+    assert_eq!(changes, 1.0, "only this plan has changed");
+}
+
+/// Nothing is said of the twins: no flag of a plan that is known, and no change of it.
+async fn assert_nothing_is_said_of_the_twins(shop: &Shop) {
+    let statements = shop.json("/ops/statements?limit=1000").await;
+    let mut plans = 0;
+    for listed in statements["statements"].as_array().unwrap() {
+        let endpoints = listed["endpoints"].as_array().unwrap();
+        let is_healthy = |endpoint: &Value| endpoint.as_str().unwrap().contains(" /healthy/");
+        let Some(id) = listed["id"]
+            .as_u64()
+            .filter(|_| endpoints.iter().any(is_healthy))
+        else {
+            continue;
+        };
+        let statement = until("plan of a twin", async || {
+            let statement = shop.json(&format!("/ops/statements/{id}")).await;
+            let plan = &statement["plan"];
+            // A text with literals is not explained.
+            let is_known = plan["current"].is_object()
+                || listed["statement"].as_str().unwrap().contains("abs(");
+            if is_known {
+                Ok(statement)
+            } else {
+                Err(plan.clone())
+            }
+        })
+        .await;
+        plans += usize::from(statement["plan"]["current"].is_object());
+        assert_eq!(flags(&statement), Value::Array(Vec::new()), "{statement:#}");
+        assert_eq!(
+            statement["plan"]["changes"].as_array().map_or(0, Vec::len),
+            0,
+            "{statement:#}"
+        );
+    }
+    assert!(plans >= 8, "{plans} plans of the twins are known");
+}
+
 /// The healthy twins run at once, and while they do, none of them is named.
 async fn assert_the_twins_block_nobody(shop: &Shop) {
     let rounds = async {
@@ -226,12 +324,29 @@ async fn assert_faults_are_named(database: &str) {
     let is_sqlite = !database.starts_with("postgres:");
     let shop = Shop::start(database);
     assert_the_twins_block_nobody(&shop).await;
-    for path in ["loop", "template", "identical"] {
+    for path in [
+        "missing-index/note",
+        "loop",
+        "template",
+        "identical",
+        "sort",
+        "function/7",
+    ] {
         shop.get(&format!("/faulty/{path}")).await;
     }
+    let missing = "GET /faulty/missing-index/{note}";
+    assert_a_plan_is_flagged(&shop, missing, "note", "missing_index", "(note)").await;
+    let sorted = if is_sqlite {
+        "temporary_b_tree"
+    } else {
+        "sort_on_disk"
+    };
+    assert_a_plan_is_flagged(&shop, "GET /faulty/sort", "note", sorted, "").await;
+    assert_a_flipped_plan_is_named(&shop).await;
     assert_a_lock_convoy_is_named(&shop, is_sqlite).await;
     assert_an_idle_transaction_is_named(&shop).await;
     assert_a_leak_is_named(&shop).await;
+    assert_nothing_is_said_of_the_twins(&shop).await;
     let scrape = shop.scrape().await;
     for path in ["loop", "template", "identical"] {
         let suspected = |endpoint: &str| {

@@ -40,8 +40,7 @@ async fn one_query(shop: Shop) -> Result<web::Json<Vec<String>>> {
     let names = ask(&shop, |connection| {
         let latest = orders::table
             .inner_join(customers::table.on(customers::id.eq(orders::customer)))
-            .order(orders::id.desc())
-            .limit(30);
+            .filter(orders::id.between(99_971, 100_000));
         latest.select(customers::name).load(connection)
     });
     Ok(web::Json(names.await?))
@@ -103,8 +102,9 @@ async fn no_transaction_meanwhile(shop: Shop) -> Result<&'static str> {
 
 async fn a_sort_by_an_index(shop: Shop) -> Result<web::Json<usize>> {
     let sorted = ask(&shop, |connection| {
-        let first = orders::table.order(orders::code).limit(100);
-        first
+        let some = orders::table.filter(orders::code.between(100, 300));
+        let sorted = some.order(orders::code);
+        sorted
             .select((orders::code, orders::id))
             .load::<(i32, i32)>(connection)
     });

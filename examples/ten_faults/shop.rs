@@ -48,14 +48,20 @@ const TABLES: &str = "
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
         INSERT INTO orders SELECT i, i % 1000 + 1, i * 7919 % 100003,
             'a note about order ' || i * 7919 % 100003 || ', which is long enough to fill pages' FROM n;
+    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
+        INSERT INTO events SELECT i, i, 1 FROM n;
     ANALYZE;
 ";
 
-/// Rows by the thousand, which a table may get overnight, and the statistics of the table anew.
+/// Rows by the thousand, which a table may get overnight by way of another one, and the statistics of the tables anew. The
+/// other table changes the schema, so that all connections of SQLite read the statistics.
 const LOAD: &str = "
-    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-        INSERT INTO events SELECT i, i % 2, i FROM n;
-    ANALYZE events;
+    CREATE TABLE loaded (id INTEGER, kind INTEGER, shop INTEGER);
+    WITH RECURSIVE n (i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+        INSERT INTO loaded SELECT i, i % 2, i FROM n;
+    INSERT INTO events SELECT id, kind, shop FROM loaded;
+    DROP TABLE loaded;
+    ANALYZE;
 ";
 
 pub(crate) type Shop = web::Data<Pool<Db>>;
