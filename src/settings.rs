@@ -216,6 +216,7 @@ pub struct DatabaseSettings {
 }
 
 /// What is recorded, and in which detail.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {

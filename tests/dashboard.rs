@@ -131,6 +131,11 @@ fn it_is_accessible_and_nothing_overlaps() {
 }
 
 #[test]
+fn the_page_of_the_profiles_takes_and_shows_them() {
+    run("profiles");
+}
+
+#[test]
 fn the_page_about_the_api_works_under_its_policy() {
     run("docs");
 }

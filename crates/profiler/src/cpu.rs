@@ -134,3 +134,6 @@ impl Collected {
         stacks.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,5 +45,6 @@
 
   for (const it of nodes) it.node.addEventListener("click", () => show(it));
   search.addEventListener("input", () => mark(search.value.trim().toLowerCase()));
-  if (nodes.length > 0) show(nodes[0]);
+  // Nothing has grown: there is nothing to show.
+  if (nodes[0]?.width > 0) show(nodes[0]);
 })();

@@ -41,6 +41,7 @@ const ALLOCATED_BUCKETS: [f64; 8] = [
 ];
 
 /// Which of the optional families are recorded.
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug)]
 pub struct OptionalFamilies {
     /// The sizes of bodies.
