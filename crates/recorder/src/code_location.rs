@@ -3,7 +3,10 @@
 //! The compiler knows the location of a call to a function with `#[track_caller]`, so that a location costs no backtrace.
 //! Finding the number of a known location takes no lock.
 
-use std::{panic::Location, ptr, sync::OnceLock};
+use std::{panic::Location, path::Path, ptr, sync::OnceLock};
+
+/// The directories that a path within a crate begins with.
+const CRATE_DIRECTORIES: [&str; 4] = ["src", "tests", "examples", "benches"];
 
 /// The number of entries, a power of two.
 const ENTRIES: usize = 1024;
@@ -35,6 +38,28 @@ pub(crate) fn location_of(number: u32) -> Option<&'static Location<'static>> {
     entry.get().copied()
 }
 
+/// A location in words. A file of the workspace has its path within it, a file elsewhere no path of the machine.
+pub(crate) fn text_of(location: &Location<'_>) -> String {
+    let file = Path::new(location.file());
+    if file.is_relative() {
+        return location.to_string();
+    }
+    let file = within_crate(file);
+    format!("{file}:{}:{}", location.line(), location.column())
+}
+
+/// The path of a file from the last directory on that a path within a crate begins with, or else its name.
+pub(crate) fn within_crate(file: &Path) -> String {
+    let path = file.to_string_lossy().replace('\\', "/");
+    let parts: Vec<&str> = path.split('/').collect();
+    let name = parts.len().saturating_sub(1);
+    let directories = &parts[..name];
+    let first = directories
+        .iter()
+        .rposition(|part| CRATE_DIRECTORIES.contains(part));
+    parts[first.unwrap_or(name)..].join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +78,23 @@ mod tests {
         let location = location_of(other.0).unwrap();
         assert_eq!((location.file(), location.line()), (file!(), other.1));
         assert_eq!((location_of(0), location_of(u32::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_file_is_named_without_the_paths_of_the_machine() {
+        for (file, expected) in [
+            ("/home/me/shop/src/orders.rs", "src/orders.rs"),
+            (
+                "/usr/src/shop/crates/api/src/v1/orders.rs",
+                "src/v1/orders.rs",
+            ),
+            ("/home/me/shop/tests/api.rs", "tests/api.rs"),
+            ("crates/api/src/orders.rs", "src/orders.rs"),
+            ("/home/me/orders.rs", "orders.rs"),
+            ("orders.rs", "orders.rs"),
+            ("C:\\shop\\src\\orders.rs", "src/orders.rs"),
+        ] {
+            assert_eq!(within_crate(Path::new(file)), expected, "{file}");
+        }
     }
 }

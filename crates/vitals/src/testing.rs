@@ -57,8 +57,11 @@ pub struct TestMetrics {
 }
 
 impl TestMetrics {
-    /// Reads the metrics of `vitals`.
+    /// Reads the metrics of `vitals`. From now on the stack of the first run of each statement by each endpoint is captured,
+    /// so that a budget of queries that is exceeded names their lines of code.
     pub fn new(vitals: &Vitals) -> Self {
+        #[cfg(feature = "database")]
+        vitals.statements().suspicions().locate_all();
         Self {
             vitals: vitals.clone(),
         }
@@ -95,8 +98,8 @@ impl TestMetrics {
     ///
     /// # Panics
     ///
-    /// Panics if they have run more, and names the statements that the endpoint has run. Panics for the reasons of
-    /// [`queries`](Self::queries).
+    /// Panics if they have run more, and names the statements that the endpoint has run, what their repetitions are, and the
+    /// lines of code that ran them. Panics for the reasons of [`queries`](Self::queries).
     #[cfg(feature = "database")]
     #[track_caller]
     pub fn assert_queries_at_most(&self, endpoint: &str, most: u64) {
@@ -117,13 +120,29 @@ impl TestMetrics {
         use crate::database::Order;
 
         let mut lines = String::new();
+        let suspicions = self.vitals.statements().suspicions();
+        suspicions.symbolise_all();
         for report in self.vitals.statements().report(Order::Calls, usize::MAX) {
             // Each caller is a method and an endpoint. Only the first few callers of a statement are listed.
             let ran = (report.endpoints.iter())
                 .filter_map(|caller| caller.split_once(' '))
                 .any(|(_, caller)| caller == endpoint);
-            if ran {
-                let _ = writeln!(lines, "{:>6} x {}", report.calls, report.statement);
+            if !ran {
+                continue;
+            }
+            let _ = writeln!(lines, "{:>6} x {}", report.calls, report.statement);
+            let located = report.number.map(|number| suspicions.of_statement(number));
+            for located in located.into_iter().flatten() {
+                if located.owner.name.as_deref() != Some(endpoint) {
+                    continue;
+                }
+                if let Some(location) = &located.location {
+                    let _ = writeln!(lines, "         at {location}");
+                }
+                for suspicion in &located.suspicions {
+                    let (kind, advice) = (suspicion.label(), suspicion.advice());
+                    let _ = writeln!(lines, "         {kind}: {advice}");
+                }
             }
         }
         lines

@@ -23,6 +23,10 @@ use actix_web::{
 };
 use diesel::{RunQueryDsl, SqliteConnection, r2d2::ConnectionManager, sql_query};
 
+/// The lines of the two statements of [`orders`].
+const ONCE_LINE: u32 = line!() + 5;
+const REPEATED_LINE: u32 = line!() + 6;
+
 async fn orders(pool: web::Data<Pool<SqliteConnection>>, count: web::Path<u32>) -> HttpResponse {
     let ran = pool.run(move |connection| {
         sql_query("SELECT 'once'").execute(connection)?;
@@ -87,11 +91,18 @@ async fn a_query_budget_that_is_exceeded_names_the_statements_of_the_endpoint() 
     call_and_read_body(&app, TestRequest::with_uri("/orders/4").to_request()).await;
     metrics.assert_queries_at_most("/orders/{count}", 4);
     let exceeded = message(|| metrics.assert_queries_at_most("/orders/{count}", 3));
+    let lines: Vec<&str> = exceeded.lines().collect();
     assert_eq!(
-        exceeded,
-        "/orders/{count} ran 4 queries, more than 3. Its statements, with their calls by any endpoint:\n     \
-         3 x SELECT ? AS repeated\n     1 x SELECT ?\n"
+        lines[0],
+        "/orders/{count} ran 4 queries, more than 3. Its statements, with their calls by any endpoint:"
     );
+    assert_eq!(lines[1], "     3 x SELECT ? AS repeated");
+    assert_eq!(lines[3], "     1 x SELECT ?");
+    for (line, number) in [(lines[2], REPEATED_LINE), (lines[4], ONCE_LINE)] {
+        let expected = format!("         at tests/testing.rs:{number} in testing::orders");
+        assert_eq!(line, expected, "{exceeded}");
+    }
+    assert_eq!(lines.len(), 5, "{exceeded}");
 }
 
 #[actix_web::test]

@@ -201,13 +201,14 @@ fn list(database: &Database) -> Listing {
 fn connection_entry(database: &Database, connection: HeldConnection) -> ConnectionEntry {
     let threshold = database.levels().leak_threshold();
     let statement = connection.statement;
+    let taken_at = connection.taken_at_text();
     ConnectionEntry {
         owner: connection.owner.into(),
         held_seconds: connection.held.as_secs_f64(),
         doing: connection.activity.label(),
         doing_seconds: connection.activity_age.as_secs_f64(),
         statement: statement.and_then(|number| database.statements().text(number)),
-        taken_at: connection.taken_at.map(ToString::to_string),
+        taken_at,
         is_leak: threshold.is_some_and(|threshold| connection.held >= threshold),
     }
 }

@@ -4,7 +4,6 @@
 //! callers that wait, nor from those that hold the connections.
 
 use std::{
-    panic::Location,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use super::{
     locks,
 };
 use crate::{
-    clock,
+    clock, code_location,
     watchdog::{self, Sight},
 };
 
@@ -92,7 +91,7 @@ fn report_leaks(holders: &PoolHolders, threshold: Duration) {
             trace_id,
             held_seconds = held.as_secs_f64(),
             activity = activity.label(),
-            taken_at = taken_at.map(Location::to_string),
+            taken_at = taken_at.map(code_location::text_of),
             left_out,
             "a connection is held for longer than the leak threshold"
         );

@@ -6,6 +6,8 @@
 
 use std::{cell::OnceCell, collections::HashMap, fmt, path::Path, sync::Arc};
 
+use crate::code_location::within_crate;
+
 use super::{
     program::{Function, Program},
     stack::Stack,
@@ -46,9 +48,6 @@ const FOREIGN_DIRECTORIES: [&str; 4] = [
     "/rustc/",
     "/rustlib/src/",
 ];
-
-/// The directories that a path within a crate begins with.
-const CRATE_DIRECTORIES: [&str; 4] = ["src", "tests", "examples", "benches"];
 
 /// How closures end the name of a function.
 const CLOSURES: [&str; 2] = ["::{{closure}}", "::{closure}"];
@@ -230,18 +229,6 @@ fn is_application_file(file: &Path) -> bool {
     is_rust && !is_ours && !is_of_a_dependency
 }
 
-/// The path of a file from the last directory on that a path within a crate begins with, or else its name.
-fn within_crate(file: &Path) -> String {
-    let path = file.to_string_lossy().replace('\\', "/");
-    let parts: Vec<&str> = path.split('/').collect();
-    let name = parts.len().saturating_sub(1);
-    let directories = &parts[..name];
-    let first = directories
-        .iter()
-        .rposition(|part| CRATE_DIRECTORIES.contains(part));
-    parts[first.unwrap_or(name)..].join("/")
-}
-
 /// The name of a function without its closures, and without types if it has no modules, cut to a length.
 fn without_closures(function: &str) -> &str {
     let mut name = function;
@@ -387,24 +374,6 @@ mod tests {
             assert_eq!(found.is_some(), expected, "{why}: {function} in {file:?}");
             let has_line = found.is_some_and(|found| found.line.is_some());
             assert_eq!(has_line, expected && file.is_some(), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_file_is_named_without_the_paths_of_the_machine() {
-        for (file, expected) in [
-            ("/home/me/shop/src/orders.rs", "src/orders.rs"),
-            (
-                "/usr/src/shop/crates/api/src/v1/orders.rs",
-                "src/v1/orders.rs",
-            ),
-            ("/home/me/shop/tests/api.rs", "tests/api.rs"),
-            ("crates/api/src/orders.rs", "src/orders.rs"),
-            ("/home/me/orders.rs", "orders.rs"),
-            ("orders.rs", "orders.rs"),
-            ("C:\\shop\\src\\orders.rs", "src/orders.rs"),
-        ] {
-            assert_eq!(within_crate(Path::new(file)), expected, "{file}");
         }
     }
 

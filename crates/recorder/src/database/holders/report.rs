@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clock::{self, Moment},
+    code_location,
     context::{Owner, OwnerKind},
     database::{levels::PoolLevel, locks::LockReport},
 };
@@ -62,6 +63,11 @@ pub struct PoolReport {
 }
 
 impl HeldConnection {
+    /// The call that took it as file, line and column, without a path of the machine.
+    pub fn taken_at_text(&self) -> Option<String> {
+        self.taken_at.map(code_location::text_of)
+    }
+
     pub(super) fn new(reading: &HoldReading, now: Moment) -> Self {
         Self {
             owner: reading.owner.into(),

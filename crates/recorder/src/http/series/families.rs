@@ -212,20 +212,8 @@ impl HttpFamilies {
             }),
             database: (wanted.database)
                 .then(|| RequestDatabaseFamilies::declare(registry, route, latency_buckets)),
-            n_plus_one: wanted.n_plus_one.then(|| {
-                registry.counter(Descriptor::new(
-                    "http_n_plus_one_suspected_total",
-                    "Requests that ran one statement, with any values, so often that it may be in a loop; the log names the statement.",
-                    route,
-                ))
-            }),
-            repeated: wanted.n_plus_one.then(|| {
-                registry.counter(Descriptor::new(
-                    "http_repeated_queries_total",
-                    "Requests with repeated queries, by kind: n_plus_one with different values, identical with the same values, serial for several statements that read the same rows.",
-                    [method, endpoint, "kind"],
-                ))
-            }),
+            n_plus_one: (wanted.n_plus_one).then(|| registry.counter(loops(route))),
+            repeated: (wanted.n_plus_one).then(|| registry.counter(repetitions(method, endpoint))),
         };
         if naming == Naming::Vitals {
             // The gauge has no label in this naming: its only series exists from the start.
@@ -348,4 +336,15 @@ impl RequestDatabaseFamilies {
             ),
         }
     }
+}
+
+fn loops(route: [&str; 2]) -> Descriptor<2> {
+    let help = "Requests that ran one statement, with any values, so often that it may be in a loop; the log names the statement.";
+    Descriptor::new("http_n_plus_one_suspected_total", help, route)
+}
+
+fn repetitions(method: &str, endpoint: &str) -> Descriptor<3> {
+    let help = "Requests with repeated queries, by kind: n_plus_one with different values, identical with the same values, serial for several statements that read the same rows.";
+    let labels = [method, endpoint, "kind"];
+    Descriptor::new("http_repeated_queries_total", help, labels)
 }
