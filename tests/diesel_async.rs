@@ -24,6 +24,8 @@ mod engine;
 mod holders;
 #[path = "diesel_async/locks.rs"]
 mod locks;
+#[path = "diesel_async/plans.rs"]
+mod plans;
 #[path = "diesel_async/pools.rs"]
 mod pools;
 

@@ -11,10 +11,11 @@ use actix_vitals::database::{Order, PlanFlagKind, PlanReport, Pool, sql};
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{self, ConnectionManager, CustomizeConnection};
 use diesel::{Connection as _, PgConnection, QueryResult, RunQueryDsl as _, sql_query};
+use serde_json::{Value, json};
 
 use crate::support::postgres::{Cluster, Database};
-use crate::support::server::Data as _;
-use crate::support::tools;
+use crate::support::server::{Data as _, Server};
+use crate::support::{tools, wait};
 
 /// No test waits longer for a plan.
 const BOUND: Duration = Duration::from_secs(60);
@@ -329,4 +330,37 @@ fn plans_of_a_role_that_may_not_are_turned_off() {
         drop(service);
         database.execute("DROP OWNED BY reader; DROP ROLE login; DROP ROLE reader");
     });
+}
+
+/// The plan of the statement that lists items, as the service answers it.
+async fn plan_of_the_list(server: &Server) -> Value {
+    assert_eq!(server.get("/data").await.status, 200);
+    let listed = server.get("/ops/statements?search=message").await.json();
+    let statement = &listed["statements"][0];
+    let path = format!("/ops/statements/{}", statement["id"]);
+    server.get(&path).await.json()["plan"].clone()
+}
+
+#[tokio::test]
+async fn the_service_answers_plans_unless_they_are_off() {
+    let server = Server::start();
+    let plan = wait::until("a plan", BOUND, async || {
+        let plan = plan_of_the_list(&server).await;
+        (!plan["current"].is_null())
+            .then(|| plan.clone())
+            .ok_or(plan)
+    })
+    .await;
+    let step = &plan["current"]["root"]["steps"][0];
+    assert_eq!(step["index"], "items_newest_first", "{plan}");
+    assert_eq!(plan["current"]["flags"], json!([]));
+    assert_eq!(
+        (&plan["reason"], &plan["changes"]),
+        (&Value::Null, &json!([]))
+    );
+
+    let server = Server::start_with(&["--plans", "off"]);
+    let plan = plan_of_the_list(&server).await;
+    assert_eq!(plan["reason"], "plans are turned off (--plans)");
+    assert_eq!(plan["current"], Value::Null);
 }
