@@ -39,6 +39,8 @@ test: ## All checks and tests that a change must pass.
 		echo; echo "make test: everything passed, nothing was skipped"; \
 	fi
 
+# Frame pointers: profiles then have all callers. The C parts get them by the same flag.
+dist: export RUSTFLAGS := $(RUSTFLAGS) -C force-frame-pointers=yes
 dist: ## Build the binary for a release: the smallest and fastest, after several minutes of linking.
 	$(CARGO) build --profile dist --locked --bin actix-vitals $(OPENSSL)
 	@ls -l $(TARGET_DIR)/dist/actix-vitals

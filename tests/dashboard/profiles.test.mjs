@@ -84,3 +84,15 @@ test("an answer that is no profile is shown as a sentence", async () => {
   await running;
   await page.context().close();
 });
+
+test("the live page leads to the profiles, and shows the filter of the log while it is changed", async () => {
+  const page = await visit(browser, `${server.url}/dashboard`);
+  await page.waitForSelector("#profiles:not([hidden])");
+  const changed = await server.request("PUT", "/ops/log?filter=info,h2=off&seconds=600");
+  assert.equal(changed.status, 200);
+  await page.locator("#log", { hasText: /^Logging by info,h2=off until \d/ }).waitFor();
+  await page.click("#profiles");
+  await page.waitForSelector("#start");
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});

@@ -123,6 +123,7 @@ async function load() {
     if (!following) {
       follow(instance.version, () => store.recent.at(-1)?.time ?? store.last - NOW_SECONDS, events);
       for (const snapshot of [inFlight, pool, kept, causes, statements]) snapshot.follow((path) => instance.ops?.includes(path), isLive);
+      if (instance.ops?.includes("/ops/log")) showLog();
       showDetail();
     }
     following = true;
@@ -145,6 +146,16 @@ function identify(answer) {
   $("instance").textContent = `${name} ${version} on ${host}, process ${pid}, ${cores} ${cores === 1 ? "core" : "cores"}`;
   $("documentation").hidden = !documentation;
   if (documentation) $("documentation").href = documentation;
+  $("profiles").hidden = !instance.ops?.includes("/ops/profile");
+}
+
+/** Says by which filter is logged, as long as that is not the configured one. */
+async function showLog() {
+  if (!document.hidden) {
+    const { log } = await json("ops").catch(() => ({}));
+    set($("log"), log?.until ? `Logging by ${log.filter} until ${clock(Date.parse(log.until) / 1000)}.` : "");
+  }
+  setTimeout(showLog, 5000);
 }
 
 const events = {
