@@ -47,10 +47,12 @@ for (const colorScheme of ["light", "dark"]) {
       await page.click("#kept a >> nth=0");
       await page.waitForSelector("#request[open] .track");
       assert.deepEqual(await violations(page), []);
-      await page.click("#close");
-      await page.click("#statements a >> nth=0");
-      await page.waitForSelector("#request[open] .chart");
-      assert.deepEqual(await violations(page), []);
+      if (width < 1000) {
+        await page.click("#close");
+        await page.click("#statements a >> nth=0");
+        await page.waitForSelector("#request[open] .chart");
+        assert.deepEqual(await violations(page), []);
+      }
       assert.deepEqual(page.faults, []);
       await page.context().close();
     });

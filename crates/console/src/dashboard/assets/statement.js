@@ -109,7 +109,7 @@ function plan({ note, current, reason, changes }) {
 
 /** Shows a statement, as the server sends it. `go` changes the state of the page. */
 export function showStatement(statement, go) {
-  const { endpoints, kept_requests: kept, code_locations: lines = [] } = statement;
+  const { endpoints, kept_requests: kept, code_locations: lines } = statement;
   const links = endpoints.map((endpoint) => (endpoint.startsWith("job ") ? endpoint : changeLink(endpoint, { endpoint, about: null }, go)));
   showDialog(
     "Statement",
