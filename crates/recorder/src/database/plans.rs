@@ -148,7 +148,7 @@ impl Plans {
             return unavailable("plans are turned off (--plans)");
         }
         let Some(text) = statements.text_to_explain(number) else {
-            return PlanReport::default();
+            return unavailable(WAITING);
         };
         if let Err(reason) = text.sql {
             return unavailable(reason.reason());
@@ -221,7 +221,12 @@ impl Plans {
     ) -> bool {
         let mut kept = self.kept();
         if kept.len() >= MOST_STATEMENTS && !kept.contains_key(&number) {
-            return false;
+            // The one that was asked for longest ago: it is no longer among the dearest.
+            let checked = |plan: &KeptPlan| plan.plan.as_ref().map(|plan| plan.checked);
+            let oldest = kept.iter().min_by_key(|(_, plan)| checked(plan));
+            if let Some(oldest) = oldest.map(|(number, _)| *number) {
+                kept.remove(&oldest);
+            }
         }
         let has_changed = kept.entry(number).or_default().take(answer, calls);
         if has_changed && let Some(changed) = &self.inner.changed {

@@ -1,6 +1,6 @@
 //! Which statement of a pool is explained next, and what follows from the answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -143,8 +143,8 @@ impl Study {
     fn look(&mut self, now: Instant) {
         let mut costs = self.statements.costs(&self.pool);
         self.plans.forget_others(&self.statements);
-        self.seen
-            .retain(|number, _| costs.iter().any(|cost| cost.number == *number));
+        let numbers: HashSet<_> = costs.iter().map(|cost| cost.number).collect();
+        self.seen.retain(|number, _| numbers.contains(number));
         costs.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
         for (rank, cost) in costs.iter().enumerate() {
             let seen = self.seen.entry(cost.number).or_default();

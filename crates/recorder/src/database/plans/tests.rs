@@ -71,6 +71,22 @@ fn a_change_has_the_plan_before_and_the_p95_of_both() {
     }
 }
 
+#[test]
+fn the_number_of_plans_is_bounded_and_the_oldest_gives_way() {
+    let fixture = Fixture::new();
+    let plans = Plans::new(true, Arc::clone(&fixture.families.plan_changes));
+    let most = u32::try_from(MOST_STATEMENTS).unwrap();
+    for number in 1..=most + 10 {
+        let mut plan = plan("a");
+        plan.checked = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
+        let number = NonZeroU32::new(number).unwrap();
+        plans.keep(number, Ok(plan), HistogramSnapshot::default());
+    }
+    let kept = plans.kept();
+    assert_eq!(kept.len(), MOST_STATEMENTS);
+    assert_eq!(kept.keys().min().unwrap().get(), 11);
+}
+
 /// A pool of one connection to a file, whose statements are explained.
 fn explained(database: &Database, directory: &tempfile::TempDir) -> Pool<SqliteConnection> {
     let path = directory.path().join("items.db").display().to_string();
