@@ -154,6 +154,43 @@ fn what_a_role_may_not_see_of_others_is_said() {
     service.stop();
 }
 
+#[actix_web::test]
+async fn a_pool_that_waits_for_another_one_of_its_server_is_told_the_holder() {
+    use actix_web::{App, test};
+
+    let Some((_, database)) = postgres("locks: two pools") else {
+        return;
+    };
+    let builder = Vitals::builder().ops(actix_vitals::ops::OpsSettings::everything());
+    let vitals = builder.build().unwrap();
+    let open = |name: &'static str| {
+        let pool = vitals.instrument(r2d2::Pool::builder().max_size(2));
+        let manager = ConnectionManager::<PgConnection>::new(database.url());
+        pool.name(name).build(manager).unwrap()
+    };
+    let (first, second) = (open("first"), open("second"));
+    let update = "UPDATE items SET name = 'x' WHERE id = 1";
+    let mut holder = second.get().unwrap();
+    holder.batch_execute(&format!("BEGIN; {update}")).unwrap();
+    let waiter = std::thread::spawn(move || first.get().unwrap().batch_execute(update).unwrap());
+    let app = test::init_service(App::new().configure(vitals.ops())).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let request = test::TestRequest::with_uri("/ops/pool").to_request();
+        let listing: serde_json::Value = test::call_and_read_body_json(&app, request).await;
+        let wait = &listing["pools"][0]["locks"]["waits"][0];
+        // Until the server of the second pool is known, its connection is that of a program.
+        if wait["held_by"][0]["kind"] == "outside" {
+            assert_eq!(wait["held_by"][0]["doing"], "idle_in_transaction", "{wait}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{listing:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    holder.batch_execute("COMMIT").unwrap();
+    waiter.join().unwrap();
+}
+
 #[test]
 fn a_change_of_the_schema_that_blocks_reads_is_named() {
     let Some((_, database)) = postgres("locks: a change of the schema") else {

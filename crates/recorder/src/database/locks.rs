@@ -170,7 +170,7 @@ impl LockWatch {
         is_due
     }
 
-    /// Whether a question may be asked, and which database the pool is known to have.
+    /// Whether a question may be asked.
     fn may_ask(&self, now: Moment) -> bool {
         let mut state = self.lock();
         let is_due = state
@@ -183,6 +183,14 @@ impl LockWatch {
         is_due
     }
 
+    /// Whether questions are answered that tell which database the pool has.
+    fn may_learn(&self) -> bool {
+        let explainer = self.explainer.get().and_then(Weak::upgrade);
+        let dialect = explainer.map(|explainer| explainer.dialect());
+        matches!(dialect, Some(Dialect::PostgreSql | Dialect::Sqlite))
+    }
+
+    /// Which database the pool has, if that is known.
     fn database(&self) -> Option<Box<str>> {
         self.lock().database.clone()
     }
@@ -215,7 +223,8 @@ pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
             holders.locks.clear();
         }
         // A pool that waits for nobody may have the connection that another one waits for.
-        if waits || somebody_waits && holders.locks.database().is_none() {
+        let is_unknown = || holders.locks.may_learn() && holders.locks.database().is_none();
+        if waits || somebody_waits && is_unknown() {
             ask(holders, &all, pools, now);
         }
     }
