@@ -1,24 +1,18 @@
 //! What stands in for a kind of profile that this build does not have.
 
-#![allow(
-    dead_code,
-    reason = "which of them are used depends on the features and the system"
-)]
-
-use std::{sync::atomic::AtomicBool, time::Duration};
-
-use crate::{Profile, ProfileError, WorkSource};
+use crate::{Profile, ProfileError};
 
 /// Returns an error: the build has no processor profiles.
 ///
 /// # Errors
 ///
 /// Always.
+#[cfg(not(all(target_os = "linux", feature = "cpu")))]
 pub fn cpu_profile(
-    _time: Duration,
+    _time: std::time::Duration,
     _hertz: u32,
-    _work: &mut dyn WorkSource,
-    _stop: &AtomicBool,
+    _work: &mut dyn crate::WorkSource,
+    _stop: &std::sync::atomic::AtomicBool,
 ) -> Result<Profile, ProfileError> {
     Err(ProfileError::Unavailable(
         "This build has no processor profiles: they need Linux and the feature `profiling`."
@@ -31,6 +25,7 @@ pub fn cpu_profile(
 /// # Errors
 ///
 /// Always.
+#[cfg(not(all(target_os = "linux", feature = "heap")))]
 pub fn heap_profile() -> Result<Profile, ProfileError> {
     Err(ProfileError::Unavailable(
         "This build has no heap profiles: they need Linux and the features `profiling` and `jemalloc`."
@@ -39,11 +34,13 @@ pub fn heap_profile() -> Result<Profile, ProfileError> {
 }
 
 /// Returns false: nothing is sampled.
+#[cfg(not(all(target_os = "linux", feature = "heap")))]
 pub fn is_heap_sampled() -> bool {
     false
 }
 
 /// Does nothing, and returns false.
+#[cfg(not(all(target_os = "linux", feature = "heap")))]
 pub fn activate_heap_profiles() -> bool {
     false
 }

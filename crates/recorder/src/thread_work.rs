@@ -58,6 +58,7 @@ pub(crate) fn count_allocations() {
 }
 
 /// Whether allocations are counted.
+#[cfg(feature = "jemalloc")]
 pub(crate) fn are_allocations_counted() -> bool {
     WATCHES.load(Relaxed) & ALLOCATIONS != 0
 }
