@@ -182,12 +182,15 @@ impl NarrowCellLine {
         A::sub(&self.0[cell], CARRY);
     }
 
-    /// Adds each cell to its sum.
+    /// The counts of all cells.
     #[inline]
-    pub(crate) fn add_to(&self, sums: &mut [u64; NARROW_CELLS]) {
-        for (cell, sum) in self.0.iter().zip(sums) {
-            *sum += u64::from(cell.load(Relaxed));
+    pub(crate) fn load(&self) -> [u32; NARROW_CELLS] {
+        // A loop and not `each_ref` with `map`, which is not inlined if the crate is built in several codegen units.
+        let mut counts = [0; NARROW_CELLS];
+        for (count, cell) in counts.iter_mut().zip(&self.0) {
+            *count = cell.load(Relaxed);
         }
+        counts
     }
 
     /// The same as [`Cells::touch`].

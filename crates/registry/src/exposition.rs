@@ -84,8 +84,8 @@ pub(crate) struct NativeReading {
 impl NativeReading {
     /// The number of populated buckets in the octaves.
     pub(crate) fn populated(&self) -> usize {
-        let in_octave = |octave: &Octave| octave.counts.iter().filter(|count| **count > 0).count();
-        self.octaves.iter().map(in_octave).sum()
+        let populated: u32 = self.octaves.iter().map(Octave::populated).sum();
+        populated as usize
     }
 
     /// Whether nothing was counted.
@@ -93,10 +93,9 @@ impl NativeReading {
         self.zero_count == 0 && self.octaves.is_empty() && self.buckets.is_empty()
     }
 
-    /// The sum of all buckets. Each octave is summed by itself, which the compiler turns into vector instructions.
+    /// The sum of all buckets.
     pub(crate) fn count(&self) -> u64 {
-        let in_octave = |octave: &Octave| octave.counts.iter().sum::<u64>();
-        let octaves: u64 = self.octaves.iter().map(in_octave).sum();
+        let octaves: u64 = self.octaves.iter().map(Octave::count).sum();
         let buckets: u64 = self.buckets.iter().map(|(_, count)| count).sum();
         self.zero_count + octaves + buckets
     }

@@ -116,12 +116,33 @@ const GROUP_INDICES: usize = OCTAVES * PER_OCTAVE;
 /// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
 
-/// The buckets of one octave, at schema 5.
+/// The buckets of one octave, at schema 5. The counts are narrow, because four fit into a vector that every processor has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Octave {
     /// The index of the first.
     pub(crate) first: i32,
-    pub(crate) counts: [u64; PER_OCTAVE],
+    pub(crate) counts: [u32; PER_OCTAVE],
+}
+
+impl Octave {
+    /// The number of populated buckets.
+    #[inline]
+    pub(crate) fn populated(&self) -> u32 {
+        self.counts.iter().map(|count| u32::from(*count > 0)).sum()
+    }
+
+    /// The sum of all buckets.
+    #[inline]
+    pub(crate) fn count(&self) -> u64 {
+        /// The sum of an octave's counts below this fits into 32 bits.
+        const SUMMABLE: u32 = u32::MAX >> PER_OCTAVE.trailing_zeros();
+        let all = self.counts.iter().fold(0, |all, count| all | count);
+        if all < SUMMABLE {
+            self.counts.iter().sum::<u32>().into()
+        } else {
+            self.counts.iter().map(|count| u64::from(*count)).sum()
+        }
+    }
 }
 
 type Group = [OnceBox<NarrowCellLine>; OCTAVES];
@@ -187,9 +208,9 @@ impl Buckets {
     }
 
     /// Adds the octaves of the table to `octaves`, which are ascending. Most series have one shard, whose octaves are appended
-    /// one after the other.
-    fn add_octaves(&self, octaves: &mut Vec<Octave>) {
-        let mut at = 0;
+    /// one after the other. Returns false if a sum has more than 32 bits; `octaves` are of no use then.
+    fn add_octaves(&self, octaves: &mut Vec<Octave>) -> bool {
+        let (mut at, mut fit) = (0, true);
         for (group, first) in self
             .groups
             .iter()
@@ -203,12 +224,29 @@ impl Buckets {
                 while octaves.get(at).is_some_and(|octave| octave.first < first) {
                     at += 1;
                 }
-                if octaves.get(at).is_none_or(|octave| octave.first > first) {
-                    let counts = [0; PER_OCTAVE];
-                    octaves.insert(at, Octave { first, counts });
+                let counts = line.load();
+                match octaves.get_mut(at) {
+                    None => octaves.push(Octave { first, counts }),
+                    Some(octave) if octave.first > first => {
+                        octaves.insert(at, Octave { first, counts });
+                    }
+                    Some(octave) => fit &= add(&mut octave.counts, &counts),
                 }
-                line.add_to(&mut octaves[at].counts);
                 at += 1;
+            }
+        }
+        fit
+    }
+
+    /// Appends the populated buckets of the table, ascending.
+    fn push_populated(&self, out: &mut Vec<(i32, u64)>) {
+        let groups = (FIRST_INDEX..).step_by(GROUP_INDICES).zip(&self.groups);
+        for (first, group) in groups {
+            let lines = group.get().into_iter().flatten();
+            for (first, line) in (first..).step_by(PER_OCTAVE).zip(lines) {
+                if let Some(line) = line.get() {
+                    push_populated(out, first, &line.load());
+                }
             }
         }
     }
@@ -243,6 +281,17 @@ fn get_or_init<T: Default>(place: &OnceBox<T>) -> &T {
     }
 }
 
+/// Adds the counts to the sums. Returns false if one of them does not fit.
+fn add(sums: &mut [u32; PER_OCTAVE], counts: &[u32; PER_OCTAVE]) -> bool {
+    let mut fit = true;
+    for (sum, count) in sums.iter_mut().zip(counts) {
+        let (added, has_overflown) = sum.overflowing_add(*count);
+        *sum = added;
+        fit &= !has_overflown;
+    }
+    fit
+}
+
 fn lock(beyond: &Mutex<Map>) -> MutexGuard<'_, Map> {
     beyond.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -253,17 +302,19 @@ pub(crate) fn read<'a>(
     out: &mut Vec<(i32, u64)>,
 ) {
     let beyond = || shards.clone().filter_map(|shard| shard.beyond.get());
-    let mut octaves = Vec::new();
+    let mut of_shard = Vec::new();
     loop {
         // No count is carried while the locks are held.
         let held: Vec<_> = beyond().map(lock).collect();
         out.clear();
-        octaves.clear();
-        shards
-            .clone()
-            .for_each(|shard| shard.add_octaves(&mut octaves));
-        for octave in &octaves {
-            push_populated(out, octave.first, &octave.counts);
+        for shard in shards.clone() {
+            if out.is_empty() {
+                shard.push_populated(out);
+            } else {
+                of_shard.clear();
+                shard.push_populated(&mut of_shard);
+                sparse::merge(out, &of_shard);
+            }
         }
         // A shard may have carried its first count meanwhile, which this walk may have missed. The fence pairs with the release
         // in `carry`.
@@ -284,20 +335,21 @@ pub(crate) fn read_octaves<'a>(
     out: &mut Vec<Octave>,
 ) -> bool {
     out.clear();
+    let mut fit = true;
     for shard in shards.clone() {
-        shard.add_octaves(out);
+        fit &= shard.add_octaves(out);
     }
     // As in `read`.
     fence(Acquire);
-    shards.clone().all(|shard| shard.beyond.get().is_none())
+    fit && shards.clone().all(|shard| shard.beyond.get().is_none())
 }
 
 /// Appends the populated buckets of an octave. Which are populated is hard to predict, so no branch depends on it.
-fn push_populated(out: &mut Vec<(i32, u64)>, first: i32, counts: &[u64; PER_OCTAVE]) {
+fn push_populated(out: &mut Vec<(i32, u64)>, first: i32, counts: &[u32; PER_OCTAVE]) {
     let mut populated = [(0, 0); PER_OCTAVE];
     let mut length = 0;
     for (index, count) in (first..).zip(counts) {
-        populated[length % PER_OCTAVE] = (index, *count);
+        populated[length % PER_OCTAVE] = (index, u64::from(*count));
         length += usize::from(*count > 0);
     }
     out.extend_from_slice(&populated[..length]);

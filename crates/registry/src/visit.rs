@@ -241,7 +241,7 @@ impl<'a> VisitedBuckets<'a> {
         let native = &self.0.native;
         let octaves = native.octaves.iter().flat_map(|octave| {
             (octave.first..)
-                .zip(octave.counts)
+                .zip(octave.counts.map(u64::from))
                 .take(PER_OCTAVE)
                 .filter(|(_, count)| *count > 0)
         });

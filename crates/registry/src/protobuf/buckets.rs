@@ -16,7 +16,7 @@ const GAP: i32 = 2;
 const SPAN_TAGS: [u8; 3] = [12 << 3 | 2, 1 << 3, 2 << 3];
 
 /// The difference of two counts below this takes one byte.
-const SMALL: u64 = 64;
+const SMALL: u32 = 64;
 
 /// Appends spans and counts. Without any, an empty span marks the histogram as native. `deltas` is a buffer.
 pub(super) fn push_buckets(out: &mut Vec<u8>, deltas: &mut Vec<u8>, native: &NativeReading) {
@@ -59,7 +59,7 @@ impl IndexSpans<'_> {
         let Some(counts) = small(&octave.counts) else {
             for (index, count) in (octave.first..).zip(octave.counts) {
                 if count > 0 {
-                    self.push_bucket(index, count);
+                    self.push_bucket(index, count.into());
                 }
             }
             return;
@@ -146,7 +146,7 @@ fn push_span(out: &mut Vec<u8>, span: IndexSpan) {
 
 /// The counts as bytes, if all are small.
 #[inline]
-fn small(counts: &[u64; PER_OCTAVE]) -> Option<[u8; PER_OCTAVE]> {
+fn small(counts: &[u32; PER_OCTAVE]) -> Option<[u8; PER_OCTAVE]> {
     let all = counts.iter().fold(0, |all, count| all | count);
     if all >= SMALL {
         return None;
@@ -212,7 +212,7 @@ mod tests {
     fn listed(octaves: &[Octave]) -> Vec<(i32, u64)> {
         octaves
             .iter()
-            .flat_map(|octave| (octave.first..).zip(octave.counts))
+            .flat_map(|octave| (octave.first..).zip(octave.counts.map(u64::from)))
             .filter(|(_, count)| *count > 0)
             .collect()
     }
@@ -239,7 +239,7 @@ mod tests {
             octaves in proptest::collection::vec(
                 (
                     1..3_i32,
-                    proptest::collection::vec(prop_oneof![4 => Just(0), 4 => 0..70_u64, 1 => 0..300_u64], PER_OCTAVE),
+                    proptest::collection::vec(prop_oneof![4 => Just(0), 4 => 0..70_u32, 1 => 0..300_u32, 1 => any::<u32>()], PER_OCTAVE),
                     any::<bool>(),
                 ),
                 0..5,
@@ -249,7 +249,7 @@ mod tests {
             let octaves: Vec<_> = (octaves.into_iter())
                 .map(|(distance, counts, large)| {
                     first += distance * 32;
-                    let most = if large { u64::MAX } else { SMALL - 1 };
+                    let most = if large { u32::MAX } else { SMALL - 1 };
                     let counts: Vec<_> = counts.into_iter().map(|count| count.min(most)).collect();
                     Octave { first, counts: counts.try_into().unwrap() }
                 })
