@@ -20,7 +20,7 @@ mod repetitions;
 mod shapes;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     mem::ManuallyDrop,
@@ -351,16 +351,8 @@ enum CurrentWork {
 }
 
 impl CurrentWork {
-    /// The context, which is created if it does not exist. `None` outside of requests and jobs.
-    #[inline]
-    fn context(&mut self) -> Option<&Arc<RequestContext>> {
-        match self {
-            Self::Nothing => None,
-            Self::Request(context) => Some(context.get_or_insert_default()),
-        }
-    }
-
     /// The context, if it exists.
+    #[inline]
     fn known(&self) -> Option<&RequestContext> {
         match self {
             Self::Request(Some(context)) => Some(context),
@@ -396,8 +388,8 @@ fn note_work(context: Option<&RequestContext>) {
 
 thread_local! {
     /// Without a destructor, so that an access needs no check. A thread that ends works for nothing.
-    static CURRENT: Cell<ManuallyDrop<CurrentWork>> =
-        const { Cell::new(ManuallyDrop::new(CurrentWork::Nothing)) };
+    static CURRENT: ManuallyDrop<RefCell<CurrentWork>> =
+        const { ManuallyDrop::new(RefCell::new(CurrentWork::Nothing)) };
     /// Whether the thread runs a closure that was carried to it.
     static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
 }
@@ -405,29 +397,49 @@ thread_local! {
 /// Replaces what the thread works for.
 #[inline]
 fn replace_current(work: CurrentWork) -> CurrentWork {
-    ManuallyDrop::into_inner(CURRENT.replace(ManuallyDrop::new(work)))
+    CURRENT.with(|current| current.replace(work))
 }
 
-/// Reads or changes what the thread works for.
+/// Reads what the thread works for. `f` must not change it.
 #[inline]
-fn with_current<T>(f: impl FnOnce(&mut CurrentWork) -> T) -> T {
-    let mut work = replace_current(CurrentWork::Nothing);
-    let result = f(&mut work);
-    drop(replace_current(work));
-    result
+fn with_current<T>(f: impl FnOnce(&CurrentWork) -> T) -> T {
+    CURRENT.with(|current| f(&current.borrow()))
+}
+
+/// Calls `f` with the context of the request or job that the thread works for, which is created if it does not exist.
+/// `None` outside of both. `f` must not change what the thread works for.
+#[inline]
+fn with_context<T>(f: impl FnOnce(Option<&Arc<RequestContext>>) -> T) -> T {
+    CURRENT.with(|current| {
+        let work = current.borrow();
+        match &*work {
+            CurrentWork::Nothing => f(None),
+            CurrentWork::Request(Some(context)) => f(Some(context)),
+            CurrentWork::Request(None) => {
+                drop(work);
+                f(Some(&new_context(current)))
+            }
+        }
+    })
+}
+
+/// Creates the context of a request that is not recorded.
+#[cold]
+fn new_context(current: &RefCell<CurrentWork>) -> Arc<RequestContext> {
+    let context = Arc::<RequestContext>::default();
+    let work = CurrentWork::Request(Some(Arc::clone(&context)));
+    drop(current.replace(work));
+    context
 }
 
 /// Returns the context of the request or job that this thread works for. `None` outside of both.
 pub fn current() -> Option<Arc<RequestContext>> {
-    with_current(|current| current.context().map(Arc::clone))
+    with_context(|context| context.map(Arc::clone))
 }
 
 /// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
 pub fn current_span() -> Option<SpanContext> {
-    with_current(|slot| match slot {
-        CurrentWork::Request(Some(context)) => context.span,
-        CurrentWork::Request(None) | CurrentWork::Nothing => None,
-    })
+    with_current(|current| current.known().and_then(|context| context.span))
 }
 
 /// The request or job that an amount was added to.
@@ -531,7 +543,7 @@ pub(crate) fn add_pool_wait(elapsed: Duration, at: Moment) -> Option<SpanContext
 
 #[inline]
 fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
-    with_current(|current| match current.context() {
+    with_context(|context| match context {
         None => Attribution::Unattributed,
         Some(context) => {
             amount(context);
@@ -545,7 +557,7 @@ fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
 #[inline]
 fn note(begin: impl FnOnce(&RequestContext), list: impl FnOnce(&SlotHandle, bool)) {
     with_current(|current| {
-        if let CurrentWork::Request(Some(context)) = current {
+        if let Some(context) = current.known() {
             begin(context);
             if let Some(slot) = &context.in_flight {
                 list(slot, !IS_CARRIED.get());

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use super::{RequestContext, with_current};
+use super::{RequestContext, with_context};
 
 /// The identity of a context, or of none. While a context exists, no other one has its identity.
 #[derive(Debug, Default)]
@@ -24,7 +24,6 @@ impl ContextIdentity {
     /// Whether this thread works for the stored context, or for none if none is stored.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
-        let current = with_current(|current| of(current.context()));
-        self.0.load(Relaxed) == current
+        with_context(|context| self.0.load(Relaxed) == of(context))
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CurrentWork, RequestContext, with_current};
+use super::{CurrentWork, RequestContext, with_context, with_current};
 use crate::{
     database::HeldSeconds,
     in_flight::{SlotHandle, method_name, method_word},
@@ -138,15 +138,13 @@ impl CurrentWork {
 /// Returns the owner of what this thread does.
 #[inline]
 pub(crate) fn current_owner() -> WorkOwner {
-    with_current(|current| current.owner())
+    with_current(CurrentWork::owner)
 }
 
 /// Adds the time for which this owner held a connection to its tally. Returns false if this thread works for another owner
 /// or for none, or if the owner's tally is closed.
 #[inline]
 pub(crate) fn add_held(owner: WorkOwner, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
-    with_current(|current| {
-        current.owner() == owner
-            && (current.context()).is_some_and(|context| context.add_held(pool, held))
-    })
+    current_owner() == owner
+        && with_context(|context| context.is_some_and(|context| context.add_held(pool, held)))
 }
