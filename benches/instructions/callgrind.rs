@@ -86,7 +86,7 @@ impl Cost {
     }
 }
 
-pub(crate) const COSTS: [Cost; 10] = [
+pub(crate) const COSTS: [Cost; 13] = [
     Cost::added("request", "request", "bare-request"),
     Cost::peer("request, actix-web-prom", "peer-request", "bare-request"),
     Cost::added("request, core families", "core-request", "bare-request"),
@@ -102,6 +102,22 @@ pub(crate) const COSTS: [Cost; 10] = [
         "bare-request-that-queries",
     ),
     Cost::added("query", "query", "bare-query"),
+    // What must not grow with use.
+    Cost::added(
+        "request beside 10,000 answers",
+        "request-beside-answers",
+        "bare-request-beside-answers",
+    ),
+    Cost::added(
+        "query, 2 statements in turn",
+        "query-of-two-texts",
+        "bare-query-of-two-texts",
+    ),
+    Cost::added(
+        "query, 1,000 statements in turn",
+        "query-of-many-texts",
+        "bare-query-of-many-texts",
+    ),
     Cost::scrape("scrape, text", "text"),
     Cost::scrape("scrape, OpenMetrics", "openmetrics"),
     Cost::scrape("scrape, protobuf", "protobuf"),

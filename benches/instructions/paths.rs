@@ -33,7 +33,10 @@ use actix_web_prom::PrometheusMetricsBuilder;
 use diesel::{
     connection::SimpleConnection,
     prelude::*,
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
     r2d2::{ConnectionManager, Pool, PooledConnection},
+    sql_types::{Integer, Text},
+    sqlite::Sqlite,
 };
 use futures_util::future::join_all;
 
@@ -74,24 +77,36 @@ const SLOW_REQUESTS: usize = 64;
 /// How long those take, all at once.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Answers that wait for their clients.
+const ANSWERS: usize = 10_000;
+
+/// Texts of a query, each with a shape of its own: as many as are kept by default.
+const TEXTS: usize = 1_000;
+
 /// Runs one path, and prints how many times it was counted.
 #[allow(clippy::print_stdout, reason = "that is the answer")]
 pub(crate) fn run(path: &str) -> Result<(), Failure> {
     let times = match path {
-        "bare-request" => serve_bare("/"),
-        "request" => serve_monitored(builder(), "/"),
+        "bare-request" => serve_bare("/", Counted::Requests),
+        "request" => serve_monitored(builder(), "/", Counted::Requests),
         "core-request" => {
             let core = builder().body_sizes(false).database_tally(false);
-            serve_monitored(core, "/")
+            serve_monitored(core, "/", Counted::Requests)
         }
         "peer-request" => serve_peered("/"),
-        "bare-nested-request" => serve_bare(NESTED),
-        "nested-request" => serve_monitored(builder(), NESTED),
+        "bare-nested-request" => serve_bare(NESTED, Counted::Requests),
+        "nested-request" => serve_monitored(builder(), NESTED, Counted::Requests),
         "peer-nested-request" => serve_peered(NESTED),
         "bare-request-that-queries" => query_bare(Counted::Requests),
         "request-that-queries" => query(Counted::Requests),
         "bare-query" => query_bare(Counted::Queries),
         "query" => query(Counted::Queries),
+        "bare-request-beside-answers" => serve_bare("/", Counted::RequestsBesideAnswers),
+        "request-beside-answers" => serve_monitored(builder(), "/", Counted::RequestsBesideAnswers),
+        "bare-query-of-two-texts" => query_bare(Counted::Texts(2)),
+        "query-of-two-texts" => query(Counted::Texts(2)),
+        "bare-query-of-many-texts" => query_bare(Counted::Texts(TEXTS)),
+        "query-of-many-texts" => query(Counted::Texts(TEXTS)),
         "text" => scrape(Format::Text),
         "openmetrics" => scrape(Format::OpenMetrics),
         "protobuf" => scrape(Format::Protobuf),
@@ -116,14 +131,14 @@ fn builder() -> Builder {
     Vitals::builder().latency_buckets(bounds)
 }
 
-fn serve_bare(path: &'static str) -> Result<usize, Failure> {
-    serve(App::new().configure(greet), path, Counted::Requests)
+fn serve_bare(path: &'static str, part: Counted) -> Result<usize, Failure> {
+    serve(App::new().configure(greet), path, part)
 }
 
-fn serve_monitored(builder: Builder, path: &'static str) -> Result<usize, Failure> {
+fn serve_monitored(builder: Builder, path: &'static str, part: Counted) -> Result<usize, Failure> {
     let vitals = builder.build()?;
     let app = App::new().configure(greet).wrap(vitals.http());
-    serve(app, path, Counted::Requests)
+    serve(app, path, part)
 }
 
 fn serve_peered(path: &'static str) -> Result<usize, Failure> {
@@ -168,7 +183,11 @@ fn spin(nap: Duration) {
 #[derive(Clone, Copy, PartialEq)]
 enum Counted {
     Requests,
+    /// Requests while [`ANSWERS`] others have an answer that their clients have not taken.
+    RequestsBesideAnswers,
     Queries,
+    /// Queries of one type that has this many texts. They take turns.
+    Texts(usize),
 }
 
 /// Serves requests, each to the last byte of its answer; the number of times that were counted.
@@ -199,15 +218,33 @@ where
         for _ in 0..TIMES {
             exchange(&service, uri.clone()).await?;
         }
+        let mut waiting = Vec::new();
+        if part == Counted::RequestsBesideAnswers {
+            for _ in 0..ANSWERS {
+                let answer = service.call(request(uri.clone())).await;
+                waiting.push(answer.map_err(|error| Failure::from(error.to_string()))?);
+            }
+        }
         match part {
-            Counted::Requests => counted(|| {
+            Counted::Requests | Counted::RequestsBesideAnswers => counted(|| {
                 // Nothing that is served here waits.
                 (0..TIMES).try_for_each(|_| ready(exchange(&service, uri.clone())))
             })?,
             Counted::Queries => exchange(&service, Uri::from_static("/?count")).await?,
+            Counted::Texts(texts) => {
+                exchange(&service, Uri::try_from(format!("/?texts={texts}"))?).await?;
+            }
         }
+        drop(waiting);
         Ok(TIMES)
     })
+}
+
+/// A request as the server's own parser makes it: without a body, it has no payload.
+fn request(uri: Uri) -> Request {
+    let mut request = Request::new();
+    request.head_mut().uri = uri;
+    request
 }
 
 async fn exchange<S, B>(service: &S, uri: Uri) -> Result<(), Failure>
@@ -215,9 +252,7 @@ where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    let mut request = Request::new();
-    request.head_mut().uri = uri;
-    let response = service.call(request).await;
+    let response = service.call(request(uri)).await;
     let response = response.map_err(|error| Failure::from(error.to_string()))?;
     if !response.status().is_success() {
         return Err(format!("the answer is {}", response.status()).into());
@@ -269,7 +304,46 @@ fn query(part: Counted) -> Result<usize, Failure> {
     serve(app.wrap(vitals.http()), "/", part)
 }
 
-/// A route that selects by the primary key: once, or `?count` many times.
+/// A select by the primary key with a text of its own. Diesel keeps it prepared.
+#[derive(Clone, Copy)]
+struct Select<'a>(&'a str);
+
+impl QueryFragment<Sqlite> for Select<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(self.0);
+        out.push_bind_param::<Integer, _>(&1)
+    }
+}
+
+impl QueryId for Select<'_> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Select<'_> {
+    type SqlType = (Integer, Text);
+}
+
+impl<C> RunQueryDsl<C> for Select<'_> {}
+
+/// Runs queries of this many texts, which take turns.
+fn select_texts(connection: &mut SqliteConnection, texts: usize) -> QueryResult<()> {
+    let texts: Vec<String> = (0..texts)
+        .map(|text| format!("SELECT id AS c{text}, name FROM items WHERE id = "))
+        .collect();
+    let mut select = || {
+        let mut texts = texts.iter().cycle().take(TIMES);
+        texts.try_for_each(|text| {
+            let found: Vec<(i32, String)> = Select(text).load(connection)?;
+            black_box(found);
+            Ok(())
+        })
+    };
+    select()?;
+    counted(select)
+}
+
+/// A route that selects by the primary key: once, `?count` many times, or `?texts=` with this many texts.
 fn querying(connection: Connection) -> impl FnOnce(&mut web::ServiceConfig) {
     let connection = web::Data::new(Mutex::new(connection));
     let select = async |request: HttpRequest, connection: web::Data<Mutex<Connection>>| {
@@ -292,7 +366,14 @@ fn querying(connection: Connection) -> impl FnOnce(&mut web::ServiceConfig) {
                 (0..TIMES).try_for_each(|_| select(0))?;
                 counted(|| (0..TIMES).try_for_each(|_| select(0)))?;
             }
-            None => select(0)?,
+            None => match request.query_string().strip_prefix("texts=") {
+                Some(texts) => {
+                    let texts = texts.parse().map_err(ErrorInternalServerError)?;
+                    let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                    select_texts(&mut connection, texts).map_err(ErrorInternalServerError)?;
+                }
+                None => select(0)?,
+            },
         }
         Ok::<_, Error>(HttpResponse::Ok().body("hello"))
     };
