@@ -45,19 +45,23 @@ pub struct RepetitionDetector {
 
 /// The kinds of repetition that a request or job is suspected of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RepetitionKinds([bool; Suspicion::REPETITIONS.len()]);
+pub(crate) struct RepetitionKinds(u8);
 
 impl RepetitionKinds {
     fn add(&mut self, kind: Suspicion) {
-        if let Some(is_suspected) = self.0.get_mut(kind as usize) {
-            *is_suspected = true;
-        }
+        self.0 |= 1 << kind as u8;
+    }
+
+    /// Whether nothing is suspected.
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// The kinds.
     pub(crate) fn iter(self) -> impl Iterator<Item = Suspicion> {
         let kinds = Suspicion::REPETITIONS.into_iter();
-        kinds.filter(move |kind| self.0[*kind as usize])
+        kinds.filter(move |kind| self.0 & 1 << *kind as u8 != 0)
     }
 
     /// Whether one statement was run many times, with any values.

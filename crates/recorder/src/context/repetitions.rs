@@ -5,7 +5,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use crate::suspicions::{SuspectKey, Suspicion};
@@ -18,7 +21,11 @@ const MOST_VALUES: usize = 8;
 
 /// The repeated statements of one request or job.
 #[derive(Default)]
-pub(super) struct Repetitions(OnceLock<Box<Mutex<Vec<Repetition>>>>);
+pub(super) struct Repetitions {
+    statements: OnceLock<Box<Mutex<Vec<Repetition>>>>,
+    /// Whether the values of further runs are wanted, of any statement.
+    is_comparing: AtomicBool,
+}
 
 /// One repeated statement.
 struct Repetition {
@@ -45,19 +52,19 @@ impl Repetition {
 
 impl Repetitions {
     fn lock(&self) -> Option<MutexGuard<'_, Vec<Repetition>>> {
-        let repetitions = self.0.get()?;
+        let repetitions = self.statements.get()?;
         Some(repetitions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether any statement is repeated.
+    /// Whether the values of further runs are wanted, of any statement.
     #[inline]
-    pub(super) fn is_any(&self) -> bool {
-        self.0.get().is_some()
+    pub(super) fn is_comparing(&self) -> bool {
+        self.is_comparing.load(Relaxed)
     }
 
     /// Begins to compare the values of a statement. Its stack was captured under this key.
     pub(super) fn add(&self, statement: NonZeroU32, key: Option<SuspectKey>) {
-        let repetitions = self.0.get_or_init(Box::default);
+        let repetitions = self.statements.get_or_init(Box::default);
         let mut repetitions = repetitions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = repetitions.iter_mut();
         if let Some(known) = known.find(|known| known.statement == statement) {
@@ -68,10 +75,12 @@ impl Repetitions {
                 values: Vec::with_capacity(MOST_VALUES),
                 key,
             });
+            self.is_comparing.store(true, Relaxed);
         }
     }
 
     /// Whether the values of one more run of a statement are wanted.
+    #[cold]
     pub(super) fn wants(&self, statement: NonZeroU32) -> bool {
         let wants =
             |known: &Repetition| known.statement == statement && known.values.len() < MOST_VALUES;
@@ -80,12 +89,16 @@ impl Repetitions {
 
     /// Adds the hash of the values of a run.
     pub(super) fn compare(&self, statement: NonZeroU32, values: u64) {
-        if let Some(mut known) = self.lock()
-            && let Some(known) = known.iter_mut().find(|known| known.statement == statement)
+        let Some(mut known) = self.lock() else {
+            return;
+        };
+        if let Some(known) = known.iter_mut().find(|known| known.statement == statement)
             && known.values.len() < MOST_VALUES
         {
             known.values.push(values);
         }
+        let is_comparing = known.iter().any(|known| known.values.len() < MOST_VALUES);
+        self.is_comparing.store(is_comparing, Relaxed);
     }
 
     /// What a statement with many runs is suspected of, and the key under which its stack was captured.
@@ -100,7 +113,8 @@ impl Repetitions {
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.0.take();
+        self.statements.take();
+        *self.is_comparing.get_mut() = false;
     }
 }
 
@@ -119,11 +133,11 @@ mod tests {
             (&[1, 2, 1, 2, 1, 2], Suspicion::Identical, "two in turns"),
         ] {
             let repetitions = Repetitions::default();
-            assert!(!repetitions.is_any());
+            assert!(!repetitions.is_comparing());
             let statement = NonZeroU32::MIN;
             repetitions.compare(statement, 9);
             repetitions.add(statement, None);
-            assert!(repetitions.is_any());
+            assert!(repetitions.is_comparing());
             for value in values {
                 assert!(repetitions.wants(statement));
                 repetitions.compare(statement, *value);
@@ -141,6 +155,7 @@ mod tests {
                 repetitions.compare(statement, value);
             }
             assert!(!repetitions.wants(statement));
+            assert!(!repetitions.is_comparing());
         }
         let lengths: Vec<_> = repetitions
             .lock()
@@ -150,6 +165,6 @@ mod tests {
             .collect();
         assert_eq!(lengths, [MOST_VALUES; MOST_STATEMENTS]);
         repetitions.clear();
-        assert!(!repetitions.is_any());
+        assert_eq!(repetitions.of(NonZeroU32::MIN), (Suspicion::NPlusOne, None));
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     log_limit::LogLimit,
     memory::DEFAULT_ANSWER_MEMORY,
     ops_endpoints::OpsEndpoints,
-    repetition::{Attributed, RanStatements, RepetitionDetector},
+    repetition::{Attributed, RanStatements, RepetitionDetector, RepetitionKinds},
     thread_work,
 };
 
@@ -219,6 +219,23 @@ impl RequestRecorder {
         detector.is_some_and(|detector| detector.suspects(context))
     }
 
+    /// Counts a request by its kinds of repetition. Returns whether it is suspected of a loop.
+    #[cold]
+    fn count_repetitions(
+        &self,
+        method: &'static str,
+        endpoint: &str,
+        kinds: RepetitionKinds,
+    ) -> bool {
+        for kind in kinds.iter() {
+            self.families.count_repetition(method, endpoint, kind);
+        }
+        if kinds.has_loop() {
+            self.families.count_n_plus_one(method, endpoint);
+        }
+        kinds.has_loop()
+    }
+
     /// Reports the statements that a request ran, if they are new to its endpoint. Counts the request if it is suspected of
     /// an N+1 loop, and returns whether it is.
     pub(super) fn attribute(
@@ -234,12 +251,6 @@ impl RequestRecorder {
         };
         let _entered = log_span.map(tracing::Span::enter);
         let kinds = detector.attribute(context, Attributed { method, endpoint }, ran);
-        for kind in kinds.iter() {
-            self.families.count_repetition(method, endpoint, kind);
-        }
-        if kinds.has_loop() {
-            self.families.count_n_plus_one(method, endpoint);
-        }
-        kinds.has_loop()
+        !kinds.is_empty() && self.count_repetitions(method, endpoint, kinds)
     }
 }
