@@ -9,7 +9,7 @@ use actix_vitals::{
     database::{CheckoutError, Pool, RunError},
 };
 use diesel::{
-    QueryResult,
+    ConnectionError, QueryResult,
     r2d2::{self, ConnectionManager},
 };
 use parking_lot::Mutex;
@@ -228,6 +228,11 @@ fn open_pool_of_file(
         .system("sqlite")
         .health_check(health_check)
         .opener(move || {
+            if let Some(file) = &file {
+                // SQLite would create the file or the log that was removed, and the loss would no longer be noticed.
+                let checked = file.check_path();
+                checked.map_err(ConnectionError::CouldntSetupConfiguration)?;
+            }
             let connection = open()?;
             if let Some(file) = &file {
                 file.opened();

@@ -196,6 +196,19 @@ async fn logs_the_loss(server: &Server, lines: usize) {
     assert_eq!(server.stderr().matches("ERROR").count(), lines);
 }
 
+/// Looks at a statement until its plan was asked for. That may open a connection, which would create what was removed.
+async fn is_explained(server: &Server) {
+    let listed = server.get("/ops/statements").await.json();
+    let path = format!("/ops/statements/{}", listed["statements"][0]["id"]);
+    wait::until("a question", Duration::from_secs(60), async || {
+        let plan = server.get(&path).await.json()["plan"].clone();
+        (plan["reason"] != "the database has not been asked yet")
+            .then_some(())
+            .ok_or(plan)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn writes_to_a_removed_file_are_rejected() {
     let server = Server::start();
@@ -203,6 +216,9 @@ async fn writes_to_a_removed_file_are_rejected() {
     fs::remove_file(server.database()).unwrap();
     // No request is needed to notice it.
     logs_the_loss(&server, 1).await;
+    is_lost(&server).await;
+    is_explained(&server).await;
+    assert!(!server.database().exists());
     is_lost(&server).await;
     logs_the_loss(&server, 1).await;
     assert_eq!(server.stop(), Some(0));
@@ -231,7 +247,10 @@ async fn writes_to_a_removed_wal_are_rejected() {
     let server = Server::start();
     server.create("Ada").await;
     let log = format!("{}-wal", server.database().display());
-    fs::remove_file(log).unwrap();
+    fs::remove_file(&log).unwrap();
+    is_lost(&server).await;
+    is_explained(&server).await;
+    assert!(!fs::exists(log).unwrap());
     is_lost(&server).await;
     logs_the_loss(&server, 1).await;
     assert_eq!(server.stop(), Some(0));
