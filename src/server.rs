@@ -175,6 +175,7 @@ impl Server {
         Ok(Some(Self {
             parts: Parts {
                 settings: settings.server,
+                has_profiles: settings.metrics.profiling,
                 limits: settings.limits,
                 access,
                 ops_watch,

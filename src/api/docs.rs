@@ -57,9 +57,9 @@ struct Part {
 }
 
 impl Documentation {
-    /// Describes what this listener serves, with these limits on bodies.
-    pub fn of(listener: DescribedListener, limits: BodyLimits) -> Self {
-        let description = openapi::describe(listener, limits);
+    /// Describes what this listener serves, with these limits on bodies, and with the profiles if they are allowed.
+    pub fn of(listener: DescribedListener, limits: BodyLimits, has_profiles: bool) -> Self {
+        let description = openapi::describe(listener, limits, has_profiles);
         Self {
             description: description.to_string().into(),
             has_page: listener != DescribedListener::Public,

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use actix_vitals::{
-    ops::{self, OpsEndpoint},
+    ops::{self, OpsChoice, OpsEndpoint},
     problem::{CONTENT_TYPE, FieldError, Problem},
 };
 use serde_json::{Map, Value, json};
@@ -67,8 +67,12 @@ fn parts_of_pages() -> impl Iterator<Item = &'static str> {
     parts.map(OpsEndpoint::path).chain([DOCS_PARTS])
 }
 
-/// Describes what this listener serves, with these limits on bodies.
-pub(super) fn describe(listener: DescribedListener, limits: BodyLimits) -> Value {
+/// Describes what this listener serves, with these limits on bodies, and with the profiles if they are allowed.
+pub(super) fn describe(
+    listener: DescribedListener,
+    limits: BodyLimits,
+    has_profiles: bool,
+) -> Value {
     let text = DOCUMENT
         .replace("{version}", env!("CARGO_PKG_VERSION"))
         .replace("{body_bytes}", &limits.bytes.to_string())
@@ -78,7 +82,9 @@ pub(super) fn describe(listener: DescribedListener, limits: BodyLimits) -> Value
     for (name, problem) in problems(limits) {
         responses[name]["content"][CONTENT_TYPE]["example"] = json!(problem);
     }
-    document["paths"] = paths(&document, listener).into();
+    let mut paths = paths(&document, listener);
+    paths.retain(|path, _| has_profiles || !is_of_profiles(path));
+    document["paths"] = paths.into();
     document
 }
 
@@ -92,6 +98,11 @@ fn paths(document: &Value, listener: DescribedListener) -> Map<String, Value> {
         })
         .map(|(path, item)| (path.clone(), adapt(path, item.clone(), listener)))
         .collect()
+}
+
+fn is_of_profiles(path: &str) -> bool {
+    let endpoint = ops::ENDPOINTS.iter().find(|it| it.path() == path);
+    endpoint.is_some_and(|endpoint| endpoint.choice() == OpsChoice::Profiles)
 }
 
 fn is_for_operators(item: &Value) -> bool {

@@ -53,7 +53,7 @@ async fn answers(requests: impl IntoIterator<Item = TestRequest>) -> Vec<TestAns
         .unwrap(),
         body_limits: LIMITS,
         answer_memory: AnswerMemory::default(),
-        documentation: Documentation::of(DescribedListener::Shared, LIMITS),
+        documentation: Documentation::of(DescribedListener::Shared, LIMITS, true),
         has_ops: true,
     };
     let app = init_service(App::new().configure(|routes| api.configure(routes))).await;

@@ -33,6 +33,8 @@ pub(super) const OPS_WORKERS: usize = 1;
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) settings: ServerSettings,
+    /// Whether profiles are allowed, so that they are described.
+    pub(super) has_profiles: bool,
     pub(super) limits: LimitSettings,
     pub(super) access: OpsAccess,
     pub(super) ops_watch: OpsWatch,
@@ -97,7 +99,8 @@ impl Parts {
             api_scheme: access.public_encryption().scheme(),
             api_address,
         };
-        let documentation = Documentation::of(described, body_limits(&self.limits));
+        let documentation =
+            Documentation::of(described, body_limits(&self.limits), self.has_profiles);
         let app = move || {
             App::new()
                 .configure(ops.clone())
@@ -127,7 +130,11 @@ impl Parts {
             store: self.store.clone(),
             body_limits,
             answer_memory: self.vitals.answer_memory().clone(),
-            documentation: Documentation::of(described_listener(&self.settings), body_limits),
+            documentation: Documentation::of(
+                described_listener(&self.settings),
+                body_limits,
+                self.has_profiles,
+            ),
             has_ops: self.shares_listener(),
         }
     }

@@ -49,7 +49,7 @@ fn listeners() -> [DescribedListener; 3] {
 }
 
 fn described(listener: DescribedListener) -> Value {
-    describe(listener, LIMITS)
+    describe(listener, LIMITS, true)
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn routes(
         pool_timeout: Duration::from_secs(5),
         pool_check_after: Duration::from_millis(500),
     };
-    let documentation = Documentation::of(listener, LIMITS);
+    let documentation = Documentation::of(listener, LIMITS, true);
     let api = Api {
         store: Store::open(&database, vitals).unwrap(),
         body_limits: LIMITS,
