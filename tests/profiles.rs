@@ -3,9 +3,11 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::inline_always,
     clippy::print_stdout,
+    clippy::unchecked_time_subtraction,
     clippy::unwrap_used,
-    reason = "a test may panic and print"
+    reason = "a test may panic and print; processor time only grows; a function that is inlined has its caller's name"
 )]
 
 use std::{
