@@ -17,10 +17,15 @@ use crate::support::tools;
 /// Examples for each operation and phase; `VITALS_DESCRIPTION_EXAMPLES` asks for more.
 const EXAMPLES: &str = "10";
 
+/// Links are those of the description, and those that follow from its names. Schemathesis would also follow each path in an
+/// answer as a link, and the endpoints that the ops endpoints name are no paths: `/data/{item_id}`.
+const SETTINGS: &str = "[phases.stateful.inference]\nalgorithms = [\"dependency-analysis\"]\n";
+
 /// Runs all phases with all checks; answers the report.
 fn judge(schemathesis: &Path, server: &Server, seed: u32) -> Value {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let report = directory.path().join("report.json");
+    std::fs::write(directory.path().join("schemathesis.toml"), SETTINGS).expect("a file");
     let examples = std::env::var("VITALS_DESCRIPTION_EXAMPLES");
     let output = Command::new(schemathesis)
         .args(["run", &server.url("/openapi.json"), "--no-color"])

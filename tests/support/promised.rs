@@ -85,6 +85,7 @@ pub(crate) const PROMISED: &[Promise] = &[
     rare("http_stream_duration_seconds", Histogram, &["endpoint"]),
     promise("http_request_loop_seconds", Histogram, ROUTE),
     rare("http_loop_stalls_total", Counter, &["endpoint"]),
+    rare("http_request_allocated_bytes", Histogram, ROUTE),
     promise("http_request_db_queries", Histogram, ROUTE),
     promise("http_request_db_seconds", Histogram, ROUTE),
     rare("http_n_plus_one_suspected_total", Counter, ROUTE),
