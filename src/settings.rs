@@ -284,7 +284,7 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_PROFILING", value_parser = values::switch)]
     pub profiling: bool,
 
-    /// Ask the database for the plans of the dearest statements, on one further connection for each pool: on or off. Statements are never executed for it
+    /// Ask the database for the plans of the costliest statements, on one further connection for each pool: on or off. Statements are never executed for it
     #[arg(long, env = "VITALS_PLANS", value_name = "on|off", default_value = "on", value_parser = values::on_or_off, action = clap::ArgAction::Set)]
     pub plans: bool,
 

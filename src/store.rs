@@ -22,7 +22,7 @@ use self::{connection::Connection, migrations::MigrationError, pool::StorePools}
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 
 pub use self::{
-    error::{OpenError, StoreError},
+    error::{OpenError, StoreError, described},
     models::{Item, ItemFields, Page, PageCursor, PageRequest},
 };
 

@@ -12,14 +12,19 @@ use actix_vitals::database::Pool;
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use diesel::{Connection as _, PgConnection, SqliteConnection};
+use reqwest::Method;
+use serde_json::json;
 
 use crate::support::keeper::{self, PASSWORD};
 use crate::support::locked::{
     ITEMS, Locking, SIZE, Service, assert_a_chain_is_named, assert_a_convoy_is_named,
 };
 use crate::support::postgres::{Cluster, Database};
-use crate::support::server::Data as _;
-use crate::support::tools;
+use crate::support::server::{Data as _, Server};
+use crate::support::{tools, wait};
+
+/// The longest wait for something that happens soon.
+const BOUND: Duration = Duration::from_secs(30);
 
 impl<C> Locking for Pool<C>
 where
@@ -409,4 +414,29 @@ fn code_outside_of_the_pools_that_locks_a_file_of_sqlite_is_this_process() {
         waiter.finish();
     }
     service.stop();
+}
+
+/// The service's own store passes on which of its calls took a connection.
+#[tokio::test]
+async fn the_service_names_the_call_of_its_store_that_took_a_connection() {
+    let server = Server::start();
+    let mut other = SqliteConnection::establish(server.database().to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let item = json!({"name": "Ada", "email": "ada@example.com"});
+    let write = server.send(Method::POST, "/data", &item);
+    let look = wait::until("the writer to be listed", BOUND, async || {
+        let pools = server.get("/ops/pool").await.json();
+        let connections = pools["pools"].as_array().into_iter().flatten();
+        let mut held =
+            connections.flat_map(|pool| pool["connections"].as_array().into_iter().flatten());
+        let taken_at = held.find_map(|connection| connection["taken_at"].as_str());
+        taken_at.map(str::to_owned).ok_or(pools.to_string())
+    });
+    let (written, taken_at) = tokio::join!(write, async {
+        let taken_at = look.await;
+        other.batch_execute("COMMIT").unwrap();
+        taken_at
+    });
+    assert!(taken_at.starts_with("src/store.rs:"), "{taken_at}");
+    assert_eq!(written.status, 201);
 }

@@ -17,8 +17,11 @@ mod ledger;
 mod levels;
 mod raw;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::support::exposition::Exposition;
 use crate::support::turn::turn;
@@ -40,9 +43,6 @@ const LIMITS: [&str; 4] = [
 
 /// The longest wait until the last records are settled and the last connections closed.
 const SETTLE_BOUND: Duration = Duration::from_secs(30);
-
-/// Until a connection that explains statements has closed: it may be idle for 30 seconds.
-const EXPLAINERS_REST: Duration = Duration::from_secs(60);
 
 /// The interval of scrapes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -70,6 +70,13 @@ impl Watch {
         scrape
     }
 
+    /// Reads an ops endpoint, and records that as a request.
+    async fn read(&self, path: &str, endpoint: &str) -> Value {
+        let answer = self.server.get(path).await;
+        self.ledger.record("GET", endpoint, answer.status);
+        answer.json()
+    }
+
     /// The number of descriptors when no connection is open but that of the scrape.
     async fn descriptors_at_rest(&self) -> f64 {
         until("the last connection to go", SETTLE_BOUND, async || {
@@ -82,12 +89,40 @@ impl Watch {
         .await
     }
 
-    /// Waits until no more descriptors are open than there were. The connections that explain statements close when they
-    /// have been idle.
+    /// Waits until each pool has a plan, so that the connections that ask for plans are open. SQLite keeps the descriptor of a
+    /// closed connection for the next one while others lock the same file, so they count from then on.
+    async fn plans_are_known(&self) {
+        until("a plan of each pool", SETTLE_BOUND, async || {
+            let list = self.read("/ops/statements", "/ops/statements").await;
+            let mut without = BTreeSet::new();
+            let mut with = BTreeSet::new();
+            for statement in list["statements"].as_array().into_iter().flatten() {
+                let Some(id) = statement["id"].as_u64() else {
+                    continue;
+                };
+                let pool = statement["pool"].to_string();
+                let path = format!("/ops/statements/{id}");
+                let statement = self.read(&path, "/ops/statements/{id}").await;
+                if statement["plan"]["current"].is_null() {
+                    without.insert(pool);
+                } else {
+                    with.insert(pool);
+                }
+            }
+            if without.is_subset(&with) && !with.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("plans in {with:?}, none in {without:?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until no more descriptors are open than there were.
     async fn descriptors_return_to(&self, before: f64) {
         until(
             "all descriptors to be closed",
-            EXPLAINERS_REST,
+            SETTLE_BOUND,
             async || match self.descriptors_at_rest().await {
                 now if now <= before => Ok(()),
                 now => Err(format!("{before} at rest before, {now} now")),
@@ -149,6 +184,7 @@ async fn everything_at_once_is_counted_exactly_and_leaves_nothing_behind() {
     let crowd = Crowd::start(&watch.server.url(""), &ledger, seed);
     tokio::time::sleep(LOOK * 3).await;
     crowd.leave().await;
+    watch.plans_are_known().await;
     let at_rest = watch.descriptors_at_rest().await;
 
     let crowd = Crowd::start(&watch.server.url(""), &ledger, seed.wrapping_add(1));

@@ -8,7 +8,7 @@ use actix_vitals::{
 };
 use actix_web::http::StatusCode;
 
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 
 /// Seconds after which a client may try again when the database is unavailable.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -66,7 +66,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::Database(cause) => {
                 if let Some(line) = FAILURE_LINES.line() {
-                    tracing::error!(%cause, left_out = line.left_out, "the database failed");
+                    let cause = store::described(cause);
+                    tracing::error!(cause, left_out = line.left_out, "the database failed");
                 }
                 unavailable("The database cannot be used at the moment. Try again later.")
             }

@@ -52,8 +52,8 @@ pub enum StoreError {
     /// The database did not answer in time.
     #[error("the database did not answer in time")]
     Unanswered,
-    /// The database failed.
-    #[error("the database failed: {0}")]
+    /// The database failed. Its message may contain values: [`described`] is for the log.
+    #[error("the database failed")]
     Database(DieselError),
     /// The work panicked.
     #[error("the work on the database panicked")]
@@ -69,6 +69,37 @@ impl From<DieselError> for StoreError {
             _ => Self::Database(error),
         }
     }
+}
+
+/// The beginnings of messages in which a database says what is wrong with itself or with the schema.
+const KNOWN_MESSAGES: [&str; 13] = [
+    "attempt to write a readonly database",
+    "cannot execute",
+    "column",
+    "could not extend file",
+    "database disk image is malformed",
+    "database or disk is full",
+    "disk I/O error",
+    "file is not a database",
+    "no such column",
+    "no such table",
+    "permission denied",
+    "relation",
+    "unable to open database file",
+];
+
+/// Describes an error of the database for the log: its kind, the constraint that was violated, and the beginning of its
+/// message if that is a known one. Messages may contain values, such as those of a trigger, so none is shown.
+pub fn described(error: &DieselError) -> String {
+    let kind = ErrorKind::of(error).map_or("other", ErrorKind::label);
+    let DieselError::DatabaseError(_, information) = error else {
+        return kind.to_owned();
+    };
+    let message = information.message();
+    let known = (KNOWN_MESSAGES.iter()).find(|beginning| message.starts_with(**beginning));
+    let constraint = information.constraint_name();
+    let parts = [Some(kind), known.copied(), constraint];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// Why the connections could not be opened.
@@ -115,5 +146,32 @@ impl<E: Into<Self>> From<RunError<E>> for StoreError {
             // Unavailable or cancelled: the work did not run.
             _ => Self::Unreachable,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DatabaseErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn no_message_of_a_database_is_in_its_description() {
+        for (message, expected) in [
+            ("boom SECRET secret@example.org", "other"),
+            ("no such table: SECRET", "other: no such table"),
+            (
+                "permission denied for table SECRET",
+                "other: permission denied",
+            ),
+            ("disk I/O error", "other: disk I/O error"),
+        ] {
+            let information = Box::new(message.to_owned());
+            let error = DieselError::DatabaseError(DatabaseErrorKind::Unknown, information);
+            assert_eq!(described(&error), expected);
+            assert_eq!(StoreError::from(error).to_string(), "the database failed");
+        }
+        let error = DieselError::DeserializationError("SECRET".into());
+        assert_eq!(described(&error), "other");
     }
 }

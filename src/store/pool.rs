@@ -114,8 +114,13 @@ impl StorePools {
     /// Runs `work`, which only reads, on a connection, and passes its result to `finish`, on a blocking thread. `work` may run
     /// again: see [`StaleStatements::run`] and [`Pool::read`].
     ///
-    /// Work that has begun is completed even if the caller is dropped.
-    pub(super) async fn read<T, U, F, E>(&self, work: F, finish: E) -> Result<U, StoreError>
+    /// Work that has begun is completed even if the caller is dropped. The connection is listed with the place of this call.
+    #[track_caller]
+    pub(super) fn read<T, U, F, E>(
+        &self,
+        work: F,
+        finish: E,
+    ) -> impl Future<Output = Result<U, StoreError>>
     where
         U: Send + 'static,
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
@@ -123,11 +128,13 @@ impl StorePools {
     {
         let stale = self.stale.clone();
         let work = move |connection: &mut Connection| stale.run(connection, &work).map(&finish);
-        self.wait_for(self.readers.read(work)).await
+        // Within an `async` block, the caller would be this line.
+        self.wait_for(self.readers.read(work))
     }
 
     /// Runs `work`, which may write in one statement, when it is its turn. Otherwise like [`Self::read`].
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    #[track_caller]
+    pub(super) fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, StoreError>>
     where
         T: Send + 'static,
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
@@ -148,7 +155,7 @@ impl StorePools {
                 None => work().map_err(WorkError::Query),
             }
         };
-        self.wait_for(self.writers.run(work)).await
+        self.wait_for(self.writers.run(work))
     }
 
     /// Waits for the work, at most for `patience`.

@@ -138,7 +138,7 @@ impl Database {
         }
     }
 
-    /// Whether the plans of the dearest statements are asked for, on a connection of its own for each pool. Default false.
+    /// Whether the plans of the costliest statements are asked for, on a connection of its own for each pool. Default false.
     /// Call it before the first pool is opened.
     #[must_use]
     pub fn with_plans(mut self, wanted: bool) -> Self {

@@ -199,7 +199,7 @@ impl Builder {
         self
     }
 
-    /// Whether the database is asked for the plans of the dearest statements, for `GET /ops/statements/{id}`. Default true.
+    /// Whether the database is asked for the plans of the costliest statements, for `GET /ops/statements/{id}`. Default true.
     ///
     /// Each pool gets a thread, which opens one further connection when there is something to ask, and closes it after half
     /// a minute without a question. It runs at most one question a second, in read-only transactions with timeouts of half

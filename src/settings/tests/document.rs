@@ -77,7 +77,8 @@ fn render_row(page: &mut String, argument: &Arg) {
     };
     let flag = argument.get_long().unwrap();
     let value = match argument.get_value_names() {
-        Some([name]) if !is_switch => format!(" <{name}>"),
+        // A bar ends a cell, also within code.
+        Some([name]) if !is_switch => format!(" <{}>", name.replace('|', "\\|")),
         _ => String::new(),
     };
     let variable = argument.get_env().unwrap().display();

@@ -1,4 +1,4 @@
-//! The plans that databases would choose for the dearest statements, without ever executing one.
+//! The plans that databases would choose for the costliest statements, without ever executing one.
 //!
 //! - `study`: which statement of a pool is explained next, and what follows from its plan
 //! - `postgres`, `sqlite`: how a database is asked, and its answer
@@ -221,7 +221,7 @@ impl Plans {
     ) -> bool {
         let mut kept = self.kept();
         if kept.len() >= MOST_STATEMENTS && !kept.contains_key(&number) {
-            // The one that was asked for longest ago: it is no longer among the dearest.
+            // The one that was asked for longest ago: it is no longer among the costliest.
             let checked = |plan: &KeptPlan| plan.plan.as_ref().map(|plan| plan.checked);
             let oldest = kept.iter().min_by_key(|(_, plan)| checked(plan));
             if let Some(oldest) = oldest.map(|(number, _)| *number) {
