@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     const OWN: &str = "/home/me/shop/src/orders.rs";
-    const REGISTRY: &str = "/home/me/.cargo/registry/src/index.crates.io-1949/x-1.0.0/src/lib.rs";
+    const REGISTRY: &str = "/home/me/.cargo/registry/src/index-0123456789abcdef/x-1.0.0/src/lib.rs";
     const STD: &str = "/rustc/59807616/library/core/src/ops/function.rs";
 
     /// A function, its file, whether it is the application's, and why.

@@ -175,12 +175,9 @@ impl ExplainingSession {
         open: &Open,
         ask: impl FnOnce(&mut dyn Asked) -> Answer<T>,
     ) -> Answer<T> {
-        let answer = self.connected(open).and_then(|()| {
-            // It was opened just now, or before.
-            let mut connection = self.connection.take().ok_or(AskError::Unreachable)?;
+        let answer = self.begun(open).and_then(|mut connection| {
             let asked = catch_unwind(AssertUnwindSafe(|| {
-                let answer = begin(connection.as_mut(), self.dialect)
-                    .and_then(|()| ask(connection.as_mut()));
+                let answer = ask(connection.as_mut());
                 let rolled_back = roll_back(connection.as_mut(), self.dialect);
                 (answer, rolled_back.is_ok())
             }));
@@ -196,19 +193,26 @@ impl ExplainingSession {
         answer
     }
 
-    fn connected(&mut self, open: &Open) -> Answer<()> {
-        if self.connection.is_none() {
-            let opened = catch_unwind(AssertUnwindSafe(open));
-            let mut connection = opened.unwrap_or(Err(AskError::Unreachable))?;
-            match self.dialect {
-                Dialect::PostgreSql => connection.run(POSTGRES_SESSION)?,
-                Dialect::Sqlite => connection.run(SQLITE_SESSION)?,
-                Dialect::MySql => connection.run(MYSQL_SESSION)?,
-                Dialect::Unknown => return Err(AskError::Rejected),
+    /// Takes the connection, and begins a transaction on it. A connection from before may have been lost since its last
+    /// question; then a new one takes its place.
+    fn begun(&mut self, open: &Open) -> Answer<Box<dyn Asked>> {
+        if let Some(mut kept) = self.connection.take() {
+            match begin(kept.as_mut(), self.dialect) {
+                Ok(()) => return Ok(kept),
+                Err(AskError::Unreachable) => {}
+                Err(error) => return Err(error),
             }
-            self.connection = Some(connection);
         }
-        Ok(())
+        let opened = catch_unwind(AssertUnwindSafe(open));
+        let mut connection = opened.unwrap_or(Err(AskError::Unreachable))?;
+        match self.dialect {
+            Dialect::PostgreSql => connection.run(POSTGRES_SESSION)?,
+            Dialect::Sqlite => connection.run(SQLITE_SESSION)?,
+            Dialect::MySql => connection.run(MYSQL_SESSION)?,
+            Dialect::Unknown => return Err(AskError::Rejected),
+        }
+        begin(connection.as_mut(), self.dialect)?;
+        Ok(connection)
     }
 
     fn note(&mut self, pool: &str, error: AskError) {

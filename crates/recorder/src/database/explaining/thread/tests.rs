@@ -124,6 +124,43 @@ fn numbers_are_put_into_the_text() {
     );
 }
 
+/// A connection that is lost after its first question.
+struct Aging {
+    begun: bool,
+    fake: Fake,
+}
+
+impl Asked for Aging {
+    fn run(&mut self, sql: &str) -> Answer<()> {
+        if sql == POSTGRES_BEGIN && std::mem::replace(&mut self.begun, true) {
+            return Err(AskError::Unreachable);
+        }
+        self.fake.run(sql)
+    }
+
+    fn rows(&mut self, sql: &str) -> Answer<Vec<TextRow>> {
+        self.fake.rows(sql)
+    }
+}
+
+#[test]
+fn a_connection_that_was_lost_since_its_last_question_costs_no_answer() {
+    let log = Log::default();
+    let opened = Arc::clone(&log);
+    let open = move || -> Answer<Box<dyn Asked>> {
+        let fake = Fake(Arc::clone(&opened));
+        Ok(Box::new(Aging { begun: false, fake }))
+    };
+    let explainer = explainer(Dialect::PostgreSql, Box::new(open), QUICK);
+    for question in ["first", "second", "third"] {
+        assert!(answer(&explainer, question).is_ok(), "{question}");
+    }
+    let asked = |question| [POSTGRES_SESSION, POSTGRES_BEGIN, question, "ROLLBACK"];
+    let [first, second, third] = ["first", "second", "third"].map(asked);
+    let expected = [&first[..], &["closed"], &second, &["closed"], &third].concat();
+    assert_eq!(*log.lock().unwrap(), expected);
+}
+
 #[test]
 fn a_lost_connection_and_a_panic_cost_one_answer_each() {
     let log = Log::default();
