@@ -37,15 +37,15 @@ const STATEMENTS: &[Planted] = &[
         "SELECT ?, ?, ?",
     ),
     (
-        "SELECT N'hunter2', _utf8'hunter2', _utf8mb4 x'31337f', 0x31337f, b'01', x'31337f'",
+        "SELECT N'hunter2', _utf8'hunter2', _utf8mb4 x'313373133f', 0x313373133f, b'01', x'313373133f'",
         "SELECT ?, _utf8 ?, _utf8mb4 ?, ?, ?, ?",
     ),
     (
-        "SELECT a FROM t WHERE a IN ('hunter2', \"hunter2\", DATE '2020-01-01', - 31337)",
+        "SELECT a FROM t WHERE a IN ('hunter2', \"hunter2\", DATE '2020-01-01', - 313373133)",
         "SELECT a FROM t WHERE a IN (?, ...)",
     ),
     (
-        "INSERT INTO t (`a`, `b`) VALUES ('hunter2', \"it's hunter2\"), (lower('hunter2'), 31337)",
+        "INSERT INTO t (`a`, `b`) VALUES ('hunter2', \"it's hunter2\"), (lower('hunter2'), 313373133)",
         "INSERT INTO t (`a`, `b`) VALUES (?, ...)",
     ),
     (

@@ -31,14 +31,14 @@ const SQLITE_STATEMENTS: &[Planted] = &[
         "SELECT ?, ? AS [n], \"t\".\"a\" FROM \"t\"",
     ),
     (
-        "INSERT INTO [t] (\"a\", `b`) VALUES (\"hunter2\", x'31337f'), ('hunter2', - 31337)",
+        "INSERT INTO [t] (\"a\", `b`) VALUES (\"hunter2\", x'313373133f'), ('hunter2', - 313373133)",
         "INSERT INTO [t] (\"a\", `b`) VALUES (?, ...)",
     ),
     (
-        "UPDATE \"t\" SET \"a\" = \"hunter2\", b = 31337 WHERE b IN (\"hunter2\", CAST(31337 AS TEXT))",
+        "UPDATE \"t\" SET \"a\" = \"hunter2\", b = 313373133 WHERE b IN (\"hunter2\", CAST(313373133 AS TEXT))",
         "UPDATE \"t\" SET \"a\" = ?, b = ? WHERE b IN (?, ...)",
     ),
-    ("SELECT 'C:\\', 'hunter2', 0x31337", "SELECT ?, ?, ?"),
+    ("SELECT 'C:\\', 'hunter2', 0x313373133", "SELECT ?, ?, ?"),
     (
         "SELECT 'a' -- hunter2\r hunter2\n, 'b', 'c'",
         "SELECT ?, ?, ?",
@@ -51,7 +51,7 @@ const SQLITE_STATEMENTS: &[Planted] = &[
         "\u{feff}WITH [x] AS (SELECT 'hunter2' AS y) SELECT y FROM [x]",
         "WITH [x] AS (SELECT ? AS y) SELECT y FROM [x]",
     ),
-    ("PRAGMA user_version = 31337", "PRAGMA user_version = ?"),
+    ("PRAGMA user_version = 313373133", "PRAGMA user_version = ?"),
     (
         "SELECT trim('a' || \"hunter2\"), a IS NOT DISTINCT FROM \"hunter2\" FROM t",
         "SELECT trim(? || ?), a IS NOT DISTINCT FROM ? FROM t",
@@ -102,7 +102,7 @@ const POSTGRES_STATEMENTS: &[Planted] = &[
         "SELECT ?, ?",
     ),
     (
-        "SELECT 'C:\\', 'hunter2', x'31337', b'01', 31337.31337e-3",
+        "SELECT 'C:\\', 'hunter2', x'313373133', b'01', 313373133.313373133e-3",
         "SELECT ?, ?, ?, ?, ?",
     ),
     (
@@ -126,7 +126,7 @@ const POSTGRES_STATEMENTS: &[Planted] = &[
         "SELECT ?::jsonb #>> ?, ?::jsonb @> ?",
     ),
     (
-        "SELECT \"t\".\"a\", DATE '2020-01-01', INTERVAL '- 31337' DAY FROM \"t\"",
+        "SELECT \"t\".\"a\", DATE '2020-01-01', INTERVAL '- 313373133' DAY FROM \"t\"",
         "SELECT \"t\".\"a\", DATE ?, INTERVAL ? DAY FROM \"t\"",
     ),
     (

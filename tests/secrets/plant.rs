@@ -16,7 +16,7 @@ use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use crate::support::log::Log;
 
 /// The secrets: a word in strings, names and comments, and the digits of a number.
-const SECRETS: [&str; 2] = ["hunter2", "31337"];
+const SECRETS: [&str; 2] = ["hunter2", "313373133"];
 
 /// A statement and its shape.
 pub(crate) type Planted = (&'static str, &'static str);
