@@ -10,6 +10,10 @@
     reason = "a test may panic and print; processor time only grows; a function that is inlined has its caller's name"
 )]
 
+#[path = "support/tools.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod tools;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -225,7 +229,8 @@ fn shares_names_and_endpoints_are_right(url: &str) {
             let problem: Value = answer.json().await.unwrap();
             let detail = problem["detail"].as_str().unwrap();
             assert!(detail.contains("perf_event_open"), "{detail}");
-            println!("skipped: {detail}");
+            // The kernel's permission is no tool that a script can install.
+            tools::record_skip("profiles of the processor time", detail);
             return;
         }
         assert_eq!(answer.status(), 200);
@@ -278,7 +283,7 @@ fn check_shares(folded: &str, used: [u64; 3]) {
     }
 }
 
-/// Lets Go's tool read a profile, if it is installed.
+/// Lets Go's tool read a profile.
 fn check_pprof(profile: &[u8], function: &str) {
     assert!(
         !profile
@@ -287,12 +292,12 @@ fn check_pprof(profile: &[u8], function: &str) {
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), profile).unwrap();
-    let mut tool = Command::new("go");
-    let tool = tool.args(["tool", "pprof", "-top", "-cum"]);
-    let Ok(output) = tool.arg(file.path()).output() else {
-        println!("skipped: go tool pprof");
+    let Some(go) = tools::tool("reading profiles by go tool pprof", "go") else {
         return;
     };
+    let mut tool = Command::new(go);
+    let tool = tool.args(["tool", "pprof", "-top", "-cum"]);
+    let output = tool.arg(file.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains(function), "{text}");
 }

@@ -193,15 +193,20 @@ fn require(test: &str, tool: &str, found: Option<PathBuf>) -> Option<PathBuf> {
             std::env::var_os("CI").is_none(),
             "{test} needs {tool}, which is missing here; with CI set that is a failure"
         );
-        let line = format!("skipped: {test} because {tool} is missing");
-        println!("{line}");
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
-        let mut record = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&file)
-            .expect("the record of skips can be opened");
-        writeln!(record, "{line}").expect("the record of skips can be written");
+        record_skip(test, &format!("{tool} is missing"));
     }
     found
+}
+
+/// Records that a test was skipped. The end of `make test` names it.
+pub(crate) fn record_skip(test: &str, reason: &str) {
+    let line = format!("skipped: {test} because {reason}");
+    println!("{line}");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+    let mut record = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&file)
+        .expect("the record of skips can be opened");
+    writeln!(record, "{line}").expect("the record of skips can be written");
 }
