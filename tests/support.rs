@@ -24,6 +24,7 @@ pub(crate) mod in_process;
 pub(crate) mod keeper;
 pub(crate) mod locked;
 pub(crate) mod log;
+pub(crate) mod pooled_service;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
 pub(crate) mod promised;

@@ -4,17 +4,14 @@
 //! the log and the endpoint name those that hold the connections. The pool is a parameter.
 
 use std::any::Any;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{LazyLock, mpsc};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use actix_vitals::Vitals;
 use actix_vitals::ops::OpsSettings;
-use actix_web::dev::ServerHandle;
-use actix_web::rt::System;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection, SqliteConnection};
 use futures_util::StreamExt as _;
@@ -22,9 +19,7 @@ use serde_json::Value;
 use tracing::Level;
 
 use super::log::Log;
-
-/// What no line of the log and no answer may contain.
-const SECRET: &str = "hunter2";
+use super::pooled_service::{PooledService, SECRET, finish};
 
 /// How long to wait for a condition.
 const BOUND: Duration = Duration::from_secs(30);
@@ -113,56 +108,28 @@ impl Reason {
     }
 }
 
-#[derive(Debug)]
-struct Service {
-    api: SocketAddr,
-    ops: SocketAddr,
-    handles: Vec<ServerHandle>,
-}
-
-/// Starts a service over a pool, with the ops endpoints on a listener of their own.
-fn start<P: Occupied>(name: &'static str, url: &str) -> Service {
-    let (send, receive) = mpsc::channel();
+/// Starts a service over a pool.
+fn start<P: Occupied>(name: &'static str, url: &str) -> PooledService {
     let url = url.to_owned();
-    thread::spawn(move || System::new().block_on(serve::<P>(name, url, send)));
-    receive.recv_timeout(BOUND).expect("two servers")
-}
-
-async fn serve<P: Occupied>(name: &'static str, url: String, started: mpsc::Sender<Service>) {
-    let vitals = Vitals::builder()
-        .ops(OpsSettings::everything())
-        .leak_threshold(LEAK_THRESHOLD)
-        .build()
-        .unwrap();
-    let pool = P::open(&vitals, name, &url).await;
-    let monitor = vitals.http();
-    let service = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::new(pool.clone()))
-            .app_data(web::Data::new(url.clone()))
-            .route("/leak/{secret}", web::post().to(leak::<P>))
-            .route("/slow/{secret}", web::post().to(slow::<P>))
-            .route("/locked/{secret}", web::post().to(locked::<P>))
-            .route("/upload/{secret}", web::post().to(upload::<P>))
-            .route("/waits/{secret}", web::post().to(waits::<P>))
-            .wrap(monitor.clone())
-    });
-    let mounted = vitals.ops();
-    let ops = HttpServer::new(move || App::new().configure(mounted.clone()));
-    let service = service.workers(2).disable_signals();
-    let service = service.bind("127.0.0.1:0").unwrap();
-    let ops = ops.workers(1).disable_signals();
-    let ops = ops.bind("127.0.0.1:0").unwrap();
-    let addresses = [service.addrs()[0], ops.addrs()[0]];
-    let (service, ops) = (service.run(), ops.run());
-    let running = Service {
-        api: addresses[0],
-        ops: addresses[1],
-        handles: vec![service.handle(), ops.handle()],
-    };
-    started.send(running).unwrap();
-    let (service, ops) = futures_util::future::join(service, ops).await;
-    service.and(ops).unwrap();
+    PooledService::start(BOUND, async move || {
+        let vitals = Vitals::builder()
+            .ops(OpsSettings::everything())
+            .leak_threshold(LEAK_THRESHOLD)
+            .build()
+            .unwrap();
+        let pool = P::open(&vitals, name, &url).await;
+        let routes = move |routes: &mut ServiceConfig| {
+            routes
+                .app_data(web::Data::new(pool.clone()))
+                .app_data(web::Data::new(url.clone()))
+                .route("/leak/{secret}", web::post().to(leak::<P>))
+                .route("/slow/{secret}", web::post().to(slow::<P>))
+                .route("/locked/{secret}", web::post().to(locked::<P>))
+                .route("/upload/{secret}", web::post().to(upload::<P>))
+                .route("/waits/{secret}", web::post().to(waits::<P>));
+        };
+        (vitals, routes)
+    })
 }
 
 async fn leak<P: Occupied>(pool: web::Data<P>) -> HttpResponse {
@@ -189,62 +156,6 @@ async fn upload<P: Occupied>(pool: web::Data<P>, mut body: web::Payload) -> Http
 async fn waits<P: Occupied>(pool: web::Data<P>) -> HttpResponse {
     pool.run("SELECT count(*) FROM items").await;
     HttpResponse::Ok().finish()
-}
-
-impl Service {
-    /// Sends a request with secrets, but without the last byte of its body.
-    fn begin(&self, path: &str) -> TcpStream {
-        let mut connection = TcpStream::connect(self.api).unwrap();
-        connection.set_read_timeout(Some(BOUND)).unwrap();
-        let length = SECRET.len() + 1;
-        write!(
-            connection,
-            "POST {path}/{SECRET}?token={SECRET} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-             authorization: Bearer {SECRET}\r\nContent-Length: {length}\r\n\r\n{SECRET}"
-        )
-        .unwrap();
-        connection
-    }
-
-    fn pool(&self) -> Value {
-        let mut connection = TcpStream::connect(self.ops).unwrap();
-        connection.set_read_timeout(Some(BOUND)).unwrap();
-        write!(
-            connection,
-            "GET /ops/pool HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let answer = read(connection);
-        assert!(!answer.contains(SECRET), "{answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let listing: Value = serde_json::from_str(body).unwrap();
-        listing["pools"][0].clone()
-    }
-
-    /// Waits until the pool fulfils a condition.
-    fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + BOUND;
-        loop {
-            let pool = self.pool();
-            if condition(&pool) {
-                return pool;
-            }
-            assert!(Instant::now() < deadline, "never {what}: {pool}");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-/// Sends the last byte of a request, and reads the answer.
-fn finish(mut connection: TcpStream) -> String {
-    connection.write_all(b"!").unwrap();
-    read(connection)
-}
-
-fn read(mut connection: TcpStream) -> String {
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// Takes the lock for as long as the returned connection exists.
@@ -293,7 +204,9 @@ pub(crate) fn assert_explained<P: Occupied>(
     LazyLock::force(&LOG);
     let service = start::<P>(name, url);
     let locked = (reason == Reason::Lock).then(|| lock(url));
-    let holders: Vec<_> = (0..SIZE).map(|_| service.begin(reason.path())).collect();
+    let holders: Vec<_> = (0..SIZE)
+        .map(|_| service.begin(reason.path(), ""))
+        .collect();
     let endpoint = format!("{}/{{secret}}", reason.path());
     let is_held = |connection: &Value| {
         connection["endpoint"] == endpoint
@@ -304,7 +217,7 @@ pub(crate) fn assert_explained<P: Occupied>(
         let connections = pool["connections"].as_array().unwrap();
         connections.len() == SIZE as usize && connections.iter().all(is_held)
     });
-    let waiter = service.begin("/waits");
+    let waiter = service.begin("/waits", "");
     let begun = Instant::now();
     let pool = service.wait_for("awaited", |pool| pool["waiters"][0].is_object());
     let reported = begun.elapsed();
@@ -351,7 +264,5 @@ pub(crate) fn assert_explained<P: Occupied>(
     assert_eq!(count("callers wait for a connection"), 1, "{lines:#?}");
     assert!(count("leak threshold") >= SIZE as usize, "{lines:#?}");
     assert!(!lines.concat().contains(SECRET), "{lines:#?}");
-    for handle in &service.handles {
-        drop(handle.stop(false));
-    }
+    service.stop();
 }

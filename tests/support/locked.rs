@@ -3,22 +3,17 @@
 //! A real server has a pool. Requests hold locks in transactions until their bodies end, others wait for these locks. The pool
 //! is a parameter.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use actix_vitals::Vitals;
 use actix_vitals::ops::OpsSettings;
-use actix_web::dev::ServerHandle;
-use actix_web::rt::System;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-/// What no answer may contain.
-const SECRET: &str = "hunter2";
+use super::pooled_service::{PooledService, finish};
 
 /// How long to wait for a condition.
 const BOUND: Duration = Duration::from_secs(60);
@@ -47,63 +42,44 @@ pub(crate) trait Locking: Clone + Send + 'static {
 
 /// A running service.
 #[derive(Debug)]
-pub(crate) struct Service {
-    api: SocketAddr,
-    ops: SocketAddr,
-    handles: Vec<ServerHandle>,
-}
+pub(crate) struct Service(PooledService);
 
 impl Service {
-    /// Starts a service over a pool, with the ops endpoints on a listener of their own.
+    /// Starts a service over a pool.
     pub(crate) fn start<P: Locking>(name: &'static str, url: &str) -> Self {
-        let (send, receive) = mpsc::channel();
         let url = url.to_owned();
-        thread::spawn(move || System::new().block_on(serve::<P>(name, url, send)));
-        receive.recv_timeout(BOUND).expect("two servers")
+        Self(PooledService::start(BOUND, async move || {
+            let vitals = Vitals::builder()
+                .ops(OpsSettings::everything())
+                .build()
+                .unwrap();
+            let pool = P::open(&vitals, name, &url).await;
+            let routes = move |routes: &mut ServiceConfig| {
+                routes
+                    .app_data(web::Data::new(pool.clone()))
+                    .route("/holds/{secret}", web::post().to(holds::<P>))
+                    .route("/middle/{secret}", web::post().to(middle::<P>))
+                    .route("/waits/{secret}", web::post().to(waits::<P>))
+                    .route("/waits_for_middle/{secret}", web::post().to(last::<P>));
+            };
+            (vitals, routes)
+        }))
     }
 
     /// Begins a request with secrets, which ends with its last byte.
     pub(crate) fn begin(&self, path: &str) -> Request {
-        let mut connection = TcpStream::connect(self.api).unwrap();
-        connection.set_read_timeout(Some(BOUND)).unwrap();
-        let length = SECRET.len() + 1;
-        write!(
-            connection,
-            "POST {path}/{SECRET}?token={SECRET} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-             traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n\
-             authorization: Bearer {SECRET}\r\nContent-Length: {length}\r\n\r\n{SECRET}"
-        )
-        .unwrap();
-        Request(connection)
+        let trace = format!("traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n");
+        Request(self.0.begin(path, &trace))
     }
 
     /// What `GET /ops/pool` says about the only pool.
     pub(crate) fn pool(&self) -> Value {
-        let mut connection = TcpStream::connect(self.ops).unwrap();
-        connection.set_read_timeout(Some(BOUND)).unwrap();
-        write!(
-            connection,
-            "GET /ops/pool HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let answer = read(connection);
-        assert!(!answer.contains(SECRET), "{answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let listing: Value = serde_json::from_str(body).unwrap();
-        listing["pools"][0].clone()
+        self.0.pool()
     }
 
     /// Waits until the pool fulfils a condition.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + BOUND;
-        loop {
-            let pool = self.pool();
-            if condition(&pool) {
-                return pool;
-            }
-            assert!(Instant::now() < deadline, "never {what}: {pool:#}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        self.0.wait_for(what, condition)
     }
 
     /// Waits until a connection of this endpoint does that.
@@ -126,9 +102,7 @@ impl Service {
     }
 
     pub(crate) fn stop(&self) {
-        for handle in &self.handles {
-            drop(handle.stop(false));
-        }
+        self.0.stop();
     }
 }
 
@@ -139,51 +113,9 @@ pub(crate) struct Request(TcpStream);
 impl Request {
     /// Sends the last byte, and awaits the answer.
     pub(crate) fn finish(self) {
-        let mut connection = self.0;
-        connection.write_all(b"!").unwrap();
-        let answer = read(connection);
+        let answer = finish(self.0);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-}
-
-fn read(mut connection: TcpStream) -> String {
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-async fn serve<P: Locking>(name: &'static str, url: String, started: mpsc::Sender<Service>) {
-    let vitals = Vitals::builder()
-        .ops(OpsSettings::everything())
-        .build()
-        .unwrap();
-    let pool = P::open(&vitals, name, &url).await;
-    let monitor = vitals.http();
-    let service = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::new(pool.clone()))
-            .route("/holds/{secret}", web::post().to(holds::<P>))
-            .route("/middle/{secret}", web::post().to(middle::<P>))
-            .route("/waits/{secret}", web::post().to(waits::<P>))
-            .route("/waits_for_middle/{secret}", web::post().to(last::<P>))
-            .wrap(monitor.clone())
-    });
-    let mounted = vitals.ops();
-    let ops = HttpServer::new(move || App::new().configure(mounted.clone()));
-    let service = service.workers(2).disable_signals();
-    let service = service.bind("127.0.0.1:0").unwrap();
-    let ops = ops.workers(1).disable_signals();
-    let ops = ops.bind("127.0.0.1:0").unwrap();
-    let addresses = [service.addrs()[0], ops.addrs()[0]];
-    let (service, ops) = (service.run(), ops.run());
-    let running = Service {
-        api: addresses[0],
-        ops: addresses[1],
-        handles: vec![service.handle(), ops.handle()],
-    };
-    started.send(running).unwrap();
-    let (service, ops) = futures_util::future::join(service, ops).await;
-    service.and(ops).unwrap();
 }
 
 /// Locks the first row, until the body ends.
