@@ -66,7 +66,7 @@ impl LocksUnknown {
     fn reason(self) -> &'static str {
         match self {
             Self::Pooler => {
-                "A connection pooler, such as PgBouncer, is between this process and the database. So it cannot be told \
+                "A connection pooler, such as PgBouncer, is between this process and the database. So it is not known \
                  which request a lock belongs to."
             }
             Self::NoQuestions => {
@@ -183,7 +183,7 @@ impl LockWatch {
         is_due
     }
 
-    /// Whether questions are answered that tell which database the pool has.
+    /// Whether answers to questions will say which database the pool has.
     fn may_learn(&self) -> bool {
         let explainer = self.explainer.get().and_then(Weak::upgrade);
         let dialect = explainer.map(|explainer| explainer.dialect());
