@@ -20,7 +20,7 @@ use actix_web::{
     App, HttpServer,
     body::MessageBody,
     dev::{Service, ServiceResponse},
-    test::{TestRequest, call_service, init_service, read_body},
+    test::{TestRequest, call_service, init_service, read_body, read_body_json},
     web,
 };
 use diesel::{
@@ -561,6 +561,40 @@ async fn the_ops_endpoints_may_be_mounted_anywhere_and_twice() {
     }
 }
 
+#[actix_web::test]
+async fn a_parameter_that_an_endpoint_does_not_have_is_rejected_and_named() {
+    let settings = OpsSettings::everything().with_log(log()).with_profiles();
+    let vitals = vitals_with(settings);
+    let app = App::new().configure(vitals.ops()).wrap(vitals.http());
+    let app = init_service(app).await;
+    for endpoint in ENDPOINTS {
+        let path = path_of(endpoint);
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let request = TestRequest::with_uri(&format!("{path}{joint}shop=hunter2"));
+        let request = request.method(endpoint.methods().list()[0].clone());
+        let answer = call_service(&app, request.to_request()).await;
+        let Some(accepted) = endpoint.parameters() else {
+            assert!(is_served(&answer), "{endpoint:?}");
+            continue;
+        };
+        assert_eq!(answer.status(), 422, "{endpoint:?}");
+        let problem: serde_json::Value = read_body_json(answer).await;
+        let [error] = problem["errors"].as_array().unwrap().as_slice() else {
+            panic!("{problem}");
+        };
+        assert_eq!(error["field"], "shop");
+        let message = error["message"].as_str().unwrap();
+        for name in accepted {
+            assert!(message.contains(name), "{endpoint:?}: {message}");
+        }
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+    let errors = r#"http_requests_total{method="GET",endpoint="/ops/pool",http_status="422"} 1"#;
+    let scrape = call_service(&app, scrape("*/*")).await;
+    let text = String::from_utf8(read_body(scrape).await.to_vec()).unwrap();
+    assert!(text.contains(errors), "{text}");
+}
+
 /// Whether an endpoint gave the answer: it succeeded, or says that it knows no such id, or why it cannot. A path that does
 /// not exist is answered without a problem document.
 fn is_served<B>(answer: &ServiceResponse<B>) -> bool {
@@ -573,13 +607,18 @@ fn log() -> LogControl {
     LogControl::new("info", |_| Ok(()))
 }
 
-/// A request of an endpoint that is mounted in a scope.
-fn request_of(scope: &str, endpoint: &OpsEndpoint) -> actix_http::Request {
+/// A path of an endpoint, with the parameters that it needs.
+fn path_of(endpoint: &OpsEndpoint) -> String {
     let path = endpoint.path().replace("profile/{part}", "profile/page.js");
     let path = path.replace("{part}", "app.js");
     let path = path.replace("{id}", "0000000000000000");
     let path = path.replace("/ops/log", "/ops/log?filter=info&seconds=1");
-    let path = path.replace("/profile/cpu", "/profile/cpu?seconds=1");
+    path.replace("/profile/cpu", "/profile/cpu?seconds=1")
+}
+
+/// A request of an endpoint that is mounted in a scope.
+fn request_of(scope: &str, endpoint: &OpsEndpoint) -> actix_http::Request {
+    let path = path_of(endpoint);
     TestRequest::with_uri(&format!("{scope}{path}"))
         .method(endpoint.methods().list()[0].clone())
         .to_request()

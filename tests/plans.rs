@@ -335,7 +335,7 @@ fn plans_of_a_role_that_may_not_are_turned_off() {
 /// The plan of the statement that lists items, as the service answers it.
 async fn plan_of_the_list(server: &Server) -> Value {
     assert_eq!(server.get("/data").await.status, 200);
-    let listed = server.get("/ops/statements?search=message").await.json();
+    let listed = server.get("/ops/statements?text=message").await.json();
     let statement = &listed["statements"][0];
     let path = format!("/ops/statements/{}", statement["id"]);
     server.get(&path).await.json()["plan"].clone()

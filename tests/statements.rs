@@ -55,9 +55,9 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
     // The absolute value of the smallest integer is an error in SQLite.
     let failed = app.get(&format!("/search/{}", i64::MIN)).await;
     assert_eq!(failed.status, 500);
-    let listed = json(&app, "/ops/statements").await;
-    let [listed] = listed["statements"].as_array().unwrap().as_slice() else {
-        panic!("{listed}");
+    let all = json(&app, "/ops/statements").await;
+    let [listed] = all["statements"].as_array().unwrap().as_slice() else {
+        panic!("{all}");
     };
     let statement = json(&app, &format!("/ops/statements/{}", listed["id"])).await;
     for (name, value) in listed.as_object().unwrap() {
@@ -78,6 +78,8 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
         ),
         ("endpoint=/other", 0),
         ("operation=insert", 0),
+        ("method=job", 0),
+        ("limit=1", 1),
     ] {
         let some = json(&app, &format!("/ops/statements?{query}")).await;
         assert_eq!(
@@ -113,6 +115,10 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
     let detail = vitals.statements().detail(reports[0].number.unwrap());
     assert_eq!(detail.unwrap().report.calls, 5);
     vitals.statements().reset();
+    let since = |listed: &Value| listed["since"].as_str().unwrap().to_owned();
+    let listed_again = json(&app, "/ops/statements").await;
+    assert_eq!(listed_again["statements"], serde_json::json!([]));
+    assert!(since(&listed_again) > since(&all), "{all} {listed_again}");
     let reset = json(&app, &format!("/ops/statements/{}", listed["id"])).await;
     assert_eq!(
         (&reset["calls"], &reset["endpoints"]),
@@ -124,7 +130,19 @@ async fn a_statement_has_its_cost_its_hour_and_the_kept_requests_that_ran_it() {
 #[actix_web::test]
 async fn a_statement_that_is_not_kept_is_a_problem_that_echoes_nothing() {
     let (_, app) = shop().await;
-    for unknown in ["4000000000", "0", "hunter2", "reset", "-1", "4294967296"] {
+    app.get("/search/1").await;
+    assert_eq!(app.get("/ops/statements/1").await.status, 200);
+    for unknown in [
+        "4000000000",
+        "0",
+        "hunter2",
+        "reset",
+        "-1",
+        "4294967296",
+        "+1",
+        "01",
+        "%2B1",
+    ] {
         let answer = app.get(&format!("/ops/statements/{unknown}")).await;
         assert_eq!(answer.status, 404, "{unknown}");
         let content_type = answer.headers.get("content-type").unwrap();

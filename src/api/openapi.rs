@@ -111,12 +111,16 @@ fn is_for_operators(item: &Value) -> bool {
         .any(|method| item[*method]["tags"][0] == OPERATIONS)
 }
 
-/// Adds the summaries of an ops endpoint, the address of a path that another listener serves, and the answers of the gate
-/// to a path behind it.
+/// Adds the summaries of an ops endpoint and its answer to wrong parameters, the address of a path that another listener
+/// serves, and the answers of the gate to a path behind it.
 fn adapt(path: &str, mut item: Value, listener: DescribedListener) -> Value {
     if let Some(endpoint) = ops::ENDPOINTS.iter().find(|it| it.path() == path) {
         for operation in operations(&mut item) {
             operation["summary"] = endpoint.summary().into();
+            if endpoint.parameters().is_some() {
+                let rejected = json!({"$ref": "#/components/responses/Invalid"});
+                operation["responses"]["422"] = rejected;
+            }
         }
     }
     match listener {

@@ -107,7 +107,7 @@ export const OPS = {
       { method: "POST", endpoint: "/data", status: 500, kind: "panic", types: [], title: null, location: "src/main.rs:12:5", database_error: null, count: 1, first_seen: "2026-11-27T21:51:33.123Z", last_seen: "2026-11-27T21:51:33.123Z", last_kept: null },
     ],
   },
-  "/ops/statements": { statements: [statement, { ...statement, id: null, statement: "(other)", endpoints: [] }] },
+  "/ops/statements": { since: "2026-11-27T21:51:33.123Z", statements: [statement, { ...statement, id: null, statement: "(other)", endpoints: [] }] },
   "/ops/statements/1": {
     ...statement,
     code_locations: [

@@ -10,6 +10,7 @@ mod index;
 mod inline_answer;
 mod kept;
 mod log;
+pub(crate) mod parameters;
 mod plan;
 mod pool;
 mod profile;
@@ -29,6 +30,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "All metrics, for Prometheus and OpenMetrics",
         choice: OpsChoice::Always,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(scrape::get_metrics),
     },
@@ -37,6 +39,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Whether the process answers",
         choice: OpsChoice::Always,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(health::get_livez),
     },
@@ -45,6 +48,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Whether requests should be sent here",
         choice: OpsChoice::Always,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(health::get_readyz),
     },
@@ -53,6 +57,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Whether the database can be reached",
         choice: OpsChoice::Always,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(health::get_health),
     },
@@ -61,6 +66,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The ops endpoints that exist",
         choice: OpsChoice::Index,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(index::get_index),
     },
@@ -69,6 +75,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Log by another filter, for a time",
         choice: OpsChoice::Log,
         methods: OpsMethods::Set,
+        parameters: Some(log::PARAMETERS),
         is_page_part: false,
         route: || to(log::put_log),
     },
@@ -77,6 +84,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The requests in flight, and what each of them does",
         choice: OpsChoice::Requests,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(requests::get_requests),
     },
@@ -85,6 +93,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Who holds the connections to the database, and who waits for one",
         choice: OpsChoice::Pool,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(pool::get_pool),
     },
@@ -93,6 +102,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The requests that are kept with their timelines",
         choice: OpsChoice::Requests,
         methods: OpsMethods::Read,
+        parameters: Some(kept::PARAMETERS),
         is_page_part: false,
         route: || to(kept::list_kept),
     },
@@ -101,6 +111,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "What one kept request spent its time on",
         choice: OpsChoice::Requests,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(kept::get_timeline),
     },
@@ -109,6 +120,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The failed requests, by endpoint and cause",
         choice: OpsChoice::Requests,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(errors::get_errors),
     },
@@ -117,6 +129,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The statements that cost most, by shape",
         choice: OpsChoice::Statements,
         methods: OpsMethods::Read,
+        parameters: Some(statements::PARAMETERS),
         is_page_part: false,
         route: || to(statements::get_statements),
     },
@@ -125,6 +138,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Count statements from now on",
         choice: OpsChoice::Reset,
         methods: OpsMethods::Change,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(statements::reset_statements),
     },
@@ -133,6 +147,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "One statement: its endpoints, its last hour, its kept requests",
         choice: OpsChoice::Statements,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(statement::get_statement),
     },
@@ -141,6 +156,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The page of the profiles",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(profile::get_page),
     },
@@ -149,6 +165,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "Where the processor time goes",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: Some(&["seconds", "hz", "format"]),
         is_page_part: false,
         route: || to(profile::get_cpu),
     },
@@ -157,6 +174,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "What holds the memory, or what has grown",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: Some(&["since", "format"]),
         is_page_part: false,
         route: || to(profile::get_heap),
     },
@@ -165,6 +183,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The profiles that are kept, and those that are being taken",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: Some(&[]),
         is_page_part: false,
         route: || to(profile::list_kept),
     },
@@ -173,6 +192,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "One kept profile",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: Some(&["since", "format"]),
         is_page_part: false,
         route: || to(profile::get_kept),
     },
@@ -181,6 +201,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The script and the style of the page of the profiles",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: true,
         route: || to(profile::get_part),
     },
@@ -189,6 +210,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The live page: the last hour, at a glance",
         choice: OpsChoice::Dashboard,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: false,
         route: || to(dashboard::get_page),
     },
@@ -197,6 +219,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The ticks that the live page shows first",
         choice: OpsChoice::Dashboard,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: true,
         route: || to(dashboard::get_history),
     },
@@ -205,6 +228,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "One event a second, while the live page is open",
         choice: OpsChoice::Dashboard,
         methods: OpsMethods::Stream,
+        parameters: None,
         is_page_part: true,
         route: || to(dashboard::get_stream),
     },
@@ -213,6 +237,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "The scripts, the style and the icon of the live page",
         choice: OpsChoice::Dashboard,
         methods: OpsMethods::Read,
+        parameters: None,
         is_page_part: true,
         route: || to(dashboard::get_asset),
     },
@@ -225,6 +250,7 @@ pub struct OpsEndpoint {
     summary: &'static str,
     choice: OpsChoice,
     methods: OpsMethods,
+    parameters: Option<&'static [&'static str]>,
     is_page_part: bool,
     route: fn() -> Route,
 }
@@ -248,6 +274,12 @@ impl OpsEndpoint {
     /// The methods that the endpoint has, besides `OPTIONS`.
     pub fn methods(&self) -> OpsMethods {
         self.methods
+    }
+
+    /// The names of its parameters in the query string; all others are rejected. `None` if others are ignored, because
+    /// browsers, load balancers and scrapers may add some.
+    pub fn parameters(&self) -> Option<&'static [&'static str]> {
+        self.parameters
     }
 
     /// Whether only the live page requests it. What such an endpoint answers may change with any version.

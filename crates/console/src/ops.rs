@@ -7,8 +7,9 @@ use std::{
 
 use actix_web::{
     Route,
+    body::BoxBody,
     dev::{HttpServiceFactory, Service, ServiceRequest},
-    middleware::from_fn,
+    middleware::{Next, from_fn},
     web::{self, ServiceConfig},
 };
 use vitals_recorder::{database::Database, methods::other_methods};
@@ -19,6 +20,7 @@ use crate::{
     endpoints::{
         ENDPOINTS, OpsChoice, OpsEndpoint, OpsMethods,
         health::{Finding, HealthChecks, ProbeError},
+        parameters::check_names,
         scrape::Scraper,
     },
     heavy_answers::HeavyAnswers,
@@ -158,7 +160,9 @@ impl OpsInner {
         let resource = web::resource(endpoint.path());
         let resource = endpoint.routes().fold(resource, |resource, route| {
             let route = match endpoint.methods() {
-                OpsMethods::Read | OpsMethods::Change | OpsMethods::Set => wrap(route),
+                OpsMethods::Read | OpsMethods::Change | OpsMethods::Set => {
+                    wrap(checked(route, endpoint.parameters()))
+                }
                 OpsMethods::Stream => route,
             };
             resource.route(self.counted(route))
@@ -220,6 +224,22 @@ impl OpsInner {
         .inspect_err(|error| tracing::error!(%error, "no live page: its thread cannot be started"))
         .ok()
     }
+}
+
+/// Rejects requests with other parameters than the `accepted` ones, if there is a list of these.
+fn checked(route: Route, accepted: Option<&'static [&'static str]>) -> Route {
+    let Some(accepted) = accepted else {
+        return route;
+    };
+    route.wrap(from_fn(
+        async move |request: ServiceRequest, next: Next<BoxBody>| {
+            match check_names(request.query_string(), accepted) {
+                Ok(()) => next.call(request).await,
+                // Not an error: a middleware around the route may count answers alone.
+                Err(problem) => Ok(request.into_response(problem.to_response())),
+            }
+        },
+    ))
 }
 
 /// Health checks that ping the instrumented pools.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+pub use slot::METHOD_LABELS;
 use slot::{InFlightSlot, SlotReading};
 pub(crate) use slot::{RequestState, SlotHandle, WorkKind, method_name, method_word};
 use starvation::Starvation;

@@ -289,6 +289,12 @@ fn a_parameter_has_the_limits_of_the_code() {
             vec!["total", "mean", "calls", "errors", "p95"],
             vec!["Total", "p99"],
         ),
+        (
+            "/ops/statements",
+            "method",
+            vec!["GET", "QUERY", "other", "job"],
+            vec!["get", "BREW", ""],
+        ),
     ] {
         let validator = jsonschema::validator_for(&schema(path, name)).unwrap();
         let by_code = |value: &str| {
@@ -322,6 +328,29 @@ fn a_parameter_has_the_limits_of_the_code() {
         json!(statements::parameters("").unwrap().2),
         schema("/ops/statements", "limit")["default"]
     );
+}
+
+#[test]
+fn an_ops_endpoint_is_described_with_the_parameters_that_it_accepts() {
+    let description = described(DescribedListener::Shared);
+    for endpoint in ops::ENDPOINTS {
+        let item = &description["paths"][endpoint.path()];
+        let Some(accepted) = endpoint.parameters().filter(|_| item.is_object()) else {
+            continue;
+        };
+        for method in methods(item) {
+            let operation = &item[method.to_lowercase()];
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of_query = parameters.filter(|parameter| parameter["in"] == "query");
+            let described: BTreeSet<_> = of_query
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            let accepted = accepted.iter().copied().collect();
+            assert_eq!(described, accepted, "{}", endpoint.path());
+            let rejection = &operation["responses"]["422"]["$ref"];
+            assert_eq!(rejection, "#/components/responses/Invalid");
+        }
+    }
 }
 
 #[test]

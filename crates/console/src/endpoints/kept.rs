@@ -19,11 +19,22 @@ use crate::{
     endpoints::{
         errors::Cause,
         inline_answer::inline_answer,
-        statements::{invalid, parameter, rfc_3339},
+        parameters::{invalid, method, number, parameter, whole},
+        statements::rfc_3339,
     },
     ops::Ops,
     watched::Watched,
 };
+
+/// The parameters of `GET /ops/requests/kept`.
+pub(super) const PARAMETERS: &[&str] = &[
+    "method",
+    "endpoint",
+    "statement",
+    "trace_id",
+    "reason",
+    "limit",
+];
 
 /// The default of `limit`.
 const DEFAULT_LIMIT: usize = 50;
@@ -296,16 +307,16 @@ fn timeline(request: &KeptRequest, usual: Option<&Comparison>, watched: &Watched
     }
 }
 
-/// Parses the filter and the limit of a query string. Ignores other parameters.
+/// Parses the filter and the limit of a query string. Ignores other parameters: the endpoint rejects them before.
 fn parameters(query: &str) -> Result<(KeptFilter, usize), Problem> {
     let mut errors = Vec::new();
     let text = |value: &str| Ok(value.to_owned());
     let filter = KeptFilter {
-        method: parameter(query, "method", &mut errors, text),
+        method: parameter(query, "method", &mut errors, |value| method(value, &[])),
         endpoint: parameter(query, "endpoint", &mut errors, text),
         statement: parameter(query, "statement", &mut errors, |value| {
-            let id = value.parse();
-            id.map_err(|_| "must be the id of a statement, an integer from 1".to_owned())
+            let id = number(value);
+            id.ok_or_else(|| "must be the id of a statement, an integer from 1".to_owned())
         }),
         trace_id: parameter(query, "trace_id", &mut errors, |value| {
             trace_id(value).ok_or_else(|| "must be 32 hexadecimal digits in lower case".to_owned())
@@ -320,11 +331,7 @@ fn parameters(query: &str) -> Result<(KeptFilter, usize), Problem> {
         }),
     };
     let limit = parameter(query, "limit", &mut errors, |value| {
-        let limit = value
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MOST).contains(limit));
-        limit.ok_or_else(|| format!("must be an integer from 1 to {MOST}"))
+        whole(value, &(1..=MOST))
     });
     if errors.is_empty() {
         Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
@@ -491,6 +498,9 @@ mod tests {
             ),
             ("trace_id=1", None, "too short"),
             ("statement=0", None, "no statement"),
+            ("statement=+7", None, "a sign"),
+            ("statement=07", None, "a leading zero"),
+            ("method=job", None, "jobs are not kept"),
             ("reason=Slow", None, "names are in lower case"),
             ("reason=slow&reason=failed", None, "given twice"),
             ("limit=0", None, "zero"),

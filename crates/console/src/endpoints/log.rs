@@ -9,9 +9,15 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::statements::{invalid, parameter, rfc_3339};
+use super::{
+    parameters::{invalid, required, whole},
+    statements::rfc_3339,
+};
 use crate::log_control::{LogControl, LogState};
-use vitals_recorder::problem::{FieldError, Problem};
+use vitals_recorder::problem::Problem;
+
+/// The parameters of `PUT /ops/log`.
+pub(super) const PARAMETERS: &[&str] = &["filter", "seconds"];
 
 /// The longest time of a change: a day.
 const MOST_SECONDS: u64 = 24 * 60 * 60;
@@ -58,7 +64,7 @@ pub(crate) async fn put_log(
         .json(LogFilter::from(log.state())))
 }
 
-/// Parses the filter and its time. Ignores other parameters.
+/// Parses the filter and its time. Ignores other parameters: the endpoint rejects them before.
 fn parameters(query: &str) -> Result<(String, Duration), Problem> {
     let mut errors = Vec::new();
     let filter = required(query, "filter", &mut errors, |value| {
@@ -68,31 +74,12 @@ fn parameters(query: &str) -> Result<(String, Duration), Problem> {
         })
     });
     let seconds = required(query, "seconds", &mut errors, |value| {
-        value
-            .parse()
-            .ok()
-            .filter(|seconds| (1..=MOST_SECONDS).contains(seconds))
-            .ok_or_else(|| format!("must be an integer from 1 to {MOST_SECONDS}"))
+        whole(value, &(1..=MOST_SECONDS))
     });
     match (filter, seconds) {
         (Some(filter), Some(seconds)) => Ok((filter, Duration::from_secs(seconds))),
         _ => Err(invalid(errors)),
     }
-}
-
-/// Parses a parameter that must be given once.
-fn required<T>(
-    query: &str,
-    name: &'static str,
-    errors: &mut Vec<FieldError>,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<T> {
-    let before = errors.len();
-    let value = parameter(query, name, errors, parse);
-    if value.is_none() && errors.len() == before {
-        errors.push(FieldError::new(name, "must be given"));
-    }
-    value
 }
 
 /// Whether the text is a list of levels, each for all targets or for one. Filters by spans and fields are not accepted.

@@ -21,7 +21,10 @@ use vitals_recorder::{
     problem::{FieldError, Problem},
 };
 
-use super::statements::{invalid, parameter, rfc_3339};
+use super::{
+    parameters::{invalid, parameter},
+    statements::rfc_3339,
+};
 use crate::{
     dashboard::{Asset, slim, slim_script, slim_style},
     heavy_answers::HeavyAnswers,

@@ -17,7 +17,7 @@ use crate::{
     endpoints::{
         OpsChoice,
         inline_answer::inline_answer,
-        kept,
+        kept, parameters,
         plan::PlanEntry,
         statements::{self, rfc_3339},
     },
@@ -126,7 +126,7 @@ pub(crate) async fn get_statement(
 ) -> Result<HttpResponse, Problem> {
     // The scope that the endpoint is mounted in may have parameters, too.
     let id = request.match_info().get("id").unwrap_or_default();
-    let number = id.parse().ok();
+    let number = parameters::number(id);
     let detail = number.and_then(|number| statements.detail(number));
     let statement = statement_of(detail.ok_or_else(not_found)?, &ops, &statements);
     let bytes = BYTES + statement.plan.as_ref().map_or(0, PlanEntry::bytes);

@@ -2,14 +2,15 @@
 
 use std::{num::NonZeroU32, time::SystemTime};
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
 
+use super::parameters::{invalid, method, parameter, whole};
 use crate::heavy_answers::HeavyAnswers;
 use vitals_recorder::{
     database::{Order, StatementFilter, StatementReport, Statements, sql::Operation},
     memory::client_of,
-    problem::{FieldError, Problem},
+    problem::Problem,
 };
 
 /// The default of `limit`.
@@ -29,8 +30,17 @@ pub const ORDERS: [(&str, Order); 5] = [
     ("p95", Order::P95),
 ];
 
+/// The parameters of `GET /ops/statements`.
+pub(super) const PARAMETERS: &[&str] =
+    &["sort", "limit", "method", "endpoint", "operation", "text"];
+
+/// What the endpoints of jobs have in the place of a method.
+const JOB: &str = "job";
+
 #[derive(Serialize)]
 struct Listing {
+    /// When the counts began.
+    since: String,
     statements: Vec<Entry>,
 }
 
@@ -91,8 +101,10 @@ pub(crate) async fn get_statements(
 ) -> Result<HttpResponse, Problem> {
     let (filter, order, limit) = parameters(request.query_string())?;
     let listing = heavy_answers.make(client_of(&request), limit * ENTRY_BYTES, move || {
+        let since = rfc_3339(statements.counted_since());
         let reports = statements.report_some(&filter, order, limit);
         let listing = Listing {
+            since,
             statements: reports.into_iter().map(Entry::from).collect(),
         };
         // Cannot fail: strings and numbers always serialize.
@@ -110,12 +122,12 @@ pub(crate) async fn reset_statements(statements: web::Data<Statements>) -> HttpR
     HttpResponse::NoContent().finish()
 }
 
-/// Parses the filter, the order and the limit of a query string. Ignores other parameters.
+/// Parses the filter, the order and the limit of a query string. Ignores other parameters: the endpoint rejects them before.
 pub fn parameters(query: &str) -> Result<(StatementFilter, Order, usize), Problem> {
     let mut errors = Vec::new();
     let text = |value: &str| Ok(value.to_owned());
     let filter = StatementFilter {
-        method: parameter(query, "method", &mut errors, text),
+        method: parameter(query, "method", &mut errors, |value| method(value, &[JOB])),
         endpoint: parameter(query, "endpoint", &mut errors, text),
         operation: parameter(query, "operation", &mut errors, |value| {
             let mut all = Operation::ALL.into_iter();
@@ -132,11 +144,7 @@ pub fn parameters(query: &str) -> Result<(StatementFilter, Order, usize), Proble
             .ok_or_else(|| "must be total, mean, calls, errors or p95".to_owned())
     });
     let limit = parameter(query, "limit", &mut errors, |value| {
-        value
-            .parse()
-            .ok()
-            .filter(|limit| (1..=MOST).contains(limit))
-            .ok_or_else(|| format!("must be an integer from 1 to {MOST}"))
+        whole(value, &(1..=MOST))
     });
     if errors.is_empty() {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
@@ -145,33 +153,10 @@ pub fn parameters(query: &str) -> Result<(StatementFilter, Order, usize), Proble
     Err(invalid(errors))
 }
 
-/// The problem of parameters that break rules.
-pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
-    let detail = "The parameters of the request are not valid.";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
-}
-
-/// Parses a parameter that is given at most once. Adds an error if it is given twice or is not valid.
-pub(super) fn parameter<T>(
-    query: &str,
-    name: &'static str,
-    errors: &mut Vec<FieldError>,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<T> {
-    let mut values = form_urlencoded::parse(query.as_bytes())
-        .filter_map(|(key, value)| (key == name).then_some(value));
-    let value = values.next()?;
-    let parsed = match values.next() {
-        Some(_) => Err("must be given once".to_owned()),
-        None => parse(&value),
-    };
-    parsed
-        .map_err(|message| errors.push(FieldError::new(name, message)))
-        .ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use actix_web::http::StatusCode;
+
     use super::*;
 
     #[test]
@@ -191,6 +176,10 @@ mod tests {
             ("limit=1001", None, "too many"),
             ("limit=-1", None, "negative"),
             ("limit=ten", None, "no number"),
+            ("limit=+5", None, "a sign"),
+            ("limit=05", None, "a leading zero"),
+            ("method=get", None, "no method"),
+            ("method=job", Some((Order::Total, 50)), "a job"),
             ("operation=SELECT", None, "operations are in lower case"),
             ("text=a&text=b", None, "a text given twice"),
         ] {

@@ -22,9 +22,19 @@ use crate::{
     watchdog,
 };
 
-/// The methods that have a label value.
-const METHODS: [&str; 10] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+/// The values of the label `method`. The last is that of all other methods.
+pub const METHOD_LABELS: [&str; 11] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+    "QUERY",
+    OTHER_METHOD,
 ];
 /// The method of all other requests.
 const OTHER_METHOD: &str = "other";
@@ -225,7 +235,7 @@ impl SlotReading {
 
 /// The method with this word.
 pub(crate) fn method_name(word: u64) -> &'static str {
-    let mut methods = METHODS.iter();
+    let mut methods = METHOD_LABELS.iter();
     methods
         .find(|method| method_word(method) == word)
         .unwrap_or(&OTHER_METHOD)

@@ -2,7 +2,7 @@
 
 import { code, number } from "./cells.js";
 import { make, set } from "./dom.js";
-import { NONE, count, seconds } from "./format.js";
+import { NONE, count, moment, seconds } from "./format.js";
 import { changeLink } from "./kept.js";
 import { Snapshot } from "./snapshot.js";
 import { OPERATIONS } from "./store.js";
@@ -72,11 +72,11 @@ export const costlyStatements = (state, chosen, go, toKept) => {
     every: 5000,
     empty: "None so far.",
     follows: (offers) => (reset.hidden = !offers(`/${RESET}`)),
-    read({ statements: rows }) {
+    read({ statements: rows, since }) {
       const { endpoint, operation: wanted, text: part } = state();
       operation.value = wanted ?? "";
       if (document.activeElement !== text) text.value = part ?? "";
-      return { rows, hint: `The 50 that cost most${endpoint ? ` of ${endpoint}` : ""}, since the start or the last reset, without bound values` };
+      return { rows, hint: `The 50 that cost most${endpoint ? ` of ${endpoint}` : ""}, since ${moment(Date.parse(since) / 1000)}, without bound values` };
     },
   });
   table.hint.after(make("label", { className: "choice" }, "Operation ", operation), make("label", { className: "choice" }, "Search ", text), reset);

@@ -550,14 +550,19 @@ impl Statements {
         table.epoch.fetch_add(1, Relaxed);
     }
 
-    /// Returns the cost of the first `limit` statements in this order. If there are queries of statements that are not
-    /// kept, the row `(other)` follows, beyond the limit.
+    /// When the counts began: at the start of the service, or at the last reset.
+    pub fn counted_since(&self) -> SystemTime {
+        lock(&self.table.beginning).1
+    }
+
+    /// Returns the cost of the first `limit` statements in this order. The queries of statements that are not kept are one
+    /// row, `(other)`, which has its place in the order like any statement.
     pub fn report(&self, order: Order, limit: usize) -> Vec<StatementReport> {
         self.report_some(&StatementFilter::default(), order, limit)
     }
 
-    /// Returns the cost of the first `limit` statements that the filter wants, in this order. The row `(other)` follows only
-    /// if it wants all of them.
+    /// Returns the cost of the first `limit` statements that the filter wants, in this order. The row `(other)` is among them
+    /// only if the filter wants all statements.
     pub fn report_some(
         &self,
         filter: &StatementFilter,
@@ -579,6 +584,9 @@ impl Statements {
                 kept.add(&counts);
             }
         }
+        if *filter == StatementFilter::default() {
+            reports.extend(self.report_other(&totals.since(&kept), since));
+        }
         let cost = |report: &StatementReport| match order {
             Order::Total => report.total_seconds,
             Order::Mean => report.mean_seconds,
@@ -591,10 +599,6 @@ impl Statements {
                 .then(other.total_seconds.total_cmp(&one.total_seconds))
         });
         reports.truncate(limit);
-        if *filter != StatementFilter::default() {
-            return reports;
-        }
-        reports.extend(self.report_other(&totals.since(&kept), since));
         reports
     }
 
