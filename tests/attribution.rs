@@ -151,6 +151,7 @@ mod lines_on {
         a_loop_is_named_with_its_kind_and_its_line
         a_stack_is_captured_once_for_each_statement_and_endpoint
         a_slow_statement_is_logged_with_its_line
+        a_slow_statement_that_is_not_kept_is_logged_with_its_operation
         harmless_requests_raise_nothing
         no_line_is_found_if_that_is_turned_off
     }

@@ -166,12 +166,36 @@ pub(crate) async fn a_slow_statement_is_logged_with_its_line<C: Backed>() {
         "threshold of slow queries",
         "at=\"tests/attribution/app.rs:",
         "method=\"GET\"",
+        "operation=\"select\"",
         "COUNT",
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
     let found = locations(&app, "COUNT").await;
     assert_eq!(found[0]["suspicions"][0]["suspicion"], "slow", "{found:?}");
+}
+
+pub(crate) async fn a_slow_statement_that_is_not_kept_is_logged_with_its_operation<C: Backed>() {
+    let one_is_kept = |builder: Builder| builder.slow_query(Duration::from_nanos(1)).statements(1);
+    let Some((app, _database)) = app_on::<C>(1, one_is_kept).await else {
+        return;
+    };
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber(tracing::Level::TRACE));
+    let mut connection = app.pool.get().unwrap();
+    connection.raw("SELECT 1").unwrap();
+    let deadline = Instant::now() + BOUND;
+    // At most one line a second is written, on this thread: no line of code is looked for.
+    loop {
+        connection.raw("DELETE FROM items WHERE id = 4711").unwrap();
+        let lines = log.lines();
+        let mut of_other = lines.iter().filter(|line| line.contains("(other)"));
+        if of_other.any(|line| line.contains("operation=\"delete\"")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{lines:?}");
+        actix_web::rt::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 pub(crate) async fn harmless_requests_raise_nothing<C: Backed>() {

@@ -32,6 +32,7 @@ use crate::{
         Owner,
         owner::{self, WorkOwner},
     },
+    database::sql::Operation,
     log_limit::LogLimit,
 };
 
@@ -136,6 +137,7 @@ impl fmt::Debug for Suspicions {
 pub(crate) struct SuspiciousQuery {
     /// The number of its statement, if it is kept.
     pub(crate) statement: Option<NonZeroU32>,
+    pub(crate) operation: Operation,
     /// How often the request or job has run the statement.
     pub(crate) runs: u32,
     pub(crate) took: Duration,
@@ -237,7 +239,7 @@ impl Suspicions {
             self.0.suspects.symbolise_soon(key);
         }
         if is_slow {
-            self.report_slow(key, owner, query.took, describe());
+            self.report_slow(key, owner, query, describe());
         }
         key
     }
@@ -246,7 +248,7 @@ impl Suspicions {
         &self,
         key: Option<SuspectKey>,
         owner: WorkOwner,
-        took: Duration,
+        query: &SuspiciousQuery,
         (statement, pool): (String, String),
     ) {
         if let Some(key) = key {
@@ -255,6 +257,7 @@ impl Suspicions {
         let Some(line) = self.0.slow_lines.line() else {
             return;
         };
+        let (operation, took) = (query.operation.label(), query.took);
         self.log_with_location(key, move |location| {
             let owner = Owner::from(owner);
             tracing::warn!(
@@ -262,6 +265,7 @@ impl Suspicions {
                 endpoint = owner.name.as_deref(),
                 trace_id = owner.trace_id.map(|id| format!("{id:032x}")),
                 pool,
+                operation,
                 statement,
                 seconds = took.as_secs_f64(),
                 at = location.map(ToString::to_string),

@@ -656,6 +656,7 @@ impl QueryRecorder {
         if is_wanted || self.known.suspicions().is_suspicious(runs, took) {
             let query = SuspiciousQuery {
                 statement: shape,
+                operation,
                 runs,
                 took,
                 is_on_stack,
