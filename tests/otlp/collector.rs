@@ -231,6 +231,7 @@ async fn a_collector_gets_the_traces_of_kept_requests_without_their_values() {
     let of_span = attributes(&span);
     for (key, value) in [
         ("http.request.method", "POST"),
+        ("url.scheme", "http"),
         ("http.route", "/data"),
         ("http.response.status_code", "201"),
         ("vitals.queries", "1"),
@@ -253,6 +254,12 @@ async fn a_collector_gets_the_traces_of_kept_requests_without_their_values() {
         "{of_query:?}"
     );
     assert_eq!(of_query["db.client.connection.pool.name"], "writers");
+    assert_eq!(of_query["db.system.name"], "sqlite");
+    for child in &children {
+        let is_of_database = child["kind"] == CLIENT;
+        let system = attributes(child).contains_key("db.system.name");
+        assert_eq!(system, is_of_database, "{child}");
+    }
     for child in &children {
         for time in ["startTimeUnixNano", "endTimeUnixNano"] {
             let at = number(&child[time]);

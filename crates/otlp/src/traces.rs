@@ -1,10 +1,13 @@
 //! From kept requests to the traces of OTLP: a span for the request, and one for each query, wait and transaction.
 //!
-//! Attributes are those of OpenTelemetry's conventions, as far as no value is in them. `url.path`, which the conventions
-//! require, is left out: it is what the client sent. Which requests there are is decided where they are kept.
+//! Attributes are those that OpenTelemetry's conventions (1.37) require of a server's and of a SQL client's span, as far as
+//! no value is in them and the recorders know them. Which requests there are is decided where they are kept.
 //!
 //! - HTTP: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
 //! - databases: <https://opentelemetry.io/docs/specs/semconv/database/database-spans/>
+//!
+//! Left out is what a client sent (`url.path`, `url.query`, `http.request.method_original`, `server.address`,
+//! `user_agent.original`, `client.address`), and what only the URL of a database knows (`db.namespace`, `server.address`).
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
@@ -23,8 +26,8 @@ use opentelemetry_proto::tonic::{
     },
 };
 use prost::Message as _;
-use vitals_recorder::context::StatementShapes;
-use vitals_recorder::database::{ErrorKind, sql::verb::operation};
+use vitals_recorder::context::StatementShapes as _;
+use vitals_recorder::database::{Database, ErrorKind, sql::verb::operation};
 use vitals_recorder::http::{
     FailureCause, FailureKind, KeepReason, KeptEnding, KeptId, KeptRequest, KeptRequests,
     OTHER_METHOD, Phase, PhaseKind, UNMATCHED,
@@ -40,6 +43,9 @@ const MOST_SPANS: usize = 2000;
 /// A request that has ended this long ago is kept, if it is going to be.
 const SETTLED: Duration = Duration::from_secs(1);
 
+/// The conventions' name for a database system that is not known.
+const UNKNOWN_SYSTEM: &str = "other_sql";
+
 /// The bit of a span's flags that says that the trace is recorded.
 const SAMPLED: u32 = 0x1;
 
@@ -48,11 +54,11 @@ const KNOWS_PARENT: u32 = 0x100;
 const HAS_REMOTE_PARENT: u32 = 0x200;
 
 impl TraceSource {
-    /// The requests that are `kept` from now on. `statements` knows the texts of their queries.
-    pub fn new(kept: KeptRequests, statements: Option<Arc<dyn StatementShapes>>) -> Self {
+    /// The requests that are `kept` from now on. `database` knows the texts of their queries.
+    pub fn new(kept: KeptRequests, database: Option<Database>) -> Self {
         Self(Box::new(RequestTraces {
             kept,
-            statements,
+            database,
             ids: RandomState::new(),
             last: None,
             next: None,
@@ -63,7 +69,7 @@ impl TraceSource {
 /// The kept requests that were not passed on yet.
 struct RequestTraces {
     kept: KeptRequests,
-    statements: Option<Arc<dyn StatementShapes>>,
+    database: Option<Database>,
     /// Makes the ids of spans: the same each time that a request is encoded, and others in another process.
     ids: RandomState,
     /// The last request that was passed on.
@@ -196,12 +202,7 @@ impl RequestTraces {
             ..Span::default()
         };
         if kind == SpanKind::Client {
-            // The conventions' name for a system that is not known.
-            span.attributes
-                .push(text_attribute("db.system.name", "other_sql"));
-        }
-        if let Some(statement) = phase.statement {
-            self.describe_query(&mut span, statement);
+            self.describe_query(&mut span, phase.statement);
         }
         if phase.is_unfinished {
             span.attributes
@@ -210,16 +211,20 @@ impl RequestTraces {
         Some(span)
     }
 
-    /// Adds what is known of a statement. Its shape has no values.
-    fn describe_query(&self, span: &mut Span, statement: NonZeroU32) {
-        let Some(statements) = &self.statements else {
-            return;
-        };
-        if let Some(pool) = statements.pool(statement) {
+    /// Adds what is known of a query and its statement, whose shape has no values.
+    fn describe_query(&self, span: &mut Span, statement: Option<NonZeroU32>) {
+        let database = self.database.as_ref();
+        let known = database.map(Database::statements).zip(statement);
+        let pool = known.and_then(|(statements, number)| statements.pool(number));
+        let system = database.and_then(|database| database.system(pool.as_deref()));
+        let system = system.unwrap_or(UNKNOWN_SYSTEM);
+        span.attributes
+            .push(text_attribute("db.system.name", system));
+        if let Some(pool) = pool {
             let pool = text_attribute("db.client.connection.pool.name", &pool);
             span.attributes.push(pool);
         }
-        let Some(text) = statements.text(statement) else {
+        let Some(text) = known.and_then(|(statements, number)| statements.text(number)) else {
             return;
         };
         let name = Naming::OpenTelemetry.operation(operation(&text).label());
@@ -243,7 +248,10 @@ fn server_span(request: &KeptRequest, started: Duration, ended: Duration) -> Spa
     let route = (*request.endpoint != *UNMATCHED).then_some(&*request.endpoint);
     let mut span = Span {
         name: route.map_or_else(|| verb.to_owned(), |route| format!("{verb} {route}")),
-        attributes: vec![text_attribute("http.request.method", method)],
+        attributes: vec![
+            text_attribute("http.request.method", method),
+            text_attribute("url.scheme", request.scheme),
+        ],
         ..Span::default()
     };
     let attributes = &mut span.attributes;

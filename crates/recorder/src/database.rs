@@ -179,6 +179,12 @@ impl Database {
         self.names.take(wanted, system, &self.families)
     }
 
+    /// The database system of the pool of this name, as OpenTelemetry's conventions name it; without a name, that of all
+    /// pools. `None` if it is not known, or if the pools have several.
+    pub fn system(&self, pool: Option<&str>) -> Option<&'static str> {
+        self.names.system(pool)
+    }
+
     /// The statements that cost most.
     pub fn statements(&self) -> &Statements {
         &self.statements

@@ -695,11 +695,11 @@ impl VitalsInner {
     #[cfg(feature = "http")]
     fn traces(&self) -> Option<TraceSource> {
         #[cfg(feature = "database")]
-        let statements = Some(Arc::new(self.database.statements().clone()) as _);
+        let database = Some(self.database.clone());
         #[cfg(not(feature = "database"))]
-        let statements = None;
+        let database = None;
         let kept = self.requests.recorder.kept();
-        (kept.limit() > 0).then(|| TraceSource::new(kept.clone(), statements))
+        (kept.limit() > 0).then(|| TraceSource::new(kept.clone(), database))
     }
 
     #[cfg(not(feature = "http"))]

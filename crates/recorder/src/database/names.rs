@@ -36,6 +36,8 @@ struct State {
 #[derive(Debug)]
 struct Taken {
     name: Box<str>,
+    /// The database system of the pool that had the name last.
+    system: &'static str,
     /// The open pool of this name.
     pool: Weak<str>,
 }
@@ -57,7 +59,7 @@ impl PoolNames {
         families: &DatabaseFamilies,
     ) -> NamedPool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = state.free_name(wanted);
+        let name = state.free_name(wanted, system);
         let is_only = state.taken.len() == 1;
         let label = if is_only { "" } else { &*name };
         let metrics = Arc::new(Metrics::new(families, system, label));
@@ -77,10 +79,21 @@ impl PoolNames {
             pool_metrics,
         }
     }
+
+    /// The system of the pool of this name, or of all pools if the name is not known and they have the same.
+    pub(super) fn system(&self, pool: Option<&str>) -> Option<&'static str> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = state.taken.iter();
+        if let Some(pool) = pool {
+            return Some(named.find(|taken| *taken.name == *pool)?.system);
+        }
+        let first = named.next()?.system;
+        named.all(|taken| taken.system == first).then_some(first)
+    }
 }
 
 impl State {
-    fn free_name(&mut self, wanted: &str) -> Arc<str> {
+    fn free_name(&mut self, wanted: &str, system: &'static str) -> Arc<str> {
         let wanted = match wanted.char_indices().nth(LONGEST) {
             Some((end, _)) => &wanted[..end],
             None if wanted.is_empty() => DEFAULT,
@@ -93,6 +106,7 @@ impl State {
                 Some(taken) if taken.pool.strong_count() == 0 => {
                     let name = candidate.into();
                     taken.pool = Arc::downgrade(&name);
+                    taken.system = system;
                     return name;
                 }
                 Some(_) => {}
@@ -103,6 +117,7 @@ impl State {
                     let name_taken = candidate.into();
                     self.taken.push(Taken {
                         name: name_taken,
+                        system,
                         pool,
                     });
                     return name;

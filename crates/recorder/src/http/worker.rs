@@ -145,7 +145,8 @@ impl WorkerRecorder {
         }
     }
 
-    fn scheme(&self) -> &'static str {
+    /// The scheme of the requests: `http` or `https`, by the listener.
+    pub(super) fn scheme(&self) -> &'static str {
         self.application.get().map_or("http", |known| known.scheme)
     }
 

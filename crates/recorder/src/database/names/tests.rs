@@ -230,3 +230,20 @@ fn the_conventions_of_opentelemetry_have_their_own_name_for_the_label() {
         assert!(fixture.text().contains(line), "{line}");
     }
 }
+
+#[test]
+fn the_system_of_a_pool_is_known_and_that_of_all_pools_if_they_have_one() {
+    let fixture = Fixture::new(Naming::Vitals);
+    let system = |pool| fixture.names.system(pool);
+    assert_eq!((system(None), system(Some("shop"))), (None, None));
+    let shop = fixture.take("shop");
+    let _second = fixture.take("shop");
+    assert_eq!(system(Some("shop-2")), Some("sqlite"));
+    assert_eq!(system(None), Some("sqlite"));
+    let _audit = fixture.names.take("audit", "mariadb", &fixture.families);
+    assert_eq!(system(Some("audit")), Some("mariadb"));
+    assert_eq!((system(None), system(Some("other"))), (None, None));
+    drop(shop);
+    let _shop = fixture.names.take("shop", "postgresql", &fixture.families);
+    assert_eq!(system(Some("shop")), Some("postgresql"));
+}

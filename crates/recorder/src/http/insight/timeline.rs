@@ -182,6 +182,8 @@ pub struct KeptRequest {
     pub method: &'static str,
     /// The value of the label `endpoint`.
     pub endpoint: Arc<str>,
+    /// `http` or `https`, by the listener that took it.
+    pub scheme: &'static str,
     /// The status that was sent; 499 if the client left before.
     pub status: u16,
     /// How it ended.
@@ -241,6 +243,7 @@ impl Explanation {
 pub(in crate::http) struct KeptFacts {
     pub(in crate::http) method: &'static str,
     pub(in crate::http) endpoint: Arc<str>,
+    pub(in crate::http) scheme: &'static str,
     pub(in crate::http) status: u16,
     pub(in crate::http) ending: KeptEnding,
     pub(in crate::http) trace: Option<TraceParent>,
@@ -272,6 +275,7 @@ impl KeptRequest {
             at: SystemTime::now(),
             method: facts.method,
             endpoint: facts.endpoint,
+            scheme: facts.scheme,
             status: facts.status,
             ending: facts.ending,
             trace: facts.trace,

@@ -459,6 +459,7 @@ fn timeline(
     let facts = KeptFacts {
         method: series.route.method,
         endpoint: Arc::clone(&series.route.endpoint),
+        scheme: slot.worker.scheme(),
         status: series.status.as_u16(),
         ending: ending(slot),
         cause,

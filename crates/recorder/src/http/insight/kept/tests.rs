@@ -16,6 +16,7 @@ fn request(kept: &KeptRequests, endpoint: &str, milliseconds: u64) -> KeptReques
     let facts = KeptFacts {
         method: "GET",
         endpoint: endpoint.into(),
+        scheme: "http",
         status: 200,
         ending: KeptEnding::Complete,
         trace: None,

@@ -55,6 +55,7 @@ impl Script {
         let facts = KeptFacts {
             method: "GET",
             endpoint: "/a".into(),
+            scheme: "http",
             status: 200,
             ending: KeptEnding::Complete,
             trace: None,
