@@ -352,10 +352,12 @@ fn trace_id(text: &str) -> Option<u128> {
 mod tests {
     use actix_web::{
         App, HttpResponse,
+        body::to_bytes,
         dev::Service as _,
         rt::time::{sleep, timeout},
         test::{TestRequest, call_and_read_body, call_service, init_service, read_body_json},
     };
+    use futures_util::stream;
     use serde_json::Value;
     use std::time::Duration;
     use vitals_recorder::http::{Monitor, block};
@@ -479,6 +481,75 @@ mod tests {
             "{timeline}"
         );
         done.send(()).unwrap();
+    }
+
+    /// Sends the sentence word by word, with a wait after each, and fails at the end if that is wanted.
+    fn words(fails: bool) -> HttpResponse {
+        let words = stream::unfold(0, move |number| async move {
+            sleep(Duration::from_millis(20)).await;
+            match number {
+                0..3 => Some((Ok(web::Bytes::from_static(b"data: x\n\n")), number + 1)),
+                3 if fails => Some((Err(std::io::Error::other("hunter2")), 4)),
+                _ => None,
+            }
+        });
+        let mut answer = HttpResponse::Ok();
+        answer.content_type("text/event-stream").streaming(words)
+    }
+
+    #[actix_web::test]
+    async fn a_stream_that_failed_or_is_sampled_has_a_timeline() {
+        let ops = fixture::ops(OpsSettings::new().with_requests());
+        let watched = ops.watched();
+        let monitor = Monitor::new(watched.http.clone(), watched.runtime.clone());
+        let app = App::new()
+            .route("/events", web::get().to(async || words(false)))
+            .route("/broken", web::get().to(async || words(true)))
+            .configure(|config| ops.configure(config, &|route| route))
+            .wrap(monitor);
+        let app = init_service(app).await;
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let events = TestRequest::with_uri("/events")
+            .insert_header(("traceparent", format!("00-{trace}-b7ad6b7169203331-01")));
+        call_and_read_body(&app, events.to_request()).await;
+        let broken = call_service(&app, TestRequest::with_uri("/broken").to_request()).await;
+        let failed = to_bytes(broken.into_body()).await;
+        assert!(failed.is_err());
+        let ask = async |path: &str| -> Value {
+            let answer = call_service(&app, TestRequest::with_uri(path).to_request()).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            read_body_json(answer).await
+        };
+
+        let timeline = ask(&format!("/ops/requests/{trace}")).await;
+        let reasons = timeline["reasons"].as_array().unwrap();
+        assert!(reasons.contains(&"sampled".into()), "{timeline}");
+        assert!(!reasons.contains(&"slow".into()), "{timeline}");
+        assert_eq!(
+            (&timeline["ending"], &timeline["sent_bytes"]),
+            (&"complete".into(), &27.into())
+        );
+        let head = timeline["head_seconds"].as_f64().unwrap();
+        assert!(head < timeline["seconds"].as_f64().unwrap(), "{timeline}");
+        assert!(
+            timeline["explained_percent"].as_f64().unwrap() > 99.0,
+            "{timeline}"
+        );
+        let times = timeline["times"].as_array().unwrap();
+        let body = times.iter().find(|time| time["kind"] == "body_awaiting");
+        let body = body.unwrap()["seconds"].as_f64().unwrap();
+        assert!(body >= 0.079, "four waits: {timeline}");
+
+        let errors = ask("/ops/errors").await;
+        let error = &errors["errors"][0];
+        assert_eq!(error["endpoint"], "/broken", "{errors}");
+        let broken = error["last_kept"].as_str().unwrap();
+        let timeline = ask(&format!("/ops/requests/{broken}")).await;
+        assert_eq!(
+            (&timeline["ending"], &timeline["status"]),
+            (&"body_failed".into(), &200.into())
+        );
+        assert!(!timeline.to_string().contains("hunter2"), "{timeline}");
     }
 
     #[test]

@@ -510,6 +510,8 @@ pub(in crate::http) struct Selection {
     slowest: Cell<f64>,
     /// The mean of the last durations, in seconds.
     mean: Cell<f64>,
+    /// The minute of the last stream that was a candidate, and its random number.
+    streams: Cell<(u64, u64)>,
 }
 
 impl Selection {
@@ -532,6 +534,21 @@ impl Selection {
             reasons.add(KeepReason::SlowForEndpoint, is_slow);
         }
         self.mean.set(mean + (seconds - mean) / 64.0);
+        reasons
+    }
+
+    /// The reasons that a stream of the endpoint has by its random number.
+    pub(in crate::http) fn consider_stream(&self, rank: Rank) -> KeepReasons {
+        let minute = rank.ended.nanoseconds() / MINUTE;
+        let highest = match self.streams.get() {
+            (before, highest) if before == minute => highest,
+            _ => 0,
+        };
+        let mut reasons = KeepReasons::default();
+        if rank.random > highest {
+            self.streams.set((minute, rank.random));
+            reasons.add(KeepReason::Random, true);
+        }
         reasons
     }
 

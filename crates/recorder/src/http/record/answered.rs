@@ -166,12 +166,12 @@ impl AnsweredRequest {
         if let Some(slot) = &mut self.slot
             && !slot.delivery.is_settled
         {
-            let state = match self.series.timing {
-                Timing::Stream { .. } => RequestState::Streaming,
-                Timing::Answer(_) if has_chunk => RequestState::Sending,
-                Timing::Answer(_) => RequestState::Awaiting,
-            };
-            slot.leave_loop(state, Some(&self.series.route.pattern));
+            let pattern = Some(&*self.series.route.pattern);
+            match (&self.series.timing, has_chunk) {
+                (Timing::Answer(_), true) => slot.leave_loop(RequestState::Sending, pattern),
+                (Timing::Answer(_), false) => slot.leave_loop(RequestState::Awaiting, pattern),
+                (Timing::Stream { .. }, _) => slot.leave_stream(has_chunk, pattern),
+            }
         }
     }
 
@@ -365,23 +365,21 @@ struct RequestEnd {
     is_suspected: bool,
 }
 
-/// Keeps the request, if it is notable or was chosen.
+/// Keeps the request, if it is notable or was chosen. How long a stream lasts is up to its client, so none is slow.
 #[inline]
 fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
-    if series.is_stream() {
-        return;
-    }
     let recorder = &slot.worker.recorder;
     let rank = Rank {
         ended: end.ended,
         random: slot.worker.random.next(),
     };
-    let chosen = if recorder.kept.is_on() {
-        series.route.selection.consider(rank, end.seconds)
-    } else {
-        KeepReasons::default()
+    let is_stream = series.is_stream();
+    let chosen = match (recorder.kept.is_on(), is_stream) {
+        (true, false) => series.route.selection.consider(rank, end.seconds),
+        (true, true) => series.route.selection.consider_stream(rank),
+        (false, _) => KeepReasons::default(),
     };
-    let is_slow = recorder.notable.is_slow(end.seconds, end.ended);
+    let is_slow = !is_stream && recorder.notable.is_slow(end.seconds, end.ended);
     let is_conspicuous = end.is_suspected || slot.polls.has_stalled || slot.span().is_some();
     let is_failed = series.is_server_error || slot.delivery.ending != RequestEnding::Whole;
     if is_slow || is_conspicuous || is_failed || !chosen.is_empty() {

@@ -364,6 +364,14 @@ impl RequestSlot {
         self.set_state(state, now);
     }
 
+    /// Notes that the poll of a stream has returned, with a chunk that its client must take, or without.
+    pub(in crate::http) fn leave_stream(&mut self, has_chunk: bool, pattern: Option<&str>) {
+        self.leave_loop(RequestState::Streaming, pattern);
+        if has_chunk {
+            self.polls.then(RequestState::Sending);
+        }
+    }
+
     /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls in nanoseconds.
     #[inline]
     pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> u64 {
