@@ -109,7 +109,10 @@ fn run() {
         let mut is_quiet = true;
         // Without the lock: a look may take its time. One that panics is not called again.
         looks.retain_mut(|look| {
-            let sight = catch_unwind(AssertUnwindSafe(look)).unwrap_or(Sight::Over);
+            let sight = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
+                tracing::error!("a check of what lasts too long panicked and is not repeated");
+                Sight::Over
+            });
             is_quiet &= sight != Sight::Busy;
             sight != Sight::Over
         });

@@ -6,8 +6,8 @@
 //! transactions that are rolled back. Not here: the questions, and how a connection of Diesel answers them.
 //!
 //! Nobody waits for this thread: a question is put into a queue or rejected, and its answer is handed to a function. The
-//! thread waits for nobody for long either: it runs at most one question a second, and PostgreSQL ends each statement and
-//! each wait for a lock after half a second.
+//! thread waits for nobody for long either: it answers at most one question and explains at most one statement a second, and
+//! PostgreSQL ends each statement and each wait for a lock after half a second.
 
 mod hourly;
 mod thread;

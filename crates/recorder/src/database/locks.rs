@@ -43,6 +43,9 @@ const CALLER_THRESHOLD: Duration = Duration::from_millis(200);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Why the waits are not known before the first answer.
+const NOT_YET: &str = "The database has not answered yet who waits for a lock.";
+
 /// How often in a row an answer must contradict the slots. Once may be a coincidence: they are read one after the other.
 const MOST_CONTRADICTIONS: u32 = 2;
 
@@ -115,9 +118,11 @@ pub(super) struct LockWatch {
 /// Locked for as long as a value is copied, never while the database is asked.
 #[derive(Debug, Default)]
 struct LockState {
+    /// Whether somebody waits. Answers are kept meanwhile.
+    is_wanted: bool,
     looked: Option<Moment>,
     asked: Option<Moment>,
-    /// The last answer, while somebody waits.
+    /// The last answer.
     answer: Option<(Moment, Arc<Waits>)>,
     /// What identifies the server or the file: pools of one database may block each other.
     database: Option<Box<str>>,
@@ -143,11 +148,17 @@ impl LockWatch {
         self.explainer.get_or_init(|| Arc::downgrade(explainer));
     }
 
-    /// The last answer.
+    /// The last answer, while somebody waits.
     pub(super) fn report(&self, now: Moment) -> LockReport {
-        let answer = self.lock().answer.clone();
+        let (is_wanted, answer) = {
+            let state = self.lock();
+            (state.is_wanted, state.answer.clone())
+        };
         let Some((at, answer)) = answer else {
-            return LockReport::default();
+            return LockReport {
+                unknown: is_wanted.then_some(NOT_YET),
+                ..LockReport::default()
+            };
         };
         let (waits, unknown) = match &*answer {
             Ok(waits) => (waits.clone(), None),
@@ -195,13 +206,21 @@ impl LockWatch {
         self.lock().database.clone()
     }
 
-    /// Forgets the answer, because nobody waits any more.
-    fn clear(&self) {
-        self.lock().answer = None;
+    /// Notes whether somebody waits. Forgets the answer if nobody does any more.
+    fn want(&self, is_wanted: bool) {
+        let mut state = self.lock();
+        state.is_wanted = is_wanted;
+        if !is_wanted {
+            state.answer = None;
+        }
     }
 
+    /// Keeps an answer, unless nobody waits any more.
     fn keep(&self, answer: Waits) {
-        self.lock().answer = Some((clock::now(), Arc::new(answer)));
+        let mut state = self.lock();
+        if state.is_wanted {
+            state.answer = Some((clock::now(), Arc::new(answer)));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, LockState> {
@@ -219,9 +238,7 @@ pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
         .collect();
     let somebody_waits = due.iter().any(|(_, waits)| *waits);
     for (holders, waits) in due {
-        if !waits {
-            holders.locks.clear();
-        }
+        holders.locks.want(waits);
         // A pool that waits for nobody may have the connection that another one waits for.
         let is_unknown = || holders.locks.may_learn() && holders.locks.database().is_none();
         if waits || somebody_waits && is_unknown() {
@@ -323,4 +340,31 @@ fn join_postgres(holders: &Arc<PoolHolders>, all: &[Arc<PoolHolders>], rows: &[T
         return Err(LocksUnknown::Pooler);
     }
     Ok(joined.waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_somebody_waits_there_is_an_answer_or_the_reason_why_there_is_none() {
+        let watch = LockWatch::default();
+        let state = || {
+            let report = watch.report(clock::now());
+            (report.age.is_some(), report.unknown)
+        };
+        let lost = LocksUnknown::Unanswered(AskError::Unreachable);
+        assert_eq!(state(), (false, None), "nobody waits");
+        watch.keep(Err(lost));
+        assert_eq!(state(), (false, None), "a late answer is of no interest");
+        watch.want(true);
+        assert_eq!(state(), (false, Some(NOT_YET)));
+        watch.keep(Err(lost));
+        assert_eq!(state(), (true, Some(lost.reason())));
+        watch.want(true);
+        watch.keep(Ok(Vec::new()));
+        assert_eq!(state(), (true, None));
+        watch.want(false);
+        assert_eq!(state(), (false, None), "nobody waits any more");
+    }
 }

@@ -13,7 +13,7 @@ use crate::database::sql::Dialect;
 /// When the thread asks, and how long it keeps its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// The least time between the beginnings of two questions.
+    /// The least time between the beginnings of two questions, and between those of two explanations.
     interval: Duration,
     /// A connection without a question for this long is closed.
     idle: Duration,
@@ -62,7 +62,10 @@ struct ExplainingThread {
     parts: Unstarted,
     session: ExplainingSession,
     pace: Pace,
-    last: Option<Instant>,
+    /// When the last question was asked.
+    asked: Option<Instant>,
+    /// When the last statement was explained. No question waits for that: somebody waits for its answer.
+    explained: Option<Instant>,
 }
 
 impl ExplainingThread {
@@ -71,7 +74,8 @@ impl ExplainingThread {
             parts,
             pace,
             session: ExplainingSession::new(dialect),
-            last: None,
+            asked: None,
+            explained: None,
         }
     }
 
@@ -81,7 +85,12 @@ impl ExplainingThread {
             match self.parts.messages.recv_timeout(self.patience()) {
                 Ok(Message::Question(question)) => self.answer(question),
                 Ok(Message::Look) => {}
-                Err(RecvTimeoutError::Timeout) => self.use_time(),
+                Err(RecvTimeoutError::Timeout) => {
+                    // A study that panics is given up. Questions go on.
+                    if catch_unwind(AssertUnwindSafe(|| self.use_time())).is_err() {
+                        self.parts.study = None;
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -90,7 +99,7 @@ impl ExplainingThread {
     /// How long to wait for a question before there is something else to do.
     fn patience(&self) -> Duration {
         match &self.parts.study {
-            Some(study) if study.is_due() => self.until_next(),
+            Some(study) if study.is_due() => self.until_next(self.explained),
             Some(_) => plans::LOOK.min(self.pace.idle),
             None => self.pace.idle,
         }
@@ -102,12 +111,13 @@ impl ExplainingThread {
         let study = self.parts.study.as_mut();
         let Some(number) = study.and_then(|study| study.next(now)) else {
             let is_idle = |last: Instant| now.saturating_duration_since(last) >= self.pace.idle;
-            if self.last.is_none_or(is_idle) {
+            if self.asked.max(self.explained).is_none_or(is_idle) {
                 self.session.close();
             }
             return;
         };
-        self.keep_pace();
+        thread::sleep(self.until_next(self.explained));
+        self.explained = Some(Instant::now());
         let Unstarted {
             pool, open, study, ..
         } = &mut self.parts;
@@ -125,7 +135,8 @@ impl ExplainingThread {
     }
 
     fn answer(&mut self, question: Question) {
-        self.keep_pace();
+        thread::sleep(self.until_next(self.asked));
+        self.asked = Some(Instant::now());
         let Unstarted { pool, open, .. } = &self.parts;
         let answer = self
             .session
@@ -134,14 +145,9 @@ impl ExplainingThread {
         let _panic = catch_unwind(AssertUnwindSafe(|| (question.then)(answer)));
     }
 
-    /// Waits until it is time for the next question.
-    fn keep_pace(&mut self) {
-        thread::sleep(self.until_next());
-        self.last = Some(Instant::now());
-    }
-
-    fn until_next(&self) -> Duration {
-        self.last.map_or(Duration::ZERO, |last| {
+    /// The time until the next question or explanation after the last one.
+    fn until_next(&self, last: Option<Instant>) -> Duration {
+        last.map_or(Duration::ZERO, |last| {
             (self.pace.interval).saturating_sub(last.elapsed())
         })
     }

@@ -21,7 +21,7 @@ const MOST_NAMED: usize = 3;
 pub struct LockReport {
     /// How long ago the database answered. `None` while nobody waits, and before the first answer.
     pub age: Option<Duration>,
-    /// Why the waits are not known.
+    /// Why the waits are not known. `None` if they are, and while nobody waits.
     pub unknown: Option<&'static str>,
     /// The connections of this process that wait for a lock, the one that has waited longest at first.
     pub waits: Vec<LockWait>,

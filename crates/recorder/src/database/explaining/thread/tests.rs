@@ -253,6 +253,22 @@ fn questions_are_at_least_an_interval_apart() {
 }
 
 #[test]
+fn no_question_waits_for_the_pace_of_explanations() {
+    let pace = Pace {
+        interval: 2 * BOUND,
+        ..QUICK
+    };
+    let explainer = Explainer::new("test", Dialect::Sqlite, fake(&Log::default()), None);
+    let parts = explainer.unstarted.lock().unwrap().take().unwrap();
+    thread::spawn(move || {
+        let mut explaining = ExplainingThread::new(parts, Dialect::Sqlite, pace);
+        explaining.explained = Some(Instant::now());
+        explaining.run();
+    });
+    assert!(answer(&explainer, "SELECT 1").is_ok());
+}
+
+#[test]
 fn nobody_waits_for_a_database_that_does_not_answer() {
     let (release, released): (Sender<()>, Receiver<()>) = channel();
     let open: Open = Box::new(move || {
