@@ -10,13 +10,17 @@
     reason = "a test may panic and print; processor time only grows; a function that is inlined has its caller's name"
 )]
 
-#[path = "support/tools.rs"]
+#[path = "access/authority.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
-mod tools;
+mod authority;
+mod support;
+
+#[path = "profiles/chaos.rs"]
+mod chaos;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     hint::black_box,
     process::Command,
     sync::{
@@ -36,6 +40,7 @@ use actix_web::{
 use diesel::{RunQueryDsl as _, SqliteConnection, r2d2, sql_query};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use support::tools;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -56,12 +61,39 @@ const HOT: [(&str, &str, u64); 3] = [
 /// The points by which a share may differ.
 const POINTS: f64 = 3.0;
 
+/// All tests by name: each runs on the service of this process, or on one of its own. An argument chooses those whose names
+/// contain it.
+const TESTS: [(&str, fn(&str)); 4] = [
+    (
+        "shares_names_and_endpoints_are_right",
+        shares_names_and_endpoints_are_right,
+    ),
+    (
+        "allocated_bytes_are_those_of_each_request",
+        allocated_bytes_are_those_of_each_request,
+    ),
+    (
+        "a_leak_is_at_the_top_of_the_difference",
+        a_leak_is_at_the_top_of_the_difference,
+    ),
+    (
+        "a_chaotic_service_loses_no_request_while_it_is_profiled",
+        |_| chaos::a_chaotic_service_loses_no_request_while_it_is_profiled(),
+    ),
+];
+
 fn main() {
     heap_sampling::prepare();
     let url = start();
-    shares_names_and_endpoints_are_right(&url);
-    allocated_bytes_are_those_of_each_request(&url);
-    a_leak_is_at_the_top_of_the_difference(&url);
+    let chosen = env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'));
+    for (name, test) in TESTS {
+        if chosen.as_ref().is_none_or(|part| name.contains(part)) {
+            println!("profiles: {name}");
+            test(&url);
+        }
+    }
     println!("profiles: all passed");
 }
 

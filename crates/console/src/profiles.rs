@@ -292,6 +292,8 @@ mod tests {
         time::SystemTime,
     };
 
+    use vitals_profiler::ProfileMethod;
+
     use super::*;
 
     fn is_pending(future: Pin<&mut impl Future>) -> bool {
@@ -302,6 +304,7 @@ mod tests {
     fn profile() -> Profile {
         Profile {
             kind: ProfileKind::Cpu,
+            method: ProfileMethod::PerfEvents,
             started: SystemTime::now(),
             duration: Duration::ZERO,
             period: 1,

@@ -1,10 +1,13 @@
-//! Processor profiles: the kernel samples the stacks of all threads (`perf_event_open`), for a time.
+//! Processor profiles: the stacks of all threads are sampled for a time.
 //!
-//! The kernel follows the frame pointers of a thread itself, so the process has no signal handler and no timer, and a
-//! broken stack cannot crash it. A thread is sampled by the processor time that it uses: one that waits costs nothing.
+//! Where it is allowed, the kernel samples and follows the frame pointers itself (`perf_event_open`): the process then has no
+//! signal handler and no timer. Otherwise a signal handler does so (`vitals-signal-sampler`). A broken stack crashes neither. A
+//! thread is sampled by the processor time that it uses: one that waits costs nothing.
 
 mod denial;
+mod perf_events;
 mod sampler;
+mod signals;
 
 use std::{
     collections::HashMap,
@@ -17,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    Profile, ProfileError, ProfileKind, WorkSource,
+    Profile, ProfileError, ProfileKind, Stack, WorkSource,
     profile::Stacks,
     symbols::{Address, Symbols},
 };
@@ -40,7 +43,7 @@ type RawStack = (Option<Arc<str>>, Vec<u64>);
 ///
 /// # Errors
 ///
-/// Returns [`ProfileError::Denied`] if the kernel does not allow it, with what would allow it, and
+/// Returns [`ProfileError::Denied`] if the system does not allow it, with what would allow it, and
 /// [`ProfileError::Stopped`] if `stop` was set.
 pub fn cpu_profile(
     time: Duration,
@@ -68,18 +71,21 @@ pub fn cpu_profile(
     sampling.end();
     collected.read(&mut sampling, work);
     let notes = sampling.notes();
-    let period = sampling.period();
+    let (method, period) = (sampling.method(), sampling.period());
     drop(sampling);
     let (frames, stacks) = collected.resolve(period);
-    Ok(Profile {
+    let mut profile = Profile {
         kind: ProfileKind::Cpu,
+        method,
         started,
         duration,
         period,
         frames,
         stacks,
         notes,
-    })
+    };
+    profile.notes.extend(note_of_callers(&profile));
+    Ok(profile)
 }
 
 /// The samples so far, by stack.
@@ -105,12 +111,13 @@ impl Collected {
     fn add(&mut self, sample: Sample, work: &mut dyn WorkSource) {
         let endpoint = work.work_at(sample.thread, sample.nanoseconds);
         let key = (endpoint, sample.addresses);
+        let periods = i64::from(sample.periods);
         if let Some(count) = self.stacks.get_mut(&key) {
-            *count += 1;
+            *count += periods;
         } else if self.stacks.len() < MOST_STACKS {
-            self.stacks.insert(key, 1);
+            self.stacks.insert(key, periods);
         } else {
-            self.others += 1;
+            self.others += periods;
         }
     }
 
@@ -133,6 +140,36 @@ impl Collected {
         }
         stacks.finish()
     }
+}
+
+/// The outermost functions of Rust's threads, and of the main one.
+const STARTS: [&str; 2] = ["__rust_begin_short_backtrace", "lang_start"];
+
+/// The share of samples without a start, in percent, from which on callers are said to be missing.
+const MOST_INCOMPLETE: i64 = 25;
+
+/// The least number of samples that are judged.
+const LEAST_SAMPLES: i64 = 20;
+
+/// Says that nothing ran, or that many stacks do not reach the start of their thread.
+fn note_of_callers(profile: &Profile) -> Option<String> {
+    let count = profile.count();
+    if count == 0 {
+        return Some("Nothing ran: no thread used enough processor time for a sample.".to_owned());
+    }
+    let has_start = |stack: &&Stack| {
+        let mut frames = profile.frames_of(stack);
+        frames.any(|frame| STARTS.iter().any(|start| frame.function.contains(start)))
+    };
+    let complete = profile.stacks.iter().filter(has_start);
+    let complete = complete.map(|stack| stack.count).sum::<i64>();
+    let incomplete = 100 * (count - complete) / count;
+    (count >= LEAST_SAMPLES && incomplete >= MOST_INCOMPLETE).then(|| {
+        format!(
+            "Callers are missing in {incomplete} % of the samples: the program, or a library, was built without frame pointers or \
+             without symbols. RUSTFLAGS=\"-C force-frame-pointers=yes\" adds them."
+        )
+    })
 }
 
 #[cfg(test)]

@@ -151,8 +151,9 @@ fn heading(profile: &Profile) -> String {
     let seconds = profile.duration.as_secs_f64();
     match profile.kind {
         ProfileKind::Cpu => format!(
-            "Processor time: {total} in {seconds:.1} s, {} samples",
-            profile.count()
+            "Processor time: {total} in {seconds:.1} s, {} samples by {}",
+            profile.count(),
+            profile.method.label()
         ),
         ProfileKind::Heap => format!("Live allocations: {total}"),
         ProfileKind::HeapGrowth => format!("Growth of live allocations in {seconds:.1} s: {total}"),
@@ -224,7 +225,7 @@ mod tests {
         ]);
         let graph = flame_graph(&profile, "n");
         for expected in [
-            "Processor time: 4.00 s in 10.0 s, 2 samples",
+            "Processor time: 4.00 s in 10.0 s, 2 samples by perf events",
             "<title>all\n4.00 s, 100.00 %</title>",
             "<title>/a\n4.00 s, 100.00 %</title>",
             "data-x=\"0.000000\" data-w=\"0.750000\" data-d=\"3\"><title>hot\n3.00 s, 75.00 %</title>",

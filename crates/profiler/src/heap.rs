@@ -17,7 +17,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use crate::{
-    Frame, Profile, ProfileError, ProfileKind, Stack,
+    Frame, Profile, ProfileError, ProfileKind, ProfileMethod, Stack,
     profile::Stacks,
     symbols::{Address, Symbols},
 };
@@ -113,6 +113,7 @@ pub fn heap_profile() -> Result<Profile, ProfileError> {
     let (frames, stacks) = resolve(&dump);
     Ok(Profile {
         kind: ProfileKind::Heap,
+        method: ProfileMethod::Jemalloc,
         started,
         duration: Duration::ZERO,
         period: dump.period,

@@ -2,7 +2,7 @@
 //!
 //! Field numbers are those of <https://github.com/google/pprof/blob/main/proto/profile.proto>.
 
-use std::{collections::HashMap, io::Write as _, time::UNIX_EPOCH};
+use std::{collections::HashMap, io::Write as _, iter, time::UNIX_EPOCH};
 
 use flate2::{Compression, write::GzEncoder};
 
@@ -67,8 +67,9 @@ fn message(profile: &Profile) -> Vec<u8> {
     push_uint(&mut out, 10, nanoseconds(profile.duration));
     push_message(&mut out, 11, &value_type(&mut strings, period));
     push_uint(&mut out, 12, profile.period);
-    for note in &profile.notes {
-        push_uint(&mut out, 13, strings.index(note));
+    let method = format!("Sampled by {}.", profile.method.label());
+    for comment in iter::once(&method).chain(&profile.notes) {
+        push_uint(&mut out, 13, strings.index(comment));
     }
     push_uint(&mut out, 14, strings.index(weight.0));
     // Last: all strings are known.

@@ -34,6 +34,29 @@ impl ProfileKind {
     }
 }
 
+/// How a profile was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProfileMethod {
+    /// The kernel sampled the threads (`perf_event_open`).
+    PerfEvents,
+    /// Signals of timers interrupted the threads, where the kernel forbids perf events.
+    Signals,
+    /// jemalloc sampled the allocations.
+    Jemalloc,
+}
+
+impl ProfileMethod {
+    /// Its name in answers.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PerfEvents => "perf events",
+            Self::Signals => "signals",
+            Self::Jemalloc => "jemalloc",
+        }
+    }
+}
+
 /// A function in a stack, and the line of its code that was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Frame {
@@ -63,6 +86,8 @@ pub struct Stack {
 pub struct Profile {
     /// What it measures.
     pub kind: ProfileKind,
+    /// How it was taken.
+    pub method: ProfileMethod,
     /// When it began.
     pub started: SystemTime,
     /// How long it took; zero for a heap profile.
@@ -208,6 +233,7 @@ impl Profile {
         let took = self.started.duration_since(earlier.started);
         Self {
             kind: ProfileKind::HeapGrowth,
+            method: self.method,
             started: earlier.started,
             duration: took.unwrap_or_default(),
             period: self.period,
@@ -238,6 +264,7 @@ pub(crate) mod tests {
         let (frames, stacks) = collected.finish();
         Profile {
             kind: ProfileKind::Cpu,
+            method: ProfileMethod::PerfEvents,
             started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             duration: Duration::from_secs(10),
             period: 10_101_010,

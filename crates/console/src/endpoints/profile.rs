@@ -115,6 +115,8 @@ struct RunningEntry {
 struct KeptEntry {
     id: u64,
     kind: &'static str,
+    /// How it was taken: perf events, signals or jemalloc.
+    method: &'static str,
     started: String,
     seconds: f64,
     /// The number of samples, or of live allocations.
@@ -130,6 +132,7 @@ impl From<KeptProfile> for KeptEntry {
         Self {
             id: kept.id,
             kind: profile.kind.label(),
+            method: profile.method.label(),
             started: rfc_3339(profile.started),
             seconds: profile.duration.as_secs_f64(),
             count: profile.count(),

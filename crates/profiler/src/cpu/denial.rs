@@ -2,8 +2,6 @@
 
 use std::{fs, io};
 
-use crate::ProfileError;
-
 /// Error numbers of Linux.
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;
@@ -11,13 +9,13 @@ const EACCES: i32 = 13;
 const EMFILE: i32 = 24;
 const ENOSYS: i32 = 38;
 
-/// The error of a sampler that could not be opened.
-pub(super) fn of(error: &io::Error) -> ProfileError {
+/// Why a sampler could not be opened, in sentences for operators.
+pub(super) fn of(error: &io::Error) -> String {
     let number = error.raw_os_error().unwrap_or(0);
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok();
     let paranoid = paranoid.and_then(|level| level.trim().parse().ok());
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ProfileError::Denied(sentence(number, paranoid, has_seccomp_filter(&status)))
+    sentence(number, paranoid, has_seccomp_filter(&status))
 }
 
 /// Whether a filter of system calls is active, by `/proc/self/status`.

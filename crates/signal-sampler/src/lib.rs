@@ -1,0 +1,189 @@
+//! Samples the stacks of threads of this process by signals, for profiles where the kernel forbids `perf_event_open`.
+//!
+//! Each sampled thread has a timer of its own processor time, which sends SIGPROF to it. The handler notes the time, follows
+//! the frame pointers, and puts the addresses into a ring. It allocates nothing, takes no lock, reads no debug information,
+//! and uses no thread-local variable. It reads the stack by a system call: a wrong frame pointer is an error and not a crash.
+//!
+//! - `ring`: the samples on their way from the handler to the reader, by atomic variables only
+//! - `stack`: the walk along the frame pointers, over memory that is a parameter
+//! - `system`: the system calls and the handler, and the only `unsafe` code
+//!
+//! ```
+//! # #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use vitals_signal_sampler::SignalSampling;
+//!
+//! let mut sampling = SignalSampling::start(Duration::from_millis(10))?;
+//! sampling.add(std::process::id())?; // The main thread.
+//! let mut samples = 0;
+//! sampling.read(|sample| samples += sample.expirations);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+//! # fn main() {}
+//! ```
+#![cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+        reason = "a test may panic"
+    )
+)]
+
+mod ring;
+mod stack;
+#[allow(
+    unsafe_code,
+    reason = "the system calls and the handler; each use is explained"
+)]
+mod system;
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use ring::Ring;
+use system::Timer;
+
+/// Where the handler puts the samples. In the memory of the process from its start: a signal may be late.
+static RING: Ring = Ring::new();
+
+/// Whether there is a sampling. The handler and the timers belong to one at a time.
+static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
+
+/// The number of the present sampling. The handler ignores signals of timers of earlier ones, and all with 0.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The number of the last sampling.
+static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// A sampling cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// There is one at a time.
+    #[error("another sampling is active")]
+    Active,
+    /// The program or a library has a handler of its own for SIGPROF, which is left alone.
+    #[error("SIGPROF has another handler")]
+    Handled,
+    /// The system does not allow one of the system calls.
+    #[error("{call} fails: {cause}")]
+    Denied {
+        /// The name of the system call.
+        call: &'static str,
+        /// Its error.
+        cause: io::Error,
+    },
+}
+
+/// A sample of one thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The id that the kernel gives the thread.
+    pub thread: u32,
+    /// The moment of `CLOCK_MONOTONIC`, in nanoseconds.
+    pub nanoseconds: u64,
+    /// How many times the timer expired since the last sample of the thread: the sample stands for as many periods.
+    pub expirations: u32,
+    /// The innermost first: the instruction that was interrupted, then where calls return to.
+    pub addresses: Vec<u64>,
+}
+
+/// A sampling of the processor time of threads of this process. It ends when it is dropped.
+///
+/// The handler of SIGPROF stays: without a sampling it returns at once. So a signal that is late cannot end the process, and
+/// programs that are started meanwhile do not inherit that SIGPROF is ignored.
+#[derive(Debug)]
+pub struct SignalSampling {
+    period: Duration,
+    generation: u32,
+    timers: HashMap<u32, Timer>,
+    lost_before: u64,
+}
+
+impl SignalSampling {
+    /// Prepares a sampling, with a sample in each `period` of a thread's processor time. The kernel counts that time in ticks
+    /// of 1 to 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error while another sampling is active, if SIGPROF has another handler, and if a system call is denied.
+    pub fn start(period: Duration) -> Result<Self, StartError> {
+        if IS_ACTIVE.swap(true, Relaxed) {
+            return Err(StartError::Active);
+        }
+        let generation = LAST_GENERATION.fetch_add(1, Relaxed).wrapping_add(1).max(1);
+        // From here on it is ended by being dropped.
+        let mut sampling = Self {
+            period,
+            generation,
+            timers: HashMap::new(),
+            lost_before: RING.lost(),
+        };
+        let denied = |call| move |cause| StartError::Denied { call, cause };
+        system::check_memory_is_readable().map_err(denied("process_vm_readv"))?;
+        system::install_handler()?;
+        let own = system::own_thread();
+        sampling.add(own).map_err(denied("timer_create"))?;
+        sampling.remove(own);
+        // What arrived after the end of an earlier one.
+        sampling.read(|_| ());
+        GENERATION.store(generation, Relaxed);
+        Ok(sampling)
+    }
+
+    /// Samples a thread of this process from now on.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the thread has ended, or if the process may have no more timers (`ulimit -i`).
+    pub fn add(&mut self, thread: u32) -> io::Result<()> {
+        let timer = Timer::start(thread, self.generation, self.period)?;
+        self.timers.insert(thread, timer);
+        Ok(())
+    }
+
+    /// Samples a thread no longer.
+    pub fn remove(&mut self, thread: u32) {
+        self.timers.remove(&thread);
+    }
+
+    /// Samples no thread any more. What was sampled can still be read.
+    pub fn end(&mut self) {
+        self.timers.clear();
+    }
+
+    /// Passes on the samples since the last call, in the order in which they were taken. Call it often: the ring has room for
+    /// 512.
+    pub fn read(&mut self, f: impl FnMut(Sample)) {
+        RING.read(f);
+    }
+
+    /// How many samples were lost, because the ring was full.
+    pub fn lost(&self) -> u64 {
+        RING.lost().saturating_sub(self.lost_before)
+    }
+}
+
+impl Drop for SignalSampling {
+    fn drop(&mut self) {
+        self.timers.clear();
+        GENERATION.store(0, Relaxed);
+        IS_ACTIVE.store(false, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Samplings of threads of this process. One is active at a time, so the tests take turns.
+
+use std::{
+    fs,
+    hint::black_box,
+    process::Command,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+    time::Instant,
+};
+
+use super::*;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// How long to wait for a sample.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Runs on a thread of its own until it is stopped.
+#[inline(never)]
+fn spin(stop: &AtomicBool) {
+    let mut number = 1_u64;
+    while !stop.load(Relaxed) {
+        number = black_box(number.wrapping_mul(6_364_136_223_846_793_005));
+    }
+}
+
+/// Samples a thread that spins until `enough`.
+fn samples_until(enough: impl Fn(&[Sample]) -> bool) -> (u32, Vec<Sample>) {
+    let stop = AtomicBool::new(false);
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    let mut samples = Vec::new();
+    let deadline = Instant::now() + BOUND;
+    let thread = thread::scope(|scope| {
+        let (sender, id) = mpsc::channel();
+        scope.spawn(|| {
+            sender.send(system::own_thread()).unwrap();
+            drop(sender);
+            spin(&stop);
+        });
+        let thread = id.recv().unwrap();
+        sampling.add(thread).unwrap();
+        while !enough(&samples) && Instant::now() < deadline {
+            thread::sleep(PERIOD);
+            sampling.read(|sample| samples.push(sample));
+        }
+        stop.store(true, Relaxed);
+        thread
+    });
+    sampling.end();
+    assert!(enough(&samples), "{samples:?}");
+    assert_eq!(sampling.lost(), 0);
+    (thread, samples)
+}
+
+/// The ranges of memory with code.
+fn code() -> Vec<std::ops::Range<u64>> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let ranges = maps.lines().filter(|line| line.contains(" r-xp "));
+    let ranges = ranges.map(|line| line.split_once(' ').unwrap().0.split_once('-').unwrap());
+    let number = |text| u64::from_str_radix(text, 16).unwrap();
+    ranges
+        .map(|(start, end)| number(start)..number(end))
+        .collect()
+}
+
+#[test]
+fn a_thread_that_runs_is_sampled_in_order_at_an_instruction() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (thread, samples) = samples_until(|samples| samples.len() >= 20);
+    let code = code();
+    let mut last = 0;
+    for sample in &samples {
+        assert_eq!(sample.thread, thread);
+        assert!(sample.nanoseconds > last && sample.expirations >= 1);
+        last = sample.nanoseconds;
+        let address = sample.addresses[0];
+        assert!(code.iter().any(|range| range.contains(&address)));
+    }
+}
+
+#[test]
+fn one_sampling_is_active_at_a_time() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = SignalSampling::start(PERIOD).unwrap();
+    let second = SignalSampling::start(PERIOD).unwrap_err();
+    assert!(matches!(second, StartError::Active), "{second}");
+    drop(first);
+    drop(SignalSampling::start(PERIOD).unwrap());
+}
+
+#[test]
+fn a_thread_that_waits_is_not_sampled_and_one_that_has_ended_cannot_be() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    let (end, ended) = mpsc::channel::<()>();
+    let (sender, id) = mpsc::channel();
+    let waiting = thread::spawn(move || {
+        sender.send(system::own_thread()).unwrap();
+        let _ended = ended.recv();
+    });
+    let id = id.recv().unwrap();
+    sampling.add(id).unwrap();
+    thread::sleep(10 * PERIOD);
+    sampling.read(|sample| panic!("{sample:?}"));
+    drop(end);
+    waiting.join().unwrap();
+    let path = format!("/proc/self/task/{id}");
+    while fs::exists(&path).unwrap() {
+        thread::yield_now();
+    }
+    sampling.remove(id);
+    assert!(sampling.add(id).is_err());
+}
+
+#[test]
+fn a_child_process_starts_with_the_default_action() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let sampling = SignalSampling::start(PERIOD).unwrap();
+    let status = Command::new("cat").arg("/proc/self/status").output();
+    drop(sampling);
+    let status = String::from_utf8(status.unwrap().stdout).unwrap();
+    for set in ["SigIgn:", "SigCgt:"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(set));
+        let signals = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+        assert_eq!(signals >> (libc::SIGPROF - 1) & 1, 0, "{status}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_late_or_of_another_process_does_nothing() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(SignalSampling::start(PERIOD).unwrap());
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    for is_active in [true, false] {
+        let id = std::process::id().to_string();
+        let kill = Command::new("sh")
+            .args(["-c", &format!("kill -PROF {id}")])
+            .status();
+        assert!(kill.unwrap().success());
+        thread::sleep(PERIOD);
+        sampling.read(|sample| panic!("{sample:?}"));
+        if is_active {
+            sampling.end();
+        }
+    }
+}
