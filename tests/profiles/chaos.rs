@@ -211,6 +211,8 @@ fn client(authority: Option<&str>) -> reqwest::Client {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .timeout(BOUND)
+        // What ends the encryption passes on bytes to a listener of HTTP/1.
+        .http1_only()
         .pool_idle_timeout(Duration::from_secs(2));
     if let Some(authority) = authority {
         builder = builder
