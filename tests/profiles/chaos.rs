@@ -122,13 +122,13 @@ fn duration() -> Duration {
     humantime::parse_duration(&time).unwrap()
 }
 
-pub(crate) fn a_chaotic_service_loses_no_request_while_it_is_profiled() {
+pub(crate) fn a_chaotic_service_loses_no_request() {
     let Some(programs) = tools::postgres("profiles of a chaotic service") else {
         return;
     };
     panic::set_hook(Box::new(|details| {
         if !details.to_string().contains(WANTED) {
-            eprintln!("{details}");
+            println!("{details}");
         }
     }));
     let time = duration();

@@ -153,7 +153,7 @@ fn heading(profile: &Profile) -> String {
         ProfileKind::Cpu => format!(
             "Processor time: {total} in {seconds:.1} s, {} samples by {}",
             profile.count(),
-            profile.method.label()
+            profile.method.words()
         ),
         ProfileKind::Heap => format!("Live allocations: {total}"),
         ProfileKind::HeapGrowth => format!("Growth of live allocations in {seconds:.1} s: {total}"),

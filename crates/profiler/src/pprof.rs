@@ -67,7 +67,7 @@ fn message(profile: &Profile) -> Vec<u8> {
     push_uint(&mut out, 10, nanoseconds(profile.duration));
     push_message(&mut out, 11, &value_type(&mut strings, period));
     push_uint(&mut out, 12, profile.period);
-    let method = format!("Sampled by {}.", profile.method.label());
+    let method = format!("Sampled by {}.", profile.method.words());
     for comment in iter::once(&method).chain(&profile.notes) {
         push_uint(&mut out, 13, strings.index(comment));
     }

@@ -50,10 +50,15 @@ impl ProfileMethod {
     /// Its name in answers.
     pub fn label(self) -> &'static str {
         match self {
-            Self::PerfEvents => "perf events",
+            Self::PerfEvents => "perf_events",
             Self::Signals => "signals",
             Self::Jemalloc => "jemalloc",
         }
+    }
+
+    /// Its name in sentences.
+    pub(crate) fn words(self) -> String {
+        self.label().replace('_', " ")
     }
 }
 

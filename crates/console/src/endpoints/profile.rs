@@ -115,7 +115,7 @@ struct RunningEntry {
 struct KeptEntry {
     id: u64,
     kind: &'static str,
-    /// How it was taken: perf events, signals or jemalloc.
+    /// How it was taken.
     method: &'static str,
     started: String,
     seconds: f64,

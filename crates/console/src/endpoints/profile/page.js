@@ -35,7 +35,7 @@ const row = (profile) => {
   });
   cell(added, new Date(profile.started).toLocaleTimeString());
   cell(added, profile.kind === "cpu" ? "processor" : "heap");
-  cell(added, profile.method);
+  cell(added, profile.method.replace("_", " "));
   cell(added, profile.seconds.toFixed(1), "number");
   cell(added, amount(profile), "number");
   cell(added, profile.notes.join(" "));
