@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::foreign::{Reading, Series};
-use super::server::{Answer, Server};
+use super::server::{Answer, SCRAPE_SECONDS, SCRAPE_TIMEOUT, Server};
 use super::settled::settled;
 use super::tools;
 
@@ -134,10 +134,13 @@ pub(crate) async fn hostile_traffic(server: &Server, collection: &str) {
 async fn scrape_as(server: &Server, accept: &str) -> Vec<u8> {
     let request = server
         .request(Method::GET, "/metrics")
+        .header(SCRAPE_TIMEOUT, SCRAPE_SECONDS)
         .header("accept", accept);
     let response = request.send().await.expect("the server answers");
-    assert_eq!(response.status(), 200, "{accept}");
-    response.bytes().await.expect("the whole body").to_vec()
+    let status = response.status();
+    let body = response.bytes().await.expect("the whole body");
+    assert_eq!(status, 200, "{accept}: {}", String::from_utf8_lossy(&body));
+    body.to_vec()
 }
 
 const TEXT: &str = "text/plain;version=0.0.4";

@@ -19,6 +19,10 @@ use super::exposition::Exposition;
 /// How long an unoptimised build may take to start on a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);
 
+/// The header in which Prometheus says how long it waits for a scrape, and how long the tests do: a busy machine may need it.
+pub(crate) const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+pub(crate) const SCRAPE_SECONDS: &str = "30";
+
 /// The binary under test in this directory, with a clean environment and with its output captured.
 pub(crate) fn command(directory: &Path) -> Command {
     command_of(Path::new(env!("CARGO_BIN_EXE_actix-vitals")), directory)
@@ -336,7 +340,8 @@ impl Server {
 
     /// The current scrape in the text format.
     pub(crate) async fn scrape(&self) -> Exposition {
-        let answer = self.get("/metrics").await;
+        let scrape = self.request(Method::GET, "/metrics");
+        let answer = Answer::of(scrape.header(SCRAPE_TIMEOUT, SCRAPE_SECONDS)).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         Exposition::parse(&answer.text).expect("a well-formed text exposition")
     }
