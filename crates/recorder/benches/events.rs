@@ -1,10 +1,13 @@
 //! The cost of one event of a request's timeline, by itself: what is stored when a query or a wait begins and ends. The clock is
-//! read outside of what is timed, because the recorder reads it once for all that it notes.
+//! read outside of what is timed, because the recorder reads it once for all that it notes. An event is noted by a thread that has
+//! the request alone, or beside others.
 //!
 //! `cargo bench -p vitals-recorder --bench events`
 
 #![allow(clippy::print_stdout, missing_docs)]
 
+#[path = "../src/context/access.rs"]
+mod access;
 #[path = "../src/clock.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part of the library")]
 mod clock;
@@ -18,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use access::Access;
 use clock::Moment;
 use events::{Event, EventKind, Events};
 
@@ -32,7 +36,7 @@ fn moment(nanoseconds: u64) -> Moment {
 }
 
 /// Notes the beginning and the end of a query.
-fn query(events: &Events, number: u64) {
+fn query(events: &Events, number: u64, access: Access) {
     let statement = NonZeroU32::new(7);
     let (began, ended) = (moment(1_000 + number), moment(2_000 + number));
     events.begin_query(statement, began);
@@ -41,23 +45,23 @@ fn query(events: &Events, number: u64) {
         statement,
         ..Event::new(EventKind::Query, began, ended)
     };
-    events.add_query(number, &query);
+    events.add_query(number, &query, access);
 }
 
 /// Notes the beginning and the end of a wait.
-fn wait(events: &Events, number: u64) {
+fn wait(events: &Events, number: u64, access: Access) {
     let (began, ended) = (moment(1_000 + number), moment(2_000 + number));
     events.begin(EventKind::PoolWait, began);
-    events.add(&Event::new(EventKind::PoolWait, began, ended));
+    events.add(&Event::new(EventKind::PoolWait, began, ended), access);
 }
 
 /// The time of one event in nanoseconds, where a request has this many.
-fn measure(count: u64, note: impl Fn(&Events, u64)) -> f64 {
+fn measure(count: u64, note: impl Fn(&Events, u64, Access), access: Access) -> f64 {
     let mut events = Events::default();
     let times = (0..ROUNDS).map(|_| {
         let started = Instant::now();
         for number in 0..count {
-            note(black_box(&events), number);
+            note(black_box(&events), number, black_box(access));
         }
         let took = started.elapsed();
         events.clear(count);
@@ -69,13 +73,22 @@ fn measure(count: u64, note: impl Fn(&Events, u64)) -> f64 {
 }
 
 fn main() {
-    println!("{:<36} {:>8} {:>10}", "an event", "", "at most");
-    for (name, time) in [
-        ("a query, of the first", measure(FIRST, query)),
-        ("a query, of many", measure(MANY, query)),
-        ("a wait, of the first", measure(FIRST, wait)),
-        ("a wait, of many", measure(MANY, wait)),
+    println!(
+        "{:<24} {:>8} {:>8} {:>10}",
+        "an event", "alone", "beside", "at most"
+    );
+    let time = |count, note: fn(&Events, u64, Access)| {
+        [Access::Sole, Access::Shared].map(|access| measure(count, note, access))
+    };
+    for (name, [alone, beside]) in [
+        ("a query, of the first", time(FIRST, query)),
+        ("a query, of many", time(MANY, query)),
+        ("a wait, of the first", time(FIRST, wait)),
+        ("a wait, of many", time(MANY, wait)),
     ] {
-        println!("{name:<36} {time:>5.1} ns {:>10}", "10 ns");
+        println!(
+            "{name:<24} {alone:>5.1} ns {beside:>5.1} ns {:>10}",
+            "10 ns"
+        );
     }
 }

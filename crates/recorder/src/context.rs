@@ -8,6 +8,7 @@
 //! The memory of a request's context is used again for later requests of the same worker, unless code that works for the
 //! request still has it.
 
+mod access;
 mod events;
 mod held;
 #[cfg_attr(
@@ -38,6 +39,7 @@ use std::{
     time::Duration,
 };
 
+use access::Access;
 use events::Events;
 pub(crate) use events::{Event, EventKind, LeftOut};
 use held::HeldTally;
@@ -154,6 +156,17 @@ impl RequestContext {
         is_shared
     }
 
+    /// How this thread adds to the context that it works for. A thread reaches a context by its own share of it only, so the
+    /// owner of the only share is alone.
+    #[inline]
+    fn access(this: &Arc<Self>) -> Access {
+        if Self::is_shared(this) {
+            Access::Shared
+        } else {
+            Access::Sole
+        }
+    }
+
     /// Prepares the context for the next request. Code that still works for this request keeps the context that it has.
     #[inline]
     pub(crate) fn recycle(this: &mut Arc<Self>) {
@@ -207,46 +220,44 @@ impl RequestContext {
     }
 
     /// Adds a query, with its own time: without that of the queries within it. Returns the runs of its statement so far.
-    fn add_query(&self, query: &Event, own: Duration) -> u32 {
-        let number = self.queries.fetch_add(1, Relaxed);
-        let runs = query.statement.map_or(0, |shape| self.shapes.count(shape));
-        self.events.add_query(number, query);
-        self.add_database_time(own);
+    fn add_query(&self, query: &Event, own: Duration, access: Access) -> u32 {
+        let number = access.add(&self.queries, 1);
+        let runs = (query.statement).map_or(0, |shape| self.shapes.count(shape, access));
+        self.events.add_query(number, query, access);
+        self.add_database_time(own, access);
         runs
     }
 
     /// Adds transaction control, with its own time.
-    fn add_control(&self, control: &Event, own: Duration) {
-        self.events.add(control);
-        self.add_database_time(own);
+    fn add_control(&self, control: &Event, own: Duration, access: Access) {
+        self.events.add(control, access);
+        self.add_database_time(own, access);
     }
 
-    fn add_database_time(&self, elapsed: Duration) {
-        self.database_nanoseconds
-            .fetch_add(nanoseconds(elapsed), Relaxed);
+    fn add_database_time(&self, elapsed: Duration, access: Access) {
+        access.add(&self.database_nanoseconds, nanoseconds(elapsed));
     }
 
     /// Adds a wait for a connection that has just ended.
-    pub(crate) fn add_pool_wait(&self, elapsed: Duration, at: Moment) {
+    fn add_pool_wait(&self, elapsed: Duration, at: Moment, access: Access) {
         let wait = Event::new(EventKind::PoolWait, at.before(elapsed), at);
-        self.events.add(&wait);
-        self.pool_wait_nanoseconds
-            .fetch_add(nanoseconds(elapsed), Relaxed);
+        self.events.add(&wait, access);
+        access.add(&self.pool_wait_nanoseconds, nanoseconds(elapsed));
     }
 
     /// Counts a run of a statement.
     #[cfg(test)]
     pub(crate) fn count_run(&self, shape: NonZeroU32) {
-        self.shapes.count(shape);
+        self.shapes.count(shape, Access::Shared);
     }
 
     /// Adds an event as if it had been noted.
     #[cfg(test)]
     pub(crate) fn add_event(&self, event: &Event) {
         if event.kind == EventKind::Query {
-            self.add_query(event, event.ended.since(event.started));
+            self.add_query(event, event.ended.since(event.started), Access::Shared);
         } else {
-            self.events.add(event);
+            self.events.add(event, Access::Shared);
         }
     }
 
@@ -479,12 +490,12 @@ pub(crate) struct QueryEnd {
 #[inline]
 pub(crate) fn note_query_end(query: &QueryEnd) -> (Attribution, u32) {
     let mut runs = 0;
-    let attribution = add(|context| {
+    let attribution = add(|context, access| {
         let event = Event {
             statement: query.shape,
             ..Event::new(EventKind::Query, query.started, query.at)
         };
-        runs = context.add_query(&event, query.elapsed);
+        runs = context.add_query(&event, query.elapsed, access);
         context.note_idle(query.at, query.in_transaction);
     });
     (attribution, runs)
@@ -494,20 +505,20 @@ pub(crate) fn note_query_end(query: &QueryEnd) -> (Attribution, u32) {
 /// key.
 #[cold]
 pub(crate) fn note_repetition(statement: NonZeroU32, key: Option<SuspectKey>) {
-    add(|context| context.repetitions.add(statement, key));
+    add(|context, _| context.repetitions.add(statement, key));
 }
 
 /// Adds the hash of the values of a run: see [`note_query`].
 #[cold]
 pub(crate) fn note_values(statement: NonZeroU32, values: u64) {
-    add(|context| context.repetitions.compare(statement, values));
+    add(|context, _| context.repetitions.compare(statement, values));
 }
 
 /// Adds transaction control to the request or job that this thread works for, and notes that it no longer runs.
 pub(crate) fn note_control_end(control: &QueryEnd) {
-    add(|context| {
+    add(|context, access| {
         let event = Event::new(EventKind::TransactionControl, control.started, control.at);
-        context.add_control(&event, control.elapsed);
+        context.add_control(&event, control.elapsed, access);
         context.note_idle(control.at, control.in_transaction);
     });
 }
@@ -516,21 +527,21 @@ pub(crate) fn note_control_end(control: &QueryEnd) {
 #[cold]
 pub(crate) fn note_database_error(kind: ErrorKind) {
     let index = u8::try_from(kind.index() + 1).unwrap_or(0);
-    add(|context| context.database_error.store(index, Relaxed));
+    add(|context, _| context.database_error.store(index, Relaxed));
 }
 
 /// Adds a transaction that has ended to the request or job that this thread works for, if there is one, and returns its
 /// span.
 pub(crate) fn note_transaction_end(began: Moment, at: Moment) -> Option<SpanContext> {
     let transaction = Event::new(EventKind::Transaction, began, at);
-    add(|context| context.events.add(&transaction)).span()
+    add(|context, access| context.events.add(&transaction, access)).span()
 }
 
 /// Adds a wait for a connection to the request or job that this thread works for, if there is one, and notes that it is
 /// over. Returns the span of the request.
 pub(crate) fn note_wait_end(elapsed: Duration, at: Moment) -> Option<SpanContext> {
-    let attribution = add(|context| {
-        context.add_pool_wait(elapsed, at);
+    let attribution = add(|context, access| {
+        context.add_pool_wait(elapsed, at, access);
         context.note_idle(at, false);
     });
     attribution.span()
@@ -538,15 +549,15 @@ pub(crate) fn note_wait_end(elapsed: Duration, at: Moment) -> Option<SpanContext
 
 /// Adds a wait for a connection to the request or job that this thread works for, if there is one, and returns its span.
 pub(crate) fn add_pool_wait(elapsed: Duration, at: Moment) -> Option<SpanContext> {
-    add(|context| context.add_pool_wait(elapsed, at)).span()
+    add(|context, access| context.add_pool_wait(elapsed, at, access)).span()
 }
 
 #[inline]
-fn add(amount: impl FnOnce(&RequestContext)) -> Attribution {
+fn add(amount: impl FnOnce(&RequestContext, Access)) -> Attribution {
     with_context(|context| match context {
         None => Attribution::Unattributed,
         Some(context) => {
-            amount(context);
+            amount(context, RequestContext::access(context));
             Attribution::To(context.span)
         }
     })
@@ -629,7 +640,7 @@ impl CarriedWork {
     fn begin(context: &Arc<RequestContext>, queued: Moment) -> Self {
         let since = clock::now();
         let queue = Event::new(EventKind::BlockingQueue, queued, since);
-        context.events.add(&queue);
+        context.events.add(&queue, RequestContext::access(context));
         context.events.begin(EventKind::BlockingThread, since);
         if let Some(slot) = &context.in_flight {
             slot.set_work(WorkKind::BlockingThread, since, false);
@@ -647,7 +658,8 @@ impl Drop for CarriedWork {
         IS_CARRIED.set(self.outer);
         let now = clock::now();
         let thread = Event::new(EventKind::BlockingThread, self.since, now);
-        self.context.events.add(&thread);
+        let access = RequestContext::access(&self.context);
+        self.context.events.add(&thread, access);
         if let Some(slot) = &self.context.in_flight {
             slot.set_work(WorkKind::None, now, false);
         }
@@ -884,7 +896,7 @@ mod tests {
         let carried = within(&mut context, || {
             carry(|| {
                 let context = current().unwrap();
-                context.add_pool_wait(Duration::from_millis(1), clock::now());
+                context.add_pool_wait(Duration::from_millis(1), clock::now(), Access::Sole);
             })
         });
         thread::spawn(carried).join().unwrap();

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use super::access::Access;
 use crate::clock::Moment;
 
 /// The first queries of a request that have a slot each.
@@ -103,7 +104,7 @@ pub(crate) struct LeftOut {
 pub(super) struct Events {
     queries: EventSlots<FIRST_QUERIES, LONGEST>,
     others: EventSlots<FIRST_OTHERS, LONGEST>,
-    /// The number of other events.
+    /// The number of other events, as far as they have a slot of their own, and one more if there are others.
     others_ended: AtomicU32,
     /// The number and the time of the events without a slot, by kind.
     left_out: [[AtomicU64; 2]; EventKind::ALL.len()],
@@ -157,28 +158,30 @@ impl Events {
 
     /// Adds a query that has ended. `number` counts the queries that ended before.
     #[inline]
-    pub(super) fn add_query(&self, number: u64, query: &Event) {
+    pub(super) fn add_query(&self, number: u64, query: &Event, access: Access) {
         let left_out = self.queries.add(number, query);
-        self.leave_out(left_out);
+        self.leave_out(left_out, access);
     }
 
     /// Adds another event that has ended.
     #[inline]
-    pub(super) fn add(&self, event: &Event) {
+    pub(super) fn add(&self, event: &Event, access: Access) {
         self.over(event.kind);
-        let number = self.others_ended.fetch_add(1, Relaxed);
+        let mut number = self.others_ended.load(Relaxed);
+        if number as usize <= FIRST_OTHERS {
+            number = access.count(&self.others_ended);
+        }
         let left_out = self.others.add(number.into(), event);
-        self.leave_out(left_out);
+        self.leave_out(left_out, access);
     }
 
     #[inline]
-    fn leave_out(&self, event: Option<(u64, u64)>) {
+    fn leave_out(&self, event: Option<(u64, u64)>, access: Access) {
         if let Some((label, nanoseconds)) = event
-            && let Some(kind) = kind_of(label)
+            && let Some([count, sum]) = self.left_out.get(index_of(label))
         {
-            let [count, sum] = &self.left_out[kind.index()];
-            count.fetch_add(1, Relaxed);
-            sum.fetch_add(nanoseconds, Relaxed);
+            access.add(count, 1);
+            access.add(sum, nanoseconds);
         }
     }
 
@@ -230,9 +233,14 @@ impl Events {
     }
 }
 
+/// The index of the kind of an event with this label.
+#[inline]
+fn index_of(label: u64) -> usize {
+    (label & 0xff).wrapping_sub(1) as usize
+}
+
 fn kind_of(label: u64) -> Option<EventKind> {
-    let mut kinds = EventKind::ALL.into_iter();
-    kinds.find(|kind| *kind as u64 == label & 0xff)
+    EventKind::ALL.get(index_of(label)).copied()
 }
 
 /// Slots for the first events, and for the longest of the later ones.
@@ -387,7 +395,7 @@ mod tests {
                 } else {
                     16 + (number * 37) % 84
                 });
-                events.add_query(number, &query(1_000 * number, took));
+                events.add_query(number, &query(1_000 * number, took), Access::Sole);
             }
             let expected: Vec<u64> = (0..16).map(|_| 1).chain((92..100).map(took)).collect();
             assert_eq!(times(&events), expected, "round {round}");
@@ -418,7 +426,7 @@ mod tests {
         };
         assert_eq!(unfinished, [query, thread]);
         events.over(EventKind::Query);
-        events.add(&thread);
+        events.add(&thread, Access::Sole);
         assert_eq!(events.unfinished(moment(9)).count(), 0);
         assert_eq!(events.iter().collect::<Vec<_>>(), [thread]);
     }
@@ -433,7 +441,7 @@ mod tests {
                     for number in 0..5_000 {
                         let took = 1 + (number * 7_919 + thread) % 1_000;
                         let event = Event::new(EventKind::PoolWait, moment(1), moment(1 + took));
-                        events.add(&event);
+                        events.add(&event, Access::Shared);
                     }
                 });
             }

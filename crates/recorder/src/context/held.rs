@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::RequestContext;
+use super::{RequestContext, access::Access};
 use crate::database::HeldSeconds;
 
 /// The most pools of one tally.
@@ -31,7 +31,7 @@ struct HeldOfPool {
 
 impl HeldTally {
     /// Adds the time of one connection. Returns false if the tally is closed, or has no room for a further pool.
-    fn add(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
+    fn add(&self, pool: &Arc<HeldSeconds>, held: Duration, access: Access) -> bool {
         if self.is_closed.load(Relaxed) {
             return false;
         }
@@ -41,9 +41,7 @@ impl HeldTally {
             Arc::ptr_eq(known, pool)
         });
         if let Some(entry) = entry {
-            entry
-                .nanoseconds
-                .fetch_add(super::nanoseconds(held), Relaxed);
+            access.add(&entry.nanoseconds, super::nanoseconds(held));
         }
         entry.is_some()
     }
@@ -70,8 +68,8 @@ impl HeldTally {
 
 impl RequestContext {
     /// Adds the time of one connection. Returns false if the tally is closed, or has no room for a further pool.
-    pub(super) fn add_held(&self, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
-        self.held.add(pool, held)
+    pub(super) fn add_held(this: &Arc<Self>, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
+        this.held.add(pool, held, Self::access(this))
     }
 
     /// Takes out the times for which connections were held, by pool, at the end of the request or job. Later ones are not

@@ -146,5 +146,7 @@ pub(crate) fn current_owner() -> WorkOwner {
 #[inline]
 pub(crate) fn add_held(owner: WorkOwner, pool: &Arc<HeldSeconds>, held: Duration) -> bool {
     current_owner() == owner
-        && with_context(|context| context.is_some_and(|context| context.add_held(pool, held)))
+        && with_context(|context| {
+            context.is_some_and(|context| RequestContext::add_held(context, pool, held))
+        })
 }

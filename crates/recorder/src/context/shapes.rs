@@ -1,8 +1,8 @@
 //! Counts how often one request ran each statement, by the number of the statement's shape.
 //!
-//! The first 32 shapes are counted in the request's own memory. Further shapes are counted in hash tables that are
-//! allocated when a request needs them. The number of shapes is not limited here: the table of statements, which assigns
-//! the numbers, limits it.
+//! The first shapes are counted in the request's own memory, the further ones in hash tables that are allocated when a
+//! request needs them. The number of shapes is not limited here: the table of statements, which assigns the numbers, limits
+//! it.
 
 use std::{
     num::NonZeroU32,
@@ -12,41 +12,62 @@ use std::{
     },
 };
 
+use super::access::Access;
+
 /// Shapes that are counted without an allocation.
-pub(super) const INLINE: usize = 32;
+const INLINE: usize = 32;
 
 /// Slots of the first hash table, a power of two. Each further table has four times as many.
 const FIRST_TABLE: usize = 256;
 
-/// The number of slots that a shape may be in.
+/// The most hash tables. They have room for more shapes than there are numbers.
+const MOST_TABLES: usize = 14;
+
+/// The number of slots of a hash table that a shape may be in.
 const PROBES: usize = 8;
 
 /// The runs of each shape. Any number of threads may count at the same time.
+///
+/// A shape takes the first free one of its slots: any of the inline ones, in their order, or else some of each table. Slots
+/// are never freed, so it stays there.
 #[derive(Debug, Default)]
 pub(super) struct ShapeCounts {
     inline: [ShapeCount; INLINE],
-    tables: OnceLock<Box<ShapeTable>>,
+    tables: OnceLock<Box<Tables>>,
 }
+
+/// The hash tables. Each one is created when those before it have no free slot for a shape.
+type Tables = [OnceLock<Box<[ShapeCount]>>; MOST_TABLES];
 
 impl ShapeCounts {
     /// Counts a run of `shape`. Returns the number of its runs so far.
-    pub(super) fn count(&self, shape: NonZeroU32) -> u32 {
-        let runs = self.inline.iter().find_map(|slot| slot.count(shape));
-        runs.unwrap_or_else(|| self.count_in_tables(shape))
+    #[inline]
+    pub(super) fn count(&self, shape: NonZeroU32, access: Access) -> u32 {
+        if self.tables.get().is_none()
+            && let Some(runs) = count_in(&self.inline, shape, access)
+        {
+            return runs;
+        }
+        self.count_in_tables(shape, access)
     }
 
     #[cold]
-    fn count_in_tables(&self, shape: NonZeroU32) -> u32 {
-        let mut link = &self.tables;
-        let mut slots = FIRST_TABLE;
-        loop {
-            let table = link.get_or_init(|| Box::new(ShapeTable::new(slots)));
-            if let Some(runs) = table.count(shape) {
-                return runs;
-            }
-            link = &table.next;
-            slots *= 4;
+    fn count_in_tables(&self, shape: NonZeroU32, access: Access) -> u32 {
+        let tables = self.tables.get_or_init(Box::default);
+        // Most of many shapes are in the largest table.
+        let mut known = tables.iter().rev().filter_map(OnceLock::get);
+        let slot = known.find_map(|table| find_in(slots_of(table, shape), shape));
+        if let Some(slot) = slot.or_else(|| find_in(&self.inline, shape)) {
+            return slot.count(shape, access).unwrap_or(0);
         }
+        // The inline slots are taken: otherwise there would be no tables.
+        let mut size = FIRST_TABLE;
+        let runs = tables.iter().find_map(|table| {
+            let table = table.get_or_init(|| (0..size).map(|_| ShapeCount::default()).collect());
+            size *= 4;
+            count_in(slots_of(table, shape), shape, access)
+        });
+        runs.unwrap_or(0)
     }
 
     /// Removes all shapes.
@@ -63,36 +84,45 @@ impl ShapeCounts {
 
     /// The shapes, each with its number of runs.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
+        let tables = self.tables.get().into_iter().flat_map(|tables| &**tables);
+        let slots = tables.filter_map(OnceLock::get).flat_map(|table| &**table);
         let inline = self.inline.iter().map_while(ShapeCount::read);
-        let first = self.tables.get();
-        let tables = std::iter::successors(first, |table| table.next.get());
-        inline.chain(tables.flat_map(|table| table.slots.iter().filter_map(ShapeCount::read)))
+        inline.chain(slots.filter_map(ShapeCount::read))
     }
 }
 
-/// A hash table with open addressing. A shape whose slots are all taken goes to the next table. Slots are never freed, so
-/// it goes there each time.
-#[derive(Debug)]
-struct ShapeTable {
-    slots: Box<[ShapeCount]>,
-    next: OnceLock<Box<ShapeTable>>,
+/// The slots of a hash table that a shape may be in. Their number is a power of two.
+#[inline]
+fn slots_of(slots: &[ShapeCount], shape: NonZeroU32) -> impl Iterator<Item = &ShapeCount> {
+    // Shapes have consecutive numbers. Multiplication by the golden ratio spreads them evenly.
+    let first = shape.get().wrapping_mul(0x9e37_79b9).rotate_left(16) as usize;
+    let mask = slots.len() - 1;
+    (first..first + PROBES).map(move |slot| &slots[slot & mask])
 }
 
-impl ShapeTable {
-    fn new(slots: usize) -> Self {
-        Self {
-            slots: (0..slots).map(|_| ShapeCount::default()).collect(),
-            next: OnceLock::new(),
-        }
-    }
+/// Counts a run of `shape` in one of these slots. Returns the number of its runs, or `None` if other shapes have taken all of
+/// them.
+#[inline]
+fn count_in<'a>(
+    slots: impl IntoIterator<Item = &'a ShapeCount>,
+    shape: NonZeroU32,
+    access: Access,
+) -> Option<u32> {
+    let mut slots = slots.into_iter();
+    slots.find_map(|slot| slot.count(shape, access))
+}
 
-    /// Counts a run of `shape`. Returns the number of its runs, or `None` if other shapes have taken all its slots.
-    fn count(&self, shape: NonZeroU32) -> Option<u32> {
-        // Shapes have consecutive numbers. Multiplication by the golden ratio spreads them evenly.
-        let first = shape.get().wrapping_mul(0x9e37_79b9).rotate_left(16) as usize;
-        let mask = self.slots.len() - 1;
-        (first..first + PROBES).find_map(|slot| self.slots[slot & mask].count(shape))
-    }
+/// The one of these slots that counts `shape`, if there is one.
+#[inline]
+fn find_in<'a>(
+    slots: impl IntoIterator<Item = &'a ShapeCount>,
+    shape: NonZeroU32,
+) -> Option<&'a ShapeCount> {
+    // A shape takes the first free slot, so it is in none after that.
+    let mut taken = slots
+        .into_iter()
+        .map_while(|slot| Some((slot, slot.read()?)));
+    taken.find_map(|(slot, (of, _))| (of == shape).then_some(slot))
 }
 
 /// A shape's number in the upper half, its number of runs in the lower. Zero while the slot is free.
@@ -102,19 +132,23 @@ struct ShapeCount(AtomicU64);
 impl ShapeCount {
     /// Counts a run of `shape`. Returns the number of its runs, or `None` if the slot belongs to another shape.
     #[inline]
-    fn count(&self, shape: NonZeroU32) -> Option<u32> {
+    fn count(&self, shape: NonZeroU32, access: Access) -> Option<u32> {
         let number = u64::from(shape.get()) << 32;
-        let before = self
-            .0
-            .fetch_update(Relaxed, Relaxed, |seen| match seen {
-                0 => Some(number + 1),
-                _ if seen >> 32 != number >> 32 => None,
-                _ if seen & u64::from(u32::MAX) == u64::from(u32::MAX) => Some(seen),
-                _ => Some(seen + 1),
-            })
-            .ok()?;
-        let runs = before & u64::from(u32::MAX);
-        Some(u32::try_from(runs).unwrap_or(u32::MAX).saturating_add(1))
+        let next = |seen| match seen {
+            0 => Some(number + 1),
+            _ if seen >> 32 != number >> 32 => None,
+            _ if seen & u64::from(u32::MAX) == u64::from(u32::MAX) => Some(seen),
+            _ => Some(seen + 1),
+        };
+        let count = match access {
+            Access::Sole => {
+                let count = next(self.0.load(Relaxed))?;
+                self.0.store(count, Relaxed);
+                count
+            }
+            Access::Shared => next(self.0.fetch_update(Relaxed, Relaxed, next).ok()?)?,
+        };
+        Some(u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX))
     }
 
     fn read(&self) -> Option<(NonZeroU32, u32)> {
@@ -146,11 +180,12 @@ mod tests {
             let counts = ShapeCounts::default();
             let mut expected = BTreeMap::new();
             for round in 0..3 {
+                let access = [Access::Sole, Access::Shared][round as usize % 2];
                 for number in 1..=shapes {
                     // Consecutive numbers, and numbers with the same lower bits.
                     for shape in [number, number << 16] {
                         if shape % 3 >= round {
-                            counts.count(NonZeroU32::new(shape).unwrap());
+                            counts.count(NonZeroU32::new(shape).unwrap(), access);
                             *expected.entry(shape).or_default() += 1;
                         }
                     }
@@ -165,10 +200,18 @@ mod tests {
         let counts = ShapeCounts::default();
         for _ in 0..100 {
             for shape in 1..=32 {
-                counts.count(NonZeroU32::new(shape).unwrap());
+                counts.count(NonZeroU32::new(shape).unwrap(), Access::Sole);
             }
         }
         assert!(counts.tables.get().is_none());
+    }
+
+    #[test]
+    fn the_tables_have_room_for_all_numbers() {
+        let slots: usize = (0..MOST_TABLES)
+            .map(|table| FIRST_TABLE << (2 * table))
+            .sum();
+        assert!(slots > u32::MAX as usize);
     }
 
     #[test]
@@ -179,7 +222,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..10 {
                         for shape in 1..=500 {
-                            counts.count(NonZeroU32::new(shape).unwrap());
+                            counts.count(NonZeroU32::new(shape).unwrap(), Access::Shared);
                         }
                     }
                 });
