@@ -14,6 +14,8 @@ use super::error::ErrorKind;
 use super::families::DatabaseFamilies;
 use super::holders::PoolHolders;
 use super::sql::Operation;
+use super::wait::WaitEnd;
+use crate::context;
 use crate::naming::Naming;
 
 /// The outcome of a transaction: the values of the label `outcome`.
@@ -131,6 +133,35 @@ impl QueryWriters {
     }
 }
 
+/// The histograms of a pool as one of its connections records into them: by plain stores.
+#[derive(Debug)]
+pub(super) struct PoolWriters {
+    wait_seconds: HistogramWriter,
+    hold_seconds: HistogramWriter,
+}
+
+impl PoolWriters {
+    pub(super) fn new(metrics: &PoolMetrics) -> Self {
+        Self {
+            wait_seconds: metrics.wait_seconds.writer(),
+            hold_seconds: metrics.hold_seconds.writer(),
+        }
+    }
+
+    /// The same as [`PoolMetrics::waited`].
+    #[inline]
+    pub(super) fn waited(&self, end: &WaitEnd) {
+        (self.wait_seconds).observe_with(end.waited.as_secs_f64(), end.span.as_ref());
+    }
+
+    /// The same as [`PoolMetrics::held`].
+    #[inline]
+    pub(super) fn held(&self, held: Duration) {
+        let span = context::current_span();
+        (self.hold_seconds).observe_with(held.as_secs_f64(), span.as_ref());
+    }
+}
+
 /// Series that get the label `pool` when there is a second pool: see [`names`](super::names).
 ///
 /// What is counted afterwards is in the series with the label.
@@ -186,9 +217,9 @@ pub(super) struct PoolMetrics {
     /// Callers that wait for a connection.
     pub(super) waiters: Arc<Gauge>,
     /// How long they waited.
-    pub(super) wait_seconds: Arc<Histogram>,
+    wait_seconds: Arc<Histogram>,
     /// How long connections were out.
-    pub(super) hold_seconds: Arc<Histogram>,
+    hold_seconds: Arc<Histogram>,
     timeouts: Arc<Counter>,
     rejected: [Arc<Counter>; Rejection::ALL.len()],
     openings: Relabelled<OpeningSeries>,
@@ -316,6 +347,17 @@ impl PoolMetrics {
     pub(super) fn label(&self, families: &DatabaseFamilies, name: &str) {
         let labelled = &self.openings.labelled;
         labelled.get_or_init(|| OpeningSeries::new(families, name, name));
+    }
+
+    /// Observes a wait.
+    pub(super) fn waited(&self, end: &WaitEnd) {
+        (self.wait_seconds).observe_with(end.waited.as_secs_f64(), end.span.as_ref());
+    }
+
+    /// Observes how long a connection was out that this thread returns.
+    pub(super) fn held(&self, held: Duration) {
+        let span = context::current_span();
+        (self.hold_seconds).observe_with(held.as_secs_f64(), span.as_ref());
     }
 
     /// Counts a caller that got no connection.

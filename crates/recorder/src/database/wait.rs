@@ -3,32 +3,119 @@
 //! Contains [`Wait`] and [`Caller`]. A wait is observed once, however it ends; it also goes to the tally of the request
 //! that it was for. Nothing here knows what kind of pool the caller waits for.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::Duration;
+
+use vitals_registry::SpanContext;
 
 use super::holders::WaitNumber;
 use super::metrics::{PoolMetrics, Rejection};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::context::{self, owner::current_owner};
 
 /// A wait for a connection. It ends once: with a connection, with the timeout, or when the caller leaves.
 pub(super) struct Wait {
-    pub(super) started: Instant,
+    pub(super) since: Moment,
     ended: AtomicBool,
     metrics: Arc<PoolMetrics>,
     /// The number of the slot that lists this caller.
     listed: WaitNumber,
 }
 
+/// The end of a wait: with a connection, or without one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaitEnd {
+    pub(super) waited: Duration,
+    pub(super) at: Moment,
+    /// The span of the request that waited.
+    pub(super) span: Option<SpanContext>,
+}
+
+impl WaitEnd {
+    /// Adds a wait that ends now to the tally of the request that it was for. It was `listed` or is not known to others.
+    #[inline]
+    fn now(since: Moment, listed: bool) -> Self {
+        let at = clock::now();
+        let waited = at.since(since);
+        let span = if listed {
+            context::note_wait_end(waited, at)
+        } else {
+            context::add_pool_wait(waited, at)
+        };
+        Self { waited, at, span }
+    }
+}
+
+/// Lists a caller among those that wait for a connection of this pool.
+fn list(metrics: &PoolMetrics, since: Moment, blocking: bool) -> WaitNumber {
+    metrics.waiters.inc();
+    context::note_pool_wait(since, blocking);
+    metrics.holders.waits.enter(current_owner(), since)
+}
+
+/// Removes a caller from the list.
+fn unlist(metrics: &PoolMetrics, listed: WaitNumber) {
+    metrics.waiters.dec();
+    metrics.holders.waits.leave(listed);
+}
+
+thread_local! {
+    /// Since when this thread takes a connection without being listed as a caller that waits.
+    static TAKING_SINCE: Cell<Option<Moment>> = const { Cell::new(None) };
+}
+
+/// Takes a connection that is idle, if there is one, by a function that does not wait. Most callers get theirs this way, and
+/// are listed only if the connection [is checked](checking).
+#[inline]
+pub(super) fn take_idle<T>(take: impl FnOnce() -> Option<T>) -> Result<(T, WaitEnd), Moment> {
+    /// Ends the taking, also if the check of a connection panics.
+    struct Taking;
+
+    impl Drop for Taking {
+        fn drop(&mut self) {
+            TAKING_SINCE.set(None);
+        }
+    }
+
+    let since = clock::now();
+    TAKING_SINCE.set(Some(since));
+    let taking = Taking;
+    let taken = take();
+    let listed = TAKING_SINCE.get().is_none();
+    drop(taking);
+    match taken {
+        Some(taken) => Ok((taken, WaitEnd::now(since, listed))),
+        None => Err(since),
+    }
+}
+
+/// Lists the caller that [takes an idle connection](take_idle) on this thread while `check` asks the database, which may
+/// take long.
+pub(super) fn checking<T>(metrics: &PoolMetrics, check: impl FnOnce() -> T) -> T {
+    struct Listed<'a>(&'a PoolMetrics, WaitNumber);
+
+    impl Drop for Listed<'_> {
+        fn drop(&mut self) {
+            unlist(self.0, self.1);
+        }
+    }
+
+    let listed = TAKING_SINCE
+        .take()
+        .map(|since| Listed(metrics, list(metrics, since, true)));
+    let checked = check();
+    drop(listed);
+    checked
+}
+
 impl Wait {
-    pub(super) fn begin(metrics: &Arc<PoolMetrics>) -> Self {
-        metrics.waiters.inc();
-        let now = clock::now();
-        context::note_pool_wait(now, false);
+    /// Begins a wait. It keeps the worker's event loop busy if it is `blocking` and the thread is the worker's.
+    pub(super) fn begin(metrics: &Arc<PoolMetrics>, since: Moment, blocking: bool) -> Self {
         Self {
-            listed: metrics.holders.waits.enter(current_owner(), now),
-            started: Instant::now(),
+            since,
+            listed: list(metrics, since, blocking),
             ended: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         }
@@ -43,19 +130,22 @@ impl Wait {
     fn end(&self) -> bool {
         let ends = !self.ended.swap(true, Ordering::AcqRel);
         if ends {
-            self.metrics.waiters.dec();
-            self.metrics.holders.waits.leave(self.listed);
+            unlist(&self.metrics, self.listed);
         }
         ends
     }
 
-    /// Ends the wait with a connection. Returns false if the caller no longer waits.
-    pub(super) fn served(&self) -> bool {
-        let ends = self.end();
-        if ends {
-            self.observe();
-        }
-        ends
+    /// Ends the wait with a connection. `None` if the caller no longer waits.
+    ///
+    /// The caller's connection observes it: see `check_out` of the recorder.
+    pub(super) fn served(&self) -> Option<WaitEnd> {
+        self.end().then(|| WaitEnd::now(self.since, true))
+    }
+
+    /// Ends a wait that no other thread can end, with a connection.
+    pub(super) fn over(self) -> WaitEnd {
+        self.end();
+        WaitEnd::now(self.since, true)
     }
 
     /// Ends the wait at the pool's timeout.
@@ -82,18 +172,15 @@ impl Wait {
 
     /// Ends the wait because the caller has left.
     fn cancelled(&self) {
-        if self.end() {
+        // Nearly every wait has ended when it is dropped.
+        if self.lasts() && self.end() {
             self.metrics.rejected(Rejection::Cancelled);
             self.observe();
         }
     }
 
     fn observe(&self) {
-        let waited = self.started.elapsed();
-        let span = context::note_wait_end(waited, clock::now());
-        self.metrics
-            .wait_seconds
-            .observe_with(waited.as_secs_f64(), span.as_ref());
+        self.metrics.waited(&WaitEnd::now(self.since, true));
     }
 }
 
@@ -111,7 +198,7 @@ pub(super) struct Caller {
 impl Caller {
     pub(super) fn new(metrics: &Arc<PoolMetrics>) -> Self {
         Self {
-            wait: Arc::new(Wait::begin(metrics)),
+            wait: Arc::new(Wait::begin(metrics, clock::now(), false)),
         }
     }
 }

@@ -20,7 +20,8 @@ use super::recorders::Recorders;
 use crate::clock;
 use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
-use crate::database::metrics::PoolMetrics;
+use crate::database::metrics::{PoolMetrics, PoolWriters};
+use crate::database::wait;
 
 /// A function that opens a connection in place of `C::establish`.
 pub(super) type Opener<C> = Box<dyn Fn() -> ConnectionResult<C> + Send + Sync>;
@@ -106,7 +107,11 @@ where
                 self.health.recovered();
                 let recorder = self.recorders.recorder(Driver::Blocking);
                 let slot = self.pool_metrics.holders.new_slot();
-                install(&mut connection, recorder.in_pool(Arc::clone(&slot)));
+                let writers = PoolWriters::new(&self.pool_metrics);
+                install(
+                    &mut connection,
+                    recorder.in_pool(Arc::clone(&slot), writers),
+                );
                 if self.recorders.are_of_postgres() {
                     mute(&mut connection, true);
                     slot.opened(backend_of(&mut connection));
@@ -127,9 +132,12 @@ where
         {
             return Ok(());
         }
-        mute(connection, true);
-        let alive = self.connector.inner.is_valid(connection);
-        mute(connection, false);
+        let alive = wait::checking(&self.pool_metrics, || {
+            mute(connection, true);
+            let alive = self.connector.inner.is_valid(connection);
+            mute(connection, false);
+            alive
+        });
         if alive.is_ok() {
             self.health.recovered();
             if let Some(recorder) = QueryRecorder::of(connection) {
@@ -141,6 +149,8 @@ where
 
     fn has_broken(&self, connection: &mut C) -> bool {
         let mut is_lost = false;
+        let held = take_hold_time();
+        let mut is_observed = false;
         if let Some(recorder) = QueryRecorder::of(connection) {
             is_lost = recorder.is_lost();
             if is_lost {
@@ -148,7 +158,10 @@ where
             } else if recorder.was_answered() {
                 self.health.recovered();
             }
-            recorder.check_in(take_hold_time());
+            is_observed = recorder.check_in(held);
+        }
+        if let (false, Some(held)) = (is_observed, held) {
+            self.pool_metrics.held(held);
         }
         is_lost || self.connector.inner.has_broken(connection)
     }

@@ -32,6 +32,7 @@ use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
 use crate::database::names::NamedPool;
+use crate::database::wait::WaitEnd;
 
 /// A plain pool of r2d2.
 type PlainPool<C> = r2d2::Pool<ConnectionManager<C>>;
@@ -136,7 +137,7 @@ impl HandleEvent for Handler {
 
     fn handle_checkout(&self, event: CheckoutEvent) {
         if let Some(slot) = self.0.connections.slot(event.connection_id()) {
-            slot.begin(None);
+            slot.begin(None, clock::now());
         }
         self.observe_wait(event.duration());
     }
@@ -153,15 +154,15 @@ impl HandleEvent for Handler {
             // A connection from `try_get`: its checkout was not reported.
             metrics.holders.held_seconds.count(current_owner(), held);
         }
-        let span = context::current_span();
-        (metrics.hold_seconds).observe_with(held.as_secs_f64(), span.as_ref());
+        metrics.held(held);
     }
 }
 
 impl Handler {
     fn observe_wait(&self, waited: std::time::Duration) {
-        let span = context::add_pool_wait(waited, clock::now());
-        (self.0.pool_metrics.wait_seconds).observe_with(waited.as_secs_f64(), span.as_ref());
+        let at = clock::now();
+        let span = context::add_pool_wait(waited, at);
+        (self.0.pool_metrics).waited(&WaitEnd { waited, at, span });
     }
 }
 

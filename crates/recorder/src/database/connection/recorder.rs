@@ -52,11 +52,12 @@ use crate::clock::{self, Moment};
 use crate::context::{self, Attribution, QueryEnd};
 use crate::database::error::ErrorKind;
 use crate::database::holders::HoldSlot;
-use crate::database::metrics::{Metrics, QueryWriters, TransactionOutcome};
+use crate::database::metrics::{Metrics, PoolWriters, QueryWriters, TransactionOutcome};
 use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::{
     ConnectionStatements, StatementLookup, TextKind,
 };
+use crate::database::wait::WaitEnd;
 use crate::suspicions::SuspiciousQuery;
 
 use failures::{ErrorIdentity, Failures};
@@ -144,6 +145,8 @@ pub struct QueryRecorder {
     ping: Option<TypeIdentity>,
     /// Lists who holds the connection, and what it does. `None` outside of a pool.
     slot: Option<Arc<HoldSlot>>,
+    /// Observes the waits and holds of the connection. `None` where the pool itself does.
+    pool: Option<PoolWriters>,
 }
 
 /// Receives the text of a query up to its binds.
@@ -190,13 +193,15 @@ impl QueryRecorder {
             forward: Forward::default(),
             ping: None,
             slot: None,
+            pool: None,
         }
     }
 
     /// Marks the connection as new in a pool: the queries of the customizer belong to no caller.
     #[must_use]
-    pub(super) fn in_pool(mut self, slot: Arc<HoldSlot>) -> Self {
+    pub(super) fn in_pool(mut self, slot: Arc<HoldSlot>, pool: PoolWriters) -> Self {
         self.setting_up = true;
+        self.pool = Some(pool);
         self.listed_in(slot)
     }
 
@@ -207,20 +212,33 @@ impl QueryRecorder {
         self
     }
 
-    /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
-    pub(super) fn check_out(&mut self, taken_at: &'static Location<'static>) {
+    /// Passes the connection to the request or job that this thread works for, which waited for it and took it by this call.
+    /// Observes the wait, unless the recorder is of no pool, which is the result then.
+    #[must_use]
+    pub(super) fn check_out(
+        &mut self,
+        taken_at: &'static Location<'static>,
+        wait: &WaitEnd,
+    ) -> bool {
         self.turn_over();
         if let Some(slot) = &self.slot {
-            slot.begin(Some(taken_at));
+            slot.begin(Some(taken_at), wait.at);
         }
+        self.pool.as_ref().map(|pool| pool.waited(wait)).is_some()
     }
 
-    /// Takes the connection from its holder, who had it for this time.
-    pub(super) fn check_in(&mut self, held: Duration) {
+    /// Takes the connection from its holder, who had it for this time; `None` for a health check, which does not count.
+    /// Observes the time, unless the recorder is of no pool, which is the result then.
+    #[must_use]
+    pub(super) fn check_in(&mut self, held: Option<Duration>) -> bool {
         self.turn_over();
+        let Some(held) = held else {
+            return true;
+        };
         if let Some(slot) = &self.slot {
             slot.end(held);
         }
+        self.pool.as_ref().map(|pool| pool.held(held)).is_some()
     }
 
     /// The recorder of a connection, unless it was replaced.

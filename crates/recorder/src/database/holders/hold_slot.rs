@@ -171,9 +171,13 @@ impl HoldSlot {
     /// Begins a hold for the request or job that this thread works for. The connection was taken at this location, if it
     /// is known.
     #[inline]
-    pub(in crate::database) fn begin(&self, taken_at: Option<&'static Location<'static>>) {
+    pub(in crate::database) fn begin(
+        &self,
+        taken_at: Option<&'static Location<'static>>,
+        since: Moment,
+    ) {
         let taken_at = taken_at.map_or(0, code_location::number_of);
-        self.begin_for(current_owner(), taken_at, clock::now());
+        self.begin_for(current_owner(), taken_at, since);
     }
 
     #[inline]

@@ -4,15 +4,15 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
 
 use diesel_async::AsyncConnection;
 
 use super::recorder::SharedRecorder;
 use super::runs_elsewhere;
-use crate::context;
+use crate::clock::{self, Moment};
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::PoolMetrics;
+use crate::database::wait::WaitEnd;
 
 /// A connection of an [`AsyncPool`](super::AsyncPool). It is returned to the pool when dropped.
 ///
@@ -22,7 +22,7 @@ pub struct Held<O> {
     object: O,
     recorder: Option<SharedRecorder>,
     runs_elsewhere: bool,
-    since: Instant,
+    since: Moment,
     metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
 }
@@ -36,19 +36,25 @@ where
         mut object: O,
         metrics: Arc<PoolMetrics>,
         health: Arc<DatabaseHealth>,
+        wait: &WaitEnd,
         taken_at: &'static Location<'static>,
     ) -> Self {
         let recorder = SharedRecorder::of(&mut *object);
         let runs_elsewhere = runs_elsewhere::<O::Target>();
-        match &recorder {
-            Some(recorder) => recorder.check_out(taken_at, runs_elsewhere),
-            None => health.recorder_is_replaced(),
+        let is_observed = if let Some(recorder) = &recorder {
+            recorder.check_out(taken_at, wait, runs_elsewhere)
+        } else {
+            health.recorder_is_replaced();
+            false
+        };
+        if !is_observed {
+            metrics.waited(wait);
         }
         Self {
             object,
             recorder,
             runs_elsewhere,
-            since: Instant::now(),
+            since: wait.at,
             metrics,
             health,
         }
@@ -74,16 +80,16 @@ impl<O: DerefMut> DerefMut for Held<O> {
 
 impl<O> Drop for Held<O> {
     fn drop(&mut self) {
-        let held = self.since.elapsed();
-        if let Some(recorder) = &self.recorder
-            && recorder.check_in(held)
-        {
+        let held = clock::now().since(self.since);
+        let recorder = self.recorder.as_ref();
+        let (was_answered, is_observed) =
+            recorder.map_or((false, false), |recorder| recorder.check_in(held));
+        if was_answered {
             self.health.answered();
         }
-        let span = context::current_span();
-        self.metrics
-            .hold_seconds
-            .observe_with(held.as_secs_f64(), span.as_ref());
+        if !is_observed {
+            self.metrics.held(held);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::backend::backend_of_async;
 use super::recorder::{InUse, Muted, SharedRecorder};
 use super::{Driver, Forward, Recorders};
 use crate::database::health::DatabaseHealth;
-use crate::database::metrics::PoolMetrics;
+use crate::database::metrics::{PoolMetrics, PoolWriters};
 
 /// Wraps the manager `M` of an asynchronous pool, and counts and times the connections that it opens.
 ///
@@ -48,7 +48,8 @@ impl Openings {
                 let recorder = self.recorders.recorder(self.driver);
                 let forward = Forward::to(get_default_instrumentation());
                 let slot = self.pool_metrics.holders.new_slot();
-                let recorder = recorder.in_pool(Arc::clone(&slot));
+                let writers = PoolWriters::new(&self.pool_metrics);
+                let recorder = recorder.in_pool(Arc::clone(&slot), writers);
                 connection.set_instrumentation(SharedRecorder::new(recorder, forward));
                 if self.recorders.are_of_postgres() {
                     let _muted = muted(&mut connection);

@@ -15,6 +15,7 @@ use super::explainable::{self, AsyncExplainable, Opener};
 use super::held::Held;
 use super::manager::{AsyncManager, Openings, muted};
 use super::{Database, Recorders, driver_of, system_of};
+use crate::clock;
 use crate::database::driver_message::is_connection_limit;
 use crate::database::explaining::Explainer;
 use crate::database::health::{DatabaseHealth, HealthCheckLog};
@@ -204,12 +205,12 @@ impl<P: NativePool> AsyncPool<P> {
         let AsyncPoolInner {
             metrics, health, ..
         } = &*self.inner;
-        let wait = Wait::begin(metrics);
+        let wait = Wait::begin(metrics, clock::now(), false);
         match get.await {
             Ok(object) => {
-                wait.served();
+                let end = wait.over();
                 let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-                Ok(Held::new(object, metrics, health, taken_at))
+                Ok(Held::new(object, metrics, health, &end, taken_at))
             }
             Err(error) => {
                 if is_timeout(&error) {

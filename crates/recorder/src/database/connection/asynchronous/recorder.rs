@@ -16,6 +16,7 @@ use diesel_async::AsyncConnection;
 use super::super::recorder::QueryRecorder;
 use super::{Forward, runs_elsewhere};
 use crate::context::{self, RequestContext, identity::ContextIdentity};
+use crate::database::wait::WaitEnd;
 
 /// A [`QueryRecorder`] that the connection shares with the caller that has it.
 ///
@@ -91,21 +92,28 @@ impl SharedRecorder {
         self.lock().recorder.is_out_of_step()
     }
 
-    /// Passes the connection to the request or job that this thread works for. It was taken from its pool by this call.
-    pub(super) fn check_out(&self, taken_at: &'static Location<'static>, runs_elsewhere: bool) {
+    /// Passes the connection to the request or job that this thread works for, which waited for it and took it by this call.
+    /// Returns whether the wait is observed.
+    pub(super) fn check_out(
+        &self,
+        taken_at: &'static Location<'static>,
+        wait: &WaitEnd,
+        runs_elsewhere: bool,
+    ) -> bool {
         let mut state = self.lock();
-        state.recorder.check_out(taken_at);
+        let is_observed = state.recorder.check_out(taken_at, wait);
         self.set_caller(&mut state, runs_elsewhere);
+        is_observed
     }
 
     /// Takes the connection from its holder, who had it for this time. Returns whether the database has answered a query of
-    /// the holder.
-    pub(super) fn check_in(&self, held: Duration) -> bool {
+    /// the holder, and whether the time is observed.
+    pub(super) fn check_in(&self, held: Duration) -> (bool, bool) {
         let mut state = self.lock();
         let was_answered = state.recorder.was_answered();
-        state.recorder.check_in(held);
+        let is_observed = state.recorder.check_in(Some(held));
         self.set_caller(&mut state, false);
-        was_answered
+        (was_answered, is_observed)
     }
 
     /// Notes that the caller has exclusive access to the connection, so that no future of a query exists.

@@ -137,6 +137,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock;
     use crate::database::connection::fixture::Fixture;
 
     fn holders() -> Arc<PoolHolders> {
@@ -155,7 +156,7 @@ mod tests {
         for id in (0..100).map(|number| number * 128) {
             open(&connections, &holders, id);
             let slot = connections.slot(id).unwrap();
-            slot.begin(None);
+            slot.begin(None, clock::now());
         }
         assert_eq!(connections.checked_out(), 100);
         assert!(connections.slot(1).is_none());
@@ -179,7 +180,7 @@ mod tests {
                     for round in 0..200 {
                         let id = round * 4 + thread;
                         open(connections, holders, id);
-                        connections.slot(id).unwrap().begin(None);
+                        connections.slot(id).unwrap().begin(None, clock::now());
                         assert!(connections.slot(id).unwrap().end(Duration::ZERO));
                         connections.close(id);
                     }

@@ -179,15 +179,12 @@ where
             pool_metrics,
         } = self.database.name_pool(&self.name, self.system);
         health.of_pool(&name);
-        let holds = Holds {
-            metrics: Arc::clone(&pool_metrics),
-        };
         let log = OutageLog {
             health: Arc::clone(health),
         };
         let builder = self
             .builder
-            .event_handler(Box::new(holds))
+            .event_handler(Box::new(Holds))
             .error_handler(Box::new(log));
         let connector = Arc::new(Connector::new(manager, self.opener));
         let probe = PoolProbe::new(Arc::clone(&connector), self.health_check);

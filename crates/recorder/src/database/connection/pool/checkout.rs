@@ -18,8 +18,11 @@ use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
 use crate::database::metrics::{PoolMetrics, Rejection};
-use crate::database::wait::{Caller, Wait};
-use crate::{clock, context};
+use crate::database::wait::{self, Caller, Wait, WaitEnd};
+use crate::{
+    clock::{self, Moment},
+    context,
+};
 
 /// A connection of a [`Pool`]. It is returned to the pool when dropped.
 pub type Connection<C> = PooledConnection<Manager<C>>;
@@ -95,15 +98,16 @@ where
     #[track_caller]
     pub fn get(&self) -> Result<Connection<C>, CheckoutError> {
         let shared = &self.shared;
-        let wait = Wait::begin(&shared.metrics);
-        // Unlike other waits, this one keeps an event loop busy.
-        context::note_pool_wait(clock::now(), true);
-        let Ok(mut connection) = shared.pool.get() else {
+        let taken = wait::take_idle(|| shared.pool.try_get()).or_else(|since| {
+            let wait = Wait::begin(&shared.metrics, since, true);
+            if let Ok(connection) = shared.pool.get_timeout(shared.patience(since)) {
+                return Ok((connection, wait.over()));
+            }
             wait.timed_out();
-            return Err(failure(&shared.health));
-        };
-        wait.served();
-        shared.check_out(&mut connection, Location::caller());
+            Err(failure(&shared.health))
+        });
+        let (mut connection, wait) = taken?;
+        shared.check_out(&mut connection, &wait, Location::caller());
         Ok(connection)
     }
 
@@ -178,7 +182,7 @@ where
         };
         let mut watch = AnswerWatch {
             shared,
-            started: caller.wait.started,
+            since: caller.wait.since,
             is_over: false,
         };
         let result = tokio::task::spawn_blocking(task).await;
@@ -213,7 +217,7 @@ where
     C: R2D2Connection + Send + 'static,
 {
     shared: &'a PoolInner<C>,
-    started: Instant,
+    since: Moment,
     is_over: bool,
 }
 
@@ -223,7 +227,7 @@ where
 {
     fn drop(&mut self) {
         let timeout = self.shared.pool.connection_timeout();
-        if !self.is_over && self.started.elapsed() >= timeout {
+        if !self.is_over && clock::now().since(self.since) >= timeout {
             self.shared.health.unanswered(timeout);
         }
     }
@@ -259,7 +263,7 @@ where
             return Err(AdmissionError::Saturated);
         };
         let caller = Caller::new(&self.metrics);
-        let deadline = self.deadline(&caller.wait).into();
+        let deadline = self.deadline(caller.wait.since).into();
         let admission = Arc::clone(&self.admission).acquire_owned();
         // The semaphore is never closed: the inner result is always a permit.
         let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, admission).await else {
@@ -269,20 +273,24 @@ where
         Ok((permit, caller))
     }
 
-    fn deadline(&self, wait: &Wait) -> Instant {
-        let timeout = self.pool.connection_timeout();
+    /// When the pool's timeout ends for a caller that waits since then.
+    fn deadline(&self, since: Moment) -> Instant {
+        let now = Instant::now();
         // A deadline that the clock cannot represent becomes a day.
         let far = Duration::from_secs(86_400);
-        wait.started
-            .checked_add(timeout)
-            .unwrap_or_else(|| wait.started + far)
+        now.checked_add(self.patience(since)).unwrap_or(now + far)
     }
 
     /// Resets the recorder: earlier queries, such as those of the customizer, do not belong to the next user.
-    fn check_out(&self, connection: &mut C, taken_at: &'static Location<'static>) {
-        match QueryRecorder::of(connection) {
-            Some(recorder) => recorder.check_out(taken_at),
-            None => self.health.recorder_is_replaced(),
+    fn check_out(&self, connection: &mut C, wait: &WaitEnd, taken_at: &'static Location<'static>) {
+        let is_observed = if let Some(recorder) = QueryRecorder::of(connection) {
+            recorder.check_out(taken_at, wait)
+        } else {
+            self.health.recorder_is_replaced();
+            false
+        };
+        if !is_observed {
+            self.metrics.waited(wait);
         }
     }
 
@@ -315,12 +323,12 @@ where
         };
         // Closes it, so that another one can be opened.
         drop(connection);
-        let patience = self.patience(wait);
-        if patience.is_zero() {
+        let since = wait.since;
+        if self.patience(since).is_zero() {
             return Err(RunError::Query(error));
         }
-        let wait = Wait::begin(&self.metrics);
-        let mut connection = checking_all(|| self.take_within(patience, &wait, taken_at))?;
+        let wait = Wait::begin(&self.metrics, clock::now(), false);
+        let mut connection = checking_all(|| self.take_since(since, &wait, taken_at))?;
         do_work(&mut connection, work).map_err(RunError::Query)
     }
 
@@ -333,31 +341,31 @@ where
         if !wait.lasts() {
             return Err(RunError::Cancelled);
         }
-        self.take_within(self.patience(wait), wait, taken_at)
+        self.take_since(wait.since, wait, taken_at)
     }
 
-    /// Takes a connection, which may take this long.
-    fn take_within<E>(
+    /// Takes a connection, within the timeout of a caller that waits since then.
+    fn take_since<E>(
         &self,
-        patience: Duration,
+        since: Moment,
         wait: &Wait,
         taken_at: &'static Location<'static>,
     ) -> Result<Connection<C>, RunError<E>> {
-        let Ok(mut connection) = self.pool.get_timeout(patience) else {
+        let taken = self.pool.try_get();
+        let taken = taken.or_else(|| self.pool.get_timeout(self.patience(since)).ok());
+        let Some(mut connection) = taken else {
             wait.timed_out();
             return Err(failure(&self.health).into());
         };
-        if !wait.served() {
-            return Err(RunError::Cancelled);
-        }
-        self.check_out(&mut connection, taken_at);
+        let wait = wait.served().ok_or(RunError::Cancelled)?;
+        self.check_out(&mut connection, &wait, taken_at);
         Ok(connection)
     }
 
-    /// The rest of the pool's timeout.
-    fn patience(&self, wait: &Wait) -> Duration {
-        self.deadline(wait)
-            .saturating_duration_since(Instant::now())
+    /// The rest of the pool's timeout for a caller that waits since then.
+    fn patience(&self, since: Moment) -> Duration {
+        let timeout = self.pool.connection_timeout();
+        timeout.saturating_sub(clock::now().since(since))
     }
 }
 

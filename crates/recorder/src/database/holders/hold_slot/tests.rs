@@ -14,7 +14,7 @@ fn a_slot_is_read_only_while_its_connection_is_out() {
     for _ in 0..2 {
         let here = Location::caller();
         assert!(!slot.end(Duration::ZERO), "none was begun");
-        slot.begin(Some(here));
+        slot.begin(Some(here), clock::now());
         let reading = slot.read().unwrap();
         assert_eq!(reading.owner, WorkOwner::default());
         assert_eq!(reading.taken_at, Some(here));
@@ -29,7 +29,7 @@ fn a_slot_is_read_only_while_its_connection_is_out() {
 #[test]
 fn a_statement_is_shown_while_it_runs() {
     let slot = slot();
-    slot.begin(None);
+    slot.begin(None, clock::now());
     let since = Moment::from_nanoseconds(1 << 40);
     slot.runs(NonZeroU32::new(7), since);
     let reading = slot.read().unwrap();

@@ -214,3 +214,37 @@ fn connections_are_checked_once_another_was_found_lost() {
     let _all = [pooled.pool.get().unwrap(), pooled.pool.get().unwrap()];
     assert_eq!(pings.count(), 1, "a check counts as an answer");
 }
+
+/// Begins to block at the first ping, until the other end is dropped.
+struct Blocked(Mutex<mpsc::Receiver<()>>);
+
+impl Instrumentation for Blocked {
+    fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+        if let InstrumentationEvent::StartQuery { query, .. } = event
+            && query.to_string().starts_with("SELECT 1")
+        {
+            let _ = self.0.lock().unwrap().recv();
+        }
+    }
+}
+
+#[test]
+fn a_caller_whose_idle_connection_is_checked_is_a_waiter_until_it_has_it() {
+    let pooled = checked_after(Duration::ZERO, 1);
+    let (answer, blocked) = mpsc::channel::<()>();
+    let blocked = Blocked(Mutex::new(blocked));
+    set_instrumentation(&mut *pooled.pool.get().unwrap(), blocked);
+    let listed = || pooled.report().waiters.len();
+    assert_eq!((pooled.waiters(), listed()), (0, 0));
+    std::thread::scope(|scope| {
+        let caller = scope.spawn(|| pooled.pool.get().map(drop));
+        until("it waits", || (pooled.waiters(), listed()) == (1, 1));
+        assert_eq!(pooled.waits(), 1);
+        drop(answer);
+        caller.join().unwrap().unwrap();
+    });
+    assert_eq!((pooled.waiters(), listed()), (0, 0));
+    assert_eq!((pooled.waits(), pooled.holds()), (2, 2));
+    drop(pooled.pool.get().unwrap());
+    assert_eq!((pooled.waits(), pooled.waiters()), (3, 0));
+}

@@ -8,7 +8,7 @@ use crate::database::{HoldActivity, PoolReport};
 use crate::name_numbers;
 
 impl Pooled {
-    fn report(&self) -> PoolReport {
+    pub(super) fn report(&self) -> PoolReport {
         let reports = self.fixture.database.levels().reports();
         assert_eq!(reports.len(), 1);
         reports.into_iter().next().unwrap()
