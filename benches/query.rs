@@ -2,7 +2,7 @@
 //! `Instrumentation` only makes Diesel format the statement, and an instrumented one within a request. They take turns of a few
 //! milliseconds in one run, so that a change of the machine's speed affects all of them.
 //!
-//! The result is the ratio: the median over all rounds of one turn divided by the other. Formatting is not a lower limit: most
+//! The result is the ratio: the median over all rounds of one turn divided by the other, with its spread. Formatting is not a lower limit: most
 //! queries are identified by their type, and are not formatted.
 //!
 //! Then the same select in 100, 250 and 1,000 different texts, by a query whose one type has many texts, so that each is
@@ -11,6 +11,8 @@
 #[cfg(feature = "diesel-async")]
 #[path = "query/asynchronous.rs"]
 mod asynchronous;
+#[path = "shared/pairs.rs"]
+mod pairs;
 
 use std::{
     fmt::{self, Write as _},
@@ -59,6 +61,7 @@ mod schema {
         }
     }
 }
+use pairs::Pairs;
 use schema::items;
 
 type Row = (i32, String, String, Option<String>);
@@ -158,46 +161,43 @@ fn compare_shapes(case: &mut Case, statements: &Statements, shapes: usize) -> Qu
         .map(|shape| format!("SELECT id AS c{shape}, name, email, message FROM items WHERE id = "))
         .collect();
     statements.reset();
-    let mut times = [const { Vec::new() }; 2];
+    let mut pairs = Pairs::default();
     for round in 0..SHAPE_ROUNDS + 10 {
         for texts in texts.chunks(SHAPES_OF_A_TURN) {
+            let mut times = [Duration::ZERO; 2];
             for turn_of in [round, round + 1].map(|turn| turn % 2) {
                 let connection = match turn_of {
                     0 => &mut case.bare,
                     _ => &mut *case.instrumented,
                 };
-                let time = turn_of_shapes(connection, texts)?;
-                if round >= 10 {
-                    times[turn_of].push(time.as_secs_f64() * 1e9 / texts.len() as f64);
-                }
+                times[turn_of] = turn_of_shapes(connection, texts)?;
+            }
+            if round >= 10 {
+                pairs.push(times[0], times[1], texts.len());
             }
         }
     }
-    let pairs = times[1].iter().zip(&times[0]);
-    let ratio = median(pairs.map(|(with, without)| with / without).collect());
-    let bare = median(times[0].clone());
+    let added = pairs.added();
     let run = (SHAPE_ROUNDS + 10) * shapes;
     let reports = statements.report(Order::Calls, shapes);
     let calls: u64 = reports.iter().map(|report| report.calls).sum();
     println!(
-        "{:<22} {bare:>8.0} ns {:>11} {:>8.0} ns {ratio:>8.2} x  {calls} of {run} calls",
+        "{:<22} {:>8.0} ns {:>11} {:>8.0} ns {:>8.2} x  {calls} of {run} calls",
         format!("{shapes} statements"),
+        added.bare,
         "",
-        bare * (ratio - 1.0),
+        added.nanoseconds(),
+        added.share + 1.0,
     );
     Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Prints what a query takes bare, and what is added to that, in turns within one request.
 #[allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn compare(case: &mut Case) -> QueryResult<()> {
-    let mut times = [const { Vec::new() }; 3];
+    let (mut shown, mut ours) = (Pairs::default(), Pairs::default());
     for round in 0..ROUNDS + 10 {
+        let mut times = [Duration::ZERO; 3];
         let first = i32::try_from(round).unwrap_or_default() * 101;
         // Who comes first changes, so that coming later costs nobody more.
         for turn_of in [round, round + 1, round + 2].map(|turn| turn % 3) {
@@ -206,25 +206,22 @@ fn compare(case: &mut Case) -> QueryResult<()> {
                 1 => &mut case.showing,
                 _ => &mut *case.instrumented,
             };
-            let time = turn(connection, first)?;
-            if round >= 10 {
-                times[turn_of].push(time.as_secs_f64() * 1e9 / f64::from(QUERIES));
-            }
+            times[turn_of] = turn(connection, first)?;
+        }
+        if round >= 10 {
+            shown.push(times[0], times[1], QUERIES as usize);
+            ours.push(times[0], times[2], QUERIES as usize);
         }
     }
-    let ratio = |of: usize| {
-        let pairs = times[of].iter().zip(&times[0]);
-        median(pairs.map(|(with, without)| with / without).collect())
-    };
-    let (shown, ours) = (ratio(1) - 1.0, ratio(2) - 1.0);
-    let bare = median(times[0].clone());
+    let (shown, ours) = (shown.added(), ours.added());
     println!(
-        "{:<22} {bare:>8.0} ns {:>8.0} ns {:>8.0} ns {:>+8.1} % {:>+9.0} ns",
+        "{:<22} {:>8.0} ns {:>8.0} ns {:>8.0} ns {:>+9.0} ns  {}",
         case.name,
-        bare * shown,
-        bare * ours,
-        ours * 100.0,
-        bare * (ours - shown),
+        ours.bare,
+        shown.nanoseconds(),
+        ours.nanoseconds(),
+        ours.nanoseconds() - shown.nanoseconds(),
+        ours.spread(),
     );
     Ok(())
 }
@@ -268,8 +265,8 @@ fn main() -> Result<(), Failure> {
     let cases = Mutex::new([on_file, in_memory]);
 
     println!(
-        "{:<22} {:>11} {:>11} {:>11} {:>10} {:>12}",
-        "select by primary key", "bare", "to show it", "ours adds", "", "beyond that"
+        "{:<22} {:>11} {:>11} {:>11} {:>12}",
+        "select by primary key", "bare", "to show it", "ours adds", "beyond that"
     );
     System::new().block_on(async move {
         // The queries belong to a request, as they do in a service.
@@ -283,8 +280,8 @@ fn main() -> Result<(), Failure> {
         response.map_err(|error| Failure::from(error.to_string()))
     })?;
     println!(
-        "{:<22} {:>47} {:>12}",
-        "wanted at most", "+3.0 %", "+150 ns"
+        "{:<22} {:>48}  {:>7}",
+        "wanted at most", "+150 ns", "+3.0 %"
     );
     Ok(())
 }
