@@ -608,8 +608,6 @@ pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking:
 /// The context is captured here, not when the closure runs. Outside of a request, the closure is unchanged.
 pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let context = current();
-    // The log lines of the other thread belong to the request, too.
-    let log_span = tracing::Span::current();
     let queued = context.as_deref().map(|context| {
         let now = clock::now();
         context.events.begin(EventKind::BlockingQueue, now);
@@ -618,9 +616,26 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
         }
         now
     });
+    carry_to_thread(context, queued, f)
+}
+
+/// Wraps a closure like [`carry`], for a thread that calls it when something else is over that the request waits for.
+#[cfg(feature = "diesel")]
+pub(crate) fn carry_waiting<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    carry_to_thread(current(), None, f)
+}
+
+/// `queued` is when the request began to wait for the thread, if it waits for nothing else.
+fn carry_to_thread<T>(
+    context: Option<Arc<RequestContext>>,
+    queued: Option<Moment>,
+    f: impl FnOnce() -> T,
+) -> impl FnOnce() -> T {
+    // The log lines of the other thread belong to the request, too.
+    let log_span = tracing::Span::current();
     move || {
-        log_span.in_scope(|| match context.zip(queued) {
-            Some((context, queued)) => {
+        log_span.in_scope(|| match context {
+            Some(context) => {
                 let _carried = CarriedWork::begin(&context, queued);
                 within(&mut Some(context), f)
             }
@@ -637,10 +652,12 @@ struct CarriedWork {
 }
 
 impl CarriedWork {
-    fn begin(context: &Arc<RequestContext>, queued: Moment) -> Self {
+    fn begin(context: &Arc<RequestContext>, queued: Option<Moment>) -> Self {
         let since = clock::now();
-        let queue = Event::new(EventKind::BlockingQueue, queued, since);
-        context.events.add(&queue, RequestContext::access(context));
+        if let Some(queued) = queued {
+            let queue = Event::new(EventKind::BlockingQueue, queued, since);
+            context.events.add(&queue, RequestContext::access(context));
+        }
         context.events.begin(EventKind::BlockingThread, since);
         if let Some(slot) = &context.in_flight {
             slot.set_work(WorkKind::BlockingThread, since, false);

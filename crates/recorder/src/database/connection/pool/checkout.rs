@@ -1,19 +1,19 @@
 //! The pool: how a caller gets a connection, on its own thread or from the event loop.
 
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{self, PooledConnection, R2D2Connection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use super::super::checks::checking_all;
 use super::super::manager::Manager;
 use super::super::recorder::{QueryRecorder, record_error};
-use super::error::{AdmissionError, CheckoutError, QueryError, RunError, failure};
+use super::error::{CheckoutError, QueryError, RunError, failure};
 use super::probe::PoolProbe;
-use super::wait_queue::WaitQueue;
+use super::wait_queue::{Added, Entry, QueuePosition, Turn, WaitQueue, Work};
 use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
@@ -74,8 +74,7 @@ where
         Self {
             shared: Arc::new(PoolInner {
                 name,
-                admission: Arc::new(Semaphore::new(pool.max_size() as usize)),
-                queue: WaitQueue::new(max_waiters),
+                queue: WaitQueue::new(pool.max_size() as usize, max_waiters),
                 pool,
                 metrics,
                 health,
@@ -170,28 +169,37 @@ where
         E: Send + 'static,
     {
         let shared = &self.shared;
-        let (permit, caller) = shared.admit().await?;
-        let task = {
+        let Some(entry) = WaitQueue::enter(&shared.queue) else {
+            shared.metrics.rejected(Rejection::Saturated);
+            return Err(RunError::Saturated);
+        };
+        let caller = Caller::new(&shared.metrics);
+        let perform = {
             let shared = Arc::clone(shared);
             let wait = Arc::clone(&caller.wait);
-            context::carry(move || {
-                // Released after the connection, also if the work panics.
-                let _permit = permit;
-                perform(&shared, &wait)
-            })
+            move || perform(&shared, &wait)
         };
+        let (position, mut answer) = begin(entry, perform);
+        if let Some(mut position) = position {
+            let deadline = shared.deadline(caller.wait.since).into();
+            match tokio::time::timeout_at(deadline, &mut answer).await {
+                Ok(answer) => return answer.unwrap_or(Err(RunError::Cancelled)),
+                Err(_) if position.leave() => {
+                    caller.wait.timed_out();
+                    return Err(failure(&shared.health).into());
+                }
+                // The work has begun.
+                Err(_) => {}
+            }
+        }
         let mut watch = AnswerWatch {
             shared,
             since: caller.wait.since,
             is_over: false,
         };
-        let result = tokio::task::spawn_blocking(task).await;
+        let answer = answer.await;
         watch.is_over = true;
-        match result {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => Err(RunError::Panicked),
-            Err(_) => Err(RunError::Cancelled),
-        }
+        answer.unwrap_or(Err(RunError::Cancelled))
     }
 
     /// The name of the pool in its metrics: the name from the builder, with a number if another open pool has that name.
@@ -207,6 +215,76 @@ where
     /// The longest time that callers wait.
     pub fn timeout(&self) -> Duration {
         self.shared.pool.connection_timeout()
+    }
+}
+
+/// Begins the work of a caller on a blocking thread, or lets it wait for its turn. Returns its position in that case.
+fn begin<T, E>(
+    entry: Entry,
+    perform: impl FnOnce() -> Result<T, RunError<E>> + Send + 'static,
+) -> (
+    Option<QueuePosition>,
+    oneshot::Receiver<Result<T, RunError<E>>>,
+)
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let (to, answer) = oneshot::channel();
+    let begin = |turn: Turn, work| drop(tokio::task::spawn_blocking(move || turn.perform(work)));
+    match entry {
+        Entry::Turn(turn) => begin(turn, CallerWork::boxed(context::carry(perform), to)),
+        Entry::Waits(position) => {
+            let work = CallerWork::boxed(context::carry_waiting(perform), to);
+            match position.add(work) {
+                Added::Turn(turn, work) => begin(turn, work),
+                Added::Waits(position) => return (Some(position), answer),
+            }
+        }
+    }
+    (None, answer)
+}
+
+/// The work of a caller, and then its result.
+struct CallerWork<F, T, E> {
+    perform: Option<F>,
+    result: Option<Result<T, RunError<E>>>,
+    to: oneshot::Sender<Result<T, RunError<E>>>,
+}
+
+impl<F, T, E> CallerWork<F, T, E>
+where
+    F: FnOnce() -> Result<T, RunError<E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    fn boxed(perform: F, to: oneshot::Sender<Result<T, RunError<E>>>) -> Box<dyn Work> {
+        Box::new(Self {
+            perform: Some(perform),
+            result: None,
+            to,
+        })
+    }
+}
+
+impl<F, T, E> Work for CallerWork<F, T, E>
+where
+    F: FnOnce() -> Result<T, RunError<E>> + Send,
+    T: Send,
+    E: Send,
+{
+    fn perform(&mut self) {
+        if let Some(perform) = self.perform.take() {
+            let result = catch_unwind(AssertUnwindSafe(perform));
+            self.result = Some(result.unwrap_or(Err(RunError::Panicked)));
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        let Self { result, to, .. } = *self;
+        // Without its caller, the result is dropped here, and its destructor may panic.
+        let answer = AssertUnwindSafe(|| drop(result.map(|result| to.send(result))));
+        drop(catch_unwind(answer));
     }
 }
 
@@ -239,8 +317,7 @@ where
 {
     name: Arc<str>,
     pool: r2d2::Pool<Manager<C>>,
-    /// A permit for each connection.
-    admission: Arc<Semaphore>,
+    /// A turn for each connection.
     queue: Arc<WaitQueue>,
     metrics: Arc<PoolMetrics>,
     health: Arc<DatabaseHealth>,
@@ -253,26 +330,6 @@ impl<C> PoolInner<C>
 where
     C: R2D2Connection + Send + 'static,
 {
-    async fn admit(&self) -> Result<(OwnedSemaphorePermit, Caller), AdmissionError> {
-        // The semaphore serves the callers in the queue first.
-        if let Ok(permit) = Arc::clone(&self.admission).try_acquire_owned() {
-            return Ok((permit, Caller::new(&self.metrics)));
-        }
-        let Some(_position) = WaitQueue::enter(&self.queue) else {
-            self.metrics.rejected(Rejection::Saturated);
-            return Err(AdmissionError::Saturated);
-        };
-        let caller = Caller::new(&self.metrics);
-        let deadline = self.deadline(caller.wait.since).into();
-        let admission = Arc::clone(&self.admission).acquire_owned();
-        // The semaphore is never closed: the inner result is always a permit.
-        let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, admission).await else {
-            caller.wait.timed_out();
-            return Err(AdmissionError::Checkout(failure(&self.health)));
-        };
-        Ok((permit, caller))
-    }
-
     /// When the pool's timeout ends for a caller that waits since then.
     fn deadline(&self, since: Moment) -> Instant {
         let now = Instant::now();

@@ -141,21 +141,6 @@ impl<E: actix_web::ResponseError> actix_web::ResponseError for RunError<E> {
     }
 }
 
-/// Why a caller is not admitted to the pool.
-pub(super) enum AdmissionError {
-    Saturated,
-    Checkout(CheckoutError),
-}
-
-impl<E> From<AdmissionError> for RunError<E> {
-    fn from(error: AdmissionError) -> Self {
-        match error {
-            AdmissionError::Saturated => Self::Saturated,
-            AdmissionError::Checkout(error) => error.into(),
-        }
-    }
-}
-
 /// Why r2d2 returned no connection. Its error has no reason, so the health of the database decides.
 pub(super) fn failure(health: &DatabaseHealth) -> CheckoutError {
     if health.failing() {

@@ -228,3 +228,128 @@ async fn a_wait_in_the_queue_that_times_out_belongs_to_its_request() {
     assert_eq!(context.queries(), 0);
     assert!(context.pool_wait() >= Duration::from_millis(50));
 }
+
+/// Starts callers one after the other, each of which waits and then notes its number and its thread.
+async fn start_waiting(pooled: &Pooled, count: i64, noted: &Noted) -> Vec<Task> {
+    let mut callers = Vec::new();
+    for number in 0..count {
+        let (pool, noted) = (pooled.pool.clone(), Arc::clone(noted));
+        callers.push(actix_web::rt::spawn(async move {
+            let note = move |_: &mut SqliteConnection| {
+                let note = (number, std::thread::current().id());
+                noted.lock().unwrap().push(note);
+                Ok::<_, Error>(())
+            };
+            pool.run(note).await
+        }));
+        soon("it waits", || pooled.waiters() == number + 1).await;
+    }
+    callers
+}
+
+type Noted = Arc<std::sync::Mutex<Vec<(i64, std::thread::ThreadId)>>>;
+type Task = tokio::task::JoinHandle<Result<(), RunError<Error>>>;
+
+#[actix_web::test]
+async fn a_thread_goes_on_with_the_work_of_waiting_callers_in_their_order() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = PausedWork::new();
+    let (sender, thread) = mpsc::channel();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move {
+        let work = move |connection: &mut SqliteConnection| {
+            sender.send(std::thread::current().id()).unwrap();
+            work(connection)
+        };
+        pool.run(work).await
+    });
+    gate.begun.await.unwrap();
+    let noted = Noted::default();
+    let callers = start_waiting(&pooled, 5, &noted).await;
+    gate.go_on.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    let thread = thread.recv().unwrap();
+    let expected: Vec<_> = (0..5).map(|number| (number, thread)).collect();
+    assert_eq!(*noted.lock().unwrap(), expected);
+}
+
+#[actix_web::test]
+async fn work_that_panics_passes_its_turn_on() {
+    let pooled = pooled(of_size(1));
+    let (gate, work) = PausedWork::new();
+    let pool = pooled.pool.clone();
+    let panics = actix_web::rt::spawn(async move {
+        let work = move |connection: &mut SqliteConnection| -> QueryResult<()> {
+            drop(work(connection));
+            panic!("on purpose")
+        };
+        pool.run(work).await
+    });
+    gate.begun.await.unwrap();
+    let noted = Noted::default();
+    let callers = start_waiting(&pooled, 2, &noted).await;
+    gate.go_on.send(()).unwrap();
+    assert!(matches!(panics.await.unwrap(), Err(RunError::Panicked)));
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(pooled.waiters(), 0);
+}
+
+/// A runtime may end while its blocking threads have work that has not begun.
+#[test]
+fn the_turn_of_a_caller_whose_runtime_ends_is_passed_on() {
+    let pooled = pooled(of_size(1));
+    let ending = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let (go_on, wait) = mpsc::channel::<()>();
+    ending.spawn_blocking(move || wait.recv());
+    let pool = pooled.pool.clone();
+    let never = ending.spawn(async move { pool.run(|_| Ok::<_, Error>(1)).await });
+    ending.block_on(async { soon("it has its turn", || pooled.waiters() == 1).await });
+
+    let other = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    let pool = pooled.pool.clone();
+    let waits = other.spawn(async move { pool.run(|_| Ok::<_, Error>(2)).await });
+    until("it waits", || pooled.waiters() == 2);
+    ending.shutdown_background();
+    // The thread drops what it has not begun.
+    go_on.send(()).unwrap();
+    assert_eq!(other.block_on(waits).unwrap().unwrap(), 2);
+    assert!(never.is_finished());
+}
+
+#[actix_web::test]
+async fn the_timeline_of_a_caller_that_waits_has_its_wait_and_no_queue_for_a_thread() {
+    use crate::context::EventKind;
+    let pooled = pooled(of_size(1));
+    let (gate, work) = PausedWork::new();
+    let pool = pooled.pool.clone();
+    let holder = actix_web::rt::spawn(async move { pool.run(work).await });
+    gate.begun.await.unwrap();
+    let mut context = None;
+    let mut run = Box::pin(pooled.pool.run(|connection| insert(connection, "a")));
+    let polled = std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(context::within(&mut context, || run.as_mut().poll(cx)))
+    });
+    assert!(polled.await.is_pending());
+    gate.go_on.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    let ran = std::future::poll_fn(|cx| context::within(&mut context, || run.as_mut().poll(cx)));
+    ran.await.unwrap();
+    let events = context.unwrap();
+    let kinds: Vec<_> = events.events().map(|event| event.kind).collect();
+    assert!(kinds.contains(&EventKind::PoolWait), "{kinds:?}");
+    assert!(kinds.contains(&EventKind::BlockingThread), "{kinds:?}");
+    assert!(!kinds.contains(&EventKind::BlockingQueue), "{kinds:?}");
+}
