@@ -116,3 +116,30 @@ async fn a_write_on_a_lost_connection_is_answered_with_503_and_the_next_one_succ
     assert_eq!(items.matches("\"Grace\"").count(), rounds);
     assert_eq!(server.stop(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_connections_that_are_replaced_are_one_line_of_the_log() {
+    let test = "lost_connections_that_are_replaced_are_one_line_of_the_log";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let database = Cluster::shared(&programs).database();
+    let flags = ["--pool-size=4", "--pool-check-after=0s"];
+    let server = Server::start_on(database.clone(), &flags);
+    let id = server.create("Ada").await;
+    for _ in 0..5 {
+        read(&server, id).await;
+        database.terminate_backends();
+    }
+    read(&server, id).await;
+    let log = server.stderr();
+    let lost = "a pooled connection to the database was lost, and is replaced";
+    assert_eq!(log.matches(lost).count(), 1, "{log}");
+    assert_eq!(
+        log.matches("no connection to the database").count(),
+        0,
+        "{log}"
+    );
+    assert_eq!(log.matches("accepts connections again").count(), 0, "{log}");
+    assert_eq!(server.stop(), Some(0));
+}

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::driver_message::without_quotations;
+use crate::log_limit::LogLimit;
 
-/// The least time between two log lines about rejected pings, in milliseconds.
-const REJECTED_PING_PAUSE_MS: u64 = 60_000;
+/// The least time between two log lines about pooled connections that are replaced, in milliseconds.
+const REPLACED_PAUSE_MS: u64 = 60_000;
 
 /// Logs when the health checks of a pool begin to fail, and when they pass again.
 #[derive(Debug, Default)]
@@ -41,6 +42,9 @@ pub(super) struct DatabaseHealth {
     pool: OnceLock<Box<str>>,
     /// The last attempt to open or check a connection failed.
     failing: AtomicBool,
+    /// The log has a line that connections cannot be opened.
+    outage_logged: AtomicBool,
+    outage_lines: LogLimit,
     /// The log has a line that the database does not answer.
     silent: AtomicBool,
     /// The log has a line that a recorder was replaced.
@@ -50,6 +54,8 @@ pub(super) struct DatabaseHealth {
     answered_ms: AtomicU64,
     /// When a rejected ping was last logged, in the same form.
     rejected_ping_ms: AtomicU64,
+    /// When a lost connection was last logged, in the same form.
+    lost_ms: AtomicU64,
 }
 
 impl Default for DatabaseHealth {
@@ -57,11 +63,14 @@ impl Default for DatabaseHealth {
         Self {
             pool: OnceLock::new(),
             failing: AtomicBool::new(false),
+            outage_logged: AtomicBool::new(false),
+            outage_lines: LogLimit::new(),
             silent: AtomicBool::new(false),
             recorder_replaced: AtomicBool::new(false),
             created: Instant::now(),
             answered_ms: AtomicU64::new(u64::MAX),
             rejected_ping_ms: AtomicU64::new(u64::MAX),
+            lost_ms: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -116,19 +125,42 @@ impl DatabaseHealth {
     /// Notes that a connection was opened or passed its check.
     pub(super) fn recovered(&self) {
         self.answered();
-        if self.failing() && self.failing.swap(false, Ordering::AcqRel) {
-            tracing::info!(pool = self.pool(), "the database accepts connections again");
+        if self.failing() {
+            self.failing.store(false, Ordering::Release);
+            if self.outage_logged.swap(false, Ordering::Relaxed) {
+                tracing::info!(pool = self.pool(), "the database accepts connections again");
+            }
         }
     }
 
-    /// Notes that a connection could not be opened or was found dead. Logs the first failure of an outage.
+    /// Notes that a connection could not be opened. Logs an outage once, and many outages in a row not each.
     pub(super) fn failed(&self, error: &str) {
-        if !self.failing.swap(true, Ordering::AcqRel) {
+        self.failing.store(true, Ordering::Release);
+        if !self.outage_logged.load(Ordering::Relaxed)
+            && let Some(line) = self.outage_lines.line()
+            && !self.outage_logged.swap(true, Ordering::Relaxed)
+        {
             let error = without_quotations(error);
             tracing::warn!(
                 pool = self.pool(),
                 error,
+                left_out = line.left_out,
                 "no connection to the database; trying again"
+            );
+        }
+    }
+
+    /// Notes that the check of a pooled connection found it lost. Logs it at most once a minute.
+    ///
+    /// The pool opens another one. If that fails, it is an outage.
+    pub(super) fn lost(&self, error: &str) {
+        self.failing.store(true, Ordering::Release);
+        if self.is_line_due(&self.lost_ms) {
+            let error = without_quotations(error);
+            tracing::warn!(
+                pool = self.pool(),
+                error,
+                "a pooled connection to the database was lost, and is replaced"
             );
         }
     }
@@ -138,12 +170,7 @@ impl DatabaseHealth {
     /// Such a database is up: the pool replaces the connection, and the caller gets another one. This happens when a
     /// connection pooler or an administrator has dropped the prepared statements of a session.
     pub(super) fn ping_rejected(&self, error: &str) {
-        let now = self.elapsed_ms();
-        let last = self.rejected_ping_ms.load(Ordering::Relaxed);
-        let is_due = last == u64::MAX || now.saturating_sub(last) >= REJECTED_PING_PAUSE_MS;
-        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-        let logged = &self.rejected_ping_ms;
-        if is_due && logged.compare_exchange(last, now, success, failure).is_ok() {
+        if self.is_line_due(&self.rejected_ping_ms) {
             let error = without_quotations(error);
             tracing::warn!(
                 pool = self.pool(),
@@ -151,6 +178,15 @@ impl DatabaseHealth {
                 "the database refuses the ping of a pooled connection, which is replaced"
             );
         }
+    }
+
+    /// Whether the last line of a kind was long ago. It is now if so.
+    fn is_line_due(&self, logged: &AtomicU64) -> bool {
+        let now = self.elapsed_ms();
+        let last = logged.load(Ordering::Relaxed);
+        let is_due = last == u64::MAX || now.saturating_sub(last) >= REPLACED_PAUSE_MS;
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        is_due && logged.compare_exchange(last, now, success, failure).is_ok()
     }
 
     /// Notes that a connection has lost its recorder. Logs it once for each pool.

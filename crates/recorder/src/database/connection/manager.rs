@@ -176,7 +176,7 @@ pub(super) fn mute<C: R2D2Connection>(connection: &mut C, muted: bool) {
 
 /// Logs an outage of the database once, however often the pool retries. The counters have the rest.
 ///
-/// A database that answers a ping with an error is up: see [`DatabaseHealth::ping_rejected`].
+/// A connection that fails its check is no outage: see [`DatabaseHealth::lost`] and [`DatabaseHealth::ping_rejected`].
 #[derive(Debug)]
 pub(super) struct OutageLog {
     /// Shared with the manager.
@@ -190,7 +190,8 @@ impl HandleError<Error> for OutageLog {
             Error::QueryError(refused) if ErrorKind::of(refused) == Some(ErrorKind::Other) => {
                 self.health.ping_rejected(&message);
             }
-            _ => self.health.failed(&message),
+            Error::QueryError(_) => self.health.lost(&message),
+            Error::ConnectionError(_) => self.health.failed(&message),
         }
     }
 }
