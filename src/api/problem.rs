@@ -60,9 +60,13 @@ impl From<StoreError> for Problem {
                 tracing::debug!(cause = %error, "a request was rejected");
                 busy()
             }
-            StoreError::Unreachable | StoreError::Unanswered => {
+            StoreError::Unreachable => {
                 tracing::debug!(cause = %error, "a request was rejected");
                 unavailable("The database cannot be reached at the moment. Try again later.")
+            }
+            StoreError::Unfinished => {
+                tracing::debug!(cause = %error, "a request was rejected");
+                unavailable("The database did not finish in time. Try again later.")
             }
             StoreError::Database(cause) => {
                 if let Some(line) = FAILURE_LINES.line() {

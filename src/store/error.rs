@@ -36,7 +36,7 @@ pub enum OpenError {
 
 /// Why an operation of the store failed.
 ///
-/// In most cases nothing is written. With [`StoreError::Unreachable`], [`StoreError::Unanswered`] and
+/// In most cases nothing is written. With [`StoreError::Unreachable`], [`StoreError::Unfinished`] and
 /// [`StoreError::Database`] the database may have completed the write and then failed to report it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -49,9 +49,9 @@ pub enum StoreError {
     /// No connection could be opened, or it was lost.
     #[error("the database cannot be reached")]
     Unreachable,
-    /// The database did not answer in time.
-    #[error("the database did not answer in time")]
-    Unanswered,
+    /// The database did not finish in time. It may have cancelled the statement itself, or not have answered at all.
+    #[error("the database did not finish in time")]
+    Unfinished,
     /// The database failed. Its message may contain values: [`described`] is for the log.
     #[error("the database failed")]
     Database(DieselError),
@@ -65,7 +65,7 @@ impl From<DieselError> for StoreError {
         match ErrorKind::of(&error) {
             Some(ErrorKind::Busy | ErrorKind::SerializationFailure) => Self::Busy,
             Some(ErrorKind::ConnectionLost) => Self::Unreachable,
-            Some(ErrorKind::Timeout) => Self::Unanswered,
+            Some(ErrorKind::Timeout) => Self::Unfinished,
             _ => Self::Database(error),
         }
     }

@@ -174,7 +174,7 @@ impl StorePools {
         };
         match tokio::time::timeout(patience, work).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(StoreError::Unanswered),
+            Err(_) => Err(StoreError::Unfinished),
         }
     }
 

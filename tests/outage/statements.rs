@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use diesel::{Connection as _, PgConnection, connection::SimpleConnection as _};
 use reqwest::Method;
 use serde_json::json;
 
@@ -140,5 +141,27 @@ async fn a_table_that_is_dropped_is_told_with_503_until_it_is_there_again() {
          INSERT INTO items (name, email, created_at) VALUES ('Ada', 'ada@example.com', now());",
     );
     asks_everything(&server, 1).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waits_for_a_row_in_vain_is_told_that_it_was_not_finished() {
+    let test = "a_write_that_waits_for_a_row_in_vain_is_told_that_it_was_not_finished";
+    let flags = ["--pool-timeout=300ms"];
+    let Some((_, server, id)) = warm_server(test, &flags).await else {
+        return;
+    };
+    let mut other = PgConnection::establish(&server.data().url()).unwrap();
+    let lock = format!("BEGIN; SELECT 1 FROM items WHERE id = {id} FOR UPDATE");
+    other.batch_execute(&lock).unwrap();
+    let item = json!({"name": "Ada", "email": "ada@example.com"});
+    let path = format!("/data/{id}");
+    let answer = server.send(Method::PUT, &path, &item).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(!answer.header("retry-after").is_empty());
+    let text = "The database did not finish in time. Try again later.";
+    assert_eq!(answer.json()["detail"], text, "{}", answer.text);
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(server.send(Method::PUT, &path, &item).await.status, 200);
     assert_eq!(server.stop(), Some(0));
 }
