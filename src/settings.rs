@@ -202,11 +202,11 @@ pub struct DatabaseSettings {
     #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL", default_value = "sqlite://vitals.db", hide_env_values = true, value_parser = database_url::parse)]
     pub url: DatabaseUrl,
 
-    /// Most connections to the database at a time
+    /// Most connections to the database at a time; with a file of SQLite, one of them is for writes
     #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(1..=10_000_u32))]
     pub pool_size: u32,
 
-    /// How long a request waits for a connection, and PostgreSQL works on a statement, before the answer is 503
+    /// How long a request waits for a connection, a write for the lock of an SQLite file, and PostgreSQL works on a statement, before the answer is 503
     #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub pool_timeout: Duration,
 

@@ -18,7 +18,11 @@ mod stored_time;
 use actix_vitals::{Vitals, database::without_quotations};
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};
 
-use self::{connection::Connection, migrations::MigrationError, pool::StorePools};
+use self::{
+    connection::{Connection, LOCK_TIMEOUT_AT_START},
+    migrations::MigrationError,
+    pool::StorePools,
+};
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 
 pub use self::{
@@ -121,9 +125,11 @@ fn open_first(url: &DatabaseUrl) -> Result<Connection, OpenError> {
         database: url.to_string(),
         cause: one_line(&error.to_string()),
     })?;
-    connection::set_up(&mut connection).map_err(|error| OpenError::Unusable {
-        database: url.to_string(),
-        cause: one_line(&error.to_string()),
+    connection::set_up(&mut connection, LOCK_TIMEOUT_AT_START).map_err(|error| {
+        OpenError::Unusable {
+            database: url.to_string(),
+            cause: one_line(&error.to_string()),
+        }
     })?;
     Ok(connection)
 }

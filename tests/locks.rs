@@ -441,3 +441,56 @@ async fn the_service_names_the_call_of_its_store_that_took_a_connection() {
     assert!(taken_at.starts_with("src/store.rs:"), "{taken_at}");
     assert_eq!(written.status, 201);
 }
+
+/// SQLite has one writer at a time, so the pool of writers has one connection, and further writers wait for it.
+#[tokio::test]
+async fn writers_that_wait_for_their_turn_hold_nothing_and_the_cause_is_named() {
+    let server = Server::start_with(&["--pool-timeout", "60s"]);
+    let mut other = SqliteConnection::establish(server.database().to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let item = json!({"name": "Ada", "email": "ada@example.com"});
+    let write = || server.send(Method::POST, "/data", &item);
+    let writes = async { tokio::join!(write(), write(), write()) };
+    let look = wait::until("two writers to wait", BOUND, async || {
+        let pools = server.get("/ops/pool").await.json();
+        let pools = pools["pools"].as_array().unwrap();
+        let writers = pools.iter().find(|pool| pool["pool"] == "writers");
+        let writers = writers.expect("the pool").clone();
+        let waits = writers["locks"]["waits"].as_array();
+        if writers["waiting"] == 2 && waits.is_some_and(|waits| !waits.is_empty()) {
+            Ok(writers)
+        } else {
+            Err(writers.to_string())
+        }
+    });
+    let (answers, writers) = tokio::join!(writes, async {
+        let writers = look.await;
+        let requests = server.get("/ops/requests").await.json();
+        other.batch_execute("COMMIT").unwrap();
+        let requests = requests["requests"].as_array().unwrap().clone();
+        let doing: Vec<_> = requests
+            .iter()
+            .map(|request| request["doing"].clone())
+            .collect();
+        assert_eq!(
+            doing.iter().filter(|doing| *doing == "pool_wait").count(),
+            2,
+            "{doing:?}"
+        );
+        writers
+    });
+    let connections = writers["connections"].as_array().unwrap();
+    let doing: Vec<_> = connections
+        .iter()
+        .map(|held| held["doing"].as_str())
+        .collect();
+    assert_eq!(doing, [Some("query")], "{writers:#}");
+    let sentence = writers["locks"]["waits"][0]["sentence"].as_str().unwrap();
+    assert_eq!(
+        sentence,
+        "POST /data waits for a lock held by another process"
+    );
+    for answer in [answers.0, answers.1, answers.2] {
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+}

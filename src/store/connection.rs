@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::{
     Connection as _, ConnectionError, ConnectionResult, PgConnection, QueryResult,
-    SqliteConnection, connection::SimpleConnection as _,
+    SqliteConnection, connection::SimpleConnection,
 };
 
 use super::any_connection::AnyConnection;
@@ -12,10 +12,13 @@ use crate::settings::{DatabaseSettings, DatabaseUrl, PostgresUrl, SqliteLocation
 
 pub(super) use super::any_connection::AnyConnection as Connection;
 
-/// How long a writer of SQLite waits for another one, also of another process, before it fails.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection to SQLite waits for another process that writes.
+pub(super) const LOCK_TIMEOUT_AT_START: Duration = Duration::from_secs(5);
 
-/// The configuration of every connection to SQLite, apart from [`BUSY_TIMEOUT`].
+/// A writer that has waited for its connection for this part of the timeout gets the rest of it for the lock of SQLite.
+const LATE: u32 = 10;
+
+/// The configuration of every connection to SQLite, apart from its wait for locks.
 ///
 /// - `journal_mode = WAL`: readers and the writer do not block each other.
 /// - `synchronous = FULL`: a commit returns when the write-ahead log is on the disk, so that an acknowledged write
@@ -68,32 +71,59 @@ fn sqlite_address(location: &SqliteLocation) -> String {
     }
 }
 
-/// Returns the function by which the pool opens a connection and sets it up. On PostgreSQL, it limits statements to the pool
-/// timeout.
+/// Returns the function by which the pool opens a connection and sets it up. The pool timeout limits statements of PostgreSQL,
+/// and waits for locks of SQLite.
 pub(super) fn opener(
     settings: &DatabaseSettings,
 ) -> impl Fn() -> ConnectionResult<Connection> + use<> {
     let (url, limit) = (settings.url.clone(), settings.pool_timeout);
     move || {
         let mut connection = open(&url)?;
-        set_up(&mut connection)
+        set_up(&mut connection, limit)
             .and_then(|()| limit_statements(&mut connection, limit))
             .map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
     }
 }
 
-/// Sets up a new connection. PostgreSQL needs nothing: Diesel selects UTC and UTF-8.
-pub(super) fn set_up(connection: &mut Connection) -> QueryResult<()> {
+/// Sets up a new connection, which waits for locks of SQLite for `lock_timeout`. PostgreSQL needs nothing: Diesel selects UTC
+/// and UTF-8.
+pub(super) fn set_up(connection: &mut Connection, lock_timeout: Duration) -> QueryResult<()> {
     match connection {
         AnyConnection::Postgres(_) => Ok(()),
-        AnyConnection::Sqlite(connection) => {
-            let busy_timeout_ms = BUSY_TIMEOUT.as_millis();
-            connection.batch_execute(&format!(
-                "PRAGMA busy_timeout = {busy_timeout_ms}; {SQLITE_SETUP}"
-            ))
+        AnyConnection::Sqlite(sqlite) => {
+            // Setting up may wait for a lock.
+            wait_for_locks(sqlite, lock_timeout)?;
+            sqlite.batch_execute(SQLITE_SETUP)
         }
     }
+}
+
+/// Sets how long a connection waits while another process writes.
+pub(super) fn wait_for_locks(
+    connection: &mut impl SimpleConnection,
+    timeout: Duration,
+) -> QueryResult<()> {
+    // SQLite takes zero for no wait, and larger numbers than these for zero.
+    let milliseconds = timeout.as_millis().min(i32::MAX as u128);
+    connection.batch_execute(&format!("PRAGMA busy_timeout = {milliseconds}"))
+}
+
+/// Runs work for a caller that has `waited` already. If that was long, the work waits for locks for the rest of the timeout.
+pub(super) fn with_lock_timeout<T>(
+    connection: &mut Connection,
+    waited: Duration,
+    timeout: Duration,
+    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    if waited <= timeout / LATE {
+        return work(connection);
+    }
+    wait_for_locks(connection, timeout.saturating_sub(waited))?;
+    let result = work(connection);
+    // If this fails, the next one that is late sets it again.
+    drop(wait_for_locks(connection, timeout));
+    result
 }
 
 /// Makes PostgreSQL cancel statements of this connection after `limit`. A `statement_timeout` of the URL, the role, the database

@@ -43,7 +43,7 @@ pub enum StoreError {
     /// No connection became free within the pool timeout, or too many waited for one already.
     #[error("no connection to the database became free in time")]
     Overloaded,
-    /// Another writer, possibly of another process, held the database for longer than SQLite's busy timeout.
+    /// Another connection, such as one of another process, held a lock for too long.
     #[error("others held the database for too long")]
     Busy,
     /// No connection could be opened, or it was lost.
@@ -116,9 +116,6 @@ pub(super) enum ConnectionsError {
 /// Why the work on a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkError {
-    /// The turn to write did not come in time. No statement ran, so the database has no error.
-    #[error("the turn to write did not come in time")]
-    TurnMissed,
     /// The database file was removed or replaced. All later writes to it are lost.
     #[error("the database file was removed or replaced")]
     FileLost,
@@ -130,7 +127,6 @@ pub(super) enum WorkError {
 impl From<WorkError> for StoreError {
     fn from(error: WorkError) -> Self {
         match error {
-            WorkError::TurnMissed => Self::Busy,
             WorkError::FileLost => Self::Unreachable,
             WorkError::Query(error) => error.into(),
         }

@@ -13,7 +13,6 @@ use std::{
 };
 
 use diesel::{QueryResult, result::Error as DieselError};
-use parking_lot::Mutex as Turn;
 
 use super::{connection::Connection, error::WorkError, queries};
 
@@ -22,9 +21,6 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A health check writes if the last write is older than this.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long a health check waits for its turn to write.
-const TURN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Device and inode.
 type FileId = (u64, u64);
@@ -46,7 +42,6 @@ struct FileState {
     is_lost: bool,
     /// The time of the last write. `None` if it failed.
     written: Option<Instant>,
-    has_failed: bool,
 }
 
 impl DatabaseFile {
@@ -86,25 +81,18 @@ impl DatabaseFile {
     }
 
     /// Checks that the path leads to the open file and that the file is writable. Writes only if the last write is old.
-    pub(super) fn check(&self, connection: &mut Connection, turn: &Turn<()>) -> QueryResult<()> {
+    /// Afterwards, the connection waits for locks for `lock_timeout`.
+    pub(super) fn check(
+        &self,
+        connection: &mut Connection,
+        lock_timeout: Duration,
+    ) -> QueryResult<()> {
         self.check_path()?;
-        let (is_due, has_failed) = {
-            let state = self.lock();
-            let age = state.written.map(|written| written.elapsed());
-            (age.is_none_or(|age| age >= WRITE_PAUSE), state.has_failed)
-        };
-        if !is_due {
+        let age = self.lock().written.map(|written| written.elapsed());
+        if age.is_some_and(|age| age < WRITE_PAUSE) {
             return Ok(());
         }
-        let Some(_turn) = turn.try_lock_for(TURN_PATIENCE) else {
-            // A request writes at the moment. Its predecessor's result has to do.
-            return if has_failed {
-                Err(error("writes to it fail"))
-            } else {
-                Ok(())
-            };
-        };
-        let written = queries::probe_writing(connection);
+        let written = queries::probe_writing(connection, lock_timeout);
         self.wrote(written.is_ok());
         written
     }
@@ -119,9 +107,7 @@ impl DatabaseFile {
     }
 
     fn wrote(&self, is_ok: bool) {
-        let mut state = self.lock();
-        state.written = is_ok.then(Instant::now);
-        state.has_failed = !is_ok;
+        self.lock().written = is_ok.then(Instant::now);
     }
 
     /// Whether the path leads to the open file and to its write-ahead log. Logs each change of the result.

@@ -49,7 +49,8 @@ impl From<DieselError> for MigrationError {
 /// Runs all pending migrations in one transaction, and returns their number.
 ///
 /// The transaction takes a lock first: of two instances that start on one database, the second one waits and then has nothing
-/// to do. On SQLite it is the write lock, and [`BUSY_TIMEOUT`](super::connection::BUSY_TIMEOUT) bounds the wait.
+/// to do. On SQLite it is the write lock, and
+/// [`LOCK_TIMEOUT_AT_START`](super::connection::LOCK_TIMEOUT_AT_START) bounds the wait.
 pub(super) fn run(connection: &mut Connection) -> Result<usize, MigrationError> {
     match connection {
         Connection::Postgres(connection) => connection.transaction(|connection| {

@@ -1,8 +1,11 @@
-//! The pools of connections, and the order in which writers use SQLite.
+//! The pools of connections: two for a file of SQLite, and one otherwise.
 //!
 //! Work on a connection runs on a blocking thread. The other modules of the store use no pool.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_vitals::{
     Vitals,
@@ -12,11 +15,10 @@ use diesel::{
     ConnectionError, QueryResult,
     r2d2::{self, ConnectionManager},
 };
-use parking_lot::Mutex;
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{
-    connection::{self, BUSY_TIMEOUT, Connection},
+    connection::{self, Connection},
     error::{ConnectionsError, StoreError, WorkError},
     file::DatabaseFile,
     queries,
@@ -30,18 +32,15 @@ const READERS: &str = "readers";
 /// The name of SQLite's pool of writers.
 const WRITERS: &str = "writers";
 
-/// Most connections for writers. They never get more than half of all connections.
-const MOST_WRITERS: u32 = 3;
-
 /// How much longer than the pool timeout a caller waits for PostgreSQL.
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// The pools of the store.
 ///
 /// SQLite allows one writer at a time. Others retry after sleeping for up to a tenth of a second, in no order: under load
-/// some wait for seconds, and waiting writers could hold all connections, so that readers wait as well. So a few connections
-/// are for writers. Writers queue for them in order, and take turns. The other connections are for readers, which never wait
-/// for a writer (docs/decisions/two-sqlite-pools.md).
+/// some wait for seconds, and waiting writers could hold all connections, so that readers wait as well. So one connection is
+/// for writers, which queue for it in order. The other connections are for readers, which never wait for a writer
+/// (docs/decisions/two-sqlite-pools.md).
 ///
 /// PostgreSQL needs none of that, but it may become unreachable without closing a connection. So the wait for it is bounded.
 #[derive(Clone)]
@@ -50,10 +49,10 @@ pub(super) struct StorePools {
     writers: Pool<Connection>,
     /// The file of an SQLite database. `None` for one in memory and for PostgreSQL.
     file: Option<Arc<DatabaseFile>>,
-    /// Held by the current writer of SQLite.
-    turn: Option<Arc<Mutex<()>>>,
     /// Prepares stale statements again.
     stale: StaleStatements,
+    /// How long a caller waits for a connection, and then a writer for the lock of SQLite.
+    timeout: Duration,
     /// How long a caller waits for PostgreSQL: for a connection and for the work on it.
     patience: Option<Duration>,
 }
@@ -71,29 +70,24 @@ impl StorePools {
                 readers: pool.clone(),
                 writers: pool,
                 file: None,
-                turn: None,
                 stale,
+                timeout: settings.pool_timeout,
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
         // Connections to a file are opened once, so one thread is enough for both pools.
         let opener = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
-        let turn = Arc::default();
         let file = match location {
             SqliteLocation::File(path) => Some(DatabaseFile::watch(path)?),
             SqliteLocation::Memory => None,
         };
         let open = |name, size| {
-            let check = health_check(name, file.clone(), Arc::clone(&turn));
+            let check = health_check(name, file.clone(), settings.pool_timeout);
             open_pool_of_file(settings, vitals, name, size, &opener, file.clone(), check)
         };
         let (readers, writers) = match location {
             SqliteLocation::File(_) if settings.pool_size > 1 => {
-                let writers = (settings.pool_size / 2).min(MOST_WRITERS);
-                (
-                    open(READERS, settings.pool_size - writers)?,
-                    open(WRITERS, writers)?,
-                )
+                (open(READERS, settings.pool_size - 1)?, open(WRITERS, 1)?)
             }
             // Data in memory belongs to its only connection.
             SqliteLocation::File(_) | SqliteLocation::Memory => {
@@ -105,8 +99,8 @@ impl StorePools {
             readers,
             writers,
             file,
-            turn: Some(turn),
             stale,
+            timeout: settings.pool_timeout,
             patience: None,
         })
     }
@@ -132,28 +126,24 @@ impl StorePools {
         self.wait_for(self.readers.read(work))
     }
 
-    /// Runs `work`, which may write in one statement, when it is its turn. Otherwise like [`Self::read`].
+    /// Runs `work`, which may write in one statement, on the connection of writers. Otherwise like [`Self::read`].
+    ///
+    /// On a file of SQLite, the waits for the connection and for the lock of the file take hardly longer than the timeout.
     #[track_caller]
     pub(super) fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, StoreError>>
     where
         T: Send + 'static,
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
-        let (turn, file) = (self.turn.clone(), self.file.clone());
-        let stale = self.stale.clone();
+        let (file, stale) = (self.file.clone(), self.stale.clone());
+        let (called, timeout) = (Instant::now(), self.timeout);
         let work = move |connection: &mut Connection| {
-            let _turn = match &turn {
-                Some(turn) => {
-                    let turn = turn.try_lock_for(BUSY_TIMEOUT);
-                    Some(turn.ok_or(WorkError::TurnMissed)?)
-                }
-                None => None,
+            let waited = called.elapsed();
+            let work = |connection: &mut Connection| stale.run(connection, work);
+            let Some(file) = &file else {
+                return work(connection).map_err(WorkError::Query);
             };
-            let work = || stale.run(connection, work);
-            match &file {
-                Some(file) => file.write(work),
-                None => work().map_err(WorkError::Query),
-            }
+            file.write(|| connection::with_lock_timeout(connection, waited, timeout, work))
         };
         self.wait_for(self.writers.run(work))
     }
@@ -191,7 +181,7 @@ impl StorePools {
 fn health_check(
     name: &'static str,
     file: Option<Arc<DatabaseFile>>,
-    turn: Arc<Mutex<()>>,
+    lock_timeout: Duration,
 ) -> impl Fn(&mut Connection) -> QueryResult<()> + Send + Sync + 'static {
     move |connection| {
         if name != WRITERS {
@@ -199,7 +189,7 @@ fn health_check(
         }
         match &file {
             Some(file) if name == READERS => file.check_path(),
-            Some(file) => file.check(connection, &turn),
+            Some(file) => file.check(connection, lock_timeout),
             None => Ok(()),
         }
     }

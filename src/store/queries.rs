@@ -7,7 +7,7 @@
 //! commits at the end. `get_result` would drop the statement after the first row, and with it the error of a failed commit:
 //! a full disk would be answered with 201.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use actix_vitals::database::ErrorKind;
 use chrono::NaiveDateTime;
@@ -23,7 +23,7 @@ use diesel::{
 };
 
 use super::{
-    connection::{BUSY_TIMEOUT, Connection},
+    connection::{Connection, wait_for_locks},
     models::{Item, ItemFields, Page, PageCursor, PageRequest},
     schema::items,
     stored_time::StoredTime,
@@ -265,12 +265,14 @@ pub(super) fn probe(connection: &mut Connection) -> QueryResult<()> {
 }
 
 /// Writes to SQLite's file without changing data, which fails if the disk is full or defective. Succeeds without waiting if
-/// another process writes, because the file is then writable.
-pub(super) fn probe_writing(connection: &mut Connection) -> QueryResult<()> {
-    connection.batch_execute("PRAGMA busy_timeout = 0")?;
+/// another process writes, because the file is then writable. Afterwards, the connection waits for locks for `lock_timeout`.
+pub(super) fn probe_writing(
+    connection: &mut Connection,
+    lock_timeout: Duration,
+) -> QueryResult<()> {
+    wait_for_locks(connection, Duration::ZERO)?;
     let written = write_version(connection);
-    let busy_timeout_ms = BUSY_TIMEOUT.as_millis();
-    connection.batch_execute(&format!("PRAGMA busy_timeout = {busy_timeout_ms}"))?;
+    wait_for_locks(connection, lock_timeout)?;
     match written {
         Err(error) if ErrorKind::of(&error) == Some(ErrorKind::Busy) => Ok(()),
         written => written,

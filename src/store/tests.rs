@@ -1,6 +1,9 @@
 //! The store on an SQLite file of its own.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use actix_vitals::registry::Format;
 use chrono::NaiveDateTime;
@@ -303,37 +306,59 @@ async fn concurrent_writers_all_succeed() {
 }
 
 #[tokio::test]
-async fn a_writer_that_misses_its_turn_fails_as_busy_and_counts_no_query() {
+async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_query_without_a_turn() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.db");
     let vitals = Vitals::builder().build().unwrap();
     let settings = DatabaseSettings {
         pool_size: 6,
+        pool_timeout: Duration::from_millis(300),
         ..settings(&path)
     };
     let store = Store::open(&settings, &vitals).unwrap();
     let mut other = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
 
+    let started = Instant::now();
     let writes: Vec<_> = (0..3)
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move { store.create(fields("Ada")).await })
         })
         .collect();
+    let mut busy = 0;
     for write in writes {
-        let result = write.await.unwrap();
-        assert!(matches!(result, Err(StoreError::Busy)), "{result:?}");
+        match write.await.unwrap() {
+            Err(StoreError::Busy) => busy += 1,
+            result => assert!(matches!(result, Err(StoreError::Overloaded)), "{result:?}"),
+        }
     }
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "far more than the timeout"
+    );
+    assert!(busy > 0, "none had its turn");
     let metrics = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
     let errors: Vec<_> = metrics
         .lines()
         .filter(|line| line.starts_with("db_query_errors_total{") && !line.ends_with(" 0"))
         .collect();
-    assert_eq!(
-        errors,
-        [r#"db_query_errors_total{operation="insert",kind="busy",pool="writers"} 1"#]
-    );
+    let expected =
+        format!(r#"db_query_errors_total{{operation="insert",kind="busy",pool="writers"}} {busy}"#);
+    assert_eq!(errors, [expected]);
+
+    other.batch_execute("COMMIT").unwrap();
+    store.create(fields("Ada")).await.unwrap();
+    assert_eq!(lock_timeout(&store).await, 300, "also after a late writer");
+}
+
+/// How long the connection of writers waits for SQLite's lock, in milliseconds.
+async fn lock_timeout(store: &Store) -> i32 {
+    use diesel::{RunQueryDsl as _, dsl::sql, sql_types::Integer};
+    let timeout = store.connections.write(|connection| {
+        sql::<Integer>("SELECT timeout FROM pragma_busy_timeout").get_result(connection)
+    });
+    timeout.await.unwrap()
 }
 
 #[tokio::test]

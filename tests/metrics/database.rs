@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
+use diesel::{Connection as _, PgConnection, connection::SimpleConnection as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::exposition::Exposition;
-use crate::support::server::Server;
+use crate::support::postgres::Cluster;
+use crate::support::server::{Data as _, Server};
 use crate::support::settled::{expect_count, settled};
-use crate::support::wait;
+use crate::support::{tools, wait};
 
 const OPERATIONS: [&str; 5] = ["select", "insert", "update", "delete", "other"];
 
@@ -181,17 +182,29 @@ async fn pool_comes_to(server: &Server, levels: [f64; 3]) -> Exposition {
 
 #[tokio::test]
 async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
-    let server = Server::start_with(&["--pool-size", "1", "--pool-timeout", "1500ms"]);
+    let test = "a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up";
+    let Some(programs) = tools::postgres(test) else {
+        return;
+    };
+    let database = Cluster::shared(&programs).database();
+    // Longer than the pool timeout, so that a statement keeps its connection when its request has been answered.
+    database.execute(
+        "DO $$ BEGIN
+             EXECUTE format('ALTER DATABASE %I SET statement_timeout = 60000', current_database());
+         END $$",
+    );
+    let flags = ["--pool-size", "1", "--pool-timeout", "1500ms"];
+    let server = Server::start_on(database, &flags);
     server.create("Ada").await;
     let before = settled(&server).await;
 
-    // Another connection holds the write lock, so a creation holds the only connection of the pool.
-    let mut blocker =
-        SqliteConnection::establish(&server.database().display().to_string()).unwrap();
-    diesel::sql_query("BEGIN IMMEDIATE")
-        .execute(&mut blocker)
+    // Another connection locks the table, so a creation holds the only connection of the pool.
+    let mut blocker = PgConnection::establish(&server.data().url()).unwrap();
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         .unwrap();
-    let holder = server.create("Holder");
+    let item = json!({"name": "Holder", "email": "ada@example.com"});
+    let holder = server.send(Method::POST, "/data", &item);
     let others = async {
         // The second request must come after the first one has the connection.
         pool_comes_to(&server, [1.0, 0.0, 0.0]).await;
@@ -205,10 +218,12 @@ async fn a_full_pool_shows_who_holds_and_who_waits_and_counts_who_gives_up() {
         let (refused, ()) = tokio::join!(server.get("/data"), watch);
         assert_eq!(refused.status, 503, "{}", refused.text);
         assert_eq!(refused.header("content-type"), "application/problem+json");
-        diesel::sql_query("COMMIT").execute(&mut blocker).unwrap();
     };
-    tokio::join!(holder, others);
+    let (held, ()) = tokio::join!(holder, others);
+    assert_eq!(held.status, 503, "{}", held.text);
+    blocker.batch_execute("COMMIT").unwrap();
 
+    pool_comes_to(&server, [0.0, 0.0, 1.0]).await;
     let after = settled(&server).await;
     let pool = [("pool", "default")];
     expect_count(

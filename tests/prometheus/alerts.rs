@@ -63,7 +63,7 @@ async fn alerts_arrive(prometheus: &Scraper, alertmanager: &Path) {
 
     let failing = Server::start_with(&["--log=off"]);
     let slow = Server::start_with(&["--pool-timeout=60s"]);
-    let crowded = Server::start_with(&["--pool-size=1", "--pool-timeout=1s", "--log=off"]);
+    let crowded = Server::start_with(&["--pool-size=1", "--pool-timeout=3s", "--log=off"]);
     failing
         .data()
         .execute("ALTER TABLE items RENAME TO elsewhere");

@@ -24,7 +24,7 @@ pub(crate) const SLOWED: Cycle = &[
     ("COMMIT", Duration::from_millis(150)),
 ];
 
-/// Blocks other writes for longer than the five seconds that SQLite waits, then removes the table for a moment.
+/// Blocks other writes for longer than a writer waits, then removes the table for a moment.
 pub(crate) const TORMENTED: Cycle = &[
     ("BEGIN IMMEDIATE", Duration::from_secs(6)),
     ("COMMIT", Duration::from_secs(2)),
