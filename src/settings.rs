@@ -476,6 +476,12 @@ fn sentence(error: &clap::Error) -> String {
         (ErrorKind::ArgumentConflict, Some(flag)) => {
             format!("{} is given more than once.", with_variable(flag))
         }
+        (ErrorKind::TooManyValues, Some(flag)) => {
+            format!(
+                "{} takes no value as a flag: its name alone turns it on.",
+                with_variable(flag)
+            )
+        }
         (ErrorKind::UnknownArgument, Some(flag)) => {
             format!("There is no flag {flag}; --help lists all flags.")
         }

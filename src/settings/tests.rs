@@ -120,6 +120,16 @@ fn every_flag_is_accepted() {
 }
 
 #[test]
+fn a_value_of_a_flag_that_takes_none_is_an_error_that_names_the_flag() {
+    for value in ["yes", "on", "false", ""] {
+        assert_eq!(
+            error(&[&format!("--profiling={value}")]),
+            "--profiling (VITALS_PROFILING) takes no value as a flag: its name alone turns it on."
+        );
+    }
+}
+
+#[test]
 fn the_error_of_an_invalid_value_is_one_sentence_with_the_name_of_the_setting() {
     for (flag, value, why) in [
         ("--listen", "localhost", "a host name is not an address"),

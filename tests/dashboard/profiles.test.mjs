@@ -50,6 +50,18 @@ test("a profile of the processor is taken, shown, searched and zoomed", async (t
   assert.ok(await graph.locator("g.hit").count() > 0);
   await endpoint.locator("rect").click();
   assert.ok(Number(await endpoint.locator("rect").getAttribute("width")) > 1179);
+  // The keys do the same: out, down from the root to an endpoint, to its neighbours, and in.
+  await graph.locator("g[data-d='0']").focus();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("ArrowDown");
+  const depth = () => graph.locator("g:focus").getAttribute("data-d");
+  assert.equal(await depth(), "1");
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("Enter");
+  assert.ok(Number(await graph.locator("g:focus rect").getAttribute("width")) > 1179);
+  await page.keyboard.press("ArrowUp");
+  assert.equal(await depth(), "0");
   // So does its style.
   const fill = await graph.locator("g.hit rect").first().evaluate((rect) => getComputedStyle(rect).fill);
   assert.ok(["rgb(194, 51, 127)", "rgb(255, 122, 184)"].includes(fill), fill);

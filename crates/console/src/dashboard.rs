@@ -34,7 +34,7 @@ use actix_web::web::Bytes;
 use vitals_recorder::problem::Problem;
 use vitals_registry::Registry;
 
-pub(crate) use assets::Asset;
+pub(crate) use assets::{Asset, COLOURS};
 pub(crate) use details::Details;
 pub(crate) use handlers::{get_asset, get_history, get_page, get_stream};
 pub(crate) use sampler::{OpsTraffic, SampledSources};

@@ -46,8 +46,11 @@ impl Node {
     }
 }
 
-/// Draws a profile as an SVG document. `nonce` is that of the answer's content security policy, for the style and the script.
-pub fn flame_graph(profile: &Profile, nonce: &str) -> String {
+/// Draws a profile as an SVG document.
+///
+/// `nonce` is that of the answer's content security policy, for the style and the script. `colours` is a style sheet that
+/// declares the colours `--page`, `--card`, `--text`, `--muted`, `--low` and `--high`.
+pub fn flame_graph(profile: &Profile, nonce: &str, colours: &str) -> String {
     let mut root = Node::default();
     for stack in profile.stacks.iter().filter(|stack| stack.weight > 0) {
         let endpoint = match (&stack.endpoint, profile.kind) {
@@ -65,7 +68,7 @@ pub fn flame_graph(profile: &Profile, nonce: &str) -> String {
         out: String::new(),
     };
     graph.node("all", &root, 0.0, 0);
-    document(profile, &graph, nonce)
+    document(profile, &graph, nonce, colours)
 }
 
 /// The frames that are drawn.
@@ -103,12 +106,14 @@ impl Graph {
         let y = TOP + depth as f64 * ROW;
         let name = escape(name);
         let colour = colour(&name, depth);
+        // The script moves the focus by the arrow keys, from the root on.
+        let focus = if depth == 0 { " tabindex=\"0\"" } else { "" };
         let amount = amount(self.kind, weight);
         let percent = share * 100.0;
         // Writing to a string cannot fail.
         let _written = writeln!(
             self.out,
-            "<g class=\"{colour}\" data-x=\"{at:.6}\" data-w=\"{share:.6}\" data-d=\"{depth}\"><title>{name}\n{amount}, {percent:.2} %</title>\
+            "<g class=\"{colour}\" data-x=\"{at:.6}\" data-w=\"{share:.6}\" data-d=\"{depth}\"{focus}><title>{name}\n{amount}, {percent:.2} %</title>\
              <rect x=\"{x:.2}\" y=\"{y:.0}\" width=\"{width:.2}\" height=\"{ROW:.0}\" rx=\"1\"/>\
              <text x=\"{:.2}\" y=\"{:.1}\">{}</text></g>",
             x + 3.0,
@@ -118,7 +123,7 @@ impl Graph {
     }
 }
 
-fn document(profile: &Profile, graph: &Graph, nonce: &str) -> String {
+fn document(profile: &Profile, graph: &Graph, nonce: &str, colours: &str) -> String {
     let height = TOP + (graph.depth + 1) as f64 * ROW + 12.0 + 16.0 * profile.notes.len() as f64;
     let nonce = escape(nonce);
     let mut notes = String::new();
@@ -133,7 +138,7 @@ fn document(profile: &Profile, graph: &Graph, nonce: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"100%\">\n\
-         <style nonce=\"{nonce}\"><![CDATA[{STYLE}]]></style>\n\
+         <style nonce=\"{nonce}\"><![CDATA[{colours}{STYLE}]]></style>\n\
          <text class=\"head\" x=\"{LEFT}\" y=\"22\">{}</text>\n\
          <foreignObject x=\"{LEFT}\" y=\"30\" width=\"300\" height=\"26\"><input xmlns=\"http://www.w3.org/1999/xhtml\" id=\"search\" type=\"search\" placeholder=\"Search functions\" aria-label=\"Search functions\"/></foreignObject>\n\
          <text id=\"reading\" x=\"322\" y=\"48\"></text>\n\
@@ -223,7 +228,7 @@ mod tests {
             ("/a", &["main", "hot"], 3_000_000_000),
             ("/a", &["main", "cold"], 1_000_000_000),
         ]);
-        let graph = flame_graph(&profile, "n");
+        let graph = flame_graph(&profile, "n", "");
         for expected in [
             "Processor time: 4.00 s in 10.0 s, 2 samples by perf events",
             "<title>all\n4.00 s, 100.00 %</title>",
@@ -239,7 +244,7 @@ mod tests {
     fn a_name_cannot_break_out_of_the_document() {
         let name = "<x as y>::f\u{1}]]></title><script>alert('1')</script>\"";
         let profile = profile(&[("/<b>&", &[name], 1_000)]);
-        let graph = flame_graph(&profile, "\"><script>");
+        let graph = flame_graph(&profile, "\"><script>", "");
         assert_eq!(graph.matches("<script").count(), 1, "{graph}");
         assert!(!graph.contains('\u{1}') && graph.contains("/&lt;b&gt;&amp;"));
     }
@@ -252,7 +257,7 @@ mod tests {
             ("", &["tiny"], 1),
         ]);
         profile.kind = ProfileKind::HeapGrowth;
-        let graph = flame_graph(&profile, "n");
+        let graph = flame_graph(&profile, "n", "");
         assert!(
             graph.contains("<title>grew\n1.9 MiB, 100.00 %</title>"),
             "{graph}"
@@ -263,7 +268,8 @@ mod tests {
 
     #[test]
     fn an_empty_profile_is_a_document_as_well() {
-        let graph = flame_graph(&profile(&[]), "n");
+        let graph = flame_graph(&profile(&[]), "n", ":root { --page: #fff; }");
         assert!(graph.contains("0 samples") && graph.ends_with("</svg>\n"));
+        assert!(graph.contains("<![CDATA[:root { --page: #fff; }"));
     }
 }

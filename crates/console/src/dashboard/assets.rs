@@ -35,6 +35,9 @@ macro_rules! source {
     };
 }
 
+/// The colours of the pages.
+pub(crate) const COLOURS: &str = source!("colours.css");
+
 macro_rules! modules {
     ($($name:literal,)*) => {
         [$(($name, source!($name)),)*]
@@ -81,7 +84,7 @@ static ASSETS: LazyLock<[Asset; 6]> = LazyLock::new(|| {
         Asset::new(
             "style.css",
             "text/css; charset=utf-8",
-            slim_style(source!("style.css")),
+            slim_style(concat!(source!("colours.css"), source!("style.css"))),
         ),
         Asset::new("app.js", SCRIPT, slim_script(&script)),
         Asset::new("worker.js", SCRIPT, slim_script(source!("worker.js"))),

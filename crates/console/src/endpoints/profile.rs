@@ -4,13 +4,17 @@
 //! no parameter but `seconds`.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    pin::Pin,
     sync::{Arc, LazyLock},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::{BodySize, MessageBody},
     http::{Method, StatusCode, header},
     web,
 };
@@ -26,7 +30,7 @@ use super::{
     statements::rfc_3339,
 };
 use crate::{
-    dashboard::{Asset, slim, slim_script, slim_style},
+    dashboard::{Asset, COLOURS, slim, slim_script, slim_style},
     heavy_answers::HeavyAnswers,
     profiles::{KeptProfile, Profiles},
 };
@@ -57,7 +61,7 @@ static PAGE: LazyLock<[Asset; 3]> = LazyLock::new(|| {
         Asset::new(
             "page.css",
             "text/css; charset=utf-8",
-            slim_style(include_str!("profile/page.css")),
+            slim_style(&[COLOURS, include_str!("profile/page.css")].concat()),
         ),
         Asset::new(
             "page.js",
@@ -148,32 +152,16 @@ pub(crate) async fn get_cpu(
     profiles: web::Data<Profiles>,
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
-    let query = request.query_string();
-    let mut errors = Vec::new();
-    let seconds = whole(
-        query,
-        "seconds",
-        1..=MOST_SECONDS,
-        DEFAULT_SECONDS,
-        &mut errors,
-    );
-    let hertz = whole(
-        query,
-        "hz",
-        LEAST_HERTZ..=MOST_HERTZ,
-        DEFAULT_HERTZ,
-        &mut errors,
-    );
-    let format = format(&request, &mut errors);
-    if !errors.is_empty() {
-        return Err(invalid(errors));
-    }
+    let ((seconds, hertz), format) = parameters(&request, |query, errors| {
+        let seconds = whole(query, "seconds", 1..=MOST_SECONDS, DEFAULT_SECONDS, errors);
+        let hertz = LEAST_HERTZ..=MOST_HERTZ;
+        (seconds, whole(query, "hz", hertz, DEFAULT_HERTZ, errors))
+    })?;
     if request.method() == Method::HEAD {
-        return Ok(HttpResponse::Ok().finish());
+        return Ok(head_only());
     }
-    let kept = profiles
-        .take_cpu(Duration::from_secs(seconds), hertz)
-        .await?;
+    let time = Duration::from_secs(seconds);
+    let kept = profiles.take_cpu(time, hertz).await?;
     answer(&request, &heavy_answers, kept.id, kept.profile, format).await
 }
 
@@ -183,18 +171,13 @@ pub(crate) async fn get_heap(
     profiles: web::Data<Profiles>,
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
-    let mut errors = Vec::new();
-    let format = format(&request, &mut errors);
-    let since = since(&request, &profiles, &mut errors);
-    if !errors.is_empty() {
-        return Err(invalid(errors));
-    }
+    let (since, format) = parameters(&request, |query, errors| since(query, &profiles, errors))?;
     if request.method() == Method::HEAD {
-        return Ok(HttpResponse::Ok().finish());
+        return Ok(head_only());
     }
     let kept = profiles.take_heap().await?;
     let profile = match since {
-        Some(earlier) => Arc::new(kept.profile.since(&earlier)),
+        Some(earlier) => Arc::new(kept.profile.since(&earlier.profile)),
         None => kept.profile,
     };
     answer(&request, &heavy_answers, kept.id, profile, format).await
@@ -226,12 +209,7 @@ pub(crate) async fn get_kept(
     profiles: web::Data<Profiles>,
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
-    let mut errors = Vec::new();
-    let format = format(&request, &mut errors);
-    let since = since(&request, &profiles, &mut errors);
-    if !errors.is_empty() {
-        return Err(invalid(errors));
-    }
+    let (since, format) = parameters(&request, |query, errors| since(query, &profiles, errors))?;
     // The last parameter: a scope around the endpoint may have parameters of any name.
     let id = request.match_info().iter().last();
     let id = id.and_then(|(_, id)| id.parse().ok());
@@ -242,10 +220,14 @@ pub(crate) async fn get_kept(
         )
     })?;
     let profile = match since {
-        Some(earlier) if kept.profile.kind == ProfileKind::Heap => {
-            Arc::new(kept.profile.since(&earlier))
+        Some(earlier) => {
+            if kept.profile.kind != ProfileKind::Heap || earlier.id > kept.id {
+                let message = "must be the id of a heap profile before this one".to_owned();
+                return Err(invalid(vec![FieldError::new("since", message)]));
+            }
+            Arc::new(kept.profile.since(&earlier.profile))
         }
-        _ => kept.profile,
+        None => kept.profile,
     };
     answer(&request, &heavy_answers, kept.id, profile, format).await
 }
@@ -262,6 +244,46 @@ pub(crate) async fn get_part(request: HttpRequest) -> Result<HttpResponse, Probl
     let part =
         part.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The page has no such part."))?;
     Ok(part.respond(&request))
+}
+
+/// Reads parameters, and the format. All that are not valid are one error.
+fn parameters<T>(
+    request: &HttpRequest,
+    read: impl FnOnce(&str, &mut Vec<FieldError>) -> T,
+) -> Result<(T, Format), Problem> {
+    let mut errors = Vec::new();
+    let values = read(request.query_string(), &mut errors);
+    let format = format(request, &mut errors);
+    if errors.is_empty() {
+        Ok((values, format))
+    } else {
+        Err(invalid(errors))
+    }
+}
+
+/// The answer to HEAD: no profile is taken for it, so its length is not known.
+fn head_only() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(UnknownLength)
+}
+
+/// A body of which only the head is sent.
+struct UnknownLength;
+
+impl MessageBody for UnknownLength {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
 }
 
 /// Parses a whole number within a range.
@@ -298,16 +320,11 @@ fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
 }
 
 /// The earlier heap profile that `since` names.
-fn since(
-    request: &HttpRequest,
-    profiles: &Profiles,
-    errors: &mut Vec<FieldError>,
-) -> Option<Arc<Profile>> {
-    parameter(request.query_string(), "since", errors, |value| {
+fn since(query: &str, profiles: &Profiles, errors: &mut Vec<FieldError>) -> Option<KeptProfile> {
+    parameter(query, "since", errors, |value| {
         let kept = value.parse().ok().and_then(|id| profiles.find(id));
         let kept = kept.filter(|kept| kept.profile.kind == ProfileKind::Heap);
-        kept.map(|kept| kept.profile)
-            .ok_or_else(|| "must be the id of a heap profile that is kept".to_owned())
+        kept.ok_or_else(|| "must be the id of a heap profile that is kept".to_owned())
     })
 }
 
@@ -349,7 +366,7 @@ async fn answer(
         }
     }
     let text = heavy_answers.make(client_of(request), ANSWER_BYTES, move || match format {
-        Format::Svg => flame_graph(&profile, &nonce).into_bytes(),
+        Format::Svg => flame_graph(&profile, &nonce, COLOURS).into_bytes(),
         Format::Pprof => pprof(&profile),
         Format::Folded => folded(&profile).into_bytes(),
     });

@@ -1,4 +1,4 @@
-// Zooms to a frame that is clicked, and marks the frames whose names contain the text that is searched.
+// Zooms to a frame that is clicked or chosen by the keys, and marks the frames whose names contain the text that is searched.
 (() => {
   const WIDTH = 1180, LEFT = 10, CHARACTER = 6.4;
   const nodes = [...document.querySelectorAll("g[data-w]")].map((node) => ({
@@ -43,7 +43,40 @@
     reading.textContent = wanted === "" ? "" : `${(share * 100).toFixed(1)} % match`;
   };
 
-  for (const it of nodes) it.node.addEventListener("click", () => show(it));
+  // The nearest frame of a depth in a direction, before one whose depth is below the least.
+  const seek = (at, by, depth, least) => {
+    for (at += by; nodes[at] && nodes[at].depth >= least; at += by) {
+      if (nodes[at].depth === depth && nodes[at].node.style.display !== "none") return nodes[at];
+    }
+    return undefined;
+  };
+  // To the caller, to what it called most, and to the frames beside it.
+  const MOVES = {
+    ArrowUp: (at, depth) => seek(at, -1, depth - 1, 0),
+    ArrowDown: (at, depth) => seek(at, 1, depth + 1, depth + 1),
+    ArrowLeft: (at, depth) => seek(at, -1, depth, depth),
+    ArrowRight: (at, depth) => seek(at, 1, depth, depth),
+  };
+  let focused = nodes[0];
+  const focus = (it) => {
+    focused.node.setAttribute("tabindex", "-1");
+    focused = it;
+    it.node.setAttribute("tabindex", "0");
+    it.node.focus();
+  };
+  const press = (event) => {
+    const at = nodes.indexOf(focused);
+    if (event.key === "Enter" || event.key === " ") show(focused);
+    else if (event.key === "Escape") show(nodes[0]);
+    else if (MOVES[event.key]) focus(MOVES[event.key](at, focused.depth) || focused);
+    else return;
+    event.preventDefault();
+  };
+
+  for (const it of nodes) {
+    it.node.addEventListener("click", () => show(it));
+    it.node.addEventListener("keydown", press);
+  }
   search.addEventListener("input", () => mark(search.value.trim().toLowerCase()));
   // Nothing has grown: there is nothing to show.
   if (nodes[0]?.width > 0) show(nodes[0]);
