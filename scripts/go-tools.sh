@@ -9,6 +9,7 @@
 #   promhttp           the benchmark of client_golang's exposition
 #   expfmt             reads an exposition with client_golang's parser
 #   collector          an OpenTelemetry Collector that writes what it receives to files
+#   pyroscope          pulls profiles with the code of Pyroscope's pull mode
 #
 # A module is built once for a machine, into ${XDG_CACHE_HOME:-~/.cache}/actix-vitals/tools/NAME-CHECKSUM/. The checksum
 # covers the module's files and the version of Go. Tests find the programs through links, which each run writes anew:
@@ -57,7 +58,7 @@ prepare() {
 }
 
 if [ "$#" = 0 ]; then
-    set -- prometheus alertmanager victoria-metrics kubernetes promhttp expfmt collector
+    set -- prometheus alertmanager victoria-metrics kubernetes promhttp expfmt collector pyroscope
 fi
 mkdir -p "$links" "$cache" || exit 1
 if ! command -v go >/dev/null 2>&1; then

@@ -66,11 +66,12 @@ const POINTS: f64 = 3.0;
 type Test = fn(&str);
 
 /// All tests by name. An argument chooses those whose names contain it.
-const TESTS: [(&str, Test); 5] = [
+const TESTS: [(&str, Test); 6] = [
     (
         "shares_names_and_endpoints_are_right",
         shares_names_and_endpoints_are_right,
     ),
+    ("pyroscope_pulls_profiles", pyroscope_pulls_profiles),
     (
         "allocated_bytes_are_those_of_each_request",
         allocated_bytes_are_those_of_each_request,
@@ -396,6 +397,38 @@ fn check_pprof(profile: &[u8], function: &str) {
     let output = tool.arg(file.path()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains(function), "{text}");
+}
+
+/// Lets the code of Pyroscope's pull mode take profiles of both kinds while the three functions run.
+fn pyroscope_pulls_profiles(url: &str) {
+    let test = "profiles pulled by Pyroscope";
+    let Some(pyroscope) = tools::built(test, "pyroscope", "pyroscope") else {
+        return;
+    };
+    let mut pull = Command::new(pyroscope);
+    pull.args([url.trim_start_matches("http://"), "5"]);
+    let stop = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| System::new().block_on(call(url, &stop)));
+        let output = pull.output();
+        stop.store(true, Relaxed);
+        output.unwrap()
+    });
+    let stored = String::from_utf8(output.stdout).unwrap();
+    for expected in [
+        "shop.cpu{",
+        "samples",
+        "burn_in_async",
+        "shop.inuse_objects{",
+        "shop.inuse_space{",
+    ] {
+        assert!(
+            stored.contains(expected),
+            "{expected}: {stored}\n{:?}",
+            output.stderr
+        );
+    }
+    assert!(!stored.contains(SECRET), "{stored}");
 }
 
 fn allocated_bytes_are_those_of_each_request(url: &str) {

@@ -19,6 +19,17 @@ impl WorkSource for NoWork {
     }
 }
 
+/// Starts to sample.
+type Start = fn() -> Result<Sampling, ProfileError>;
+
+/// Both ways to sample.
+const WAYS: [(&str, Start); 2] = [
+    ("perf events", || Sampling::start(999)),
+    ("signals", || {
+        signals::start(100, "A test.").map(Sampling::of)
+    }),
+];
+
 /// Takes a profile. `None` where the kernel does not allow it.
 fn take(time: Duration) -> Option<Profile> {
     match cpu_profile(time, 999, &mut NoWork, &AtomicBool::new(false)) {
@@ -79,7 +90,7 @@ fn profiles_start_and_stop_beside_panics_new_threads_and_child_processes() {
     let before = files();
     let stop = AtomicBool::new(false);
     let counts = [const { AtomicU64::new(0) }; 3];
-    let mut samples = 0_u64;
+    let mut samples = [0_u64; WAYS.len()];
     thread::scope(|scope| {
         scope.spawn(|| spin_with_a_name(&stop));
         scope.spawn(|| {
@@ -104,19 +115,22 @@ fn profiles_start_and_stop_beside_panics_new_threads_and_child_processes() {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        for _ in 0..wanted {
-            let Ok(mut sampling) = Sampling::start(999) else {
-                break;
-            };
-            thread::sleep(Duration::from_millis(1));
-            sampling.add_new_threads();
-            sampling.end();
-            sampling.read(|_| samples += 1);
+        for (at, (_, start)) in WAYS.iter().enumerate() {
+            for _ in 0..wanted {
+                let Ok(mut sampling) = start() else {
+                    break;
+                };
+                thread::sleep(Duration::from_millis(1));
+                sampling.add_new_threads();
+                sampling.end();
+                sampling.read(|_| samples[at] += 1);
+            }
         }
         stop.store(true, Relaxed);
     });
+    let ways = WAYS.map(|(name, _)| name);
     println!(
-        "{wanted} starts: {samples} samples beside {counts:?} panics, threads and child processes"
+        "{wanted} starts each of {ways:?}: {samples:?} samples beside {counts:?} panics, threads and child processes"
     );
     // The tests run at once, in threads of their own: their files may be open at either time.
     assert!(files() <= before + 40, "{before} files, then {}", files());
