@@ -1,6 +1,7 @@
 //! The cost of monitoring an asynchronous query: a select by primary key through diesel-async, on SQLite in its wrapper and on
 //! PostgreSQL. A bare connection and one of an instrumented pool take turns in one run, within a request. Such a query waits for
-//! another thread or process, whose times vary by more than recording adds. So the turns are short and many.
+//! another thread or process, and takes twice as long where that is on another core. The turns are short and many, and
+//! of several blocks. Each block has connections of its own, which the kernel places anew.
 //!
 //! `cargo bench --bench query --features diesel-async -- postgres://…` compares both databases; without a URL, SQLite alone.
 //! `… -- run bare|ours TURNS postgres://…` runs one of the two connections only, for callgrind.
@@ -27,9 +28,16 @@ use diesel_async::{
     sync_connection_wrapper::SyncConnectionWrapper,
 };
 
-use super::{Failure, Row, items, pairs::Pairs};
+use super::{
+    Failure, Row, items,
+    pairs::{Added, Pairs, quartiles},
+};
 
-const ROUNDS: usize = 4_000;
+const BLOCKS: usize = 15;
+/// The rounds of a block.
+const ROUNDS: usize = 300;
+/// The rounds before these. A connection reads the text of the first 1,000 queries of a type.
+const WARM_UP: usize = 60;
 const QUERIES: i32 = 20;
 const ROWS: i32 = 1_000;
 
@@ -81,13 +89,13 @@ macro_rules! case {
                 $rows
             ))
             .await?;
-            let manager = AsyncDieselConnectionManager::<$connection>::new(url);
-            let pool: Pool<$connection> = vitals
-                .instrument_async(manager)
-                .name($name)
-                .deadpool(|pool| pool.max_size(1))?;
-            let mut ours = pool.get().await?;
+            let manager = || AsyncDieselConnectionManager::<$connection>::new(url);
             if let Task::Run { ours: is_ours, turns } = *task {
+                let pool: Pool<$connection> = vitals
+                    .instrument_async(manager())
+                    .name($name)
+                    .deadpool(|pool| pool.max_size(1))?;
+                let mut ours = pool.get().await?;
                 for _ in 0..turns {
                     if is_ours {
                         turn(&mut ours, 0).await?;
@@ -97,21 +105,31 @@ macro_rules! case {
                 }
                 return Ok(());
             }
-            let mut pairs = Pairs::default();
-            for round in 0..ROUNDS + 100 {
-                let first = i32::try_from(round).unwrap_or_default() * 101;
-                let mut times = [Duration::ZERO; 2];
-                for turn_of in [round, round + 1].map(|turn| turn % 2) {
-                    times[turn_of] = match turn_of {
-                        0 => turn(&mut bare, first).await?,
-                        _ => turn(&mut ours, first).await?,
-                    };
+            let mut blocks = Vec::new();
+            for block in 0..BLOCKS {
+                let mut bare = <$connection>::establish(url).await?;
+                let pool: Pool<$connection> = vitals
+                    .instrument_async(manager())
+                    .name($name)
+                    .deadpool(|pool| pool.max_size(1))?;
+                let mut ours = pool.get().await?;
+                let mut pairs = Pairs::default();
+                for round in 0..ROUNDS + WARM_UP {
+                    let first = i32::try_from(block * ROUNDS + round).unwrap_or_default() * 101;
+                    let mut times = [Duration::ZERO; 2];
+                    for turn_of in [round, round + 1].map(|turn| turn % 2) {
+                        times[turn_of] = match turn_of {
+                            0 => turn(&mut bare, first).await?,
+                            _ => turn(&mut ours, first).await?,
+                        };
+                    }
+                    if round >= WARM_UP {
+                        pairs.push(times[0], times[1], QUERIES as usize);
+                    }
                 }
-                if round >= 100 {
-                    pairs.push(times[0], times[1], QUERIES as usize);
-                }
+                blocks.push(pairs.added());
             }
-            report($name, &pairs);
+            report($name, &blocks);
             Ok(())
         }
     };
@@ -131,13 +149,13 @@ case!(
 );
 
 #[allow(clippy::print_stdout, reason = "the table is what a benchmark is for")]
-fn report(name: &str, pairs: &Pairs) {
-    let added = pairs.added();
+fn report(name: &str, blocks: &[Added]) {
+    let bare = quartiles(blocks.iter().map(|block| block.bare).collect())[1];
+    let shares = blocks.iter().map(|block| block.share * 100.0).collect();
+    let [lower, share, upper] = quartiles(shares);
     println!(
-        "{name:<24} {:>8.0} ns {:>8.0} ns  {}",
-        added.bare,
-        added.nanoseconds(),
-        added.spread(),
+        "{name:<24} {bare:>8.0} ns {:>8.0} ns  {share:>+5.1} %, quartiles of the blocks {lower:+.1} and {upper:+.1}",
+        bare * share / 100.0,
     );
 }
 

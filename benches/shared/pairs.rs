@@ -1,6 +1,5 @@
 //! What one thing takes more than another, from turns of both in pairs. The machine's speed drifts, and other programs come
-//! between; both change a pair as a whole, or single pairs. So the result is the median of the ratios, and how sure it is
-//! follows from their order.
+//! between; both change a pair as a whole, or single pairs. So the result is the median of the ratios.
 
 use std::time::Duration;
 
@@ -18,8 +17,6 @@ pub(crate) struct Added {
     pub(crate) bare: f64,
     /// The added time, as a share of the bare one.
     pub(crate) share: f64,
-    /// Between these is the share in 95 of 100 runs, as far as the pairs do not depend on each other.
-    pub(crate) interval: [f64; 2],
     /// A quarter of the pairs is below the first one, and a quarter above the second.
     pub(crate) quartiles: [f64; 2],
 }
@@ -32,17 +29,11 @@ impl Pairs {
     }
 
     pub(crate) fn added(&self) -> Added {
-        let mut ratios = self.ratios.clone();
-        ratios.sort_by(f64::total_cmp);
-        let last = ratios.len() - 1;
-        let at = |share: f64| ratios[((last as f64 * share) as usize).min(last)] - 1.0;
-        // The binomial distribution of how many of the pairs are below the true median.
-        let half = 0.98 / (ratios.len() as f64).sqrt();
+        let [lower, share, upper] = quartiles(self.ratios.clone()).map(|ratio| ratio - 1.0);
         Added {
-            bare: median(self.bare.clone()),
-            share: at(0.5),
-            interval: [at((0.5 - half).max(0.0)), at((0.5 + half).min(1.0))],
-            quartiles: [at(0.25), at(0.75)],
+            bare: quartiles(self.bare.clone())[1],
+            share,
+            quartiles: [lower, upper],
         }
     }
 }
@@ -55,15 +46,14 @@ impl Added {
 
     /// The share and its spread in percent.
     pub(crate) fn spread(&self) -> String {
-        let [low, high] = self.interval.map(|share| share * 100.0);
         let [lower, upper] = self.quartiles.map(|share| share * 100.0);
         let share = self.share * 100.0;
-        format!("{share:>+5.1} % ({low:+.1} to {high:+.1}), quartiles {lower:+.1} and {upper:+.1}")
+        format!("{share:>+5.1} %, quartiles {lower:+.1} and {upper:+.1}")
     }
 }
 
-/// The median of these values.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+/// A quarter of the values is below the first of these, half below the second, and a quarter above the third.
+pub(crate) fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

@@ -595,8 +595,7 @@ pub(crate) fn note_query(statement: Option<NonZeroU32>, since: Moment, blocking:
     note(
         |context| {
             context.events.begin_query(statement, since);
-            is_compared = context.repetitions.is_comparing()
-                && statement.is_some_and(|statement| context.repetitions.wants(statement));
+            is_compared = statement.is_some_and(|statement| context.repetitions.wants(statement));
         },
         |slot, on_worker| slot.set_query(statement, since, on_worker && blocking),
     );

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -23,8 +23,14 @@ const MOST_VALUES: usize = 8;
 #[derive(Default)]
 pub(super) struct Repetitions {
     statements: OnceLock<Box<Mutex<Vec<Repetition>>>>,
-    /// Whether the values of further runs are wanted, of any statement.
-    is_comparing: AtomicBool,
+    /// The [marks](mark) of the statements whose values are wanted, so that the runs of most others take no lock.
+    compared: AtomicU64,
+}
+
+/// One of 64 bits, which a statement shares with few others.
+#[inline]
+fn mark(statement: NonZeroU32) -> u64 {
+    1 << (statement.get() % 64)
 }
 
 /// One repeated statement.
@@ -56,10 +62,10 @@ impl Repetitions {
         Some(repetitions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the values of further runs are wanted, of any statement.
+    /// Whether the values of one more run of a statement are wanted.
     #[inline]
-    pub(super) fn is_comparing(&self) -> bool {
-        self.is_comparing.load(Relaxed)
+    pub(super) fn wants(&self, statement: NonZeroU32) -> bool {
+        self.compared.load(Relaxed) & mark(statement) != 0 && self.finds_wanted(statement)
     }
 
     /// Begins to compare the values of a statement. Its stack was captured under this key.
@@ -75,13 +81,14 @@ impl Repetitions {
                 values: Vec::with_capacity(MOST_VALUES),
                 key,
             });
-            self.is_comparing.store(true, Relaxed);
+            // The lock is held by all that change the marks.
+            let compared = self.compared.load(Relaxed);
+            self.compared.store(compared | mark(statement), Relaxed);
         }
     }
 
-    /// Whether the values of one more run of a statement are wanted.
     #[cold]
-    pub(super) fn wants(&self, statement: NonZeroU32) -> bool {
+    fn finds_wanted(&self, statement: NonZeroU32) -> bool {
         let wants =
             |known: &Repetition| known.statement == statement && known.values.len() < MOST_VALUES;
         self.lock().is_some_and(|known| known.iter().any(wants))
@@ -97,8 +104,9 @@ impl Repetitions {
         {
             known.values.push(values);
         }
-        let is_comparing = known.iter().any(|known| known.values.len() < MOST_VALUES);
-        self.is_comparing.store(is_comparing, Relaxed);
+        let wanted = (known.iter()).filter(|known| known.values.len() < MOST_VALUES);
+        let compared = wanted.fold(0, |marks, known| marks | mark(known.statement));
+        self.compared.store(compared, Relaxed);
     }
 
     /// What a statement with many runs is suspected of, and the key under which its stack was captured.
@@ -114,7 +122,7 @@ impl Repetitions {
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.statements.take();
-        *self.is_comparing.get_mut() = false;
+        *self.compared.get_mut() = 0;
     }
 }
 
@@ -133,11 +141,11 @@ mod tests {
             (&[1, 2, 1, 2, 1, 2], Suspicion::Identical, "two in turns"),
         ] {
             let repetitions = Repetitions::default();
-            assert!(!repetitions.is_comparing());
             let statement = NonZeroU32::MIN;
+            assert!(!repetitions.wants(statement));
             repetitions.compare(statement, 9);
             repetitions.add(statement, None);
-            assert!(repetitions.is_comparing());
+            assert!(repetitions.wants(statement));
             for value in values {
                 assert!(repetitions.wants(statement));
                 repetitions.compare(statement, *value);
@@ -155,7 +163,8 @@ mod tests {
                 repetitions.compare(statement, value);
             }
             assert!(!repetitions.wants(statement));
-            assert!(!repetitions.is_comparing());
+            // Neither this one nor those that share its mark take the lock.
+            assert_eq!(repetitions.compared.load(Relaxed) & mark(statement), 0);
         }
         let lengths: Vec<_> = repetitions
             .lock()

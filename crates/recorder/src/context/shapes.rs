@@ -55,7 +55,11 @@ impl ShapeCounts {
     fn count_in_tables(&self, shape: NonZeroU32, access: Access) -> u32 {
         let tables = self.tables.get_or_init(Box::default);
         // Most of many shapes are in the largest table.
-        let mut known = tables.iter().rev().filter_map(OnceLock::get);
+        let used = tables.iter().take_while(|table| table.get().is_some());
+        let mut known = tables[..used.count()]
+            .iter()
+            .rev()
+            .filter_map(OnceLock::get);
         let slot = known.find_map(|table| find_in(slots_of(table, shape), shape));
         if let Some(slot) = slot.or_else(|| find_in(&self.inline, shape)) {
             return slot.count(shape, access).unwrap_or(0);

@@ -89,9 +89,9 @@ impl TimedWriter {
     }
 
     #[inline]
-    fn record(&self, took: Duration, span: Option<&SpanContext>) {
+    fn record(&self, seconds: f64, span: Option<&SpanContext>) {
         self.count.inc();
-        self.seconds.observe_with(took.as_secs_f64(), span);
+        self.seconds.observe_with(seconds, span);
     }
 }
 
@@ -111,7 +111,7 @@ impl QueryWriters {
         &mut self,
         metrics: &Metrics,
         operation: Operation,
-        took: Duration,
+        seconds: f64,
         span: Option<&SpanContext>,
     ) {
         if self.are_labelled != metrics.series.is_labelled() {
@@ -120,7 +120,7 @@ impl QueryWriters {
         let writer = &mut self.writers[operation.index()];
         let writer = writer
             .get_or_insert_with(|| TimedWriter::new(&metrics.series.queries[operation.index()]));
-        writer.record(took, span);
+        writer.record(seconds, span);
     }
 
     /// Forgets the series without the label, which exists from now on.

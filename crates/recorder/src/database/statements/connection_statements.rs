@@ -4,7 +4,6 @@
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
@@ -190,7 +189,7 @@ impl ConnectionStatements {
     pub(crate) fn ran(
         &mut self,
         lookup: StatementLookup,
-        took: Duration,
+        seconds: f64,
         now: Moment,
     ) -> (Option<NonZeroU32>, bool) {
         let at = self.table.age(now);
@@ -198,7 +197,7 @@ impl ConnectionStatements {
             self.table.ran_other(at);
             return (None, false);
         };
-        let is_location_wanted = statement.ran(took, at);
+        let is_location_wanted = statement.ran(seconds, at);
         (Some(statement.number()), is_location_wanted)
     }
 

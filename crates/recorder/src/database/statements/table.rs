@@ -116,8 +116,8 @@ impl Statement {
 
     /// Counts a run; `at` is the time since the table was created. Returns whether its stack is to be captured.
     #[inline]
-    pub(super) fn ran(&self, took: Duration, at: Duration) -> bool {
-        self.seconds.observe(took.as_secs_f64());
+    pub(super) fn ran(&self, seconds: f64, at: Duration) -> bool {
+        self.seconds.observe(seconds);
         touch(&self.last_seen_seconds, at);
         self.is_location_wanted.load(Relaxed)
     }

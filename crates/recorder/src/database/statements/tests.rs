@@ -53,8 +53,7 @@ impl TableFixture {
     }
 
     fn run_at(&mut self, place: StatementLookup, seconds: f64) -> Option<NonZeroU32> {
-        let took = Duration::from_secs_f64(seconds);
-        let (number, _) = self.known.ran(place, took, clock::now());
+        let (number, _) = self.known.ran(place, seconds, clock::now());
         let all = (self.families.query_seconds).series(["", "select", ""]);
         all.observe(seconds);
         number
@@ -375,7 +374,7 @@ fn threads_lose_no_call_while_statements_are_evicted() {
                 for number in 0..20_000 {
                     let sql = format!("SELECT c{}", number % 29);
                     let (_, place) = known.of_text(known.hash(&sql), &sql).0.unwrap();
-                    known.ran(place, Duration::from_millis(1), clock::now());
+                    known.ran(place, 0.001, clock::now());
                     all.observe(0.001);
                 }
             });

@@ -12,6 +12,7 @@ use std::hash::{Hash, Hasher};
 
 use diesel::result::Error;
 
+use super::running::{Query, QueryKind};
 use crate::database::error::ErrorKind;
 use crate::database::sql::Operation;
 use crate::database::statements::connection_statements::StatementLookup;
@@ -37,8 +38,8 @@ pub(super) struct Failures {
 struct Finished {
     /// The number of the query, in the order in which the queries started.
     number: u64,
-    /// What it is counted as; `None` for transaction control.
-    query: Option<(Operation, StatementLookup)>,
+    /// What it is counted as.
+    kind: QueryKind,
     failed: bool,
 }
 
@@ -66,31 +67,16 @@ impl ErrorIdentity {
 
 impl Failures {
     /// Notes the end of a query.
-    pub(super) fn finished(
-        &mut self,
-        number: u64,
-        query: (Operation, StatementLookup),
-        failed: bool,
-    ) {
-        let finished = Finished {
-            number,
-            query: Some(query),
+    #[inline]
+    pub(super) fn finished(&mut self, query: &Query, may_write: bool, failed: bool) {
+        self.last = Some(Finished {
+            number: query.number,
+            kind: query.kind,
             failed,
-        };
-        self.last = Some(finished);
-        if query.0 != Operation::Select {
+        });
+        if may_write {
             self.last_write = self.last;
         }
-    }
-
-    /// Notes that transaction control failed.
-    pub(super) fn control_failed(&mut self, number: u64) {
-        self.last = Some(Finished {
-            number,
-            query: None,
-            failed: true,
-        });
-        self.last_write = self.last;
     }
 
     /// Notes an error that an event has reported.
@@ -126,7 +112,10 @@ impl Failures {
                 finished.failed = true;
             }
         }
-        owner.query.filter(|_| !owner.failed)
+        match owner.kind {
+            QueryKind::Counted(operation, lookup) if !owner.failed => Some((operation, lookup)),
+            _ => None,
+        }
     }
 }
 
