@@ -1,14 +1,17 @@
 //! Every example runs and answers, and its scrape contains the requests that the test sent.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::{Client, Response};
+use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::example::example;
 use crate::support::exposition::Exposition;
-use crate::support::wait;
+use crate::support::{tools, wait};
 
 /// A running example, stopped when dropped.
 struct Example {
@@ -21,7 +24,11 @@ struct Example {
 impl Example {
     /// Starts an example on free ports.
     fn start(name: &str, listeners: usize) -> Self {
-        let mut child = Command::new(example(name))
+        Self::start_program(&example(name), listeners)
+    }
+
+    fn start_program(program: &Path, listeners: usize) -> Self {
+        let mut child = Command::new(program)
             .args(vec!["127.0.0.1:0"; listeners])
             .stdout(Stdio::piped())
             .spawn()
@@ -141,6 +148,51 @@ async fn two_listeners_keep_the_operators_endpoints_off_the_public_one() {
         ("http_status", "200"),
     ];
     assert_eq!(scrape.value("http_requests_total", &hello), 1.0);
+}
+
+#[tokio::test]
+async fn a_program_without_debug_lines_or_symbols_says_what_is_missing() {
+    let test = "a_program_without_debug_lines_or_symbols_says_what_is_missing";
+    let Some(strip) = tools::strip(test) else {
+        return;
+    };
+    let directory = TempDir::new().expect("a directory");
+    let stripped = directory.path().join("why");
+    let function = Value::from("why::list_orders");
+    for (removed, function, reason) in [
+        ("-g", function, "built without debug lines"),
+        ("-s", Value::Null, "built without symbols"),
+    ] {
+        let done = Command::new(&strip)
+            .arg(removed)
+            .arg("-o")
+            .arg(&stripped)
+            .arg(example("why"))
+            .status();
+        assert!(done.expect("it runs").success(), "{removed}");
+        let mut example = Example::start_program(&stripped, 2);
+        let operations = example.next_address();
+        let listed = example.get(&format!("{}/orders", example.url)).await;
+        listed.bytes().await.expect("the whole body");
+        let json = async |path: &str| -> Value {
+            let answer = example.get(&format!("{operations}{path}")).await;
+            answer.json().await.expect("JSON")
+        };
+        let statements = json("/ops/statements?sort=calls&limit=1").await;
+        let path = format!("/ops/statements/{}", statements["statements"][0]["id"]);
+        let location = wait::until("a location", Duration::from_secs(60), async || {
+            let location = json(&path).await["code_locations"][0].clone();
+            let note = location["note"].as_str().unwrap_or_default();
+            if note.contains(reason) {
+                Ok(location)
+            } else {
+                Err(location.to_string())
+            }
+        });
+        let location = location.await;
+        assert_eq!(location["function"], function, "{location}");
+        assert_eq!(location["line"], Value::Null, "{location}");
+    }
 }
 
 #[tokio::test]

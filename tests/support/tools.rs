@@ -181,6 +181,11 @@ pub(crate) fn browser(test: &str) -> Option<PathBuf> {
     require(test, "node", on_path("node"))
 }
 
+/// The program that removes debug information. It comes with the linker.
+pub(crate) fn strip(test: &str) -> Option<PathBuf> {
+    require(test, "strip", on_path("strip"))
+}
+
 fn on_path(tool: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|directory| directory.join(tool))
