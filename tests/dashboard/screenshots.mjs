@@ -50,7 +50,8 @@ const load = setInterval(() => {
 await new Promise((resolve) => setTimeout(resolve, SECONDS * 1000));
 
 mkdirSync(directory, { recursive: true });
-for (const [page, path] of pages) await page.screenshot({ path });
+// Four pages that draw at once may keep a small machine busy.
+for (const [page, path] of pages) await page.screenshot({ path, timeout: 120_000 });
 clearInterval(load);
 await browser.close();
 await server.remove();
