@@ -227,9 +227,7 @@ where
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
         let record = this.record.take();
-        Poll::Ready(Ok(
-            response.map_body(|_, body| WatchedBody { body, record })
-        ))
+        Poll::Ready(Ok(response.map_body(|_, body| WatchedBody { body, record })))
     }
 }
 

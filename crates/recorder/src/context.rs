@@ -763,21 +763,29 @@ pub(crate) fn on_purpose<T>(f: impl FnOnce() -> T) -> T {
 /// Runs `f` as part of the request whose context is, or will be, in `context`.
 #[inline]
 pub(crate) fn within<T>(context: &mut Option<Arc<RequestContext>>, f: impl FnOnce() -> T) -> T {
+    let _entered = enter(context);
+    f()
+}
+
+/// Lets this thread work for the request whose context is, or will be, in `context`, until what this returns is dropped.
+#[inline]
+pub(crate) fn enter(context: &mut Option<Arc<RequestContext>>) -> Entered<'_> {
     if thread_work::is_watched() {
         note_work(context.as_deref());
     }
     let outer = replace_current(CurrentWork::Request(context.take()));
-    let _restore = Restore { outer, context };
-    f()
+    Entered { outer, context }
 }
 
-/// Restores what the thread worked for before, even after a panic, and keeps the context that was created meanwhile.
-struct Restore<'a> {
+/// When it is dropped, even by a panic, the thread works for what it worked for before. A context that was created meanwhile
+/// is kept.
+#[must_use = "the thread works for the request until this is dropped"]
+pub(crate) struct Entered<'a> {
     outer: CurrentWork,
     context: &'a mut Option<Arc<RequestContext>>,
 }
 
-impl Drop for Restore<'_> {
+impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
         let outer = std::mem::take(&mut self.outer);

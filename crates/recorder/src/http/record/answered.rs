@@ -24,7 +24,7 @@ use crate::{
             notable::NotableRequest,
             timeline::{KeptEnding, KeptFacts, KeptRequest},
         },
-        record::slot::{Delivery, RequestSlot},
+        record::slot::{Delivery, EnteredRequest, RequestSlot},
         series::cache::{
             DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing, seconds,
         },
@@ -74,9 +74,8 @@ pub(in crate::http) fn has_no_body(status: StatusCode) -> bool {
 /// A request whose answer has begun.
 #[derive(Debug)]
 pub(in crate::http) struct AnsweredRequest {
-    /// None once the request has ended.
+    /// None once the request has ended. The series are in the slot, so that one pointer moves with the body.
     slot: Option<Box<RequestSlot>>,
-    series: Rc<RequestSeries>,
 }
 
 impl AnsweredRequest {
@@ -91,6 +90,7 @@ impl AnsweredRequest {
             series.requests.inc();
             active.inc();
         }
+        slot.series = Some(series);
         let delivery = &mut slot.delivery;
         (delivery.promised, delivery.whole_at) = match head.size {
             BodySize::None => (0, 0),
@@ -100,14 +100,11 @@ impl AnsweredRequest {
             BodySize::Stream => (0, u64::MAX),
         };
         // An answer without a body ends here.
-        settle_if_whole(&mut slot, &series);
+        settle_if_whole(&mut slot);
         if !slot.delivery.is_settled {
             slot.pause_loop(RequestState::Sending);
         }
-        Self {
-            slot: Some(slot),
-            series,
-        }
+        Self { slot: Some(slot) }
     }
 
     /// Notes when the head was there, unless a small body is handed on with it. Over HTTP/2, any body may have to wait for
@@ -136,7 +133,7 @@ impl AnsweredRequest {
             }
             delivery.is_polled = true;
             delivery.bytes += chunk.len() as u64;
-            settle_if_whole(slot, &self.series);
+            settle_if_whole(slot);
             if !slot.delivery.is_settled {
                 slot.list_bytes();
             }
@@ -166,11 +163,12 @@ impl AnsweredRequest {
         if let Some(slot) = &mut self.slot
             && !slot.delivery.is_settled
         {
-            let pattern = Some(&*self.series.route.pattern);
-            match (&self.series.timing, has_chunk) {
-                (Timing::Answer(_), true) => slot.leave_loop(RequestState::Sending, pattern),
-                (Timing::Answer(_), false) => slot.leave_loop(RequestState::Awaiting, pattern),
-                (Timing::Stream { .. }, _) => slot.leave_stream(has_chunk, pattern),
+            if is_stream(slot) {
+                slot.leave_stream(has_chunk);
+            } else if has_chunk {
+                slot.leave_loop(RequestState::Sending);
+            } else {
+                slot.leave_loop(RequestState::Awaiting);
             }
         }
     }
@@ -190,7 +188,7 @@ impl AnsweredRequest {
             if slot.delivery.bytes < slot.delivery.promised {
                 self.fail();
             } else {
-                settle(slot, &self.series);
+                settle(slot);
             }
         }
     }
@@ -206,29 +204,29 @@ impl AnsweredRequest {
         if let Some(slot) = &mut self.slot
             && !slot.delivery.is_settled
         {
-            if let Some(series) = slot.worker.series_of_ending(&self.series, ending) {
-                self.series = series;
+            let series = slot.series.as_ref();
+            if let Some(series) = series.and_then(|it| slot.worker.series_of_ending(it, ending)) {
+                slot.series = Some(series);
             }
             slot.delivery.ending = ending;
-            settle(slot, &self.series);
-            count_abort(slot, &self.series, "body");
+            settle(slot);
+            count_abort(slot, "body");
         }
     }
 
-    /// The same as [`RequestSlot::within`].
+    /// The same as [`RequestSlot::enter`]; `None` if the request has ended.
     #[inline]
-    pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        match &mut self.slot {
-            Some(slot) => slot.within(f),
-            None => f(),
-        }
+    pub(in crate::http) fn enter(&mut self) -> Option<EnteredRequest<'_>> {
+        self.slot.as_mut().map(|slot| slot.enter())
     }
 
     /// Counts a caught panic of the body.
     #[cold]
     pub(in crate::http) fn panicked(&mut self, payload: &(dyn Any + Send)) {
-        if let Some(slot) = &self.slot {
-            slot.panicked(&self.series.route.pattern, payload);
+        if let Some(slot) = &self.slot
+            && let Some(series) = &slot.series
+        {
+            slot.panicked(&series.route.pattern, payload);
         }
         self.fail();
     }
@@ -237,14 +235,14 @@ impl AnsweredRequest {
     #[cold]
     fn replaced(&mut self) {
         if let Some(slot) = &mut self.slot {
-            settle(slot, &self.series);
+            settle(slot);
         }
     }
 
     /// Settles an answer that is dropped before it is complete.
     #[cold]
     fn cut_off(&mut self, is_polled: bool) {
-        if self.series.is_stream() {
+        if self.slot.as_deref().is_some_and(is_stream) {
             // A stream has no other end than its client's leaving.
             self.complete();
         } else if is_polled {
@@ -253,10 +251,12 @@ impl AnsweredRequest {
             // Over HTTP/1 the head and the body are sent together. So an outer middleware has replaced the body, and the
             // head is the best that is known.
             self.replaced();
-        } else if let Some(slot) = self.slot.take() {
+        } else if let Some(mut slot) = self.slot.take()
+            && let Some(series) = slot.series.take()
+        {
             // Over HTTP/2, a stream that was reset before its head was sent.
-            let outcome = RequestOutcome::abandoned(self.series.route.method);
-            abandon(slot, &self.series.route.pattern, outcome);
+            let outcome = RequestOutcome::abandoned(series.route.method);
+            abandon(slot, &series.route.pattern, outcome);
         }
     }
 }
@@ -283,26 +283,42 @@ impl Drop for AnsweredRequest {
 pub(in crate::http) fn abandon(mut slot: Box<RequestSlot>, pattern: &str, outcome: RequestOutcome) {
     if let Some(series) = slot.worker.series(pattern, outcome) {
         slot.delivery.ending = outcome.ending;
-        settle(&mut slot, &series);
-        count_abort(&slot, &series, "before_head");
+        slot.series = Some(series);
+        settle(&mut slot);
+        count_abort(&slot, "before_head");
     }
     slot.end();
 }
 
 #[inline]
-fn settle_if_whole(slot: &mut RequestSlot, series: &RequestSeries) {
+fn settle_if_whole(slot: &mut RequestSlot) {
     if slot.delivery.bytes >= slot.delivery.whole_at {
-        settle(slot, series);
+        settle(slot);
     }
 }
 
+fn is_stream(slot: &RequestSlot) -> bool {
+    slot.series
+        .as_ref()
+        .is_some_and(|series| series.is_stream())
+}
+
 /// Counts a request and records its duration, once.
-fn settle(slot: &mut RequestSlot, series: &RequestSeries) {
+fn settle(slot: &mut RequestSlot) {
     if mem::replace(&mut slot.delivery.is_settled, true) {
         return;
     }
     let ended = clock::now();
-    let on_loop = slot.settle_loop(ended, &series.route.pattern);
+    let on_loop = slot.settle_loop(ended);
+    if let Some(series) = slot.series.take() {
+        record(slot, &series, ended, on_loop);
+        slot.series = Some(series);
+    }
+}
+
+/// Records a request that has ended, with the nanoseconds for which it kept the event loop busy.
+#[inline]
+fn record(slot: &mut RequestSlot, series: &RequestSeries, ended: Moment, on_loop: u64) {
     let took = slot.nanoseconds_until(ended);
     let seconds = seconds(took);
     let is_database_used = slot.context.as_ref().is_some_and(RequestContext::is_used);
@@ -546,7 +562,9 @@ fn attribute_later(slot: &mut RequestSlot, series: &RequestSeries) {
 }
 
 #[cold]
-fn count_abort(slot: &RequestSlot, series: &RequestSeries, phase: &str) {
-    let (families, route) = (&slot.worker.recorder.families, &series.route);
-    families.count_abort(route.method, &route.endpoint, phase);
+fn count_abort(slot: &RequestSlot, phase: &str) {
+    if let Some(series) = &slot.series {
+        let (families, route) = (&slot.worker.recorder.families, &series.route);
+        families.count_abort(route.method, &route.endpoint, phase);
+    }
 }

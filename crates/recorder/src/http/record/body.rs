@@ -250,7 +250,8 @@ fn poll_within<B: MessageBody>(
     catch_unwind(AssertUnwindSafe(|| match answer {
         Some(answer) => {
             answer.enter_loop();
-            answer.within(|| body.poll_next(cx))
+            let _entered = answer.enter();
+            body.poll_next(cx)
         }
         // An excluded request: its queries are added to a context that is never read.
         None => context::within(&mut None, || body.poll_next(cx)),

@@ -21,14 +21,14 @@ use actix_web::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    context,
+    context::RequestContext,
     http::{
         record::{
             answered::{Head, has_no_body},
             body::{MonitoredBody, watch_payload},
             error::{RecordedError, panic_problem},
             open::OpenRecord,
-            slot::RequestSlots,
+            slot::{EnteredRequest, RequestSlots},
         },
         recorder::{NOBODY, RequestRecorder, SERVED_FOR},
         worker::WorkerRecorder,
@@ -125,7 +125,9 @@ where
         });
         // The synchronous part of a call runs routing, guards and the beginning of inner middlewares.
         let called = catch_unwind(AssertUnwindSafe(|| {
-            within(&mut record, || self.service.call(request))
+            let mut unrecorded = None;
+            let _entered = enter(&mut record, &mut unrecorded);
+            self.service.call(request)
         }));
         SERVED_FOR.set(outer_id);
         if let Some(record) = &mut record {
@@ -139,14 +141,14 @@ where
     }
 }
 
-/// Runs `f` as part of the request. An excluded request has no record. Its queries still belong to a request, so they are
-/// added to a context that is never read.
+/// Lets this thread work for the request. An excluded request has no record, and works in a context of its own.
 #[inline]
-fn within<T>(record: &mut Option<OpenRecord>, f: impl FnOnce() -> T) -> T {
-    match record {
-        Some(record) => record.within(f),
-        None => context::within(&mut None, f),
-    }
+fn enter<'a>(
+    record: &'a mut Option<OpenRecord>,
+    unrecorded: &'a mut Option<Arc<RequestContext>>,
+) -> EnteredRequest<'a> {
+    let entered = record.as_mut().and_then(OpenRecord::enter);
+    entered.unwrap_or_else(|| EnteredRequest::unrecorded(unrecorded))
 }
 
 /// Counts and logs a caught panic.
@@ -173,7 +175,9 @@ pin_project! {
             let mut this = this.project();
             // There is no answer yet: queries that the handler runs in its drop belong to the request.
             if this.record.is_some() {
-                within(this.record, || this.future.set(None));
+                let mut unrecorded = None;
+                let _entered = enter(this.record, &mut unrecorded);
+                this.future.set(None);
             }
         }
     }
@@ -208,7 +212,11 @@ where
         if let Some(record) = this.record {
             record.enter_loop();
         }
-        let polled = catch_unwind(AssertUnwindSafe(|| within(this.record, || future.poll(cx))));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let mut unrecorded = None;
+            let _entered = enter(this.record, &mut unrecorded);
+            future.poll(cx)
+        }));
         SERVED_FOR.set(outer_id);
         let error = match polled {
             Ok(Poll::Pending) => {

@@ -16,7 +16,7 @@ use crate::http::{
     insight::causes::{FailureCause, FailureKind},
     record::{
         answered::{AnsweredRequest, Head, abandon},
-        slot::{RequestBody, RequestSlot, RequestSlots},
+        slot::{EnteredRequest, RequestBody, RequestSlot, RequestSlots},
     },
     series::{
         cache::{RequestEnding, RequestOutcome},
@@ -49,13 +49,10 @@ impl OpenRecord {
         Some(Rc::clone(&slot.request_body))
     }
 
-    /// The same as [`RequestSlot::within`].
+    /// The same as [`RequestSlot::enter`]; `None` if the request was answered.
     #[inline]
-    pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        match &mut self.slot {
-            Some(slot) => slot.within(f),
-            None => f(),
-        }
+    pub(in crate::http) fn enter(&mut self) -> Option<EnteredRequest<'_>> {
+        self.slot.as_mut().map(|slot| slot.enter())
     }
 
     /// The same as [`RequestSlot::enter_loop`].
@@ -78,7 +75,7 @@ impl OpenRecord {
     #[inline]
     pub(in crate::http) fn leave_loop(&mut self) {
         if let Some(slot) = &mut self.slot {
-            slot.leave_loop(RequestState::Awaiting, None);
+            slot.leave_loop(RequestState::Awaiting);
         }
     }
 

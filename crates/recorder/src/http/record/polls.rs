@@ -29,9 +29,9 @@ pub(in crate::http) struct Polls {
     ended: Moment,
     /// What the request has awaited since then.
     then: RequestState,
-    waits: PollWaits,
+    waits: WaitSums,
     /// The waits until the head of the answer, and its time, if a body followed it.
-    head: Option<(Moment, PollWaits)>,
+    head: Option<(Moment, WaitSums)>,
     pub(in crate::http) has_stalled: bool,
 }
 
@@ -42,6 +42,29 @@ pub(in crate::http) struct PollWaits {
     pub(in crate::http) awaiting: Duration,
     /// For the client.
     pub(in crate::http) sending: Duration,
+}
+
+/// The same in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct WaitSums {
+    awaiting: u64,
+    sending: u64,
+}
+
+impl WaitSums {
+    fn times(self) -> PollWaits {
+        PollWaits {
+            awaiting: Duration::from_nanos(self.awaiting),
+            sending: Duration::from_nanos(self.sending),
+        }
+    }
+}
+
+impl Poll {
+    #[inline]
+    fn nanoseconds(&self) -> u64 {
+        self.ended.nanoseconds_since(self.began)
+    }
 }
 
 impl Polls {
@@ -58,7 +81,7 @@ impl Polls {
             longest: poll,
             ended: now,
             then: RequestState::Awaiting,
-            waits: PollWaits::default(),
+            waits: WaitSums::default(),
             head: None,
             has_stalled: false,
         }
@@ -71,7 +94,7 @@ impl Polls {
         self.longest.began = now;
         self.longest.ended = now;
         self.ended = now;
-        self.waits = PollWaits::default();
+        self.waits = WaitSums::default();
         self.head = None;
         self.has_stalled = false;
     }
@@ -94,7 +117,7 @@ impl Polls {
         };
         if let Some(slot) = self.first.get_mut(self.count as usize) {
             *slot = poll;
-        } else if ended.since(began) > self.longest.ended.since(self.longest.began) {
+        } else if poll.nanoseconds() > self.longest.nanoseconds() {
             self.longest = poll;
         }
         self.count = self.count.saturating_add(1);
@@ -127,7 +150,7 @@ impl Polls {
 
     #[inline]
     fn wait_until(&mut self, now: Moment) {
-        let waited = now.since(self.ended);
+        let waited = now.nanoseconds_since(self.ended);
         match self.then {
             RequestState::Sending => self.waits.sending += waited,
             RequestState::Polled | RequestState::Awaiting | RequestState::Streaming => {
@@ -154,12 +177,12 @@ impl Polls {
 
     /// When the head of the answer was there, and the waits before, if a body followed it.
     pub(in crate::http) fn before_head(&self) -> Option<(Moment, PollWaits)> {
-        self.head
+        self.head.map(|(at, waits)| (at, waits.times()))
     }
 
     /// All waits between polls.
     pub(in crate::http) fn waits(&self) -> PollWaits {
-        self.waits
+        self.waits.times()
     }
 }
 

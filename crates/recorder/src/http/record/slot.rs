@@ -31,7 +31,7 @@ use crate::{
         },
         record::polls::Polls,
         series::{
-            cache::{RequestEnding, RouteSeries},
+            cache::{RequestEnding, RequestSeries, RouteSeries},
             labels::method_label,
         },
         worker::{Sent, WorkerRecorder},
@@ -56,6 +56,8 @@ pub(in crate::http) struct RequestSlot {
     pub(in crate::http) started: Moment,
     /// None while the thread works for the request.
     pub(in crate::http) context: Option<Arc<RequestContext>>,
+    /// The series of the answer, once its head is known.
+    pub(in crate::http) series: Option<Rc<RequestSeries>>,
     /// Boxed, because few requests are traced.
     pub(in crate::http) trace: Option<Box<Trace>>,
     /// Shared with the payload that the service reads.
@@ -137,6 +139,41 @@ pub(in crate::http) struct RequestBody {
     pub(in crate::http) is_cut: Cell<bool>,
 }
 
+impl Delivery {
+    /// Prepares it for the next answer.
+    #[inline]
+    fn clear(&mut self) {
+        if self.rest.is_some() {
+            self.rest = None;
+        }
+        (self.bytes, self.whole_at, self.promised) = (0, 0, 0);
+        (self.is_polled, self.is_settled) = (false, false);
+        self.ending = RequestEnding::default();
+    }
+}
+
+/// While it exists, its thread works for one request.
+#[must_use = "the thread works for the request until this is dropped"]
+pub(in crate::http) struct EnteredRequest<'a> {
+    _context: context::Entered<'a>,
+    /// Dropped last: what happens when the context is left belongs to the trace.
+    _log_span: Option<tracing::span::Entered<'a>>,
+}
+
+impl EnteredRequest<'_> {
+    /// The same for a request that is not recorded. Its queries still belong to a request, so they are added to `context`,
+    /// which is never read.
+    #[inline]
+    pub(in crate::http) fn unrecorded(
+        context: &mut Option<Arc<RequestContext>>,
+    ) -> EnteredRequest<'_> {
+        EnteredRequest {
+            _context: context::enter(context),
+            _log_span: None,
+        }
+    }
+}
+
 /// The free slots of one worker.
 #[derive(Debug)]
 pub(in crate::http) struct RequestSlots {
@@ -178,6 +215,7 @@ impl RequestSlot {
             started: clock::now(),
             context: Some(RequestContext::listed_in(worker.in_flight.take())),
             worker,
+            series: None,
             trace: None,
             request_body: Rc::default(),
             path: String::new(),
@@ -204,8 +242,9 @@ impl RequestSlot {
         let mut slot = slots.take();
         slot.started = started;
         slot.method = method_label(request.method());
-        slot.path.push_str(request.match_info().as_str());
-        slot.outline = PathOutline::of(slot.method, &slot.path);
+        let path = request.match_info().as_str();
+        slot.path.push_str(path);
+        slot.outline = PathOutline::of(slot.method, path);
         slot.is_http_2 = request.version() == Version::HTTP_2;
         slot.worker.learn_application(request);
         slot.slots = Some(Rc::clone(slots));
@@ -224,12 +263,20 @@ impl RequestSlot {
     /// Ends the request, and returns the slot to its free list.
     #[inline]
     pub(in crate::http) fn end(mut self: Box<Self>) {
-        self.trace = None;
+        self.series = None;
+        // Most requests have none of these, and dropping nothing takes a call, too.
+        if self.trace.is_some() {
+            self.trace = None;
+        }
+        if self.cause.get_mut().is_some() {
+            *self.cause.get_mut() = None;
+        }
         self.clear_request_body();
         self.path.clear();
-        self.path.shrink_to(KEPT_PATH);
-        *self.cause.get_mut() = None;
-        self.delivery = Delivery::default();
+        if self.path.capacity() > KEPT_PATH {
+            self.path.shrink_to(KEPT_PATH);
+        }
+        self.delivery.clear();
         if let Some(slots) = self.leave() {
             if let Some(context) = &mut self.context {
                 RequestContext::recycle(context);
@@ -331,7 +378,7 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn enter_loop(&mut self) {
         if let Some(paused_at) = self.take_pause() {
-            self.end_paused_poll(paused_at, None);
+            self.end_paused_poll(paused_at);
         }
         let polls = &mut self.polls;
         let since = *self.poll.since.get_or_insert_with(|| {
@@ -357,16 +404,16 @@ impl RequestSlot {
 
     /// Notes that the poll has returned.
     #[inline]
-    pub(in crate::http) fn leave_loop(&mut self, state: RequestState, pattern: Option<&str>) {
+    pub(in crate::http) fn leave_loop(&mut self, state: RequestState) {
         let now = clock::now();
-        self.end_poll(now, pattern);
+        self.end_poll(now);
         self.polls.then(state);
         self.set_state(state, now);
     }
 
     /// Notes that the poll of a stream has returned, with a chunk that its client must take, or without.
-    pub(in crate::http) fn leave_stream(&mut self, has_chunk: bool, pattern: Option<&str>) {
-        self.leave_loop(RequestState::Streaming, pattern);
+    pub(in crate::http) fn leave_stream(&mut self, has_chunk: bool) {
+        self.leave_loop(RequestState::Streaming);
         if has_chunk {
             self.polls.then(RequestState::Sending);
         }
@@ -374,10 +421,10 @@ impl RequestSlot {
 
     /// Ends the present poll for a request that ends at this moment, and returns the sum of its polls in nanoseconds.
     #[inline]
-    pub(in crate::http) fn settle_loop(&mut self, ended: Moment, pattern: &str) -> u64 {
+    pub(in crate::http) fn settle_loop(&mut self, ended: Moment) -> u64 {
         match self.take_pause() {
-            Some(paused_at) => self.end_paused_poll(paused_at, Some(pattern)),
-            None => self.end_poll(ended, Some(pattern)),
+            Some(paused_at) => self.end_paused_poll(paused_at),
+            None => self.end_poll(ended),
         }
         self.polls.finish(ended);
         self.poll.total
@@ -392,26 +439,26 @@ impl RequestSlot {
     }
 
     #[cold]
-    fn end_paused_poll(&mut self, paused_at: Moment, pattern: Option<&str>) {
-        self.end_poll(paused_at, pattern);
+    fn end_paused_poll(&mut self, paused_at: Moment) {
+        self.end_poll(paused_at);
         self.polls.then(self.poll.paused_for);
     }
 
     #[inline]
-    fn end_poll(&mut self, ended: Moment, pattern: Option<&str>) {
+    fn end_poll(&mut self, ended: Moment) {
         if let Some(since) = self.poll.since.take() {
             let took = ended.nanoseconds_since(since);
             self.poll.total += took;
             self.polls.end(since, ended);
             if took >= self.worker.recorder.loop_watch.threshold() {
                 self.polls.has_stalled = true;
-                self.stalled(since, took, pattern);
+                self.stalled(since, took);
             }
         }
     }
 
     #[cold]
-    fn stalled(&self, since: Moment, took: u64, pattern: Option<&str>) {
+    fn stalled(&self, since: Moment, took: u64) {
         if !self.is_shown {
             return;
         }
@@ -425,8 +472,8 @@ impl RequestSlot {
         }
         let trace_id = self.trace.as_ref().map(|trace| trace.id());
         let found;
-        let pattern = if let Some(pattern) = pattern {
-            pattern
+        let pattern = if let Some(series) = &self.series {
+            &*series.route.pattern
         } else {
             found = self.pattern_by_path();
             &found
@@ -475,11 +522,15 @@ impl RequestSlot {
         ended.nanoseconds_since(self.started)
     }
 
-    /// Runs `f` as part of this request: it finds the request's context, and its log lines have the trace's id.
+    /// Lets this thread work for this request until what this returns is dropped: code finds the request's context, and log
+    /// lines have the trace's id.
     #[inline]
-    pub(in crate::http) fn within<T>(&mut self, f: impl FnOnce() -> T) -> T {
-        let _entered = self.trace.as_ref().map(|trace| trace.log_span.enter());
-        context::within(&mut self.context, f)
+    pub(in crate::http) fn enter(&mut self) -> EnteredRequest<'_> {
+        let log_span = self.trace.as_ref().map(|trace| trace.log_span.enter());
+        EnteredRequest {
+            _context: context::enter(&mut self.context),
+            _log_span: log_span,
+        }
     }
 
     pub(in crate::http) fn span(&self) -> Option<SpanContext> {

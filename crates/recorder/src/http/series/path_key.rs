@@ -12,13 +12,26 @@
 use actix_web::HttpRequest;
 
 /// The key of a routed path. Requests with one key have one pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(in crate::http) struct PathKey<'a> {
     /// The address of the last parameter's name; 0 without one.
     parameter: usize,
     /// What follows the last parameter.
     rest: &'a str,
 }
+
+impl PartialEq for PathKey<'_> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        // Where a parameter ends the path, nothing follows. Comparing two empty texts would read from an address that is no
+        // memory; the vector instructions of the C library allow that, but take over 80 ns.
+        self.parameter == other.parameter
+            && self.rest.len() == other.rest.len()
+            && (self.rest.is_empty() || self.rest == other.rest)
+    }
+}
+
+impl Eq for PathKey<'_> {}
 
 impl<'a> PathKey<'a> {
     /// The key of a request's path; none if routing has not consumed the whole path, because then no resource took it.
