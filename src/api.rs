@@ -2,7 +2,7 @@
 //!
 //! - `data`: the handlers of items; `item`, `email`: what makes an item valid
 //! - `body`, `page`, `item_id`: extractors
-//! - `answers`: JSON answers within the answer memory; `problem`: errors as problem documents
+//! - `answers`, `item_json`: JSON answers within the answer memory; `problem`: errors as problem documents
 //! - `openapi`, `docs`: the description of the API, and the page that shows it
 //!
 //! It contains no SQL: that is in `store`.
@@ -15,6 +15,7 @@ mod email;
 mod greeting;
 mod item;
 mod item_id;
+mod item_json;
 mod openapi;
 mod page;
 mod problem;

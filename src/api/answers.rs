@@ -12,13 +12,9 @@ use actix_vitals::{
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder, dev::Payload, web::Bytes,
 };
-use serde::Serialize;
 
-use super::problem::failed;
+use super::{item_json::AROUND_ITEM, problem::failed};
 use crate::store::ItemFields;
-
-/// The bytes of an item's JSON beside its texts: names of members, id and time.
-const AROUND_ITEM: usize = 128;
 
 /// Holds the bodies of answers to one request in the answer memory, on behalf of its client.
 #[derive(Debug, Clone)]
@@ -61,19 +57,6 @@ impl JsonResponder {
     pub(super) fn charge(&self, body: Vec<u8>) -> Bytes {
         self.memory.charge(self.client, body)
     }
-}
-
-/// The item as JSON.
-pub(super) fn json(item: &impl Serialize) -> Vec<u8> {
-    let mut json = Vec::with_capacity(AROUND_ITEM);
-    write_json(item, &mut json);
-    json
-}
-
-/// Appends the item as JSON.
-pub(super) fn write_json(item: &impl Serialize, to: &mut Vec<u8>) {
-    // Serializing strings and numbers into memory cannot fail.
-    let _written = serde_json::to_writer(to, item);
 }
 
 /// Completes an answer with a JSON body.

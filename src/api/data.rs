@@ -4,10 +4,11 @@ use actix_vitals::problem::Problem;
 use actix_web::{HttpResponse, http::header, web::Data};
 
 use super::{
-    answers::{JsonResponder, json, respond, write_json},
+    answers::{JsonResponder, respond},
     body::JsonObject,
     item,
     item_id::ItemId,
+    item_json::{item_json, write_item},
     page::{PAGE_BYTES, PageQuery},
     problem::no_item,
 };
@@ -46,7 +47,7 @@ fn write_page(page: store::Page) -> (Vec<u8>, Option<PageCursor>) {
         if last.is_some() {
             written.push(b',');
         }
-        write_json(&item, &mut written);
+        write_item(&item, &mut written);
         // One byte for the bracket at the end.
         if last.is_some() && written.len() + 1 > PAGE_BYTES {
             written.truncate(end);
@@ -73,7 +74,7 @@ pub(super) async fn create_item(
     let item = store.create(fields).await?;
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, format!("/data/{}", item.id)));
-    Ok(respond(&mut answer, room.hold(json(&item))))
+    Ok(respond(&mut answer, room.hold(item_json(&item))))
 }
 
 pub(super) async fn read_item(
@@ -82,7 +83,7 @@ pub(super) async fn read_item(
     id: ItemId,
 ) -> Result<HttpResponse, Problem> {
     let item = store.find(id.0).await?.ok_or_else(no_item)?;
-    let body = answers.hold(json(&item))?;
+    let body = answers.hold(item_json(&item))?;
     Ok(respond(&mut HttpResponse::Ok(), body))
 }
 
@@ -95,7 +96,10 @@ pub(super) async fn replace_item(
     let fields = item::fields(body.0)?;
     let room = answers.reserve_for(&fields)?;
     let item = store.replace(id.0, fields).await?.ok_or_else(no_item)?;
-    Ok(respond(&mut HttpResponse::Ok(), room.hold(json(&item))))
+    Ok(respond(
+        &mut HttpResponse::Ok(),
+        room.hold(item_json(&item)),
+    ))
 }
 
 pub(super) async fn delete_item(
@@ -105,6 +109,6 @@ pub(super) async fn delete_item(
 ) -> Result<HttpResponse, Problem> {
     let item = store.delete(id.0).await?.ok_or_else(no_item)?;
     // The item is deleted already, so this cannot fail with 503.
-    let body = answers.charge(json(&item));
+    let body = answers.charge(item_json(&item));
     Ok(respond(&mut HttpResponse::Ok(), body))
 }

@@ -2,14 +2,11 @@
 
 use chrono::NaiveDateTime;
 use diesel::Queryable;
-use serde::Serialize;
 
-use super::stored_time::{self, StoredTime};
+use super::stored_time::StoredTime;
 
 /// A stored item, in the order of the table's columns.
-///
-/// It serializes to the JSON of the API.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Item {
     /// Positive, and never used again.
     pub id: i64,
@@ -20,7 +17,6 @@ pub struct Item {
     /// Free text.
     pub message: Option<String>,
     /// In UTC, with microseconds. Replacing an item does not change it.
-    #[serde(serialize_with = "stored_time::as_rfc_3339")]
     #[diesel(deserialize_as = StoredTime)]
     pub created_at: NaiveDateTime,
 }

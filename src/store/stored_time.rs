@@ -1,16 +1,15 @@
-//! The time of an item: how it is read from the tables, and how it is written in JSON.
+//! The time of an item, as it is read from the tables.
 //!
-//! A page of the list has up to a thousand of them. Diesel reads SQLite's text, and chrono writes JSON's, by general formats:
-//! that would take longer than the rest of a page. Here both have one fixed form, and everything else falls back to them.
+//! A page of the list has up to a thousand of them. Diesel reads SQLite's text by general formats, which would take longer than
+//! the rest of a page. Here it has one fixed form, and everything else falls back to Diesel.
 
-use chrono::{Datelike as _, NaiveDate, NaiveDateTime, SecondsFormat, Timelike as _};
+use chrono::{NaiveDate, NaiveDateTime};
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
     pg::{Pg, PgValue},
     sql_types::Timestamp,
     sqlite::{Sqlite, SqliteValue},
 };
-use serde::Serializer;
 
 /// A time in UTC, in a column of the type `TIMESTAMP`.
 #[derive(Debug, Clone, Copy, FromSqlRow)]
@@ -86,48 +85,9 @@ fn number(digits: &[u8]) -> Option<u32> {
     })
 }
 
-/// Serializes a time with six decimals and `Z`: `2026-01-31T12:00:00.000000Z`.
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-pub(super) fn as_rfc_3339<S: Serializer>(
-    time: &NaiveDateTime,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let year = u32::try_from(time.year()).ok().filter(|year| *year <= 9999);
-    let microseconds = time.nanosecond() / 1000;
-    // A leap second has a million microseconds or more.
-    if let Some(year) = year.filter(|_| microseconds < 1_000_000) {
-        for (at, width, number) in [
-            (0, 4, year),
-            (5, 2, time.month()),
-            (8, 2, time.day()),
-            (11, 2, time.hour()),
-            (14, 2, time.minute()),
-            (17, 2, time.second()),
-            (20, 6, microseconds),
-        ] {
-            write_number(&mut text[at..at + width], number);
-        }
-        if let Ok(text) = std::str::from_utf8(&text) {
-            return serializer.serialize_str(text);
-        }
-    }
-    serializer.serialize_str(&time.and_utc().to_rfc3339_opts(SecondsFormat::Micros, true))
-}
-
-/// Writes the last digits of a number.
-fn write_number(digits: &mut [u8], mut number: u32) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{Datelike as _, Timelike as _};
     use diesel::{Connection as _, RunQueryDsl as _, dsl::sql};
     use proptest::prelude::*;
 
@@ -135,12 +95,6 @@ mod tests {
 
     fn at(text: &str) -> NaiveDateTime {
         text.parse().unwrap()
-    }
-
-    fn written(time: NaiveDateTime) -> String {
-        let mut json = serde_json::Serializer::new(Vec::new());
-        as_rfc_3339(&time, &mut json).unwrap();
-        String::from_utf8(json.into_inner()).unwrap()
     }
 
     #[test]
@@ -205,15 +159,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn times_are_read_and_written_as_chrono_does(
+        fn times_are_read_as_chrono_does(
             seconds in -70_000_000_000_i64..260_000_000_000,
             microseconds in 0_u32..2_000_000,
         ) {
             let time = chrono::DateTime::from_timestamp(seconds, 0).unwrap().naive_utc();
             let leap = if time.second() == 59 { microseconds } else { microseconds % 1_000_000 };
             let time = time.with_nanosecond(leap * 1000).unwrap();
-            let expected = time.and_utc().to_rfc3339_opts(SecondsFormat::Micros, true);
-            prop_assert_eq!(written(time), format!("\"{expected}\""));
             if let Some(parsed) = parse(&time.format("%F %T%.f").to_string()) {
                 prop_assert_eq!(parsed, time);
             } else {
