@@ -635,6 +635,7 @@ fn every_file_that_the_image_is_made_of_exists() {
         "src",
         "migrations",
         "README.md",
+        "scripts/used-functions.ld",
     ] {
         assert!(admitted.contains(path), "{path} does not enter the context");
     }
