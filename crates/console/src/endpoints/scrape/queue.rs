@@ -288,3 +288,6 @@ fn pump(scrape: &mut Scrape, to: &mut impl Write) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
