@@ -472,6 +472,9 @@ where
     let builder = r2d2::Pool::builder()
         .max_size(3)
         .connection_timeout(BOUND)
+        // A new connection would run its first statement again, which counts as well.
+        .max_lifetime(None)
+        .idle_timeout(None)
         .connection_customizer(Box::new(Prepared(prepare)));
     let pool = vitals.instrument(builder).name(name);
     let pool = pool.build(ConnectionManager::<C>::new(url)).unwrap();
