@@ -1,6 +1,7 @@
 //! Starts a server as a process, drives it with `wrk`, reads its levels from procfs, and stops it when dropped.
 
 use std::{
+    env,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
@@ -22,9 +23,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the release binary on a database in `directory`, with these further flags.
+    /// Starts the release binary, or the one that `VITALS_BINARY` names, on a database in `directory`, with these further flags.
     pub(crate) fn release(directory: &TempDir, flags: &[&str]) -> Result<Self, Failure> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_actix-vitals"));
+        let built = env!("CARGO_BIN_EXE_actix-vitals");
+        let mut command = Command::new(env::var_os("VITALS_BINARY").unwrap_or(built.into()));
         command
             .args(["--listen", "127.0.0.1:0", "--log", "error"])
             .args(flags);
@@ -143,6 +145,14 @@ impl Server {
     pub(crate) fn resident(&self) -> Result<f64, Failure> {
         let status = self.process()?.status()?;
         Ok(status.vmrss.ok_or("a process has VmRSS")? as f64 * 1024.0)
+    }
+
+    /// The parts of the resident memory that are pages of files, and the process's own, in bytes.
+    pub(crate) fn resident_parts(&self) -> Result<[f64; 2], Failure> {
+        let status = self.process()?.status()?;
+        let file = status.rssfile.ok_or("a process has RssFile")?;
+        let own = status.rssanon.ok_or("a process has RssAnon")?;
+        Ok([file, own].map(|kibibytes| kibibytes as f64 * 1024.0))
     }
 
     /// Waits until the resident memory is what it was two seconds before: until what starting up has still to do, and what
