@@ -110,12 +110,15 @@ impl Collector for Process {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{
-        fs, io, str,
+        fs, io,
         time::{Duration, SystemTime, UNIX_EPOCH},
     };
 
+    use procfs::{
+        FromRead,
+        process::{Stat, Status},
+    };
     use rustix::{
-        param::{clock_ticks_per_second, page_size},
         process::{Resource, getrlimit},
         time::{ClockId, clock_gettime},
     };
@@ -134,76 +137,30 @@ mod linux {
         if let Ok(open) = open {
             rows.push(OPEN_FDS.single(open as f64));
         }
-        let stat = fs::read("/proc/self/stat").and_then(|text| Stat::parse(&text));
+        let stat = Stat::from_file("/proc/self/stat");
         if let Ok(stat) = &stat {
             from_stat(stat, rows);
         }
-        let data = fs::read("/proc/self/status").and_then(|text| data_kibibytes(&text));
-        if let Ok(data) = data {
-            rows.push(HEAP.single((data * 1024) as f64));
+        let status = Status::from_file("/proc/self/status");
+        if let Ok(Some(kibibytes)) = status.as_ref().map(|status| status.vmdata) {
+            rows.push(HEAP.single((kibibytes * 1024) as f64));
         }
         rows.push(VIRTUAL_MAX.single(limit(getrlimit(Resource::As).current)));
         rows.push(MAX_FDS.single(limit(getrlimit(Resource::Nofile).current)));
         if let Ok(stat) = &stat {
-            rows.push(START.single(*started.get_or_init(|| start_time(stat.started))));
+            rows.push(START.single(*started.get_or_init(|| start_time(stat))));
         }
-        stat.map(drop).and(data.map(drop)).and(open.map(drop))?;
+        stat.map(drop).and(status.map(drop))?;
+        open?;
         Ok(())
     }
 
     fn from_stat(stat: &Stat, rows: &mut Vec<FamilyRows>) {
-        rows.push(CPU.single(stat.used as f64 / clock_ticks_per_second() as f64));
-        rows.push(VIRTUAL.single(stat.virtual_bytes as f64));
-        rows.push(RESIDENT.single(stat.resident_pages as f64 * page_size() as f64));
-        rows.push(THREADS.single(stat.threads as f64));
-    }
-
-    /// What is read of `/proc/self/stat`.
-    #[derive(Debug, PartialEq, Eq)]
-    pub(super) struct Stat {
-        /// Processor time in user and system mode, in clock ticks.
-        pub(super) used: u64,
-        pub(super) threads: u64,
-        /// Clock ticks after the boot.
-        pub(super) started: u64,
-        pub(super) virtual_bytes: u64,
-        pub(super) resident_pages: u64,
-    }
-
-    impl Stat {
-        /// Reads the fields by their numbers in proc_pid_stat(5). The name of the program may contain spaces and parentheses.
-        pub(super) fn parse(text: &[u8]) -> io::Result<Self> {
-            let name_end = text.iter().rposition(|byte| *byte == b')');
-            let rest = name_end.and_then(|at| str::from_utf8(&text[at + 1..]).ok());
-            // The first field after the name is the third.
-            let fields: Vec<_> = rest.unwrap_or_default().split_ascii_whitespace().collect();
-            let field = |number: usize| {
-                let value = fields.get(number - 3).and_then(|field| field.parse().ok());
-                value.ok_or_else(|| malformed("stat"))
-            };
-            let (user, system): (u64, u64) = (field(14)?, field(15)?);
-            Ok(Self {
-                used: user + system,
-                threads: field(20)?,
-                started: field(22)?,
-                virtual_bytes: field(23)?,
-                resident_pages: field(24)?,
-            })
-        }
-    }
-
-    /// The `VmData` of `/proc/self/status`.
-    pub(super) fn data_kibibytes(text: &[u8]) -> io::Result<u64> {
-        let mut lines = text.split(|byte| *byte == b'\n');
-        let value = lines.find_map(|line| line.strip_prefix(b"VmData:"));
-        let value = value.and_then(|value| str::from_utf8(value).ok()?.split_whitespace().next());
-        let value = value.and_then(|value| value.parse().ok());
-        value.ok_or_else(|| malformed("status"))
-    }
-
-    fn malformed(file: &str) -> io::Error {
-        let reason = format!("/proc/self/{file} has no number where one is expected");
-        io::Error::new(io::ErrorKind::InvalidData, reason)
+        let ticks = stat.utime + stat.stime;
+        rows.push(CPU.single(ticks as f64 / procfs::ticks_per_second() as f64));
+        rows.push(VIRTUAL.single(stat.vsize as f64));
+        rows.push(RESIDENT.single((stat.rss * procfs::page_size()) as f64));
+        rows.push(THREADS.single(stat.num_threads as f64));
     }
 
     /// Returns the largest number if there is no limit, as the Go client does, so that comparisons are right.
@@ -235,10 +192,10 @@ mod linux {
     /// `btime` of `/proc/stat` would be wrong: in containers it may be the boot of the container, while the kernel counts
     /// `starttime` from the boot of the machine. `CLOCK_BOOTTIME` counts from the same boot as `starttime`, also within a
     /// time namespace.
-    fn start_time(started: u64) -> f64 {
+    fn start_time(stat: &Stat) -> f64 {
         let since_boot = clock_gettime(ClockId::Boottime);
         let since_boot = since_boot.tv_sec as f64 + since_boot.tv_nsec as f64 / 1e9;
-        let started = started as f64 / clock_ticks_per_second() as f64;
+        let started = stat.starttime as f64 / procfs::ticks_per_second() as f64;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         wall_start(now.unwrap_or_default(), since_boot, started)
     }
@@ -343,45 +300,6 @@ mod tests {
     fn no_limit_is_the_largest_number() {
         assert!((linux::limit(None) - 2f64.powi(64)).abs() < 1.0);
         assert!((linux::limit(Some(1024)) - 1024.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_fields_of_stat_are_found_whatever_the_name() {
-        let numbers = "1 1 1 0 -1 4194560 2400 0 3 0 17 5 0 0 20 0 18 0 4711 230000000 5120 1844";
-        let expected = linux::Stat {
-            used: 22,
-            threads: 18,
-            started: 4711,
-            virtual_bytes: 230_000_000,
-            resident_pages: 5120,
-        };
-        for name in ["actix-vitals", "a b", "a) S 1 (b", ")"] {
-            let stat = linux::Stat::parse(format!("42 ({name}) S {numbers}\n").as_bytes());
-            assert_eq!(stat.unwrap(), expected, "{name}");
-        }
-        for malformed in [
-            "",
-            "42 (a) S 1 2 3",
-            "42 a S",
-            "42 (a) S x x x x x x x x x x x x x",
-        ] {
-            assert!(
-                linux::Stat::parse(malformed.as_bytes()).is_err(),
-                "{malformed}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_data_segments_are_found_in_status() {
-        let status = b"Name:\tVmData:\nVmPeak:\t 10 kB\nVmData:\t   95412 kB\nVmStk:\t 132 kB\n";
-        assert_eq!(linux::data_kibibytes(status).unwrap(), 95_412);
-        for malformed in ["", "VmData:\n", "VmData:\tmuch kB\n"] {
-            assert!(
-                linux::data_kibibytes(malformed.as_bytes()).is_err(),
-                "{malformed}"
-            );
-        }
     }
 
     #[test]
