@@ -454,17 +454,17 @@ async fn writers_that_wait_for_their_turn_hold_nothing_and_the_cause_is_named() 
     let look = wait::until("two writers to wait", BOUND, async || {
         let pools = server.get("/ops/pool").await.json();
         let pools = pools["pools"].as_array().unwrap();
-        let writers = pools.iter().find(|pool| pool["pool"] == "writers");
-        let writers = writers.expect("the pool").clone();
-        let waits = writers["locks"]["waits"].as_array();
-        if writers["waiting"] == 2 && waits.is_some_and(|waits| !waits.is_empty()) {
-            Ok(writers)
+        let queue = pools.iter().find(|pool| pool["pool"] == "writers");
+        let queue = queue.expect("the pool").clone();
+        let waits = queue["locks"]["waits"].as_array();
+        if queue["waiting"] == 2 && waits.is_some_and(|waits| !waits.is_empty()) {
+            Ok(queue)
         } else {
-            Err(writers.to_string())
+            Err(queue.to_string())
         }
     });
-    let (answers, writers) = tokio::join!(writes, async {
-        let writers = look.await;
+    let (answers, queue) = tokio::join!(writes, async {
+        let queue = look.await;
         let requests = server.get("/ops/requests").await.json();
         other.batch_execute("COMMIT").unwrap();
         let requests = requests["requests"].as_array().unwrap().clone();
@@ -477,15 +477,15 @@ async fn writers_that_wait_for_their_turn_hold_nothing_and_the_cause_is_named() 
             2,
             "{doing:?}"
         );
-        writers
+        queue
     });
-    let connections = writers["connections"].as_array().unwrap();
+    let connections = queue["connections"].as_array().unwrap();
     let doing: Vec<_> = connections
         .iter()
         .map(|held| held["doing"].as_str())
         .collect();
-    assert_eq!(doing, [Some("query")], "{writers:#}");
-    let sentence = writers["locks"]["waits"][0]["sentence"].as_str().unwrap();
+    assert_eq!(doing, [Some("query")], "{queue:#}");
+    let sentence = queue["locks"]["waits"][0]["sentence"].as_str().unwrap();
     assert_eq!(
         sentence,
         "POST /data waits for a lock held by another process"

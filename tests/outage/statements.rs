@@ -159,8 +159,8 @@ async fn a_write_that_waits_for_a_row_in_vain_is_told_that_it_was_not_finished()
     let answer = server.send(Method::PUT, &path, &item).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(!answer.header("retry-after").is_empty());
-    let text = "The database did not finish in time. Try again later.";
-    assert_eq!(answer.json()["detail"], text, "{}", answer.text);
+    let detail = "The database did not finish in time. Try again later.";
+    assert_eq!(answer.json()["detail"], detail, "{}", answer.text);
     other.batch_execute("COMMIT").unwrap();
     assert_eq!(server.send(Method::PUT, &path, &item).await.status, 200);
     assert_eq!(server.stop(), Some(0));
