@@ -2,9 +2,9 @@
 //!
 //! Each sampled thread has a timer of its own processor time, which sends SIGPROF to it. The handler notes the time, follows
 //! the frame pointers, and puts the addresses into a ring. It allocates nothing, takes no lock, reads no debug information,
-//! and uses no thread-local variable. It reads the stack by a system call: a wrong frame pointer is an error and not a crash.
+//! and uses no thread-local variable but `errno`. It reads the stack by a system call: a wrong frame pointer is an error and not a crash.
 //!
-//! - `ring`: the samples on their way from the handler to the reader, by atomic variables only
+//! - `ring`: the queue from the handlers to the reader, made of atomic variables only
 //! - `stack`: the walk along the frame pointers, over memory that is a parameter
 //! - `system`: the system calls and the handler, and the only `unsafe` code
 //!
@@ -48,31 +48,34 @@ mod system;
 
 use std::{
     collections::HashMap,
-    io,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    fs, io,
+    sync::atomic::{
+        AtomicBool, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
     time::Duration,
 };
 
 use ring::Ring;
 use system::Timer;
 
-/// Where the handler puts the samples. In the memory of the process from its start: a signal may be late.
+/// Where the handler puts the samples. Static, because a late signal may run the handler after a sampling has ended.
 static RING: Ring = Ring::new();
 
-/// Whether there is a sampling. The handler and the timers belong to one at a time.
+/// Whether a sampling exists. Only one may exist at a time. Whoever sets it owns the reading end of the ring.
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// The number of the present sampling. The handler ignores signals of timers of earlier ones, and all with 0.
+/// The number of the active sampling, 0 if there is none. The handler ignores signals with another number.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the last sampling.
 static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// A sampling cannot start.
+/// Why [`SignalSampling::start`] failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// There is one at a time.
+    /// Another sampling exists.
     #[error("another sampling is active")]
     Active,
     /// The program or a library has a handler of its own for SIGPROF, which is left alone.
@@ -97,14 +100,16 @@ pub struct Sample {
     pub nanoseconds: u64,
     /// How many times the timer expired since the last sample of the thread: the sample stands for as many periods.
     pub expirations: u32,
-    /// The innermost first: the instruction that was interrupted, then where calls return to.
+    /// Innermost first: the interrupted instruction, then return addresses.
     pub addresses: Vec<u64>,
 }
 
 /// A sampling of the processor time of threads of this process. It ends when it is dropped.
 ///
-/// The handler of SIGPROF stays: without a sampling it returns at once. So a signal that is late cannot end the process, and
-/// programs that are started meanwhile do not inherit that SIGPROF is ignored.
+/// The handler of SIGPROF stays, and returns at once when no sampling exists. So a late signal does not end the process, as long
+/// as no other code changes the action of SIGPROF, and started programs do not inherit that SIGPROF is ignored.
+///
+/// A child process that was forked during a sampling and goes on without exec cannot sample.
 #[derive(Debug)]
 pub struct SignalSampling {
     period: Duration,
@@ -114,18 +119,18 @@ pub struct SignalSampling {
 }
 
 impl SignalSampling {
-    /// Prepares a sampling, with a sample in each `period` of a thread's processor time. The kernel counts that time in ticks
-    /// of 1 to 10 ms.
+    /// Starts a sampling. Each added thread is sampled once in each `period` of its processor time, which the kernel counts in
+    /// ticks of 1 to 10 ms. With a period of zero, no sample is taken.
     ///
     /// # Errors
     ///
     /// Returns an error while another sampling is active, if SIGPROF has another handler, and if a system call is denied.
     pub fn start(period: Duration) -> Result<Self, StartError> {
-        if IS_ACTIVE.swap(true, Relaxed) {
+        if IS_ACTIVE.swap(true, Acquire) {
             return Err(StartError::Active);
         }
         let generation = LAST_GENERATION.fetch_add(1, Relaxed).wrapping_add(1).max(1);
-        // From here on it is ended by being dropped.
+        // From here on, an early return drops `sampling`, which ends it.
         let mut sampling = Self {
             period,
             generation,
@@ -136,9 +141,11 @@ impl SignalSampling {
         system::check_memory_is_readable().map_err(denied("process_vm_readv"))?;
         system::install_handler()?;
         let own = system::own_thread();
-        sampling.add(own).map_err(denied("timer_create"))?;
+        sampling
+            .add(own)
+            .map_err(denied("timer_create or timer_settime"))?;
         sampling.remove(own);
-        // What arrived after the end of an earlier one.
+        // Discards samples that an earlier sampling left.
         sampling.read(|_| ());
         GENERATION.store(generation, Relaxed);
         Ok(sampling)
@@ -148,8 +155,11 @@ impl SignalSampling {
     ///
     /// # Errors
     ///
-    /// Returns an error if the thread has ended, or if the process may have no more timers (`ulimit -i`).
+    /// Returns an error if the thread has ended, if it blocks SIGPROF, or if the user may have no more timers (`ulimit -i`).
     pub fn add(&mut self, thread: u32) -> io::Result<()> {
+        if blocks_the_signal(thread)? {
+            return Err(io::Error::other("the thread blocks SIGPROF"));
+        }
         let timer = Timer::start(thread, self.generation, self.period)?;
         self.timers.insert(thread, timer);
         Ok(())
@@ -171,17 +181,26 @@ impl SignalSampling {
         RING.read(f);
     }
 
-    /// How many samples were lost, because the ring was full.
+    /// How many samples were lost, because the ring was full or too many threads wrote to it at once.
     pub fn lost(&self) -> u64 {
         RING.lost().saturating_sub(self.lost_before)
     }
+}
+
+/// Whether the signal mask of a thread contains SIGPROF. The signal would stay pending, and its thread have no samples.
+fn blocks_the_signal(thread: u32) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = 1_u64.wrapping_shl(libc::SIGPROF.unsigned_abs().saturating_sub(1));
+    Ok(mask.is_some_and(|mask| mask & bit != 0))
 }
 
 impl Drop for SignalSampling {
     fn drop(&mut self) {
         self.timers.clear();
         GENERATION.store(0, Relaxed);
-        IS_ACTIVE.store(false, Relaxed);
+        IS_ACTIVE.store(false, Release);
     }
 }
 

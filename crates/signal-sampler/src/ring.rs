@@ -1,7 +1,7 @@
 //! A ring of samples: many threads write, each from within its signal handler, and one reads.
 //!
 //! Everything is an atomic variable, so there is no `unsafe` code and no torn sample. A writer never waits: if the ring is
-//! full, its sample is counted as lost. Samples are read in the order in which their writers began, so those of one thread
+//! full, or others take each slot that it tries, its sample is counted as lost. Samples are read in the order in which their writers began, so those of one thread
 //! are in order.
 
 use std::sync::atomic::{
@@ -23,9 +23,9 @@ pub(crate) const WINDOW: usize = 128;
 /// How often a writer tries to get a slot before it gives up.
 const MOST_ATTEMPTS: usize = 64;
 
-/// The place of a sample, used again each time the ring has gone round.
+/// A slot, reused in each round.
 pub(crate) struct Slot {
-    /// Twice the number of rounds when a sample can be written, and one more when it can be read.
+    /// `2 * round` while it is writable, `2 * round + 1` while it is readable.
     state: AtomicU64,
     pub(crate) thread: AtomicU32,
     pub(crate) expirations: AtomicU32,
@@ -103,7 +103,7 @@ impl Ring {
                 return None;
             }
             number = if state > writable {
-                // Others were faster.
+                // Another writer has taken this number.
                 self.next.load(Relaxed)
             } else {
                 let after = number.wrapping_add(1);

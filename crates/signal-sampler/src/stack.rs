@@ -18,6 +18,13 @@ const LARGEST_FRAME: u64 = 1024 * 1024;
 /// Addresses below are never code.
 const LOWEST_CODE: u64 = 4096;
 
+/// The bits of a return address that are the address. With pointer authentication, the others are a signature.
+const ADDRESS: u64 = if cfg!(target_arch = "aarch64") {
+    0xffff_ffff_ffff
+} else {
+    u64::MAX
+};
+
 /// The registers of an interrupted thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
@@ -31,8 +38,9 @@ pub(crate) struct Registers {
 /// The part of the stack that was read last.
 struct Window<'a, F> {
     words: &'a [AtomicU64],
-    /// The address of the first word, and how many there are.
+    /// The address of the first word.
     start: u64,
+    /// The number of words that could be read.
     length: u64,
     read: F,
 }
@@ -93,6 +101,7 @@ pub(crate) fn walk(
         let (Some(caller), Some(returns_to)) = (window.word(frame), window.word(above)) else {
             break;
         };
+        let returns_to = returns_to & ADDRESS;
         next = (returns_to >= LOWEST_CODE).then_some(returns_to);
         lowest = above.saturating_add(WORD);
         frame = caller;

@@ -1,7 +1,7 @@
 //! The system calls, the timers and the handler of SIGPROF: all the `unsafe` code.
 //!
-//! The handler does what signal-safety(7) allows and no more: it reads its arguments and a clock, copies parts of the stack by
-//! a system call, and writes atomic variables. `errno` is as before when it returns.
+//! The handler calls what signal-safety(7) allows, and `process_vm_readv`, which is a plain system call in the C library: it
+//! reads its arguments and a clock, copies parts of the stack, and writes atomic variables. `errno` is as before when it returns.
 
 use std::{
     io, mem, ptr,
@@ -17,8 +17,8 @@ use crate::{
     stack::{self, Registers},
 };
 
-/// `CPUCLOCK_SCHED` and `CPUCLOCK_PERTHREAD_MASK`: how Linux encodes the clock of a thread's processor time. The rest of such
-/// a clock's number is the inverted id of the thread.
+/// `CPUCLOCK_SCHED` and `CPUCLOCK_PERTHREAD_MASK`: how Linux encodes the clock of a thread's processor time. The remaining bits
+/// are the inverted id of the thread.
 const THREAD_CLOCK: clockid_t = 2 | 4;
 
 /// The beginning of `siginfo_t` for a signal of a timer, as the kernel's interface has it on 64-bit machines
@@ -51,9 +51,6 @@ pub(crate) struct Timer(libc::timer_t);
 
 // SAFETY: it is the number of a timer of the process, which any thread may use. It is a pointer by type only.
 unsafe impl Send for Timer {}
-
-// SAFETY: as above; nothing can be done with a shared reference.
-unsafe impl Sync for Timer {}
 
 impl Timer {
     /// Starts a timer that expires once in each period.
@@ -137,15 +134,27 @@ pub(crate) fn install_handler() -> Result<(), StartError> {
         _ => return Err(StartError::Handled),
     }
     action.sa_sigaction = handler;
-    // System calls continue where that is possible. A thread that has another stack for signals gets them there.
+    // System calls continue where that is possible. A thread with an alternate signal stack handles the signal there.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // No other handler interrupts this one: it might not return, and a slot of the ring would stay taken.
     // SAFETY: the pointer is of a variable that lives until it returns.
-    let emptied = unsafe { libc::sigemptyset(&raw mut action.sa_mask) };
-    succeeded(emptied).map_err(denied)?;
+    let filled = unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    succeeded(filled).map_err(denied)?;
+    let mut replaced = action;
     // SAFETY: the action is complete. Its handler has the type that SA_SIGINFO asks for, may run at any moment (see there), and
-    // exists as long as the process.
-    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, ptr::null_mut()) };
-    succeeded(set).map_err(denied)
+    // exists as long as this crate is loaded. The previous action is written to a variable that lives until it returns.
+    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, &raw mut replaced) };
+    succeeded(set).map_err(denied)?;
+    if matches!(replaced.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN)
+        || replaced.sa_sigaction == handler
+    {
+        return Ok(());
+    }
+    // Another thread has set a handler since the action was read.
+    // SAFETY: it is the action that was in force before.
+    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const replaced, ptr::null_mut()) };
+    succeeded(set).map_err(denied)?;
+    Err(StartError::Handled)
 }
 
 /// Checks that the kernel copies the memory of this process, which a filter of system calls may forbid.
@@ -203,12 +212,10 @@ extern "C" fn on_signal(_: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: with SA_SIGINFO, the kernel passes a valid `siginfo_t`. `TimerInfo` is not larger, has the same alignment, and is
     // valid whatever its bytes are.
     let info = unsafe { &*info.cast::<TimerInfo>() };
-    // SAFETY: with SA_SIGINFO, the kernel passes a valid `ucontext_t`.
-    let context = unsafe { &*context.cast::<ucontext_t>() };
     if info.code == libc::SI_TIMER {
         let (thread, generation) = thread_and_generation(info.value);
         let expirations = info.overrun.max(0).cast_unsigned().saturating_add(1);
-        let registers = registers(context);
+        let registers = registers(context.cast());
         if generation == GENERATION.load(Relaxed) {
             RING.write(|slot| fill(slot, thread, expirations, registers));
         }
@@ -228,10 +235,13 @@ fn fill(slot: &Slot, thread: u32, expirations: u32, registers: Registers) {
 
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::cast_sign_loss, reason = "libc has registers with a sign")]
-fn registers(context: &ucontext_t) -> Registers {
+fn registers(context: *const ucontext_t) -> Registers {
+    // SAFETY: with SA_SIGINFO, the kernel passes a structure that is a `ucontext_t` up to the registers. The rest of the kernel's
+    // is shorter, so there must be no reference to the whole.
+    let registers = unsafe { (*context).uc_mcontext.gregs };
     let register = |number: c_int| {
         let number = usize::try_from(number).ok();
-        let register = number.and_then(|number| context.uc_mcontext.gregs.get(number));
+        let register = number.and_then(|number| registers.get(number));
         register.map_or(0, |register| *register as u64)
     };
     Registers {
@@ -242,11 +252,34 @@ fn registers(context: &ucontext_t) -> Registers {
 }
 
 #[cfg(target_arch = "aarch64")]
-fn registers(context: &ucontext_t) -> Registers {
-    let machine = &context.uc_mcontext;
+fn registers(context: *const ucontext_t) -> Registers {
+    // SAFETY: with SA_SIGINFO, the kernel passes a structure that is a `ucontext_t` up to the registers.
+    let registers = unsafe { (*context).uc_mcontext.regs };
+    // SAFETY: as above.
+    let stack = unsafe { (*context).uc_mcontext.sp };
+    // SAFETY: as above.
+    let instruction = unsafe { (*context).uc_mcontext.pc };
     Registers {
-        instruction: machine.pc,
-        frame: machine.regs.get(29).copied().unwrap_or(0),
-        stack: machine.sp,
+        instruction,
+        frame: registers.get(29).copied().unwrap_or(0),
+        stack,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{mem, ptr};
+
+    /// Adds SIGPROF to the signal mask of the calling thread.
+    pub(crate) fn block_the_signal() {
+        // SAFETY: a set of zeros is valid: it has numbers only.
+        let mut set = unsafe { mem::zeroed::<libc::sigset_t>() };
+        // SAFETY: the pointer is of a variable that lives until it returns.
+        let added = unsafe { libc::sigaddset(&raw mut set, libc::SIGPROF) };
+        assert_eq!(added, 0);
+        // SAFETY: as above; the old set may be null.
+        let blocked =
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) };
+        assert_eq!(blocked, 0);
     }
 }

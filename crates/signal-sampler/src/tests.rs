@@ -129,8 +129,38 @@ fn a_child_process_starts_with_the_default_action() {
     }
 }
 
+/// Spins until this thread has used so much processor time.
+fn use_processor(time: Duration) {
+    let path = format!("/proc/self/task/{}/schedstat", system::own_thread());
+    let used = || -> u64 {
+        let text = fs::read_to_string(&path).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    let end = used() + u64::try_from(time.as_nanos()).unwrap();
+    while used() < end {
+        black_box(());
+    }
+}
+
 #[test]
-fn a_signal_that_is_late_or_of_another_process_does_nothing() {
+fn a_signal_of_an_earlier_sampling_is_ignored() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    let own = system::own_thread();
+    let mut counts = Vec::new();
+    for generation in [sampling.generation.wrapping_sub(1), sampling.generation] {
+        let timer = Timer::start(own, generation, PERIOD).unwrap();
+        use_processor(20 * PERIOD);
+        drop(timer);
+        let mut count = 0;
+        sampling.read(|_| count += 1);
+        counts.push(count);
+    }
+    assert!(counts[0] == 0 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn a_signal_of_a_program_is_ignored() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     drop(SignalSampling::start(PERIOD).unwrap());
     let mut sampling = SignalSampling::start(PERIOD).unwrap();
@@ -140,10 +170,30 @@ fn a_signal_that_is_late_or_of_another_process_does_nothing() {
             .args(["-c", &format!("kill -PROF {id}")])
             .status();
         assert!(kill.unwrap().success());
-        thread::sleep(PERIOD);
         sampling.read(|sample| panic!("{sample:?}"));
         if is_active {
             sampling.end();
         }
     }
+}
+
+#[test]
+fn a_thread_that_blocks_the_signal_is_rejected() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let blocking = |is_blocked: bool| {
+        thread::spawn(move || {
+            if is_blocked {
+                system::tests::block_the_signal();
+            }
+            let mut sampling = SignalSampling::start(PERIOD)?;
+            sampling
+                .add(system::own_thread())
+                .map_err(|cause| StartError::Denied { call: "add", cause })
+        })
+        .join()
+        .unwrap()
+    };
+    blocking(false).unwrap();
+    let error = blocking(true).unwrap_err();
+    assert!(error.to_string().contains("blocks SIGPROF"), "{error}");
 }

@@ -144,7 +144,7 @@ impl Sampling {
         }
         if self.unsampled > 0 {
             notes.push(format!(
-                "{} threads could not be sampled: the limits of open files, of locked memory or of pending signals may be too low.",
+                "Threads that could not be sampled: {}. They block SIGPROF, or the limit of open files, of locked memory or of pending signals is too low.",
                 self.unsampled
             ));
         }

@@ -11,8 +11,8 @@ use crate::ProfileError;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::{ProfileMethod, cpu::sampler::Sample};
 
-/// The most samples in each second of a thread's processor time. A `fork` begins anew when a signal arrives, so one that takes
-/// longer than a period would not end.
+/// The most samples in each second of a thread's processor time. Before Linux 4.19, a `fork` that takes longer than a period
+/// begins anew until the profile ends.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const MOST_HERTZ: u32 = 100;
 
