@@ -1,6 +1,9 @@
 //! Opens a connection and sets it up.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use diesel::{
     Connection as _, ConnectionError, ConnectionResult, PgConnection, QueryResult,
@@ -109,21 +112,37 @@ pub(super) fn wait_for_locks(
     connection.batch_execute(&format!("PRAGMA busy_timeout = {milliseconds}"))
 }
 
-/// Runs work for a caller that has `waited` already. If that was long, the work waits for locks for the rest of the timeout.
-pub(super) fn with_lock_timeout<T>(
-    connection: &mut Connection,
-    waited: Duration,
-    timeout: Duration,
-    work: impl FnOnce(&mut Connection) -> QueryResult<T>,
-) -> QueryResult<T> {
-    if waited <= timeout / LATE {
-        return work(connection);
+/// How long the only connection of writers waits for the lock of SQLite.
+#[derive(Debug)]
+pub(super) struct LockTimeout {
+    full: Duration,
+    /// Whether the last caller was late, so that the connection waits for less.
+    is_short: AtomicBool,
+}
+
+impl LockTimeout {
+    /// A connection that waits for `full`, as it is [set up](set_up).
+    pub(super) fn new(full: Duration) -> Self {
+        Self {
+            full,
+            is_short: AtomicBool::new(false),
+        }
     }
-    wait_for_locks(connection, timeout.saturating_sub(waited))?;
-    let result = work(connection);
-    // If this fails, the next one that is late sets it again.
-    drop(wait_for_locks(connection, timeout));
-    result
+
+    /// Lets the connection wait for the rest of the timeout of a caller that has `waited` already. For a caller that has hardly
+    /// waited, that is all of it.
+    ///
+    /// Nothing is changed back after the work: an error of Diesel belongs to the statement that was the last to finish.
+    pub(super) fn set(&self, connection: &mut Connection, waited: Duration) -> QueryResult<()> {
+        if waited > self.full / LATE {
+            self.is_short.store(true, Relaxed);
+            wait_for_locks(connection, self.full.saturating_sub(waited))?;
+        } else if self.is_short.load(Relaxed) {
+            wait_for_locks(connection, self.full)?;
+            self.is_short.store(false, Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// Makes PostgreSQL cancel statements of this connection after `limit`. A `statement_timeout` of the URL, the role, the database

@@ -18,7 +18,7 @@ use diesel::{
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::{
-    connection::{self, Connection},
+    connection::{self, Connection, LockTimeout},
     error::{ConnectionsError, StoreError, WorkError},
     file::DatabaseFile,
     queries,
@@ -51,8 +51,8 @@ pub(super) struct StorePools {
     file: Option<Arc<DatabaseFile>>,
     /// Prepares stale statements again.
     stale: StaleStatements,
-    /// How long a caller waits for a connection, and then a writer for the lock of SQLite.
-    timeout: Duration,
+    /// How long a writer waits for the lock of SQLite.
+    lock_timeout: Arc<LockTimeout>,
     /// How long a caller waits for PostgreSQL: for a connection and for the work on it.
     patience: Option<Duration>,
 }
@@ -64,6 +64,7 @@ impl StorePools {
         vitals: &Vitals,
     ) -> Result<Self, ConnectionsError> {
         let stale = StaleStatements::new(settings.pool_timeout);
+        let lock_timeout = Arc::new(LockTimeout::new(settings.pool_timeout));
         let DatabaseUrl::Sqlite(location) = &settings.url else {
             let pool = open_pool_of_server(settings, vitals, &stale);
             return Ok(Self {
@@ -71,7 +72,7 @@ impl StorePools {
                 writers: pool,
                 file: None,
                 stale,
-                timeout: settings.pool_timeout,
+                lock_timeout,
                 patience: settings.pool_timeout.checked_add(MARGIN),
             });
         };
@@ -100,7 +101,7 @@ impl StorePools {
             writers,
             file,
             stale,
-            timeout: settings.pool_timeout,
+            lock_timeout,
             patience: None,
         })
     }
@@ -136,14 +137,17 @@ impl StorePools {
         F: Fn(&mut Connection) -> QueryResult<T> + Send + 'static,
     {
         let (file, stale) = (self.file.clone(), self.stale.clone());
-        let (called, timeout) = (Instant::now(), self.timeout);
+        let (called, lock_timeout) = (Instant::now(), Arc::clone(&self.lock_timeout));
         let work = move |connection: &mut Connection| {
             let waited = called.elapsed();
             let work = |connection: &mut Connection| stale.run(connection, work);
             let Some(file) = &file else {
                 return work(connection).map_err(WorkError::Query);
             };
-            file.write(|| connection::with_lock_timeout(connection, waited, timeout, work))
+            file.write(|| {
+                lock_timeout.set(connection, waited)?;
+                work(connection)
+            })
         };
         self.wait_for(self.writers.run(work))
     }
@@ -177,7 +181,8 @@ impl StorePools {
     }
 }
 
-/// The health check of a pool of SQLite. The pool of readers reads the table, the pool of writers writes to the file.
+/// The health check of a pool of SQLite. The pool of readers reads the table and knows whether the last write failed. The pool of
+/// writers writes to the file, if its connection is idle.
 fn health_check(
     name: &'static str,
     file: Option<Arc<DatabaseFile>>,
@@ -188,7 +193,7 @@ fn health_check(
             queries::probe(connection)?;
         }
         match &file {
-            Some(file) if name == READERS => file.check_path(),
+            Some(file) if name == READERS => file.check_without_writing(),
             Some(file) => file.check(connection, lock_timeout),
             None => Ok(()),
         }

@@ -297,7 +297,7 @@ async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_quer
     let vitals = Vitals::builder().build().unwrap();
     let settings = DatabaseSettings {
         pool_size: 6,
-        pool_timeout: Duration::from_millis(300),
+        pool_timeout: Duration::from_secs(1),
         ..settings(&path)
     };
     let store = Store::open(&settings, &vitals).unwrap();
@@ -305,12 +305,15 @@ async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_quer
     other.batch_execute("BEGIN IMMEDIATE").unwrap();
 
     let started = Instant::now();
-    let writes: Vec<_> = (0..3)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.create(fields("Ada")).await })
+    // The last one has its turn when the first one gives up, and then waits for the lock for less than the timeout.
+    let pauses = [0, 0, 500].map(Duration::from_millis);
+    let writes = pauses.map(|pause| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            store.create(fields("Ada")).await
         })
-        .collect();
+    });
     let mut busy = 0;
     for write in writes {
         match write.await.unwrap() {
@@ -322,7 +325,7 @@ async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_quer
         started.elapsed() < Duration::from_secs(4),
         "far more than the timeout"
     );
-    assert!(busy > 0, "none had its turn");
+    assert!(busy > 1, "no late one had its turn");
     let metrics = String::from_utf8(vitals.registry().encode(Format::Text)).unwrap();
     let errors: Vec<_> = metrics
         .lines()
@@ -334,7 +337,7 @@ async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_quer
 
     other.batch_execute("COMMIT").unwrap();
     store.create(fields("Ada")).await.unwrap();
-    assert_eq!(lock_timeout(&store).await, 300, "also after a late writer");
+    assert_eq!(lock_timeout(&store).await, 1000, "also after a late writer");
 }
 
 /// How long the connection of writers waits for SQLite's lock, in milliseconds.
