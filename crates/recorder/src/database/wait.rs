@@ -49,9 +49,8 @@ impl WaitEnd {
 }
 
 /// Lists a caller among those that wait for a connection of this pool.
-fn list(metrics: &PoolMetrics, since: Moment, blocking: bool) -> WaitNumber {
+fn list(metrics: &PoolMetrics, since: Moment) -> WaitNumber {
     metrics.waiters.inc();
-    context::note_pool_wait(since, blocking);
     metrics.holders.waits.enter(current_owner(), since)
 }
 
@@ -62,8 +61,11 @@ fn unlist(metrics: &PoolMetrics, listed: WaitNumber) {
 }
 
 thread_local! {
-    /// Since when this thread takes a connection without being listed as a caller that waits.
+    /// Since when this thread takes an idle connection. `None` as well while the caller is listed, because one is checked.
     static TAKING_SINCE: Cell<Option<Moment>> = const { Cell::new(None) };
+
+    /// Whether the caller that takes an idle connection was listed.
+    static WAS_LISTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Takes a connection that is idle, if there is one, by a function that does not wait. Most callers get theirs this way, and
@@ -81,9 +83,10 @@ pub(super) fn take_idle<T>(take: impl FnOnce() -> Option<T>) -> Result<(T, WaitE
 
     let since = clock::now();
     TAKING_SINCE.set(Some(since));
+    WAS_LISTED.set(false);
     let taking = Taking;
     let taken = take();
-    let listed = TAKING_SINCE.get().is_none();
+    let listed = WAS_LISTED.get();
     drop(taking);
     match taken {
         Some(taken) => Ok((taken, WaitEnd::now(since, listed))),
@@ -92,19 +95,32 @@ pub(super) fn take_idle<T>(take: impl FnOnce() -> Option<T>) -> Result<(T, WaitE
 }
 
 /// Lists the caller that [takes an idle connection](take_idle) on this thread while `check` asks the database, which may
-/// take long.
+/// take long. After a check that fails, the pool may check another connection for the same caller.
 pub(super) fn checking<T>(metrics: &PoolMetrics, check: impl FnOnce() -> T) -> T {
-    struct Listed<'a>(&'a PoolMetrics, WaitNumber);
+    struct Listed<'a> {
+        metrics: &'a PoolMetrics,
+        number: WaitNumber,
+        since: Moment,
+    }
 
     impl Drop for Listed<'_> {
         fn drop(&mut self) {
-            unlist(self.0, self.1);
+            unlist(self.metrics, self.number);
+            TAKING_SINCE.set(Some(self.since));
         }
     }
 
-    let listed = TAKING_SINCE
-        .take()
-        .map(|since| Listed(metrics, list(metrics, since, true)));
+    let listed = TAKING_SINCE.take().map(|since| {
+        if !WAS_LISTED.replace(true) {
+            context::note_pool_wait(since, true);
+        }
+        let number = list(metrics, since);
+        Listed {
+            metrics,
+            number,
+            since,
+        }
+    });
     let checked = check();
     drop(listed);
     checked
@@ -113,9 +129,10 @@ pub(super) fn checking<T>(metrics: &PoolMetrics, check: impl FnOnce() -> T) -> T
 impl Wait {
     /// Begins a wait. It keeps the worker's event loop busy if it is `blocking` and the thread is the worker's.
     pub(super) fn begin(metrics: &Arc<PoolMetrics>, since: Moment, blocking: bool) -> Self {
+        context::note_pool_wait(since, blocking);
         Self {
             since,
-            listed: list(metrics, since, blocking),
+            listed: list(metrics, since),
             ended: AtomicBool::new(false),
             metrics: Arc::clone(metrics),
         }
@@ -206,5 +223,26 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.wait.cancelled();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::connection::fixture::Fixture;
+
+    #[test]
+    fn each_check_of_a_connection_lists_the_caller() {
+        let fixture = Fixture::new();
+        let metrics = PoolMetrics::new(&fixture.families, "default", "");
+        let listed = || {
+            let waiting = || metrics.waiters.value();
+            let during = checking(&metrics, waiting);
+            (during, waiting())
+        };
+        let taken = take_idle(|| Some([listed(), listed()]));
+        let (counts, _) = taken.unwrap_or_else(|_| panic!("it was taken"));
+        assert_eq!(counts, [(1, 0); 2]);
+        assert_eq!(listed(), (0, 0), "nobody takes one");
     }
 }
