@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{self, PooledConnection, R2D2Connection};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::super::checks::checking_all;
@@ -13,7 +14,7 @@ use super::super::manager::Manager;
 use super::super::recorder::{QueryRecorder, record_error};
 use super::error::{CheckoutError, QueryError, RunError, failure};
 use super::probe::PoolProbe;
-use super::wait_queue::{Added, Entry, QueuePosition, Turn, WaitQueue, Work};
+use super::wait_queue::{Added, Entry, QueuePosition, WaitQueue, Work};
 use crate::database::explaining::Explainer;
 use crate::database::health::DatabaseHealth;
 use crate::database::levels::{AnyPool, Pinging, PoolLevel, Unanswered};
@@ -231,13 +232,12 @@ where
     E: Send + 'static,
 {
     let (to, answer) = oneshot::channel();
-    let begin = |turn: Turn, work| drop(tokio::task::spawn_blocking(move || turn.perform(work)));
     match entry {
-        Entry::Turn(turn) => begin(turn, CallerWork::boxed(context::carry(perform), to)),
+        Entry::Turn(turn) => turn.begin(CallerWork::boxed(context::carry(perform), to)),
         Entry::Waits(position) => {
             let work = CallerWork::boxed(context::carry_waiting(perform), to);
             match position.add(work) {
-                Added::Turn(turn, work) => begin(turn, work),
+                Added::Turn(turn, work) => turn.begin(work),
                 Added::Waits(position) => return (Some(position), answer),
             }
         }
@@ -250,6 +250,7 @@ struct CallerWork<F, T, E> {
     perform: Option<F>,
     result: Option<Result<T, RunError<E>>>,
     to: oneshot::Sender<Result<T, RunError<E>>>,
+    runtime: Handle,
 }
 
 impl<F, T, E> CallerWork<F, T, E>
@@ -263,6 +264,7 @@ where
             perform: Some(perform),
             result: None,
             to,
+            runtime: Handle::current(),
         })
     }
 }
@@ -285,6 +287,10 @@ where
         // Without its caller, the result is dropped here, and its destructor may panic.
         let answer = AssertUnwindSafe(|| drop(result.map(|result| to.send(result))));
         drop(catch_unwind(answer));
+    }
+
+    fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 }
 

@@ -2,11 +2,16 @@
 //!
 //! There is a turn for each connection. A caller that gets one at once does its work on a blocking thread. A thread that has
 //! finished its work goes on with that of the caller that has waited longest. So no event loop and no thread has to wake up
-//! between the two.
+//! between the two. After some works the thread returns to its runtime, which may have other work for it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use tokio::runtime::Handle;
+
+/// The most works that one thread does in a row.
+const MOST_IN_A_ROW: usize = 64;
 
 /// The work of one caller.
 pub(super) trait Work: Send {
@@ -15,6 +20,9 @@ pub(super) trait Work: Send {
 
     /// Hands the result to the caller, if it is still there. Does not panic.
     fn answer(self: Box<Self>);
+
+    /// The caller's runtime.
+    fn runtime(&self) -> &Handle;
 }
 
 /// The turns of a pool, and the callers that wait for one, first come, first served.
@@ -112,15 +120,31 @@ impl Turn {
         }
     }
 
-    /// Does the work, and then that of callers that wait, until there are none. Blocks.
-    pub(super) fn perform(mut self, work: Box<dyn Work>) {
+    /// Begins the work on a blocking thread of its runtime.
+    pub(super) fn begin(self, work: Box<dyn Work>) {
+        let runtime = work.runtime().clone();
+        drop(runtime.spawn_blocking(move || self.perform(work)));
+    }
+
+    /// Does the work, and then that of callers that wait, until there are none or it was enough for one thread. Blocks.
+    fn perform(mut self, work: Box<dyn Work>) {
         let mut next = Some(work);
-        while let Some(mut work) = next {
-            work.perform();
+        for _ in 0..MOST_IN_A_ROW {
+            let Some(mut work) = next else {
+                return;
+            };
+            {
+                // The thread may be of another runtime.
+                let _entered = work.runtime().clone().enter();
+                work.perform();
+            }
             // Before the answer: its caller may come again at once.
             next = self.queue.next();
             self.is_over = next.is_none();
             work.answer();
+        }
+        if let Some(work) = next {
+            self.begin(work);
         }
     }
 }
@@ -131,11 +155,13 @@ impl Drop for Turn {
             return;
         }
         // The runtime has ended before its thread could begin. Callers of other runtimes may wait.
-        if let Some(work) = self.queue.next() {
-            let turn = Self::of(&self.queue);
+        while let Some(work) = self.queue.next() {
+            let queue = Arc::clone(&self.queue);
             let thread = thread::Builder::new().name("database-work".to_owned());
-            // If there is no thread, the turn is dropped with its work, and passed on again.
-            drop(thread.spawn(move || turn.perform(work)));
+            if thread.spawn(move || Self::of(&queue).perform(work)).is_ok() {
+                return;
+            }
+            // Without a thread, the work was dropped, and its caller has its answer.
         }
     }
 }
