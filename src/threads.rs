@@ -67,8 +67,9 @@ pub(super) async fn keep_one() {
 /// more.
 fn return_cached_memory() {
     let is_cached = b"thread.tcache.enabled\0".name();
-    // Ending the cache returns its memory. Without jemalloc there is none.
-    if is_cached.write(false).is_ok() {
+    // Ending the cache returns its memory. There is none without jemalloc, or if the operator has turned it off.
+    let has_cache = is_cached.read().unwrap_or(false);
+    if has_cache && is_cached.write(false).is_ok() {
         let _begun = is_cached.write(true);
     }
 }

@@ -156,7 +156,10 @@ fn work_on_other_threads_is_named(blockable: &Blockable) {
     assert_eq!((&pool["size"], &pool["waiting"]), (&1.into(), &1.into()));
     assert_eq!(holder["statement"], statement);
     let taken_at = holder["taken_at"].as_str().expect("a location");
-    assert!(taken_at.starts_with("tests/stalls.rs:"), "{taken_at}");
+    assert!(
+        taken_at.starts_with("tests/stalls/blockable.rs:"),
+        "{taken_at}"
+    );
     for client in clients {
         assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
     }
