@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_vitals::database::ErrorKind;
 use diesel::{QueryResult, result::Error as DieselError};
 
 use super::{connection::Connection, error::WorkError, queries};
@@ -43,8 +42,6 @@ struct FileState {
     is_lost: bool,
     /// The time of the last write. `None` if it failed.
     written: Option<Instant>,
-    /// Whether the last write failed for a reason that lies with the file, such as a full disk.
-    has_failed: bool,
 }
 
 impl DatabaseFile {
@@ -79,7 +76,7 @@ impl DatabaseFile {
         if !self.is_in_place() {
             return Err(WorkError::FileLost);
         }
-        self.wrote(&result);
+        self.wrote(result.is_ok());
         result.map_err(WorkError::Query)
     }
 
@@ -96,17 +93,8 @@ impl DatabaseFile {
             return Ok(());
         }
         let written = queries::probe_writing(connection, lock_timeout);
-        self.wrote(&written);
+        self.wrote(written.is_ok());
         written
-    }
-
-    /// Checks that the path leads to the open file, and that the last write has not failed because of the file.
-    pub(super) fn check_without_writing(&self) -> QueryResult<()> {
-        self.check_path()?;
-        if self.lock().has_failed {
-            return Err(error("writes to it fail"));
-        }
-        Ok(())
     }
 
     /// Checks that the path leads to the open file.
@@ -118,14 +106,8 @@ impl DatabaseFile {
         }
     }
 
-    fn wrote<T>(&self, result: &QueryResult<T>) {
-        let mut state = self.lock();
-        state.written = result.is_ok().then(Instant::now);
-        match result.as_ref().err().and_then(ErrorKind::of) {
-            // Others have the lock, so nothing is known about the file.
-            Some(ErrorKind::Busy) => {}
-            kind => state.has_failed = kind == Some(ErrorKind::Other),
-        }
+    fn wrote(&self, is_ok: bool) {
+        self.lock().written = is_ok.then(Instant::now);
     }
 
     /// Whether the path leads to the open file and to its write-ahead log. Logs each change of the result.
@@ -170,43 +152,4 @@ fn file_id(path: &Path) -> io::Result<FileId> {
 
 fn error(reason: &'static str) -> DieselError {
     DieselError::QueryBuilderError(reason.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use diesel::result::DatabaseErrorKind;
-
-    use super::*;
-
-    #[test]
-    fn a_write_that_fails_because_of_the_file_is_known_until_one_succeeds() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("test.db");
-        fs::write(&path, "").unwrap();
-        let file = DatabaseFile::watch(&path).unwrap();
-        let failure = |kind, message: &str| {
-            let information = Box::new(message.to_owned());
-            Err::<(), _>(DieselError::DatabaseError(kind, information))
-        };
-        let (unknown, unique) = (
-            DatabaseErrorKind::Unknown,
-            DatabaseErrorKind::UniqueViolation,
-        );
-        let full = "database or disk is full";
-        for (result, fails, why) in [
-            (Ok(()), false, "a write"),
-            (failure(unique, "UNIQUE"), false, "the values are wrong"),
-            (failure(unknown, "database is locked"), false, "not known"),
-            (failure(unknown, full), true, "the disk is full"),
-            (failure(unknown, "database is locked"), true, "as before"),
-            (failure(unique, "UNIQUE"), false, "the file was read"),
-            (failure(unknown, full), true, "the disk is full"),
-            (Err(DieselError::NotFound), false, "no such row"),
-            (failure(unknown, full), true, "the disk is full"),
-            (Ok(()), false, "a write"),
-        ] {
-            drop(file.write(|| result));
-            assert_eq!(file.check_without_writing().is_err(), fails, "{why}");
-        }
-    }
 }

@@ -181,8 +181,7 @@ impl StorePools {
     }
 }
 
-/// The health check of a pool of SQLite. The pool of readers reads the table and knows whether the last write failed. The pool of
-/// writers writes to the file, if its connection is idle.
+/// The health check of a pool of SQLite. The pool of readers reads the table, the pool of writers writes to the file.
 fn health_check(
     name: &'static str,
     file: Option<Arc<DatabaseFile>>,
@@ -193,7 +192,7 @@ fn health_check(
             queries::probe(connection)?;
         }
         match &file {
-            Some(file) if name == READERS => file.check_without_writing(),
+            Some(file) if name == READERS => file.check_path(),
             Some(file) => file.check(connection, lock_timeout),
             None => Ok(()),
         }
