@@ -24,7 +24,7 @@ use crate::{
             notable::NotableRequest,
             timeline::{KeptEnding, KeptFacts, KeptRequest},
         },
-        record::slot::{Delivery, EnteredRequest, RequestSlot},
+        record::slot::{Delivery, EnteredParts, RequestSlot},
         series::cache::{
             DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing, seconds,
         },
@@ -214,10 +214,10 @@ impl AnsweredRequest {
         }
     }
 
-    /// The same as [`RequestSlot::enter`]; `None` if the request has ended.
+    /// The same as [`RequestSlot::entered_parts`]; `None` if the request has ended.
     #[inline]
-    pub(in crate::http) fn enter(&mut self) -> Option<EnteredRequest<'_>> {
-        self.slot.as_mut().map(|slot| slot.enter())
+    pub(in crate::http) fn entered_parts(&mut self) -> Option<EnteredParts<'_>> {
+        self.slot.as_mut().map(|slot| slot.entered_parts())
     }
 
     /// Counts a caught panic of the body.

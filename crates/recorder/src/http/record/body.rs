@@ -26,7 +26,7 @@ use crate::{
     http::record::{
         answered::{AnsweredRequest, SLICE_BYTES},
         open::OpenRecord,
-        slot::RequestBody,
+        slot::{EnteredRequest, RequestBody},
     },
 };
 use futures_core::Stream;
@@ -250,7 +250,7 @@ fn poll_within<B: MessageBody>(
     catch_unwind(AssertUnwindSafe(|| match answer {
         Some(answer) => {
             answer.enter_loop();
-            let _entered = answer.enter();
+            let _entered = answer.entered_parts().map(EnteredRequest::within);
             body.poll_next(cx)
         }
         // An excluded request: its queries are added to a context that is never read.

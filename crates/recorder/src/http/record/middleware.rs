@@ -147,8 +147,8 @@ fn enter<'a>(
     record: &'a mut Option<OpenRecord>,
     unrecorded: &'a mut Option<Arc<RequestContext>>,
 ) -> EnteredRequest<'a> {
-    let entered = record.as_mut().and_then(OpenRecord::enter);
-    entered.unwrap_or_else(|| EnteredRequest::unrecorded(unrecorded))
+    let parts = record.as_mut().and_then(OpenRecord::entered_parts);
+    EnteredRequest::within(parts.unwrap_or((unrecorded, None)))
 }
 
 /// Counts and logs a caught panic.

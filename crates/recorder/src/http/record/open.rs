@@ -16,7 +16,7 @@ use crate::http::{
     insight::causes::{FailureCause, FailureKind},
     record::{
         answered::{AnsweredRequest, Head, abandon},
-        slot::{EnteredRequest, RequestBody, RequestSlot, RequestSlots},
+        slot::{EnteredParts, RequestBody, RequestSlot, RequestSlots},
     },
     series::{
         cache::{RequestEnding, RequestOutcome},
@@ -49,10 +49,10 @@ impl OpenRecord {
         Some(Rc::clone(&slot.request_body))
     }
 
-    /// The same as [`RequestSlot::enter`]; `None` if the request was answered.
+    /// The same as [`RequestSlot::entered_parts`]; `None` if the request was answered.
     #[inline]
-    pub(in crate::http) fn enter(&mut self) -> Option<EnteredRequest<'_>> {
-        self.slot.as_mut().map(|slot| slot.enter())
+    pub(in crate::http) fn entered_parts(&mut self) -> Option<EnteredParts<'_>> {
+        self.slot.as_mut().map(|slot| slot.entered_parts())
     }
 
     /// The same as [`RequestSlot::enter_loop`].

@@ -160,19 +160,26 @@ pub(in crate::http) struct EnteredRequest<'a> {
     _log_span: Option<tracing::span::Entered<'a>>,
 }
 
-impl EnteredRequest<'_> {
-    /// The same for a request that is not recorded. Its queries still belong to a request, so they are added to `context`,
-    /// which is never read.
+impl<'a> EnteredRequest<'a> {
+    /// Lets this thread work for a request until what this returns is dropped: code finds the request's context, and log lines
+    /// have the trace's id.
+    ///
+    /// The guard is made in the place where it stays. One that is moved is written in parts and read as a whole, for which the
+    /// processor has to wait.
     #[inline]
-    pub(in crate::http) fn unrecorded(
-        context: &mut Option<Arc<RequestContext>>,
-    ) -> EnteredRequest<'_> {
-        EnteredRequest {
+    pub(in crate::http) fn within(parts: EnteredParts<'a>) -> Self {
+        let (context, trace) = parts;
+        let log_span = trace.map(|trace| trace.log_span.enter());
+        Self {
             _context: context::enter(context),
-            _log_span: None,
+            _log_span: log_span,
         }
     }
 }
+
+/// What a thread works in while it works for a request.
+pub(in crate::http) type EnteredParts<'a> =
+    (&'a mut Option<Arc<RequestContext>>, Option<&'a Trace>);
 
 /// The free slots of one worker.
 #[derive(Debug)]
@@ -522,15 +529,10 @@ impl RequestSlot {
         ended.nanoseconds_since(self.started)
     }
 
-    /// Lets this thread work for this request until what this returns is dropped: code finds the request's context, and log
-    /// lines have the trace's id.
+    /// What a thread [enters](EnteredRequest::within) to work for this request.
     #[inline]
-    pub(in crate::http) fn enter(&mut self) -> EnteredRequest<'_> {
-        let log_span = self.trace.as_ref().map(|trace| trace.log_span.enter());
-        EnteredRequest {
-            _context: context::enter(&mut self.context),
-            _log_span: log_span,
-        }
+    pub(in crate::http) fn entered_parts(&mut self) -> EnteredParts<'_> {
+        (&mut self.context, self.trace.as_deref())
     }
 
     pub(in crate::http) fn span(&self) -> Option<SpanContext> {
