@@ -19,7 +19,7 @@ use crate::{
     endpoints::{
         errors::Cause,
         inline_answer::inline_answer,
-        parameters::{invalid, method, number, parameter, whole},
+        parameters::{method, number, parameter, valid, whole},
         statements::rfc_3339,
     },
     ops::Ops,
@@ -333,11 +333,7 @@ fn parameters(query: &str) -> Result<(KeptFilter, usize), Problem> {
     let limit = parameter(query, "limit", &mut errors, |value| {
         whole(value, &(1..=MOST))
     });
-    if errors.is_empty() {
-        Ok((filter, limit.unwrap_or(DEFAULT_LIMIT)))
-    } else {
-        Err(invalid(errors))
-    }
+    valid((filter, limit.unwrap_or(DEFAULT_LIMIT)), errors)
 }
 
 /// The id of a trace, as 32 hexadecimal digits in lower case.

@@ -24,6 +24,15 @@ pub(super) fn invalid(errors: Vec<FieldError>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors)
 }
 
+/// Returns what was parsed, unless a parameter broke a rule.
+pub(super) fn valid<T>(parsed: T, errors: Vec<FieldError>) -> Result<T, Problem> {
+    if errors.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(invalid(errors))
+    }
+}
+
 /// Rejects the parameters of a query string whose names are not among `accepted`.
 pub(crate) fn check_names(query: &str, accepted: &[&str]) -> Result<(), Problem> {
     let mut errors: Vec<FieldError> = Vec::new();
@@ -45,11 +54,7 @@ pub(crate) fn check_names(query: &str, accepted: &[&str]) -> Result<(), Problem>
             errors.push(FieldError::new(field, message));
         }
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(invalid(errors))
-    }
+    valid((), errors)
 }
 
 /// Whether an unknown name may be part of a problem: it looks like a name, and not like a value.

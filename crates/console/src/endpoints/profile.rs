@@ -26,7 +26,7 @@ use vitals_recorder::{
 };
 
 use super::{
-    parameters::{invalid, parameter},
+    parameters::{invalid, number, parameter, valid, whole},
     statements::rfc_3339,
 };
 use crate::{
@@ -153,9 +153,16 @@ pub(crate) async fn get_cpu(
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
     let ((seconds, hertz), format) = parameters(&request, |query, errors| {
-        let seconds = whole(query, "seconds", 1..=MOST_SECONDS, DEFAULT_SECONDS, errors);
-        let hertz = LEAST_HERTZ..=MOST_HERTZ;
-        (seconds, whole(query, "hz", hertz, DEFAULT_HERTZ, errors))
+        let seconds = parameter(query, "seconds", errors, |value| {
+            whole(value, &(1..=MOST_SECONDS))
+        });
+        let hertz = parameter(query, "hz", errors, |value| {
+            whole(value, &(LEAST_HERTZ..=MOST_HERTZ))
+        });
+        (
+            seconds.unwrap_or(DEFAULT_SECONDS),
+            hertz.unwrap_or(DEFAULT_HERTZ),
+        )
     })?;
     if request.method() == Method::HEAD {
         return Ok(head_only());
@@ -212,7 +219,7 @@ pub(crate) async fn get_kept(
     let (since, format) = parameters(&request, |query, errors| since(query, &profiles, errors))?;
     // The last parameter: a scope around the endpoint may have parameters of any name.
     let id = request.match_info().iter().last();
-    let id = id.and_then(|(_, id)| id.parse().ok());
+    let id = id.and_then(|(_, id)| number(id));
     let kept = id.and_then(|id| profiles.find(id)).ok_or_else(|| {
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -254,11 +261,7 @@ fn parameters<T>(
     let mut errors = Vec::new();
     let values = read(request.query_string(), &mut errors);
     let format = format(request, &mut errors);
-    if errors.is_empty() {
-        Ok((values, format))
-    } else {
-        Err(invalid(errors))
-    }
+    valid((values, format), errors)
 }
 
 /// The answer to HEAD: no profile is taken for it, so its length is not known.
@@ -286,30 +289,6 @@ impl MessageBody for UnknownLength {
     }
 }
 
-/// Parses a whole number within a range.
-fn whole<T>(
-    query: &str,
-    name: &'static str,
-    range: std::ops::RangeInclusive<T>,
-    default: T,
-    errors: &mut Vec<FieldError>,
-) -> T
-where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
-{
-    let value = parameter(query, name, errors, |value| {
-        let value = value.parse().ok().filter(|value| range.contains(value));
-        value.ok_or_else(|| {
-            format!(
-                "must be an integer from {} to {}",
-                range.start(),
-                range.end()
-            )
-        })
-    });
-    value.unwrap_or(default)
-}
-
 fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
     let format = parameter(request.query_string(), "format", errors, |value| {
         let format = Format::ALL.iter().find(|(name, _)| *name == value);
@@ -322,7 +301,7 @@ fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
 /// The earlier heap profile that `since` names.
 fn since(query: &str, profiles: &Profiles, errors: &mut Vec<FieldError>) -> Option<KeptProfile> {
     parameter(query, "since", errors, |value| {
-        let kept = value.parse().ok().and_then(|id| profiles.find(id));
+        let kept = number(value).and_then(|id| profiles.find(id));
         let kept = kept.filter(|kept| kept.profile.kind == ProfileKind::Heap);
         kept.ok_or_else(|| "must be the id of a heap profile that is kept".to_owned())
     })

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::SystemTime};
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Serialize;
 
-use super::parameters::{invalid, method, parameter, whole};
+use super::parameters::{method, parameter, valid, whole};
 use crate::heavy_answers::HeavyAnswers;
 use vitals_recorder::{
     database::{Order, StatementFilter, StatementReport, Statements, sql::Operation},
@@ -146,11 +146,8 @@ pub fn parameters(query: &str) -> Result<(StatementFilter, Order, usize), Proble
     let limit = parameter(query, "limit", &mut errors, |value| {
         whole(value, &(1..=MOST))
     });
-    if errors.is_empty() {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        return Ok((filter, order.unwrap_or_default(), limit));
-    }
-    Err(invalid(errors))
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    valid((filter, order.unwrap_or_default(), limit), errors)
 }
 
 #[cfg(test)]
