@@ -45,7 +45,12 @@ use tokio::net::{TcpListener, TcpStream as AsyncStream};
 use crate::{
     authority::Authority,
     burn_in_a_blocking_thread, burn_in_async,
-    support::{exposition::Exposition, postgres::Cluster, server::Data as _, tools},
+    support::{
+        exposition::{Exposition, whole},
+        postgres::Cluster,
+        server::Data as _,
+        tools,
+    },
 };
 
 /// How long anything may take. The process may be suspended for a while.
@@ -364,15 +369,6 @@ async fn queries(ops: SocketAddr) -> [u64; 2] {
 
 fn queries_of(scrape: &Exposition) -> [u64; 2] {
     ["sqlite", "postgres"].map(|pool| whole(scrape.sum("db_queries_total", &[("pool", pool)])))
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count"
-)]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
 
 /// The text of the panics that are part of the chaos.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use crate::support::exposition::Exposition;
+use crate::support::exposition::{Exposition, whole};
 
 /// Method, endpoint and status of requests; or `connection`, an empty text, and the outcome of connections.
 type Row = [String; 3];
@@ -147,13 +147,4 @@ impl Counted {
         }
         differences
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count"
-)]
-fn whole(value: f64) -> u64 {
-    value as u64
 }

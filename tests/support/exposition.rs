@@ -138,6 +138,16 @@ impl Exposition {
     }
 }
 
+/// A count as a whole number.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count"
+)]
+pub(crate) fn whole(count: f64) -> u64 {
+    count as u64
+}
+
 /// Reads `name{label="value",…} number [timestamp]`.
 fn read_sample(line: &str) -> Result<(String, Labels, f64), String> {
     let name_end = line.find(['{', ' ']).ok_or("a sample without a value")?;
