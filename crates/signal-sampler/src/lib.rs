@@ -62,7 +62,7 @@ use system::Timer;
 /// Where the handler puts the samples. Static, because a late signal may run the handler after a sampling has ended.
 static RING: Ring = Ring::new();
 
-/// Whether a sampling exists. Only one may exist at a time. Whoever sets it owns the reading end of the ring.
+/// Whether a sampling exists. Only one may exist at a time, because the ring has one reader.
 static IS_ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// The number of the active sampling, 0 if there is none. The handler ignores signals with another number.
@@ -98,7 +98,7 @@ pub struct Sample {
     pub thread: u32,
     /// The moment of `CLOCK_MONOTONIC`, in nanoseconds.
     pub nanoseconds: u64,
-    /// How many times the timer expired since the last sample of the thread: the sample stands for as many periods.
+    /// How many times the timer expired since the last sample of the thread: the sample stands for this number of periods.
     pub expirations: u32,
     /// Innermost first: the interrupted instruction, then return addresses.
     pub addresses: Vec<u64>,

@@ -1,6 +1,6 @@
 //! Who waits for a lock of the database, and who holds it.
 //!
-//! While somebody waits, the watchdog lets the explaining connection ask, at most once a second. Its thread joins the answer
+//! While a query runs or a caller waits for long, the watchdog lets the explaining connection ask, at most once a second. Its thread joins the answer
 //! with the hold slots of this process, and leaves the result here. Readers get the last result and its age, and wait for
 //! nothing.
 //!
@@ -118,7 +118,7 @@ pub(super) struct LockWatch {
 /// Locked for as long as a value is copied, never while the database is asked.
 #[derive(Debug, Default)]
 struct LockState {
-    /// Whether somebody waits. Answers are kept meanwhile.
+    /// Whether a query has run, or a caller has waited, for long. Answers are kept meanwhile.
     is_wanted: bool,
     looked: Option<Moment>,
     asked: Option<Moment>,
@@ -148,7 +148,7 @@ impl LockWatch {
         self.explainer.get_or_init(|| Arc::downgrade(explainer));
     }
 
-    /// The last answer, while somebody waits.
+    /// The last answer, while one is wanted.
     pub(super) fn report(&self, now: Moment) -> LockReport {
         let (is_wanted, answer) = {
             let state = self.lock();
@@ -206,7 +206,7 @@ impl LockWatch {
         self.lock().database.clone()
     }
 
-    /// Notes whether somebody waits. Forgets the answer if nobody does any more.
+    /// Notes whether an answer is wanted. Forgets the last one if not.
     fn want(&self, is_wanted: bool) {
         let mut state = self.lock();
         state.is_wanted = is_wanted;
@@ -215,7 +215,7 @@ impl LockWatch {
         }
     }
 
-    /// Keeps an answer, unless nobody waits any more.
+    /// Keeps an answer, if one is still wanted.
     fn keep(&self, answer: Waits) {
         let mut state = self.lock();
         if state.is_wanted {
@@ -228,7 +228,7 @@ impl LockWatch {
     }
 }
 
-/// Looks at all pools, and asks the databases of those in which somebody waits.
+/// Looks at all pools, and asks the databases of those with a long query or a long wait.
 pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
     let open = watched.iter().filter(|(pool, _)| pool.strong_count() > 0);
     let all: Vec<_> = open.map(|(_, holders)| holders).collect();
@@ -236,12 +236,12 @@ pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
     let due: Vec<_> = due
         .map(|holders| (*holders, has_waiting(holders, now)))
         .collect();
-    let somebody_waits = due.iter().any(|(_, waits)| *waits);
+    let any_waits = due.iter().any(|(_, waits)| *waits);
     for (holders, waits) in due {
         holders.locks.want(waits);
         // A pool that waits for nobody may have the connection that another one waits for.
         let is_unknown = || holders.locks.may_learn() && holders.locks.database().is_none();
-        if waits || somebody_waits && is_unknown() {
+        if waits || any_waits && is_unknown() {
             ask(holders, &all, pools, now);
         }
     }
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_somebody_waits_there_is_an_answer_or_the_reason_why_there_is_none() {
+    fn while_a_wait_is_long_there_is_an_answer_or_the_reason_why_there_is_none() {
         let watch = LockWatch::default();
         let state = || {
             let report = watch.report(clock::now());

@@ -64,7 +64,7 @@ struct ExplainingThread {
     pace: Pace,
     /// When the last question was asked.
     asked: Option<Instant>,
-    /// When the last statement was explained. No question waits for that: somebody waits for its answer.
+    /// When the last statement was explained. Questions about locks have their own pace.
     explained: Option<Instant>,
 }
 
