@@ -80,6 +80,7 @@ on_each_pool! {
         a_pool_is_ready_idle_or_busy
         every_opening_is_counted_and_timed
         an_unreachable_database_is_an_open_error
+        a_query_whose_rows_are_streamed_is_counted_once
     }
     deadpool_sqlite: deadpool::Pool<AsyncSqliteConnection>;
     bb8_sqlite: bb8::Pool<AsyncSqliteConnection>;
@@ -399,6 +400,27 @@ async fn a_dropped_query_is_counted_as_cancelled_once<P: TestPool>() {
             database_counts(&before, &app.scrape()),
             expected_counts("/one", &[("select", 1.0)], 1.0, &[])
         );
+    }
+}
+
+/// Whether its stream is read to the end or not.
+async fn a_query_whose_rows_are_streamed_is_counted_once<P: TestPool>() {
+    let Some((app, _database)) = app_on::<P>(1).await else {
+        return;
+    };
+    for (most, expected) in [(10, 2), (1, 1), (0, 0), (10, 2)] {
+        let before = app.scrape();
+        let mut connection = app.pool.get().await.unwrap();
+        assert_eq!(connection.stream(most).await.unwrap(), expected);
+        drop(connection);
+        is_at_rest(&app).await;
+        let queries = database_counts(&before, &app.scrape());
+        for family in ["db_queries_total", "db_query_duration_seconds_count"] {
+            let name = format!("{family} select");
+            assert_eq!(queries.get(&name), Some(&1.0), "{most}: {queries:?}");
+        }
+        let has_errors = queries.keys().any(|name| name.contains("errors"));
+        assert!(!has_errors, "{most}: {queries:?}");
     }
 }
 

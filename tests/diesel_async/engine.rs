@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncConnection as _, AsyncMysqlConnection, AsyncPgConnection, RunQueryDsl};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Notify;
 
 use crate::mariadb::Mariadb;
@@ -35,6 +36,8 @@ pub(crate) trait Engine: AsyncExplainable + 'static {
     /// Creates the table with two rows, in three queries.
     async fn create(&mut self) -> QueryResult<()>;
     async fn count(&mut self) -> QueryResult<i64>;
+    /// Reads at most this many rows of a stream, and drops it. Returns how many there were.
+    async fn stream(&mut self, most: usize) -> QueryResult<usize>;
     async fn name_of(&mut self, id: i32) -> QueryResult<Option<String>>;
     async fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;
     async fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize>;
@@ -67,6 +70,13 @@ macro_rules! impl_engine {
 
             async fn count(&mut self) -> QueryResult<i64> {
                 items::table.count().get_result(self).await
+            }
+
+            async fn stream(&mut self, most: usize) -> QueryResult<usize> {
+                let names = items::table.select(items::name);
+                let rows = names.load_stream::<String>(self).await?;
+                let rows: Vec<_> = rows.take(most).try_collect().await?;
+                Ok(rows.len())
             }
 
             async fn name_of(&mut self, id: i32) -> QueryResult<Option<String>> {
