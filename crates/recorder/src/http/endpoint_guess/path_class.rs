@@ -7,7 +7,7 @@
 pub(in crate::http) struct PathClass(pub(super) u64);
 
 /// An odd factor with bits spread evenly: 2^64 divided by the golden ratio.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl PathClass {
     #[inline]
