@@ -67,6 +67,12 @@ impl JobOutcome {
 }
 
 /// What a job returns, and whether that is a failure. An `Err` is one. Implement it for your own types.
+#[diagnostic::on_unimplemented(
+    message = "a job cannot tell from `{Self}` whether its run failed",
+    label = "returns `{Self}`",
+    note = "a type of your own can implement `JobOutput`",
+    note = "a loop without an end returns `!`: make each of its rounds a job, inside the loop"
+)]
 pub trait JobOutput {
     /// Whether the run failed.
     fn is_failure(&self) -> bool {
