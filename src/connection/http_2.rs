@@ -159,8 +159,11 @@ async fn send<B: MessageBody>(
         match part.await {
             Ok(Some(Ok(part))) => {
                 left = left.saturating_sub(part.len() as u64);
-                if send_part(&mut stream, part, left == 0).await.is_err() || left == 0 {
+                if send_part(&mut stream, part, left == 0).await.is_err() {
                     return;
+                }
+                if left == 0 {
+                    return read_end(body).await;
                 }
             }
             Ok(Some(Err(_))) => return stream.send_reset(Reason::INTERNAL_ERROR),
@@ -176,6 +179,11 @@ async fn send<B: MessageBody>(
             Err(()) => return,
         }
     }
+}
+
+/// Asks a body for its end after its last byte. A body that is dropped before counts as cut off.
+async fn read_end<B: MessageBody>(mut body: Pin<&mut B>) {
+    poll_fn(|context| Poll::Ready(drop(body.as_mut().poll_next(context)))).await;
 }
 
 /// Sends a part of a body when the client has room for it. Fails if the client has left. The last part ends the stream

@@ -6,7 +6,9 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 use h2::client::ResponseFuture;
 use h2::{Reason, SendStream};
-use http::Request;
+use http::{Request, StatusCode};
+use reqwest::{ClientBuilder, Method};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -107,4 +109,50 @@ async fn an_abandoned_http_2_request_ends_and_is_counted_as_499() {
     lock.batch_execute("BEGIN IMMEDIATE").unwrap();
     let whole = pending(&guarded, true).await;
     give_up(&guarded, whole, 4).await;
+}
+
+/// Reads answers of each kind to their ends.
+async fn read_all(guarded: &Guarded, client: ClientBuilder) {
+    let client = client.no_proxy().build().expect("an HTTP client");
+    let item = json!({"name": "a", "email": "a@example.org"});
+    let created = client.post(guarded.server.url("/data")).json(&item).send();
+    let created: Value = created.await.unwrap().json().await.unwrap();
+    let path = format!("/data/{}", created["id"]);
+    for (method, path, status) in [
+        (Method::GET, "/", StatusCode::OK),
+        (Method::GET, "/data", StatusCode::OK),
+        (Method::HEAD, "/data", StatusCode::OK),
+        (Method::GET, path.as_str(), StatusCode::OK),
+        (Method::GET, "/data/0", StatusCode::NOT_FOUND),
+        (Method::GET, "/nowhere", StatusCode::NOT_FOUND),
+        (Method::GET, "/data?limit=1", StatusCode::OK),
+        (Method::PATCH, "/data", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::DELETE, path.as_str(), StatusCode::OK),
+    ] {
+        let answer = client.request(method.clone(), guarded.server.url(path));
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {path}");
+        answer.bytes().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_client_that_reads_all_of_its_answers_has_left() {
+    let guarded = Guarded::start(&[]);
+    read_all(&guarded, reqwest::Client::builder()).await;
+    let http_2 = reqwest::Client::builder().http2_prior_knowledge();
+    read_all(&guarded, http_2).await;
+    guarded.wait_for_settled().await;
+
+    let counted = guarded.scrape().await;
+    let aborted = counted.series("http_requests_aborted_total");
+    assert!(
+        aborted.iter().all(|(_, count)| *count == 0.0),
+        "{aborted:?}"
+    );
+    assert_eq!(
+        counted.sum("http_requests_total", &[("http_status", "499")]),
+        0.0
+    );
+    assert_eq!(counted.sum("http_requests_total", &[]), 20.0);
 }
