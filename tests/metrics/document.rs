@@ -38,6 +38,11 @@ The service records `ops_http_requests_total` and `ops_http_requests_duration_se
 adopts the library has them only if it wraps the ops endpoints itself: see [ADOPTING.md](ADOPTING.md).
 `vitals_push_total` exists where metrics are pushed: see [SCRAPERS.md](SCRAPERS.md#push). `http_request_allocated_bytes`
 exists with `--allocated-bytes`: see [PROFILING.md](PROFILING.md#allocated-bytes).
+
+A service that adopts the library has no family of a part that it does not use. `http_connections_active` and
+`http_connections_total` exist once it calls `Vitals::connections`, which needs an accept loop of its own. `allocator_*`
+needs the feature `jemalloc` and `Builder::jemalloc`. `process_*` is read on Linux only. `runtime_worker_tasks` includes
+connections only with `HttpServer::on_connect(vitals.on_connect())`.
 ";
 
 /// The meaning of each label. Every label must be here.
@@ -48,7 +53,7 @@ const LABELS: [(&str, &str); 19] = [
     ),
     (
         "endpoint",
-        "the pattern of the route, such as `/data/{item_id}`; `unmatched` where no route matches",
+        "the pattern of the route, such as `/data/{item_id}`; `unmatched` where no route matches. In `db_pool_held_seconds_total` also the name of a job, or `unattributed`",
     ),
     ("family", "the name of a family"),
     (
@@ -61,7 +66,7 @@ const LABELS: [(&str, &str); 19] = [
     ),
     (
         "kind",
-        "what went wrong: `unique_violation`, `busy`, `timeout`, `connection_lost`, … or `other`",
+        "of an error of the database: `unique_violation`, `busy`, `timeout`, `connection_lost`, … or `other`; of repeated queries: `n_plus_one`, `identical` or `serial`",
     ),
     (
         "method",
@@ -90,12 +95,15 @@ const LABELS: [(&str, &str); 19] = [
     ),
     (
         "revision",
-        "the commit it was built from; `unknown` in a build for development, or without the repository",
+        "the commit that the library was built from; `unknown` in a build for development, or without the repository",
     ),
     ("rustc", "the compiler that built it"),
     ("signal", "what was pushed: `metrics` or `traces`"),
     ("status", "the status that was sent"),
-    ("version", "the version of the package"),
+    (
+        "version",
+        "the version of the library, which is also that of this service. A service that adopts the library declares a gauge of its own for its version: see [ADOPTING.md](ADOPTING.md#metrics-of-your-own)",
+    ),
     ("worker", "the number of the worker, from 0"),
 ];
 

@@ -55,7 +55,7 @@ const TASKS: ReadFamily = ReadFamily::gauge(
 const BUILD: ReadFamily = ReadFamily::gauge(
     "vitals_build_info",
     Unit::None,
-    "Always 1; the labels are the version, the revision of the source, the compiler and the build profile.",
+    "Always 1; the labels are the version and the revision of Actix Vitals, the compiler and the build profile.",
 )
 .labels(&["version", "revision", "rustc", "profile"]);
 
