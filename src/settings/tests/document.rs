@@ -25,7 +25,7 @@ Adopters of the library set the same things on `Vitals::builder()` and `OpsSetti
 const INTRODUCTIONS: [(&str, &str); 2] = [
     (
         "Limits",
-        "Each listener has these limits for itself. [LIMITS.md](LIMITS.md) describes what happens beyond them.",
+        "Each listener has these limits for itself; only `--answer-memory` is one budget for both. [LIMITS.md](LIMITS.md) describes what happens beyond them.",
     ),
     (
         "Access",
