@@ -96,8 +96,8 @@
 //!
 //! # Ops endpoints and health
 //!
-//! The scrape and the health checks always exist. The statements, their reset and the live page are choices of
-//! [`OpsSettings`](ops::OpsSettings), for a listener that only operators can reach:
+//! The scrape and the health checks always exist. All others are choices of [`OpsSettings`](ops::OpsSettings), for a listener
+//! that only operators can reach:
 //!
 //! ```
 //! use actix_vitals::{Vitals, ops::{OpsSettings, ProbeError}};
@@ -181,7 +181,7 @@
 //! | a request, with all families on | less than 0.3 µs |
 //! | a query | 0.1 to 0.2 µs |
 //! | an observation of a histogram, a count | 10 ns, 3 ns |
-//! | a scrape of 1,000 latency series | 0.2 ms as text, 0.5 ms as protobuf, on a blocking thread |
+//! | a scrape of 1,000 latency series | 0.2 ms as text, under 0.5 ms as protobuf, on a blocking thread |
 //! | the memory of a latency series | 4 KiB at most |
 //!
 //! This was measured on one core of a shared AMD EPYC. `docs/PERFORMANCE.md` compares the figures with those of alternatives;
@@ -191,8 +191,9 @@
 //! # Features
 //!
 //! `http` (the middleware), `database` (pools of Diesel connections; your own `diesel` chooses the backend) and `ops` (the
-//! ops endpoints, with the live page) are on by default. `jemalloc` adds the statistics of that allocator, and `otlp` the
-//! push to an OTLP receiver.
+//! ops endpoints, with the live page) are on by default. `diesel-async` adds connections of diesel-async, in pools of deadpool,
+//! bb8 and mobc. `jemalloc` adds the statistics of that allocator, `otlp` the push to an OTLP receiver, and `profiling` profiles
+//! of the processor time and of the heap.
 
 mod builder;
 mod handle;
