@@ -64,7 +64,7 @@ An invalid setting ends the program with one sentence and exit code 2, a failed 
 #[derive(Debug, Clone, Parser)]
 #[command(name = "actix-vitals", version, about, long_about = None, after_help = EXAMPLES)]
 #[command(
-    about = "A REST service over a database that measures itself, for Prometheus and OpenMetrics."
+    about = "A REST service over a database. It measures itself, for Prometheus and OpenMetrics."
 )]
 pub struct Settings {
     /// Listeners, workers and shutdown.

@@ -31,7 +31,7 @@ pub(super) async fn read_greeting(request: HttpRequest) -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "name": crate::NAME,
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "A REST service over a database that measures itself.",
+        "description": "A REST service over a database. It measures itself.",
         "links": links,
     }))
 }
