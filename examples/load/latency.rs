@@ -1,7 +1,6 @@
 //! Latencies of all requests, kept one by one, and their exact quantiles.
 //!
-//! Eight bytes a request: a driver that runs for hours at thousands of requests a second needs some memory, and its
-//! quantiles are the ones that histograms are measured against.
+//! A request takes eight bytes, so long runs need some memory. The quantiles are exact, to compare histograms with.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +27,7 @@ impl Latencies {
             .push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Takes over all of another client.
+    /// Adds all latencies of another client.
     pub(crate) fn merge(&mut self, other: Self) {
         self.nanoseconds.extend(other.nanoseconds);
     }

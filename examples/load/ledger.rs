@@ -13,11 +13,11 @@ use super::exposition::Exposition;
 
 /// How long the server may take to settle its last records.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
-/// The pause between two scrapes while it does.
+/// The pause between two scrapes meanwhile.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
-/// The counter that the ledger is held against.
+/// The counter that the ledger is compared with.
 const COUNTER: &str = "http_requests_total";
-/// The gauge that must come back to the scrape alone, or to nothing.
+/// The gauge that must be 1 at the end, for the scrape itself, or 0.
 const IN_PROGRESS: &str = "inprogress_requests";
 
 /// One row of the ledger.
@@ -65,17 +65,17 @@ impl fmt::Display for Row {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     rows: BTreeMap<Row, u64>,
-    /// Requests that got no whole answer, by reason: the server may or may not have seen them.
+    /// Requests without a complete answer, by reason. The server may or may not have counted them.
     pub(crate) broken: BTreeMap<String, u64>,
 }
 
 impl Ledger {
-    /// Enters one answered request.
+    /// Counts one answered request.
     pub(crate) fn count(&mut self, row: Row) {
         *self.rows.entry(row).or_default() += 1;
     }
 
-    /// Enters one request that got no whole answer.
+    /// Counts one request without a complete answer.
     pub(crate) fn count_broken(&mut self, error: &reqwest::Error) {
         let mut reason = error.to_string();
         let mut source = std::error::Error::source(error);
@@ -91,7 +91,7 @@ impl Ledger {
         *self.broken.entry(reason).or_default() += 1;
     }
 
-    /// Takes over all rows of another client.
+    /// Adds all rows of another client.
     pub(crate) fn merge(&mut self, other: Self) {
         for (row, count) in other.rows {
             *self.rows.entry(row).or_default() += count;
@@ -129,7 +129,11 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Takes the reading before the run; the error says what keeps the server from being measured.
+    /// Reads the counters before the run.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be scraped.
     pub(crate) async fn start(
         client: Client,
         url: &str,
@@ -159,10 +163,10 @@ impl Meter {
         Exposition::parse(&text)
     }
 
-    /// Waits until the counters agree with the ledger and nothing is in progress; what differs at the end of the bound
-    /// is answered as a table, an empty text when nothing does.
+    /// Waits until the counters agree with the ledger and nothing is in progress. Returns the differences at the end of the
+    /// bound as a table, which is empty if there are none.
     ///
-    /// The server settles a record when the last byte is out, which a client may see a moment sooner.
+    /// The server settles a record after the last byte is sent, and a client may receive that byte a moment before.
     pub(crate) async fn settle(&mut self, ledger: &Ledger) -> String {
         let deadline = Instant::now() + SETTLE_BOUND;
         loop {

@@ -1,8 +1,8 @@
 //! The load driver: mixed CRUD requests from many clients against a running server, and a ledger that must agree.
 //!
-//! `cargo run --example load -- --help` lists the options. It exits with 0 when the server's counters agree with what
-//! was sent, with 1 when they do not, and with 2 when it could not start. `workload` has
-//! the requests of the clients, `ledger` the comparison, `latency` the quantiles.
+//! `cargo run --example load -- --help` lists the options. It exits with 0 if the server's counters agree with the requests that
+//! were sent, with 1 if they do not, and with 2 if it could not start. `workload` has the requests of the clients, `ledger` the
+//! comparison, `latency` the quantiles.
 
 #![allow(
     clippy::print_stdout,
@@ -34,22 +34,22 @@ use workload::{Mix, Progress, Workload};
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 struct Options {
-    /// Where the server listens.
+    /// The URL of the server
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     url: String,
-    /// Where the server answers scrapes, if that is not the same place.
+    /// The URL of the listener with /metrics, if it is another one
     #[arg(long)]
     metrics_url: Option<String>,
-    /// How many clients send at once.
+    /// The number of concurrent clients
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     clients: u16,
-    /// How long to send, such as 20s or 5m.
+    /// How long to send, such as 20s or 5m
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// How often to create, read, update and delete, in proportion.
+    /// The proportions of creates, reads, updates and deletes
     #[arg(long, default_value = "2:5:2:1")]
     mix: Mix,
-    /// Repeat an earlier run's choices; chosen and printed when not given.
+    /// The seed of an earlier run, to repeat its choices. By default a random one, which is printed
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -67,11 +67,15 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Answers whether the ledgers agree; the error says why the run could not start.
+/// Returns whether the ledgers agree.
+///
+/// # Errors
+///
+/// If the run could not start.
 async fn run(options: &Options) -> Result<bool, String> {
     let url = options.url.trim_end_matches('/').to_owned();
     let client = Client::builder()
-        // Sooner than the server, which closes after five: or a request may meet a closing connection.
+        // Shorter than the idle timeout of any server, so that no request is sent on a connection that is being closed.
         .pool_idle_timeout(std::time::Duration::from_secs(2))
         .no_proxy()
         .timeout(Duration::from_secs(60))

@@ -1,6 +1,6 @@
-//! What the clients do: they create, read, update and delete items, each choosing by its own seeded dice.
+//! The clients: they create, read, update and delete items. Each has its own seeded random numbers.
 //!
-//! All clients share the items, so that a read may find an item gone: that is a 404, counted as one.
+//! All clients share the items, so a read may find that an item was deleted: it is answered with 404, and counted as such.
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +22,7 @@ const COLLECTION: &str = "/data";
 /// The route pattern of one item.
 const ITEM: &str = "/data/{item_id}";
 
-/// How often each operation comes, in proportion.
+/// The proportions of the operations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mix {
     create: u32,
@@ -92,25 +92,25 @@ impl Mix {
     }
 }
 
-/// What one client has to tell at its end.
+/// The results of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// What it sent, and how it was answered.
+    /// The requests that it sent, and their answers.
     pub(crate) ledger: Ledger,
     /// How long each answer took, to its last byte.
     pub(crate) latencies: Latencies,
 }
 
-/// How far all clients together have come.
+/// The progress of all clients together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Progress {
     /// Answers received.
     pub(crate) requests: u64,
-    /// Requests without a whole answer.
+    /// Requests without a complete answer.
     pub(crate) broken: u64,
 }
 
-/// What all clients share.
+/// The state that all clients share.
 #[derive(Debug)]
 struct Shared {
     client: Client,
@@ -130,7 +130,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Work against the server at this URL.
+    /// A workload for the server at this URL.
     pub(crate) fn new(client: Client, url: String, mix: Mix, seed: u64) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -151,7 +151,7 @@ impl Workload {
         self.shared.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// How far all clients have come.
+    /// The progress of all clients.
     pub(crate) fn progress(&self) -> Progress {
         Progress {
             requests: self.shared.requests.load(Ordering::Relaxed),
@@ -159,7 +159,7 @@ impl Workload {
         }
     }
 
-    /// One client, sending request after request until it is stopped.
+    /// One client, which sends one request after another until it is stopped.
     pub(crate) fn client(&self, index: u64) -> impl Future<Output = Tally> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -174,7 +174,7 @@ impl Workload {
 }
 
 impl Shared {
-    /// One operation; without any item to work on, updating and deleting become creating, and reading lists.
+    /// Runs one operation. If there is no item, updates and deletes create one, and reads list the items.
     async fn step(&self, dice: &mut StdRng, tally: &mut Tally) {
         let operation = self.mix.choose(dice);
         // Every fifth read lists the newest items.

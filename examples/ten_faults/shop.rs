@@ -53,8 +53,8 @@ const TABLES: &str = "
     ANALYZE;
 ";
 
-/// Rows by the thousand, which a table may get overnight by way of another one, and the statistics of the tables anew. The
-/// other table changes the schema, so that all connections of SQLite read the statistics.
+/// Loads thousands of rows through another table, as a nightly import does, and updates the statistics. The other table changes
+/// the schema, so that all connections of SQLite read the statistics again.
 const LOAD: &str = "
     CREATE TABLE loaded (id INTEGER, kind INTEGER, shop INTEGER);
     WITH RECURSIVE n (i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)

@@ -188,7 +188,7 @@ impl Vitals {
         http::Monitor::new(Arc::clone(recorder), runtime.clone())
     }
 
-    /// Single requests of the last hour: the slowest, and the last that failed.
+    /// Single requests by their labels: the slowest of the last hour, and the latest that were answered with 500 or above.
     pub fn notable_requests(&self) -> &http::NotableRequests {
         self.inner.requests.recorder.notable()
     }
@@ -343,7 +343,7 @@ impl Vitals {
     /// Builds pools of deadpool, bb8 or mobc that record their queries, transactions, waits and holds.
     ///
     /// `manager` is the manager that the pool would have without monitoring: an `AsyncDieselConnectionManager`, or one of
-    /// your own. Diesel's default instrumentation goes on seeing every event.
+    /// your own. Diesel's default instrumentation still receives every event.
     ///
     /// ```ignore
     /// // `examples/async_pool.rs` is a program with this.

@@ -77,7 +77,7 @@ impl From<FailureGroup> for Entry {
     }
 }
 
-/// `GET /ops/errors`: at most 200 groups of failed requests, the one that was seen last at first.
+/// `GET /ops/errors`: at most 200 groups of failed requests, the latest first.
 pub(crate) async fn get_errors(
     request: HttpRequest,
     ops: web::Data<Ops>,

@@ -46,11 +46,11 @@ pub struct Plan {
     pub fingerprint: String,
     /// When the database was first seen to choose it.
     pub since: SystemTime,
-    /// When the database last said that it would choose it.
+    /// When the database last reported it.
     pub checked: SystemTime,
 }
 
-/// A plan that gave way to another one.
+/// A plan that another one replaced.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PlanChange {
@@ -70,7 +70,7 @@ pub struct PlanChange {
 pub struct PlanReport {
     /// The plan, if the database has been asked and has answered.
     pub plan: Option<Plan>,
-    /// Why there is no plan, or none of now; `None` if there is one.
+    /// Why there is no plan, or no current one; `None` if there is one.
     pub reason: Option<String>,
     /// The plans before, the latest change first.
     pub changes: Vec<PlanChange>,

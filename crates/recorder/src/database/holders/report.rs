@@ -54,9 +54,9 @@ pub struct PoolReport {
     pub level: PoolLevel,
     /// The number of all callers that wait.
     pub waiting: u64,
-    /// The connections that are out, the one that was taken first at first.
+    /// The connections that are out, in the order in which they were taken.
     pub connections: Vec<HeldConnection>,
-    /// Callers that wait, the one that has waited longest at first.
+    /// Callers that wait, the longest wait first.
     pub waiters: Vec<WaitingCaller>,
     /// The connections that wait for a lock of the database.
     pub locks: LockReport,

@@ -23,7 +23,7 @@ pub struct LockReport {
     pub age: Option<Duration>,
     /// Why the waits are not known. `None` if they are, and while nobody waits.
     pub unknown: Option<&'static str>,
-    /// The connections of this process that wait for a lock, the one that has waited longest at first.
+    /// The connections of this process that wait for a lock, the longest wait first.
     pub waits: Vec<LockWait>,
 }
 

@@ -262,7 +262,7 @@ pub struct FailureGroup {
 
 /// The failed requests, by endpoint, status and cause. Cheap to clone; clones share the groups.
 ///
-/// At most 200 groups are kept; a new one replaces the one that was not seen for the longest time.
+/// At most 200 groups are kept; a new one replaces the group whose last request is the oldest.
 #[derive(Clone, Debug)]
 pub struct FailureGroups {
     inner: Arc<FailuresInner>,
@@ -331,7 +331,7 @@ impl FailureGroups {
         });
     }
 
-    /// The groups, the one that was seen last at first.
+    /// The groups, the latest first.
     pub fn list(&self) -> Vec<FailureGroup> {
         let mut groups = self.lock().clone();
         groups.sort_by_key(|group| std::cmp::Reverse(group.last_seen));
