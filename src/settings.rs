@@ -177,7 +177,7 @@ pub struct AccessSettings {
     #[arg(long, env = "VITALS_WEB_CONFIG", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// File with a token that opens the ops endpoints (Authorization: Bearer)
+    /// File with a token of at least 16 characters that opens the ops endpoints (Authorization: Bearer)
     #[arg(long, env = "VITALS_OPS_TOKEN_FILE", value_name = "FILE")]
     pub ops_token_file: Option<PathBuf>,
 
