@@ -305,9 +305,10 @@ impl Pusher {
             let mut whole = None;
             while let Some(message) = source.0.next(&origin.resource, is_last) {
                 let delivery = channel.deliver(message, deadline, timer);
-                // A receiver of metrics alone, such as Prometheus.
-                channel.is_closed = delivery.1 == Some(Reason::Status(StatusCode::NOT_FOUND));
-                let is_over = channel.is_closed || delivery.0 == Outcome::Failed;
+                let has_no_path = delivery.1 == Some(Reason::Status(StatusCode::NOT_FOUND));
+                // A receiver of metrics alone, such as Prometheus. One that has taken traces will have the path again.
+                channel.is_closed = has_no_path && !channel.has_taken;
+                let is_over = has_no_path || delivery.0 == Outcome::Failed;
                 if whole.is_none() || delivery.0 != Outcome::Success {
                     whole = Some(delivery);
                 }
@@ -332,6 +333,8 @@ struct Channel {
     /// The failure that was logged last, until a push succeeds.
     reported: Option<Reason>,
     has_reported_rejections: bool,
+    /// Whether the receiver has taken a request.
+    has_taken: bool,
     /// Whether the receiver has no such path, so that nothing more is sent.
     is_closed: bool,
 }
@@ -343,6 +346,7 @@ impl Channel {
             pushes: families.pushes.clone(),
             reported: None,
             has_reported_rejections: false,
+            has_taken: false,
             is_closed: false,
         })
     }
@@ -359,7 +363,10 @@ impl Channel {
         let mut backoff = Backoff::new(timer.first_backoff);
         loop {
             let (reason, after) = match self.client.send(&body) {
-                Attempt::Accepted { rejected: 0 } => return (Outcome::Success, None),
+                Attempt::Accepted { rejected: 0 } => {
+                    self.has_taken = true;
+                    return (Outcome::Success, None);
+                }
                 Attempt::Accepted { rejected } => {
                     self.report_rejections(rejected);
                     return (Outcome::Partial, None);
@@ -368,9 +375,12 @@ impl Channel {
                 Attempt::Failed(reason) => return (Outcome::Failed, Some(reason)),
                 Attempt::Retryable { reason, after } => (reason, after),
             };
-            let again = Instant::now() + after.unwrap_or_else(|| backoff.next());
+            // A receiver that asks for no wait gets one all the same.
+            let pause = backoff.next();
+            let again = Instant::now() + after.map_or(pause, |after| after.max(pause));
             if again >= deadline {
-                timer.not_before = after.map(|_| again);
+                // The other signal's receiver may have asked for a longer wait.
+                timer.not_before = timer.not_before.max(after.map(|_| again));
                 return (Outcome::Failed, Some(reason));
             }
             if !timer.wait(again) {

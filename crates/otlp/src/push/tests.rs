@@ -255,6 +255,16 @@ fn a_receiver_that_asks_for_a_long_wait_is_left_alone() {
 }
 
 #[test]
+fn a_receiver_that_asks_for_no_wait_is_not_flooded() {
+    let receiver = Receiver::start(&[Answer::Status(503, "retry-after: 0\r\n")]);
+    let service = Service::start(&settings_for(&receiver.url()).interval(Duration::from_secs(1)));
+    service.wait_for(Outcome::Failed, 1);
+    // Waits of at least 5, 10, 20 ms and so on are over a second after eight.
+    let asked = receiver.requests().len();
+    assert!(asked <= 12, "{asked} requests in a second");
+}
+
+#[test]
 fn a_push_fails_when_the_next_one_is_due_and_that_one_succeeds() {
     let mut answers = vec![Answer::Hangup; 4];
     answers.push(OK);

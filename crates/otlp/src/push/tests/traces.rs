@@ -90,3 +90,15 @@ fn a_receiver_without_the_path_of_traces_is_asked_once() {
     assert_eq!(receiver.requests().len(), 1);
     assert_eq!(service.pushes(Outcome::Rejected), 1);
 }
+
+#[test]
+fn a_receiver_that_has_taken_traces_gets_them_when_the_path_is_back() {
+    let receiver = Receiver::start(&[OK, Answer::Status(404, ""), OK]);
+    let service = Service::start(&receiver, Duration::from_millis(100));
+    let requests = receiver.wait_for(3);
+    let bodies: Vec<_> = requests.iter().map(|request| &request.body[..]).collect();
+    assert_eq!(bodies, [&b"first"[..], b"second", b"second"]);
+    assert!(service.push.finish(BOUND));
+    assert_eq!(service.pushes(Outcome::Rejected), 1);
+    assert_eq!(service.pushes(Outcome::Success), 1);
+}
