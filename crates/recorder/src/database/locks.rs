@@ -215,6 +215,11 @@ impl LockWatch {
         }
     }
 
+    /// Whether the last look found that an answer is wanted.
+    fn is_wanted(&self) -> bool {
+        self.lock().is_wanted
+    }
+
     /// Keeps an answer, if one is still wanted.
     fn keep(&self, answer: Waits) {
         let mut state = self.lock();
@@ -233,15 +238,16 @@ pub(super) fn look(pools: &SharedPools, watched: &[WatchedPool], now: Moment) {
     let open = watched.iter().filter(|(pool, _)| pool.strong_count() > 0);
     let all: Vec<_> = open.map(|(_, holders)| holders).collect();
     let due = all.iter().filter(|holders| holders.locks.is_due(now));
-    let due: Vec<_> = due
-        .map(|holders| (*holders, has_waiting(holders, now)))
-        .collect();
-    let any_waits = due.iter().any(|(_, waits)| *waits);
-    for (holders, waits) in due {
-        holders.locks.want(waits);
+    let due: Vec<_> = due.copied().collect();
+    for holders in &due {
+        holders.locks.want(has_waiting(holders, now));
+    }
+    // The looks at two pools need not coincide: what the last look at each found counts.
+    let any_waits = all.iter().any(|holders| holders.locks.is_wanted());
+    for holders in due {
         // A pool that waits for nobody may have the connection that another one waits for.
         let is_unknown = || holders.locks.may_learn() && holders.locks.database().is_none();
-        if waits || any_waits && is_unknown() {
+        if holders.locks.is_wanted() || any_waits && is_unknown() {
             ask(holders, &all, pools, now);
         }
     }
