@@ -100,7 +100,7 @@ where
     type Error = Error;
 
     fn connect(&self) -> Result<C, Error> {
-        let started = Instant::now();
+        let (started, since) = (Instant::now(), clock::now());
         match self.connector.open() {
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
@@ -114,7 +114,7 @@ where
                 );
                 if self.recorders.are_of_postgres() {
                     mute(&mut connection, true);
-                    slot.opened(backend_of(&mut connection));
+                    slot.opened(backend_of(&mut connection), since);
                     mute(&mut connection, false);
                 }
                 Ok(connection)

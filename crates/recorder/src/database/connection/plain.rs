@@ -108,10 +108,12 @@ impl<C: R2D2Connection> CustomizeConnection<C, Error> for Handler {
     fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
         let Self(monitor) = self;
         let mut recorder = monitor.recorders.recorder(Driver::Blocking);
+        // When the opening began is not reported.
+        let since = clock::now();
         let backend = (monitor.recorders.are_of_postgres()).then(|| backend_of(connection));
         let entry = monitor.connections.open(&monitor.pool_metrics.holders);
         if let Some((position, slot)) = entry {
-            slot.opened(backend.flatten());
+            slot.opened(backend.flatten(), since);
             recorder = recorder.listed_in(slot);
             OPENED.set(Some(position));
         }

@@ -86,7 +86,7 @@ pub(in crate::database) struct HoldSlot {
     has_written: AtomicBool,
     /// The process of PostgreSQL that serves the connection; 0 if it is not known.
     backend: AtomicU32,
-    /// When the connection was opened. Nanoseconds of a [`Moment`].
+    /// When the opening of the connection began. Nanoseconds of a [`Moment`].
     opened: AtomicU64,
 }
 
@@ -120,11 +120,12 @@ impl HoldSlot {
         }
     }
 
-    /// Notes that a connection was opened, which this process of PostgreSQL serves.
-    pub(in crate::database) fn opened(&self, backend: Option<NonZeroU32>) {
+    /// Notes that a connection was opened, which this process of PostgreSQL serves. The opening began at `since`: that
+    /// process is no older, however long the opening took.
+    pub(in crate::database) fn opened(&self, backend: Option<NonZeroU32>, since: Moment) {
         let backend = backend.map_or(0, NonZeroU32::get);
         self.backend.store(backend, Relaxed);
-        (self.opened).store(clock::now().nanoseconds(), Relaxed);
+        self.opened.store(since.nanoseconds(), Relaxed);
         self.has_written.store(false, Relaxed);
     }
 
@@ -133,7 +134,7 @@ impl HoldSlot {
         NonZeroU32::new(self.backend.load(Relaxed))
     }
 
-    /// When the connection was opened.
+    /// When the opening of the connection began.
     pub(in crate::database) fn opened_at(&self) -> Moment {
         Moment::from_nanoseconds(self.opened.load(Relaxed))
     }

@@ -13,6 +13,7 @@ use diesel_async::AsyncConnection;
 use super::super::backend::backend_of_async;
 use super::recorder::{InUse, Muted, SharedRecorder};
 use super::{Driver, Forward, Recorders};
+use crate::clock;
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::{PoolMetrics, PoolWriters};
 
@@ -40,7 +41,7 @@ impl Openings {
         C: AsyncConnection,
         E: Display,
     {
-        let started = Instant::now();
+        let (started, since) = (Instant::now(), clock::now());
         match open.await {
             Ok(mut connection) => {
                 self.pool_metrics.opened(started.elapsed());
@@ -53,7 +54,7 @@ impl Openings {
                 connection.set_instrumentation(SharedRecorder::new(recorder, forward));
                 if self.recorders.are_of_postgres() {
                     let _muted = muted(&mut connection);
-                    slot.opened(backend_of_async(&mut connection).await);
+                    slot.opened(backend_of_async(&mut connection).await, since);
                 }
                 Ok(connection)
             }

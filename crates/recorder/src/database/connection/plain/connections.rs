@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::clock;
 use crate::database::holders::{HoldSlot, PoolHolders};
 
 /// The id of a free entry. r2d2 counts the ids from 0.
@@ -95,7 +96,7 @@ impl PlainConnections {
             && let Some(entry) = self.entry(position)
         {
             entry.id.store(FREE, Relaxed);
-            entry.slot.opened(None);
+            entry.slot.opened(None, clock::now());
             self.lock().returned.push(position);
         }
     }
