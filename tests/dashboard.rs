@@ -33,9 +33,9 @@ fn run_with(theme: &str, variables: &[(&str, &str)]) {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/dashboard/{theme}.test.mjs"));
     let output = Command::new(node)
-        // Ends even if a failed test leaves something open.
+        // Ends even if a failed test leaves something open. The time is that of the whole file.
         .args(["--test", "--test-reporter=spec", "--test-force-exit"])
-        .arg("--test-timeout=120000")
+        .arg("--test-timeout=600000")
         .arg(file)
         .env("VITALS_PYTHON", python)
         .env("VITALS_BINARY", env!("CARGO_BIN_EXE_actix-vitals"))
