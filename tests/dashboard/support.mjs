@@ -152,7 +152,8 @@ export function launch() {
 /** Opens the live page and waits for its first data. */
 export async function open(browser, url, options = {}) {
   const page = await visit(browser, url, options);
-  await until("the first picture", async () => (await page.textContent("#tiles strong")) !== "–");
+  // The tiles are empty before their first picture, and have no values before the first data.
+  await until("the first picture", async () => !["", "–"].includes(await page.textContent("#tiles strong")));
   return page;
 }
 
