@@ -28,6 +28,7 @@ export class Server {
       const found = /^listening on (http:\/\/(.+))$/.exec(line);
       if (found) {
         [, server.url, server.authority] = found;
+        server.listened = Date.now() / 1000;
         break;
       }
     }
