@@ -65,7 +65,8 @@ fn serve_behind_middlewares() -> String {
                     .wrap(cors.block_on_origin_mismatch(true))
                     .wrap(from_fn(authenticate))
             });
-            let server = server.workers(1).bind("127.0.0.1:0").expect("a port");
+            let server = server.workers(1).disable_signals();
+            let server = server.bind("127.0.0.1:0").expect("a port");
             send.send(server.addrs()[0]).expect("a reader");
             server.run().await.expect("it serves");
         });

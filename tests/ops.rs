@@ -404,6 +404,7 @@ async fn a_worker_serves_others_while_scrapes_wait() {
     let ops = vitals.ops();
     let server = HttpServer::new(move || App::new().configure(ops.clone()))
         .workers(1)
+        .disable_signals()
         .bind("127.0.0.1:0")
         .expect("a port");
     let url = format!("http://{}", server.addrs()[0]);
