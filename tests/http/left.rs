@@ -28,16 +28,16 @@ fn labels(values: [&str; 3]) -> [String; 3] {
 
 /// Waits until the condition holds, up to a bound.
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within ten seconds");
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 fn connect(app: &TestApp) -> TcpStream {
     let stream = TcpStream::connect(app.address).expect("the server listens");
-    let timeout = Some(Duration::from_secs(10));
+    let timeout = Some(Duration::from_secs(60));
     stream.set_read_timeout(timeout).expect("a timeout");
     stream
 }
@@ -108,6 +108,7 @@ fn a_whole_request_over_half_a_connection_is_answered() {
     stream.shutdown(Shutdown::Write).expect("half a connection");
     assert!(read_all(stream).ends_with("hello"));
     let count = Count::of(&app.vitals);
+    eventually("it is settled", || count.in_progress() == 0);
     let echo = labels(["POST", "/echo", "201"]);
     assert_eq!(count.requests(), [(echo, 1)].into());
     assert_eq!(count.aborted().len(), 0);
@@ -179,7 +180,7 @@ fn the_answer_to_head_ends_at_once() {
     stream.read_to_string(&mut answers).expect("two answers");
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
     assert!(answers.contains("content-length: 5"), "{answers}");
-    assert_eq!(count.in_progress(), 0);
+    eventually("all are settled", || count.in_progress() == 0);
     let heads = [
         (labels(["HEAD", "/ok", "200"]), 1),
         (labels(["HEAD", "/stream", "200"]), 4),
