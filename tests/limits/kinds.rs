@@ -346,7 +346,7 @@ async fn connections_beyond_the_cap_get_503_with_retry_after() {
 
 #[tokio::test]
 async fn a_body_that_keeps_arriving_is_not_late() {
-    let guarded = Guarded::start(&["--body-timeout=500ms", "--head-timeout=300ms"]);
+    let guarded = Guarded::start(&["--body-timeout=1500ms", "--head-timeout=1s"]);
     let mut connection = guarded.connect().await;
     let message = "x".repeat(8 * 1024);
     let body = format!(r#"{{"name":"a","email":"a@example.com","message":"{message}"}}"#);
