@@ -283,7 +283,7 @@ async fn a_collector_gets_the_traces_of_kept_requests_without_their_values() {
 async fn slow(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     let answered = pool.run(|connection| {
         let answered = sql_query("SELECT 'hunter2'").execute(connection);
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_secs(1));
         answered
     });
     match answered.await {
@@ -357,7 +357,7 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
     let events: Vec<_> = items(&span, "events").map(|event| &event["name"]).collect();
     assert_eq!(events, ["error"]);
     let whole = seconds(&span);
-    assert!((0.45..5.0).contains(&whole), "{whole} s");
+    assert!((1.15..10.0).contains(&whole), "{whole} s");
     let child = |name: &str| {
         let child = children.iter().find(|child| child["name"] == name);
         child.unwrap_or_else(|| panic!("{name} is missing: {children:?}"))
@@ -366,7 +366,7 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
     let waited = seconds(child("wait for a connection"));
     assert!((0.15..whole).contains(&waited), "{waited} s");
     let held = seconds(child("blocking thread"));
-    assert!((0.29..whole).contains(&held), "{held} s");
+    assert!((0.99..whole).contains(&held), "{held} s");
     let query = child("SELECT");
     assert_eq!(query["kind"], CLIENT);
     assert_eq!(attributes(query)["db.query.text"], "SELECT ?");
