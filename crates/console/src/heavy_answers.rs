@@ -78,29 +78,47 @@ fn shutting_down() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::{Pin, pin};
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
+    use std::task::Poll;
 
     use futures_util::future::join_all;
 
     use super::*;
+
+    /// Polls a future for the first time, which does not end it.
+    async fn begin(future: &mut (impl Future + Unpin)) {
+        let mut future = Pin::new(future);
+        let polled = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending()));
+        assert!(polled.await);
+    }
 
     #[actix_web::test]
     async fn two_answers_are_made_at_once_64_wait_and_the_others_get_503() {
         let heavy = HeavyAnswers::new(AnswerMemory::default());
         let running = Arc::new(AtomicUsize::new(0));
         let most = Arc::new(AtomicUsize::new(0));
+        // No answer is made before all are asked for.
+        let (all_asked, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
         let asked = (0..AT_ONCE + MOST_WAITING + 5).map(|_| {
             let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            let wait = Arc::clone(&wait);
             heavy.make(None, 10_000, move || {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
+                assert!(wait.lock().unwrap().recv().is_err());
                 std::thread::sleep(std::time::Duration::from_millis(1));
                 running.fetch_sub(1, Ordering::SeqCst);
                 vec![0; 5_000]
             })
         });
-        let answers = join_all(asked).await;
+        let mut answers = pin!(join_all(asked));
+        begin(&mut answers).await;
+        drop(all_asked);
+        let answers = answers.await;
         let refused = answers.iter().filter(|answer| answer.is_err()).count();
         assert_eq!(refused, 5);
         assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
@@ -114,9 +132,22 @@ mod tests {
     async fn one_client_leaves_slots_for_others() {
         let heavy = HeavyAnswers::new(AnswerMemory::default());
         let client = |number| Some(IpAddr::from([192, 0, 2, number]));
-        let ask = |number| heavy.make(client(number), 100, || vec![0; 100]);
-        let many = join_all((0..AT_ONCE + MOST_WAITING).map(|_| ask(1)));
-        let (many, other) = tokio::join!(many, ask(2));
+        // No answer is made before all are asked for.
+        let (all_asked, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let ask = |number| {
+            let wait = Arc::clone(&wait);
+            heavy.make(client(number), 100, move || {
+                assert!(wait.lock().unwrap().recv().is_err());
+                vec![0; 100]
+            })
+        };
+        let mut many = pin!(join_all((0..AT_ONCE + MOST_WAITING).map(|_| ask(1))));
+        let mut other = pin!(ask(2));
+        begin(&mut many).await;
+        begin(&mut other).await;
+        drop(all_asked);
+        let (many, other) = tokio::join!(many, other);
         let refused = many.iter().filter(|answer| answer.is_err()).count();
         assert_eq!(refused, MOST_WAITING / 2);
         assert!(other.is_ok());
