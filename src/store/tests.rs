@@ -372,7 +372,8 @@ async fn a_pool_without_a_free_connection_is_overloaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&DatabaseSettings {
         pool_size: 1,
-        pool_timeout: Duration::from_millis(50),
+        // The pool opens its connection within that time, too.
+        pool_timeout: Duration::from_millis(500),
         ..settings(&directory.path().join("test.db"))
     })
     .unwrap();

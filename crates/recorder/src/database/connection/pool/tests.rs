@@ -76,11 +76,12 @@ fn of_size(size: u32) -> impl FnOnce(R2d2Builder) -> R2d2Builder {
     }
 }
 
+/// The pool opens its connections within that time, too.
 fn impatient(size: u32) -> impl FnOnce(R2d2Builder) -> R2d2Builder {
     move |builder| {
         builder
             .max_size(size)
-            .connection_timeout(Duration::from_millis(50))
+            .connection_timeout(Duration::from_millis(500))
     }
 }
 
