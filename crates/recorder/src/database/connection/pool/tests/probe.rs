@@ -184,6 +184,7 @@ async fn a_health_check_that_hangs_holds_at_most_one_connection() {
         let answer = tokio::time::timeout(Duration::from_millis(50), asked).await;
         assert!(answer.is_err(), "it hangs");
     }
+    until("it is asked", || asked.load(Ordering::SeqCst) > 0);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(
         levels(&fixture),
