@@ -21,7 +21,8 @@ async fn a_healthy_service_says_so() {
 
 #[tokio::test]
 async fn an_unreachable_database_shows_in_health_and_readiness_but_not_in_liveness() {
-    let server = start_with(&["--pool-size", "1", "--pool-timeout", "200ms"]);
+    // The connection is opened within the timeout, too.
+    let server = start_with(&["--pool-size", "1", "--pool-timeout", "1s"]);
     server.create("Ada").await;
     // Removes the table of the running service, so that each query fails.
     server
