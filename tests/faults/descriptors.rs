@@ -18,11 +18,7 @@ fn ask(connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {
 }
 
 /// Sends a request, and returns status and body. It is an error if nothing arrives for `patience`.
-fn ask_within(
-    patience: Duration,
-    connection: &TcpStream,
-    path: &str,
-) -> io::Result<(u16, String)> {
+fn ask_within(patience: Duration, connection: &TcpStream, path: &str) -> io::Result<(u16, String)> {
     connection.set_read_timeout(Some(patience))?;
     let mut reader = BufReader::new(connection);
     write!(&mut &*connection, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")?;
