@@ -72,9 +72,9 @@ pub(super) struct PoolHolders {
     /// All callers that wait, those without a slot included.
     waiters: Arc<Gauge>,
     pub(super) held_seconds: Arc<HeldSeconds>,
-    /// Callers that were turned away since the last line.
-    turned_away: AtomicU64,
-    /// Whether a caller was turned away, and no line has said so.
+    /// Callers that were rejected since the last line.
+    rejected: AtomicU64,
+    /// Whether a caller was rejected, and no line has said so.
     wants_line: AtomicBool,
     /// When the last line was written, in nanoseconds of a [`Moment`]; 0 before the first.
     last_line: AtomicU64,
@@ -89,7 +89,7 @@ impl PoolHolders {
             waits: WaitSlots::default(),
             waiters: families.pool_waiters.series([pool]),
             held_seconds: HeldSeconds::new(families, pool),
-            turned_away: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             wants_line: AtomicBool::new(false),
             last_line: AtomicU64::new(0),
             leak_lines: LogLimit::new(),
@@ -113,8 +113,8 @@ impl PoolHolders {
 
     /// Notes that a caller got no connection in time, or was rejected because too many wait.
     #[cold]
-    pub(super) fn turned_away(&self) {
-        self.turned_away.fetch_add(1, Relaxed);
+    pub(super) fn rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
         // The line names the holders of this moment, so the watchdog looks at once.
         if self.line_is_allowed(clock::now()) && !self.wants_line.swap(true, Relaxed) {
             watchdog::wake();
@@ -126,7 +126,7 @@ impl PoolHolders {
         last == 0 || now.since(Moment::from_nanoseconds(last)) >= LINE_INTERVAL
     }
 
-    /// Why a line about the holders may be due: a caller was turned away, or has waited for at least `threshold`.
+    /// Why a line about the holders may be due: a caller was rejected, or has waited for at least `threshold`.
     pub(super) fn line_reason(&self, threshold: Duration, now: Moment) -> Option<LineReason> {
         if !self.line_is_allowed(now) {
             return None;
@@ -147,10 +147,10 @@ impl PoolHolders {
             && slots.all(|slot| !slot.is_out())
     }
 
-    /// Notes that a line is written. Returns how many callers were turned away since the last one.
+    /// Notes that a line is written. Returns how many callers were rejected since the last one.
     pub(super) fn begin_line(&self, now: Moment) -> u64 {
         self.last_line.store(now.nanoseconds().max(1), Relaxed);
-        self.turned_away.swap(0, Relaxed)
+        self.rejected.swap(0, Relaxed)
     }
 
     /// The connections that exist, with their holders.
@@ -229,15 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_are_turned_away_are_a_reason_and_are_counted() {
+    fn callers_that_are_rejected_are_a_reason_and_are_counted() {
         let holders = holders();
-        holders.turned_away();
-        holders.turned_away();
+        holders.rejected();
+        holders.rejected();
         let now = clock::now();
         let reason = holders.line_reason(THRESHOLD, now);
         assert_eq!(reason, Some(LineReason::TurnedAway));
         assert_eq!(holders.begin_line(now), 2);
-        holders.turned_away();
+        holders.rejected();
         assert_eq!(holders.line_reason(THRESHOLD, now), None);
         assert_eq!(holders.begin_line(now), 1, "it is part of the next line");
     }

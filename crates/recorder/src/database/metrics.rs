@@ -367,7 +367,7 @@ impl PoolMetrics {
             self.timeouts.inc();
         }
         if reason != Rejection::Cancelled {
-            self.holders.turned_away();
+            self.holders.rejected();
         }
     }
 

@@ -57,13 +57,13 @@ fn look(pools: &SharedPools) -> Sight {
     if is_quiet { Sight::Quiet } else { Sight::Busy }
 }
 
-fn report_holders(report: &PoolReport, turned_away: u64) {
+fn report_holders(report: &PoolReport, rejected: u64) {
     let longest = report.waiters.first();
     tracing::warn!(
         pool = &*report.name,
         waiting = report.waiting,
         longest_wait_seconds = longest.map(|waiter| waiter.waited.as_secs_f64()),
-        turned_away,
+        rejected,
         "callers wait for a connection: {}",
         report.summary()
     );

@@ -25,7 +25,7 @@ use crate::{
 pub(super) const STALL_THRESHOLD: Duration = Duration::from_millis(100);
 
 /// Why a report of a stall contains no stack.
-pub const NO_STACK: &str = "the stack of another thread cannot be read without unsafe code, which this library does not contain";
+pub const NO_STACK: &str = "the stack of another thread cannot be read without unsafe code, which the recorder does not contain";
 
 /// What is known of stalls, and the limit of their log lines.
 #[derive(Debug)]
