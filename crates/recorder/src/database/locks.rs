@@ -47,6 +47,7 @@ const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 const NOT_YET: &str = "The database has not answered yet who waits for a lock.";
 
 /// How often in a row an answer must contradict the slots. Once may be a coincidence: they are read one after the other.
+/// Answers that came late do not count.
 const MOST_CONTRADICTIONS: u32 = 2;
 
 /// Why the waits of a pool are not known.
@@ -131,6 +132,19 @@ struct LockState {
     contradictions: u32,
     /// The role may not read `pg_stat_activity`.
     is_restricted: bool,
+}
+
+impl LockState {
+    /// Notes whether an answer that was asked for this long ago is a sign of a pooler. The wait that it reports may have
+    /// ended since: then an old answer contradicts the slots, however often that happens.
+    fn note_pooler(&mut self, joined: &postgres::Joined, age: Duration) {
+        if !joined.has_contradiction {
+            self.contradictions = 0;
+        } else if age < postgres::SETTLED {
+            self.contradictions += 1;
+        }
+        self.has_pooler |= joined.has_pooler || self.contradictions >= MOST_CONTRADICTIONS;
+    }
 }
 
 /// Ends a question, also if nobody answers it.
@@ -285,7 +299,7 @@ fn ask(holders: &Arc<PoolHolders>, all: &[&Arc<PoolHolders>], pools: &SharedPool
             explainer.ask(question, &backends, move |answer| {
                 asking.0.locks.lock().is_restricted |= answer == Err(AskError::Denied);
                 answered(&asking.0, answer, |rows| {
-                    join_postgres(&asking.0, &others, &rows)
+                    join_postgres(&asking.0, &others, &rows, clock::now().since(now))
                 });
             });
         }
@@ -329,19 +343,20 @@ fn connections_of(
     same.flat_map(|holders| holders.connections(now)).collect()
 }
 
-fn join_postgres(holders: &Arc<PoolHolders>, all: &[Arc<PoolHolders>], rows: &[TextRow]) -> Waits {
+/// Joins an answer that was asked for this long ago.
+fn join_postgres(
+    holders: &Arc<PoolHolders>,
+    all: &[Arc<PoolHolders>],
+    rows: &[TextRow],
+    age: Duration,
+) -> Waits {
     let rows = postgres::read(rows).ok_or(LocksUnknown::Database)?;
     let database = rows.first().map(|row| row.server.clone());
     let connections = connections_of(all, holders, database.as_deref());
     let joined = postgres::join(&rows, &connections);
     let mut state = holders.locks.lock();
     state.database = database;
-    state.contradictions = if joined.has_contradiction {
-        state.contradictions + 1
-    } else {
-        0
-    };
-    state.has_pooler |= joined.has_pooler || state.contradictions >= MOST_CONTRADICTIONS;
+    state.note_pooler(&joined, age);
     if state.has_pooler {
         return Err(LocksUnknown::Pooler);
     }
@@ -372,5 +387,29 @@ mod tests {
         assert_eq!(state(), (true, None));
         watch.want(false);
         assert_eq!(state(), (false, None), "nobody waits any more");
+    }
+
+    #[test]
+    fn only_young_answers_in_a_row_are_a_sign_of_a_pooler() {
+        let agrees = postgres::Joined::default();
+        let contradicts = postgres::Joined {
+            has_contradiction: true,
+            ..postgres::Joined::default()
+        };
+        let (young, old) = (Duration::from_millis(999), Duration::from_secs(1));
+        let mut state = LockState::default();
+        for (joined, age, expected, why) in [
+            (&contradicts, old, false, "the wait may have ended"),
+            (&contradicts, old, false, "it may have ended each time"),
+            (&contradicts, young, false, "once may be a coincidence"),
+            (&agrees, young, false, "it was one"),
+            (&contradicts, young, false, "the first in a row"),
+            (&contradicts, old, false, "it says nothing"),
+            (&contradicts, young, true, "the second in a row"),
+            (&agrees, young, true, "a pooler stays"),
+        ] {
+            state.note_pooler(joined, age);
+            assert_eq!(state.has_pooler, expected, "{why}");
+        }
     }
 }

@@ -64,8 +64,8 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 /// The longest time that opening a connection may take.
 const LONGEST_OPENING: Duration = Duration::from_secs(60);
 
-/// For this long, a process must wait before its connection must be in a query.
-const SETTLED: Duration = Duration::from_secs(1);
+/// For this long, a process must wait before its connection must be in a query. What an older answer says may be over.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
 
 /// The most characters of a name.
 const LONGEST_NAME: usize = 64;
