@@ -157,6 +157,12 @@ impl PoolLevels {
             .collect()
     }
 
+    /// The pools that it reads.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &SharedPools {
+        &self.pools
+    }
+
     /// The current levels, by the name of the pool.
     fn read(&self) -> BTreeMap<String, PoolLevel> {
         let mut levels = BTreeMap::<_, PoolLevel>::new();

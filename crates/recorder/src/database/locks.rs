@@ -366,6 +366,27 @@ fn join_postgres(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::owner::WorkOwner;
+    use crate::database::connection::fixture::Fixture;
+    use crate::database::explaining::Open;
+    use crate::database::levels::{AnyPool, Pinging, PoolLevel};
+
+    /// A pool that is open.
+    struct OpenPool;
+
+    impl AnyPool for OpenPool {
+        fn name(&self) -> &'static str {
+            "default"
+        }
+
+        fn level(&self) -> PoolLevel {
+            PoolLevel::default()
+        }
+
+        fn ping(self: Arc<Self>) -> Pinging {
+            Box::pin(async { Ok(()) })
+        }
+    }
 
     #[test]
     fn while_a_wait_is_long_there_is_an_answer_or_the_reason_why_there_is_none() {
@@ -411,5 +432,33 @@ mod tests {
             state.note_pooler(joined, age);
             assert_eq!(state.has_pooler, expected, "{why}");
         }
+    }
+
+    #[test]
+    fn an_idle_pool_is_asked_while_another_one_waits_that_is_looked_at_at_other_times() {
+        let fixture = Fixture::new();
+        let pools = fixture.database.levels().shared();
+        let open_pool: Arc<dyn AnyPool> = Arc::new(OpenPool);
+        let pool = || -> WatchedPool {
+            let holders = PoolHolders::new(&fixture.families, "default");
+            (Arc::downgrade(&open_pool), holders)
+        };
+        let watched = [pool(), pool()];
+        let [(_, idle), (_, waiting)] = &watched;
+        let open: Open = Box::new(|| Err(AskError::Unreachable));
+        let explainer = Explainer::new("default", Dialect::Sqlite, open, None);
+        idle.locks.explained_by(&explainer);
+        let begun = clock::now();
+        let at = |milliseconds| begun.after(Duration::from_millis(milliseconds));
+        let asked = || idle.locks.lock().asked;
+
+        // The other pool was opened after the first look.
+        look(pools, &watched[..1], at(1_000));
+        assert_eq!(asked(), None, "nobody waits");
+        let _listed = waiting.waits.enter(WorkOwner::default(), begun);
+        look(pools, &watched, at(1_100));
+        assert_eq!(asked(), None, "its look is not due");
+        look(pools, &watched, at(1_200));
+        assert_eq!(asked(), Some(at(1_200)));
     }
 }
