@@ -1,10 +1,12 @@
 //! Who blocks whom: requests that wait for locks of PostgreSQL and SQLite, and what `GET /ops/pool` says about them.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use actix_vitals::Vitals;
@@ -177,7 +179,7 @@ async fn a_pool_that_waits_for_another_one_of_its_server_is_told_the_holder() {
     let update = "UPDATE items SET name = 'x' WHERE id = 1";
     let mut holder = second.get().unwrap();
     holder.batch_execute(&format!("BEGIN; {update}")).unwrap();
-    let waiter = std::thread::spawn(move || first.get().unwrap().batch_execute(update).unwrap());
+    let waiter = thread::spawn(move || first.get().unwrap().batch_execute(update).unwrap());
     let app = test::init_service(App::new().configure(vitals.ops())).await;
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
@@ -237,6 +239,58 @@ fn a_server_that_stops_answering_leaves_its_last_answer_with_its_age() {
     service.wait_for("new", |pool| {
         pool["locks"]["age_seconds"].as_f64().unwrap_or(9.0) < 1.5
     });
+    holder.finish();
+    waiter.finish();
+    service.stop();
+}
+
+/// How long a [late proxy](start_late_proxy) keeps the first bytes of a client: longer than the recorder tolerates that a
+/// process of the server is older than its connection.
+const LATENESS: Duration = Duration::from_secs(3);
+
+/// Forwards connections to a server, which gets the first bytes of each client late. Returns the address of the proxy, which
+/// lasts as long as this process.
+fn start_late_proxy(server: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                thread::sleep(LATENESS);
+                forward(from, to);
+            });
+            thread::spawn(move || forward(server, client));
+        }
+    });
+    address
+}
+
+/// Copies all bytes until one of both ends.
+fn forward(mut from: TcpStream, mut to: TcpStream) {
+    // Either side may close its end, with an error or without.
+    let _copied = io::copy(&mut from, &mut to);
+    let _shut = to.shutdown(Shutdown::Write);
+}
+
+#[test]
+fn connections_whose_opening_takes_long_are_not_taken_for_those_of_a_pooler() {
+    let Some((_, database)) = postgres("locks: openings that take long") else {
+        return;
+    };
+    let url = database.url();
+    let (user, address) = url.split_once('@').unwrap();
+    let (server, name) = address.split_once('/').unwrap();
+    let proxy = start_late_proxy(server.to_owned());
+    let url = format!("{user}@{proxy}/{name}");
+    let service = Service::start::<Pool<PgConnection>>("late", &url);
+    let holder = service.begin("/holds");
+    service.wait_until("/holds/{secret}", "idle_in_transaction");
+    let waiter = service.begin("/waits");
+    let wait = service.waits(1).remove(0);
+    let holders = &wait["held_by"];
+    assert_eq!(holders[0]["endpoint"], "/holds/{secret}", "{wait}");
     holder.finish();
     waiter.finish();
     service.stop();
@@ -316,7 +370,7 @@ fn behind_a_pooler_it_says_that_it_cannot_tell() {
             Ok(connection) => break connection,
             Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     };
     drop(warm);
     let service = Service::start::<Pool<PgConnection>>("bouncer", &url);

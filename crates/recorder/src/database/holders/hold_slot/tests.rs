@@ -27,6 +27,19 @@ fn a_slot_is_read_only_while_its_connection_is_out() {
 }
 
 #[test]
+fn the_age_of_a_connection_begins_with_its_opening() {
+    let holders = PoolHolders::new(&DatabaseFamilies::of_a_test(), "default");
+    let slot = holders.new_slot();
+    let now = clock::now().after(Duration::from_secs(60));
+    for seconds in [9, 0, 5] {
+        let age = Duration::from_secs(seconds);
+        slot.opened(NonZeroU32::new(7), now.before(age));
+        let connections = holders.connections(now);
+        assert_eq!((connections[0].backend, connections[0].age), (7, age));
+    }
+}
+
+#[test]
 fn a_statement_is_shown_while_it_runs() {
     let slot = slot();
     slot.begin(None, clock::now());
