@@ -5,14 +5,12 @@
 
 mod support;
 
-use std::time::Duration;
-
 use actix_vitals::Vitals;
 use actix_vitals::database::{Explainable, Pool};
 use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::r2d2::{self, ConnectionManager, R2D2Connection};
 use diesel::{Connection as _, PgConnection, SqliteConnection};
-use support::exhausted::{Occupied, Reason, SIZE, assert_explained};
+use support::exhausted::{Occupied, PATIENCE, Reason, SIZE, assert_explained};
 use support::postgres::Cluster;
 use support::server::Data as _;
 use support::tools;
@@ -24,7 +22,7 @@ where
     async fn open(vitals: &Vitals, name: &'static str, url: &str) -> Self {
         let builder = r2d2::Pool::builder()
             .max_size(SIZE)
-            .connection_timeout(Duration::from_secs(3));
+            .connection_timeout(PATIENCE);
         let pool = vitals.instrument(builder).name(name);
         pool.build(ConnectionManager::new(url)).unwrap()
     }

@@ -22,20 +22,23 @@ use super::log::Log;
 use super::pooled_service::{PooledService, SECRET, finish};
 
 /// How long to wait for a condition.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// The connections of the pool.
 pub(crate) const SIZE: u32 = 2;
+
+/// The least time that callers wait for a connection. The log names the holders before they give up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a connection may be held.
 const LEAK_THRESHOLD: Duration = Duration::from_millis(300);
 
 static LOG: LazyLock<Log> = LazyLock::new(|| Log::of_process(Level::WARN));
 
-/// A statement that takes some seconds.
+/// A statement that takes some seconds, more than [`PATIENCE`].
 pub(crate) fn slow_query(url: &str) -> &'static str {
     if url.starts_with("postgres:") {
-        "SELECT pg_sleep(3), 'hunter2'"
+        "SELECT pg_sleep(8), 'hunter2'"
     } else {
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 8000000) \
          SELECT max(x) FROM c WHERE 'hunter2' <> 'a'"
@@ -56,7 +59,7 @@ pub(crate) const UPDATE: &str = "UPDATE items SET name = 'hunter2' WHERE id = 1"
 
 /// A pool that requests can occupy.
 pub(crate) trait Occupied: Clone + Send + 'static {
-    /// Opens a pool of two connections, whose callers wait for three seconds. It has this name.
+    /// Opens a pool of two connections, whose callers wait for [`PATIENCE`] or longer. It has this name.
     async fn open(vitals: &Vitals, name: &'static str, url: &str) -> Self;
 
     /// Takes a connection, and never returns it.
@@ -217,11 +220,10 @@ pub(crate) fn assert_explained<P: Occupied>(
         let connections = pool["connections"].as_array().unwrap();
         connections.len() == SIZE as usize && connections.iter().all(is_held)
     });
-    let waiter = service.begin("/waits", "");
     let begun = Instant::now();
+    let waiter = service.begin("/waits", "");
+    // A caller is listed only while it waits, so this is within its patience.
     let pool = service.wait_for("awaited", |pool| pool["waiters"][0].is_object());
-    let reported = begun.elapsed();
-    assert!(reported < Duration::from_secs(1), "{reported:?}");
     assert_eq!(pool["waiters"][0]["endpoint"], "/waits/{secret}");
     assert_eq!(pool["waiting"], 1);
     for connection in pool["connections"].as_array().unwrap() {
@@ -240,8 +242,10 @@ pub(crate) fn assert_explained<P: Occupied>(
         reason == Reason::Lock || !line.contains("wait for a lock"),
         "{line}"
     );
+    // How late a busy machine lets the log be is not known, but the time is the right one, and the caller still waited.
     let longest = field(&line, "longest_wait_seconds");
-    assert!((0.5..1.0).contains(&longest), "{line}");
+    let most = begun.elapsed().min(PATIENCE).as_secs_f64();
+    assert!((0.5..most).contains(&longest), "{most}: {line}");
     let leak = line_about(name, &format!("endpoint=\"{endpoint}\""));
     assert!(leak.contains("longer than the leak threshold"), "{leak}");
     assert!(leak.contains(file), "{leak}");
