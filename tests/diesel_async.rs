@@ -155,7 +155,7 @@ fn all_holds_are_accounted_for<P: TestPool>(app: &TestApp<P>) {
 /// The gauges of the pool are at rest.
 async fn is_at_rest<P: TestPool>(app: &TestApp<P>) {
     let pool = [("pool", "default")];
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let scrape = app.scrape();
         let waiters = scrape.value("db_pool_waiters", &pool);
@@ -306,7 +306,7 @@ async fn the_levels_are_those_of_the_pool<P: TestPool>() {
 
 /// The exposed level has this many connections in use, and agrees with the status of the pool.
 async fn is_level<P: TestPool>(app: &TestApp<P>, used: f64) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let scrape = app.scrape();
         let level = ["checked_out", "idle", "max"]

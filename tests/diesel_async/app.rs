@@ -17,6 +17,9 @@ use crate::pools::TestPool;
 use crate::support::exposition::Exposition;
 use crate::support::in_process::InProcess;
 
+/// After how long a running query is dropped: long enough that it is sent, and much shorter than it takes.
+const DROPPED_AFTER: Duration = Duration::from_millis(200);
+
 /// The application under test.
 pub(crate) struct TestApp<P: TestPool> {
     pub(crate) vitals: Vitals,
@@ -155,7 +158,7 @@ async fn stray<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
 async fn dropped<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
     let mut connection = pool.get().await.unwrap();
     let query = async move { connection.sleep().await };
-    let result = tokio::time::timeout(Duration::from_millis(50), query).await;
+    let result = tokio::time::timeout(DROPPED_AFTER, query).await;
     assert!(result.is_err(), "the query takes longer");
     HttpResponse::Ok().finish()
 }
@@ -163,7 +166,7 @@ async fn dropped<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
 /// Drops a query that runs, and runs it again on the same connection.
 async fn retried<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
     let mut connection = pool.get().await.unwrap();
-    let result = tokio::time::timeout(Duration::from_millis(50), connection.sleep()).await;
+    let result = tokio::time::timeout(DROPPED_AFTER, connection.sleep()).await;
     assert!(result.is_err(), "the query takes longer");
     answer(connection.sleep().await)
 }
@@ -175,7 +178,7 @@ async fn dropped_transaction<P: TestPool>(pool: web::Data<P>) -> HttpResponse {
     let work = async { connection.transact_slowly(300, &inserted).await };
     let leave = async {
         inserted.notified().await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(DROPPED_AFTER).await;
     };
     tokio::select! {
         biased;

@@ -42,11 +42,11 @@ pub(crate) trait Engine: AsyncExplainable + 'static {
     async fn insert(&mut self, id: i32, name: &str) -> QueryResult<usize>;
     async fn rename(&mut self, id: i32, name: &str) -> QueryResult<usize>;
     async fn raw(&mut self, sql: &str) -> QueryResult<usize>;
-    /// Runs for at least 200 milliseconds.
+    /// Runs for at least half a second.
     async fn sleep(&mut self) -> QueryResult<usize>;
     /// Inserts two rows in nested transactions, and rolls the outer one back unless `commits`.
     async fn transact(&mut self, id: i32, commits: bool) -> QueryResult<()>;
-    /// Inserts a row in a transaction, notifies, and then runs for at least 200 milliseconds in it.
+    /// Inserts a row in a transaction, notifies, and then runs for at least half a second in it.
     async fn transact_slowly(&mut self, id: i32, inserted: &Notify) -> QueryResult<()>;
 }
 
@@ -144,13 +144,13 @@ impl_engine!(
     AsyncPgConnection,
     postgres(),
     "postgres://nobody@127.0.0.1:1/nowhere",
-    "SELECT pg_sleep(0.5)"
+    "SELECT pg_sleep(1.5)"
 );
 impl_engine!(
     AsyncMysqlConnection,
     mariadb(),
     "mysql://nobody@127.0.0.1:1/nowhere",
-    "SELECT SLEEP(0.5)"
+    "SELECT SLEEP(1.5)"
 );
 impl_engine!(
     AsyncSqliteConnection,

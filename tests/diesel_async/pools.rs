@@ -11,8 +11,8 @@ use diesel_async::pooled_connection::{AsyncDieselConnectionManager, PoolError};
 
 use crate::engine::Engine;
 
-/// How long callers wait for a connection.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long callers wait for a connection. An opening is part of it, whose hashes are slow without optimisation.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pool that the tests can use.
 pub(crate) trait TestPool: Clone + Debug + 'static {
