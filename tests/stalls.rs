@@ -1,10 +1,11 @@
 //! Stalled event loops: what the ops endpoints and the log report while a stall lasts. A process of its own, because the log's
 //! subscriber is that of the process.
 //!
-//! `VITALS_STALLS` sets the number of injected stalls (100 by default), `VITALS_STALLS_SEED` their seed, and
-//! `VITALS_NAMED_FROM` the shortest ones that must be named while they last (`500ms` by default: a busy machine may be late
-//! for shorter ones; `100ms` in `make soak`). `VITALS_FULL_LOAD_TIME` sets for how long a service under full load must have
-//! no stall (`5s` by default, `10m` in `make soak`).
+//! `VITALS_STALLS` sets the number of injected stalls (100 by default), `VITALS_STALLS_SEED` their seed (a fixed one by
+//! default, a random one in `make soak`), and `VITALS_NAMED_FROM` the shortest ones, all of which must be named while they
+//! last (`750ms` by default: a busy machine may be late for shorter ones; `100ms` in `make soak`). A fifth of that is the
+//! threshold of a stall. `VITALS_FULL_LOAD_TIME` sets for how long a service under full load must have no stall (`5s` by
+//! default, `10m` in `make soak`).
 //!
 //! The last two need a machine with processors to spare. On a busy one, requests that hand work to another thread have
 //! stalled in this test. The likely cause is a lock of the runtime whose holder waits for a processor; that is not proved. So
@@ -45,7 +46,7 @@ use blockable::{Blockable, WORKERS, get};
 use log::Log;
 
 /// How long to wait for a condition.
-const BOUND: Duration = Duration::from_secs(30);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// What no answer and no line of the log may contain.
 const SECRET: &str = "hunter2";
@@ -273,6 +274,9 @@ struct InjectedStall {
 /// The trace of the first injected stall. The other test counts from 1.
 const FIRST_TRACE: usize = 1_000_000;
 
+/// The seed of an ordinary run.
+const SEED: u32 = 0x5eed;
+
 /// The workers of a service whose stalls overlap, and the clients that cause them.
 const BLOCKED_AT_ONCE: usize = 8;
 
@@ -280,16 +284,19 @@ const BLOCKED_AT_ONCE: usize = 8;
 fn injected_stalls_are_named_rightly_and_no_other_request_is() {
     let _turn = TURN.lock();
     let number: usize = variable("VITALS_STALLS", "100").parse().expect("a number");
-    let named_from = time("VITALS_NAMED_FROM", "500ms");
-    let seed = variable("VITALS_STALLS_SEED", &rand::random::<u32>().to_string());
+    let is_soak = std::env::var_os("VITALS_NAMED_FROM").is_some();
+    let shortest = time("VITALS_NAMED_FROM", "750ms");
+    let least = u64::try_from(shortest.as_millis()).expect("a time that is not long");
+    let seed = if is_soak { rand::random() } else { SEED };
+    let seed = variable("VITALS_STALLS_SEED", &seed.to_string());
     println!("VITALS_STALLS_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed.parse().expect("a number"));
     let stalls: Vec<_> = (1..=number)
         .map(|number| {
             let (path, endpoint) = STALLS[random.random_range(0..STALLS.len())];
             // A computation needs a processor, of which there are few.
-            let most = if path == "/spin" { 700 } else { 2000 };
-            let millis = random.random_range(100..=most);
+            let most = if path == "/spin" { 900 } else { 2000 };
+            let millis = random.random_range(least..=least.max(most));
             InjectedStall {
                 path: format!("{path}/{millis}"),
                 endpoint,
@@ -298,11 +305,11 @@ fn injected_stalls_are_named_rightly_and_no_other_request_is() {
             }
         })
         .collect();
-    let threshold = Duration::from_millis(20);
+    let threshold = shortest / 5;
     let vitals = Vitals::builder().stall_threshold(threshold);
     let blockable = Blockable::start_with(vitals, BLOCKED_AT_ONCE);
     let is_over = AtomicBool::new(false);
-    let named = thread::scope(|scope| {
+    let watched = thread::scope(|scope| {
         let watch = scope.spawn(|| watch_stalls(&blockable, &is_over));
         let bystander = scope.spawn(|| {
             let mut answers = 0;
@@ -329,6 +336,16 @@ fn injected_stalls_are_named_rightly_and_no_other_request_is() {
         assert!(bystander.join().expect("no panic") > 0);
         watch.join().expect("no panic")
     });
+    let WatchedStalls {
+        named,
+        longest_pause,
+    } = watched;
+    // A stall that is longer than the pauses between the answers was seen in one of them. On a busy machine these are long.
+    let named_from = if is_soak {
+        shortest
+    } else {
+        shortest.max(threshold * 2 + longest_pause)
+    };
     let mut missed = Vec::new();
     // The fewest and the most stalls that each endpoint may count.
     let mut expected = BTreeMap::new();
@@ -342,7 +359,7 @@ fn injected_stalls_are_named_rightly_and_no_other_request_is() {
         }
     }
     println!(
-        "{} of {number} named while they lasted",
+        "{} of {number} named while they lasted, at most {longest_pause:?} between two answers",
         number - missed.len()
     );
     missed.retain(|(_, time)| *time >= named_from);
@@ -367,11 +384,24 @@ fn counted_stalls(metrics: &str, endpoint: &str) -> Option<usize> {
     line.parse().ok()
 }
 
-/// Returns the endpoint of each stall that was listed while it lasted, by its trace. Asks until it is over.
-fn watch_stalls(blockable: &Blockable, is_over: &AtomicBool) -> HashMap<String, String> {
+/// What a client of the ops endpoint saw.
+struct WatchedStalls {
+    /// The endpoint of each stall that was listed while it lasted, by its trace.
+    named: HashMap<String, String>,
+    /// The longest time from a question to the next answer: within any longer time, the requests were listed.
+    longest_pause: Duration,
+}
+
+/// Asks until it is over.
+fn watch_stalls(blockable: &Blockable, is_over: &AtomicBool) -> WatchedStalls {
     let mut named = HashMap::new();
+    let mut longest_pause = Duration::ZERO;
+    let mut last_asked = Instant::now();
     while !is_over.load(Relaxed) {
+        let asked = Instant::now();
         let listing = blockable.requests();
+        longest_pause = longest_pause.max(last_asked.elapsed());
+        last_asked = asked;
         let requests = listing["requests"].as_array().expect("a list");
         for stall in requests
             .iter()
@@ -383,7 +413,10 @@ fn watch_stalls(blockable: &Blockable, is_over: &AtomicBool) -> HashMap<String, 
         }
         thread::sleep(Duration::from_millis(5));
     }
-    named
+    WatchedStalls {
+        named,
+        longest_pause,
+    }
 }
 
 /// Clients that ask without a pause.
@@ -409,7 +442,7 @@ fn a_service_under_full_load_has_no_stalls() {
             .into_iter()
             .map(|client| client.join().expect("no panic"));
         let answers: usize = answers.sum();
-        (watch.join().expect("no panic"), answers)
+        (watch.join().expect("no panic").named, answers)
     });
     let metrics = blockable.ask("/metrics");
     let counted: Vec<_> = metrics

@@ -139,9 +139,10 @@ async fn serve(
 ) {
     let ops = OpsSettings::everything();
     let vitals = vitals.ops(ops).build().expect("settings that build");
+    let builder = r2d2::Pool::builder().max_size(1);
     let monitor = vitals.http();
     let pool = vitals
-        .instrument(r2d2::Pool::builder().max_size(1))
+        .instrument(builder.connection_timeout(BOUND))
         .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
         .expect("a pool");
     let service = HttpServer::new(move || {
@@ -265,11 +266,11 @@ async fn rows(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-/// Runs a query that takes about a second.
+/// Runs a query that takes some seconds.
 async fn query(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     let ran = pool.run(|connection| {
         sql_query(
-            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000000) \
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 3000000) \
              SELECT count(*) FROM numbers WHERE n <> 'hunter2'",
         )
         .execute(connection)
