@@ -23,9 +23,9 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::http::{app, count::Count};
 
 /// The minimum time of each request to `/nap`.
-const NAP: Duration = Duration::from_millis(20);
+const NAP: Duration = Duration::from_millis(200);
 
-const NAPS: usize = 20;
+const NAPS: usize = 10;
 
 #[actix_web::test]
 async fn ours_and_actix_web_prom_agree_series_by_series_where_it_is_right() {
