@@ -111,7 +111,7 @@ fn every_outcome_is_counted_from_zero_on() {
 #[test]
 fn a_push_is_made_at_once_and_then_at_each_interval() {
     let receiver = Receiver::start(&[OK]);
-    let interval = Duration::from_millis(150);
+    let interval = Duration::from_millis(500);
     let begun = Instant::now();
     let service = Service::start(&settings_for(&receiver.url()).interval(interval));
     service.orders.get().add(7);
