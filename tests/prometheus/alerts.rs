@@ -20,10 +20,10 @@ use crate::support::server::Server;
 use crate::support::{tools, wait};
 
 /// The divisor of the times in the deployed files.
-const HASTE: u64 = 30;
+const HASTE: u64 = 15;
 
-/// How long the alerts may take: ten seconds of rates and waiting, and more on a busy machine.
-const BOUND: Duration = Duration::from_secs(120);
+/// How long the alerts may take: twenty seconds of rates and waiting, and more on a busy machine.
+const BOUND: Duration = Duration::from_secs(180);
 
 /// The expected notifications: receiver, alert and job.
 const EXPECTED: [(&str, &str, &str); 4] = [
@@ -86,7 +86,6 @@ async fn alerts_arrive(prometheus: &Scraper, alertmanager: &Path) {
         .map(|name| hastened(&read(&deploy().join("prometheus").join(name))));
     let setup = Setup {
         jobs: &jobs.concat(),
-        interval: "500ms",
         rules: &rules,
         alertmanager: Some(alertmanager.authority()),
         // Sends an alert again soon if it fired before Prometheus found the Alertmanager.
