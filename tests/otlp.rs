@@ -6,7 +6,6 @@
 mod collector;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -14,6 +13,7 @@ use serde_json::json;
 
 use crate::support::{
     exposition::Exposition,
+    keeper::free_port,
     prometheus::{Element, Prometheus, Setup, job},
     scrapers::{self, Program},
     server::{Answer, Server, run_to_end},
@@ -244,9 +244,7 @@ async fn quantiles_and_exemplars_agree_with_those_of_scraped_native_histograms()
         return;
     }
     // The service must be there before the configuration that names its port: it pushes to a port that is taken later.
-    let reserved = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let authority = reserved.local_addr().expect("an address").to_string();
-    drop(reserved);
+    let authority = format!("127.0.0.1:{}", free_port());
     let url = format!("http://{authority}/api/v1/otlp");
     let server = Server::start_with(&["--otlp-endpoint", &url, "--otlp-interval", "500ms"]);
     let binary = scrapers::one(test, Program::Newest).expect("it was there before");
@@ -339,9 +337,7 @@ async fn the_last_push_contains_every_request_before_the_shutdown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_is_gone_costs_the_service_nothing() {
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let authority = gone.local_addr().expect("an address").to_string();
-    drop(gone);
+    let authority = format!("127.0.0.1:{}", free_port());
     let url = format!("http://ada:hunter2@{authority}/hunter2");
     let server = Server::start_with_variables(&[
         ("VITALS_OTLP_ENDPOINT", url),

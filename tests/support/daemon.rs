@@ -3,15 +3,14 @@
 //!
 //! The module of each program has its configuration and its queries.
 
-use std::collections::HashSet;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, RequestBuilder, StatusCode};
 use tempfile::TempDir;
+
+use super::keeper::free_port;
 
 /// How long it may take to become ready.
 const START_BOUND: Duration = Duration::from_secs(60);
@@ -64,7 +63,7 @@ impl Daemon {
         let directory = TempDir::new().expect("a temporary directory");
         let log =
             std::fs::File::create(directory.path().join("log")).expect("the log can be written");
-        let authority = free_address();
+        let authority = format!("127.0.0.1:{}", free_port());
         let child = command(directory.path(), &authority)
             .current_dir(directory.path())
             .stdin(Stdio::null())
@@ -143,19 +142,6 @@ impl Drop for Daemon {
         let _reaped = self.child.wait();
         if std::thread::panicking() {
             println!("--- log of {}\n{}---", self.name, self.log());
-        }
-    }
-}
-
-/// A free port that no other daemon of this process was given.
-fn free_address() -> String {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("a bound address");
-        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if given.insert(address.port()) {
-            return address.to_string();
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The common parts of the tests' database servers: a directory with a keeper, a port, and the wait for the first connection.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -86,10 +88,18 @@ impl Keeper {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nothing else in this process was given. It is below those that Linux gives to
+/// connections, any of which could take it before the server does.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = rand::random_range(20_000..32_000_u16);
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_free && given.insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Whether the tests run as root. The servers refuse that.
