@@ -2,7 +2,7 @@
 //! a limit later continues with the resources that it has.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Output, Stdio};
+use std::process::{self, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -89,20 +89,22 @@ fn of_a_user(directory: &TempDir, user: u32, threads: usize) -> Command {
     by_user(user, &limited)
 }
 
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+/// A user that runs nothing else: a limit on threads counts all threads of a user. Other processes of these tests have
+/// other users.
+fn user(test: u32) -> u32 {
+    50_000 + process::id() % 7_000 * 2 + test
 }
 
 #[test]
 fn a_start_with_too_few_threads_fails_with_a_message() {
     let test = "a_start_with_too_few_threads_fails_with_a_message";
-    if !is_root() || tools::tool(test, "setpriv").is_none() {
+    if tools::other_users(test).is_none() {
         return;
     }
     let directory = TempDir::new().unwrap();
     for threads in [1, 3, 8, 17] {
         let limit = format!("{threads} threads");
-        let sentence = failed(to_end(of_a_user(&directory, 54_321, threads)), &limit);
+        let sentence = failed(to_end(of_a_user(&directory, user(0), threads)), &limit);
         let expected = "actix-vitals: The start needs 18 threads, and the system does not allow that many (ulimit -u, \
                         LimitNPROC=, TasksMax=): Resource temporarily unavailable (os error 11).\n";
         assert_eq!(sentence, expected, "{limit}");
@@ -152,11 +154,12 @@ async fn requests_are_served_with_the_existing_threads() {
     let Some(prlimit) = tools::tool(test, "prlimit") else {
         return;
     };
-    if !is_root() || tools::tool(test, "setpriv").is_none() {
+    if tools::other_users(test).is_none() {
         return;
     }
     let directory = TempDir::new().unwrap();
-    let service = Running::start(of_a_user(&directory, 54_322, 100));
+    let user = user(1);
+    let service = Running::start(of_a_user(&directory, user, 100));
     let get = async |path: &str| {
         let answer = reqwest::get(format!("{}{path}", service.url))
             .await
@@ -170,7 +173,7 @@ async fn requests_are_served_with_the_existing_threads() {
     }
     let mut limit = Command::new(prlimit);
     limit.args(["--pid", &service.child.id().to_string(), "--nproc=1:"]);
-    let limited = by_user(54_322, &limit).status().unwrap();
+    let limited = by_user(user, &limit).status().unwrap();
     assert!(limited.success(), "{limited}");
     // Longer than the lifetime of an idle thread.
     let end = Instant::now() + Duration::from_secs(13);

@@ -4,6 +4,7 @@
 //! the variable `CI` set, the test fails instead.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -123,6 +124,13 @@ pub(crate) fn mount_namespaces(test: &str) -> Option<PathBuf> {
         "root's right to mount namespaces (unshare --mount)",
         unshare,
     )
+}
+
+/// `setpriv`, if the tests run as root and can so be another user, or `None` once the skip of `test` is recorded.
+pub(crate) fn other_users(test: &str) -> Option<PathBuf> {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    let setpriv = on_path("setpriv").filter(|_| is_root);
+    require(test, "root's right to be another user (setpriv)", setpriv)
 }
 
 /// Runs a program in a directory. Panics with its output unless it succeeds.
