@@ -46,14 +46,17 @@ async fn another_filter_is_used_for_its_time_and_each_change_is_logged() {
         (shown == at_rest).then_some(()).ok_or(shown)
     })
     .await;
+    let [changed, configured] = [
+        "the filter of the log is changed",
+        "the filter of the log is the configured one again",
+    ];
+    // The lines before it have been read, too.
+    server.log_with(configured, 1).await;
     let before = traces(&server).await;
     assert_eq!(traces(&server).await, before, "no line follows");
 
     let log = server.stderr();
-    for line in [
-        "the filter of the log is changed",
-        "the filter of the log is the configured one again",
-    ] {
+    for line in [changed, configured] {
         assert_eq!(log.matches(line).count(), 1, "{log}");
     }
 }

@@ -197,8 +197,7 @@ async fn prometheus_gets_by_push_what_a_scrape_shows() {
         }
     })
     .await;
-    let log = server.stderr();
-    assert!(log.contains("the receiver takes no traces"), "{log}");
+    server.log_with("the receiver takes no traces", 1).await;
     let started_as = prometheus.query("target_info").await.expect("an answer");
     let [target] = &started_as[..] else {
         panic!("{started_as:?}");
@@ -361,8 +360,9 @@ async fn a_receiver_that_is_gone_costs_the_service_nothing() {
             0.0
         );
     }
-    let log = server.stderr();
-    let warnings = log.matches("metrics cannot be pushed").count();
+    let failure = "metrics cannot be pushed";
+    let log = server.log_with(failure, 1).await;
+    let warnings = log.matches(failure).count();
     assert_eq!(warnings, 1, "the same failure is logged once");
     assert!(log.contains(&authority), "the receiver is named");
     for (secret, place) in [("hunter2", &log), ("YWRhOmh1bnRlcjI", &log)] {

@@ -235,13 +235,14 @@ async fn a_server_that_goes_without_a_word_holds_nobody_up() {
     let recovered = scene.probe_becomes("/readyz", 200, Instant::now()).await;
     assert!(recovered < Duration::from_secs(5) + SLACK, "{recovered:?}");
     scene.serves_again("after the server went on").await;
-    let log = scene.server.stderr();
+    let mut log = String::new();
     for line in [
         "the database does not answer",
         // The check for readiness may have one of them.
         " of 5 connections: ",
         "the database answers again",
     ] {
+        log = scene.server.log_with(line, 1).await;
         assert_eq!(log.matches(line).count(), 1, "{log}");
     }
     // The connection that asks the database about itself has failed, too, if its turn has come.

@@ -93,8 +93,7 @@ async fn without_descriptors_open_connections_are_served_and_new_ones_wait() {
         },
     )
     .await;
-    let log = server.stderr();
-    assert!(log.contains("Too many open files"), "{log}");
+    let log = server.log_with("Too many open files", 1).await;
     assert!(!log.contains("panicked"), "{log}");
     assert_eq!(server.stop(), Some(0));
 }

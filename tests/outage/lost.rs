@@ -2,6 +2,7 @@
 //! everything is counted once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -11,10 +12,13 @@ use crate::support::exposition::Exposition;
 use crate::support::postgres::{Cluster, Database};
 use crate::support::server::Server;
 use crate::support::settled::{expect_count, settled};
-use crate::support::tools;
+use crate::support::{tools, wait};
 
 /// Requests at a time, more than there are connections.
 const AT_A_TIME: usize = 8;
+
+/// How long the pool may take to open its connections.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A service whose connections are not checked before each use; `None` once the skip of `test` is recorded.
 async fn start(test: &str) -> Option<(Arc<Database>, Server, i64)> {
@@ -24,6 +28,17 @@ async fn start(test: &str) -> Option<(Arc<Database>, Server, i64)> {
     let id = server.create("Ada").await;
     read(&server, id).await;
     Some((database, server, id))
+}
+
+/// Ends all connections, once each of them is open: an opening that fails would be an outage.
+async fn lose_connections(server: &Server, database: &Database) {
+    wait::until("four connections", BOUND, async || {
+        let scrape = server.scrape().await;
+        let idle = scrape.value("db_pool_idle_connections", &[("pool", "default")]);
+        (idle >= 4.0).then_some(()).ok_or(idle)
+    })
+    .await;
+    database.terminate_backends();
 }
 
 /// Reads the list and an item, several at a time.
@@ -68,7 +83,7 @@ async fn a_connection_that_is_lost_between_two_uses_costs_no_read_its_answer() {
     let before = settled(&server).await;
     let rounds = 5;
     for _ in 0..rounds {
-        database.terminate_backends();
+        lose_connections(&server, &database).await;
         read(&server, id).await;
     }
     let after = settled(&server).await;
@@ -97,7 +112,7 @@ async fn a_write_on_a_lost_connection_is_answered_with_503_and_the_next_one_succ
     let rounds = 5;
     for _ in 0..rounds {
         read(&server, id).await;
-        database.terminate_backends();
+        lose_connections(&server, &database).await;
         let item = json!({"name": "Grace", "email": "grace@example.com"});
         let refused = server.send(Method::POST, "/data", &item).await;
         assert_eq!(refused.status, 503, "{}", refused.text);
@@ -129,11 +144,11 @@ async fn lost_connections_that_are_replaced_are_one_line_of_the_log() {
     let id = server.create("Ada").await;
     for _ in 0..5 {
         read(&server, id).await;
-        database.terminate_backends();
+        lose_connections(&server, &database).await;
     }
     read(&server, id).await;
-    let log = server.stderr();
     let lost = "a pooled connection to the database was lost, and is replaced";
+    let log = server.log_with(lost, 1).await;
     assert_eq!(log.matches(lost).count(), 1, "{log}");
     assert_eq!(
         log.matches("no connection to the database").count(),

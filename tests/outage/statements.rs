@@ -70,8 +70,8 @@ fn forget_statements(database: &Database) {
 }
 
 /// The log has these warnings, in this order, and nothing worse.
-fn logs(server: &Server, warnings: &[&str]) {
-    let log = server.stderr();
+async fn logs(server: &Server, warnings: &[&str]) {
+    let log = server.log_with("WARN", warnings.len()).await;
     let logged: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
     assert_eq!(logged.len(), warnings.len(), "{log}");
     for (line, warning) in logged.iter().zip(warnings) {
@@ -86,13 +86,13 @@ async fn columns_that_get_another_type_cost_no_answer() {
     let Some((database, server, id)) = warm_server(test, &[]).await else {
         return;
     };
-    logs(&server, &[]);
+    logs(&server, &[]).await;
     database.execute("ALTER TABLE items ALTER COLUMN name TYPE VARCHAR(200)");
     asks_everything(&server, id).await;
-    logs(&server, &[STALE]);
+    logs(&server, &[STALE]).await;
     database.execute("ALTER TABLE items ALTER COLUMN message TYPE VARCHAR(9000)");
     asks_everything(&server, id).await;
-    logs(&server, &[STALE]);
+    logs(&server, &[STALE]).await;
     assert_eq!(server.stop(), Some(0));
 }
 
@@ -108,7 +108,8 @@ async fn sessions_that_forget_their_statements_cost_no_answer() {
     logs(
         &server,
         &["refuses the ping of a pooled connection, which is replaced"],
-    );
+    )
+    .await;
     assert_eq!(server.stop(), Some(0));
 }
 
@@ -121,7 +122,7 @@ async fn sessions_that_forget_their_statements_without_a_check_cost_no_answer() 
     };
     forget_statements(&database);
     asks_everything(&server, id).await;
-    logs(&server, &[STALE]);
+    logs(&server, &[STALE]).await;
     assert_eq!(server.stop(), Some(0));
 }
 

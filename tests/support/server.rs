@@ -15,9 +15,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::exposition::Exposition;
+use super::wait;
 
 /// How long an unoptimised build may take to start on a busy machine.
 const START_BOUND: Duration = Duration::from_secs(60);
+
+/// How long a line of the log may take.
+const LOG_BOUND: Duration = Duration::from_secs(30);
 
 /// The header in which Prometheus says how long it waits for a scrape, and how long the tests do: a busy machine may need it.
 pub(crate) const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
@@ -266,6 +270,22 @@ impl Server {
     /// Everything that the server has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().expect("no reader panicked").clone()
+    }
+
+    /// The lines that the server has written to stderr, once they contain a text so many times. A thread reads them, and may
+    /// be late.
+    pub(crate) async fn log_with(&self, text: &str, times: usize) -> String {
+        let awaited = format!("{times} x {text:?} in the log");
+        wait::until(&awaited, LOG_BOUND, async || {
+            let mut log = self.stderr();
+            log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+            if log.matches(text).count() >= times {
+                Ok(log)
+            } else {
+                Err(log)
+            }
+        })
+        .await
     }
 
     /// The process id of the server.
