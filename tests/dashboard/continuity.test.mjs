@@ -24,7 +24,8 @@ test("after a restart of the server the page goes on, keeps what it had, and sho
   await until("some ticks", async () => (await table(page, "throughput")).length >= 3);
   const stopping = Date.now();
   assert.equal(await server.stop(), 0);
-  assert.ok(Date.now() - stopping < 5000, "an open page does not hold the server back");
+  // Half of the time that it would wait for an answer that does not end.
+  assert.ok(Date.now() - stopping < 15_000, "an open page does not hold the server back");
   await until("the loss", async () => (await page.textContent("#status")) === "Reconnecting");
   // Long enough to be seen as a gap.
   await pause(3);
@@ -113,9 +114,11 @@ test("many streams share one sampler, and count nowhere in the service's numbers
   const server = await Server.start();
   t.after(() => server.remove());
   const streams = await Promise.all(Array.from({ length: 20 }, () => fetch(`${server.url}/dashboard/stream`)));
-  const ticks = await Promise.all(streams.map((stream) => firstTicks(stream, 4)));
-  // The streams do not all start within one second. All of them have the newest of the first ticks.
+  const ticks = streams.map(follow);
+  await until("a tick of each", () => ticks.every((found) => found.size > 0));
+  // The streams do not all start within one second. All of them get the newest of the first ticks.
   const newest = Math.max(...ticks.map((found) => Math.min(...found.keys())));
+  await until("the same tick of each", () => ticks.every((found) => found.has(newest)));
   const texts = new Set(ticks.map((found) => found.get(newest)));
   assert.equal(texts.size, 1, "all get the same tick");
   assert.equal(samplers(server), 1);
@@ -130,14 +133,19 @@ test("many streams share one sampler, and count nowhere in the service's numbers
 
 });
 
-/** The first ticks of a stream, by time, as sent. The stream stays open. */
-async function firstTicks({ body }, count) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ; ) {
-    text += (await reader.read()).value;
-    const found = [...text.matchAll(/event: tick\nid: (\d+)\ndata: (.*)\n\n/g)];
-    if (found.length >= count) return new Map(found.map(([, id, data]) => [Number(id), data]));
-  }
+/** The ticks of a stream, by time, as sent. It grows until the stream ends. */
+function follow({ body }) {
+  const ticks = new Map();
+  const read = async () => {
+    let text = "";
+    for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+      text += chunk;
+      for (const [, id, data] of text.matchAll(/event: tick\nid: (\d+)\ndata: (.*)\n\n/g)) ticks.set(Number(id), data);
+    }
+  };
+  // It fails when the server is killed.
+  read().catch(() => {});
+  return ticks;
 }
 
 /** The sampler threads of the server. */

@@ -49,8 +49,11 @@ test("the page works where its address has credentials", async () => {
 });
 
 test("a script that is refused is named", async () => {
+  const asked = Date.now();
   const page = await refused(/app\.js$/, { status: 400, body: "Origin is not allowed" });
-  assert.equal(await page.isVisible("#unloaded"), false, "not at once");
+  const early = await page.isVisible("#unloaded");
+  // It appears five seconds after the page. A busy machine may have taken longer until here.
+  if (Date.now() - asked < 5000) assert.equal(early, false, "not at once");
   await page.waitForSelector("#unloaded", { state: "visible" });
   assert.match(await page.textContent("#unloaded"), /dashboard\/app\.js/);
   await page.context().close();

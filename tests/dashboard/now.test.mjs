@@ -23,9 +23,12 @@ test("without traffic it says that nothing runs", async () => {
   assert.match(await heading("now"), /0 in flight/);
 });
 
+/** Requests that each block a worker for two seconds: together for longer than the page takes to show them. */
+const BLOCKING = 16;
+
 test("requests that block every worker are shown while they last", async () => {
   const answered = [];
-  const reports = Array.from({ length: 8 }, () => shop.get("/report").then(() => answered.push(1)));
+  const reports = Array.from({ length: BLOCKING }, () => shop.get("/report").then(() => answered.push(1)));
   const blocked = await until("two stalls", async () => {
     const found = (await now()).filter(({ Doing }) => Doing === "blocks its event loop");
     return found.length === 2 && found;
@@ -33,7 +36,7 @@ test("requests that block every worker are shown while they last", async () => {
   const top = () => page.$eval("#endpoints", (table) => table.getBoundingClientRect().top + scrollY);
   const before = await top();
   const known = answered.length;
-  assert.ok(known < 8, "they were shown while requests of the kind were in flight");
+  assert.ok(known < BLOCKING, "they were shown while requests of the kind were in flight");
   for (const row of blocked) assert.equal(row.Endpoint, "GET /report");
   assert.deepEqual(blocked.map(({ Worker }) => Worker).sort(), ["0", "1"]);
   // While one of them ends and the next one begins, fewer are shown.
@@ -47,7 +50,7 @@ test("requests that block every worker are shown while they last", async () => {
 });
 
 test("the loops' time and the stalls are counted by endpoint", async () => {
-  const isComplete = (row) => row.Endpoint.trim() === "/report" && Number(row.Stalls) >= 8 && number(row["Time on loops"]) >= 16;
+  const isComplete = (row) => row.Endpoint.trim() === "/report" && Number(row.Stalls) >= BLOCKING && number(row["Time on loops"]) >= 2 * BLOCKING;
   const report = await until("all stalls", async () => (await rows(page, "loops")).find(isComplete));
   assert.ok(number(report["Each request"]) >= 2, report["Each request"]);
   assert.match(report["Of all workers ↓"] ?? report["Of all workers"], /%$/);

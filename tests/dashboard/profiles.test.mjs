@@ -33,7 +33,7 @@ test("a profile of the processor is taken, shown, searched and zoomed", async (t
   const page = await visit(browser, `${server.url}/ops/profile`);
   const stop = { now: false };
   const loads = [load(stop), load(stop)];
-  await page.fill("#seconds", "2");
+  await page.fill("#seconds", "4");
   await page.fill("#hz", "999");
   await page.click("#start");
   await page.waitForSelector("#progress:not([hidden])");
@@ -88,9 +88,10 @@ test("two profiles of the heap are taken, and the second is shown as a differenc
 
 test("an answer that is no profile is shown as a sentence", async () => {
   const page = await visit(browser, `${server.url}/ops/profile`);
-  const running = server.request("GET", "/ops/profile/cpu?seconds=3&format=folded");
+  const running = server.request("GET", "/ops/profile/cpu?seconds=10&format=folded");
   await page.fill("#seconds", "1");
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  // Long enough that the other profile has begun, and much shorter than it takes.
+  await new Promise((resolve) => setTimeout(resolve, 2000));
   await page.click("#start");
   await page.locator("#message", { hasText: /one at a time|perf_event_open/ }).waitFor();
   await running;
