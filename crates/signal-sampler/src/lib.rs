@@ -1,4 +1,4 @@
-//! Samples the stacks of threads of this process by signals, for profiles where the kernel forbids `perf_event_open`.
+//! Samples the stacks of threads of this process by signals, for profiles of the processor time.
 //!
 //! Each sampled thread has a timer of its own processor time, which sends SIGPROF to it. The handler notes the time, follows
 //! the frame pointers, and puts the addresses into a ring. It allocates nothing, takes no lock, reads no debug information,
@@ -70,6 +70,9 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The number of the last sampling.
 static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// How many threads were added to samplings since the start of the process.
+static ADDED: AtomicU32 = AtomicU32::new(0);
 
 /// Why [`SignalSampling::start`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +163,8 @@ impl SignalSampling {
         if blocks_the_signal(thread)? {
             return Err(io::Error::other("the thread blocks SIGPROF"));
         }
-        let timer = Timer::start(thread, self.generation, self.period)?;
+        let first = part(self.period, ADDED.fetch_add(1, Relaxed));
+        let timer = Timer::start(thread, self.generation, first, self.period)?;
         self.timers.insert(thread, timer);
         Ok(())
     }
@@ -185,6 +189,16 @@ impl SignalSampling {
     pub fn lost(&self) -> u64 {
         RING.lost().saturating_sub(self.lost_before)
     }
+}
+
+/// A part of a period, until the first sample of a thread. Otherwise a thread that runs for less than a period had no sample,
+/// however many of them there are. Successive numbers spread evenly over the period, by the golden ratio.
+fn part(period: Duration, number: u32) -> Duration {
+    let parts = number.wrapping_mul(0x9E37_79B9);
+    let nanoseconds = period.as_nanos().saturating_mul(u128::from(parts));
+    let nanoseconds = u64::try_from(nanoseconds.wrapping_shr(u32::BITS)).unwrap_or(u64::MAX);
+    // A first expiration of zero would disarm the timer.
+    Duration::from_nanos(nanoseconds).max(Duration::from_nanos(1).min(period))
 }
 
 /// Whether the signal mask of a thread contains SIGPROF. The signal would stay pending, and its thread have no samples.

@@ -53,8 +53,13 @@ pub(crate) struct Timer(libc::timer_t);
 unsafe impl Send for Timer {}
 
 impl Timer {
-    /// Starts a timer that expires once in each period.
-    pub(crate) fn start(thread: u32, generation: u32, period: Duration) -> io::Result<Self> {
+    /// Starts a timer that expires after `first`, and then once in each period.
+    pub(crate) fn start(
+        thread: u32,
+        generation: u32,
+        first: Duration,
+        period: Duration,
+    ) -> io::Result<Self> {
         let id = i32::try_from(thread).map_err(io::Error::other)?;
         // SAFETY: a `sigevent` of zeros is valid: it has numbers and pointers only.
         let mut event = unsafe { mem::zeroed::<libc::sigevent>() };
@@ -70,13 +75,9 @@ impl Timer {
         let created = unsafe { libc::timer_create(clock, &raw mut event, &raw mut timer) };
         succeeded(created)?;
         let timer = Self(timer);
-        let period = timespec {
-            tv_sec: i64::try_from(period.as_secs()).map_err(io::Error::other)?,
-            tv_nsec: i64::from(period.subsec_nanos()),
-        };
         let expirations = itimerspec {
-            it_interval: period,
-            it_value: period,
+            it_interval: time(period)?,
+            it_value: time(first)?,
         };
         // SAFETY: the timer exists, and the pointer is of a variable that lives until it returns. The other one may be null.
         let set =
@@ -91,6 +92,13 @@ impl Drop for Timer {
         // SAFETY: the timer exists, and is not used any more. The timer of a thread that has ended exists as well.
         let _deleted = unsafe { libc::timer_delete(self.0) };
     }
+}
+
+fn time(duration: Duration) -> io::Result<timespec> {
+    Ok(timespec {
+        tv_sec: i64::try_from(duration.as_secs()).map_err(io::Error::other)?,
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    })
 }
 
 /// What a signal of a timer carries: the thread and the sampling.

@@ -82,6 +82,44 @@ fn a_thread_that_runs_is_sampled_in_order_at_an_instruction() {
 }
 
 #[test]
+fn threads_that_run_for_less_than_a_period_are_sampled() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    for _ in 0..60 {
+        let (go, wait) = mpsc::channel::<()>();
+        let (sender, id) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            sender.send(system::own_thread()).unwrap();
+            let _gone = wait.recv();
+            use_processor(PERIOD / 10 * 4);
+        });
+        sampling.add(id.recv().unwrap()).unwrap();
+        drop(go);
+        thread.join().unwrap();
+    }
+    let mut count = 0;
+    sampling.read(|sample| count += sample.expirations);
+    // The time is counted in ticks of the kernel: each has used 4 to 8 ms where a tick takes 4 ms.
+    assert!((10..=80).contains(&count), "{count}");
+}
+
+#[test]
+fn the_first_samples_spread_over_the_period() {
+    let mut tenths = [0; 10];
+    for number in 0..1_000 {
+        let first = part(PERIOD, number);
+        assert!(first > Duration::ZERO && first <= PERIOD, "{first:?}");
+        let tenth = first.as_nanos() * 10 / PERIOD.as_nanos();
+        tenths[usize::try_from(tenth).unwrap()] += 1;
+    }
+    assert!(
+        tenths.iter().all(|count| (95..=105).contains(count)),
+        "{tenths:?}"
+    );
+    assert_eq!(part(Duration::ZERO, 7), Duration::ZERO);
+}
+
+#[test]
 fn one_sampling_is_active_at_a_time() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let first = SignalSampling::start(PERIOD).unwrap();
@@ -149,7 +187,7 @@ fn a_signal_of_an_earlier_sampling_is_ignored() {
     let own = system::own_thread();
     let mut counts = Vec::new();
     for generation in [sampling.generation.wrapping_sub(1), sampling.generation] {
-        let timer = Timer::start(own, generation, PERIOD).unwrap();
+        let timer = Timer::start(own, generation, PERIOD, PERIOD).unwrap();
         use_processor(20 * PERIOD);
         drop(timer);
         let mut count = 0;
