@@ -64,8 +64,8 @@ const LEAVING: usize = 2;
 /// The longest pause of a client between two requests, in milliseconds.
 const PAUSE: u64 = 60;
 
-/// The duration of each processor profile, in seconds: twelve in a minute are allowed.
-const PROFILE_SECONDS: u64 = 5;
+/// The duration of each processor profile: twelve in a minute are allowed.
+const PROFILE_TIME: Duration = Duration::from_secs(5);
 
 /// The paths of the crowd with their endpoints and statuses.
 const REQUESTS: [(&str, &str, u16); 10] = [
@@ -83,6 +83,15 @@ const REQUESTS: [(&str, &str, u16); 10] = [
 
 /// The statements of a request to a database, each of which is counted.
 const STATEMENTS: u64 = 3;
+
+/// How long a connection is used. The pools replace older ones twice a minute.
+const CONNECTION_TIME: Duration = Duration::from_secs(20);
+
+/// The statements that prepared the databases and their connections, which are counted as well.
+static PREPARED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// The pools.
+const POOLS: [&str; 2] = ["sqlite", "postgres"];
 
 /// Requests by endpoint and status.
 type Tally = BTreeMap<(String, String), u64>;
@@ -118,6 +127,9 @@ struct Addresses {
 #[derive(Default)]
 struct Taken {
     processor: AtomicU64,
+    /// Graphs of the processor by signals, and by perf events.
+    by_signals: AtomicU64,
+    by_perf_events: AtomicU64,
     heap: AtomicU64,
     samples: AtomicU64,
 }
@@ -155,7 +167,6 @@ pub(crate) fn a_chaotic_service_loses_no_request() {
     let web_config = directory.path().join("web.yml");
     let sqlite = directory.path().join("chaos.db").display().to_string();
     let addresses = start(&sqlite, &database.url(), web_config);
-    let before = runtime().block_on(queries(addresses.ops));
 
     let (ledger, taken) = (Ledger::default(), Taken::default());
     let is_over = AtomicBool::new(false);
@@ -193,15 +204,21 @@ pub(crate) fn a_chaotic_service_loses_no_request() {
     });
     println!("chaos: {}", summary(&ledger, &taken));
     assert!(taken.heap.load(Relaxed) > 0, "no heap profile");
-    runtime().block_on(counts_agree(addresses.ops, &ledger.rows(), before));
+    runtime().block_on(counts_agree(addresses.ops, &ledger.rows()));
 }
 
 fn summary(ledger: &Ledger, taken: &Taken) -> String {
     let requests: u64 = ledger.rows().values().sum();
-    let [processor, heap, samples] =
-        [&taken.processor, &taken.heap, &taken.samples].map(|count| count.load(Relaxed));
+    let [processor, by_signals, by_perf_events, samples, heap] = [
+        &taken.processor,
+        &taken.by_signals,
+        &taken.by_perf_events,
+        &taken.samples,
+        &taken.heap,
+    ]
+    .map(|count| count.load(Relaxed));
     format!(
-        "{requests} requests, {processor} profiles of the processor with {samples} samples, {heap} of the heap"
+        "{requests} requests, {processor} profiles of the processor (of the graphs {by_signals} by signals, {by_perf_events} by perf events; {samples} samples in the texts), {heap} of the heap"
     )
 }
 
@@ -277,10 +294,13 @@ async fn profile(address: SocketAddr, is_heap: bool, taken: &Taken, is_over: &At
         let path = if is_heap {
             format!("heap?format={format}")
         } else {
+            // By perf events and by signals, in turns.
             let hertz = [999, 99][number % 2];
-            format!("cpu?seconds={PROFILE_SECONDS}&hz={hertz}&format={format}")
+            let seconds = PROFILE_TIME.as_secs();
+            format!("cpu?seconds={seconds}&hz={hertz}&format={format}")
         };
         let url = format!("http://{address}/ops/profile/{path}");
+        let began = Instant::now();
         let answer = client.get(url).send().await.unwrap();
         let status = answer.status().as_u16();
         if status == 429 {
@@ -297,19 +317,29 @@ async fn profile(address: SocketAddr, is_heap: bool, taken: &Taken, is_over: &At
             continue;
         }
         taken.processor.fetch_add(1, Relaxed);
+        let text = String::from_utf8_lossy(&body);
+        for (method, count) in [
+            ("samples by signals", &taken.by_signals),
+            ("samples by perf events", &taken.by_perf_events),
+        ] {
+            if format == "svg" && text.contains(method) {
+                count.fetch_add(1, Relaxed);
+            }
+        }
         if format == "folded" {
-            let folded = String::from_utf8(body.to_vec()).unwrap();
-            let counts = folded.lines().filter_map(|line| line.rsplit_once(' '));
+            let counts = text.lines().filter_map(|line| line.rsplit_once(' '));
             let counts = counts.map(|(_, count)| count.parse::<u64>().unwrap());
             let samples = counts.sum::<u64>();
-            assert!(samples > 0, "nothing was sampled");
+            // A process that was suspended has little time left.
+            let was_suspended = began.elapsed() > 4 * PROFILE_TIME;
+            assert!(samples > 0 || was_suspended, "nothing was sampled");
             taken.samples.fetch_add(samples, Relaxed);
         }
     }
 }
 
 /// Waits until the counters agree with the records of all clients: requests, durations, panics and queries.
-async fn counts_agree(ops: SocketAddr, recorded: &Tally, queries_before: [u64; 2]) {
+async fn counts_agree(ops: SocketAddr, recorded: &Tally) {
     let of = |endpoint: &str| -> u64 {
         let rows = recorded.iter().filter(|((of, _), _)| of == endpoint);
         rows.map(|(_, count)| count).sum()
@@ -318,10 +348,9 @@ async fn counts_agree(ops: SocketAddr, recorded: &Tally, queries_before: [u64; 2
         ("requests", Some(recorded.clone())),
         ("durations", Some(recorded.clone())),
     ];
-    let queries = [("/sqlite", 0), ("/postgres", 1)]
-        .map(|(endpoint, at): (_, usize)| queries_before[at] + of(endpoint) * STATEMENTS);
+    let of_requests = POOLS.map(|pool| of(&format!("/{pool}")) * STATEMENTS);
     let panics = of("/panic");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + BOUND;
     loop {
         let scrape = scrape(ops).await;
         let tally = |name: &str| -> Tally {
@@ -339,12 +368,18 @@ async fn counts_agree(ops: SocketAddr, recorded: &Tally, queries_before: [u64; 2
                 Some(tally("http_request_duration_seconds_count")),
             ),
         ];
-        let counted_queries = queries_of(&scrape);
+        let queries_of = |labels| whole(scrape.sum("db_queries_total", labels));
+        let of_postgres = queries_of(&[("pool", POOLS[1])]);
+        // The first queries of the first pool are those of no pool by name: it was the only one.
+        let counted_queries = [queries_of(&[]) - of_postgres, of_postgres];
+        // Connections are still replaced.
+        let prepared = PREPARED.each_ref().map(|count| count.load(Relaxed));
+        let queries = [0, 1].map(|at: usize| of_requests[at] + prepared[at]);
         let counted_panics = whole(scrape.sum("http_request_panics_total", &[]));
         let agrees = counted == expected && counted_queries == queries && counted_panics == panics;
         if agrees {
             println!(
-                "chaos: counts agree: {recorded:?}, {queries:?} queries of SQLite and PostgreSQL, {panics} panics of handlers"
+                "chaos: counts agree: {recorded:?}, {queries:?} queries of {POOLS:?}, of which {prepared:?} prepared connections, {panics} panics of handlers"
             );
             return;
         }
@@ -362,15 +397,6 @@ async fn scrape(ops: SocketAddr) -> Exposition {
     Exposition::parse(&scrape.text().await.unwrap()).unwrap()
 }
 
-/// The queries so far of SQLite and of PostgreSQL.
-async fn queries(ops: SocketAddr) -> [u64; 2] {
-    queries_of(&scrape(ops).await)
-}
-
-fn queries_of(scrape: &Exposition) -> [u64; 2] {
-    ["sqlite", "postgres"].map(|pool| whole(scrape.sum("db_queries_total", &[("pool", pool)])))
-}
-
 /// The text of the panics that are part of the chaos.
 const WANTED: &str = "the chaos panics as it should";
 
@@ -383,13 +409,9 @@ fn start(sqlite: &str, postgres: &str, web_config: std::path::PathBuf) -> Addres
             let ops = OpsSettings::everything().with_profiles();
             let vitals = Vitals::builder().ops(ops).build().unwrap();
             vitals.watch_panics();
-            let sqlite = open::<SqliteConnection>(
-                &vitals,
-                "sqlite",
-                &urls[0],
-                "PRAGMA busy_timeout = 600000",
-            );
-            let postgres = open::<PgConnection>(&vitals, "postgres", &urls[1], "SELECT 1");
+            let waits = "PRAGMA busy_timeout = 600000";
+            let sqlite = open::<SqliteConnection>(&vitals, 0, &urls[0], waits);
+            let postgres = open::<PgConnection>(&vitals, 1, &urls[1], "SELECT 1");
             let raised = Arc::new(AtomicBool::new(false));
             flag::register(SIGUSR1, Arc::clone(&raised)).unwrap();
             let monitor = vitals.http();
@@ -449,37 +471,41 @@ async fn encrypt(listener: TcpListener, web_config: std::path::PathBuf, to: Sock
     }
 }
 
-/// Runs statements on each new connection.
+/// Runs a statement on each new connection, and counts it.
 #[derive(Debug)]
-struct Prepared(&'static str);
+struct Prepared {
+    pool: usize,
+    statement: &'static str,
+}
 
 impl<C: SimpleConnection + 'static> r2d2::CustomizeConnection<C, r2d2::Error> for Prepared {
     fn on_acquire(&self, connection: &mut C) -> Result<(), r2d2::Error> {
+        PREPARED[self.pool].fetch_add(1, Relaxed);
         connection
-            .batch_execute(self.0)
+            .batch_execute(self.statement)
             .map_err(r2d2::Error::QueryError)
     }
 }
 
-fn open<C>(vitals: &Vitals, name: &'static str, url: &str, prepare: &'static str) -> Pool<C>
+fn open<C>(vitals: &Vitals, pool: usize, url: &str, statement: &'static str) -> Pool<C>
 where
     C: R2D2Connection + Explainable + SimpleConnection + Send + 'static,
 {
     let builder = r2d2::Pool::builder()
         .max_size(3)
         .connection_timeout(BOUND)
-        // A new connection would run its first statement again, which counts as well.
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .connection_customizer(Box::new(Prepared(prepare)));
-    let pool = vitals.instrument(builder).name(name);
-    let pool = pool.build(ConnectionManager::<C>::new(url)).unwrap();
-    let mut connection = pool.get().unwrap();
+        .max_lifetime(Some(CONNECTION_TIME))
+        .connection_customizer(Box::new(Prepared { pool, statement }));
+    let instrumented = vitals.instrument(builder).name(POOLS[pool]);
+    let built = instrumented.build(ConnectionManager::<C>::new(url));
+    let built = built.unwrap();
+    let mut connection = built.get().unwrap();
     connection
         .batch_execute("CREATE TABLE visits (id INTEGER, name VARCHAR(99))")
         .unwrap();
+    PREPARED[pool].fetch_add(1, Relaxed);
     drop(connection);
-    pool
+    built
 }
 
 fn routes(config: &mut web::ServiceConfig) {
