@@ -118,7 +118,7 @@ accuracy: ## Measure the accuracy of quantiles in a real Prometheus and rewrite 
 	UPDATE_DOCS=1 $(CARGO) test --quiet --test integration $(OPENSSL) -- accuracy::
 
 # Each part is one line.
-soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, 100 stalls of 100 ms and more that are named while they last, ten minutes of full load without a stall (FULL_LOAD_TIME=2m), the timelines of 10,000 requests, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), an hour of everything at once (SOAK_TIME=10m), 10,000 starts of a profile, and two hours of profiles of a chaotic service, by perf events and by signals.
+soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 kills, 50 stops, 100,000 mutants, 500 slow clients, 500 requests of each operation, 100 stalls of 100 ms and more that are named while they last, ten minutes of full load without a stall (FULL_LOAD_TIME=2m), the timelines of 10,000 requests, a minute of load that four scrapers count, the load of fifty clients, ten minutes of all attacks at once (ATTACK_TIME=2m), an hour of everything at once (SOAK_TIME=10m), 10,000 starts of a profile by either way, an hour of profiles of a chaotic service by both ways in turns, and the shares of three functions in a profile of a binary with the flags of make dist.
 	VITALS_CHAOS_REQUESTS=1000000 $(SOAK) --test integration -- --nocapture http::chaos
 	VITALS_CRASH_KILLS=200 $(SOAK) --test integration -- --nocapture kill_9
 	VITALS_SHUTDOWN_ROUNDS=50 $(SOAK) --test integration -- --nocapture shutdown::load
@@ -133,7 +133,7 @@ soak: ## The tests that take hours: a million requests of a chaotic crowd, 200 k
 	VITALS_SOAK_TIME=$(SOAK_TIME) $(SOAK) --release --test exclusive -- --nocapture soak::everything
 	VITALS_PROFILES=10000 $(SOAK) -p vitals-profiler --features cpu --lib -- --nocapture profiles_start_and_stop
 	VITALS_PROFILED_TIME=$(SOAK_TIME) $(SOAK) --test profiles -- chaotic
-	VITALS_PROFILED_TIME=$(SOAK_TIME) scripts/without-calls.py perf_event_open $(SOAK) --test profiles -- chaotic
+	RUSTFLAGS="$(RUSTFLAGS) -C force-frame-pointers=yes" $(SOAK) --profile dist --test profiles -- shares
 
 browser: ## Run only the tests of the live page, in a real browser.
 	@scripts/test-tools.sh

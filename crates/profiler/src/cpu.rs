@@ -1,8 +1,8 @@
 //! Processor profiles: the stacks of all threads are sampled for a time.
 //!
-//! Where it is allowed, the kernel samples and follows the frame pointers itself (`perf_event_open`): the process then has no
-//! signal handler and no timer. Otherwise a signal handler does so (`vitals-signal-sampler`). A broken stack crashes neither. A
-//! thread is sampled by the processor time that it uses: one that waits costs nothing.
+//! A signal handler follows the frame pointers (`vitals-signal-sampler`), or the kernel does (`perf_event_open`), for more
+//! samples in a second and where signals cannot be had. A broken stack crashes neither. A thread is sampled by the processor
+//! time that it uses: one that waits costs nothing.
 
 mod denial;
 mod perf_events;

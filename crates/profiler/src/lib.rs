@@ -1,6 +1,6 @@
 //! Profiles of the running process: where its processor time goes, and what holds its memory.
 //!
-//! - `cpu`: samples of the stacks of all threads, taken by the kernel, or else by signals
+//! - `cpu`: samples of the stacks of all threads, taken by signals or by the kernel
 //! - `heap`: the live allocations that jemalloc has sampled, by call site
 //! - `symbols`: names for addresses; `profile`: the stacks by name, and the difference of two profiles
 //! - `flame`, `folded`, `pprof`: how a profile is written

@@ -40,7 +40,7 @@ impl ProfileKind {
 pub enum ProfileMethod {
     /// The kernel sampled the threads (`perf_event_open`).
     PerfEvents,
-    /// Signals of timers interrupted the threads, where the kernel forbids perf events.
+    /// Signals of timers interrupted the threads.
     Signals,
     /// jemalloc sampled the allocations.
     Jemalloc,

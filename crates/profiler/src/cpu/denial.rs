@@ -34,15 +34,14 @@ fn sentence(number: i32, paranoid: Option<i32>, has_filter: bool) -> String {
              with Docker, `--cap-add PERFMON`, or a seccomp profile with perf_event_open; in Kubernetes, the capability \
              PERFMON or such a profile in the securityContext."
         ),
-        ENOSYS | ENOENT => "The kernel has no perf_event_open, so the processor time cannot be sampled.".to_owned(),
+        ENOSYS | ENOENT => "The kernel has no perf_event_open.".to_owned(),
         EPERM | EACCES => format!(
             "The kernel forbids perf_event_open: kernel.perf_event_paranoid is {level}. Allow it with \
              `sysctl kernel.perf_event_paranoid=2`, or give the process the capability CAP_PERFMON."
         ),
         EMFILE => "The process has no free file descriptors for its samplers: raise its limit of open files.".to_owned(),
         _ => format!(
-            "perf_event_open fails with error {number} (kernel.perf_event_paranoid is {level}), so the processor time cannot be \
-             sampled."
+            "perf_event_open fails with error {number} (kernel.perf_event_paranoid is {level})."
         ),
     }
 }
@@ -67,7 +66,7 @@ mod tests {
                 ENOSYS,
                 Some(2),
                 false,
-                ["no perf_event_open", "cannot be sampled"],
+                ["The kernel", "has no perf_event_open"],
             ),
             (EMFILE, Some(2), false, ["file descriptors", "raise"]),
             (22, Some(2), false, ["error 22", "paranoid is 2"]),

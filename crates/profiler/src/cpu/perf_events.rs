@@ -4,7 +4,10 @@ use std::{collections::HashMap, io};
 
 use perf_event::{Builder, Clock, SampleFlag, Sampler, events::Software};
 
-use super::sampler::{Sample, ThreadSampler};
+use super::{
+    denial,
+    sampler::{Sample, ThreadSampler},
+};
 use crate::ProfileMethod;
 
 /// The size of a thread's ring buffer, in bytes. A sample has at most about 1 KiB.
@@ -21,7 +24,7 @@ const SAMPLE: u32 = 9;
 const FIRST_MARKER: u64 = u64::MAX - 4094;
 
 /// The samplers of the threads.
-pub(super) struct PerfEvents {
+struct PerfEvents {
     hertz: u32,
     /// Whether time in the kernel is sampled, with the stack of the program that called it.
     with_kernel: bool,
@@ -29,13 +32,20 @@ pub(super) struct PerfEvents {
     lost: u64,
 }
 
+/// Prepares the sampling of threads by perf events.
+///
+/// # Errors
+///
+/// Returns what is missing and how to allow it.
+pub(super) fn start(hertz: u32) -> Result<Box<dyn ThreadSampler>, String> {
+    match PerfEvents::start(hertz) {
+        Ok(events) => Ok(Box::new(events)),
+        Err(error) => Err(denial::of(&error)),
+    }
+}
+
 impl PerfEvents {
-    /// Prepares the sampling of threads.
-    ///
-    /// # Errors
-    ///
-    /// Returns the kernel's error if it allows none.
-    pub(super) fn start(hertz: u32) -> io::Result<Self> {
+    fn start(hertz: u32) -> io::Result<Self> {
         let mut events = Self {
             hertz,
             with_kernel: true,
@@ -115,14 +125,9 @@ impl ThreadSampler for PerfEvents {
         self.lost
     }
 
-    fn notes(&self) -> Vec<String> {
-        if self.with_kernel {
-            return Vec::new();
-        }
-        vec![
-            "Without the time in the kernel: kernel.perf_event_paranoid=1 or the capability CAP_PERFMON would show it."
-                .to_owned(),
-        ]
+    fn note(&self) -> Option<String> {
+        let note = "Without the time in the kernel: kernel.perf_event_paranoid=1 or the capability CAP_PERFMON would show it.";
+        (!self.with_kernel).then(|| note.to_owned())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The threads of this process that are sampled, by perf events or by signals.
+//! The threads of this process that are sampled, by signals or by perf events.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{denial, perf_events::PerfEvents, signals};
+use super::{perf_events, signals};
 use crate::{ProfileError, ProfileMethod};
 
 /// The most threads that are sampled.
@@ -47,7 +47,7 @@ pub(super) trait ThreadSampler {
     fn lost(&self) -> u64;
 
     /// What limits the profile.
-    fn notes(&self) -> Vec<String>;
+    fn note(&self) -> Option<String>;
 }
 
 /// Samples all threads of this process but one.
@@ -55,7 +55,10 @@ pub(super) struct Sampling {
     sampler: Box<dyn ThreadSampler>,
     threads: HashMap<u32, SampledThread>,
     own: u32,
-    unsampled: usize,
+    /// The threads that the sampler rejected. They are tried again: a thread that starts blocks all signals for a moment.
+    rejected: HashSet<u32>,
+    /// Why the preferred way was refused.
+    refusal: Option<String>,
 }
 
 /// One thread of this process.
@@ -64,25 +67,35 @@ struct SampledThread {
 }
 
 impl Sampling {
-    /// Starts to sample all threads but the calling one: by perf events, or else by signals.
+    /// Starts to sample all threads but the calling one: by signals, which cost less, up to the frequency that they can have, and
+    /// by perf events beyond it. If the system refuses one way, the other is taken.
     ///
     /// # Errors
     ///
     /// Returns [`ProfileError::Denied`] if the system allows neither.
     pub(super) fn start(hertz: u32) -> Result<Self, ProfileError> {
-        let sampler: Box<dyn ThreadSampler> = match PerfEvents::start(hertz) {
-            Ok(events) => Box::new(events),
-            Err(error) => signals::start(hertz, &denial::of(&error))?,
+        let mut ways = [signals::start, perf_events::start];
+        if hertz > signals::MOST_HERTZ {
+            ways.reverse();
+        }
+        let [preferred, other] = ways;
+        let refusal = match preferred(hertz) {
+            Ok(sampler) => return Ok(Self::of(sampler, None)),
+            Err(refusal) => refusal,
         };
-        Ok(Self::of(sampler))
+        match other(hertz) {
+            Ok(sampler) => Ok(Self::of(sampler, Some(refusal))),
+            Err(further) => Err(ProfileError::Denied(format!("{refusal} {further}"))),
+        }
     }
 
-    pub(super) fn of(sampler: Box<dyn ThreadSampler>) -> Self {
+    pub(super) fn of(sampler: Box<dyn ThreadSampler>, refusal: Option<String>) -> Self {
         let mut sampling = Self {
             sampler,
             threads: HashMap::new(),
             own: own_thread().unwrap_or(0),
-            unsampled: 0,
+            rejected: HashSet::new(),
+            refusal,
         };
         sampling.add_new_threads();
         sampling
@@ -111,17 +124,19 @@ impl Sampling {
         for (id, thread) in &mut self.threads {
             thread.has_ended = !present.contains(id);
         }
+        self.rejected.retain(|id| present.contains(id));
         for thread in present {
             if thread == self.own || self.threads.contains_key(&thread) {
                 continue;
             }
-            let is_sampled = self.threads.len() < MOST_THREADS && self.sampler.add(thread).is_ok();
-            // A thread that has ended meanwhile had nothing to sample.
-            if !is_sampled && Path::new(&format!("/proc/self/task/{thread}")).exists() {
-                self.unsampled += 1;
+            if self.threads.len() < MOST_THREADS && self.sampler.add(thread).is_ok() {
+                let has_ended = false;
+                self.threads.insert(thread, SampledThread { has_ended });
+                self.rejected.remove(&thread);
+            } else if Path::new(&format!("/proc/self/task/{thread}")).exists() {
+                // A thread that has ended meanwhile had nothing to sample.
+                self.rejected.insert(thread);
             }
-            let has_ended = false;
-            self.threads.insert(thread, SampledThread { has_ended });
         }
     }
 
@@ -137,15 +152,16 @@ impl Sampling {
 
     /// What limits the profile.
     pub(super) fn notes(&self) -> Vec<String> {
-        let mut notes = self.sampler.notes();
+        let mut notes: Vec<_> = self.refusal.clone().into_iter().collect();
+        notes.extend(self.sampler.note());
         let lost = self.sampler.lost();
         if lost > 0 {
             notes.push(format!("{lost} samples were lost."));
         }
-        if self.unsampled > 0 {
+        if !self.rejected.is_empty() {
             notes.push(format!(
                 "Threads that could not be sampled: {}. They block SIGPROF, or the limit of open files, of locked memory or of pending signals is too low.",
-                self.unsampled
+                self.rejected.len()
             ));
         }
         notes
@@ -167,7 +183,66 @@ fn own_thread() -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, thread};
+
     use super::*;
+
+    /// Rejects one thread for a while.
+    struct Rejecting {
+        thread: u32,
+        times: usize,
+    }
+
+    impl ThreadSampler for Rejecting {
+        fn method(&self) -> ProfileMethod {
+            ProfileMethod::Signals
+        }
+
+        fn period(&self) -> u64 {
+            1
+        }
+
+        fn add(&mut self, thread: u32) -> io::Result<()> {
+            if thread == self.thread && self.times > 0 {
+                self.times -= 1;
+                return Err(io::Error::other("rejected"));
+            }
+            Ok(())
+        }
+
+        fn remove(&mut self, _: u32) {}
+
+        fn read(&mut self, _: &mut dyn FnMut(Sample)) {}
+
+        fn end(&mut self) {}
+
+        fn lost(&self) -> u64 {
+            0
+        }
+
+        fn note(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_rejected_is_tried_again() {
+        let (end, ended) = mpsc::channel::<()>();
+        let (sender, id) = mpsc::channel();
+        let waiting = thread::spawn(move || {
+            sender.send(own_thread().unwrap()).unwrap();
+            ended.recv()
+        });
+        let thread = id.recv().unwrap();
+        let mut sampling = Sampling::of(Box::new(Rejecting { thread, times: 2 }), None);
+        for has_note in [true, true, false] {
+            let notes = sampling.notes();
+            assert_eq!(!notes.is_empty(), has_note, "{notes:?}");
+            sampling.add_new_threads();
+        }
+        drop(end);
+        assert!(waiting.join().unwrap().is_err());
+    }
 
     #[test]
     fn the_own_thread_is_among_the_threads() {

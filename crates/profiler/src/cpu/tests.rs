@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::*;
+use super::{sampler::ThreadSampler, *};
 
 /// Knows no work.
 struct NoWork;
@@ -20,14 +20,12 @@ impl WorkSource for NoWork {
 }
 
 /// Starts to sample.
-type Start = fn() -> Result<Sampling, ProfileError>;
+type Start = fn(u32) -> Result<Box<dyn ThreadSampler>, String>;
 
-/// Both ways to sample.
-const WAYS: [(&str, Start); 2] = [
-    ("perf events", || Sampling::start(999)),
-    ("signals", || {
-        signals::start(100, "A test.").map(Sampling::of)
-    }),
+/// Both ways to sample, and their frequencies.
+const WAYS: [(&str, Start, u32); 2] = [
+    ("perf events", perf_events::start, 999),
+    ("signals", signals::start, 100),
 ];
 
 /// Takes a profile. `None` where the kernel does not allow it.
@@ -115,11 +113,12 @@ fn profiles_start_and_stop_beside_panics_new_threads_and_child_processes() {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        for (at, (_, start)) in WAYS.iter().enumerate() {
+        for (at, (_, start, hertz)) in WAYS.iter().enumerate() {
             for _ in 0..wanted {
-                let Ok(mut sampling) = start() else {
+                let Ok(way) = start(*hertz) else {
                     break;
                 };
+                let mut sampling = Sampling::of(way, None);
                 thread::sleep(Duration::from_millis(1));
                 sampling.add_new_threads();
                 sampling.end();
@@ -128,7 +127,7 @@ fn profiles_start_and_stop_beside_panics_new_threads_and_child_processes() {
         }
         stop.store(true, Relaxed);
     });
-    let ways = WAYS.map(|(name, _)| name);
+    let ways = WAYS.map(|(name, _, _)| name);
     println!(
         "{wanted} starts each of {ways:?}: {samples:?} samples beside {counts:?} panics, threads and child processes"
     );
