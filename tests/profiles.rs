@@ -68,7 +68,7 @@ const MORE_POINTS: f64 = 6.0;
 type Test = fn(&str);
 
 /// All tests by name. An argument chooses those whose names contain it.
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 8] = [
     (
         "shares_names_and_endpoints_are_right",
         shares_names_and_endpoints_are_right,
@@ -81,6 +81,14 @@ const TESTS: [(&str, Test); 6] = [
     (
         "a_leak_is_at_the_top_of_the_difference",
         a_leak_is_at_the_top_of_the_difference,
+    ),
+    (
+        "go_reads_the_growth_within_seconds",
+        go_reads_the_growth_within_seconds,
+    ),
+    (
+        "a_growth_whose_client_leaves_ends",
+        a_growth_whose_client_leaves_ends,
     ),
     (
         "where_system_calls_are_refused",
@@ -256,6 +264,8 @@ fn start() -> String {
                     .wrap(vitals.http())
             })
             .workers(2)
+            // A client that leaves ends its profile.
+            .h1_allow_half_closed(false)
             .bind("127.0.0.1:0")
             .unwrap();
             sender.send(server.addrs()[0]).unwrap();
@@ -555,4 +565,78 @@ fn a_leak_is_at_the_top_of_the_difference(url: &str) {
         assert_eq!(listing["has_heap"], true);
     });
     drop(leaked);
+}
+
+/// Lets `go tool pprof -seconds` take a profile of the growth while something leaks.
+fn go_reads_the_growth_within_seconds(url: &str) {
+    let Some(go) = tools::tool("the growth of the heap by go tool pprof", "go") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut tool = Command::new(go);
+    tool.args(["tool", "pprof", "-seconds", "12", "-top", "-cum"])
+        .args(["-sample_index", "inuse_space", "-unit", "mb"])
+        .arg(format!("{url}/ops/profile/heap"))
+        .env("PPROF_TMPDIR", folder.path());
+    // What leaked before is no growth.
+    let leaked = Mutex::new(Vec::new());
+    for _ in 0..40 {
+        leak_a_megabyte(&leaked);
+    }
+    let is_over = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                leak_a_megabyte(&leaked);
+                std::thread::sleep(Duration::from_millis(250));
+            }
+        });
+        let output = tool.output();
+        is_over.store(true, Relaxed);
+        output.unwrap()
+    });
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.contains("leak_a_megabyte"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let line = line.unwrap_or_else(|| panic!("{text}\n{errors}"));
+    println!("growth: {line}");
+    let flat = line.split_whitespace().nth(3).unwrap();
+    let megabytes: f64 = flat.trim_end_matches("MB").parse().unwrap();
+    assert!((10.0..70.0).contains(&megabytes), "{text}");
+    System::new().block_on(async {
+        for (parameters, status) in [
+            ("seconds=61", 422),
+            ("seconds=0", 422),
+            ("seconds=1&since=1", 422),
+            ("seconds=1", 200),
+        ] {
+            let answer = get(format!("{url}/ops/profile/heap?{parameters}")).await;
+            assert_eq!(answer.status(), status, "{parameters}");
+        }
+        let listing = get(format!("{url}/ops/profile/kept")).await;
+        let listing: Value = listing.json().await.unwrap();
+        assert_eq!(listing["profiles"][0]["kind"], "heap_growth");
+    });
+    drop(leaked);
+}
+
+fn a_growth_whose_client_leaves_ends(url: &str) {
+    System::new().block_on(async {
+        let client = reqwest::Client::new();
+        let growth = client.get(format!("{url}/ops/profile/heap?seconds=60"));
+        // It is alone meanwhile.
+        let left = growth.timeout(Duration::from_secs(2)).send();
+        let other = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            get(format!("{url}/ops/profile/heap")).await
+        };
+        let (left, other) = tokio::join!(left, other);
+        assert!(left.unwrap_err().is_timeout());
+        assert_eq!(other.status(), 409);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while get(format!("{url}/ops/profile/heap")).await.status() != 200 {
+            assert!(Instant::now() < deadline, "the profile goes on");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
 }

@@ -174,7 +174,7 @@ pub static ENDPOINTS: &[OpsEndpoint] = &[
         summary: "What holds the memory, or what has grown",
         choice: OpsChoice::Profiles,
         methods: OpsMethods::Read,
-        parameters: Some(&["since", "format"]),
+        parameters: Some(&["since", "seconds", "format"]),
         is_page_part: false,
         route: || to(profile::get_heap),
     },

@@ -17,7 +17,7 @@ use actix_web::http::StatusCode;
 use tokio::sync::oneshot;
 use vitals_profiler::{
     Profile, ProfileError, ProfileKind, WorkSource, activate_heap_profiles, cpu_profile,
-    heap_profile,
+    heap_growth, heap_profile,
 };
 use vitals_recorder::{problem::Problem, thread_work::WorkRecording};
 
@@ -160,7 +160,7 @@ impl Profiles {
         .await
     }
 
-    /// Takes a profile of the live allocations, or of their growth since an earlier one.
+    /// Takes a profile of the live allocations.
     ///
     /// # Errors
     ///
@@ -168,6 +168,18 @@ impl Profiles {
     pub(crate) async fn take_heap(&self) -> Result<KeptProfile, Problem> {
         self.take(ProfileKind::Heap, Duration::ZERO, |_| heap_profile())
             .await
+    }
+
+    /// Takes a profile of what the live allocations grow and shrink by within `time`.
+    ///
+    /// # Errors
+    ///
+    /// Returns 409 while another profile of the heap is taken, 429 after too many, and 503 if it cannot be taken.
+    pub(crate) async fn take_heap_growth(&self, time: Duration) -> Result<KeptProfile, Problem> {
+        self.take(ProfileKind::HeapGrowth, time, move |stop| {
+            heap_growth(time, stop)
+        })
+        .await
     }
 
     async fn take<F>(&self, kind: ProfileKind, time: Duration, f: F) -> Result<KeptProfile, Problem>

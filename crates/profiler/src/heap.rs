@@ -9,19 +9,26 @@ use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     os::fd::AsRawFd as _,
-    sync::{LazyLock, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use crate::{
-    Frame, Profile, ProfileError, ProfileKind, ProfileMethod, Stack,
+    Profile, ProfileError, ProfileKind, ProfileMethod,
     profile::Stacks,
     symbols::{Address, Symbols},
 };
 use dump::{Dump, scaled};
+
+/// How often a profile of the growth looks whether it shall stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Functions of the allocator itself, by the beginning of their names. They are the innermost frames of each stack.
 const ALLOCATOR: [&str; 8] = [
@@ -87,6 +94,34 @@ pub fn activate_heap_profiles() -> bool {
 ///
 /// Returns [`ProfileError::Unavailable`] if jemalloc does not sample allocations, with what would make it do so.
 pub fn heap_profile() -> Result<Profile, ProfileError> {
+    let started = SystemTime::now();
+    let dumps = [(dump()?, 1)];
+    Ok(profile(ProfileKind::Heap, started, Duration::ZERO, &dumps))
+}
+
+/// Returns what the live allocations grow and shrink by within `time`. Blocks until then, or until `stop` is true.
+///
+/// # Errors
+///
+/// Returns [`ProfileError::Unavailable`] as [`heap_profile`] does, and [`ProfileError::Stopped`] if `stop` was set.
+pub fn heap_growth(time: Duration, stop: &AtomicBool) -> Result<Profile, ProfileError> {
+    let started = SystemTime::now();
+    let earlier = dump()?;
+    let began = Instant::now();
+    while began.elapsed() < time {
+        if stop.load(Relaxed) {
+            return Err(ProfileError::Stopped);
+        }
+        thread::sleep(LOOK_INTERVAL.min(time.saturating_sub(began.elapsed())));
+    }
+    let duration = began.elapsed();
+    // Names are looked up after both reports: what that allocates is no growth.
+    let dumps = [(dump()?, 1), (earlier, -1)];
+    Ok(profile(ProfileKind::HeapGrowth, started, duration, &dumps))
+}
+
+/// Lets jemalloc report the sampled allocations that are live.
+fn dump() -> Result<Dump, ProfileError> {
     if !is_heap_sampled() {
         return Err(ProfileError::Unavailable(
             "The allocations are not sampled: jemalloc must be the allocator, be built with its feature `profiling`, and be \
@@ -94,7 +129,6 @@ pub fn heap_profile() -> Result<Profile, ProfileError> {
                 .to_owned(),
         ));
     }
-    let started = SystemTime::now();
     let report = REPORT
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -105,42 +139,48 @@ pub fn heap_profile() -> Result<Profile, ProfileError> {
             "jemalloc's report of the allocations cannot be written.".to_owned(),
         )
     })?;
-    let dump = Dump::parse(&report).ok_or_else(|| {
+    Dump::parse(&report).ok_or_else(|| {
         ProfileError::Unavailable(
             "jemalloc's report of the allocations is of an unknown form.".to_owned(),
         )
-    })?;
-    let (frames, stacks) = resolve(&dump);
-    Ok(Profile {
-        kind: ProfileKind::Heap,
-        method: ProfileMethod::Jemalloc,
-        started,
-        duration: Duration::ZERO,
-        period: dump.period,
-        frames,
-        stacks,
-        notes: Vec::new(),
     })
 }
 
-/// Names the frames of all call sites.
-fn resolve(dump: &Dump) -> (Vec<Frame>, Vec<Stack>) {
+/// Adds up reports with their signs, and names the frames of all call sites.
+fn profile(
+    kind: ProfileKind,
+    started: SystemTime,
+    duration: Duration,
+    dumps: &[(Dump, i64)],
+) -> Profile {
     let mut symbols = Symbols::new();
     let mut stacks = Stacks::default();
-    for site in &dump.sites {
-        let addresses = site
-            .addresses
-            .iter()
-            .map(|address| Address::Return(*address));
-        let mut frames = symbols.frames(addresses, &mut stacks);
-        while frames
-            .last()
-            .is_some_and(|frame| stacks.is_function_of(*frame, &ALLOCATOR))
-        {
-            frames.pop();
+    for (dump, sign) in dumps {
+        for site in &dump.sites {
+            let addresses = site
+                .addresses
+                .iter()
+                .map(|address| Address::Return(*address));
+            let mut frames = symbols.frames(addresses, &mut stacks);
+            while frames
+                .last()
+                .is_some_and(|frame| stacks.is_function_of(*frame, &ALLOCATOR))
+            {
+                frames.pop();
+            }
+            let (count, bytes) = scaled(site, dump.period);
+            stacks.add(None, frames, sign * count, sign * bytes);
         }
-        let (count, bytes) = scaled(site, dump.period);
-        stacks.add(None, frames, count, bytes);
     }
-    stacks.finish()
+    let (frames, stacks) = stacks.finish();
+    Profile {
+        kind,
+        method: ProfileMethod::Jemalloc,
+        started,
+        duration,
+        period: dumps.first().map_or(0, |(dump, _)| dump.period),
+        frames,
+        stacks,
+        notes: Vec::new(),
+    }
 }

@@ -28,10 +28,10 @@ pub use error::ProfileError;
 pub use flame::flame_graph;
 pub use folded::folded;
 #[cfg(all(target_os = "linux", feature = "heap"))]
-pub use heap::{activate_heap_profiles, heap_profile, is_heap_sampled};
+pub use heap::{activate_heap_profiles, heap_growth, heap_profile, is_heap_sampled};
 pub use pprof::pprof;
 pub use profile::{Frame, Profile, ProfileKind, ProfileMethod, Stack, WorkSource};
 #[cfg(not(all(target_os = "linux", feature = "cpu")))]
 pub use unavailable::cpu_profile;
 #[cfg(not(all(target_os = "linux", feature = "heap")))]
-pub use unavailable::{activate_heap_profiles, heap_profile, is_heap_sampled};
+pub use unavailable::{activate_heap_profiles, heap_growth, heap_profile, is_heap_sampled};

@@ -33,6 +33,19 @@ pub fn heap_profile() -> Result<Profile, ProfileError> {
     ))
 }
 
+/// Returns an error: the build has no heap profiles.
+///
+/// # Errors
+///
+/// Always.
+#[cfg(not(all(target_os = "linux", feature = "heap")))]
+pub fn heap_growth(
+    _time: std::time::Duration,
+    _stop: &std::sync::atomic::AtomicBool,
+) -> Result<Profile, ProfileError> {
+    heap_profile()
+}
+
 /// Returns false: nothing is sampled.
 #[cfg(not(all(target_os = "linux", feature = "heap")))]
 pub fn is_heap_sampled() -> bool {

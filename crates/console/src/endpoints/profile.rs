@@ -153,9 +153,7 @@ pub(crate) async fn get_cpu(
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
     let ((seconds, hertz), format) = parameters(&request, |query, errors| {
-        let seconds = parameter(query, "seconds", errors, |value| {
-            whole(value, &(1..=MOST_SECONDS))
-        });
+        let seconds = seconds(query, errors);
         let hertz = parameter(query, "hz", errors, |value| {
             whole(value, &(LEAST_HERTZ..=MOST_HERTZ))
         });
@@ -172,17 +170,33 @@ pub(crate) async fn get_cpu(
     answer(&request, &heavy_answers, kept.id, kept.profile, format).await
 }
 
-/// `GET /ops/profile/heap?since=ID&format=svg|pprof|folded`: what holds the memory, or what has grown since a kept profile.
+/// `GET /ops/profile/heap?since=ID&seconds=N&format=svg|pprof|folded`: what holds the memory, or what has grown since a kept
+/// profile, or what grows within so many seconds (`go tool pprof -seconds`).
 pub(crate) async fn get_heap(
     request: HttpRequest,
     profiles: web::Data<Profiles>,
     heavy_answers: web::Data<HeavyAnswers>,
 ) -> Result<HttpResponse, Problem> {
-    let (since, format) = parameters(&request, |query, errors| since(query, &profiles, errors))?;
+    let ((since, seconds), format) = parameters(&request, |query, errors| {
+        let since = since(query, &profiles, errors);
+        let seconds = seconds(query, errors);
+        if since.is_some() && seconds.is_some() {
+            let message = "must not be given together with since".to_owned();
+            errors.push(FieldError::new("seconds", message));
+        }
+        (since, seconds)
+    })?;
     if request.method() == Method::HEAD {
         return Ok(head_only());
     }
-    let kept = profiles.take_heap().await?;
+    let kept = match seconds {
+        Some(seconds) => {
+            profiles
+                .take_heap_growth(Duration::from_secs(seconds))
+                .await?
+        }
+        None => profiles.take_heap().await?,
+    };
     let profile = match since {
         Some(earlier) => Arc::new(kept.profile.since(&earlier.profile)),
         None => kept.profile,
@@ -296,6 +310,13 @@ fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
         format.ok_or_else(|| "must be svg, pprof or folded".to_owned())
     });
     format.unwrap_or_else(|| Format::preferred(request))
+}
+
+/// How long a profile takes.
+fn seconds(query: &str, errors: &mut Vec<FieldError>) -> Option<u64> {
+    parameter(query, "seconds", errors, |value| {
+        whole(value, &(1..=MOST_SECONDS))
+    })
 }
 
 /// The earlier heap profile that `since` names.

@@ -34,7 +34,7 @@ const row = (profile) => {
     show(profile.id);
   });
   cell(added, new Date(profile.started).toLocaleTimeString());
-  cell(added, profile.kind === "cpu" ? "processor" : "heap");
+  cell(added, { cpu: "processor", heap: "heap", heap_growth: "heap growth" }[profile.kind]);
   cell(added, profile.method.replace("_", " "));
   cell(added, profile.seconds.toFixed(1), "number");
   cell(added, amount(profile), "number");
