@@ -46,8 +46,8 @@ test: ## All checks and tests that a change must pass.
 # The functions that run at rest and in requests lie side by side, and the table of relocations is packed, which needs glibc
 # 2.36: less of the file is in memory.
 dist: export RUSTFLAGS := $(RUSTFLAGS) -C force-frame-pointers=yes
-dist: ## Build the binary for a release: the smallest and fastest, after several minutes of linking.
-	$(CARGO) rustc --profile dist --locked --bin actix-vitals $(OPENSSL) -- \
+dist: ## Build the binary for a release: the smallest and fastest, after several minutes of linking (ARGS=--no-default-features: without PostgreSQL and TLS).
+	$(CARGO) rustc --profile dist --locked --bin actix-vitals $(OPENSSL) $(ARGS) -- \
 		-C link-arg=-Wl,-T,$(CURDIR)/scripts/used-functions.ld $(PACKED)
 	@ls -l $(TARGET_DIR)/dist/actix-vitals
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Compiles the combinations of features of the library that a service would choose. Warnings are errors.
+# Compiles the combinations of features of the library that a service would choose, and the service without PostgreSQL, without
+# TLS, and without either. Warnings are errors. Without either, it runs the tests of what is then rejected, too.
 set -eu
 
 combinations='
@@ -9,6 +10,7 @@ database
 http,database
 ops
 otlp
+http,otlp-plain
 http,database,ops,jemalloc,otlp
 profiling
 http,database,jemalloc,profiling
@@ -23,6 +25,15 @@ for features in $combinations; do
     echo "features: $features"
     "${CARGO:-cargo}" clippy --quiet --package actix-vitals --lib --no-default-features "$@" -- -D warnings
 done
+
+for features in '' tls postgres; do
+    echo "features: the service with ${features:-SQLite alone}"
+    openssl=
+    [ "$features" = postgres ] && openssl=${OPENSSL:-}
+    "${CARGO:-cargo}" clippy --quiet --package actix-vitals-service --no-default-features --features "$features" $openssl -- -D warnings
+done
+"${CARGO:-cargo}" clippy --quiet --package actix-vitals-service --no-default-features --tests ${OPENSSL:-} -- -D warnings
+"${CARGO:-cargo}" test --quiet --package actix-vitals-service --no-default-features --lib ${OPENSSL:-} -- settings:: access::
 
 echo "features: prometheus-protobuf"
 "${CARGO:-cargo}" clippy --quiet --package vitals-registry --lib --features prometheus-protobuf -- -D warnings

@@ -10,6 +10,7 @@
 )]
 
 mod database_url;
+#[cfg(feature = "postgres")]
 mod postgres_url;
 mod values;
 
@@ -35,9 +36,10 @@ use clap::{
 
 use self::values::{GIBIBYTE, KIBIBYTE, MEBIBYTE};
 
+#[cfg(feature = "postgres")]
+pub use self::postgres_url::PostgresUrl;
 pub use self::{
     database_url::{DatabaseUrl, SqliteLocation},
-    postgres_url::PostgresUrl,
     values::{LatencyBuckets, LogFilter, LogFormat},
 };
 
@@ -60,9 +62,22 @@ Examples:
 A flag takes precedence over its variable. An empty variable counts as unset, except for DATABASE_URL. Durations are written like 500ms, 2s or 1m30s, sizes like 65536, 64KiB or 256MiB.
 An invalid setting ends the program with one sentence and exit code 2, a failed start with exit code 1.";
 
+/// What follows the list of settings in `--help`.
+fn after_help() -> String {
+    let absent = [
+        ("PostgreSQL", cfg!(feature = "postgres")),
+        ("TLS", cfg!(feature = "tls")),
+    ];
+    let absent = absent.iter().filter(|(_, is_built_in)| !is_built_in);
+    let notes = absent.map(|(name, _)| {
+        format!("\nThis program is built without {name}: a setting that needs it is not valid.")
+    });
+    notes.fold(EXAMPLES.to_owned(), |text, note| text + &note)
+}
+
 /// All settings, by area.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "actix-vitals", version, about, long_about = None, after_help = EXAMPLES)]
+#[command(name = "actix-vitals", version, about, long_about = None, after_help = after_help())]
 #[command(
     about = "A REST service over a database. It measures itself, for Prometheus and OpenMetrics."
 )]

@@ -10,6 +10,8 @@ mod file;
 mod migrations;
 mod models;
 mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queries;
 mod schema;
 mod stale;
@@ -145,13 +147,6 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
         Err(MigrationError::Unusable(cause)) => Err(OpenError::Unusable {
             database,
             cause: one_line(&cause.to_string()),
-        }),
-        Err(MigrationError::LockTimeout(timeout)) => Err(OpenError::Migration {
-            database,
-            cause: format!(
-                "another instance has held the migration lock for {} s",
-                timeout.as_secs()
-            ),
         }),
         Err(MigrationError::Failed(cause)) => Err(OpenError::Migration {
             database,

@@ -5,8 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use actix_http::Protocol;
-use exporter_web_config::rustls::ServerConfig;
-use exporter_web_config::{Reloading, ServerStream};
+use exporter_web_config::{Reloading, ServerConfig, ServerStream};
 use tokio::net::TcpStream;
 
 use super::terms::{TermFiles, Terms};

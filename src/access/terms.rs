@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use exporter_web_config::rustls::ServerConfig;
+#[cfg(feature = "tls")]
+use exporter_web_config::Pem;
 use exporter_web_config::{
-    AccessRules, BearerToken, ConfigError, ConfigFiles, ConfigSource, Pem, ResponseHeader,
+    AccessRules, BearerToken, ConfigError, ConfigFiles, ConfigSource, ResponseHeader, ServerConfig,
     TlsSettings, WebConfig,
 };
 
@@ -114,9 +115,7 @@ impl TermFiles {
             (None, Some(_)) => return Err(missing(CERTIFICATE, "--tls-key")),
             (Some(certificate), Some(key)) => (certificate, key),
         };
-        let certificate = Pem::read(CERTIFICATE, certificate, files)?;
-        let key = Pem::read(KEY, key, files)?;
-        Ok(Some(TlsSettings::new(certificate, key)))
+        read_tls((CERTIFICATE, certificate), (KEY, key), files).map(Some)
     }
 }
 
@@ -128,6 +127,27 @@ impl Terms {
         }
         self.ops.check_replaces(&previous.ops)
     }
+}
+
+/// Reads a certificate and its key from the files that these flags name.
+#[cfg(feature = "tls")]
+fn read_tls(
+    certificate: (&str, &Path),
+    key: (&str, &Path),
+    files: &mut ConfigFiles,
+) -> Result<TlsSettings, ConfigError> {
+    let mut read = |(flag, path)| Pem::read(flag, path, files);
+    Ok(TlsSettings::new(read(certificate)?, read(key)?))
+}
+
+#[cfg(not(feature = "tls"))]
+fn read_tls(
+    (flag, _): (&str, &Path),
+    _: (&str, &Path),
+    _: &mut ConfigFiles,
+) -> Result<TlsSettings, ConfigError> {
+    let reason = "needs TLS, and this program is built without it (feature `tls`)";
+    Err(ConfigError::new(flag, reason))
 }
 
 fn read_token(path: &Path, files: &mut ConfigFiles) -> Result<BearerToken, ConfigError> {

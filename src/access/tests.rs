@@ -68,6 +68,7 @@ fn tls(lines: &[&str]) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 fn a_shared_listener_has_one_certificate_and_asks_for_none_of_clients() {
     let directory = TestDirectory::new();
     let mut settings = directory.settings(&tls(&[]));
@@ -95,6 +96,7 @@ fn a_shared_listener_has_one_certificate_and_asks_for_none_of_clients() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 fn the_public_listener_needs_both_a_certificate_and_its_key() {
     let directory = TestDirectory::new();
     let mut settings = directory.settings("");
@@ -150,6 +152,7 @@ fn a_token_that_can_be_guessed_or_not_be_sent_is_rejected() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 fn debug_output_shows_no_secret() {
     let directory = TestDirectory::new();
     let users = format!("basic_auth_users:\n  alice: {HASH}\n");
@@ -205,6 +208,7 @@ fn a_change_is_applied_and_a_broken_one_is_not() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 fn the_certificate_of_the_public_listener_is_reloaded_and_stays() {
     let directory = TestDirectory::new();
     let mut settings = directory.settings("");
@@ -223,6 +227,7 @@ fn the_certificate_of_the_public_listener_is_reloaded_and_stays() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 fn a_shared_listener_keeps_tls_while_the_service_runs() {
     let directory = TestDirectory::new();
     let access = OpsAccess::open(&directory.settings(&tls(&[])), false).unwrap();
@@ -248,4 +253,28 @@ fn only_loopback_addresses_need_no_credentials() {
         let found = is_loopback(address.parse().unwrap());
         assert_eq!(found, expected, "{address}");
     }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn without_tls_its_settings_are_rejected_with_the_reason() {
+    let directory = TestDirectory::new();
+    let open = |settings: &AccessSettings| {
+        let sentence = OpsAccess::open(settings, true).unwrap_err().to_string();
+        assert!(
+            sentence.contains("built without it (feature `tls`)"),
+            "{sentence}"
+        );
+        sentence
+    };
+    let sentence = open(&directory.settings(&tls(&[])));
+    assert!(sentence.starts_with("tls_server_config in "), "{sentence}");
+    let mut settings = directory.settings("");
+    settings.tls_cert = Some(directory.path("cert.pem"));
+    settings.tls_key = Some(directory.path("key.pem"));
+    let sentence = open(&settings);
+    assert!(
+        sentence.starts_with("--tls-cert (VITALS_TLS_CERT) "),
+        "{sentence}"
+    );
 }

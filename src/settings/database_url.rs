@@ -4,6 +4,7 @@
 
 use std::{fmt, path::PathBuf};
 
+#[cfg(feature = "postgres")]
 use super::postgres_url::PostgresUrl;
 
 /// The database that the data is stored in.
@@ -13,6 +14,7 @@ use super::postgres_url::PostgresUrl;
 #[non_exhaustive]
 pub enum DatabaseUrl {
     /// A PostgreSQL database, or one with the same protocol.
+    #[cfg(feature = "postgres")]
     Postgres(PostgresUrl),
     /// An SQLite database.
     Sqlite(SqliteLocation),
@@ -30,6 +32,7 @@ pub enum SqliteLocation {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            #[cfg(feature = "postgres")]
             Self::Postgres(url) => fmt::Display::fmt(url, f),
             Self::Sqlite(SqliteLocation::File(path)) => {
                 write!(f, "SQLite database {}", path.display())
@@ -58,7 +61,7 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
         Some((scheme, rest))
             if ["postgres", "postgresql"].contains(&scheme.to_ascii_lowercase().as_str()) =>
         {
-            return PostgresUrl::parse(rest).map(DatabaseUrl::Postgres);
+            return parse_postgres(rest);
         }
         Some(_) => return Err(unknown_scheme()),
         None => match text.split_once(':') {
@@ -85,10 +88,28 @@ pub(super) fn parse(text: &str) -> Result<DatabaseUrl, String> {
     Ok(DatabaseUrl::Sqlite(SqliteLocation::File(path.into())))
 }
 
+#[cfg(feature = "postgres")]
+fn parse_postgres(rest: &str) -> Result<DatabaseUrl, String> {
+    PostgresUrl::parse(rest).map(DatabaseUrl::Postgres)
+}
+
+#[cfg(not(feature = "postgres"))]
+fn parse_postgres(_: &str) -> Result<DatabaseUrl, String> {
+    Err(
+        "must begin with `sqlite://`: this program is built without PostgreSQL (feature `postgres`)"
+            .to_owned(),
+    )
+}
+
 fn unknown_scheme() -> String {
-    "must begin with `sqlite://` or `postgres://`, or be the path of a file; one with both `:` and `@` in it must begin \
-     with `/` or `./`"
-        .to_owned()
+    let schemes = if cfg!(feature = "postgres") {
+        "`sqlite://` or `postgres://`"
+    } else {
+        "`sqlite://`"
+    };
+    format!(
+        "must begin with {schemes}, or be the path of a file; one with both `:` and `@` in it must begin with `/` or `./`"
+    )
 }
 
 /// Whether the text has the form of a URL's scheme (RFC 3986, section 3.1).
@@ -150,6 +171,15 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "postgres"))]
+    #[test]
+    fn without_postgresql_its_url_is_rejected_with_the_reason() {
+        let error = parse("postgres://ada:s3cret@localhost/vitals").unwrap_err();
+        assert!(error.contains("built without PostgreSQL"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[cfg(feature = "postgres")]
     #[test]
     fn both_schemes_of_postgresql_are_parsed() {
         for text in [

@@ -2,7 +2,9 @@
 //!
 //! The derived code uses the name `Connection` for Diesel's trait, so this file must not contain another item of that name.
 
-use diesel::{MultiConnection, PgConnection, SqliteConnection};
+#[cfg(feature = "postgres")]
+use diesel::PgConnection;
+use diesel::{MultiConnection, SqliteConnection};
 
 /// A connection to the configured database.
 ///
@@ -10,6 +12,7 @@ use diesel::{MultiConnection, PgConnection, SqliteConnection};
 #[derive(MultiConnection)]
 pub(super) enum AnyConnection {
     /// A connection to a PostgreSQL server.
+    #[cfg(feature = "postgres")]
     Postgres(PgConnection),
     /// A connection to an SQLite database in a file or in memory.
     Sqlite(SqliteConnection),

@@ -6,12 +6,14 @@ use std::{
 };
 
 use diesel::{
-    Connection as _, ConnectionError, ConnectionResult, PgConnection, QueryResult,
-    SqliteConnection, connection::SimpleConnection,
+    Connection as _, ConnectionError, ConnectionResult, QueryResult, SqliteConnection,
+    connection::SimpleConnection,
 };
 
 use super::any_connection::AnyConnection;
-use crate::settings::{DatabaseSettings, DatabaseUrl, PostgresUrl, SqliteLocation};
+#[cfg(feature = "postgres")]
+use super::postgres;
+use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 
 pub(super) use super::any_connection::AnyConnection as Connection;
 
@@ -35,34 +37,15 @@ const SQLITE_SETUP: &str = "\
     PRAGMA checkpoint_fullfsync = ON; \
     PRAGMA foreign_keys = ON;";
 
-/// Parameters for libpq that the URL does not set
-/// (<https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS>).
-///
-/// By default, libpq waits forever for a server that has disappeared. With these, connecting fails after three seconds, and a
-/// dead connection after about five. So the pool opens new connections within five seconds of the server's return.
-const POSTGRES_PARAMETERS: [(&str, &str); 6] = [
-    ("connect_timeout", "3"),
-    ("keepalives_idle", "3"),
-    ("keepalives_interval", "1"),
-    ("keepalives_count", "3"),
-    ("tcp_user_timeout", "5000"),
-    ("fallback_application_name", "actix-vitals"),
-];
-
 /// Opens a connection. The driver's error may repeat parts of the URL.
 pub(super) fn open(url: &DatabaseUrl) -> ConnectionResult<Connection> {
     match url {
-        DatabaseUrl::Postgres(url) => {
-            PgConnection::establish(&postgres_address(url)).map(AnyConnection::Postgres)
-        }
+        #[cfg(feature = "postgres")]
+        DatabaseUrl::Postgres(url) => postgres::open(url).map(AnyConnection::Postgres),
         DatabaseUrl::Sqlite(location) => {
             SqliteConnection::establish(&sqlite_address(location)).map(AnyConnection::Sqlite)
         }
     }
-}
-
-fn postgres_address(url: &PostgresUrl) -> String {
-    url.with_defaults(&POSTGRES_PARAMETERS)
 }
 
 fn sqlite_address(location: &SqliteLocation) -> String {
@@ -74,25 +57,22 @@ fn sqlite_address(location: &SqliteLocation) -> String {
     }
 }
 
-/// Returns the function by which the pool opens a connection and sets it up. The pool timeout limits statements of PostgreSQL,
-/// and waits for locks of SQLite.
+/// Returns the function by which a pool of SQLite opens a connection and sets it up. The pool timeout limits waits for locks.
 pub(super) fn opener(
     settings: &DatabaseSettings,
 ) -> impl Fn() -> ConnectionResult<Connection> + use<> {
     let (url, limit) = (settings.url.clone(), settings.pool_timeout);
     move || {
         let mut connection = open(&url)?;
-        set_up(&mut connection, limit)
-            .and_then(|()| limit_statements(&mut connection, limit))
-            .map_err(ConnectionError::CouldntSetupConfiguration)?;
+        set_up(&mut connection, limit).map_err(ConnectionError::CouldntSetupConfiguration)?;
         Ok(connection)
     }
 }
 
-/// Sets up a new connection, which waits for locks of SQLite for `lock_timeout`. PostgreSQL needs nothing: Diesel selects UTC
-/// and UTF-8.
+/// Sets up a new connection, which waits for locks of SQLite for `lock_timeout`. PostgreSQL needs nothing.
 pub(super) fn set_up(connection: &mut Connection, lock_timeout: Duration) -> QueryResult<()> {
     match connection {
+        #[cfg(feature = "postgres")]
         AnyConnection::Postgres(_) => Ok(()),
         AnyConnection::Sqlite(sqlite) => {
             // Setting up may wait for a lock.
@@ -142,21 +122,5 @@ impl LockTimeout {
             self.is_short.store(false, Relaxed);
         }
         Ok(())
-    }
-}
-
-/// Makes PostgreSQL cancel statements of this connection after `limit`. A `statement_timeout` of the URL, the role, the database
-/// or the server takes precedence.
-pub(super) fn limit_statements(connection: &mut Connection, limit: Duration) -> QueryResult<()> {
-    match connection {
-        AnyConnection::Postgres(connection) => {
-            // The maximum of PostgreSQL, about 25 days.
-            let limit_ms = limit.as_millis().clamp(1, i32::MAX as u128);
-            connection.batch_execute(&format!(
-                "SELECT set_config('statement_timeout', '{limit_ms}', false) \
-                 WHERE current_setting('statement_timeout') = '0'"
-            ))
-        }
-        AnyConnection::Sqlite(_) => Ok(()),
     }
 }

@@ -17,6 +17,8 @@ use diesel::{
 };
 use scheduled_thread_pool::ScheduledThreadPool;
 
+#[cfg(feature = "postgres")]
+use super::postgres;
 use super::{
     connection::{self, Connection, LockTimeout},
     error::{ConnectionsError, StoreError, WorkError},
@@ -24,6 +26,8 @@ use super::{
     queries,
     stale::StaleStatements,
 };
+#[cfg(feature = "postgres")]
+use crate::settings::PostgresUrl;
 use crate::settings::{DatabaseSettings, DatabaseUrl, SqliteLocation};
 
 /// The name of SQLite's pool of readers.
@@ -31,9 +35,6 @@ const READERS: &str = "readers";
 
 /// The name of SQLite's pool of writers.
 const WRITERS: &str = "writers";
-
-/// How much longer than the pool timeout a caller waits for PostgreSQL.
-const MARGIN: Duration = Duration::from_millis(100);
 
 /// The pools of the store.
 ///
@@ -63,19 +64,32 @@ impl StorePools {
         settings: &DatabaseSettings,
         vitals: &Vitals,
     ) -> Result<Self, ConnectionsError> {
+        match &settings.url {
+            #[cfg(feature = "postgres")]
+            DatabaseUrl::Postgres(url) => Ok(Self::of_server(settings, url, vitals)),
+            DatabaseUrl::Sqlite(location) => Self::of_file(settings, location, vitals),
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn of_server(settings: &DatabaseSettings, url: &PostgresUrl, vitals: &Vitals) -> Self {
         let stale = StaleStatements::new(settings.pool_timeout);
-        let lock_timeout = Arc::new(LockTimeout::new(settings.pool_timeout));
-        let DatabaseUrl::Sqlite(location) = &settings.url else {
-            let pool = open_pool_of_server(settings, vitals, &stale);
-            return Ok(Self {
-                readers: pool.clone(),
-                writers: pool,
-                file: None,
-                stale,
-                lock_timeout,
-                patience: settings.pool_timeout.checked_add(MARGIN),
-            });
-        };
+        let pool = postgres::open_pool(settings, url, vitals, &stale);
+        Self {
+            readers: pool.clone(),
+            writers: pool,
+            file: None,
+            stale,
+            lock_timeout: Arc::new(LockTimeout::new(settings.pool_timeout)),
+            patience: settings.pool_timeout.checked_add(postgres::MARGIN),
+        }
+    }
+
+    fn of_file(
+        settings: &DatabaseSettings,
+        location: &SqliteLocation,
+        vitals: &Vitals,
+    ) -> Result<Self, ConnectionsError> {
         // Connections to a file are opened once, so one thread is enough for both pools.
         let opener = Arc::new(ScheduledThreadPool::builder().num_threads(1).build());
         let file = match location {
@@ -100,8 +114,8 @@ impl StorePools {
             readers,
             writers,
             file,
-            stale,
-            lock_timeout,
+            stale: StaleStatements::new(settings.pool_timeout),
+            lock_timeout: Arc::new(LockTimeout::new(settings.pool_timeout)),
             patience: None,
         })
     }
@@ -243,30 +257,7 @@ fn open_pool_of_file(
         .build(no_url())
 }
 
-/// A pool of PostgreSQL. Its connections are tested before each use, unless the server has answered on them recently. A restart
-/// of the server closes all idle connections, and Diesel would not notice.
-///
-/// The pool opens its connections while the service runs already. The migrations have shown that the server can be reached.
-fn open_pool_of_server(
-    settings: &DatabaseSettings,
-    vitals: &Vitals,
-    stale: &StaleStatements,
-) -> Pool<Connection> {
-    let builder = r2d2::Pool::builder()
-        .max_size(settings.pool_size)
-        .connection_timeout(settings.pool_timeout)
-        .test_on_check_out(true);
-    let stale = stale.clone();
-    vitals
-        .instrument(builder)
-        .system("postgresql")
-        .check_after(settings.pool_check_after)
-        .health_check(move |connection| stale.run(connection, queries::probe))
-        .opener(connection::opener(settings))
-        .build_unchecked(no_url())
-}
-
 /// The manager for pools whose opener has the URL.
-fn no_url() -> ConnectionManager<Connection> {
+pub(super) fn no_url() -> ConnectionManager<Connection> {
     ConnectionManager::new(String::new())
 }

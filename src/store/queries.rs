@@ -34,6 +34,7 @@ use super::{
 macro_rules! on_either {
     ($connection:ident => $run:expr) => {
         match $connection {
+            #[cfg(feature = "postgres")]
             Connection::Postgres($connection) => $run,
             Connection::Sqlite($connection) => $run,
         }

@@ -11,19 +11,17 @@ use std::{
 
 use actix_vitals::database::ErrorKind;
 use diesel::{
-    Connection as _, PgConnection, QueryResult,
-    connection::{CacheSize, SimpleConnection as _, TransactionManager as _},
+    QueryResult,
+    connection::TransactionManager as _,
     result::{DatabaseErrorKind, Error as DieselError},
 };
 
-use super::connection::{Connection, limit_statements};
+use super::connection::Connection;
+#[cfg(feature = "postgres")]
+use super::postgres;
 
 /// The pause between two lines of the log, so that one change of the tables is logged once for all connections.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
-
-/// Drops the session's prepared statements on the server, and repeats Diesel's set-up of a session, which `DISCARD ALL` resets.
-const RENEW: &str =
-    "DEALLOCATE ALL; SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'; SET bytea_output TO 'hex'";
 
 /// Prepares the statements of a connection again when they are stale. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ impl StaleStatements {
             Err(error) if may_be_stale(&error) && !is_in_transaction(connection) => error,
             result => return result,
         };
-        if self.renew(connection).is_err() {
+        if renew(connection, self.limit).is_err() {
             return Err(error);
         }
         let result = work(connection);
@@ -62,16 +60,6 @@ impl StaleStatements {
             self.log();
         }
         result
-    }
-
-    /// Fails on SQLite, which prepares stale statements again itself.
-    fn renew(&self, connection: &mut Connection) -> QueryResult<()> {
-        let Connection::Postgres(postgres) = connection else {
-            return Err(DieselError::NotFound);
-        };
-        drop_cache(postgres);
-        postgres.batch_execute(RENEW)?;
-        limit_statements(connection, self.limit)
     }
 
     fn log(&self) {
@@ -82,6 +70,16 @@ impl StaleStatements {
                 "prepared statements were stale, as after a change of the tables; they are prepared again"
             );
         }
+    }
+}
+
+/// Drops the prepared statements. Fails on SQLite, which prepares stale statements again itself.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
+fn renew(connection: &mut Connection, limit: Duration) -> QueryResult<()> {
+    match connection {
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(connection) => postgres::renew(connection, limit),
+        Connection::Sqlite(_) => Err(DieselError::NotFound),
     }
 }
 
@@ -100,14 +98,10 @@ fn is_in_transaction(connection: &mut Connection) -> bool {
     !matches!(status.transaction_depth(), Ok(None))
 }
 
-/// Drops Diesel's cache of statements. New statements get new names.
-fn drop_cache(connection: &mut PgConnection) {
-    connection.set_prepared_statement_cache_size(CacheSize::Disabled);
-    connection.set_prepared_statement_cache_size(CacheSize::Unbounded);
-}
-
 #[cfg(test)]
 mod tests {
+    use diesel::Connection as _;
+
     use super::*;
 
     fn error(kind: DatabaseErrorKind, message: &str) -> DieselError {

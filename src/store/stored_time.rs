@@ -6,7 +6,6 @@
 use chrono::{NaiveDate, NaiveDateTime};
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
-    pg::{Pg, PgValue},
     sql_types::Timestamp,
     sqlite::{Sqlite, SqliteValue},
 };
@@ -15,15 +14,15 @@ use diesel::{
 #[derive(Debug, Clone, Copy, FromSqlRow)]
 pub struct StoredTime(NaiveDateTime);
 
-impl From<StoredTime> for NaiveDateTime {
-    fn from(time: StoredTime) -> Self {
-        time.0
+impl From<NaiveDateTime> for StoredTime {
+    fn from(time: NaiveDateTime) -> Self {
+        Self(time)
     }
 }
 
-impl FromSql<Timestamp, Pg> for StoredTime {
-    fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        FromSql::<Timestamp, Pg>::from_sql(value).map(Self)
+impl From<StoredTime> for NaiveDateTime {
+    fn from(time: StoredTime) -> Self {
+        time.0
     }
 }
 

@@ -12,6 +12,7 @@ fn host(name: &str) -> SanType {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn a_client_without_a_certificate_of_the_authority_is_rejected() {
     let ops = OpsServer::start(&tls(&[REQUIRED, "client_ca_file: ca.pem"]));
     let url = format!("{}/metrics", ops.url);
@@ -28,6 +29,7 @@ async fn a_client_without_a_certificate_of_the_authority_is_rejected() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn an_optional_certificate_can_be_missing_but_not_forged() {
     let ops = OpsServer::start(&tls(&[
         "client_auth_type: VerifyClientCertIfGiven",
@@ -44,6 +46,7 @@ async fn an_optional_certificate_can_be_missing_but_not_forged() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn a_certificate_must_have_exactly_a_name_of_the_list() {
     let ops = OpsServer::start(&tls(&[
         REQUIRED,

@@ -104,6 +104,7 @@ async fn sighup_without_access_files_does_not_end_the_server() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn new_connections_get_a_renewed_certificate() {
     let ops = OpsServer::start(&tls(&[]));
     assert_eq!(ops.status("/livez").await, 200);

@@ -10,6 +10,7 @@ use crate::support::wait;
 const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn prometheus_scrapes_over_tls_with_a_password_and_not_without_one() {
     let test = "prometheus_scrapes_over_tls_with_a_password_and_not_without_one";
     for scraper in scrapers::all(test) {

@@ -6,6 +6,7 @@ use crate::access::ops_server::{AccessFiles, OpsServer, client, reason, tls};
 use crate::support::server::{Answer, Server};
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn http_2_is_negotiated_unless_it_is_turned_off() {
     let ops = OpsServer::start(&tls(&[]));
     assert!(ops.url.starts_with("https://"), "{}", ops.url);
@@ -28,6 +29,7 @@ async fn http_2_is_negotiated_unless_it_is_turned_off() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn only_the_configured_tls_versions_are_accepted() {
     for (line, accepted, rejected) in [
         (
@@ -58,6 +60,7 @@ async fn only_the_configured_tls_versions_are_accepted() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn a_client_that_does_not_trust_the_authority_does_not_connect() {
     let ops = OpsServer::start(&tls(&[]));
     let stranger = client().build().unwrap();
@@ -67,6 +70,7 @@ async fn a_client_that_does_not_trust_the_authority_does_not_connect() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn flags_turn_on_tls_of_the_public_listener() {
     let files = AccessFiles::new();
     let [cert, key] = ["cert.pem", "key.pem"].map(|it| files.path(it).display().to_string());
@@ -90,6 +94,7 @@ async fn flags_turn_on_tls_of_the_public_listener() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn with_opentelemetry_names_the_scheme_is_that_of_the_listener() {
     let files = AccessFiles::new();
     let [cert, key] = ["cert.pem", "key.pem"].map(|it| files.path(it).display().to_string());
@@ -116,6 +121,7 @@ async fn with_opentelemetry_names_the_scheme_is_that_of_the_listener() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn a_large_response_over_tls_is_complete() {
     let ops = OpsServer::start(&tls(&[]));
     let answer = Answer::of(ops.request("/metrics")).await;
@@ -125,6 +131,7 @@ async fn a_large_response_over_tls_is_complete() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "tls"), ignore = "needs the feature tls")]
 async fn hsts_is_not_sent_while_one_listener_is_plain() {
     let ops = OpsServer::start(&tls(&[]));
     let answer = Answer::of(ops.request("/dashboard")).await;

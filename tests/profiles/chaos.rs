@@ -140,7 +140,11 @@ fn duration() -> Duration {
 }
 
 pub(crate) fn a_chaotic_service_loses_no_request() {
-    let Some(programs) = tools::postgres("profiles of a chaotic service") else {
+    let test = "profiles of a chaotic service";
+    if !tools::has_feature(test, "tls", cfg!(feature = "tls")) {
+        return;
+    }
+    let Some(programs) = tools::postgres(test) else {
         return;
     };
     panic::set_hook(Box::new(|details| {

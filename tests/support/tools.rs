@@ -36,6 +36,9 @@ pub(crate) fn postgres(test: &str) -> Option<PathBuf> {
 
 /// The directories of the programs of all versions of PostgreSQL, the newest first. None once the skip of `test` is recorded.
 pub(crate) fn postgres_versions(test: &str) -> Vec<PathBuf> {
+    if !has_feature(test, "postgres", cfg!(feature = "postgres")) {
+        return Vec::new();
+    }
     let has_all = |directory: &PathBuf| {
         ["initdb", "postgres"]
             .iter()
@@ -209,6 +212,14 @@ fn require(test: &str, tool: &str, found: Option<PathBuf>) -> Option<PathBuf> {
         record_skip(test, &format!("{tool} is missing"));
     }
     found
+}
+
+/// Whether the service is built with this feature. Otherwise the skip of `test` is recorded.
+pub(crate) fn has_feature(test: &str, name: &str, is_built_in: bool) -> bool {
+    if !is_built_in {
+        record_skip(test, &format!("the feature {name} is off"));
+    }
+    is_built_in
 }
 
 /// Records that a test was skipped. The end of `make test` names it.

@@ -3,23 +3,23 @@
 //! Whether and when a request is sent again is decided in `retry` and `push`. No error of the HTTP client is shown as it is,
 //! since it may contain the URL or a header.
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::fmt;
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
-use rustls::crypto::ring;
 use tracing::subscriber::{NoSubscriber, with_default};
 use ureq::{
     Agent, Body,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
-    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
 use crate::endpoint::OtlpEndpoint;
 use crate::retry;
-use crate::settings::{OtlpError, SettingPath, Transport};
+use crate::settings::{OtlpError, Transport};
 use crate::signal::Signal;
 
 /// The most bytes of an answer that are read.
@@ -90,6 +90,7 @@ impl fmt::Display for Reason {
 
 impl Client {
     /// Reads the certificates. Connects to nothing.
+    #[cfg_attr(not(feature = "tls"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn new(settings: &Transport) -> Result<Self, OtlpError> {
         let config = Agent::config_builder()
             .timeout_global(Some(settings.timeout))
@@ -97,8 +98,10 @@ impl Client {
             // A redirect would send the headers to another host.
             .max_redirects(0)
             .user_agent(concat!("actix-vitals/", env!("CARGO_PKG_VERSION")));
+        // Without the feature, no address begins with `https`.
+        #[cfg(feature = "tls")]
         let config = if settings.endpoint.is_https() {
-            config.tls_config(tls_config(settings)?)
+            config.tls_config(tls::config(settings)?)
         } else {
             config
         };
@@ -179,16 +182,16 @@ fn judge_response(mut response: Response<Body>, signal: Signal) -> Attempt {
 fn judge_error(error: &ureq::Error) -> Attempt {
     use ureq::Error;
 
+    #[cfg(feature = "tls")]
+    if let Some(error) = tls::handshake_error(error) {
+        return Attempt::Failed(Reason::Tls(error));
+    }
     let reason = match error {
         Error::Timeout(_) => Reason::Timeout,
         Error::HostNotFound => Reason::HostNotFound,
-        Error::Io(error) => match tls_error(error) {
-            Some(error) => return Attempt::Failed(Reason::Tls(error)),
-            None if error.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
-            None => Reason::Io(error.kind()),
-        },
+        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => Reason::Timeout,
+        Error::Io(error) => Reason::Io(error.kind()),
         Error::ConnectionFailed => Reason::Io(io::ErrorKind::NotConnected),
-        Error::Rustls(error) => return Attempt::Failed(Reason::Tls(error.to_string())),
         Error::Tls(error) => return Attempt::Failed(Reason::Tls((*error).to_owned())),
         Error::InvalidProxyUrl => return Attempt::Failed(Reason::Proxy),
         Error::ConnectProxyFailed(_) => Reason::Proxy,
@@ -198,77 +201,4 @@ fn judge_error(error: &ureq::Error) -> Attempt {
         reason,
         after: None,
     }
-}
-
-/// The error of a handshake, which arrives within one of the connection.
-fn tls_error(error: &io::Error) -> Option<String> {
-    let inner = error.get_ref()?;
-    let found = inner.downcast_ref::<rustls::Error>();
-    let found = found.or_else(|| inner.source()?.downcast_ref());
-    found.map(ToString::to_string)
-}
-
-fn tls_config(settings: &Transport) -> Result<TlsConfig, OtlpError> {
-    let roots = match &settings.certificate {
-        Some(file) => certificates(file)?,
-        None => system_certificates()?,
-    };
-    let client = match (&settings.client_certificate, &settings.client_key) {
-        (Some(certificate), Some(key)) => Some(ClientCert::new_with_certs(
-            &certificates(certificate)?,
-            private_key(key)?,
-        )),
-        (None, None) => None,
-        (Some(half), None) | (None, Some(half)) => {
-            return Err(OtlpError::HalfClientCertificate(half.setting));
-        }
-    };
-    let config = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .client_cert(client)
-        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-    Ok(config.build())
-}
-
-/// The authorities that the system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
-fn system_certificates() -> Result<Vec<Certificate<'static>>, OtlpError> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    if found.is_empty() {
-        return Err(OtlpError::NoSystemCertificates);
-    }
-    let found = found.iter();
-    Ok(found
-        .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .collect())
-}
-
-fn certificates(file: &SettingPath) -> Result<Vec<Certificate<'static>>, OtlpError> {
-    let pem = read(file)?;
-    let items: Result<Vec<_>, _> = parse_pem(&pem).collect();
-    let items = items.map_err(|_| file.error("is not valid PEM"))?;
-    let certificates: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(file.error("contains no certificate in PEM"));
-    }
-    Ok(certificates)
-}
-
-fn private_key(file: &SettingPath) -> Result<PrivateKey<'static>, OtlpError> {
-    let pem = read(file)?;
-    let key = parse_pem(&pem).find_map(|item| match item {
-        Ok(PemItem::PrivateKey(key)) => Some(key),
-        _ => None,
-    });
-    key.ok_or_else(|| file.error("contains no private key in PEM"))
-}
-
-fn read(file: &SettingPath) -> Result<Vec<u8>, OtlpError> {
-    std::fs::read(&file.path)
-        .map_err(|error| file.error(&format!("cannot be read: {}", error.kind())))
 }

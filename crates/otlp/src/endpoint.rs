@@ -43,6 +43,9 @@ pub enum EndpointError {
     /// It does not begin with a scheme that can be used.
     #[error("must be a URL that begins with http:// or https://")]
     Scheme,
+    /// It begins with https://, and TLS is not compiled in.
+    #[error("must begin with http://: this program is built without TLS (feature `tls`)")]
+    WithoutTls,
     /// It has no host.
     #[error("must name a host, as in http://collector:4318")]
     Host,
@@ -83,8 +86,11 @@ impl OtlpEndpoint {
     fn parse(text: &str, to_path: impl Fn(&str, Signal) -> String) -> Result<Self, EndpointError> {
         let (scheme, rest) = text.trim().split_once("://").ok_or(EndpointError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
-        if scheme != "http" && scheme != "https" {
-            return Err(EndpointError::Scheme);
+        match scheme.as_str() {
+            "http" => (),
+            "https" if cfg!(feature = "tls") => (),
+            "https" => return Err(EndpointError::WithoutTls),
+            _ => return Err(EndpointError::Scheme),
         }
         if rest.contains('#') {
             return Err(EndpointError::Fragment);
@@ -127,6 +133,7 @@ impl OtlpEndpoint {
     }
 
     /// Whether the connection is encrypted.
+    #[cfg(feature = "tls")]
     pub(crate) fn is_https(&self) -> bool {
         self.metrics.scheme_str() == Some("https")
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
-use rustls::crypto::ring;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::endpoint::{EndpointError, OtlpEndpoint};
@@ -117,12 +117,14 @@ impl Transport {
 
 /// The path of a file, and the name of the setting that it comes from.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "TLS reads the files"))]
 pub(crate) struct SettingPath {
     pub(crate) setting: &'static str,
     pub(crate) path: PathBuf,
 }
 
 impl SettingPath {
+    #[cfg(feature = "tls")]
     pub(crate) fn error(&self, problem: &str) -> OtlpError {
         OtlpError::File {
             setting: self.setting,
@@ -393,7 +395,7 @@ fn default_service_name() -> String {
 fn random_uuid() -> String {
     let mut bytes = [0; 16];
     // Where the system has no random numbers, all services share one identity, but push.
-    let _ = ring::default_provider().secure_random.fill(&mut bytes);
+    let _ = SystemRandom::new().fill(&mut bytes);
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));

@@ -8,7 +8,7 @@ use std::{
 
 #[cfg(feature = "ops")]
 use vitals_console as ops;
-#[cfg(feature = "otlp")]
+#[cfg(feature = "otlp-plain")]
 use vitals_otlp::{OtlpError, OtlpPush, OtlpSettings, PushFamilies, TraceSource};
 #[cfg(feature = "jemalloc")]
 use vitals_recorder::allocator;
@@ -69,7 +69,7 @@ pub struct Builder {
     database: database::DatabaseSettings,
     #[cfg(feature = "database")]
     no_plans: bool,
-    #[cfg(feature = "otlp")]
+    #[cfg(feature = "otlp-plain")]
     otlp: Option<OtlpSettings>,
     #[cfg(feature = "jemalloc")]
     jemalloc: bool,
@@ -267,7 +267,7 @@ impl Builder {
 
     /// Pushes all metrics, and the traces of kept requests, to an OTLP receiver, from [`build`](Self::build) on. End it with
     /// [`Vitals::finish_push`](crate::Vitals::finish_push).
-    #[cfg(feature = "otlp")]
+    #[cfg(feature = "otlp-plain")]
     #[must_use]
     pub fn otlp(mut self, settings: OtlpSettings) -> Self {
         self.otlp = Some(settings);
@@ -382,7 +382,7 @@ impl Builder {
         let runtime = runtime::Runtime::declare(&mut registry, self.buckets_or(&LATENCY_BUCKETS));
         let panics = panics::Panics::declare(&mut registry);
         let jobs = jobs::JobFamilies::declare(&mut registry, cfg!(feature = "database"));
-        #[cfg(feature = "otlp")]
+        #[cfg(feature = "otlp-plain")]
         let push = (self.otlp).map(|otlp| (otlp, PushFamilies::declare(&mut registry)));
         registry.current_span(context::current_span);
         let declared = declare(&mut registry);
@@ -433,7 +433,7 @@ impl Builder {
         );
         check_labels(&self.labels, &registry)?;
         #[cfg_attr(
-            not(feature = "otlp"),
+            not(feature = "otlp-plain"),
             expect(unused_mut, reason = "a push is started last")
         )]
         let mut inner = VitalsInner {
@@ -446,11 +446,11 @@ impl Builder {
             database,
             #[cfg(feature = "ops")]
             ops,
-            #[cfg(feature = "otlp")]
+            #[cfg(feature = "otlp-plain")]
             push: None,
         };
         // Last: from here on, what is pushed is complete.
-        #[cfg(feature = "otlp")]
+        #[cfg(feature = "otlp-plain")]
         inner.start_push(push)?;
         let inner = Arc::new(inner);
         Ok((Vitals { inner }, declared))
@@ -621,7 +621,7 @@ pub enum BuildError {
     #[error("the value of the label {0:?} is longer than 256 bytes")]
     LongLabel(String),
     /// The push cannot be set up: a certificate cannot be used, or the system has no thread for it.
-    #[cfg(feature = "otlp")]
+    #[cfg(feature = "otlp-plain")]
     #[error(transparent)]
     Otlp(#[from] OtlpError),
     /// jemalloc was built without statistics.
@@ -678,7 +678,7 @@ fn watched(
     }
 }
 
-#[cfg(feature = "otlp")]
+#[cfg(feature = "otlp-plain")]
 impl VitalsInner {
     fn start_push(&mut self, push: Option<(OtlpSettings, PushFamilies)>) -> Result<(), OtlpError> {
         if let Some((settings, families)) = push {
@@ -710,7 +710,7 @@ impl VitalsInner {
 }
 
 /// The runtime that this code runs in, if it does: a collector may use it.
-#[cfg(feature = "otlp")]
+#[cfg(feature = "otlp-plain")]
 fn runtime_context() -> Option<vitals_recorder::collection::Enter> {
     let runtime = tokio::runtime::Handle::try_current().ok()?;
     Some(Arc::new(move |read| {

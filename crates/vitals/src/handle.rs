@@ -46,7 +46,7 @@ pub(super) struct VitalsInner {
     pub(super) database: database::Database,
     #[cfg(feature = "ops")]
     pub(super) ops: ops::Ops,
-    #[cfg(feature = "otlp")]
+    #[cfg(feature = "otlp-plain")]
     pub(super) push: Option<vitals_otlp::OtlpPush>,
 }
 
@@ -139,7 +139,7 @@ impl Vitals {
     }
 }
 
-#[cfg(feature = "otlp")]
+#[cfg(feature = "otlp-plain")]
 impl Vitals {
     /// Pushes all metrics once more and ends the [push](super::Builder::otlp), at the end of the service: when its server has
     /// stopped. Waits for at most `limit`, and returns whether the last push succeeded in that time. Blocks: within async

@@ -193,7 +193,7 @@
 //! `http` (the middleware), `database` (pools of Diesel connections; your own `diesel` chooses the backend) and `ops` (the
 //! ops endpoints, with the live page) are on by default. `diesel-async` adds connections of diesel-async, in pools of deadpool,
 //! bb8 and mobc. `jemalloc` adds the statistics of that allocator, `otlp` the push to an OTLP receiver, and `profiling` profiles
-//! of the processor time and of the heap.
+//! of the processor time and of the heap. `otlp-plain` is the push without TLS.
 
 mod builder;
 mod handle;
@@ -762,7 +762,7 @@ pub use vitals_recorder::methods;
 pub use vitals_recorder::problem;
 
 /// The push to an OTLP receiver.
-#[cfg(feature = "otlp")]
+#[cfg(feature = "otlp-plain")]
 pub mod otlp {
     pub use vitals_otlp::{EndpointError, OtlpEndpoint, OtlpError, OtlpSettings};
 }

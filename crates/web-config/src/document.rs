@@ -140,6 +140,7 @@ impl<'a> Section<'a> {
     }
 
     /// Takes a list of texts. A missing list is empty.
+    #[cfg(feature = "tls")]
     pub(crate) fn texts(&mut self, name: &str) -> Result<Vec<String>, ConfigError> {
         let entries = match self.take(name) {
             None => Vec::new(),

@@ -7,36 +7,40 @@
 //! - [`ServerStream`] is a connection with or without TLS.
 //! - [`TlsSettings`], [`BearerToken`] and [`ConfigSource`] are for servers that combine the file with other settings.
 
-mod cipher;
-mod client_names;
 mod credentials;
 mod document;
 mod error;
 mod files;
 mod gate;
 mod hash_queue;
-mod pem;
 mod rate_limit;
 mod reload;
 mod rules;
 mod scalar;
 mod stream;
 #[cfg(test)]
+#[cfg(feature = "tls")]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
 mod tls;
 mod users;
 mod web_config;
 
+#[cfg(feature = "tls")]
 pub use rustls;
 
 pub use credentials::BearerToken;
 pub use error::ConfigError;
 pub use files::ConfigFiles;
 pub use gate::{Denial, RequestGate};
-pub use pem::Pem;
 pub use rate_limit::RateLimit;
 pub use reload::{ConfigSource, Reloading, WebConfigFile};
 pub use rules::AccessRules;
 pub use stream::ServerStream;
-pub use tls::TlsSettings;
+#[cfg(feature = "tls")]
+pub use tls::Pem;
+pub use tls::{ServerConfig, TlsSettings};
 pub use web_config::{ResponseHeader, WebConfig};

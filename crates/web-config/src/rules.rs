@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use crate::credentials::{BearerToken, Credentials};
 use crate::error::ConfigError;
 use crate::rate_limit::RateLimit;
-use crate::tls::TlsSettings;
+use crate::tls::{ServerConfig, TlsSettings};
 use crate::web_config::{ResponseHeader, WebConfig};
 
 /// The rules of a [`WebConfig`], ready to be applied to connections and requests.

@@ -6,12 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use crate::tls::ALPN_HTTP_2;
+use crate::tls::{self, ServerConfig, TlsStream};
 
 /// A connection of a server, with or without TLS: one type for both kinds of listener.
 ///
@@ -50,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
         let Some(config) = tls else {
             return Ok(Self(Inner::Plain(socket)));
         };
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        let stream = tls::accept(socket, config).await?;
         Ok(Self(Inner::Tls(Box::new(stream))))
     }
 }
@@ -65,7 +62,7 @@ impl<S> ServerStream<S> {
     pub fn is_http2(&self) -> bool {
         match &self.0 {
             Inner::Plain(_) => false,
-            Inner::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP_2),
+            Inner::Tls(stream) => tls::is_http2(stream),
         }
     }
 
@@ -73,7 +70,7 @@ impl<S> ServerStream<S> {
     pub fn get_ref(&self) -> &S {
         match &self.0 {
             Inner::Plain(socket) => socket,
-            Inner::Tls(stream) => stream.get_ref().0,
+            Inner::Tls(stream) => tls::socket(stream),
         }
     }
 }

@@ -1,20 +1,36 @@
 //! The TLS settings of a listener, and the conversion to a rustls configuration.
+//!
+//! All that needs rustls is in this module: it is left out of a build without the feature `tls`, and `without_tls` takes its
+//! place.
 
-use std::sync::Arc;
+mod cipher;
+mod client_names;
+mod pem;
+mod section;
 
+use std::{io, sync::Arc};
+
+pub use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{
-    RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
-};
+use rustls::{RootCertStore, SupportedCipherSuite, SupportedProtocolVersion, version};
+pub(crate) use tokio_rustls::server::TlsStream;
 
-use crate::client_names::NamedClients;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use self::client_names::NamedClients;
 use crate::error::ConfigError;
-use crate::pem::Pem;
+
+pub use self::pem::Pem;
+pub(crate) use self::section::read;
+
+/// The section of the web configuration file.
+const SECTION: &str = "tls_server_config";
 
 /// The names of the protocols in the TLS handshake (RFC 7301).
-pub(crate) const ALPN_HTTP_2: &[u8] = b"h2";
+const ALPN_HTTP_2: &[u8] = b"h2";
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
 /// The TLS settings of a listener: certificate and key, versions, cipher suites, client certificates.
@@ -156,4 +172,22 @@ fn reason(error: &rustls::Error) -> String {
         rustls::Error::InconsistentKeys(_) => "does not belong to the key".to_owned(),
         error => format!("cannot be used with its key: {error}"),
     }
+}
+
+/// Performs the handshake of a server.
+pub(crate) async fn accept<S>(socket: S, config: Arc<ServerConfig>) -> io::Result<TlsStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    TlsAcceptor::from(config).accept(socket).await
+}
+
+/// Whether the handshake chose HTTP/2.
+pub(crate) fn is_http2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP_2)
+}
+
+/// The socket below the encryption.
+pub(crate) fn socket<S>(stream: &TlsStream<S>) -> &S {
+    stream.get_ref().0
 }

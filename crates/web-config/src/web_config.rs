@@ -2,17 +2,15 @@
 //!
 //! The format is that of
 //! <https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md>. Some documents that exporters
-//! accept are rejected here, because they would not do what they say. `tls` decodes the certificates and keys.
+//! accept are rejected here, because they would not do what they say. `tls` reads the section about TLS.
 
 use std::path::Path;
 
-use crate::cipher;
 use crate::document::Section;
 use crate::error::{ConfigError, FieldPath};
 use crate::files::ConfigFiles;
-use crate::pem::Pem;
 use crate::rate_limit::RateLimit;
-use crate::tls::{ClientAuth, TlsSettings};
+use crate::tls::{self, TlsSettings};
 use crate::users::User;
 
 /// The headers that may be set: the name in the file, the name to send, and the accepted values. An empty list accepts all.
@@ -96,12 +94,8 @@ impl WebConfig {
             .map_err(|error| at.error(format!("cannot be read: {error}")))?;
         let mut document = Section::parse(&contents, path)?;
         let (http2, headers) = read_http(document.section("http_server_config")?)?;
-        let tls = document.section("tls_server_config")?;
-        let mut pems = PemReader {
-            directory: path.parent().unwrap_or(Path::new("")),
-            files,
-        };
-        let tls = read_tls(tls, &mut pems, http2)?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let tls = tls::read(&mut document, directory, files, http2)?;
         let users = document.section("basic_auth_users")?.into_texts()?;
         let users = read_users(&document.field("basic_auth_users"), users)?;
         let mut warnings = Vec::new();
@@ -158,33 +152,6 @@ impl ResponseHeader {
     /// The value: text in UTF-8 without control characters other than tabs.
     pub fn value(&self) -> &str {
         &self.value
-    }
-}
-
-/// Reads certificates and keys in PEM.
-struct PemReader<'a> {
-    directory: &'a Path,
-    files: &'a mut ConfigFiles,
-}
-
-impl PemReader<'_> {
-    /// Reads PEM from the document itself (`cert`), or from the file that it names (`cert_file`).
-    fn read(&mut self, section: &mut Section<'_>, name: &str) -> Result<Option<Pem>, ConfigError> {
-        let file_name = format!("{name}_file");
-        let at_file = section.field(&file_name);
-        let inline = section.text(name)?;
-        let file = section.text(&file_name)?;
-        match (inline, file) {
-            (None, None) => Ok(None),
-            (Some(text), None) => Ok(Some(Pem::inline(section.field(name).to_string(), text))),
-            (None, Some(path)) => {
-                let path = self.directory.join(path);
-                Pem::read(at_file.to_string(), &path, self.files).map(Some)
-            }
-            (Some(_), Some(_)) => {
-                Err(at_file.error(format!("must not be set together with {name}")))
-            }
-        }
     }
 }
 
@@ -258,85 +225,4 @@ fn read_users(
         User::new(name, hash).map_err(|reason| at.error(reason))
     };
     entries.into_iter().map(read).collect()
-}
-
-fn read_tls(
-    mut section: Section<'_>,
-    pems: &mut PemReader<'_>,
-    http2: bool,
-) -> Result<Option<TlsSettings>, ConfigError> {
-    if section.is_empty() {
-        return Ok(None);
-    }
-    let certificate = pems.read(&mut section, "cert")?;
-    let key = pems.read(&mut section, "key")?;
-    let versions = cipher::read_versions(&mut section)?;
-    let suites = cipher::read_suites(&mut section, &versions)?;
-    let groups = cipher::read_curves(&mut section)?;
-    let prefer_server_order = section.boolean("prefer_server_cipher_suites", true)?;
-    let client_auth = read_client_auth(&mut section, pems)?;
-    let missing = |name: &str| {
-        let reason = "is missing: TLS needs a certificate and its key";
-        section.field(name).error(reason)
-    };
-    let (no_certificate, no_key) = (missing("cert_file"), missing("key_file"));
-    section.finish()?;
-    Ok(Some(TlsSettings {
-        certificate: certificate.ok_or(no_certificate)?,
-        key: key.ok_or(no_key)?,
-        client_auth,
-        versions,
-        suites,
-        groups,
-        prefer_server_order,
-        http2,
-    }))
-}
-
-/// Reads `client_auth_type` (a `ClientAuthType` of Go), `client_ca` and `client_allowed_sans`.
-fn read_client_auth(
-    section: &mut Section<'_>,
-    pems: &mut PemReader<'_>,
-) -> Result<Option<ClientAuth>, ConfigError> {
-    let at = section.field("client_auth_type");
-    let at_authorities = section.field("client_ca_file");
-    let at_names = section.field("client_allowed_sans");
-    let mode = section.text("client_auth_type")?;
-    let authorities = pems.read(section, "client_ca")?;
-    let names = section.texts("client_allowed_sans")?;
-    let mandatory = match mode.as_deref() {
-        None | Some("NoClientCert") => {
-            let no_effect = "has no effect without client_auth_type: RequireAndVerifyClientCert";
-            if authorities.is_some() {
-                return Err(at_authorities.error(no_effect));
-            }
-            if !names.is_empty() {
-                return Err(at_names.error(no_effect));
-            }
-            return Ok(None);
-        }
-        Some("RequireAndVerifyClientCert") => true,
-        Some("VerifyClientCertIfGiven") => false,
-        Some(unverified @ ("RequestClientCert" | "RequireAnyClientCert")) => {
-            return Err(at.error(format!(
-                "must not be {unverified}, which verifies no certificate: use RequireAndVerifyClientCert"
-            )));
-        }
-        Some(_) => {
-            return Err(at.error(
-                "must be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
-            ));
-        }
-    };
-    if !mandatory && !names.is_empty() {
-        return Err(at_names.error(
-            "needs client_auth_type: RequireAndVerifyClientCert, because a client without a certificate has no name",
-        ));
-    }
-    let missing = "is missing: client certificates are verified against it";
-    Ok(Some(ClientAuth {
-        authorities: authorities.ok_or_else(|| at_authorities.error(missing))?,
-        mandatory,
-        names,
-    }))
 }
