@@ -28,6 +28,8 @@ mod locks;
 mod plans;
 #[path = "diesel_async/pools.rs"]
 mod pools;
+#[path = "diesel_async/unanswered.rs"]
+mod unanswered;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -52,6 +54,11 @@ use engine::{AsyncSqliteConnection, Engine};
 use pools::{PATIENCE, TestPool};
 use support::database_counts::{database_counts, expected_counts, of_queries, openings};
 use support::exposition::Exposition;
+use unanswered::{
+    a_caller_that_leaves_during_the_check_leaves_no_answer_behind,
+    a_dropped_health_check_leaves_no_answer_behind,
+    a_query_dropped_beside_the_pool_leaves_no_answer_behind,
+};
 
 /// Each test, on each pool of each database.
 macro_rules! on_each_pool {
@@ -102,6 +109,28 @@ on_each_pool! {
     cancelled_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
     cancelled_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
     cancelled_mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
+}
+
+// mobc closes each connection of diesel-async 0.9.2, so that a health check finds none.
+on_each_pool! {
+    { a_dropped_health_check_leaves_no_answer_behind }
+    health_check_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    health_check_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    health_check_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
+    health_check_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
+}
+
+on_each_pool! {
+    {
+        a_caller_that_leaves_during_the_check_leaves_no_answer_behind
+        a_query_dropped_beside_the_pool_leaves_no_answer_behind
+    }
+    unanswered_deadpool_postgresql: deadpool::Pool<AsyncPgConnection>;
+    unanswered_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
+    unanswered_mobc_postgresql: mobc::Pool<AsyncPgConnection>;
+    unanswered_deadpool_mariadb: deadpool::Pool<AsyncMysqlConnection>;
+    unanswered_bb8_mariadb: bb8::Pool<AsyncMysqlConnection>;
+    unanswered_mobc_mariadb: mobc::Pool<AsyncMysqlConnection>;
 }
 
 on_each_pool! {

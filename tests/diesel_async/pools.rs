@@ -25,6 +25,9 @@ pub(crate) trait TestPool: Clone + Debug + 'static {
     /// A connection; the error says whether the wait timed out.
     async fn get(&self) -> Result<Self::Held<'_>, String>;
 
+    /// A connection that the inner pool returns, so that no hold is observed.
+    async fn get_native(&self) -> impl DerefMut<Target = Self::Connection>;
+
     /// Connections in use, idle and allowed, by the pool's own account.
     async fn status(&self) -> [f64; 3];
 }
@@ -52,6 +55,10 @@ where
 
     async fn get(&self) -> Result<deadpool::Object<C>, String> {
         self.get().await.map_err(|error| error.to_string())
+    }
+
+    async fn get_native(&self) -> impl DerefMut<Target = C> {
+        (**self).get().await.unwrap()
     }
 
     async fn status(&self) -> [f64; 3] {
@@ -82,6 +89,10 @@ where
         self.get().await.map_err(|error| format!("{error:?}"))
     }
 
+    async fn get_native(&self) -> impl DerefMut<Target = C> {
+        (**self).get().await.unwrap()
+    }
+
     async fn status(&self) -> [f64; 3] {
         let state = self.state();
         let used = state.connections - state.idle_connections;
@@ -108,6 +119,10 @@ where
 
     async fn get(&self) -> Result<mobc::PooledConnection<C>, String> {
         self.get().await.map_err(|error| error.to_string())
+    }
+
+    async fn get_native(&self) -> impl DerefMut<Target = C> {
+        (**self).get().await.unwrap()
     }
 
     async fn status(&self) -> [f64; 3] {

@@ -111,6 +111,8 @@ pub struct QueryRecorder {
     driver: Driver,
     /// Nothing is recorded while the pool checks the connection.
     muted: bool,
+    /// A query has started while muted, and not finished.
+    muted_runs: bool,
     /// The customizer of the pool sets the connection up. Its queries belong to no request or job.
     setting_up: bool,
     /// The database has answered a query of the present user.
@@ -174,6 +176,7 @@ impl QueryRecorder {
             writers: QueryWriters::default(),
             driver,
             muted: false,
+            muted_runs: false,
             setting_up: false,
             answered: false,
             answered_at: clock::now(),
@@ -256,9 +259,16 @@ impl QueryRecorder {
         std::mem::take(&mut self.forward)
     }
 
-    /// Stops recording, or starts it again.
+    /// Stops recording, or starts it again. No future of the connection may exist.
     pub(super) fn mute(&mut self, muted: bool) {
         self.muted = muted;
+        self.settle_muted();
+    }
+
+    /// Notes that a query that ran while muted was dropped, if one has not finished.
+    fn settle_muted(&mut self) {
+        let was_dropped = std::mem::take(&mut self.muted_runs);
+        self.out_of_step |= was_dropped && self.driver == Driver::Exclusive;
     }
 
     /// Whether the database has answered a query of the present user.
@@ -286,7 +296,8 @@ impl QueryRecorder {
         !self.may_have_written
     }
 
-    /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
+    /// Whether the answer of a dropped query is still to come, so that the connection must not be used again. Called when no
+    /// future of the connection can exist any more.
     ///
     /// `AsyncMysqlConnection` does not notice that by itself. `AsyncPgConnection` skips the answers of dropped queries.
     #[cfg_attr(
@@ -294,7 +305,8 @@ impl QueryRecorder {
         expect(dead_code, reason = "pools of asynchronous connections alone ask")
     )]
     pub(super) fn is_out_of_step(&self) -> bool {
-        self.out_of_step
+        // A caller that has the connection from the inner pool does not return it to the recorder.
+        self.out_of_step || self.driver == Driver::Exclusive && self.running.has_sent()
     }
 
     /// Resets the state of the present user, because the connection passes to the next one. A transaction that is still
@@ -346,7 +358,7 @@ impl QueryRecorder {
     #[cold]
     fn cancelled(&mut self, query: &Query, now: Moment) {
         let took = now.since(query.started);
-        self.out_of_step |= self.driver == Driver::Exclusive && query.kind != QueryKind::Unbuilt;
+        self.out_of_step |= self.driver == Driver::Exclusive && query.is_sent();
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
                 self.count(operation, lookup, (query.started, took), now, false);
@@ -802,7 +814,9 @@ pub fn record_error<C: Connection>(connection: &mut C, error: &Error) {
 
 impl Instrumentation for QueryRecorder {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        if !self.muted {
+        if self.muted {
+            self.follow_muted(&event);
+        } else {
             self.record(&event);
         }
         if self.forward.is_set() {
@@ -817,6 +831,19 @@ impl Instrumentation for QueryRecorder {
 }
 
 impl QueryRecorder {
+    /// Notes whether a query runs that is not recorded.
+    #[cold]
+    fn follow_muted(&mut self, event: &InstrumentationEvent<'_>) {
+        match event {
+            InstrumentationEvent::StartQuery { .. } => {
+                self.settle_muted();
+                self.muted_runs = true;
+            }
+            InstrumentationEvent::FinishQuery { .. } => self.muted_runs = false,
+            _ => {}
+        }
+    }
+
     fn record(&mut self, event: &InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartQuery { query, .. } => self.start(*query),

@@ -24,6 +24,13 @@ pub(super) struct Query {
     pub(super) nested: Duration,
 }
 
+impl Query {
+    /// Whether it may have been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.kind != QueryKind::Unbuilt
+    }
+}
+
 /// What a query is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueryKind {
@@ -83,6 +90,11 @@ impl Running {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queries.is_empty()
+    }
+
+    /// Whether a query may have been sent and has not finished.
+    pub(super) fn has_sent(&self) -> bool {
+        self.queries.iter().any(Query::is_sent)
     }
 
     /// Removes the query that started last.
