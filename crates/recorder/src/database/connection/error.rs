@@ -33,14 +33,19 @@ fn of_database(kind: DatabaseErrorKind, message: &str) -> ErrorKind {
     }
 }
 
-/// Parts of messages, for errors without a kind of Diesel's. The messages are in English.
-const MESSAGES: &[(&str, ErrorKind)] = &[
+/// SQLite's message of a statement that was stopped.
+const INTERRUPTED: &str = "interrupted";
+
+/// The beginnings of messages, for errors without a kind of Diesel's. The messages are in English.
+///
+/// Later parts of a message may have text of a client, in quotes (`syntax error in tsquery: "…"`) or not
+/// (`no such column: …`).
+const BEGINNINGS: &[(&str, ErrorKind)] = &[
     // SQLite's `sqlite3_errstr`. Diesel has no kind for a row id.
     ("UNIQUE constraint failed", ErrorKind::UniqueViolation),
     ("database is locked", ErrorKind::Busy),
     ("database table is locked", ErrorKind::Busy),
     ("database schema is locked", ErrorKind::Busy),
-    ("interrupted", ErrorKind::Timeout),
     // PostgreSQL and libpq.
     ("could not obtain lock", ErrorKind::Busy),
     ("deadlock detected", ErrorKind::SerializationFailure),
@@ -66,34 +71,38 @@ const MESSAGES: &[(&str, ErrorKind)] = &[
         ErrorKind::ConnectionLost,
     ),
     ("connection closed", ErrorKind::ConnectionLost),
-    // MySQL and MariaDB. A constraint of MariaDB has the code 4025, which Diesel does not know.
+    // MySQL, MariaDB and their client libraries. A constraint of MariaDB has the code 4025, which Diesel does not know.
     ("Lock wait timeout exceeded", ErrorKind::Busy),
-    ("NOWAIT is set", ErrorKind::Busy),
+    (
+        "Statement aborted because lock(s) could not be acquired immediately",
+        ErrorKind::Busy,
+    ),
     ("Deadlock found", ErrorKind::SerializationFailure),
     (
         "Record has changed since last read",
         ErrorKind::SerializationFailure,
     ),
-    (
-        "maximum statement execution time exceeded",
-        ErrorKind::Timeout,
-    ),
+    ("Query execution was interrupted", ErrorKind::Timeout),
     ("CONSTRAINT `", ErrorKind::CheckViolation),
-    ("erver has gone away", ErrorKind::ConnectionLost),
+    ("MySQL server has gone away", ErrorKind::ConnectionLost),
+    ("Server has gone away", ErrorKind::ConnectionLost),
     ("Lost connection to", ErrorKind::ConnectionLost),
     ("Connection was killed", ErrorKind::ConnectionLost),
     // mysql_async, under diesel-async.
     (
-        "Connection to the server is closed",
+        "Driver error: `Connection to the server is closed",
         ErrorKind::ConnectionLost,
     ),
     ("Input/output error", ErrorKind::ConnectionLost),
 ];
 
 fn of_message(message: &str) -> ErrorKind {
-    MESSAGES
+    if message == INTERRUPTED {
+        return ErrorKind::Timeout;
+    }
+    BEGINNINGS
         .iter()
-        .find(|(part, _)| message.contains(part))
+        .find(|(beginning, _)| message.starts_with(beginning))
         .map_or(ErrorKind::Other, |&(_, kind)| kind)
 }
 
@@ -241,6 +250,93 @@ mod tests {
             DatabaseErrorKind::Unknown,
             "Duplicate column name 'a'",
             ErrorKind::Other,
+        ),
+        // Text of a client is within a message, and may be quoted or not.
+        (
+            DatabaseErrorKind::Unknown,
+            "syntax error in tsquery: \"connection closed\"",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "invalid input syntax for type integer: \"deadlock detected\"",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "invalid input syntax for type integer: \"\nterminating connection due to",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "no such column: interrupted",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "interrupted: no such function",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "fts5: syntax error near \"database is locked\"",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Incorrect integer value: 'Lost connection to' for column `shop`.`items`.`id` at row 1",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Unknown column 'Input/output error' in 'WHERE'",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::UnableToSendCommand,
+            "error serializing parameter 0: connection closed",
+            ErrorKind::Other,
+        ),
+        // The messages of each driver.
+        (
+            DatabaseErrorKind::Unknown,
+            "interrupted",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Query execution was interrupted, maximum statement execution time exceeded",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Statement aborted because lock(s) could not be acquired immediately and NOWAIT is set.",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Server has gone away",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Connection was killed",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Driver error: `Connection to the server is closed.'",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Input/output error: Input/output error: Broken pipe (os error 32)",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::UnableToSendCommand,
+            "error communicating with the server: Connection reset by peer (os error 104)",
+            ErrorKind::ConnectionLost,
         ),
         (DatabaseErrorKind::ReadOnlyTransaction, "", ErrorKind::Other),
         (DatabaseErrorKind::ExclusionViolation, "", ErrorKind::Other),
