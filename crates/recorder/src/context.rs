@@ -486,9 +486,10 @@ pub(crate) struct QueryEnd {
 }
 
 /// Adds a query to the request or job that this thread works for, and notes that it no longer runs. Returns how often the
-/// request or job has run its statement; 0 if that is not known.
+/// request or job has run its statement; 0 if that is not known. After the run `compared_from`, the values of further runs are
+/// compared.
 #[inline]
-pub(crate) fn note_query_end(query: &QueryEnd) -> (Attribution, u32) {
+pub(crate) fn note_query_end(query: &QueryEnd, compared_from: u32) -> (Attribution, u32) {
     let mut runs = 0;
     let attribution = add(|context, access| {
         let event = Event {
@@ -496,13 +497,17 @@ pub(crate) fn note_query_end(query: &QueryEnd) -> (Attribution, u32) {
             ..Event::new(EventKind::Query, query.started, query.at)
         };
         runs = context.add_query(&event, query.elapsed, access);
+        if runs == compared_from
+            && let Some(statement) = query.shape
+        {
+            context.repetitions.begin(statement);
+        }
         context.note_idle(query.at, query.in_transaction);
     });
     (attribution, runs)
 }
 
-/// Begins to compare the values of a statement that this thread's request or job repeats. Its stack was captured under this
-/// key.
+/// Notes the key under which the stack of a statement was captured that this thread's request or job repeats.
 #[cold]
 pub(crate) fn note_repetition(statement: NonZeroU32, key: Option<SuspectKey>) {
     add(|context, _| context.repetitions.add(statement, key));
@@ -802,13 +807,14 @@ impl Drop for Entered<'_> {
 #[cfg(test)]
 pub(crate) fn add_query(elapsed: Duration) -> Attribution {
     let now = clock::now();
-    let (attribution, _) = note_query_end(&QueryEnd {
+    let end = QueryEnd {
         started: now.before(elapsed),
         at: now,
         elapsed,
         shape: None,
         in_transaction: false,
-    });
+    };
+    let (attribution, _) = note_query_end(&end, u32::MAX);
     attribution
 }
 

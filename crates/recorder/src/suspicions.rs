@@ -204,17 +204,18 @@ impl Suspicions {
     #[inline]
     pub(crate) fn is_suspicious(&self, runs: u32, took: Duration) -> bool {
         let shared = &*self.0;
-        runs == shared.captured_at.load(Relaxed)
-            || runs == shared.compared_from.load(Relaxed)
-            || took >= shared.slow_query
+        runs == shared.captured_at.load(Relaxed) || took >= shared.slow_query
     }
 
-    /// Whether the values of further runs are compared from this run of a statement on.
-    pub(crate) fn is_compared(&self, runs: u32) -> bool {
-        let shared = &*self.0;
-        [&shared.compared_from, &shared.captured_at]
-            .map(|run| run.load(Relaxed))
-            .contains(&runs)
+    /// The run of a statement in one request from which on the values of its runs are compared.
+    #[inline]
+    pub(crate) fn compared_from(&self) -> u32 {
+        self.0.compared_from.load(Relaxed)
+    }
+
+    /// Whether a stack that is captured at this run of a statement is that of a repetition.
+    pub(crate) fn is_captured_at(&self, runs: u32) -> bool {
+        self.0.captured_at.load(Relaxed) == runs
     }
 
     /// Notes a suspicious query on the thread that ran it. Returns its key, if the request repeats its statement.

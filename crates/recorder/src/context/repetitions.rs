@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -22,9 +22,18 @@ const MOST_VALUES: usize = 8;
 /// The repeated statements of one request or job.
 #[derive(Default)]
 pub(super) struct Repetitions {
-    statements: OnceLock<Box<Mutex<Vec<Repetition>>>>,
-    /// The [marks](mark) of the statements whose values are wanted, so that the runs of most others take no lock.
+    statements: OnceLock<Box<Repeated>>,
+    /// The [marks](mark) of the statements whose values are wanted, so that the runs of most others look no further.
     compared: AtomicU64,
+}
+
+#[derive(Default)]
+struct Repeated {
+    all: Mutex<Vec<Repetition>>,
+    /// The number of each of them whose values are wanted, at the same index, and 0 for the others. Reading it takes no lock.
+    wanted: [AtomicU32; MOST_STATEMENTS],
+    /// Whether there is no room for another statement.
+    is_full: AtomicBool,
 }
 
 /// One of 64 bits, which a statement shares with few others.
@@ -56,62 +65,90 @@ impl Repetition {
     }
 }
 
-impl Repetitions {
-    fn lock(&self) -> Option<MutexGuard<'_, Vec<Repetition>>> {
-        let repetitions = self.statements.get()?;
-        Some(repetitions.lock().unwrap_or_else(PoisonError::into_inner))
+impl Repeated {
+    fn lock(&self) -> MutexGuard<'_, Vec<Repetition>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl Repetitions {
     /// Whether the values of one more run of a statement are wanted.
     #[inline]
     pub(super) fn wants(&self, statement: NonZeroU32) -> bool {
         self.compared.load(Relaxed) & mark(statement) != 0 && self.finds_wanted(statement)
     }
 
-    /// Begins to compare the values of a statement. Its stack was captured under this key.
-    pub(super) fn add(&self, statement: NonZeroU32, key: Option<SuspectKey>) {
-        let repetitions = self.statements.get_or_init(Box::default);
-        let mut repetitions = repetitions.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = repetitions.iter_mut();
-        if let Some(known) = known.find(|known| known.statement == statement) {
-            known.key = key.or(known.key);
-        } else if repetitions.len() < MOST_STATEMENTS {
-            repetitions.push(Repetition {
-                statement,
-                values: Vec::with_capacity(MOST_VALUES),
-                key,
-            });
-            // The lock is held by all that change the marks.
-            let compared = self.compared.load(Relaxed);
-            self.compared.store(compared | mark(statement), Relaxed);
+    /// Begins to compare the values of a statement if there is room for one more.
+    #[inline]
+    pub(super) fn begin(&self, statement: NonZeroU32) {
+        let repeated = self.statements.get();
+        if !repeated.is_some_and(|repeated| repeated.is_full.load(Relaxed)) {
+            self.add(statement, None);
         }
+    }
+
+    /// Begins to compare the values of a statement, unless that has begun. Its stack was captured under this key.
+    #[cold]
+    pub(super) fn add(&self, statement: NonZeroU32, key: Option<SuspectKey>) {
+        let repeated = self.statements.get_or_init(Box::default);
+        let mut all = repeated.lock();
+        if let Some(known) = all.iter_mut().find(|known| known.statement == statement) {
+            known.key = key.or(known.key);
+            return;
+        }
+        let Some(wanted) = repeated.wanted.get(all.len()) else {
+            return;
+        };
+        wanted.store(statement.get(), Relaxed);
+        all.push(Repetition {
+            statement,
+            values: Vec::with_capacity(MOST_VALUES),
+            key,
+        });
+        repeated
+            .is_full
+            .store(all.len() == MOST_STATEMENTS, Relaxed);
+        self.mark_wanted(repeated);
+    }
+
+    /// Marks the statements whose values are wanted. The caller holds the lock.
+    fn mark_wanted(&self, repeated: &Repeated) {
+        let wanted = repeated.wanted.iter();
+        let wanted = wanted.filter_map(|wanted| NonZeroU32::new(wanted.load(Relaxed)));
+        let compared = wanted.fold(0, |marks, wanted| marks | mark(wanted));
+        self.compared.store(compared, Relaxed);
     }
 
     #[cold]
     fn finds_wanted(&self, statement: NonZeroU32) -> bool {
-        let wants =
-            |known: &Repetition| known.statement == statement && known.values.len() < MOST_VALUES;
-        self.lock().is_some_and(|known| known.iter().any(wants))
+        let Some(repeated) = self.statements.get() else {
+            return false;
+        };
+        let mut wanted = repeated.wanted.iter();
+        wanted.any(|wanted| wanted.load(Relaxed) == statement.get())
     }
 
     /// Adds the hash of the values of a run.
     pub(super) fn compare(&self, statement: NonZeroU32, values: u64) {
-        let Some(mut known) = self.lock() else {
+        let Some(repeated) = self.statements.get() else {
             return;
         };
-        if let Some(known) = known.iter_mut().find(|known| known.statement == statement)
+        let mut all = repeated.lock();
+        let mut known = all.iter_mut().zip(&repeated.wanted);
+        if let Some((known, wanted)) = known.find(|(known, _)| known.statement == statement)
             && known.values.len() < MOST_VALUES
         {
             known.values.push(values);
+            if known.values.len() == MOST_VALUES {
+                wanted.store(0, Relaxed);
+                self.mark_wanted(repeated);
+            }
         }
-        let wanted = (known.iter()).filter(|known| known.values.len() < MOST_VALUES);
-        let compared = wanted.fold(0, |marks, known| marks | mark(known.statement));
-        self.compared.store(compared, Relaxed);
     }
 
     /// What a statement with many runs is suspected of, and the key under which its stack was captured.
     pub(super) fn of(&self, statement: NonZeroU32) -> (Suspicion, Option<SuspectKey>) {
-        let known = self.lock();
+        let known = self.statements.get().map(|repeated| repeated.lock());
         let mut known = known.iter().flat_map(|known| known.iter());
         let known = known.find(|known| known.statement == statement);
         known.map_or((Suspicion::NPlusOne, None), |known| {
@@ -166,9 +203,8 @@ mod tests {
             // Neither this one nor those that share its mark take the lock.
             assert_eq!(repetitions.compared.load(Relaxed) & mark(statement), 0);
         }
-        let lengths: Vec<_> = repetitions
-            .lock()
-            .unwrap()
+        let repeated = repetitions.statements.get().unwrap();
+        let lengths: Vec<_> = (repeated.lock())
             .iter()
             .map(|known| known.values.len())
             .collect();

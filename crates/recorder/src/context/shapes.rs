@@ -5,6 +5,7 @@
 //! it.
 
 use std::{
+    iter,
     num::NonZeroU32,
     sync::{
         OnceLock,
@@ -17,11 +18,12 @@ use super::access::Access;
 /// Shapes that are counted without an allocation.
 const INLINE: usize = 32;
 
-/// Slots of the first hash table, a power of two. Each further table has four times as many.
-const FIRST_TABLE: usize = 256;
+/// Slots of the first hash table, a power of two: one for each statement that is kept by default. Each further table has
+/// four times as many.
+const FIRST_TABLE: usize = 1024;
 
-/// The most hash tables. They have room for more shapes than there are numbers.
-const MOST_TABLES: usize = 14;
+/// The most further hash tables. They have room for more shapes than there are numbers.
+const FURTHER_TABLES: usize = 11;
 
 /// The number of slots of a hash table that a shape may be in.
 const PROBES: usize = 8;
@@ -37,39 +39,60 @@ pub(super) struct ShapeCounts {
 }
 
 /// The hash tables. Each one is created when those before it have no free slot for a shape.
-type Tables = [OnceLock<Box<[ShapeCount]>>; MOST_TABLES];
+#[derive(Debug)]
+struct Tables {
+    first: Table,
+    further: [OnceLock<Table>; FURTHER_TABLES],
+}
+
+type Table = Box<[ShapeCount]>;
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            first: table_of(FIRST_TABLE),
+            further: Default::default(),
+        }
+    }
+}
+
+fn table_of(slots: usize) -> Table {
+    (0..slots).map(|_| ShapeCount::default()).collect()
+}
 
 impl ShapeCounts {
     /// Counts a run of `shape`. Returns the number of its runs so far.
     #[inline]
     pub(super) fn count(&self, shape: NonZeroU32, access: Access) -> u32 {
-        if self.tables.get().is_none()
-            && let Some(runs) = count_in(&self.inline, shape, access)
-        {
-            return runs;
-        }
-        self.count_in_tables(shape, access)
+        let known = match self.tables.get() {
+            None => count_in(&self.inline, shape, access),
+            // Most are in the first of their slots.
+            Some(tables) => match &tables.first[slot_of(shape) % FIRST_TABLE] {
+                slot if slot.is_of(shape) => slot.count(shape, access),
+                _ => None,
+            },
+        };
+        known.unwrap_or_else(|| self.count_further(shape, access))
     }
 
+    /// Counts a shape that is new, or in none of the slots that most are in. The inline slots are taken.
     #[cold]
-    fn count_in_tables(&self, shape: NonZeroU32, access: Access) -> u32 {
+    fn count_further(&self, shape: NonZeroU32, access: Access) -> u32 {
         let tables = self.tables.get_or_init(Box::default);
-        // Most of many shapes are in the largest table.
-        let used = tables.iter().take_while(|table| table.get().is_some());
-        let mut known = tables[..used.count()]
-            .iter()
-            .rev()
-            .filter_map(OnceLock::get);
-        let slot = known.find_map(|table| find_in(slots_of(table, shape), shape));
-        if let Some(slot) = slot.or_else(|| find_in(&self.inline, shape)) {
+        let mut in_first = slots_of(&tables.first, shape);
+        let known = in_first.find(|slot| slot.is_of(shape));
+        let known = known.or_else(|| self.inline.iter().find(|slot| slot.is_of(shape)));
+        if let Some(slot) = known {
             return slot.count(shape, access).unwrap_or(0);
         }
-        // The inline slots are taken: otherwise there would be no tables.
+        let in_first = count_in(slots_of(&tables.first, shape), shape, access);
         let mut size = FIRST_TABLE;
-        let runs = tables.iter().find_map(|table| {
-            let table = table.get_or_init(|| (0..size).map(|_| ShapeCount::default()).collect());
-            size *= 4;
-            count_in(slots_of(table, shape), shape, access)
+        let runs = in_first.or_else(|| {
+            tables.further.iter().find_map(|table| {
+                size *= 4;
+                let table = table.get_or_init(|| table_of(size));
+                count_in(slots_of(table, shape), shape, access)
+            })
         });
         runs.unwrap_or(0)
     }
@@ -88,18 +111,28 @@ impl ShapeCounts {
 
     /// The shapes, each with its number of runs.
     pub(super) fn iter(&self) -> impl Iterator<Item = (NonZeroU32, u32)> {
-        let tables = self.tables.get().into_iter().flat_map(|tables| &**tables);
-        let slots = tables.filter_map(OnceLock::get).flat_map(|table| &**table);
+        let tables = self.tables.get().into_iter().flat_map(|tables| {
+            let further = tables.further.iter().filter_map(OnceLock::get);
+            iter::once(&tables.first).chain(further)
+        });
+        let slots = tables.flat_map(|table| &**table);
         let inline = self.inline.iter().map_while(ShapeCount::read);
         inline.chain(slots.filter_map(ShapeCount::read))
     }
 }
 
-/// The slots of a hash table that a shape may be in. Their number is a power of two.
+/// The first slot that a shape may be in, in a table of any size.
 #[inline]
+fn slot_of(shape: NonZeroU32) -> usize {
+    // Most shapes have consecutive numbers, of which no two are in one slot. The golden ratio spreads those that have the same
+    // lower half.
+    let number = shape.get();
+    (number ^ (number >> 16).wrapping_mul(0x9e37_79b9)) as usize
+}
+
+/// The slots of a hash table that a shape may be in. Their number is a power of two.
 fn slots_of(slots: &[ShapeCount], shape: NonZeroU32) -> impl Iterator<Item = &ShapeCount> {
-    // Shapes have consecutive numbers. Multiplication by the golden ratio spreads them evenly.
-    let first = shape.get().wrapping_mul(0x9e37_79b9).rotate_left(16) as usize;
+    let first = slot_of(shape);
     let mask = slots.len() - 1;
     (first..first + PROBES).map(move |slot| &slots[slot & mask])
 }
@@ -116,24 +149,17 @@ fn count_in<'a>(
     slots.find_map(|slot| slot.count(shape, access))
 }
 
-/// The one of these slots that counts `shape`, if there is one.
-#[inline]
-fn find_in<'a>(
-    slots: impl IntoIterator<Item = &'a ShapeCount>,
-    shape: NonZeroU32,
-) -> Option<&'a ShapeCount> {
-    // A shape takes the first free slot, so it is in none after that.
-    let mut taken = slots
-        .into_iter()
-        .map_while(|slot| Some((slot, slot.read()?)));
-    taken.find_map(|(slot, (of, _))| (of == shape).then_some(slot))
-}
-
 /// A shape's number in the upper half, its number of runs in the lower. Zero while the slot is free.
 #[derive(Debug, Default)]
 struct ShapeCount(AtomicU64);
 
 impl ShapeCount {
+    /// Whether the slot belongs to `shape`.
+    #[inline]
+    fn is_of(&self, shape: NonZeroU32) -> bool {
+        self.0.load(Relaxed) >> 32 == u64::from(shape.get())
+    }
+
     /// Counts a run of `shape`. Returns the number of its runs, or `None` if the slot belongs to another shape.
     #[inline]
     fn count(&self, shape: NonZeroU32, access: Access) -> Option<u32> {
@@ -212,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_tables_have_room_for_all_numbers() {
-        let slots: usize = (0..MOST_TABLES)
+        let slots: usize = (0..=FURTHER_TABLES)
             .map(|table| FIRST_TABLE << (2 * table))
             .sum();
         assert!(slots > u32::MAX as usize);

@@ -671,13 +671,15 @@ impl QueryRecorder {
         let took = now.since(started);
         let seconds = took.as_secs_f64();
         let (shape, is_wanted) = self.known.ran(lookup, seconds, now);
-        let (attribution, runs) = context::note_query_end(&QueryEnd {
+        let end = QueryEnd {
             started,
             at: now,
             elapsed: own,
             shape,
             in_transaction: self.is_in_transaction(),
-        });
+        };
+        let compared_from = self.known.suspicions().compared_from();
+        let (attribution, runs) = context::note_query_end(&end, compared_from);
         let span = attribution.span();
         (self.writers).query(&self.metrics, operation, seconds, span.as_ref());
         if attribution == Attribution::Unattributed && !self.setting_up {
@@ -707,7 +709,7 @@ impl QueryRecorder {
         }
         if let Some(statement) = query
             .statement
-            .filter(|_| suspicions.is_compared(query.runs))
+            .filter(|_| suspicions.is_captured_at(query.runs))
         {
             context::note_repetition(statement, key);
         }
