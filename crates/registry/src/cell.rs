@@ -171,6 +171,12 @@ pub(crate) const CARRY: u32 = if cfg!(test) { 64 } else { 1 << 31 };
 pub(crate) struct NarrowCellLine([AtomicU32; NARROW_CELLS]);
 
 impl NarrowCellLine {
+    /// A line with these counts.
+    #[cfg(test)]
+    pub(crate) fn of(counts: &[u32; NARROW_CELLS]) -> Self {
+        Self(counts.map(AtomicU32::new))
+    }
+
     /// Adds one. Returns whether this thread must [carry](Self::carry) the cell now.
     #[inline]
     pub(crate) fn inc<A: CellAccess>(&self, cell: usize) -> bool {
@@ -191,6 +197,26 @@ impl NarrowCellLine {
             *count = cell.load(Relaxed);
         }
         counts
+    }
+
+    /// The counts of all cells as bytes, eight in a word, the first in its lowest byte. `None` if a count has more than this
+    /// many bits.
+    #[inline]
+    pub(crate) fn load_bytes(&self, bits: u32) -> Option<[u64; NARROW_CELLS / 8]> {
+        let mut words = [0; NARROW_CELLS / 8];
+        let mut all = 0;
+        let (chunks, _) = self.0.as_chunks::<8>();
+        for (word, cells) in words.iter_mut().zip(chunks) {
+            // Two counts at a time, which are four bytes apart in the word. A loop and not `map`, as above.
+            for at in 0..4 {
+                let low = u64::from(cells[at].load(Relaxed));
+                let both = low | u64::from(cells[at + 4].load(Relaxed)) << 32;
+                all |= both;
+                *word |= both << (8 * at);
+            }
+        }
+        let too_large = 0x1_0000_0001 * u64::from(u32::MAX << bits);
+        (all & too_large == 0).then_some(words)
     }
 
     /// The same as [`Cells::touch`].

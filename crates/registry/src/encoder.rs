@@ -113,10 +113,7 @@ impl Encoder {
     }
 }
 
-/// Appends the length that precedes a family's message in protobuf.
-pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
-    protobuf::push_delimiter(out, length);
-}
+pub(crate) use protobuf::{delimiter_length, write_delimiter};
 
 /// Appends the end of an exposition.
 pub(crate) fn push_end(out: &mut Vec<u8>, format: Format) {

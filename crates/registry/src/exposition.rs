@@ -3,8 +3,8 @@
 use super::descriptor::{FamilyDescription, MetricKind};
 use super::exemplar::Exemplar;
 use super::label::{is_label_name, is_metric_name, push_escaped, push_metric_name};
-use super::native::Octave;
 use super::number::{Block, LabelStyle, label_float};
+use super::octaves::Octaves;
 
 /// A number as a family holds it: integers stay exact.
 ///
@@ -75,19 +75,13 @@ pub(crate) struct NativeReading {
     pub(crate) schema: i32,
     pub(crate) zero_count: u64,
     /// The buckets by octaves, ascending. Empty if the resolution was lowered, or if a bucket is outside of all octaves.
-    pub(crate) octaves: Vec<Octave>,
+    pub(crate) octaves: Octaves,
     /// Otherwise, index and count of the populated buckets, ascending.
     pub(crate) buckets: Vec<(i32, u64)>,
     pub(crate) exemplars: Vec<Exemplar>,
 }
 
 impl NativeReading {
-    /// The number of populated buckets in the octaves.
-    pub(crate) fn populated(&self) -> usize {
-        let populated: u32 = self.octaves.iter().map(Octave::populated).sum();
-        populated as usize
-    }
-
     /// Whether nothing was counted.
     pub(crate) fn is_empty(&self) -> bool {
         self.zero_count == 0 && self.octaves.is_empty() && self.buckets.is_empty()
@@ -95,9 +89,8 @@ impl NativeReading {
 
     /// The sum of all buckets.
     pub(crate) fn count(&self) -> u64 {
-        let octaves: u64 = self.octaves.iter().map(Octave::count).sum();
         let buckets: u64 = self.buckets.iter().map(|(_, count)| count).sum();
-        self.zero_count + octaves + buckets
+        self.zero_count + self.octaves.count() + buckets
     }
 }
 

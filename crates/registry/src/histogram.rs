@@ -258,7 +258,9 @@ impl Histogram {
         native.zero_count = shards.clone().map(Buckets::zero_count).sum();
         native.buckets.clear();
         native.schema = native::SCHEMA;
-        if !native::read_octaves(&shards, &mut native.octaves) || native.populated() > limit {
+        if !native::read_octaves(&shards, &mut native.octaves)
+            || native.octaves.has_more_than(limit)
+        {
             native.octaves.clear();
             native::read(&shards, &mut native.buckets);
             native.schema = native::lower(&mut native.buckets, limit);

@@ -41,6 +41,7 @@ mod label_set;
 mod native;
 mod negotiate;
 mod number;
+mod octaves;
 mod protobuf;
 mod row;
 mod scrape;

@@ -10,12 +10,18 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::atomic::{Ordering::Acquire, fence};
+use std::iter;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed},
+    fence,
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use once_cell::race::OnceBox;
 
 use super::cell::{CARRY, CellAccess, Cells, NarrowCellLine};
+use super::octaves::Octaves;
 use super::sparse;
 
 /// The schema that values are recorded at.
@@ -113,37 +119,10 @@ const FIRST_EXPONENT: i32 = -30;
 const FIRST_INDEX: i32 = FIRST_EXPONENT * 32 + 1;
 /// Indices in a group.
 const GROUP_INDICES: usize = OCTAVES * PER_OCTAVE;
+/// Indices in an octave.
+const INDICES: i32 = 32;
 /// Indices in the table.
 const SPAN: usize = GROUPS * OCTAVES * PER_OCTAVE;
-
-/// The buckets of one octave, at schema 5. The counts are narrow, because four fit into a vector that every processor has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Octave {
-    /// The index of the first.
-    pub(crate) first: i32,
-    pub(crate) counts: [u32; PER_OCTAVE],
-}
-
-impl Octave {
-    /// The number of populated buckets.
-    #[inline]
-    pub(crate) fn populated(&self) -> u32 {
-        self.counts.iter().map(|count| u32::from(*count > 0)).sum()
-    }
-
-    /// The sum of all buckets.
-    #[inline]
-    pub(crate) fn count(&self) -> u64 {
-        /// The sum of an octave's counts below this fits into 32 bits.
-        const SUMMABLE: u32 = u32::MAX >> PER_OCTAVE.trailing_zeros();
-        let all = self.counts.iter().fold(0, |all, count| all | count);
-        if all < SUMMABLE {
-            self.counts.iter().sum::<u32>().into()
-        } else {
-            self.counts.iter().map(|count| u64::from(*count)).sum()
-        }
-    }
-}
 
 type Group = [OnceBox<NarrowCellLine>; OCTAVES];
 type Map = BTreeMap<i32, u64>;
@@ -152,6 +131,8 @@ type Map = BTreeMap<i32, u64>;
 #[derive(Debug, Default)]
 pub(crate) struct Buckets {
     zero: OnceBox<Cells>,
+    /// A bit for each octave of the table that is allocated, or about to be.
+    used: AtomicU64,
     groups: [OnceBox<Group>; GROUPS],
     /// Counts of indices outside of the table, and counts that were carried. Created before the first is added.
     beyond: OnceBox<Mutex<Map>>,
@@ -168,7 +149,10 @@ impl Buckets {
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
                 let group = get_or_init(&self.groups[at / GROUP_INDICES]);
-                let octave = get_or_init(&group[at / PER_OCTAVE % OCTAVES]);
+                let octave = match group[at / PER_OCTAVE % OCTAVES].get() {
+                    Some(octave) => octave,
+                    None => self.new_octave(group, at / PER_OCTAVE),
+                };
                 if octave.inc::<A>(at % PER_OCTAVE) {
                     self.add_beyond(index, u64::from(CARRY), || {
                         octave.carry::<A>(at % PER_OCTAVE);
@@ -189,6 +173,13 @@ impl Buckets {
         zero.add::<A>(0, 1);
     }
 
+    /// Allocates an octave of the table. Its bit is set before, so that a reader finds all that is counted in it.
+    #[cold]
+    fn new_octave<'a>(&self, group: &'a Group, octave: usize) -> &'a NarrowCellLine {
+        self.used.fetch_or(1 << octave, Relaxed);
+        group[octave % OCTAVES].get_or_init(Box::default)
+    }
+
     #[cold]
     fn new_zero(&self) -> &Cells {
         self.zero.get_or_init(|| Box::new(Cells::new(1)))
@@ -207,47 +198,26 @@ impl Buckets {
         self.zero.get().map_or(0, |zero| zero.load(0))
     }
 
-    /// Adds the octaves of the table to `octaves`, which are ascending. Most series have one shard, whose octaves are appended
-    /// one after the other. Returns false if a sum has more than 32 bits; `octaves` are of no use then.
-    fn add_octaves(&self, octaves: &mut Vec<Octave>) -> bool {
-        let (mut at, mut fit) = (0, true);
-        for (group, first) in self
-            .groups
-            .iter()
-            .zip((FIRST_INDEX..).step_by(GROUP_INDICES))
-        {
-            let lines = group.get().into_iter().flatten();
-            for (line, first) in lines.zip((first..).step_by(PER_OCTAVE)) {
-                let Some(line) = line.get() else {
-                    continue;
-                };
-                while octaves.get(at).is_some_and(|octave| octave.first < first) {
-                    at += 1;
-                }
-                let counts = line.load();
-                match octaves.get_mut(at) {
-                    None => octaves.push(Octave { first, counts }),
-                    Some(octave) if octave.first > first => {
-                        octaves.insert(at, Octave { first, counts });
-                    }
-                    Some(octave) => fit &= add(&mut octave.counts, &counts),
-                }
-                at += 1;
-            }
-        }
-        fit
+    /// The octaves of the table that are allocated, each with the index of its first bucket, ascending.
+    #[inline]
+    fn octaves(&self) -> impl Iterator<Item = (i32, &NarrowCellLine)> {
+        let mut left = self.used.load(Relaxed);
+        let used = iter::from_fn(move || {
+            let octave = left.trailing_zeros();
+            left &= left.checked_sub(1)?;
+            Some(octave)
+        });
+        used.filter_map(|octave| {
+            let at = octave as usize;
+            let line = self.groups[at / OCTAVES].get()?[at % OCTAVES].get()?;
+            Some((FIRST_INDEX + octave.cast_signed() * INDICES, line))
+        })
     }
 
     /// Appends the populated buckets of the table, ascending.
     fn push_populated(&self, out: &mut Vec<(i32, u64)>) {
-        let groups = (FIRST_INDEX..).step_by(GROUP_INDICES).zip(&self.groups);
-        for (first, group) in groups {
-            let lines = group.get().into_iter().flatten();
-            for (first, line) in (first..).step_by(PER_OCTAVE).zip(lines) {
-                if let Some(line) = line.get() {
-                    push_populated(out, first, &line.load());
-                }
-            }
+        for (first, line) in self.octaves() {
+            push_populated(out, first, &line.load());
         }
     }
 
@@ -260,10 +230,8 @@ impl Buckets {
 
     /// Second prefetch pass: loads the octaves.
     pub(crate) fn touch(&self) {
-        for group in self.groups.iter().filter_map(OnceBox::get) {
-            for octave in group.iter().filter_map(OnceBox::get) {
-                octave.touch();
-            }
+        for (_, octave) in self.octaves() {
+            octave.touch();
         }
     }
 }
@@ -279,17 +247,6 @@ fn get_or_init<T: Default>(place: &OnceBox<T>) -> &T {
         Some(full) => full,
         None => init(place),
     }
-}
-
-/// Adds the counts to the sums. Returns false if one of them does not fit.
-fn add(sums: &mut [u32; PER_OCTAVE], counts: &[u32; PER_OCTAVE]) -> bool {
-    let mut fit = true;
-    for (sum, count) in sums.iter_mut().zip(counts) {
-        let (added, has_overflown) = sum.overflowing_add(*count);
-        *sum = added;
-        fit &= !has_overflown;
-    }
-    fit
 }
 
 fn lock(beyond: &Mutex<Map>) -> MutexGuard<'_, Map> {
@@ -332,12 +289,15 @@ pub(crate) fn read<'a>(
 /// the zero buckets.
 pub(crate) fn read_octaves<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
-    out: &mut Vec<Octave>,
+    out: &mut Octaves,
 ) -> bool {
     out.clear();
     let mut fit = true;
     for shard in shards.clone() {
-        fit &= shard.add_octaves(out);
+        let mut at = 0;
+        for (first, line) in shard.octaves() {
+            fit &= out.add(&mut at, first, line);
+        }
     }
     // As in `read`.
     fence(Acquire);

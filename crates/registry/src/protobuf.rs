@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use buckets::push_buckets;
 use wire::{
-    DOUBLE_FIELD, LENGTH, VARINT, field_length, push_bytes, push_double, push_tag, push_uint,
-    push_varint, varint_length, zigzag,
+    DOUBLE_FIELD, FIXED_64, LENGTH, VARINT, field_length, push_block, push_bytes, push_double,
+    push_tag, push_uint, push_varint, varint_length, zigzag,
 };
 
 use super::descriptor::{FamilyDescription, MetricKind};
@@ -115,9 +115,19 @@ pub(crate) fn push_series(
     }
 }
 
-/// Appends the length that precedes a message.
-pub(crate) fn push_delimiter(out: &mut Vec<u8>, length: usize) {
-    push_varint(out, length as u64);
+/// How many bytes the length takes that precedes a message.
+pub(crate) fn delimiter_length(length: usize) -> usize {
+    varint_length(length as u64)
+}
+
+/// Writes the length that precedes a message, into as many bytes as it takes.
+pub(crate) fn write_delimiter(out: &mut [u8], length: usize) {
+    let mut left = length as u64;
+    let last = out.len() - 1;
+    for (at, byte) in out.iter_mut().enumerate() {
+        *byte = (left & 0x7f) as u8 | if at < last { 0x80 } else { 0 };
+        left >>= 7;
+    }
 }
 
 fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramValue<'_>) {
@@ -130,21 +140,40 @@ fn push_histogram(out: &mut Vec<u8>, deltas: &mut Vec<u8>, histogram: HistogramV
     };
     push_uint(out, 1, count);
     push_double(out, 2, reading.sum);
-    let bounds = histogram
-        .bounds
-        .values
-        .iter()
-        .copied()
-        .chain([f64::INFINITY]);
-    for (at, (bound, cumulative)) in bounds.zip(&reading.classic).enumerate() {
-        let exemplar = reading.exemplars.get(at).and_then(Option::as_ref);
-        if bound.is_finite() || exemplar.is_some() {
-            push_bucket(out, bound, (*cumulative).min(count), exemplar);
+    if reading.exemplars.is_empty() {
+        for (bound, cumulative) in histogram.bounds.values.iter().zip(&reading.classic) {
+            push_plain_bucket(out, *bound, (*cumulative).min(count));
+        }
+    } else {
+        let bounds = histogram.bounds.values.iter().copied();
+        let buckets = bounds.chain([f64::INFINITY]).zip(&reading.classic);
+        for ((bound, cumulative), exemplar) in buckets.zip(&reading.exemplars) {
+            if bound.is_finite() || exemplar.is_some() {
+                push_bucket(out, bound, (*cumulative).min(count), exemplar.as_ref());
+            }
         }
     }
     if histogram.native {
         push_native(out, deltas, &reading.native);
     }
+}
+
+/// Appends a bucket without an exemplar. Those with small counts are written as a whole.
+#[inline]
+fn push_plain_bucket(out: &mut Vec<u8>, bound: f64, cumulative: u64) {
+    const TAG: u64 = 3 << 3 | LENGTH as u64;
+    const COUNT_TAG: u64 = 1 << 3 | VARINT as u64;
+    const BOUND_TAG: u64 = 2 << 3 | FIXED_64 as u64;
+    let (varint, varint_length) = match cumulative {
+        0..0x80 => (cumulative, 1),
+        0x80..0x4000 => (cumulative & 0x7f | 0x80 | cumulative >> 7 << 8, 2),
+        _ => return push_bucket(out, bound, cumulative, None),
+    };
+    let length = 1 + varint_length + 9;
+    let head = TAG | (length as u64) << 8 | COUNT_TAG << 16 | varint << 24;
+    let head = u128::from(head | BOUND_TAG << (24 + 8 * varint_length));
+    let bucket = head | u128::from(bound.to_bits()) << (32 + 8 * varint_length);
+    push_block(out, bucket.to_le_bytes(), 2 + length);
 }
 
 #[inline]

@@ -2,10 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 
-use super::encoder::{Encoder, push_delimiter, push_end};
+use super::encoder::{Encoder, delimiter_length, push_end, write_delimiter};
 use super::exposition::{Header, HistogramReading};
 use super::family::Exposed;
 use super::negotiate::{Format, MediaType};
@@ -16,6 +15,9 @@ const CHUNK: usize = 64 * 1024;
 /// The size in bytes of the pieces that hold a message until it is complete. A piece exceeds it by at most one step of the
 /// walk, which is little for its size. Larger pieces would be fetched from the operating system each time.
 const PIECE: usize = 3 * CHUNK;
+
+/// Room for the step of the walk that exceeds the size of a piece.
+const STEP: usize = CHUNK / 2;
 
 /// The families that a scrape shows, as in the `name[]` parameters of a request. By default all.
 ///
@@ -105,13 +107,13 @@ impl Scrape {
         self.encoder.format()
     }
 
-    /// Appends a chunk of about 64 KiB to `out`, or of about 192 KiB within a large family in protobuf. Returns whether more
-    /// follows; the last chunk may come with `false`.
+    /// Appends a chunk of about 64 KiB to `out`, or of about 192 KiB within a large family in protobuf, or of as much as `out`
+    /// has room for. Returns whether more follows; the last chunk may come with `false`.
     ///
     /// In protobuf a family is preceded by its length, so it is held in memory until it is complete.
     pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> bool {
         let before = out.len();
-        while out.len() - before < CHUNK {
+        while self.message.is_open || out.len() - before < CHUNK {
             if let Some(piece) = self.rest.pop_front() {
                 if out.is_empty() {
                     // Nothing precedes it: the piece is moved, not copied.
@@ -130,7 +132,7 @@ impl Scrape {
             };
             let framed = self.encoder.format() == Format::Protobuf;
             let target = if framed {
-                self.message.room()
+                self.message.room(out)
             } else {
                 &mut *out
             };
@@ -138,45 +140,72 @@ impl Scrape {
             self.series = next.unwrap_or(0);
             if next.is_none() {
                 self.family += 1;
-                if framed {
-                    self.message.complete(out, &mut self.rest);
-                }
+            }
+            match (framed, next) {
+                (true, Some(_)) if self.message.pieces.is_empty() => self.message.widen(out),
+                (true, None) => self.message.complete(out, &mut self.rest),
+                _ => {}
             }
         }
         true
     }
 }
 
-/// The message of a family that is being written.
+/// The message of a family that is being written: at the end of the caller's buffer as long as that has room, then in pieces.
+///
+/// The length of the message precedes it and is known last. It is given one byte, and more as soon as it needs them.
 #[derive(Default)]
 struct Message {
-    full: VecDeque<Vec<u8>>,
-    last: Vec<u8>,
+    /// Whether the message has begun.
+    is_open: bool,
+    /// Where its length begins in the caller's buffer, and how many bytes that has.
+    start: usize,
+    prefix: usize,
+    pieces: VecDeque<Vec<u8>>,
 }
 
 impl Message {
-    /// The piece to append to.
-    fn room(&mut self) -> &mut Vec<u8> {
-        if self.last.len() >= PIECE {
-            // With room for the step that exceeds the size.
-            let next = Vec::with_capacity(PIECE + CHUNK / 2);
-            self.full.push_back(mem::replace(&mut self.last, next));
+    /// The buffer to append to.
+    fn room<'a>(&'a mut self, out: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
+        if !self.is_open {
+            (self.is_open, self.start, self.prefix) = (true, out.len(), 1);
+            out.push(0);
         }
-        &mut self.last
+        let has_room = out.len() - self.start < PIECE || out.capacity() - out.len() >= STEP;
+        if self.pieces.is_empty() && has_room {
+            return out;
+        }
+        if self.pieces.back().is_none_or(|last| last.len() >= PIECE) {
+            self.pieces.push_back(Vec::with_capacity(PIECE + STEP));
+        }
+        self.pieces.back_mut().unwrap_or(out)
     }
 
-    /// Appends the length to `out`, and a small message. The pieces of a larger one are appended to `rest`.
-    fn complete(&mut self, out: &mut Vec<u8>, rest: &mut VecDeque<Vec<u8>>) {
-        let length = self.full.iter().map(Vec::len).sum::<usize>() + self.last.len();
-        if length == 0 {
-            return;
+    /// Makes room for the length so far.
+    fn widen(&mut self, out: &mut Vec<u8>) {
+        let begin = self.start + self.prefix;
+        let written = out.len() - begin;
+        let pieces = self.pieces.iter().map(Vec::len);
+        let wanted = delimiter_length(written + pieces.sum::<usize>());
+        if wanted > self.prefix {
+            out.resize(self.start + wanted + written, 0);
+            out.copy_within(begin..begin + written, self.start + wanted);
+            self.prefix = wanted;
         }
-        push_delimiter(out, length);
-        if self.full.is_empty() {
-            out.append(&mut self.last);
+    }
+
+    /// Ends the message: writes its length, and appends its pieces to `rest`. A message without a byte is left out.
+    fn complete(&mut self, out: &mut Vec<u8>, rest: &mut VecDeque<Vec<u8>>) {
+        self.widen(out);
+        self.is_open = false;
+        let pieces = self.pieces.iter().map(Vec::len);
+        let length = out.len() - self.start - self.prefix + pieces.sum::<usize>();
+        if length == 0 {
+            out.truncate(self.start);
         } else {
-            rest.append(&mut self.full);
-            rest.push_back(mem::take(&mut self.last));
+            let delimiter = &mut out[self.start..self.start + self.prefix];
+            write_delimiter(delimiter, length);
+            rest.append(&mut self.pieces);
         }
     }
 }

@@ -875,6 +875,33 @@ fn a_large_exposition_comes_in_pieces_that_make_up_the_whole() {
     assert_formats_agree(&registry);
 }
 
+#[test]
+fn a_family_in_protobuf_is_preceded_by_its_length_whatever_that_is() {
+    for series in [0, 1, 2, 3, 31, 32, 33, 270, 300, 3000, 30_000] {
+        let mut builder = Registry::builder(clock).max_series(usize::MAX);
+        let before = builder.gauge(Descriptor::new("before", "Before.", []));
+        let things = builder.counter(Descriptor::new("things_total", "Things.", ["n"]));
+        let after = builder.gauge(Descriptor::new("later", "Later.", []));
+        let registry = builder.build().unwrap();
+        before.get().set(1);
+        after.get().set(2);
+        (0..series).for_each(|n| things.series([&n.to_string()]).inc());
+        let whole = registry.encode(Format::Protobuf);
+        let families = schema::decode(&whole);
+        let found = families
+            .iter()
+            .find(|family| family.name() == "things_total");
+        assert_eq!(found.map_or(0, |family| family.metric.len()), series);
+        assert!(families.iter().any(|family| family.name() == "later"));
+        // A buffer with room is written to directly, whatever it contains.
+        let mut out = Vec::with_capacity(8 << 20);
+        out.push(7);
+        let mut scrape = registry.scrape(Format::Protobuf, &NameFilter::all());
+        while scrape.next_chunk(&mut out) {}
+        assert_eq!((out[0], out[1..] == whole), (7, true), "{series}");
+    }
+}
+
 proptest! {
     #[test]
     fn random_families_read_back_in_every_format(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::descriptor::FamilyDescription;
 use super::exemplar::SpanContext;
 use super::exposition::{HistogramReading, HistogramValue, Labels, Number, Value};
-use super::native::{PER_OCTAVE, ZERO_THRESHOLD};
+use super::native::ZERO_THRESHOLD;
 use super::negotiate::Format;
 use super::scrape::NameFilter;
 use super::{Collected, Registry};
@@ -239,13 +239,10 @@ impl<'a> VisitedBuckets<'a> {
     /// Index and count of each populated bucket, ascending.
     pub fn populated(&self) -> impl Iterator<Item = (i32, u64)> + use<'a> {
         let native = &self.0.native;
-        let octaves = native.octaves.iter().flat_map(|octave| {
-            (octave.first..)
-                .zip(octave.counts.map(u64::from))
-                .take(PER_OCTAVE)
-                .filter(|(_, count)| *count > 0)
-        });
-        octaves.chain(native.buckets.iter().copied())
+        native
+            .octaves
+            .buckets()
+            .chain(native.buckets.iter().copied())
     }
 }
 

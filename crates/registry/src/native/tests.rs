@@ -222,17 +222,3 @@ proptest! {
         prop_assert_eq!(counted, values.len() as u64);
     }
 }
-
-#[test]
-fn sums_of_more_than_32_bits_are_noticed() {
-    let mut sums = [3; PER_OCTAVE];
-    assert!(add(&mut sums, &[u32::MAX - 3; PER_OCTAVE]));
-    let full = Octave {
-        first: 0,
-        counts: sums,
-    };
-    assert_eq!(full.count(), u64::from(u32::MAX) * PER_OCTAVE as u64);
-    let mut one = [0; PER_OCTAVE];
-    one[17] = 1;
-    assert!(!add(&mut sums, &one));
-}

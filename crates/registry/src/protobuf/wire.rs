@@ -32,6 +32,14 @@ pub(super) fn push_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends the first `length` bytes of a block. A copy of fixed length that is cut afterwards needs no call.
+#[inline]
+pub(super) fn push_block<const N: usize>(out: &mut Vec<u8>, block: [u8; N], length: usize) {
+    let end = out.len() + length;
+    out.extend_from_slice(&block);
+    out.truncate(end);
+}
+
 #[inline]
 pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
