@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use crate::name_numbers;
+use crate::{clock, name_numbers};
 
 /// The number of marks in the log of a thread, a power of two: 32 KiB.
 const LOG_MARKS: usize = 2_048;
@@ -77,20 +77,32 @@ fn note(owner: u64) {
     // A thread that ends has no log any more.
     let _noted = LOG.try_with(|log| {
         let log = log.get_or_init(ThreadLog::of_this_thread);
-        log.push(now(), owner);
+        log.push(clock::now().nanoseconds(), owner);
     });
+}
+
+/// What to add to the recorder's clock for `CLOCK_MONOTONIC`, in nanoseconds. The two drift apart by some millionths of the
+/// time, and an interruption between two readings makes a wrong result, so the closest readings count.
+fn clock_offset() -> u64 {
+    let readings = (0..8).map(|_| {
+        let before = monotonic();
+        let moment = clock::now().nanoseconds();
+        let width = monotonic().saturating_sub(before);
+        (width, (before + width / 2).wrapping_sub(moment))
+    });
+    readings.min().map_or(0, |(_, offset)| offset)
 }
 
 /// The moment of `CLOCK_MONOTONIC`, in nanoseconds.
 #[cfg(target_os = "linux")]
-fn now() -> u64 {
+fn monotonic() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn now() -> u64 {
+fn monotonic() -> u64 {
     0
 }
 
@@ -107,6 +119,7 @@ struct ThreadLog {
 /// The beginning of some work.
 #[derive(Debug, Default)]
 struct Mark {
+    /// By the recorder's clock: that of the system takes twice as long to read.
     at: AtomicU64,
     owner: AtomicU64,
 }
@@ -167,6 +180,8 @@ fn logs() -> MutexGuard<'static, Vec<Weak<ThreadLog>>> {
 #[derive(Debug)]
 pub struct WorkRecording {
     threads: HashMap<u32, ThreadHistory>,
+    /// What to add to the moment of a mark for that of a sample.
+    clock_offset: u64,
 }
 
 #[derive(Debug)]
@@ -186,6 +201,7 @@ impl WorkRecording {
         WATCHES.fetch_add(1, Relaxed);
         let mut recording = Self {
             threads: HashMap::new(),
+            clock_offset: clock_offset(),
         };
         recording.find_threads();
         for history in recording.threads.values_mut() {
@@ -197,6 +213,7 @@ impl WorkRecording {
 
     /// Reads the logs of all threads. Call it often: a log keeps the last 2,048 marks.
     pub fn keep_up(&mut self) {
+        self.clock_offset = clock_offset();
         self.find_threads();
         for history in self.threads.values_mut() {
             history.next = history.log.read(history.next, &mut history.pending);
@@ -210,11 +227,8 @@ impl WorkRecording {
     /// one thread must not decrease from one call to the next.
     pub fn work_at(&mut self, thread: u32, nanoseconds: u64) -> Option<Arc<str>> {
         let history = self.threads.get_mut(&thread)?;
-        while history
-            .pending
-            .front()
-            .is_some_and(|mark| mark.0 <= nanoseconds)
-        {
+        let at = nanoseconds.wrapping_sub(self.clock_offset);
+        while history.pending.front().is_some_and(|mark| mark.0 <= at) {
             history.advance();
         }
         let number = u32::try_from(history.owner & !JOB).unwrap_or(0);
@@ -265,7 +279,7 @@ impl ThreadHistory {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::{thread, time::Duration};
 
     use super::*;
 
@@ -280,13 +294,20 @@ mod tests {
         let mut recording = WorkRecording::begin();
         assert!(is_recorded());
         let (id, moments) = thread::spawn(move || {
-            let mut moments = vec![now()];
+            // The moments of the two clocks are comparable to within a microsecond.
+            let moment = || {
+                thread::sleep(Duration::from_millis(1));
+                let moment = monotonic();
+                thread::sleep(Duration::from_millis(1));
+                moment
+            };
+            let mut moments = vec![moment()];
             note_endpoint(endpoint);
-            moments.push(now());
+            moments.push(moment());
             note_job(job);
-            moments.push(now());
+            moments.push(moment());
             note_endpoint(0);
-            moments.push(now());
+            moments.push(moment());
             // Keeps its log until the test has read it.
             let log = LOG.with(|log| Arc::clone(log.get().unwrap()));
             ((own_id(), log), moments)
