@@ -9,6 +9,7 @@
 //! - `keyword`, `lexer`: splits a text into tokens
 //! - `verb`: finds the verb
 //! - `transaction`: finds what a text does to the transaction of its connection
+//! - `writes`: finds whether a text writes although its verb reads
 //! - `names`: decides which tokens are names, and which are values
 //! - `shape`: writes the text without values
 //! - `filters`: finds the columns that are compared with values
@@ -21,11 +22,13 @@ mod names;
 mod shape;
 mod transaction;
 pub mod verb;
+mod writes;
 
 use lexer::Lexer;
 use shape::Shaper;
 use transaction::EffectFinder;
 use verb::Finder;
+use writes::WriteFinder;
 
 pub use dialect::Dialect;
 pub use transaction::TransactionEffect;
@@ -38,6 +41,8 @@ pub struct StatementReading {
     pub verb: Verb,
     /// What it does to the transaction of its connection.
     pub transaction: TransactionEffect,
+    /// Whether it may write although its verb reads: a data-modifying `WITH`, a `SELECT … INTO`, or a batch.
+    pub writes: bool,
     /// The text without literals, binds and comments; at most 4 KiB.
     pub shape: String,
 }
@@ -47,11 +52,13 @@ pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     let mut lexer = Lexer::new(sql, dialect);
     let mut finder = Finder::default();
     let mut effect = EffectFinder::default();
+    let mut writes = WriteFinder::default();
     let mut shaper = Shaper::new(dialect, sql.len());
     while let Some(token) = lexer.next() {
         let is_name = finder.expects_name();
         finder.push(&token);
         effect.push(&token);
+        writes.push(&token);
         if lexer.is_unsure() {
             shaper.cut();
         }
@@ -60,9 +67,11 @@ pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
     if lexer.is_unsure() {
         shaper.cut();
     }
+    let verb = finder.finish();
     StatementReading {
-        verb: finder.finish(),
+        verb,
         transaction: effect.finish(),
+        writes: verb == Verb::Query(Operation::Select) && writes.finish(),
         shape: shaper.finish(lexer.is_misread()),
     }
 }

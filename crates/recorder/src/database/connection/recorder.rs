@@ -55,7 +55,7 @@ use crate::database::holders::HoldSlot;
 use crate::database::metrics::{Metrics, PoolWriters, QueryWriters, TransactionOutcome};
 use crate::database::sql::{Operation, TransactionEffect};
 use crate::database::statements::connection_statements::{
-    ConnectionStatements, StatementLookup, TextKind,
+    ConnectionStatements, StatementLookup, TextEffect, TextKind,
 };
 use crate::database::wait::WaitEnd;
 use crate::suspicions::SuspiciousQuery;
@@ -291,7 +291,7 @@ impl QueryRecorder {
         self.lost
     }
 
-    /// Whether all statements of the present user were `SELECT`s, or controlled a transaction.
+    /// Whether all statements of the present user were `SELECT`s that only read, or controlled a transaction.
     pub(super) fn has_only_read(&self) -> bool {
         !self.may_have_written
     }
@@ -375,7 +375,7 @@ impl QueryRecorder {
 
     fn start(&mut self, debug_query: &dyn DebugQuery) {
         let identity = TypeIdentity::of(debug_query);
-        let none = TransactionEffect::None;
+        let none = TextEffect::default();
         let (text, kind, effect) = match self.announced.take() {
             Some(control) => (0, QueryKind::Announced(control), none),
             None if identity.is_some() && identity == self.ping => (0, QueryKind::Ping, none),
@@ -411,11 +411,11 @@ impl QueryRecorder {
         &mut self,
         query: &dyn DebugQuery,
         identity: Option<TypeIdentity>,
-    ) -> (u64, QueryKind, TransactionEffect) {
+    ) -> (u64, QueryKind, TextEffect) {
         let known = &self.known;
         match identity.and_then(|identity| self.types.kind(identity, known)) {
-            // Diesel keeps no statement prepared that controls a transaction.
-            Some((text, kind)) => (text, kind.into(), TransactionEffect::None),
+            // The texts of other types are read each time.
+            Some((text, kind)) => (text, kind.into(), TextEffect::default()),
             None => self.read(query, identity),
         }
     }
@@ -425,7 +425,7 @@ impl QueryRecorder {
         &mut self,
         query: &dyn DebugQuery,
         identity: Option<TypeIdentity>,
-    ) -> (u64, QueryKind, TransactionEffect) {
+    ) -> (u64, QueryKind, TextEffect) {
         let mut text = Text {
             text: &mut self.text,
             has_binds: false,
@@ -441,7 +441,7 @@ impl QueryRecorder {
             }
             (kind.into(), effect)
         } else {
-            (QueryKind::Unbuilt, TransactionEffect::None)
+            (QueryKind::Unbuilt, TextEffect::default())
         };
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
@@ -473,7 +473,11 @@ impl QueryRecorder {
         query.effect = effect;
         query.text = hash;
         if let Some(identity) = query.identity {
-            self.types.announced(identity, hash, kind);
+            if effect == TextEffect::default() {
+                self.types.announced(identity, hash, kind);
+            } else {
+                self.types.always_read(identity);
+            }
         }
     }
 
@@ -563,8 +567,8 @@ impl QueryRecorder {
     }
 
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
-        if query.effect != TransactionEffect::None {
-            self.controlled_by_hand(query.effect, error.is_none());
+        if query.effect.transaction != TransactionEffect::None {
+            self.controlled_by_hand(query.effect.transaction, error.is_none());
         }
         self.settle_query(query, error, now);
         self.rest(query, now);
@@ -619,11 +623,11 @@ impl QueryRecorder {
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
                 self.count(operation, lookup, (query.started, own), now, true);
-                if operation != Operation::Select && self.is_in_transaction() {
+                let may_write = operation != Operation::Select || query.effect.writes;
+                if may_write && self.is_in_transaction() {
                     self.writes(true);
                 }
-                self.may_have_written |= operation != Operation::Select;
-                let may_write = operation != Operation::Select;
+                self.may_have_written |= may_write;
                 self.failures.finished(query, may_write, error.is_some());
             }
             QueryKind::Announced(control) => {

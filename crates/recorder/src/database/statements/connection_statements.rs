@@ -36,7 +36,7 @@ pub(crate) struct ConnectionStatements {
     pool: Arc<str>,
     statements: Vec<KnownStatement>,
     by_shape: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    texts: Texts<(TextKind, TransactionEffect)>,
+    texts: Texts<(TextKind, TextEffect)>,
     hasher: DefaultHashBuilder,
     generation: u32,
 }
@@ -51,6 +51,15 @@ struct KnownStatement {
 
 /// What a text is: a query of an operation and a statement, or `None` for control of a transaction.
 pub(crate) type TextKind = Option<(Operation, StatementLookup)>;
+
+/// What a text does that neither its verb nor Diesel announces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TextEffect {
+    /// What it does to the transaction of its connection.
+    pub(crate) transaction: TransactionEffect,
+    /// It may write although its verb reads.
+    pub(crate) writes: bool,
+}
 
 impl ConnectionStatements {
     pub(crate) fn new(table: Statements, dialect: Dialect, pool: Arc<str>) -> Self {
@@ -74,9 +83,9 @@ impl ConnectionStatements {
         self.hasher.hash_one(sql)
     }
 
-    /// Looks up the text with this hash: what it is, and what it does to the transaction of its connection. The text must
-    /// not contain Diesel's list of binds.
-    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> (TextKind, TransactionEffect) {
+    /// Looks up the text with this hash: what it is, and what it does beyond that. The text must not contain Diesel's list
+    /// of binds.
+    pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> (TextKind, TextEffect) {
         if let Some(known @ (kind, _)) = self.texts.get(hash)
             && kind.is_none_or(|(_, lookup)| self.is_valid(lookup))
         {
@@ -91,7 +100,11 @@ impl ConnectionStatements {
             }
             Verb::Transaction => None,
         };
-        let known = (kind, reading.transaction);
+        let effect = TextEffect {
+            transaction: reading.transaction,
+            writes: reading.writes,
+        };
+        let known = (kind, effect);
         self.texts.insert(hash, known);
         known
     }

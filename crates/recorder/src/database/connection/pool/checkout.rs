@@ -140,8 +140,10 @@ where
     /// Runs `work`, which only reads, like [`run`](Self::run), and runs it again if its connection is lost.
     ///
     /// `work` runs at most twice, the second time on a connection that was checked. It does not run again if it has run any
-    /// other statement than `SELECT`s and transaction control, or if the pool's timeout has passed. Each statement that was
-    /// sent is counted, and so is the error of the lost connection.
+    /// other statement than `SELECT`s and transaction control, or if the pool's timeout has passed. A `SELECT` with a
+    /// data-modifying expression in its `WITH`, or with `INTO`, counts as another statement. That a function writes which it
+    /// calls (`SELECT nextval(…)`) is not known. Each statement that was sent is counted, and so is the error of the lost
+    /// connection.
     ///
     /// # Errors
     ///

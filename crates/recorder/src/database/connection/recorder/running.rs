@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::TextKind;
 use super::types::TypeIdentity;
 use crate::clock::{self, Moment};
-use crate::database::sql::{Operation, TransactionEffect};
-use crate::database::statements::connection_statements::StatementLookup;
+use crate::database::sql::Operation;
+use crate::database::statements::connection_statements::{StatementLookup, TextEffect};
 
 /// A query that has started.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +14,8 @@ pub(super) struct Query {
     /// The number of the query, in the order in which the queries of the connection started.
     pub(super) number: u64,
     pub(super) kind: QueryKind,
-    /// What its text does to the transaction, unless Diesel has announced that.
-    pub(super) effect: TransactionEffect,
+    /// What its text does beyond its kind.
+    pub(super) effect: TextEffect,
     pub(super) identity: Option<TypeIdentity>,
     /// The hash of its text; 0 if it was not read.
     pub(super) text: u64,

@@ -50,7 +50,7 @@ enum Learnt {
         kind: TextKind,
         runs: u32,
     },
-    /// It has several.
+    /// It has several, or one with an effect that its kind does not have.
     Many,
 }
 
@@ -77,6 +77,11 @@ impl Types {
         if let Some(learnt) = self.0.get_mut(&identity) {
             learnt.saw(text, kind);
         }
+    }
+
+    /// Notes that each run of a query of this type has to be read, for its effect.
+    pub(super) fn always_read(&mut self, identity: TypeIdentity) {
+        self.0.insert(identity, Learnt::Many);
     }
 
     /// Notes the text that Diesel has announced for a query of this type.

@@ -147,11 +147,16 @@ async fn work_that_may_have_written_does_not_run_again() {
         Err::<(), _>(lost())
     });
     assert!(matches!(run.await, Err(RunError::Query(_))));
-    let counted = [("insert".to_owned(), 1), ("select".to_owned(), 2)];
+    let batch = pooled.pool.read(|connection| {
+        connection.batch_execute("SELECT 1; INSERT INTO items (name) VALUES ('b')")?;
+        Err::<(), _>(lost())
+    });
+    assert!(matches!(batch.await, Err(RunError::Query(_))));
+    let counted = [("insert".to_owned(), 1), ("select".to_owned(), 3)];
     assert_eq!(pooled.fixture.queries(), counted);
     let found = pooled.pool.run(count_items).await.unwrap();
-    assert_eq!(found, 1);
-    assert_eq!(pooled.opened(), 3, "each lost connection is closed");
+    assert_eq!(found, 2);
+    assert_eq!(pooled.opened(), 4, "each lost connection is closed");
 }
 
 #[actix_web::test]
