@@ -163,6 +163,8 @@ impl AnsweredRequest {
         if let Some(slot) = &mut self.slot
             && !slot.delivery.is_settled
         {
+            // The body may have been in memory, so that nothing was polled since the head.
+            slot.end_pause();
             if is_stream(slot) {
                 slot.leave_stream(has_chunk);
             } else if has_chunk {

@@ -110,6 +110,16 @@ pin_project! {
         content: Content<B>,
         answer: Option<AnsweredRequest>,
     }
+
+    impl<B> PinnedDrop for MonitoredBody<B> {
+        #[inline]
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if matches!(*this.content, Content::Open { .. }) && this.answer.is_some() {
+                drop_within(this.content.as_mut(), this.answer);
+            }
+        }
+    }
 }
 
 pin_project! {
@@ -130,7 +140,14 @@ pin_project! {
 impl<B: MessageBody> MonitoredBody<B> {
     /// Returns the body of an answer to HEAD, or of a status without a body. It ends at once: Actix would poll the
     /// handler's body to its end, and an endless one for ever.
-    pub(in crate::http) fn omitted(size: BodySize, answer: Option<AnsweredRequest>) -> Self {
+    pub(in crate::http) fn omitted(
+        size: BodySize,
+        body: B,
+        mut answer: Option<AnsweredRequest>,
+    ) -> Self {
+        let entered = enter(&mut answer);
+        drop(body);
+        drop(entered);
         Self {
             content: Content::Omitted { size },
             answer,
@@ -200,8 +217,7 @@ where
                     Ok(polled) => polled.map_err(Into::into),
                     Err(panic) => {
                         // The body must not be polled again.
-                        let bytes = Bytes::new();
-                        this.content.set(Content::Whole { bytes });
+                        drop_within(this.content.as_mut(), this.answer);
                         if let Some(mut answer) = this.answer.take() {
                             answer.panicked(&*panic);
                         }
@@ -236,6 +252,20 @@ where
             }
         }
     }
+}
+
+/// Drops the body as part of its request: a query that it runs in its drop belongs to the request.
+#[cold]
+fn drop_within<B>(mut content: Pin<&mut Content<B>>, answer: &mut Option<AnsweredRequest>) {
+    let _entered = enter(answer);
+    let bytes = Bytes::new();
+    content.set(Content::Whole { bytes });
+}
+
+/// Makes the request the one that this thread works for, until the result is dropped.
+fn enter(answer: &mut Option<AnsweredRequest>) -> Option<EnteredRequest<'_>> {
+    let parts = answer.as_mut().and_then(AnsweredRequest::entered_parts);
+    parts.map(EnteredRequest::within)
 }
 
 /// What polling a body returns.

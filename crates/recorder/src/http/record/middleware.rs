@@ -269,9 +269,9 @@ fn answer<B: MessageBody>(
     });
     response.map_body(|_, body| {
         if has_no_body(status) {
-            MonitoredBody::omitted(BodySize::None, answer)
+            MonitoredBody::omitted(BodySize::None, body, answer)
         } else if is_head {
-            MonitoredBody::omitted(body.size(), answer)
+            MonitoredBody::omitted(body.size(), body, answer)
         } else {
             MonitoredBody::new(body, answer)
         }

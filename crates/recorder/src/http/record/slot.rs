@@ -384,9 +384,7 @@ impl RequestSlot {
     /// Notes that the request is polled. A pause without a tick in between goes on as one poll, which needs no clock.
     #[inline]
     pub(in crate::http) fn enter_loop(&mut self) {
-        if let Some(paused_at) = self.take_pause() {
-            self.end_paused_poll(paused_at);
-        }
+        self.end_pause();
         let polls = &mut self.polls;
         let since = *self.poll.since.get_or_insert_with(|| {
             let now = clock::now();
@@ -435,6 +433,14 @@ impl RequestSlot {
         }
         self.polls.finish(ended);
         self.poll.total
+    }
+
+    /// Ends the pause, if there is one and it may have been long, and with it the poll before it.
+    #[inline]
+    pub(in crate::http) fn end_pause(&mut self) {
+        if let Some(paused_at) = self.take_pause() {
+            self.end_paused_poll(paused_at);
+        }
     }
 
     /// Ends a pause. Returns its beginning if the coarse clock has ticked since, so that the pause may have been long: a
