@@ -3,8 +3,10 @@
 
 The list is a script for the linker, which `make dist` uses to put these functions side by side. The kernel maps a program in
 blocks of 64 KiB around each page that is used, so that they would otherwise bring most of the program into memory. A list that
-is old costs memory, and nothing else: the linker ignores what it does not find. Names are listed without the hashes of the
-compiler, so that most of them outlive its updates.
+is old costs memory, and nothing else: the linker ignores what it does not find.
+
+Names are listed without the hashes of the compiler, so that most of them outlive its updates. Where several functions then have
+one name, those that run are listed with their hashes first, and their namesakes at the end: they are used if the hashes change.
 
 Needs gdb, which stops once at each function, and a binary of `make dist` with its symbols. Takes some minutes.
 """
@@ -116,12 +118,25 @@ def main():
         os.kill(int(children[0]), signal.SIGTERM)
         run.wait()
         drain.join()
-        called = pathlib.Path(listing).read_text().split()
+        called = dict.fromkeys(pathlib.Path(listing).read_text().split())
+    everything = [name for names in symbols(binary).values() for name in names]
     print("/* Written by scripts/used-functions.py. */\nSECTIONS\n{\n  .text.used :\n  {")
-    for name in dict.fromkeys(map(pattern, called)):
+    for name in in_order(called, everything):
         # Cold functions are in sections named `.text.unlikely.…`.
         print(f"    *(.text*.{name})")
     print("  }\n}\nINSERT BEFORE .text;")
+
+
+def in_order(called, everything):
+    """The patterns of the functions that are called, and after them those of their namesakes."""
+    unused = {pattern(name) for name in everything if name not in called}
+    names = [exact(name) if pattern(name) in unused else pattern(name) for name in called]
+    return dict.fromkeys(names + [pattern(name) for name in called])
+
+
+def exact(name):
+    """A name without what the compiler appends after its hash."""
+    return re.sub(r"\.llvm\.\d+$", "", name)
 
 
 if gdb:
