@@ -28,8 +28,9 @@ const VIRTUAL_MAX: ReadFamily = ReadFamily::gauge(
     Unit::Bytes,
     "Largest address space that this process may have; 2^64 without a limit.",
 );
+const HEAP_NAME: &str = "process_heap_bytes";
 const HEAP: ReadFamily = ReadFamily::gauge(
-    "process_heap_bytes",
+    HEAP_NAME,
     Unit::Bytes,
     "Size of the data segments of this process (VmData): heap, anonymous mappings and the stacks of its threads.",
 );
@@ -100,6 +101,20 @@ impl Collector for Process {
         linux::collect(&self.started, rows)
     }
 
+    /// Leaves out `process_heap_bytes` unless it is wanted: it needs a file of its own, the longest.
+    #[cfg(target_os = "linux")]
+    fn collect_levels(
+        &self,
+        names: &[&str],
+        rows: &mut Vec<FamilyRows>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if names.contains(&HEAP_NAME) {
+            self.collect(rows)
+        } else {
+            linux::collect_without_heap(&self.started, rows)
+        }
+    }
+
     #[cfg(not(target_os = "linux"))]
     fn collect(&self, _: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>> {
         let _ = &self.started;
@@ -132,6 +147,20 @@ mod linux {
         started: &OnceLock<f64>,
         rows: &mut Vec<FamilyRows>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let collected = collect_without_heap(started, rows);
+        let status = Status::from_file("/proc/self/status");
+        if let Ok(Some(kibibytes)) = status.as_ref().map(|status| status.vmdata) {
+            rows.push(HEAP.single((kibibytes * 1024) as f64));
+        }
+        collected?;
+        status?;
+        Ok(())
+    }
+
+    pub(super) fn collect_without_heap(
+        started: &OnceLock<f64>,
+        rows: &mut Vec<FamilyRows>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         // First, while this function has no descriptor of its own.
         let open = open_fds();
         if let Ok(open) = open {
@@ -141,16 +170,12 @@ mod linux {
         if let Ok(stat) = &stat {
             from_stat(stat, rows);
         }
-        let status = Status::from_file("/proc/self/status");
-        if let Ok(Some(kibibytes)) = status.as_ref().map(|status| status.vmdata) {
-            rows.push(HEAP.single((kibibytes * 1024) as f64));
-        }
         rows.push(VIRTUAL_MAX.single(limit(getrlimit(Resource::As).current)));
         rows.push(MAX_FDS.single(limit(getrlimit(Resource::Nofile).current)));
         if let Ok(stat) = &stat {
             rows.push(START.single(*started.get_or_init(|| start_time(stat))));
         }
-        stat.map(drop).and(status.map(drop))?;
+        stat?;
         open?;
         Ok(())
     }
@@ -231,6 +256,21 @@ mod tests {
         for name in names {
             assert!(rows[&name].is_finite() && rows[&name] >= 0.0, "{name}");
         }
+    }
+
+    #[test]
+    fn levels_have_the_heap_only_where_it_is_wanted() {
+        let process = Process::new();
+        let read = |names: &[&str]| {
+            let mut rows = Vec::new();
+            process.collect_levels(names, &mut rows).unwrap();
+            let names = rows.iter().map(|family| family.name().to_owned());
+            names.collect::<std::collections::HashSet<_>>()
+        };
+        let all = read(&["process_heap_bytes"]);
+        let mut without = read(&["process_open_fds"]);
+        assert!(without.insert("process_heap_bytes".to_owned()));
+        assert_eq!(without, all);
     }
 
     #[test]

@@ -79,6 +79,17 @@ pub trait Collector: Send + Sync + 'static {
     /// After an error, the rows that were appended before are exposed. After a panic they are not. Either counts as one
     /// error, and is reported once until the collector has been read without one.
     fn collect(&self, rows: &mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>>;
+
+    /// Appends at least the rows of the families with these names, for [`Registry::read_levels`](super::Registry::read_levels).
+    /// By default, all rows: another implementation may leave out what takes time. Errors are those of [`Self::collect`].
+    fn collect_levels(
+        &self,
+        names: &[&str],
+        rows: &mut Vec<FamilyRows>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let _ = names;
+        self.collect(rows)
+    }
 }
 
 /// The rows of one collector, in the form that an exposition writes.
@@ -89,8 +100,24 @@ pub(crate) struct Gathered {
 
 /// Appends the rows that a collector returns, or returns its fault. After a panic, nothing is appended.
 pub(crate) fn read(collector: &dyn Collector, rows: &mut Vec<FamilyRows>) -> Result<(), Fault> {
+    guard(rows, |rows| collector.collect(rows))
+}
+
+/// The same for the levels with these names.
+pub(crate) fn read_levels(
+    collector: &dyn Collector,
+    names: &[&str],
+    rows: &mut Vec<FamilyRows>,
+) -> Result<(), Fault> {
+    guard(rows, |rows| collector.collect_levels(names, rows))
+}
+
+fn guard(
+    rows: &mut Vec<FamilyRows>,
+    collect: impl FnOnce(&mut Vec<FamilyRows>) -> Result<(), Box<dyn Error + Send + Sync>>,
+) -> Result<(), Fault> {
     let before = rows.len();
-    let outcome = catch_unwind(AssertUnwindSafe(|| collector.collect(rows)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| collect(rows)));
     let outcome = outcome.map_err(|_| {
         rows.truncate(before);
         Fault::of_collector(FaultKind::Panicked)

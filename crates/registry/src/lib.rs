@@ -766,7 +766,7 @@ impl Registry {
         for registered in collectors {
             let wanted = |family: &String| names.contains(&family.as_str());
             if registered.levels.iter().any(wanted) {
-                let read = collector::read(&*registered.collector, &mut rows);
+                let read = collector::read_levels(&*registered.collector, &names, &mut rows);
                 if let Err(fault) = read {
                     registered.report(vec![fault]);
                 }

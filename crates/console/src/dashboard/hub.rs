@@ -21,6 +21,13 @@ use super::{
 /// How many ticks are kept as events, for streams that fall behind or resume.
 const RECENT: usize = 120;
 
+/// How long ticks are still encoded after the last stream ended or the last history was read, in seconds: a stream that
+/// resumes later would have missed too much anyhow.
+const WATCHED: u64 = RECENT as u64;
+
+/// How long ticks are encoded after the start, in seconds: the pages of the run before come back within a second or two.
+const WATCHED_AT_START: u64 = 10;
+
 /// The largest size of these events. A busy second with a thousand routes takes half a megabyte.
 const RECENT_BYTES: usize = 2_000_000;
 
@@ -98,6 +105,12 @@ impl Recent {
         }
     }
 
+    fn clear(&mut self) {
+        if !self.events.is_empty() {
+            *self = Self::new();
+        }
+    }
+
     fn push(&mut self, event: Event) {
         self.bytes += event.bytes();
         self.events.push_back(event);
@@ -114,7 +127,12 @@ struct HubState {
     routes: Vec<String>,
     /// The size of the names of the routes.
     routes_bytes: usize,
+    /// Empty if no page was open of late.
     recent: Recent,
+    /// The time of the newest tick; `None` before the first.
+    last: Option<u64>,
+    /// The last second in which ticks are encoded, as long as no page is open.
+    encode_until: u64,
     /// The details as JSON. `details_event` is the event with them.
     details: String,
     details_event: Bytes,
@@ -186,6 +204,8 @@ impl Hub {
                 routes: Vec::new(),
                 routes_bytes: 0,
                 recent: Recent::new(),
+                last: None,
+                encode_until: now + WATCHED_AT_START,
                 details: "null".to_owned(),
                 details_event: Bytes::new(),
                 details_version: 0,
@@ -197,8 +217,7 @@ impl Hub {
 
     /// Adds a tick. `routes` are all routes that are known.
     pub(super) fn publish(&self, tick: &Tick, routes: &[String]) {
-        let clock = self.lock().clock;
-        let text = event("tick", Some(tick.time), &json(&NewTick { tick, clock }));
+        let event = self.encode(tick);
         {
             let mut state = self.lock();
             let known = state.routes.len();
@@ -207,10 +226,11 @@ impl Hub {
                 state.routes_bytes += route.len() + OVERHEAD + 2 * size_of::<String>();
                 state.routes.push(route.clone());
             }
-            state.recent.push(Event {
-                time: tick.time,
-                text,
-            });
+            match event {
+                Some(event) => state.recent.push(event),
+                None => state.recent.clear(),
+            }
+            state.last = Some(tick.time);
             state.ring.push(tick);
             state.fit_ring();
         }
@@ -222,6 +242,24 @@ impl Hub {
             }
             open
         });
+    }
+
+    /// A tick as an event, unless no page was open of late.
+    fn encode(&self, tick: &Tick) -> Option<Event> {
+        let clock = {
+            let mut state = self.lock();
+            if self.streams() > 0 {
+                state.encode_until = tick.time + WATCHED;
+            }
+            if tick.time > state.encode_until {
+                return None;
+            }
+            state.clock
+        };
+        Some(Event {
+            time: tick.time,
+            text: event("tick", Some(tick.time), &json(&NewTick { tick, clock })),
+        })
     }
 
     /// Sets how many seconds the wall clock is ahead of the ticks' times, from the next tick on.
@@ -267,9 +305,10 @@ impl Hub {
     /// If the JSON would be larger than [`MAX_BYTES`], ticks are merged to more seconds.
     pub(super) fn history(&self, since: i64, until: Option<u64>, step: u64) -> Vec<u8> {
         let (records, routes, details, last, clock) = {
-            let state = self.lock();
-            let last = state.recent.events.back().map(|event| event.time);
-            let last = last.or(*self.news.borrow()).unwrap_or_default();
+            let mut state = self.lock();
+            let last = state.last.or(*self.news.borrow()).unwrap_or_default();
+            // The page will open a stream that continues after it.
+            state.encode_until = last + WATCHED;
             let since = if since < 0 {
                 last.saturating_sub(since.unsigned_abs())
             } else {
@@ -332,13 +371,14 @@ impl Hub {
             return Some(state.details_event.clone());
         }
         let recent = &state.recent.events;
-        let (first, last) = recent.front().zip(recent.back())?;
+        let last = state.last?;
         // A time in the future is from another run of the server, or the client invented it.
-        cursor.time = cursor.time.min(last.time);
-        let older = state.ring.oldest().is_some_and(|time| time < first.time);
-        if older && cursor.time + 1 < first.time {
-            cursor.time = last.time;
-            return Some(event("reset", Some(last.time), "{}"));
+        cursor.time = cursor.time.min(last);
+        let first = recent.front().map_or(last + 1, |event| event.time);
+        let older = state.ring.oldest().is_some_and(|time| time < first);
+        if older && cursor.time + 1 < first {
+            cursor.time = last;
+            return Some(event("reset", Some(last), "{}"));
         }
         let next = recent.partition_point(|event| event.time <= cursor.time);
         let event = recent.get(next)?;

@@ -134,17 +134,14 @@ pub(super) async fn measure(
 ) {
     let bell = Bell::of_this_thread();
     let busy = || metrics.worker_total_busy_duration(0);
-    let mut due = Instant::now() + TICK;
+    let began = Instant::now();
+    let mut due = began + TICK;
     let (mut busy_before, mut idle_ticks) = (busy(), 0);
     // Ends when the last `Runtime` is dropped, because nothing can read the lag then.
     while registration.inner.strong_count() > 0 {
         let rests = idle_ticks >= IDLE_TICKS;
         let mut roused_at = None;
-        let end = if rests {
-            due + TICK * (TICKS_OF_REST - 1)
-        } else {
-            due
-        };
+        let end = if rests { end_of_rest(began, due) } else { due };
         if rests {
             registration.last_tick.set(end);
             roused_at = rest(&bell, end).await;
@@ -165,6 +162,15 @@ pub(super) async fn measure(
             idle_ticks + 1
         };
     }
+}
+
+/// The last tick of a rest: at a whole second of the probe, which is at most nine ticks after the one that is due.
+///
+/// Actix' clock, which begins with the worker as well, ticks then, too. So the loop wakes up once for both.
+pub(super) fn end_of_rest(began: Instant, due: Instant) -> Instant {
+    let passed = (due - began).as_millis() / TICK.as_millis();
+    let ticks = u32::try_from(passed).unwrap_or(u32::MAX);
+    due + TICK * ((TICKS_OF_REST - ticks % TICKS_OF_REST) % TICKS_OF_REST)
 }
 
 /// Waits until `end`, or until something begins on this event loop. Returns when it began, if it did.

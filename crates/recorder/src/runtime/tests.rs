@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-use super::lag::{MOST_OBSERVED_TICKS, TICK, observe_rest, observe_ticks};
+use super::lag::{MOST_OBSERVED_TICKS, TICK, end_of_rest, observe_rest, observe_ticks};
 use super::*;
 use crate::reading::samples;
 use tokio::time::Instant;
@@ -158,6 +158,18 @@ async fn a_loop_that_has_nothing_to_do_rests_until_a_request_begins() {
     let expected = lags_of(least, began.elapsed());
     assert!(expected.contains(&blocked.sum), "{blocked:?}");
     assert!(!lag::rests());
+}
+
+#[test]
+fn a_rest_ends_at_a_whole_second_of_the_probe_within_ten_ticks() {
+    let began = Instant::now();
+    for (ticks, expected) in [(1, 10), (9, 10), (10, 10), (11, 20), (47, 50)] {
+        let end = end_of_rest(began, began + TICK * ticks);
+        assert_eq!(end - began, TICK * expected, "{ticks}");
+    }
+    // After a stall, ticks are due at other moments.
+    let due = began + TICK * 11 / 2;
+    assert_eq!(end_of_rest(began, due) - due, TICK * 5);
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn a_stream_that_resumes_gets_what_it_missed_once() {
 #[test]
 fn a_stream_that_missed_too_much_is_told_to_ask_for_the_history() {
     let hub = hub();
+    let _page = hub.subscribe();
     publish(&hub, 1..=500);
     let mut cursor = Cursor::new(Some(START + 6));
     assert_eq!(kinds(&events(&hub, &mut cursor)), ["hello", "reset 500"]);
@@ -97,12 +98,45 @@ fn a_stream_that_missed_too_much_is_told_to_ask_for_the_history() {
 }
 
 #[test]
+fn ticks_are_encoded_only_while_a_page_may_want_them() {
+    let hub = hub();
+    let encoded = |hub: &Hub| hub.lock().recent.events.len();
+    publish(&hub, 1..=10);
+    assert_eq!(encoded(&hub), 10, "a page of the run before may come back");
+    publish(&hub, 11..=121);
+    assert_eq!(encoded(&hub), 0);
+    // A page that was away for so long asks for the history, and a new one has it.
+    let mut away = Cursor::new(Some(START + 119));
+    assert_eq!(kinds(&events(&hub, &mut away)), ["hello", "reset 121"]);
+    let mut new = Cursor::new(None);
+    assert_eq!(kinds(&events(&hub, &mut new)), ["hello"]);
+
+    let page = hub.subscribe();
+    publish(&hub, 122..=123);
+    for cursor in [&mut away, &mut new] {
+        assert_eq!(kinds(&events(&hub, cursor)), ["tick 122", "tick 123"]);
+    }
+    drop(page);
+    publish(&hub, 124..=243);
+    let mut resumed = Cursor::new(Some(START + 242));
+    assert_eq!(kinds(&events(&hub, &mut resumed)), ["hello", "tick 243"]);
+    publish(&hub, 244..=244);
+    assert_eq!(encoded(&hub), 0);
+
+    // A page reads the history before it opens its stream.
+    hub.history(0, None, 1);
+    publish(&hub, 245..=245);
+    let mut after = Cursor::new(Some(START + 244));
+    assert_eq!(kinds(&events(&hub, &mut after)), ["hello", "tick 245"]);
+}
+
+#[test]
 fn a_stream_that_knew_the_server_before_its_restart_gets_all_of_the_new_one() {
     let hub = hub();
-    publish(&hub, 20..=22);
-    let mut cursor = Cursor::new(Some(START + 6));
+    publish(&hub, 7..=9);
+    let mut cursor = Cursor::new(Some(START + 3));
     let sent = events(&hub, &mut cursor);
-    assert_eq!(kinds(&sent), ["hello", "tick 20", "tick 21", "tick 22"]);
+    assert_eq!(kinds(&sent), ["hello", "tick 7", "tick 8", "tick 9"]);
 }
 
 #[test]
@@ -214,6 +248,7 @@ fn held_after(seconds: u64, routes: u32) -> (usize, Hub) {
     let mut hub = None;
     let taken = allocation_counter::measure(|| {
         let busy = self::hub();
+        let _page = busy.subscribe();
         for tick in &ticks {
             busy.publish(tick, &names);
         }
