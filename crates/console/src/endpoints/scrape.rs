@@ -3,6 +3,7 @@
 
 mod exposition;
 mod exposition_memory;
+mod packed;
 mod queue;
 
 use std::time::Duration;

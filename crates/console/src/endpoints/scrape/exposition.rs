@@ -1,5 +1,6 @@
 //! An exposition, and the body that sends it. It is a list of pieces without spare capacity, so that it takes no more memory
-//! than its bytes. It is sent in slices, so that the event loop serves other requests in between.
+//! than its bytes; those of a large one may be [packed](super::packed). It is sent in slices, so that the event loop serves
+//! other requests in between.
 
 use std::{
     io::{self, Write},
@@ -16,6 +17,8 @@ use actix_web::{
 use tokio::runtime::Handle;
 use vitals_recorder::memory::Reservation;
 
+use super::packed::Unpacker;
+
 /// The size of a slice: Actix writes its buffer when it has this size, so that the buffer does not grow.
 const SLICE: usize = 32 * 1024;
 
@@ -26,14 +29,25 @@ const TURN: usize = 2 * SLICE;
 #[derive(Debug, Default)]
 pub(super) struct Exposition {
     /// Empty after the exposition was given up.
-    pieces: Mutex<Vec<Bytes>>,
+    pieces: Mutex<Vec<Piece>>,
+    /// The number of bytes that are sent.
     length: usize,
+    /// The number of bytes that the pieces take.
+    held: usize,
     /// The memory that is reserved for it; `None` after it was given up.
     reservation: Mutex<Option<Reservation>>,
 }
 
+/// A part of an exposition.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// The number of bytes that it stands for, if it is packed.
+    pub(super) unpacked: Option<usize>,
+}
+
 impl Exposition {
-    fn lock(&self) -> MutexGuard<'_, Vec<Bytes>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Piece>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,6 +66,18 @@ impl Exposition {
         self.length
     }
 
+    /// The memory that it takes, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Appends a piece.
+    pub(super) fn push(&mut self, piece: Piece) {
+        self.held += piece.bytes.len();
+        self.length += piece.unpacked.unwrap_or(piece.bytes.len());
+        self.lock().push(piece);
+    }
+
     /// Frees the memory at once. Bodies that are not sent completely fail, so that no client takes a part for the whole.
     pub(super) fn give_up(&self) {
         let pieces = mem::take(&mut *self.lock());
@@ -67,16 +93,22 @@ impl Exposition {
     }
 }
 
-/// The exposition was given up before the client had received it.
+/// Why a client does not receive all of an exposition.
 #[derive(Debug, thiserror::Error)]
-#[error("the client read too slowly, and other scrapes needed the memory")]
-pub(super) struct GivenUp;
+pub(super) enum SendError {
+    #[error("the client read too slowly, and other scrapes needed the memory")]
+    GivenUp,
+    #[error("a piece of the exposition cannot be unpacked")]
+    Packed(#[from] io::Error),
+}
 
 impl Write for Exposition {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if !piece.is_empty() {
-            self.lock().push(Bytes::copy_from_slice(piece));
-            self.length += piece.len();
+            self.push(Piece {
+                bytes: Bytes::copy_from_slice(piece),
+                unpacked: None,
+            });
         }
         Ok(piece.len())
     }
@@ -104,6 +136,9 @@ pub(super) struct ExpositionBody {
     /// The next piece, and the position in it.
     piece: usize,
     offset: usize,
+    /// The bytes of that piece if it is packed, once it has begun.
+    unpacked: Option<Bytes>,
+    unpacker: Unpacker,
     /// Bytes sent since the last pause.
     sent: usize,
     /// Bytes that are not sent yet.
@@ -120,34 +155,40 @@ impl ExpositionBody {
             exposition,
             piece: 0,
             offset: 0,
+            unpacked: None,
+            unpacker: Unpacker::default(),
             sent: 0,
             pause: None,
         }
     }
 
-    fn next_slice(&mut self) -> Option<Result<Bytes, GivenUp>> {
+    fn next_slice(&mut self) -> Result<Option<Bytes>, SendError> {
         if self.left == 0 {
-            return None;
+            return Ok(None);
         }
         let piece = self.exposition.lock().get(self.piece).cloned();
-        let Some(piece) = piece else {
-            return Some(Err(GivenUp));
+        let piece = piece.ok_or(SendError::GivenUp)?;
+        let bytes = match (piece.unpacked, self.unpacked.take()) {
+            (None, _) => piece.bytes,
+            (Some(_), Some(unpacked)) => unpacked,
+            (Some(length), None) => self.unpacker.unpack(&piece.bytes, length)?,
         };
-        let end = piece.len().min(self.offset + SLICE);
-        let slice = piece.slice(self.offset..end);
-        if end == piece.len() {
+        let end = bytes.len().min(self.offset + SLICE);
+        let slice = bytes.slice(self.offset..end);
+        if end == bytes.len() {
             (self.piece, self.offset) = (self.piece + 1, 0);
         } else {
             self.offset = end;
+            self.unpacked = piece.unpacked.map(|_| bytes);
         }
         self.left -= slice.len();
         self.sent += slice.len();
-        Some(Ok(slice))
+        Ok(Some(slice))
     }
 }
 
 impl MessageBody for ExpositionBody {
-    type Error = GivenUp;
+    type Error = SendError;
 
     fn size(&self) -> BodySize {
         BodySize::Sized(self.exposition.length as u64)
@@ -156,7 +197,7 @@ impl MessageBody for ExpositionBody {
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, GivenUp>>> {
+    ) -> Poll<Option<Result<Bytes, SendError>>> {
         if self.sent >= TURN {
             self.sent = 0;
             self.pause = Some(Box::pin(tokio::task::yield_now()));
@@ -165,7 +206,7 @@ impl MessageBody for ExpositionBody {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        Poll::Ready(self.next_slice())
+        Poll::Ready(self.next_slice().transpose())
     }
 }
 
@@ -173,7 +214,7 @@ impl MessageBody for ExpositionBody {
 mod tests {
     use std::{future::poll_fn, pin::pin};
 
-    use super::*;
+    use super::{super::packed::Packer, *};
 
     fn of_pieces(count: usize, size: usize) -> Arc<Exposition> {
         let mut exposition = Exposition::default();
@@ -196,6 +237,27 @@ mod tests {
             for (piece, byte) in sent.chunks(100_000).zip(0..) {
                 assert!(piece.iter().all(|sent| *sent == byte));
             }
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_packed_exposition_is_sent_as_it_was_written_and_takes_less_memory() {
+        let mut exposition = Exposition::default();
+        let mut packer = Packer::new(&mut exposition);
+        let chunks: Vec<_> = (0..200_u32)
+            .map(|chunk| format!("a_{chunk}_total 1\n").repeat(10_000 - chunk as usize))
+            .collect();
+        for chunk in &chunks {
+            packer.write_all(chunk.as_bytes()).unwrap();
+        }
+        assert!(exposition.held() < exposition.length() / 4);
+        let exposition = Arc::new(exposition);
+        for _ in 0..2 {
+            let body = ExpositionBody::new(Arc::clone(&exposition));
+            let written = chunks.concat();
+            assert_eq!(body.size(), BodySize::Sized(written.len() as u64));
+            let sent = actix_web::body::to_bytes(body).await.unwrap();
+            assert!(sent == written);
         }
     }
 

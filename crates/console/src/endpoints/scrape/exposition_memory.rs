@@ -67,7 +67,7 @@ impl ExpositionMemory {
     pub(super) fn add(&self, exposition: &Arc<Exposition>) {
         let held = Held {
             since: Instant::now(),
-            bytes: exposition.length(),
+            bytes: exposition.held(),
             exposition: Arc::downgrade(exposition),
         };
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,11 +14,11 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{exposition::Exposition, exposition_memory::ExpositionMemory};
+use super::{exposition::Exposition, exposition_memory::ExpositionMemory, packed::Packer};
 use vitals_recorder::collection::{Collection, Enter};
 use vitals_recorder::log_limit::LogLimit;
 use vitals_recorder::memory::{AnswerMemory, AnswerMemoryExhausted};
-use vitals_registry::{Collected, Encoding, MediaType, NameFilter, Registry, Scrape};
+use vitals_registry::{Collected, Encoding, Format, MediaType, NameFilter, Registry, Scrape};
 
 /// Identifies an exposition. Callers that request the same form share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl ScrapeQueueInner {
             }
             ScrapeError::Broken
         })?;
-        let reservation = self.memory.reserve(None, exposition.length());
+        let reservation = self.memory.reserve(None, exposition.held());
         let reservation = reservation.map_err(|AnswerMemoryExhausted| ScrapeError::NoMemory)?;
         Ok(exposition.within(reservation))
     }
@@ -261,7 +261,11 @@ fn encode(registry: &Registry, form: &Form, collected: &[Collected]) -> io::Resu
     let mut scrape = registry.scrape_collected(form.format, &form.names, collected);
     let mut exposition = Exposition::default();
     match form.encoding {
-        Encoding::Identity => pump(&mut scrape, &mut exposition)?,
+        // A family in protobuf is held as a whole before, which takes as much.
+        Encoding::Identity if scrape.format() == Format::Protobuf => {
+            pump(&mut scrape, &mut exposition)?;
+        }
+        Encoding::Identity => pump(&mut scrape, &mut Packer::new(&mut exposition))?,
         Encoding::Gzip => {
             let mut gzip = GzEncoder::new(&mut exposition, Compression::fast());
             pump(&mut scrape, &mut gzip)?;

@@ -1,6 +1,6 @@
 //! What a scrape of very many series allocates. Times are measured by `cargo bench --bench exposition`.
 
-use vitals_registry::{Descriptor, Format, HistogramWriter, Unit};
+use vitals_registry::{Descriptor, HistogramWriter, Unit};
 
 use super::*;
 
@@ -11,16 +11,17 @@ const BUCKETS: [f64; 11] = [
 /// Without compression, which takes the most memory.
 const FORMATS: [Format; 3] = [Format::Text, Format::OpenMetrics, Format::Protobuf];
 
-/// A registry of latency series that two workers record.
+/// A registry of latency series.
 struct Latencies {
     registry: Registry,
-    /// What the series take, with the shards of both workers.
+    /// What the series take, with the shards of all workers.
     own_bytes: u64,
-    _workers: Vec<[HistogramWriter; 2]>,
+    _workers: Vec<HistogramWriter>,
 }
 
 impl Latencies {
-    fn of(series: u32) -> Self {
+    /// So many series, each recorded by this many workers.
+    fn of(series: u32, workers: usize) -> Self {
         let mut builder = Registry::builder(|| Duration::ZERO).max_series(usize::MAX);
         let help = "Durations of requests.";
         let labels = ["method", "endpoint", "http_status"];
@@ -29,20 +30,22 @@ impl Latencies {
             &BUCKETS,
         );
         let registry = builder.build().unwrap();
-        let mut workers = Vec::with_capacity(series as usize);
+        let mut writers = Vec::with_capacity(series as usize * workers);
         let taken = allocation_counter::measure(|| {
-            workers.extend((0..series).map(|number| {
+            writers.extend((0..series).flat_map(|number| {
                 let endpoint = format!("/api/v1/resource/{number:06}/{{item_id}}");
                 let series = family.series(["GET", &endpoint, "200"]);
-                let both = [series.writer(), series.writer()];
-                both.iter().for_each(observe_some);
-                both
+                (0..workers).map(move |_| {
+                    let writer = series.writer();
+                    observe_some(&writer);
+                    writer
+                })
             }));
         });
         Self {
             registry,
             own_bytes: u64::try_from(taken.bytes_current).unwrap(),
-            _workers: workers,
+            _workers: writers,
         }
     }
 
@@ -70,21 +73,26 @@ fn observe_some(worker: &HistogramWriter) {
 
 #[test]
 fn a_scrape_of_a_hundred_thousand_series_takes_no_more_memory_than_they_do_and_is_linear() {
-    let (few, many) = (Latencies::of(10_000), Latencies::of(100_000));
-    println!("{} bytes for a series", many.own_bytes / 100_000);
-    for format in FORMATS {
-        let ([length, most, all], of_few) = (many.scrape(format), few.scrape(format));
-        println!("{format:?}: {length} bytes, at most {most} at a time, {all} in all");
-        assert!(
-            most <= many.own_bytes,
-            "{format:?}: {most} bytes more than the {} of the series",
-            many.own_bytes
+    for workers in [1, 2] {
+        let (few, many) = (
+            Latencies::of(10_000, workers),
+            Latencies::of(100_000, workers),
         );
-        for (of_many, of_few) in [length, most, all].into_iter().zip(of_few) {
+        let own = many.own_bytes;
+        println!("{workers} workers: {} bytes for a series", own / 100_000);
+        for format in FORMATS {
+            let ([length, most, all], of_few) = (many.scrape(format), few.scrape(format));
+            println!("{format:?}: {length} bytes, at most {most} at a time, {all} in all");
             assert!(
-                of_many <= 11 * of_few,
-                "{format:?}: {of_few} bytes have become {of_many}"
+                most <= own,
+                "{format:?}, {workers} workers: {most} bytes more than the {own} of the series"
             );
+            for (of_many, of_few) in [length, most, all].into_iter().zip(of_few) {
+                assert!(
+                    of_many <= 11 * of_few,
+                    "{format:?}: {of_few} bytes have become {of_many}"
+                );
+            }
         }
     }
 }
