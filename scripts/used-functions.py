@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists the functions that run when the service starts, answers and rests: `scripts/used-functions.py BINARY > scripts/used-functions.ld`.
+"""Lists the functions that run when the service starts, answers and rests: `scripts/used-functions.py BINARY… > scripts/used-functions.ld`.
 
 The list is a script for the linker, which `make dist` uses to put these functions side by side. The kernel maps a program in
 blocks of 64 KiB around each page that is used, so that they would otherwise bring most of the program into memory. A list that
@@ -8,7 +8,8 @@ is old costs memory, and nothing else: the linker ignores what it does not find.
 Names are listed without the hashes of the compiler, so that most of them outlive its updates. Where several functions then have
 one name, those that run are listed with their hashes first, and their namesakes at the end: they are used if the hashes change.
 
-Needs gdb, which stops once at each function, and a binary of `make dist` with its symbols. Takes some minutes.
+Needs gdb, which stops once at each function, and binaries of `make dist` with their symbols: the one with all features, and the
+one of `make dist ARGS=--no-default-features`, whose hashes differ. Takes some minutes for each.
 """
 
 import os
@@ -103,7 +104,16 @@ def pattern(name):
 
 
 def main():
-    binary = os.path.realpath(sys.argv[1])
+    called = {binary: called_by(binary) for binary in map(os.path.realpath, sys.argv[1:])}
+    print("/* Written by scripts/used-functions.py. */\nSECTIONS\n{\n  .text.used :\n  {")
+    for name in in_order(called):
+        # Cold functions are in sections named `.text.unlikely.…`.
+        print(f"    *(.text*.{name})")
+    print("  }\n}\nINSERT BEFORE .text;")
+
+
+def called_by(binary):
+    """The names of the functions that a binary calls, in the order of their first calls."""
     with tempfile.TemporaryDirectory() as folder:
         listing = os.path.join(folder, "called")
         command = ["gdb", "-batch", "-x", os.path.realpath(__file__), "--args", binary]
@@ -118,20 +128,17 @@ def main():
         os.kill(int(children[0]), signal.SIGTERM)
         run.wait()
         drain.join()
-        called = dict.fromkeys(pathlib.Path(listing).read_text().split())
-    everything = [name for names in symbols(binary).values() for name in names]
-    print("/* Written by scripts/used-functions.py. */\nSECTIONS\n{\n  .text.used :\n  {")
-    for name in in_order(called, everything):
-        # Cold functions are in sections named `.text.unlikely.…`.
-        print(f"    *(.text*.{name})")
-    print("  }\n}\nINSERT BEFORE .text;")
+        return dict.fromkeys(pathlib.Path(listing).read_text().split())
 
 
-def in_order(called, everything):
-    """The patterns of the functions that are called, and after them those of their namesakes."""
-    unused = {pattern(name) for name in everything if name not in called}
-    names = [exact(name) if pattern(name) in unused else pattern(name) for name in called]
-    return dict.fromkeys(names + [pattern(name) for name in called])
+def in_order(called):
+    """The patterns of the functions that the binaries call, and after them those of their namesakes."""
+    unused = set()
+    for binary, names in called.items():
+        unused |= {pattern(name) for all_names in symbols(binary).values() for name in all_names if name not in names}
+    names = [name for names in called.values() for name in names]
+    used = [exact(name) if pattern(name) in unused else pattern(name) for name in names]
+    return dict.fromkeys(used + [pattern(name) for name in names])
 
 
 def exact(name):
