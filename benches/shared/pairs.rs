@@ -17,8 +17,6 @@ pub(crate) struct Added {
     pub(crate) bare: f64,
     /// The added time, as a share of the bare one.
     pub(crate) share: f64,
-    /// A quarter of the pairs is below the first one, and a quarter above the second.
-    pub(crate) quartiles: [f64; 2],
 }
 
 impl Pairs {
@@ -29,11 +27,9 @@ impl Pairs {
     }
 
     pub(crate) fn added(&self) -> Added {
-        let [lower, share, upper] = quartiles(self.ratios.clone()).map(|ratio| ratio - 1.0);
         Added {
             bare: quartiles(self.bare.clone())[1],
-            share,
-            quartiles: [lower, upper],
+            share: quartiles(self.ratios.clone())[1] - 1.0,
         }
     }
 }
@@ -42,13 +38,6 @@ impl Added {
     /// The added time in nanoseconds.
     pub(crate) fn nanoseconds(&self) -> f64 {
         self.bare * self.share
-    }
-
-    /// The share and its spread in percent.
-    pub(crate) fn spread(&self) -> String {
-        let [lower, upper] = self.quartiles.map(|share| share * 100.0);
-        let share = self.share * 100.0;
-        format!("{share:>+5.1} %, quartiles {lower:+.1} and {upper:+.1}")
     }
 }
 
