@@ -64,7 +64,7 @@ pub use descriptor::{
     Descriptor, FamilyDescription, FamilyDescriptor, LabelledDescriptor, MetricKind, RegistryError,
     Unit,
 };
-pub use distribution::Distribution;
+pub use distribution::{Distribution, DistributionWriter};
 pub use escaping::Escaping;
 pub use exemplar::SpanContext;
 pub use exposition::Number;

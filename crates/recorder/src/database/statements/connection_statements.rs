@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
+use vitals_registry::DistributionWriter;
 
 use super::table::{OTHER, Statement, StatementShape, Statements};
 use super::texts::{Hashed, Texts};
@@ -16,6 +17,12 @@ use crate::suspicions::Suspicions;
 /// How many texts, and how many statements (retired ones included), a connection remembers: this many times the capacity of
 /// the table.
 const MULTIPLE: usize = 2;
+
+/// After this many runs on one connection, a statement is one that it runs often.
+const OFTEN: u32 = 500;
+
+/// The most statements of a connection that have a [writer](KnownStatement::writer), of about a kilobyte each.
+const MOST_WRITERS: u32 = 8;
 
 /// Where [`ConnectionStatements`] finds the statement of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub(crate) struct ConnectionStatements {
     texts: Texts<(TextKind, TextEffect)>,
     hasher: DefaultHashBuilder,
     generation: u32,
+    /// The number of statements that have a writer.
+    writers: u32,
 }
 
 /// A statement that this connection has run.
@@ -47,6 +56,10 @@ struct KnownStatement {
     shape: Arc<StatementShape>,
     /// The statement, or the epoch in which the table did not keep it.
     statement: Result<Arc<Statement>, u32>,
+    /// Records its times by plain stores. A few statements that the connection runs often have one.
+    writer: Option<DistributionWriter>,
+    /// Its runs, as long as it has no writer and may get one.
+    runs: u32,
 }
 
 /// What a text is: a query of an operation and a statement, or `None` for control of a transaction.
@@ -73,6 +86,7 @@ impl ConnectionStatements {
             by_shape: HashMap::default(),
             hasher: DefaultHashBuilder::default(),
             generation: 0,
+            writers: 0,
         }
     }
 
@@ -123,12 +137,15 @@ impl ConnectionStatements {
             self.statements.clear();
             self.by_shape.clear();
             self.texts.clear();
+            self.writers = 0;
             self.generation = self.generation.wrapping_add(1);
         }
         let index = u32::try_from(self.statements.len()).unwrap_or(u32::MAX);
         self.statements.push(KnownStatement {
             shape: Arc::clone(statement.shape()),
             statement: Ok(statement),
+            writer: None,
+            runs: 0,
         });
         self.by_shape.insert(hash, index);
         self.lookup(index)
@@ -160,9 +177,9 @@ impl ConnectionStatements {
         }
     }
 
-    /// The statement of a lookup. A retired statement is replaced by its successor; `None` if the table does not keep it.
+    /// The slot of a lookup, and the number of writers. A retired statement is replaced by its successor.
     #[inline]
-    fn at(&mut self, lookup: StatementLookup) -> Option<&Statement> {
+    fn slot(&mut self, lookup: StatementLookup) -> Option<(&mut KnownStatement, &mut u32)> {
         let StatementLookup::Known { index, generation } = lookup else {
             return None;
         };
@@ -171,9 +188,15 @@ impl ConnectionStatements {
         }
         let slot = self.statements.get_mut(index as usize)?;
         if !matches!(&slot.statement, Ok(statement) if !statement.is_retired()) {
-            slot.renew(&self.table);
+            slot.renew(&self.table, &mut self.writers);
         }
-        slot.statement.as_deref().ok()
+        Some((slot, &mut self.writers))
+    }
+
+    /// The statement of a lookup; `None` if the table does not keep it.
+    #[inline]
+    fn at(&mut self, lookup: StatementLookup) -> Option<&Statement> {
+        self.slot(lookup)?.0.statement.as_deref().ok()
     }
 
     /// What is suspected of the statements.
@@ -206,12 +229,18 @@ impl ConnectionStatements {
         now: Moment,
     ) -> (Option<NonZeroU32>, bool) {
         let at = self.table.age(now);
-        let Some(statement) = self.at(lookup) else {
-            self.table.ran_other(at);
-            return (None, false);
-        };
-        let is_location_wanted = statement.ran(seconds, at);
-        (Some(statement.number()), is_location_wanted)
+        if let Some((slot, writers)) = self.slot(lookup)
+            && let Ok(statement) = &slot.statement
+        {
+            let is_location_wanted = statement.ran(slot.writer.as_ref(), seconds, at);
+            let number = statement.number();
+            if slot.runs <= OFTEN {
+                slot.count_run(writers);
+            }
+            return (Some(number), is_location_wanted);
+        }
+        self.table.ran_other(at);
+        (None, false)
     }
 
     /// Notes that the stack of a run was captured.
@@ -244,9 +273,22 @@ impl ConnectionStatements {
 }
 
 impl KnownStatement {
+    /// Counts a run, until the statement has a writer or others have all.
+    fn count_run(&mut self, writers: &mut u32) {
+        self.runs += 1;
+        if self.runs > OFTEN && *writers < MOST_WRITERS {
+            self.writer = self.statement.as_ref().ok().map(|it| it.writer());
+            *writers += 1;
+        }
+    }
+
     /// Looks for the successor of a retired statement, once in each epoch of the table.
     #[cold]
-    fn renew(&mut self, table: &Statements) {
+    fn renew(&mut self, table: &Statements, writers: &mut u32) {
+        if self.writer.take().is_some() {
+            *writers -= 1;
+        }
+        self.runs = 0;
         let epoch = table.epoch();
         if self.statement.as_ref().err() != Some(&epoch) {
             self.statement = table.of_shape(&self.shape).ok_or(epoch);

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use vitals_registry::{Counter, Distribution, HistogramSnapshot};
+use vitals_registry::{Counter, Distribution, DistributionWriter, HistogramSnapshot};
 
 use super::explained::ExplainedText;
 use super::history::{History, StatementMinute, minute_at};
@@ -114,12 +114,26 @@ impl Statement {
         self.retired.load(Relaxed)
     }
 
-    /// Counts a run; `at` is the time since the table was created. Returns whether its stack is to be captured.
+    /// Counts a run, by `writer` if there is one; `at` is the time since the table was created. Returns whether its stack is
+    /// to be captured.
     #[inline]
-    pub(super) fn ran(&self, seconds: f64, at: Duration) -> bool {
-        self.seconds.observe(seconds);
+    pub(super) fn ran(
+        &self,
+        writer: Option<&DistributionWriter>,
+        seconds: f64,
+        at: Duration,
+    ) -> bool {
+        match writer {
+            Some(writer) => writer.observe(seconds),
+            None => self.seconds.observe(seconds),
+        }
         touch(&self.last_seen_seconds, at);
         self.is_location_wanted.load(Relaxed)
+    }
+
+    /// Counts runs of one connection at a lower cost.
+    pub(super) fn writer(&self) -> DistributionWriter {
+        self.seconds.writer()
     }
 
     /// Notes that the stack of a run was captured.

@@ -367,10 +367,11 @@ fn connections_share_what_the_table_keeps() {
 fn threads_lose_no_call_while_statements_are_evicted() {
     let table = table_of(8);
     let all = (table.families.query_seconds).series(["", "select", ""]);
+    let statements = &table.statements;
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                let mut known = connection_to(table.statements.clone());
+                let mut known = connection_to(statements.clone());
                 for number in 0..20_000 {
                     let sql = format!("SELECT c{}", number % 29);
                     let (_, place) = known.of_text(known.hash(&sql), &sql).0.unwrap();
@@ -381,7 +382,7 @@ fn threads_lose_no_call_while_statements_are_evicted() {
         }
         scope.spawn(|| {
             for _ in 0..200 {
-                table.read_later();
+                statements.make_room(MIN_AGE * 2);
                 std::thread::yield_now();
             }
         });
