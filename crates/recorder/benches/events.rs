@@ -36,7 +36,7 @@ fn moment(nanoseconds: u64) -> Moment {
 }
 
 /// Notes the beginning and the end of a query.
-fn query(events: &Events, number: u64, access: Access) {
+fn query(events: &Events, number: u64, _: Access) {
     let statement = NonZeroU32::new(7);
     let (began, ended) = (moment(1_000 + number), moment(2_000 + number));
     events.begin_query(statement, began);
@@ -45,7 +45,7 @@ fn query(events: &Events, number: u64, access: Access) {
         statement,
         ..Event::new(EventKind::Query, began, ended)
     };
-    events.add_query(number, &query, access);
+    events.add_query(number, &query);
 }
 
 /// Notes the beginning and the end of a wait.

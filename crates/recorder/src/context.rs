@@ -63,7 +63,12 @@ use crate::{
 pub struct RequestContext {
     span: Option<SpanContext>,
     queries: AtomicU64,
+    /// The times of all queries and of transaction control, each without the queries within it.
     database_nanoseconds: AtomicU64,
+    /// The part of it that is transaction control.
+    control_nanoseconds: AtomicU64,
+    /// The times of queries within queries.
+    nested_nanoseconds: AtomicU64,
     pool_wait_nanoseconds: AtomicU64,
     /// The bytes that were allocated, if that is counted.
     allocated: AtomicU64,
@@ -73,11 +78,18 @@ pub struct RequestContext {
     shapes: ShapeCounts,
     repetitions: Repetitions,
     events: Events,
+    listing: Listing,
+    on_done: OnceLock<OnDone>,
+}
+
+/// What a request's worker reads with each poll, on a cache line that nobody else stores into meanwhile.
+#[derive(Default)]
+#[repr(align(64))]
+struct Listing {
     /// Where the request is listed among those in flight.
     in_flight: Option<SlotHandle>,
     /// The number of the job's name; 0 for a request.
     job: u32,
-    on_done: OnceLock<OnDone>,
 }
 
 /// Called with a context when all work for its request has ended.
@@ -107,21 +119,27 @@ impl RequestContext {
     /// Returns the context of requests that are listed in this slot.
     pub(crate) fn listed_in(slot: Option<SlotHandle>) -> Arc<Self> {
         let mut context = Self::default();
-        context.in_flight = slot;
+        context.listing.in_flight = slot;
         Arc::new(context)
     }
 
     /// Where the request is listed among those in flight.
     #[inline]
     pub(crate) fn in_flight(&self) -> Option<&SlotHandle> {
-        self.in_flight.as_ref()
+        self.listing.in_flight.as_ref()
     }
 
     /// Returns the context of a job, whose name has this number.
     pub(crate) fn of_job(name: u32) -> Self {
         let mut context = Self::default();
-        context.job = name;
+        context.listing.job = name;
         context
+    }
+
+    /// The number of the job's name; 0 for a request.
+    #[inline]
+    fn job(&self) -> u32 {
+        self.listing.job
     }
 
     /// Sets the span of a request that is part of a sampled trace.
@@ -136,7 +154,7 @@ impl RequestContext {
     #[cold]
     pub(crate) fn list_in(this: &mut Arc<Self>, slot: SlotHandle) {
         if let Some(context) = Self::owned(this) {
-            context.in_flight = Some(slot);
+            context.listing.in_flight = Some(slot);
         }
     }
 
@@ -181,6 +199,8 @@ impl RequestContext {
             context.span = None;
             let queries = std::mem::take(context.queries.get_mut());
             *context.database_nanoseconds.get_mut() = 0;
+            *context.control_nanoseconds.get_mut() = 0;
+            *context.nested_nanoseconds.get_mut() = 0;
             *context.pool_wait_nanoseconds.get_mut() = 0;
             *context.allocated.get_mut() = 0;
             *context.database_error.get_mut() = 0;
@@ -195,7 +215,7 @@ impl RequestContext {
     /// Replaces the context by a new one that is listed in the same slot, and returns it.
     #[cold]
     pub(crate) fn detach(this: &mut Arc<Self>) -> Arc<Self> {
-        let next = Self::listed_in(this.in_flight.as_ref().map(SlotHandle::another));
+        let next = Self::listed_in(this.listing.in_flight.as_ref().map(SlotHandle::another));
         std::mem::replace(this, next)
     }
 
@@ -219,23 +239,25 @@ impl RequestContext {
         drop(self.on_done.set(Box::new(f)));
     }
 
-    /// Adds a query, with its own time: without that of the queries within it. Returns the runs of its statement so far.
-    fn add_query(&self, query: &Event, own: Duration, access: Access) -> u32 {
+    /// Adds a query, with its own nanoseconds: without the queries within it. Returns the runs of its statement so far.
+    #[inline]
+    fn add_query(&self, query: &Event, own: u64, access: Access) -> u32 {
         let number = access.add(&self.queries, 1);
         let runs = (query.statement).map_or(0, |shape| self.shapes.count(shape, access));
-        self.events.add_query(number, query, access);
-        self.add_database_time(own, access);
+        self.events.add_query(number, query);
+        access.add(&self.database_nanoseconds, own);
+        let nested = query.nanoseconds().saturating_sub(own);
+        if nested > 0 {
+            access.add(&self.nested_nanoseconds, nested);
+        }
         runs
     }
 
-    /// Adds transaction control, with its own time.
-    fn add_control(&self, control: &Event, own: Duration, access: Access) {
+    /// Adds transaction control, with its own nanoseconds.
+    fn add_control(&self, control: &Event, own: u64, access: Access) {
         self.events.add(control, access);
-        self.add_database_time(own, access);
-    }
-
-    fn add_database_time(&self, elapsed: Duration, access: Access) {
-        access.add(&self.database_nanoseconds, nanoseconds(elapsed));
+        access.add(&self.database_nanoseconds, own);
+        access.add(&self.control_nanoseconds, own);
     }
 
     /// Adds a wait for a connection that has just ended.
@@ -255,7 +277,7 @@ impl RequestContext {
     #[cfg(test)]
     pub(crate) fn add_event(&self, event: &Event) {
         if event.kind == EventKind::Query {
-            self.add_query(event, event.ended.since(event.started), Access::Shared);
+            self.add_query(event, event.nanoseconds(), Access::Shared);
         } else {
             self.events.add(event, Access::Shared);
         }
@@ -268,7 +290,21 @@ impl RequestContext {
 
     /// The events of a kind that [`events`](Self::events) leaves out.
     pub(crate) fn left_out(&self, kind: EventKind) -> LeftOut {
-        self.events.left_out(kind)
+        match kind {
+            EventKind::Query => self.left_out_queries(),
+            _ => self.events.left_out(kind),
+        }
+    }
+
+    /// All queries but those that have a slot. So a query that has none needs no sums of its own.
+    fn left_out_queries(&self) -> LeftOut {
+        let own = (self.database_nanoseconds.load(Relaxed))
+            .saturating_sub(self.control_nanoseconds.load(Relaxed));
+        let all = LeftOut {
+            count: self.queries.load(Relaxed),
+            nanoseconds: own.saturating_add(self.nested_nanoseconds.load(Relaxed)),
+        };
+        self.events.without_listed_queries(all)
     }
 
     /// The last event of each kind that lasts, cut at `now`.
@@ -283,7 +319,7 @@ impl RequestContext {
         if in_transaction {
             self.events.begin_unless_begun(EventKind::Transaction, now);
         }
-        let Some(slot) = &self.in_flight else {
+        let Some(slot) = &self.listing.in_flight else {
             return;
         };
         let on_worker = !IS_CARRIED.get();
@@ -353,22 +389,26 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// What the thread works for.
-#[derive(Debug, Default)]
-enum CurrentWork {
-    #[default]
-    Nothing,
-    /// A request or job. The context of one that is not recorded is created when it is first used.
-    Request(Option<Arc<RequestContext>>),
+///
+/// It changes with each poll. Both parts are words that are stored and read one by one: a processor waits for a store before
+/// it reads two words at once.
+#[derive(Debug)]
+struct CurrentWork {
+    /// Whether it is a request or a job.
+    is_some: Cell<bool>,
+    /// Its context. That of a request which is not recorded is created when it is first used.
+    context: RefCell<Option<Arc<RequestContext>>>,
 }
 
 impl CurrentWork {
-    /// The context, if it exists.
+    /// Replaces the work, and returns what it was.
     #[inline]
-    fn known(&self) -> Option<&RequestContext> {
-        match self {
-            Self::Request(Some(context)) => Some(context),
-            Self::Request(None) | Self::Nothing => None,
-        }
+    fn replace(
+        &self,
+        is_some: bool,
+        context: Option<Arc<RequestContext>>,
+    ) -> (bool, Option<Arc<RequestContext>>) {
+        (self.is_some.replace(is_some), self.context.replace(context))
     }
 }
 
@@ -378,8 +418,8 @@ fn note_work(context: Option<&RequestContext>) {
     #[cfg(feature = "jemalloc")]
     if thread_work::are_allocations_counted() {
         let bytes = crate::allocated::since_last();
-        with_current(|work| {
-            if let Some(context) = work.known() {
+        with_known(|_, context| {
+            if let Some(context) = context {
                 context.allocated.fetch_add(bytes, Relaxed);
             }
         });
@@ -388,9 +428,9 @@ fn note_work(context: Option<&RequestContext>) {
         return;
     }
     match context {
-        Some(context) if context.job != 0 => thread_work::note_job(context.job),
+        Some(context) if context.listing.job != 0 => thread_work::note_job(context.listing.job),
         Some(context) => {
-            let slot = context.in_flight.as_ref();
+            let slot = context.listing.in_flight.as_ref();
             thread_work::note_endpoint(slot.map_or(0, SlotHandle::endpoint));
         }
         None => thread_work::note_endpoint(0),
@@ -399,22 +439,21 @@ fn note_work(context: Option<&RequestContext>) {
 
 thread_local! {
     /// Without a destructor, so that an access needs no check. A thread that ends works for nothing.
-    static CURRENT: ManuallyDrop<RefCell<CurrentWork>> =
-        const { ManuallyDrop::new(RefCell::new(CurrentWork::Nothing)) };
+    static CURRENT: ManuallyDrop<CurrentWork> = const {
+        ManuallyDrop::new(CurrentWork {
+            is_some: Cell::new(false),
+            context: RefCell::new(None),
+        })
+    };
     /// Whether the thread runs a closure that was carried to it.
     static IS_CARRIED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Replaces what the thread works for.
+/// Calls `f` with whether the thread works for a request or job, and with its context if that exists. `f` must not change
+/// what the thread works for.
 #[inline]
-fn replace_current(work: CurrentWork) -> CurrentWork {
-    CURRENT.with(|current| current.replace(work))
-}
-
-/// Reads what the thread works for. `f` must not change it.
-#[inline]
-fn with_current<T>(f: impl FnOnce(&CurrentWork) -> T) -> T {
-    CURRENT.with(|current| f(&current.borrow()))
+fn with_known<T>(f: impl FnOnce(bool, Option<&RequestContext>) -> T) -> T {
+    CURRENT.with(|current| f(current.is_some.get(), current.context.borrow().as_deref()))
 }
 
 /// Calls `f` with the context of the request or job that the thread works for, which is created if it does not exist.
@@ -422,24 +461,20 @@ fn with_current<T>(f: impl FnOnce(&CurrentWork) -> T) -> T {
 #[inline]
 fn with_context<T>(f: impl FnOnce(Option<&Arc<RequestContext>>) -> T) -> T {
     CURRENT.with(|current| {
-        let work = current.borrow();
-        match &*work {
-            CurrentWork::Nothing => f(None),
-            CurrentWork::Request(Some(context)) => f(Some(context)),
-            CurrentWork::Request(None) => {
-                drop(work);
-                f(Some(&new_context(current)))
-            }
+        let context = current.context.borrow();
+        if context.is_some() || !current.is_some.get() {
+            return f(context.as_ref());
         }
+        drop(context);
+        f(Some(&new_context(current)))
     })
 }
 
 /// Creates the context of a request that is not recorded.
 #[cold]
-fn new_context(current: &RefCell<CurrentWork>) -> Arc<RequestContext> {
+fn new_context(current: &CurrentWork) -> Arc<RequestContext> {
     let context = Arc::<RequestContext>::default();
-    let work = CurrentWork::Request(Some(Arc::clone(&context)));
-    drop(current.replace(work));
+    drop(current.context.replace(Some(Arc::clone(&context))));
     context
 }
 
@@ -450,24 +485,29 @@ pub fn current() -> Option<Arc<RequestContext>> {
 
 /// Returns the span of the request that this thread works for. Unlike [`current`], it never creates a context.
 pub fn current_span() -> Option<SpanContext> {
-    with_current(|current| current.known().and_then(|context| context.span))
+    with_known(|_, context| context.and_then(|context| context.span))
 }
 
-/// The request or job that an amount was added to.
+/// What an amount was added to.
+///
+/// A span is not part of it: it is as wide as a cache line, and few requests have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attribution {
     /// The work runs outside of any request and job.
     Unattributed,
-    /// The work belongs to a request or job, with its span if it is part of a sampled trace.
-    To(Option<SpanContext>),
+    /// The work belongs to a request or job.
+    Attributed,
+    /// The work belongs to a request that is part of a sampled trace.
+    Sampled,
 }
 
 impl Attribution {
-    /// The span, if there is one.
+    /// The span of the request that this thread works for, if there is one.
+    #[inline]
     pub(crate) fn span(self) -> Option<SpanContext> {
         match self {
-            Self::Unattributed => None,
-            Self::To(span) => span,
+            Self::Unattributed | Self::Attributed => None,
+            Self::Sampled => current_span(),
         }
     }
 }
@@ -477,8 +517,8 @@ impl Attribution {
 pub(crate) struct QueryEnd {
     pub(crate) started: Moment,
     pub(crate) at: Moment,
-    /// Its time without the queries within it.
-    pub(crate) elapsed: Duration,
+    /// Its nanoseconds without the queries within it.
+    pub(crate) own: u64,
     /// The number of its statement's shape, if that is known.
     pub(crate) shape: Option<NonZeroU32>,
     /// Whether a transaction is open.
@@ -496,7 +536,7 @@ pub(crate) fn note_query_end(query: &QueryEnd, compared_from: u32) -> (Attributi
             statement: query.shape,
             ..Event::new(EventKind::Query, query.started, query.at)
         };
-        runs = context.add_query(&event, query.elapsed, access);
+        runs = context.add_query(&event, query.own, access);
         if runs == compared_from
             && let Some(statement) = query.shape
         {
@@ -523,7 +563,7 @@ pub(crate) fn note_values(statement: NonZeroU32, values: u64) {
 pub(crate) fn note_control_end(control: &QueryEnd) {
     add(|context, access| {
         let event = Event::new(EventKind::TransactionControl, control.started, control.at);
-        context.add_control(&event, control.elapsed, access);
+        context.add_control(&event, control.own, access);
         context.note_idle(control.at, control.in_transaction);
     });
 }
@@ -563,7 +603,10 @@ fn add(amount: impl FnOnce(&RequestContext, Access)) -> Attribution {
         None => Attribution::Unattributed,
         Some(context) => {
             amount(context, RequestContext::access(context));
-            Attribution::To(context.span)
+            match context.span {
+                Some(_) => Attribution::Sampled,
+                None => Attribution::Attributed,
+            }
         }
     })
 }
@@ -572,10 +615,10 @@ fn add(amount: impl FnOnce(&RequestContext, Access)) -> Attribution {
 /// `list` with its slot, and with whether this thread is the request's worker.
 #[inline]
 fn note(begin: impl FnOnce(&RequestContext), list: impl FnOnce(&SlotHandle, bool)) {
-    with_current(|current| {
-        if let Some(context) = current.known() {
+    with_known(|_, context| {
+        if let Some(context) = context {
             begin(context);
-            if let Some(slot) = &context.in_flight {
+            if let Some(slot) = &context.listing.in_flight {
                 list(slot, !IS_CARRIED.get());
             }
         }
@@ -615,7 +658,7 @@ pub fn carry<T>(f: impl FnOnce() -> T) -> impl FnOnce() -> T {
     let queued = context.as_deref().map(|context| {
         let now = clock::now();
         context.events.begin(EventKind::BlockingQueue, now);
-        if let Some(slot) = &context.in_flight {
+        if let Some(slot) = &context.listing.in_flight {
             slot.set_work(WorkKind::BlockingQueue, now, false);
         }
         now
@@ -663,7 +706,7 @@ impl CarriedWork {
             context.events.add(&queue, RequestContext::access(context));
         }
         context.events.begin(EventKind::BlockingThread, since);
-        if let Some(slot) = &context.in_flight {
+        if let Some(slot) = &context.listing.in_flight {
             slot.set_work(WorkKind::BlockingThread, since, false);
         }
         Self {
@@ -681,7 +724,7 @@ impl Drop for CarriedWork {
         let thread = Event::new(EventKind::BlockingThread, self.since, now);
         let access = RequestContext::access(&self.context);
         self.context.events.add(&thread, access);
-        if let Some(slot) = &self.context.in_flight {
+        if let Some(slot) = &self.context.listing.in_flight {
             slot.set_work(WorkKind::None, now, false);
         }
     }
@@ -778,28 +821,34 @@ pub(crate) fn enter(context: &mut Option<Arc<RequestContext>>) -> Entered<'_> {
     if thread_work::is_watched() {
         note_work(context.as_deref());
     }
-    let outer = replace_current(CurrentWork::Request(context.take()));
-    Entered { outer, context }
+    let (is_inner, outer) = CURRENT.with(|current| current.replace(true, context.take()));
+    Entered {
+        is_inner,
+        outer,
+        context,
+    }
 }
 
 /// When it is dropped, even by a panic, the thread works for what it worked for before. A context that was created meanwhile
 /// is kept.
 #[must_use = "the thread works for the request until this is dropped"]
 pub(crate) struct Entered<'a> {
-    outer: CurrentWork,
+    /// Whether the thread worked for a request or job before.
+    is_inner: bool,
+    /// The context of that.
+    outer: Option<Arc<RequestContext>>,
     context: &'a mut Option<Arc<RequestContext>>,
 }
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        let outer = std::mem::take(&mut self.outer);
+        let outer = self.outer.take();
         if thread_work::is_watched() {
-            note_work(outer.known());
+            note_work(outer.as_deref());
         }
-        if let CurrentWork::Request(context) = replace_current(outer) {
-            *self.context = context;
-        }
+        let (_, context) = CURRENT.with(|current| current.replace(self.is_inner, outer));
+        *self.context = context;
     }
 }
 
@@ -810,7 +859,7 @@ pub(crate) fn add_query(elapsed: Duration) -> Attribution {
     let end = QueryEnd {
         started: now.before(elapsed),
         at: now,
-        elapsed,
+        own: nanoseconds(elapsed),
         shape: None,
         in_transaction: false,
     };

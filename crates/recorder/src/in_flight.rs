@@ -27,7 +27,7 @@ use crate::{
     name_numbers, watchdog,
 };
 
-/// The most slots of all workers: about 5 MB. Requests beyond are counted, but not listed.
+/// The most slots of all workers: about 6 MB. Requests beyond are counted, but not listed.
 const MOST_SLOTS: usize = 32_768;
 
 /// All requests in flight. Cheap to clone; clones share the requests.

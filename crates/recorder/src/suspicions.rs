@@ -115,6 +115,8 @@ struct Shared {
     /// The run of a statement in one request at which its stack is captured.
     captured_at: AtomicU32,
     slow_query: Duration,
+    /// The same in nanoseconds.
+    slow_nanoseconds: u64,
     code_locations: bool,
     /// Whether stacks are symbolised only when their lines are asked for.
     is_lazy: AtomicBool,
@@ -155,14 +157,16 @@ impl Suspicions {
             0 => (u32::MAX, u32::MAX),
             _ => ((threshold / 2).saturating_sub(1).max(1), threshold),
         };
+        let slow_query = match settings.slow_query {
+            Duration::ZERO => Duration::MAX,
+            threshold => threshold,
+        };
         Self(Arc::new(Shared {
             n_plus_one: threshold,
             compared_from: AtomicU32::new(compared_from),
             captured_at: AtomicU32::new(captured_at),
-            slow_query: match settings.slow_query {
-                Duration::ZERO => Duration::MAX,
-                threshold => threshold,
-            },
+            slow_query,
+            slow_nanoseconds: u64::try_from(slow_query.as_nanos()).unwrap_or(u64::MAX),
             code_locations: settings.code_locations,
             is_lazy: AtomicBool::new(false),
             suspects: Suspects::new(captures),
@@ -202,9 +206,9 @@ impl Suspicions {
 
     /// Whether anything is to be done for a query that has ended.
     #[inline]
-    pub(crate) fn is_suspicious(&self, runs: u32, took: Duration) -> bool {
+    pub(crate) fn is_suspicious(&self, runs: u32, nanoseconds: u64) -> bool {
         let shared = &*self.0;
-        runs == shared.captured_at.load(Relaxed) || took >= shared.slow_query
+        runs == shared.captured_at.load(Relaxed) || nanoseconds >= shared.slow_nanoseconds
     }
 
     /// The run of a statement in one request from which on the values of its runs are compared.

@@ -79,8 +79,9 @@ impl Event {
         }
     }
 
+    /// How long it lasted.
     #[inline]
-    fn nanoseconds(&self) -> u64 {
+    pub(crate) fn nanoseconds(&self) -> u64 {
         let (started, ended) = (self.started.nanoseconds(), self.ended.nanoseconds());
         ended.saturating_sub(started)
     }
@@ -106,8 +107,8 @@ pub(super) struct Events {
     others: EventSlots<FIRST_OTHERS, LONGEST>,
     /// The number of other events, as far as they have a slot of their own, and one more if there are others.
     others_ended: AtomicU32,
-    /// The number and the time of the events without a slot, by kind.
-    left_out: [[AtomicU64; 2]; EventKind::ALL.len()],
+    /// The events without a slot, by kind. Those of queries are the difference to all queries, which their request counts.
+    left_out: [LeftOutSums; EventKind::ALL.len()],
     /// When the last event of each kind began; 0 if it has ended.
     begun: [AtomicU64; EventKind::ALL.len()],
     /// The statement of the last query that has begun.
@@ -120,7 +121,7 @@ impl Default for Events {
             queries: EventSlots::new(),
             others: EventSlots::new(),
             others_ended: AtomicU32::new(0),
-            left_out: [const { [const { AtomicU64::new(0) }; 2] }; _],
+            left_out: [const { LeftOutSums::new() }; _],
             begun: [const { AtomicU64::new(0) }; _],
             begun_statement: AtomicU32::new(0),
         }
@@ -158,9 +159,8 @@ impl Events {
 
     /// Adds a query that has ended. `number` counts the queries that ended before.
     #[inline]
-    pub(super) fn add_query(&self, number: u64, query: &Event, access: Access) {
-        let left_out = self.queries.add(number, query);
-        self.leave_out(left_out, access);
+    pub(super) fn add_query(&self, number: u64, query: &Event) {
+        self.queries.add(number, query);
     }
 
     /// Adds another event that has ended.
@@ -171,17 +171,10 @@ impl Events {
         if number as usize <= FIRST_OTHERS {
             number = access.count(&self.others_ended);
         }
-        let left_out = self.others.add(number.into(), event);
-        self.leave_out(left_out, access);
-    }
-
-    #[inline]
-    fn leave_out(&self, event: Option<(u64, u64)>, access: Access) {
-        if let Some((label, nanoseconds)) = event
-            && let Some([count, sum]) = self.left_out.get(index_of(label))
+        if let Some((label, nanoseconds)) = self.others.add(number.into(), event)
+            && let Some(sums) = self.left_out.get(index_of(label))
         {
-            access.add(count, 1);
-            access.add(sum, nanoseconds);
+            sums.add(nanoseconds, access);
         }
     }
 
@@ -196,13 +189,17 @@ impl Events {
         self.queries.iter().chain(self.others.iter())
     }
 
-    /// The events of a kind that have no slot.
+    /// The events of a kind other than queries that have no slot.
     pub(super) fn left_out(&self, kind: EventKind) -> LeftOut {
-        let [count, sum] = &self.left_out[kind.index()];
-        LeftOut {
-            count: count.load(Relaxed),
-            nanoseconds: sum.load(Relaxed),
-        }
+        self.left_out[kind.index()].read()
+    }
+
+    /// Subtracts the queries that have a slot from all queries.
+    pub(super) fn without_listed_queries(&self, all: LeftOut) -> LeftOut {
+        self.queries.iter().fold(all, |rest, listed| LeftOut {
+            count: rest.count.saturating_sub(1),
+            nanoseconds: rest.nanoseconds.saturating_sub(listed.nanoseconds()),
+        })
     }
 
     /// The events that have begun and not ended, at most one of each kind. They are cut at `now`.
@@ -222,13 +219,63 @@ impl Events {
         self.queries.clear(queries);
         let others = std::mem::take(self.others_ended.get_mut());
         self.others.clear(others.into());
-        if queries > FIRST_QUERIES as u64 || others as usize > FIRST_OTHERS {
-            for sums in self.left_out.as_flattened_mut() {
-                *sums.get_mut() = 0;
-            }
+        if others as usize > FIRST_OTHERS {
+            self.left_out = [const { LeftOutSums::new() }; _];
         }
         for begun in &mut self.begun {
             *begun.get_mut() = 0;
+        }
+    }
+}
+
+/// The number and the time of events, added by any number of threads.
+///
+/// Both are in one word, so that an event takes one atomic operation. A half that fills is moved on to wider words.
+#[derive(Debug)]
+struct LeftOutSums {
+    /// The number in the upper 16 bits, the nanoseconds in the lower 48.
+    word: AtomicU64,
+    count: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// One event in the word.
+const ONE: u64 = 1 << 48;
+/// The highest bits of both halves. One of them is set long before a half is full.
+const FILLED: u64 = 1 << 63 | 1 << 47;
+/// An event that is as long as this, 68 s, would fill the word too soon.
+const LONG: u64 = 1 << 36;
+
+impl LeftOutSums {
+    const fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn add(&self, nanoseconds: u64, access: Access) {
+        if nanoseconds >= LONG {
+            self.add_wide(1, nanoseconds);
+        } else if access.add(&self.word, ONE + nanoseconds) & FILLED != 0 {
+            let word = self.word.swap(0, Relaxed);
+            self.add_wide(word / ONE, word % ONE);
+        }
+    }
+
+    #[cold]
+    fn add_wide(&self, count: u64, nanoseconds: u64) {
+        self.count.fetch_add(count, Relaxed);
+        self.nanoseconds.fetch_add(nanoseconds, Relaxed);
+    }
+
+    fn read(&self) -> LeftOut {
+        let word = self.word.load(Relaxed);
+        LeftOut {
+            count: self.count.load(Relaxed) + word / ONE,
+            nanoseconds: self.nanoseconds.load(Relaxed) + word % ONE,
         }
     }
 }
@@ -395,11 +442,15 @@ mod tests {
                 } else {
                     16 + (number * 37) % 84
                 });
-                events.add_query(number, &query(1_000 * number, took), Access::Sole);
+                events.add_query(number, &query(1_000 * number, took));
             }
             let expected: Vec<u64> = (0..16).map(|_| 1).chain((92..100).map(took)).collect();
             assert_eq!(times(&events), expected, "round {round}");
-            let rest = events.left_out(EventKind::Query);
+            let all = LeftOut {
+                count: 100,
+                nanoseconds: (0..100).map(took).sum(),
+            };
+            let rest = events.without_listed_queries(all);
             let sum: u64 = (16..92).map(took).sum();
             assert_eq!((rest.count, rest.nanoseconds), (76, sum));
             assert!(
@@ -409,7 +460,26 @@ mod tests {
             );
             events.clear(100);
             assert!(times(&events).is_empty(), "a cleared list is used again");
-            assert_eq!(events.left_out(EventKind::Query), LeftOut::default());
+            assert_eq!(events.without_listed_queries(all), all);
+        }
+    }
+
+    #[test]
+    fn sums_of_any_size_are_exact() {
+        for (count, took) in [
+            (3, 0),
+            (100_000, 7),
+            (3, LONG - 1),
+            (5_000, LONG - 1),
+            (3, LONG),
+            (9, 1 << 50),
+        ] {
+            for access in [Access::Sole, Access::Shared] {
+                let sums = LeftOutSums::new();
+                (0..count).for_each(|_| sums.add(took, access));
+                let read = sums.read();
+                assert_eq!((read.count, read.nanoseconds), (count, count * took));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CurrentWork, RequestContext, with_context, with_current};
+use super::{RequestContext, with_context, with_known};
 use crate::{
     database::HeldSeconds,
     in_flight::{SlotHandle, method_name, method_word},
@@ -112,33 +112,27 @@ impl From<WorkOwner> for Owner {
     }
 }
 
-impl CurrentWork {
-    #[inline]
-    fn owner(&self) -> WorkOwner {
-        let Self::Request(context) = self else {
-            return WorkOwner::default();
-        };
-        let context = context.as_deref();
-        let listed = context.and_then(RequestContext::in_flight);
-        let listed = listed.and_then(SlotHandle::owner);
-        listed.unwrap_or_else(|| match context {
-            Some(RequestContext { job, .. }) if *job != 0 => WorkOwner {
-                method: JOB,
-                name: *job,
-                ..WorkOwner::default()
-            },
-            _ => WorkOwner {
-                method: UNLISTED,
-                ..WorkOwner::default()
-            },
-        })
-    }
-}
-
 /// Returns the owner of what this thread does.
 #[inline]
 pub(crate) fn current_owner() -> WorkOwner {
-    with_current(CurrentWork::owner)
+    with_known(|is_some, context| {
+        if !is_some {
+            return WorkOwner::default();
+        }
+        let listed = context.and_then(RequestContext::in_flight);
+        let listed = listed.and_then(SlotHandle::owner);
+        listed.unwrap_or_else(|| match context.map_or(0, RequestContext::job) {
+            0 => WorkOwner {
+                method: UNLISTED,
+                ..WorkOwner::default()
+            },
+            name => WorkOwner {
+                method: JOB,
+                name,
+                ..WorkOwner::default()
+            },
+        })
+    })
 }
 
 /// Adds the time for which this owner held a connection to its tally. Returns false if this thread works for another owner

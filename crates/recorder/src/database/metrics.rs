@@ -15,7 +15,7 @@ use super::families::DatabaseFamilies;
 use super::holders::PoolHolders;
 use super::sql::Operation;
 use super::wait::WaitEnd;
-use crate::context;
+use crate::context::{self, Attribution};
 use crate::naming::Naming;
 
 /// The outcome of a transaction: the values of the label `outcome`.
@@ -112,7 +112,7 @@ impl QueryWriters {
         metrics: &Metrics,
         operation: Operation,
         seconds: f64,
-        span: Option<&SpanContext>,
+        attribution: Attribution,
     ) {
         if self.are_labelled != metrics.series.is_labelled() {
             self.relabel();
@@ -120,7 +120,11 @@ impl QueryWriters {
         let writer = &mut self.writers[operation.index()];
         let writer = writer
             .get_or_insert_with(|| TimedWriter::new(&metrics.series.queries[operation.index()]));
-        writer.record(seconds, span);
+        if attribution == Attribution::Sampled {
+            writer.record(seconds, attribution.span().as_ref());
+        } else {
+            writer.record(seconds, None);
+        }
     }
 
     /// Forgets the series without the label, which exists from now on.

@@ -110,10 +110,18 @@ pub(super) struct InFlightSlot {
     /// The number of the statement that ran last; 0 if it is not known. Read only while the work is a query.
     statement: AtomicU32,
     trace_id: [AtomicU64; 2],
-    /// A word with a [`RequestState`].
-    state: AtomicU64,
     /// A word with a [`WorkKind`] and the tag of the request that it is for.
     work: AtomicU64,
+    task: TaskWords,
+}
+
+/// What the worker stores with each poll. Other threads store the work, which would take a common cache line from one
+/// processor to the other and back with each query.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct TaskWords {
+    /// A word with a [`RequestState`].
+    state: AtomicU64,
     sent_bytes: AtomicU64,
     /// The state word of the last stall that was reported, so that each is reported once.
     reported: AtomicU64,
@@ -141,14 +149,14 @@ impl InFlightSlot {
                 statement: self.statement.load(Acquire),
                 trace_id: u128::from(self.trace_id[0].load(Relaxed)) << 64
                     | u128::from(self.trace_id[1].load(Relaxed)),
-                state: self.state.load(Relaxed),
+                state: self.task.state.load(Relaxed),
                 work: if work >> (SINCE_BITS + KIND_BITS) == tag(generation) {
                     work
                 } else {
                     // Late work for an earlier request.
                     0
                 },
-                sent_bytes: self.sent_bytes.load(Relaxed),
+                sent_bytes: self.task.sent_bytes.load(Relaxed),
             };
             (self.work.load(Relaxed) == work).then_some(reading)
         })
@@ -161,7 +169,7 @@ impl InFlightSlot {
 
     /// Marks the stall that this state began as reported. Returns false if it was reported before.
     fn report_stall(&self, state: u64) -> bool {
-        self.reported.swap(state, Relaxed) != state
+        self.task.reported.swap(state, Relaxed) != state
     }
 }
 
@@ -311,9 +319,9 @@ impl SlotHandle {
                 half.store(value, Relaxed);
             }
             let state = word(RequestState::Polled as u64, started, 0);
-            slot.state.store(state, Relaxed);
+            slot.task.state.store(state, Relaxed);
             slot.work.store(0, Relaxed);
-            slot.sent_bytes.store(0, Relaxed);
+            slot.task.sent_bytes.store(0, Relaxed);
         });
         watchdog::rouse();
     }
@@ -358,13 +366,13 @@ impl SlotHandle {
     /// Sets what the request's task does.
     #[inline]
     pub(crate) fn set_state(&self, state: RequestState, since: Moment) {
-        (self.slot.state).store(word(state as u64, since, 0), Relaxed);
+        (self.slot.task.state).store(word(state as u64, since, 0), Relaxed);
     }
 
     /// Sets the number of bytes that were handed to the connection.
     #[inline]
     pub(crate) fn set_sent_bytes(&self, bytes: u64) {
-        self.slot.sent_bytes.store(bytes, Relaxed);
+        self.slot.task.sent_bytes.store(bytes, Relaxed);
     }
 
     /// Sets what is done for the request. `on_worker` is whether its worker's thread does it.

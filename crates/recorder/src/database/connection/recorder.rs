@@ -357,7 +357,7 @@ impl QueryRecorder {
     /// Counts a query whose future was dropped.
     #[cold]
     fn cancelled(&mut self, query: &Query, now: Moment) {
-        let took = now.since(query.started);
+        let took = now.nanoseconds_since(query.started);
         self.out_of_step |= self.driver == Driver::Exclusive && query.is_sent();
         match query.kind {
             QueryKind::Counted(operation, lookup) => {
@@ -394,7 +394,7 @@ impl QueryRecorder {
             text,
             // Read after the statement is found, which is not the time of the database.
             started: clock::now(),
-            nested: Duration::ZERO,
+            nested: 0,
         };
         let compared = self.note_start(&query);
         let dropped = self.running.push(query, self.driver.most_running());
@@ -482,7 +482,10 @@ impl QueryRecorder {
     }
 
     /// Handles Diesel's event for the end of a query.
-    fn finished(&mut self, finished: &dyn DebugQuery, error: Option<&Error>) {
+    ///
+    /// The query is passed as a reference to its reference: Diesel has just written the two words of that, and a processor
+    /// waits before it reads both at once. Most ends need none of them.
+    fn finished(&mut self, finished: &&dyn DebugQuery, error: Option<&Error>) {
         let now = clock::now();
         if self.driver == Driver::Blocking || self.running.is_unambiguous() {
             self.finish_at(error, now);
@@ -610,11 +613,11 @@ impl QueryRecorder {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
             if !matches!(query.kind, QueryKind::Ping | QueryKind::Unbuilt) {
-                self.note_control_end(query, Duration::ZERO, now);
+                self.note_control_end(query, 0, now);
             }
             return;
         }
-        let took = now.since(query.started);
+        let took = now.nanoseconds_since(query.started);
         if self.driver == Driver::Blocking {
             self.running.add_nested(took);
         }
@@ -651,11 +654,11 @@ impl QueryRecorder {
     }
 
     /// Adds the time of a query that is not counted to the tally of the request, and notes that it no longer runs.
-    fn note_control_end(&self, query: &Query, elapsed: Duration, now: Moment) {
+    fn note_control_end(&self, query: &Query, own: u64, now: Moment) {
         context::note_control_end(&QueryEnd {
             started: query.started,
             at: now,
-            elapsed,
+            own,
             shape: None,
             in_transaction: self.is_in_transaction(),
         });
@@ -668,24 +671,23 @@ impl QueryRecorder {
         &mut self,
         operation: Operation,
         lookup: StatementLookup,
-        (started, own): (Moment, Duration),
+        (started, own): (Moment, u64),
         now: Moment,
         is_on_stack: bool,
     ) {
-        let took = now.since(started);
-        let seconds = took.as_secs_f64();
+        let took = now.nanoseconds_since(started);
+        let seconds = took as f64 / 1e9;
         let (shape, is_wanted) = self.known.ran(lookup, seconds, now);
         let end = QueryEnd {
             started,
             at: now,
-            elapsed: own,
+            own,
             shape,
             in_transaction: self.is_in_transaction(),
         };
         let compared_from = self.known.suspicions().compared_from();
         let (attribution, runs) = context::note_query_end(&end, compared_from);
-        let span = attribution.span();
-        (self.writers).query(&self.metrics, operation, seconds, span.as_ref());
+        (self.writers).query(&self.metrics, operation, seconds, attribution);
         if attribution == Attribution::Unattributed && !self.setting_up {
             self.metrics.unattributed(operation);
             self.known.unattributed(lookup);
@@ -695,7 +697,7 @@ impl QueryRecorder {
                 statement: shape,
                 operation,
                 runs,
-                took,
+                took: Duration::from_nanos(took),
                 is_on_stack,
                 is_wanted,
             };
@@ -855,7 +857,7 @@ impl QueryRecorder {
             InstrumentationEvent::StartQuery { query, .. } => self.start(*query),
             InstrumentationEvent::CacheQuery { sql, .. } => self.cache(sql),
             InstrumentationEvent::FinishQuery { query, error, .. } => {
-                self.finished(*query, *error);
+                self.finished(query, *error);
             }
             InstrumentationEvent::BeginTransaction { depth, .. } => {
                 self.announce(depth.get(), Control::Begin);

@@ -55,7 +55,12 @@ fn select(pool: &NamedPool) {
 
 /// Counts a query of the connection with these writers.
 fn select_on(connection: &mut QueryWriters, pool: &NamedPool) {
-    connection.query(&pool.metrics, Operation::Select, 0.001, None);
+    connection.query(
+        &pool.metrics,
+        Operation::Select,
+        0.001,
+        crate::context::Attribution::Attributed,
+    );
 }
 
 fn row(pool: &str, queries: u64) -> (String, u64) {

@@ -1,7 +1,5 @@
 //! The queries of one connection that have started and not finished.
 
-use std::time::Duration;
-
 use super::TextKind;
 use super::types::TypeIdentity;
 use crate::clock::{self, Moment};
@@ -20,8 +18,8 @@ pub(super) struct Query {
     /// The hash of its text; 0 if it was not read.
     pub(super) text: u64,
     pub(super) started: Moment,
-    /// The time of queries within this one.
-    pub(super) nested: Duration,
+    /// The nanoseconds of queries within this one.
+    pub(super) nested: u64,
 }
 
 impl Query {
@@ -134,7 +132,8 @@ impl Running {
     }
 
     /// Adds the time of a query within the query that started last.
-    pub(super) fn add_nested(&mut self, took: Duration) {
+    #[inline]
+    pub(super) fn add_nested(&mut self, took: u64) {
         if let Some(outer) = self.latest() {
             outer.nested += took;
         }
