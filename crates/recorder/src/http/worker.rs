@@ -130,19 +130,28 @@ impl WorkerRecorder {
     }
 
     #[inline]
-    fn with_in_progress(&self, method: &'static str, change: impl Fn(&GaugeWriter)) {
+    fn with_in_progress(&self, method: &'static str, change: fn(&GaugeWriter)) {
         match &self.in_progress {
             InProgress::All(gauge) => change(gauge),
-            InProgress::ByMethod(gauges) => {
-                let mut gauges = gauges.borrow_mut();
-                if let Some((_, gauge)) = gauges.iter().find(|(known, _)| *known == method) {
-                    return change(gauge);
-                }
-                let gauge = self.recorder.families.in_progress(method, self.scheme());
-                change(&gauge);
-                gauges.push((method, gauge));
-            }
+            InProgress::ByMethod(gauges) => self.with_in_progress_of(gauges, method, change),
         }
+    }
+
+    /// Apart from the other naming, which has one gauge.
+    #[inline(never)]
+    fn with_in_progress_of(
+        &self,
+        gauges: &RefCell<Vec<(&'static str, GaugeWriter)>>,
+        method: &'static str,
+        change: fn(&GaugeWriter),
+    ) {
+        let mut gauges = gauges.borrow_mut();
+        if let Some((_, gauge)) = gauges.iter().find(|(known, _)| *known == method) {
+            return change(gauge);
+        }
+        let gauge = self.recorder.families.in_progress(method, self.scheme());
+        change(&gauge);
+        gauges.push((method, gauge));
     }
 
     /// The scheme of the requests: `http` or `https`, by the listener.

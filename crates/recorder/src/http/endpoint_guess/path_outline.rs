@@ -85,11 +85,11 @@ impl Numbers {
     #[inline]
     fn mask(&mut self, word: u64) -> u64 {
         let digits = digits(word);
-        let slashes = zero_bytes(word ^ SLASHES);
         if digits | self.is_open == 0 {
-            self.may_go_on = slashes >> 63;
+            self.may_go_on = u64::from(word >> 56 == u64::from(b'/'));
             return word;
         }
+        let slashes = zero_bytes(word ^ SLASHES);
         // All bits of each digit.
         let digits = (digits << 1).wrapping_sub(digits >> 7);
         let first = (slashes << 1 | self.may_go_on) & digits;

@@ -71,10 +71,10 @@ pub(in crate::http) fn has_no_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// A request whose answer has begun.
-#[derive(Debug)]
+/// A request whose answer has begun. The default is one of which nothing is recorded any more.
+#[derive(Debug, Default)]
 pub(in crate::http) struct AnsweredRequest {
-    /// None once the request has ended. The series are in the slot, so that one pointer moves with the body.
+    /// None once the request has ended, and if it is not recorded. The series are in the slot, so that one pointer moves with the body.
     slot: Option<Box<RequestSlot>>,
 }
 
@@ -141,6 +141,30 @@ impl AnsweredRequest {
         chunk
     }
 
+    /// Notes that a slice of a body in memory, with this many bytes, is handed on. Settles the record if this is the end of
+    /// the body, and returns whether it is settled.
+    #[inline]
+    pub(in crate::http) fn hand_on_slice(&mut self, bytes: usize) -> bool {
+        let Some(slot) = &mut self.slot else {
+            return false;
+        };
+        let delivery = &mut slot.delivery;
+        delivery.is_polled = true;
+        delivery.bytes += bytes as u64;
+        if delivery.bytes >= delivery.whole_at {
+            settle_now(slot);
+            return true;
+        }
+        slot.list_bytes();
+        false
+    }
+
+    /// Whether anything is recorded.
+    #[inline]
+    pub(in crate::http) fn is_recorded(&self) -> bool {
+        self.slot.is_some()
+    }
+
     /// Takes the rest of a chunk that [`hand_on`](Self::hand_on) has split.
     #[inline]
     pub(in crate::http) fn take_rest(&mut self) -> Option<Bytes> {
@@ -189,7 +213,7 @@ impl AnsweredRequest {
         if let Some(slot) = &mut self.slot {
             if slot.delivery.bytes < slot.delivery.promised {
                 self.fail();
-            } else {
+            } else if !slot.delivery.is_settled {
                 settle(slot);
             }
         }
@@ -305,8 +329,15 @@ fn is_stream(slot: &RequestSlot) -> bool {
         .is_some_and(|series| series.is_stream())
 }
 
-/// Counts a request and records its duration, once.
+/// Counts a request and records its duration, once. Apart from the common path, which has its own copy.
+#[inline(never)]
 fn settle(slot: &mut RequestSlot) {
+    settle_now(slot);
+}
+
+/// The same as [`settle`].
+#[inline]
+fn settle_now(slot: &mut RequestSlot) {
     if mem::replace(&mut slot.delivery.is_settled, true) {
         return;
     }

@@ -108,14 +108,14 @@ pin_project! {
     pub struct MonitoredBody<B> {
         #[pin]
         content: Content<B>,
-        answer: Option<AnsweredRequest>,
+        answer: AnsweredRequest,
     }
 
     impl<B> PinnedDrop for MonitoredBody<B> {
         #[inline]
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            if matches!(*this.content, Content::Open { .. }) && this.answer.is_some() {
+            if matches!(*this.content, Content::Open { .. }) && this.answer.is_recorded() {
                 drop_within(this.content.as_mut(), this.answer);
             }
         }
@@ -140,11 +140,7 @@ pin_project! {
 impl<B: MessageBody> MonitoredBody<B> {
     /// Returns the body of an answer to HEAD, or of a status without a body. It ends at once: Actix would poll the
     /// handler's body to its end, and an endless one for ever.
-    pub(in crate::http) fn omitted(
-        size: BodySize,
-        body: B,
-        mut answer: Option<AnsweredRequest>,
-    ) -> Self {
+    pub(in crate::http) fn omitted(size: BodySize, body: B, mut answer: AnsweredRequest) -> Self {
         let entered = enter(&mut answer);
         drop(body);
         drop(entered);
@@ -158,12 +154,12 @@ impl<B: MessageBody> MonitoredBody<B> {
     pub(in crate::http) fn passed(body: B) -> Self {
         Self {
             content: Content::Passed { body },
-            answer: None,
+            answer: AnsweredRequest::default(),
         }
     }
 
     #[inline]
-    pub(in crate::http) fn new(body: B, answer: Option<AnsweredRequest>) -> Self {
+    pub(in crate::http) fn new(body: B, mut answer: AnsweredRequest) -> Self {
         let content = match body.size() {
             BodySize::Sized(_) => match body.try_into_bytes() {
                 Ok(bytes) => Content::Whole { bytes },
@@ -171,14 +167,10 @@ impl<B: MessageBody> MonitoredBody<B> {
             },
             BodySize::None | BodySize::Stream => Content::Open { body },
         };
-        let mut body = Self { content, answer };
         // A small body is handed on together with the head.
-        let is_small =
-            matches!(&body.content, Content::Whole { bytes } if bytes.len() <= SLICE_BYTES);
-        if let Some(answer) = &mut body.answer {
-            answer.begin_body(is_small);
-        }
-        body
+        let is_small = matches!(&content, Content::Whole { bytes } if bytes.len() <= SLICE_BYTES);
+        answer.begin_body(is_small);
+        Self { content, answer }
     }
 }
 
@@ -204,32 +196,29 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let mut this = self.project();
-        let chunk = match this.answer.as_mut().and_then(AnsweredRequest::take_rest) {
-            Some(rest) => Poll::Ready(Some(Ok(rest))),
-            None => match this.content.as_mut().project() {
-                ContentProjection::Whole { bytes } if bytes.is_empty() => Poll::Ready(None),
-                ContentProjection::Whole { bytes } => Poll::Ready(Some(Ok(mem::take(bytes)))),
-                ContentProjection::Omitted { .. } => Poll::Ready(None),
-                ContentProjection::Passed { body } => {
-                    return body.poll_next(cx).map_err(Into::into);
-                }
-                ContentProjection::Open { body } => match poll_within(body, this.answer, cx) {
+        let chunk = match this.content.as_mut().project() {
+            ContentProjection::Whole { bytes } => {
+                return Poll::Ready(next_slice(bytes, this.answer).map(Ok));
+            }
+            ContentProjection::Omitted { .. } => Poll::Ready(None),
+            ContentProjection::Passed { body } => {
+                return body.poll_next(cx).map_err(Into::into);
+            }
+            ContentProjection::Open { body } => match this.answer.take_rest() {
+                Some(rest) => Poll::Ready(Some(Ok(rest))),
+                None => match poll_within(body, this.answer, cx) {
                     Ok(polled) => polled.map_err(Into::into),
                     Err(panic) => {
                         // The body must not be polled again.
                         drop_within(this.content.as_mut(), this.answer);
-                        if let Some(mut answer) = this.answer.take() {
-                            answer.panicked(&*panic);
-                        }
+                        mem::take(this.answer).panicked(&*panic);
                         let error = "the response's body panicked";
                         return Poll::Ready(Some(Err(error.into())));
                     }
                 },
             },
         };
-        let Some(answer) = this.answer else {
-            return chunk;
-        };
+        let answer = this.answer;
         match chunk {
             Poll::Ready(Some(Ok(chunk))) => {
                 let chunk = answer.hand_on(chunk);
@@ -241,8 +230,7 @@ where
                 chunk
             }
             Poll::Ready(None) => {
-                answer.complete();
-                *this.answer = None;
+                mem::take(answer).complete();
                 chunk
             }
             Poll::Pending => {
@@ -256,16 +244,35 @@ where
 
 /// Drops the body as part of its request: a query that it runs in its drop belongs to the request.
 #[cold]
-fn drop_within<B>(mut content: Pin<&mut Content<B>>, answer: &mut Option<AnsweredRequest>) {
+fn drop_within<B>(mut content: Pin<&mut Content<B>>, answer: &mut AnsweredRequest) {
     let _entered = enter(answer);
     let bytes = Bytes::new();
     content.set(Content::Whole { bytes });
 }
 
 /// Makes the request the one that this thread works for, until the result is dropped.
-fn enter(answer: &mut Option<AnsweredRequest>) -> Option<EnteredRequest<'_>> {
-    let parts = answer.as_mut().and_then(AnsweredRequest::entered_parts);
-    parts.map(EnteredRequest::within)
+fn enter(answer: &mut AnsweredRequest) -> Option<EnteredRequest<'_>> {
+    answer.entered_parts().map(EnteredRequest::within)
+}
+
+/// Takes the next part of a body in memory. Once it is whole, nothing is left to record.
+#[inline]
+fn next_slice(bytes: &mut Bytes, answer: &mut AnsweredRequest) -> Option<Bytes> {
+    if bytes.is_empty() {
+        mem::take(answer).complete();
+        return None;
+    }
+    let slice = if bytes.len() > SLICE_BYTES && answer.is_recorded() {
+        bytes.split_to(SLICE_BYTES)
+    } else {
+        mem::take(bytes)
+    };
+    if answer.hand_on_slice(slice.len()) {
+        *answer = AnsweredRequest::default();
+    } else {
+        answer.leave_loop(true);
+    }
+    Some(slice)
 }
 
 /// What polling a body returns.
@@ -274,13 +281,13 @@ type Polled<E> = Poll<Option<Result<Bytes, E>>>;
 /// Polls a body as part of its request.
 fn poll_within<B: MessageBody>(
     body: Pin<&mut B>,
-    answer: &mut Option<AnsweredRequest>,
+    answer: &mut AnsweredRequest,
     cx: &mut Context<'_>,
 ) -> thread::Result<Polled<B::Error>> {
-    catch_unwind(AssertUnwindSafe(|| match answer {
-        Some(answer) => {
-            answer.enter_loop();
-            let _entered = answer.entered_parts().map(EnteredRequest::within);
+    answer.enter_loop();
+    catch_unwind(AssertUnwindSafe(|| match answer.entered_parts() {
+        Some(parts) => {
+            let _entered = EnteredRequest::within(parts);
             body.poll_next(cx)
         }
         // An excluded request: its queries are added to a context that is never read.

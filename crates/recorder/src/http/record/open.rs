@@ -25,10 +25,10 @@ use crate::http::{
 };
 use crate::in_flight::RequestState;
 
-/// A request without an answer.
-#[derive(Debug)]
+/// A request without an answer. The default is one that is not recorded.
+#[derive(Debug, Default)]
 pub(in crate::http) struct OpenRecord {
-    /// None once the request was answered.
+    /// None if the request is not recorded, and once it was answered.
     slot: Option<Box<RequestSlot>>,
 }
 
@@ -41,6 +41,12 @@ impl OpenRecord {
         Self {
             slot: Some(RequestSlot::begin(slots, request, is_shown)),
         }
+    }
+
+    /// Whether the request is recorded and was not answered yet.
+    #[inline]
+    pub(in crate::http) fn is_open(&self) -> bool {
+        self.slot.is_some()
     }
 
     /// What is noted of the request's payload.
@@ -117,18 +123,20 @@ impl OpenRecord {
 
     /// Continues with an answer whose head is known. `request` has the route; without it, the route is found by the path.
     ///
-    /// Returns `None` if nothing is left to record: the endpoint is excluded, the client left before its request was
-    /// complete, or the request was answered before.
+    /// Nothing is left to record if the endpoint is excluded, the client left before its request was complete, or the
+    /// request was answered before.
     #[inline]
     pub(in crate::http) fn answer(
         mut self,
         request: Option<&HttpRequest>,
         head: Head,
-    ) -> Option<AnsweredRequest> {
-        let mut slot = self.slot.take()?;
+    ) -> AnsweredRequest {
+        let Some(mut slot) = self.slot.take() else {
+            return AnsweredRequest::default();
+        };
         if slot.request_body.is_cut.get() {
             cut_off(slot, request);
-            return None;
+            return AnsweredRequest::default();
         }
         let outcome = RequestOutcome {
             method: answered_method(slot.method, head.status, true),
@@ -143,11 +151,11 @@ impl OpenRecord {
         };
         let Some(series) = series else {
             slot.end();
-            return None;
+            return AnsweredRequest::default();
         };
         slot.show();
         slot.answered_by(&series.route);
-        Some(AnsweredRequest::new(slot, series, head))
+        AnsweredRequest::new(slot, series, head)
     }
 }
 
