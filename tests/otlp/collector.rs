@@ -292,6 +292,21 @@ async fn slow(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
     }
 }
 
+/// Runs one statement twice: without a table, and with it.
+async fn broken(pool: web::Data<Pool<SqliteConnection>>) -> HttpResponse {
+    let insert = "INSERT INTO carts VALUES ('hunter2')";
+    let first = pool.run(move |connection| sql_query(insert).execute(connection));
+    let is_broken = first.await.is_err();
+    let second = pool.run(move |connection| {
+        sql_query("CREATE TABLE carts (name TEXT UNIQUE)").execute(connection)?;
+        sql_query(insert).execute(connection)?;
+        sql_query(insert).execute(connection)
+    });
+    let is_known = second.await.is_err();
+    assert!(is_broken && is_known);
+    HttpResponse::InternalServerError().finish()
+}
+
 #[derive(Debug)]
 struct Unpaid {
     _card: &'static str,
@@ -331,6 +346,7 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
         .route("/first", web::get().to(slow))
         .route("/second/{secret}", web::get().to(slow))
         .route("/unpaid", web::get().to(unpaid))
+        .route("/broken", web::get().to(broken))
         .wrap(vitals.http());
     let app = init_service(app).await;
     let first = TestRequest::with_uri("/first").to_request();
@@ -342,7 +358,9 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
         call_and_read_body(&app, second).await
     };
     futures_util::join!(call_and_read_body(&app, first), waiting);
-    call_and_read_body(&app, TestRequest::with_uri("/unpaid").to_request()).await;
+    for path in ["/unpaid", "/broken"] {
+        call_and_read_body(&app, TestRequest::with_uri(path).to_request()).await;
+    }
     let finished = web::block(move || vitals.finish_push(Duration::from_secs(10)));
     assert!(finished.await.expect("a thread"), "the last push");
 
@@ -381,6 +399,23 @@ async fn a_collector_sees_where_the_time_of_a_failed_request_went() {
     let event = &unpaid["events"][0];
     assert_eq!(event["name"], "exception");
     assert_eq!(attributes(event)["exception.type"], "Unpaid");
+    let (_, children) = trace(&collector, "GET /broken").await;
+    let queries = children.iter().filter(|child| child["kind"] == CLIENT);
+    let mut queries: Vec<_> = queries.collect();
+    queries.sort_by(|one, other| {
+        let began = |query: &Value| number(&query["startTimeUnixNano"]);
+        began(one).total_cmp(&began(other))
+    });
+    let errors: Vec<_> = queries
+        .iter()
+        .map(|query| {
+            let is_failed = query["status"]["code"] == FAILED;
+            let error = attributes(query).remove("error.type");
+            assert_eq!(error.is_some(), is_failed, "{query}");
+            error.unwrap_or_default()
+        })
+        .collect();
+    assert_eq!(errors, ["other", "", "", "unique_violation"], "{queries:?}");
     let received = collector.received("traces");
     let resource = attributes(&received[0]["resourceSpans"][0]["resource"]);
     assert_eq!(resource["service.name"], "shop");

@@ -1,7 +1,8 @@
 //! From kept requests to the traces of OTLP: a span for the request, and one for each query, wait and transaction.
 //!
-//! Attributes are those that OpenTelemetry's conventions (1.37) require of a server's and of a SQL client's span, as far as
-//! no value is in them and the recorders know them. Which requests there are is decided where they are kept.
+//! Attributes are those that OpenTelemetry's conventions (1.42) require of a server's and of a SQL client's span, as far as
+//! no value is in them and the recorders know them. The database's code of an error (`db.response.status_code`) they do not
+//! know. Which requests there are is decided where they are kept.
 //!
 //! - HTTP: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
 //! - databases: <https://opentelemetry.io/docs/specs/semconv/database/database-spans/>
@@ -204,6 +205,11 @@ impl RequestTraces {
         if kind == SpanKind::Client {
             self.describe_query(&mut span, phase.statement);
         }
+        if let Some(error) = phase.error {
+            span.attributes
+                .push(text_attribute("error.type", error.label()));
+            span.status = Some(failed());
+        }
         if phase.is_unfinished {
             span.attributes
                 .push(attribute("vitals.unfinished", Value::BoolValue(true)));
@@ -276,10 +282,7 @@ fn server_span(request: &KeptRequest, started: Duration, ended: Duration) -> Spa
             Some(cause) => cause_event(cause, error, ended),
             None => event("error", ended, vec![error]),
         });
-        span.status = Some(Status {
-            code: StatusCode::Error as i32,
-            ..Status::default()
-        });
+        span.status = Some(failed());
     }
     if reasons.contains(&KeepReason::NPlusOne) {
         span.events.push(event("n_plus_one", ended, Vec::new()));
@@ -291,6 +294,13 @@ fn server_span(request: &KeptRequest, started: Duration, ended: Duration) -> Spa
             .push(event("stall", started + poll.offset(), vec![seconds]));
     }
     span
+}
+
+fn failed() -> Status {
+    Status {
+        code: StatusCode::Error as i32,
+        ..Status::default()
+    }
 }
 
 /// What failed, as the metrics name it.

@@ -332,8 +332,7 @@ impl RequestContext {
 
     /// The last error that the database reported to the request.
     pub(crate) fn database_error(&self) -> Option<ErrorKind> {
-        let index = usize::from(self.database_error.load(Relaxed)).checked_sub(1)?;
-        ErrorKind::ALL.get(index).copied()
+        error_of(self.database_error.load(Relaxed))
     }
 
     /// The number of queries so far.
@@ -568,11 +567,25 @@ pub(crate) fn note_control_end(control: &QueryEnd) {
     });
 }
 
-/// Notes an error of the database for the request or job that this thread works for, if there is one.
+/// Notes an error of the database for the request or job that this thread works for, if there is one. The last event of
+/// this kind and statement has failed with it.
 #[cold]
-pub(crate) fn note_database_error(kind: ErrorKind) {
-    let index = u8::try_from(kind.index() + 1).unwrap_or(0);
-    add(|context, _| context.database_error.store(index, Relaxed));
+pub(crate) fn note_database_error(
+    error: ErrorKind,
+    event: EventKind,
+    statement: Option<NonZeroU32>,
+) {
+    let number = u8::try_from(error.index() + 1).unwrap_or(0);
+    add(|context, _| {
+        context.database_error.store(number, Relaxed);
+        context.events.fail(event, statement, number);
+    });
+}
+
+/// The error of the database with this number, which is its index plus one.
+pub(crate) fn error_of(number: u8) -> Option<ErrorKind> {
+    let index = usize::from(number).checked_sub(1)?;
+    ErrorKind::ALL.get(index).copied()
 }
 
 /// Adds a transaction that has ended to the request or job that this thread works for, if there is one, and returns its

@@ -66,6 +66,8 @@ pub(crate) struct Event {
     pub(crate) statement: Option<NonZeroU32>,
     pub(crate) started: Moment,
     pub(crate) ended: Moment,
+    /// The number of the database's error with which it ended; 0 without one.
+    pub(crate) error: u8,
 }
 
 impl Event {
@@ -76,6 +78,7 @@ impl Event {
             statement: None,
             started,
             ended,
+            error: 0,
         }
     }
 
@@ -86,10 +89,10 @@ impl Event {
         ended.saturating_sub(started)
     }
 
-    /// The kind and the statement in one word.
+    /// The kind and the statement in one word. An error is added by [`Events::fail`].
     #[inline]
     fn label(&self) -> u64 {
-        u64::from(self.statement.map_or(0, NonZeroU32::get)) << 8 | self.kind as u64
+        label(self.kind, self.statement)
     }
 }
 
@@ -175,6 +178,17 @@ impl Events {
             && let Some(sums) = self.left_out.get(index_of(label))
         {
             sums.add(nanoseconds, access);
+        }
+    }
+
+    /// Notes that the last event of this kind and statement that has ended without an error has failed, if it has a slot.
+    #[cold]
+    pub(super) fn fail(&self, kind: EventKind, statement: Option<NonZeroU32>, error: u8) {
+        let label = label(kind, statement);
+        let failed = label | u64::from(error) << ERROR_SHIFT;
+        match kind {
+            EventKind::Query => self.queries.relabel_last(label, failed),
+            _ => self.others.relabel_last(label, failed),
         }
     }
 
@@ -280,6 +294,22 @@ impl LeftOutSums {
     }
 }
 
+/// The bits of a label before those of an error.
+const ERROR_SHIFT: u32 = 40;
+
+#[inline]
+fn label(kind: EventKind, statement: Option<NonZeroU32>) -> u64 {
+    u64::from(statement.map_or(0, NonZeroU32::get)) << 8 | kind as u64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the upper bits are those of the error"
+)]
+fn statement_of(label: u64) -> Option<NonZeroU32> {
+    NonZeroU32::new((label >> 8) as u32)
+}
+
 /// The index of the kind of an event with this label.
 #[inline]
 fn index_of(label: u64) -> usize {
@@ -332,9 +362,10 @@ impl EventSlot {
         }
         Some(Event {
             kind: kind_of(label)?,
-            statement: NonZeroU32::new(u32::try_from(label >> 8).unwrap_or(0)),
+            statement: statement_of(label),
             started: Moment::from_nanoseconds(started),
             ended: Moment::from_nanoseconds(started.saturating_add(nanoseconds)),
+            error: u8::try_from(label >> ERROR_SHIFT).unwrap_or(0),
         })
     }
 
@@ -396,6 +427,16 @@ impl<const FIRST: usize, const LONGEST: usize> EventSlots<FIRST, LONGEST> {
     fn iter(&self) -> impl Iterator<Item = Event> {
         let slots = self.first.iter().chain(&self.longest);
         slots.filter_map(EventSlot::load)
+    }
+
+    /// Replaces the label of the event with this label that began last.
+    fn relabel_last(&self, label: u64, by: u64) {
+        let slots = self.first.iter().chain(&self.longest);
+        let labelled = slots.filter(|slot| slot.label.load(Acquire) == label);
+        if let Some(last) = labelled.max_by_key(|slot| slot.started.load(Relaxed)) {
+            // Another thread may replace the event meanwhile. Then the event has no slot any more.
+            let _relabelled = last.label.compare_exchange(label, by, Relaxed, Relaxed);
+        }
     }
 
     /// Clears the slots that `used` events may have taken.
@@ -499,6 +540,32 @@ mod tests {
         events.add(&thread, Access::Sole);
         assert_eq!(events.unfinished(moment(9)).count(), 0);
         assert_eq!(events.iter().collect::<Vec<_>>(), [thread]);
+    }
+
+    #[test]
+    fn an_error_belongs_to_the_last_event_of_its_statement() {
+        let events = Events::default();
+        let other = Event {
+            statement: NonZeroU32::new(9),
+            ..query(30, 1)
+        };
+        for (number, event) in [query(10, 1), query(20, 1), other].iter().enumerate() {
+            events.add_query(number as u64, event);
+        }
+        events.add(
+            &Event::new(EventKind::TransactionControl, moment(40), moment(41)),
+            Access::Sole,
+        );
+        events.fail(EventKind::Query, NonZeroU32::new(7), 3);
+        events.fail(EventKind::TransactionControl, None, 4);
+        events.fail(EventKind::Query, NonZeroU32::new(8), 5);
+        let errors: Vec<_> = events.iter().map(|event| event.error).collect();
+        assert_eq!(errors, [0, 3, 0, 4]);
+        let statements: Vec<_> = events.iter().map(|event| event.statement).collect();
+        assert_eq!(statements, [7, 7, 9, 0].map(NonZeroU32::new));
+        events.fail(EventKind::Query, NonZeroU32::new(7), 6);
+        let errors: Vec<_> = events.iter().map(|event| event.error).collect();
+        assert_eq!(errors, [6, 3, 0, 4], "an event has one error");
     }
 
     #[test]

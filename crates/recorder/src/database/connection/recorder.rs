@@ -49,7 +49,7 @@ use diesel::result::Error;
 
 use super::forward::Forward;
 use crate::clock::{self, Moment};
-use crate::context::{self, Attribution, QueryEnd};
+use crate::context::{self, Attribution, EventKind, QueryEnd};
 use crate::database::error::ErrorKind;
 use crate::database::holders::HoldSlot;
 use crate::database::metrics::{Metrics, PoolWriters, QueryWriters, TransactionOutcome};
@@ -732,18 +732,19 @@ impl QueryRecorder {
             self.failed(operation, lookup, kind);
         } else {
             self.failures.finished(query, true, true);
+            context::note_database_error(kind, EventKind::TransactionControl, None);
             self.count_error(Operation::Other, kind);
         }
     }
 
     fn failed(&mut self, operation: Operation, lookup: StatementLookup, kind: ErrorKind) {
+        context::note_database_error(kind, EventKind::Query, self.known.number(lookup));
         self.known.failed(lookup);
         self.count_error(operation, kind);
     }
 
     fn count_error(&mut self, operation: Operation, kind: ErrorKind) {
         self.lost |= kind == ErrorKind::ConnectionLost;
-        context::note_database_error(kind);
         self.metrics.error(operation, kind);
     }
 

@@ -15,7 +15,8 @@ use std::{
 
 use crate::{
     clock::Moment,
-    context::{Event, EventKind, RequestContext},
+    context::{self, Event, EventKind, RequestContext},
+    database::ErrorKind,
     http::{
         insight::{
             causes::FailureCause,
@@ -102,6 +103,8 @@ pub struct Phase {
     pub kind: PhaseKind,
     /// The number of a query's statement, if it is kept.
     pub statement: Option<NonZeroU32>,
+    /// The error with which a query or transaction control ended, if the database reported one.
+    pub error: Option<ErrorKind>,
     /// Whether it lasted still when the request ended.
     pub is_unfinished: bool,
     /// From the beginning of the request to that of the phase, in nanoseconds.
@@ -114,6 +117,7 @@ impl Phase {
         Self {
             kind,
             statement: None,
+            error: None,
             is_unfinished: false,
             offset,
             nanoseconds: end.saturating_sub(offset),
@@ -528,6 +532,7 @@ impl<'a> TimelineBuilder<'a> {
         if from < to {
             self.phases.push(Phase {
                 statement: event.statement,
+                error: context::error_of(event.error),
                 is_unfinished: is_unfinished || event.ended > self.ended,
                 ..Phase::new(PhaseKind::of(event.kind), from, to)
             });

@@ -91,8 +91,6 @@ impl Polls {
     #[inline]
     pub(in crate::http) fn clear(&mut self, now: Moment) {
         self.count = 0;
-        self.longest.began = now;
-        self.longest.ended = now;
         self.ended = now;
         self.waits = WaitSums::default();
         self.head = None;
@@ -115,9 +113,10 @@ impl Polls {
             ended,
             then: RequestState::Awaiting,
         };
-        if let Some(slot) = self.first.get_mut(self.count as usize) {
+        let number = self.count as usize;
+        if let Some(slot) = self.first.get_mut(number) {
             *slot = poll;
-        } else if poll.nanoseconds() > self.longest.nanoseconds() {
+        } else if number == FIRST_POLLS || poll.nanoseconds() > self.longest.nanoseconds() {
             self.longest = poll;
         }
         self.count = self.count.saturating_add(1);
