@@ -183,7 +183,11 @@ async fn send<B: MessageBody>(
 
 /// Asks a body for its end after its last byte. A body that is dropped before counts as cut off.
 async fn read_end<B: MessageBody>(mut body: Pin<&mut B>) {
-    poll_fn(|context| Poll::Ready(drop(body.as_mut().poll_next(context)))).await;
+    poll_fn(|context| {
+        drop(body.as_mut().poll_next(context));
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Sends a part of a body when the client has room for it. Fails if the client has left. The last part ends the stream
