@@ -120,11 +120,14 @@ test("a drag zooms all charts and the figures, and the way back is one click", a
   const { x, y, width } = await plot.boundingBox();
   await page.mouse.move(x + width * 0.6, y + 50);
   await page.mouse.down();
+  const begun = performance.now();
   await page.mouse.move(x + width * 0.9, y + 50, { steps: 4 });
   assert.equal(await page.locator(".selection:visible").count(), 9);
   await page.mouse.up();
+  // The live picture moves on during the drag.
+  const moved = (performance.now() - begun) / 1000;
   const { from, to } = await until("the zoom", () => query().to && query());
-  assert.ok(Math.abs(to - from - 0.3 * 300 * (width / (width - 76))) <= 3, `${from} to ${to}`);
+  assert.ok(Math.abs(to - from - 0.3 * 300 * (width / (width - 76))) <= 3 + moved, `${from} to ${to}`);
   assert.equal(await page.textContent("#status"), "Zoomed");
   assert.match(await page.textContent("#range"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d to \d\d:\d\d:\d\d$/);
   await page.click("#unzoom");

@@ -103,6 +103,21 @@ test("a timeline has a link, and the way back closes it", async () => {
   assert.deepEqual(await timeline(), shown);
 });
 
+test("a timeline that is asked for while the dialog closes is shown", async () => {
+  await page.click("#kept a >> nth=0");
+  const shown = await timeline();
+  await page.evaluate(() => {
+    const visit = (url) => {
+      history.replaceState(null, "", url);
+      dispatchEvent(new PopStateEvent("popstate"));
+    };
+    const there = location.href;
+    visit("?");
+    visit(there);
+  });
+  assert.deepEqual(await timeline(), shown);
+});
+
 test("a statement leads to the requests that ran it", async () => {
   const shape = (await rows(page, "statements")).findIndex(({ Statement }) => /LIKE/.test(Statement));
   await page.click(`#statements tbody tr >> nth=${shape} >> text=kept`);

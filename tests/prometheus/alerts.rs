@@ -190,6 +190,6 @@ fn haste_changes_durations_and_nothing_else() {
     let rule = "record: a:b:rate5m\nexpr: sum_over_time(a:b:rate5m[1h] offset 3h) > 14.4 # 3 % in 1d\nfor: 2m\nbucket: 0.25";
     assert_eq!(
         hastened(rule),
-        "record: a:b:rate5m\nexpr: sum_over_time(a:b:rate5m[120000ms] offset 360000ms) > 14.4 # 3 % in 2880000ms\nfor: 4000ms\nbucket: 0.25"
+        "record: a:b:rate5m\nexpr: sum_over_time(a:b:rate5m[240000ms] offset 720000ms) > 14.4 # 3 % in 5760000ms\nfor: 8000ms\nbucket: 0.25"
     );
 }

@@ -16,16 +16,25 @@ export function showDialog(heading, facts, ...parts) {
   if (!dialog.open) dialog.showModal();
 }
 
+/** Whether the next event of its closing is not of the user. That event comes late, when another dialog may be asked for. */
+let closing = false;
+
 /** Closes it, also without the user. */
 export function closeDialog() {
-  if (dialog.open) dialog.close();
+  if (dialog.open) {
+    closing = true;
+    dialog.close();
+  }
   content.replaceChildren();
 }
 
 /** Calls `closed` when the user closes it. */
 export function onDialogClosed(closed) {
   $("close").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", closed);
+  dialog.addEventListener("close", () => {
+    if (!closing) closed();
+    closing = false;
+  });
 }
 
 let later;
