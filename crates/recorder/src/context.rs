@@ -427,7 +427,7 @@ fn note_work(context: Option<&RequestContext>) {
         return;
     }
     match context {
-        Some(context) if context.listing.job != 0 => thread_work::note_job(context.listing.job),
+        Some(context) if context.job() != 0 => thread_work::note_job(context.job()),
         Some(context) => {
             let slot = context.listing.in_flight.as_ref();
             thread_work::note_endpoint(slot.map_or(0, SlotHandle::endpoint));

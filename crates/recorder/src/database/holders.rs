@@ -48,7 +48,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineReason {
     /// A caller got no connection in time, or was rejected.
-    TurnedAway,
+    Rejected,
     /// A caller has waited for long.
     LongWait,
 }
@@ -57,7 +57,7 @@ impl LineReason {
     /// Whether the holders are a reason for the wait. While a pool that is not full opens connections, they are not.
     pub(super) fn applies_to(self, report: &PoolReport) -> bool {
         match self {
-            Self::TurnedAway => report.level.checked_out > 0,
+            Self::Rejected => report.level.checked_out > 0,
             Self::LongWait => report.level.checked_out >= report.level.max,
         }
     }
@@ -132,7 +132,7 @@ impl PoolHolders {
             return None;
         }
         if self.wants_line.swap(false, Relaxed) {
-            return Some(LineReason::TurnedAway);
+            return Some(LineReason::Rejected);
         }
         let since = self.waits.longest_since()?;
         (now.since(since) >= threshold).then_some(LineReason::LongWait)
@@ -235,7 +235,7 @@ mod tests {
         holders.rejected();
         let now = clock::now();
         let reason = holders.line_reason(THRESHOLD, now);
-        assert_eq!(reason, Some(LineReason::TurnedAway));
+        assert_eq!(reason, Some(LineReason::Rejected));
         assert_eq!(holders.begin_line(now), 2);
         holders.rejected();
         assert_eq!(holders.line_reason(THRESHOLD, now), None);
@@ -247,13 +247,8 @@ mod tests {
         for (checked_out, reason, expected, why) in [
             (2, LineReason::LongWait, true, "all are out"),
             (1, LineReason::LongWait, false, "one is being opened"),
-            (
-                1,
-                LineReason::TurnedAway,
-                true,
-                "the other cannot be opened",
-            ),
-            (0, LineReason::TurnedAway, false, "nobody holds one"),
+            (1, LineReason::Rejected, true, "the other cannot be opened"),
+            (0, LineReason::Rejected, false, "nobody holds one"),
         ] {
             let level = PoolLevel {
                 checked_out,

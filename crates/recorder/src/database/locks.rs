@@ -1,8 +1,8 @@
 //! Who waits for a lock of the database, and who holds it.
 //!
-//! While a query runs or a caller waits for long, the watchdog lets the explaining connection ask, at most once a second. Its thread joins the answer
-//! with the hold slots of this process, and leaves the result here. Readers get the last result and its age, and wait for
-//! nothing.
+//! While a query runs or a caller waits for long, the watchdog lets the explaining connection ask, at most once a second. Its
+//! thread joins the answer with the hold slots of this process, and leaves the result here. Readers get the last result and its
+//! age, and wait for nothing.
 //!
 //! - `postgres`: the question for PostgreSQL, and how its answer is joined with the connections of this process
 //! - `sqlite`: the same for SQLite, whose holder the kernel knows
