@@ -70,8 +70,8 @@ pub enum ServerError {
     /// Threads or signal handlers could not be set up, or the accept loop failed.
     #[error("The server failed: {0}")]
     Failed(#[from] io::Error),
-    /// A second signal arrived while requests were in flight.
-    #[error("Stopped at once by a second signal, with requests in flight")]
+    /// A second signal arrived during the shutdown.
+    #[error("Stopped at once by a second signal, before the shutdown was complete")]
     Interrupted,
 }
 
