@@ -160,7 +160,7 @@ impl Sampling {
         }
         if !self.rejected.is_empty() {
             notes.push(format!(
-                "Threads that could not be sampled: {}. They block SIGPROF, or the limit of open files, of locked memory or of pending signals is too low.",
+                "Threads that could not be sampled: {}. They block SIGPROF, as jemalloc's own thread does, or the limit of open files, of locked memory or of pending signals is too low.",
                 self.rejected.len()
             ));
         }
