@@ -485,7 +485,9 @@ fn pyroscope_pulls_profiles(url: &str) {
     });
     let stored = String::from_utf8(output.stdout).unwrap();
     for expected in [
-        "shop.cpu{",
+        "shop.cpu{endpoint=/async/{id},",
+        "shop.cpu{endpoint=/blocking/{id},",
+        "shop.cpu{endpoint=/sqlite/{id},",
         "samples",
         "burn_in_async",
         "shop.inuse_objects{",

@@ -25,14 +25,22 @@ import (
 )
 
 // store parses what was pulled, as Pyroscope does, and sends what it would put into its database.
-type store struct{ put chan string }
+type store struct{ pulled chan string }
 
 func (s store) Ingest(ctx context.Context, in *ingestion.IngestInput) error {
-	return in.Profile.Parse(ctx, s, nil, in.Metadata)
+	var series seriesOfProfile
+	if err := in.Profile.Parse(ctx, &series, nil, in.Metadata); err != nil {
+		return err
+	}
+	s.pulled <- strings.Join(series, "\n")
+	return nil
 }
 
-func (s store) Put(_ context.Context, in *storage.PutInput) error {
-	s.put <- fmt.Sprintf("%s %s %d\n%s", in.Key.Normalized(), in.Units, in.Val.Samples(), in.Val.Collapsed())
+// seriesOfProfile are the parts of one profile: one for each name and set of labels, in no order.
+type seriesOfProfile []string
+
+func (s *seriesOfProfile) Put(_ context.Context, in *storage.PutInput) error {
+	*s = append(*s, fmt.Sprintf("%s %s %d\n%s", in.Key.Normalized(), in.Units, in.Val.Samples(), in.Val.Collapsed()))
 	return nil
 }
 
@@ -53,7 +61,7 @@ func main() {
 
 	logger := logrus.New()
 	logger.SetLevel(logrus.DebugLevel)
-	stored := store{put: make(chan string)}
+	stored := store{pulled: make(chan string)}
 	manager := scrape.NewManager(logger, stored, prometheus.NewRegistry())
 	if err := manager.ApplyConfig([]*config.Config{settings}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -68,12 +76,12 @@ func main() {
 		Source: "0",
 	}}}
 	go func() { _ = manager.Run(targets) }()
-	// A profile of the heap is two: of objects and of bytes. Each is printed once.
-	missing := []string{"shop.cpu{", "shop.inuse_objects{", "shop.inuse_space{"}
+	// One profile of each kind is printed.
+	missing := []string{"shop.cpu{", "shop.inuse_objects{"}
 	for len(missing) > 0 {
-		profile := <-stored.put
-		isNew := func(name string) bool { return strings.HasPrefix(profile, name) }
-		if at := slices.IndexFunc(missing, isNew); at >= 0 {
+		profile := <-stored.pulled
+		isIn := func(name string) bool { return strings.Contains(profile, name) }
+		if at := slices.IndexFunc(missing, isIn); at >= 0 {
 			missing = slices.Delete(missing, at, at+1)
 			fmt.Println(profile)
 		}
