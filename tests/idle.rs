@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::support::server::Server;
 use crate::support::turn::turn;
 
-/// The most wake-ups a second of an idle server with two workers. It has about 20: each worker has two of Actix' own clock and
-/// its cascade, and as many for its lag; the live page and the database file have one each.
+/// The most wake-ups a second of an idle server with two workers. It has about 12: each worker has four of Actix' own clock and
+/// its cascade, and one for its lag; the database file has one.
 const MOST_WAKE_UPS: f64 = 40.0;
 
 /// The time over which wake-ups are counted.

@@ -1,6 +1,6 @@
 //! `/dashboard`: the live page, its history and its stream. It reads the families of the recorders, so it works for any service.
 //!
-//! - `sampling`: the thread that takes a `tick` each second; `sampler`: reads the families
+//! - `sampling`: the thread that takes a `tick` each second, or fewer at rest; `sampler`: reads the families
 //! - `ring` (with `pack`): the ticks of the last hour, in bounded memory
 //! - `hub`: the state that all open pages share; `history`: the cache of histories; `stream`: the events of one page
 //! - `details`: the rows of single requests
@@ -80,12 +80,12 @@ pub(crate) struct Dashboard {
     details: Details,
     heavy_answers: HeavyAnswers,
     pages: FairSlots,
-    /// Closes the sampler's channel when the last clone is dropped.
-    _sampling: mpsc::SyncSender<()>,
+    /// Ends a rest of the sampler. Closes its channel when the last clone is dropped.
+    sampling: mpsc::SyncSender<()>,
 }
 
 impl Dashboard {
-    /// Starts the thread that samples a registry once a second. Leaves out `ops_traffic`. `ops` are the paths of the ops
+    /// Starts the thread that samples a registry once a second, or less often at rest. Leaves out `ops_traffic`. `ops` are the paths of the ops
     /// endpoints that exist besides the page.
     ///
     /// # Errors
@@ -107,16 +107,16 @@ impl Dashboard {
         ));
         let sampler = Sampler::new(registry, sources, ops_traffic);
         let sampling = Sampling::new(sampler, Arc::clone(&hub), details.clone(), started);
-        let (keep, stopped) = mpsc::sync_channel(0);
+        let (sampling_pages, pages) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name("dashboard".to_owned())
-            .spawn(move || sampling.run(&stopped))?;
+            .spawn(move || sampling.run(&pages))?;
         Ok(Self {
             hub,
             details,
             heavy_answers,
             pages: FairSlots::new(MAX_PAGES),
-            _sampling: keep,
+            sampling: sampling_pages,
         })
     }
 
@@ -132,7 +132,15 @@ impl Dashboard {
                 compress(history, key.encoding).unwrap_or_default()
             })
         });
-        history.await.cloned()
+        let history = history.await.cloned();
+        self.wake();
+        history
+    }
+
+    /// Lets the sampler take a tick each second, because a page is open.
+    fn wake(&self) {
+        // Where the channel is full, the sampler wakes up anyhow.
+        let _sent = self.sampling.try_send(());
     }
 
     /// Ends the streams of all open pages, so that a server that stops does not wait for them.

@@ -98,13 +98,15 @@ pub(crate) async fn get_stream(
         let detail = "Too many pages are open already.";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(10));
     };
+    let events = Events::new(Arc::clone(&dashboard.hub), slot, since);
+    dashboard.wake();
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         // Makes proxies send each event at once.
         .insert_header(("x-accel-buffering", "no"))
         .content_type("text/event-stream")
-        .streaming(Events::new(Arc::clone(&dashboard.hub), slot, since)))
+        .streaming(events))
 }
 
 fn shutting_down() -> Problem {

@@ -244,18 +244,21 @@ impl Hub {
         });
     }
 
+    /// Whether a page is open at `time`, or was of late.
+    pub(super) fn is_watched(&self, time: u64) -> bool {
+        let mut state = self.lock();
+        if self.streams() > 0 {
+            state.encode_until = time + WATCHED;
+        }
+        time <= state.encode_until
+    }
+
     /// A tick as an event, unless no page was open of late.
     fn encode(&self, tick: &Tick) -> Option<Event> {
-        let clock = {
-            let mut state = self.lock();
-            if self.streams() > 0 {
-                state.encode_until = tick.time + WATCHED;
-            }
-            if tick.time > state.encode_until {
-                return None;
-            }
-            state.clock
-        };
+        if !self.is_watched(tick.time) {
+            return None;
+        }
+        let clock = self.lock().clock;
         Some(Event {
             time: tick.time,
             text: event("tick", Some(tick.time), &json(&NewTick { tick, clock })),

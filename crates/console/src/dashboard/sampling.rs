@@ -1,4 +1,5 @@
-//! The thread that takes a tick each second, and the times of ticks.
+//! The thread that takes a tick each second, and the times of ticks. While nothing happens and no page is open, a tick is
+//! longer, so that an idle process hardly uses a processor.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,6 +15,9 @@ use super::{details::Details, hub::Hub, sampler::Sampler};
 /// How often the details are read while a page is open, in ticks.
 const DETAILS_EVERY: u64 = 3;
 
+/// How much longer than a second a tick is while nothing happens and no page is open.
+const MORE_AT_REST: Duration = Duration::from_secs(4);
+
 /// The state of the sampler's thread.
 pub(super) struct Sampling {
     sampler: Sampler,
@@ -24,6 +28,8 @@ pub(super) struct Sampling {
     sampled: Duration,
     /// The time of the last tick.
     time: u64,
+    /// Whether nothing happened in the last tick.
+    is_quiet: bool,
 }
 
 /// The times of ticks: the wall clock at the start plus the monotonic clock, so that setting the wall clock moves no tick. The
@@ -86,24 +92,34 @@ impl Sampling {
             timeline: Timeline::starting(started),
             sampled: Duration::ZERO,
             time: started.as_secs(),
+            is_quiet: false,
         }
     }
 
-    /// Takes ticks until the channel is closed.
-    pub(super) fn run(mut self, stopped: &mpsc::Receiver<()>) {
-        // Nothing is sent on the channel. It is closed when the last `Dashboard` is dropped.
-        while stopped.recv_timeout(self.until_next_second()) == Err(RecvTimeoutError::Timeout) {
-            // A panic costs one tick.
-            let _counted = catch_unwind(AssertUnwindSafe(|| {
-                self.tick(self.timeline.origin.elapsed(), since_epoch());
-            }));
+    /// Takes ticks until the channel is closed. A message on it ends a rest, because a page is open.
+    pub(super) fn run(mut self, pages: &mpsc::Receiver<()>) {
+        loop {
+            match pages.recv_timeout(self.until_next_tick(self.timeline.origin.elapsed())) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // A panic costs one tick.
+                    let _counted = catch_unwind(AssertUnwindSafe(|| {
+                        self.tick(self.timeline.origin.elapsed(), since_epoch());
+                    }));
+                }
+            }
         }
         self.hub.close();
     }
 
-    fn until_next_second(&self) -> Duration {
-        self.timeline
-            .until_next_second(self.timeline.origin.elapsed())
+    fn until_next_tick(&self, elapsed: Duration) -> Duration {
+        let until_next_second = self.timeline.until_next_second(elapsed);
+        if self.is_quiet && !self.hub.is_watched(self.time) {
+            until_next_second + MORE_AT_REST
+        } else {
+            until_next_second
+        }
     }
 
     /// Takes the tick that ends `elapsed` after the start, when the wall clock is `wall`.
@@ -115,6 +131,7 @@ impl Sampling {
         let tick = self.sampler.sample(time, width, span.as_secs_f64());
         self.sampled = elapsed;
         self.time = time;
+        self.is_quiet = tick.is_quiet();
         self.hub.set_clock(self.timeline.offset(elapsed, wall));
         if time.is_multiple_of(DETAILS_EVERY) && self.hub.streams() > 0 {
             self.hub.publish_details(&self.details.read());

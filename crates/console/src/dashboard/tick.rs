@@ -185,6 +185,16 @@ pub(super) struct Tick {
 }
 
 impl Tick {
+    /// Whether no request and no query ran, and none is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        let [in_flight, _, _, _, pool_waiting, ..] = self.levels;
+        let levels = [in_flight, pool_waiting];
+        levels.iter().all(|level| level.unwrap_or(0) == 0)
+            && self.queries == [0; OPERATIONS.len()]
+            && self.routes.is_empty()
+            && self.stalls.is_empty()
+    }
+
     /// Adds the next tick to this one.
     pub(super) fn merge(&mut self, later: &Self) {
         self.time = later.time;

@@ -5,7 +5,10 @@ use vitals_registry::Registry;
 
 use super::*;
 use crate::{
-    dashboard::{DashboardSettings, OpsTraffic, SampledSources, identity},
+    dashboard::{
+        DashboardSettings, OpsTraffic, SampledSources, identity,
+        tick::{RouteTick, Tick},
+    },
     in_progress::OpsInProgress,
 };
 
@@ -57,6 +60,52 @@ fn a_wall_clock_that_is_set_moves_no_tick_and_empties_no_history() {
     // A process that was stopped for a while.
     sampling.tick(second(36), STARTED + second(36));
     assert_eq!(history(&sampling), (0, vec![1, 2, 3, 4, 5, 6, 36]));
+}
+
+#[test]
+fn ticks_are_longer_while_nothing_happens_and_no_page_is_open() {
+    let mut sampling = sampling();
+    let mut elapsed = Duration::from_millis(750);
+    let mut next = |sampling: &mut Sampling| {
+        sampling.tick(elapsed, STARTED + elapsed);
+        let wait = sampling.until_next_tick(elapsed);
+        elapsed += wait;
+        wait.as_secs()
+    };
+    // The pages of the run before may come back.
+    let at_start: Vec<u64> = (0..12).map(|_| next(&mut sampling)).collect();
+    assert_eq!(at_start, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5, 5]);
+    let (_, times) = history(&sampling);
+    assert_eq!(times, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16]);
+    // The history was read, so a page may be open.
+    assert_eq!(next(&mut sampling), 1);
+    sampling.tick(elapsed + HOUR_LONG, STARTED + elapsed + HOUR_LONG);
+    assert_eq!(
+        sampling.until_next_tick(elapsed + HOUR_LONG).as_secs(),
+        5,
+        "no page is open any more"
+    );
+    let _page = sampling.hub.subscribe();
+    assert_eq!(
+        sampling.until_next_tick(elapsed + HOUR_LONG).as_secs(),
+        1,
+        "a page was opened"
+    );
+}
+
+#[test]
+fn a_service_with_something_to_do_has_a_tick_each_second() {
+    let quiet = Tick::default();
+    assert!(quiet.is_quiet());
+    let mut busy: [Tick; 5] = Default::default();
+    busy[0].levels[0] = Some(1);
+    busy[1].levels[4] = Some(1);
+    busy[2].queries[4] = 1;
+    busy[3].routes.push(RouteTick::default());
+    busy[4].stalls.push((0, 1));
+    for tick in busy {
+        assert!(!tick.is_quiet(), "{tick:?}");
+    }
 }
 
 #[test]
