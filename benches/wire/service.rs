@@ -59,7 +59,6 @@ enum Items {
 
 impl Items {
     fn open(vitals: &Vitals, monitored: bool, file: &str) -> Result<Self, Failure> {
-        fill(&mut SqliteConnection::establish(file)?)?;
         let manager = ConnectionManager::new(file);
         let settings = Pool::builder().test_on_check_out(false);
         Ok(if monitored {
@@ -105,6 +104,10 @@ pub(crate) fn serve(monitored: bool, series: usize) -> Result<(), Failure> {
     observe(&vitals, series)?;
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("wire.db").display().to_string();
+    // Kept open: when the last connection closes, it removes the write-ahead log, and of those that then begin a new one
+    // together, some find it locked.
+    let mut filled = SqliteConnection::establish(&file)?;
+    fill(&mut filled)?;
     let items = Items::open(&vitals, monitored, &file)?;
     let longest = web::Data::new(AtomicU64::new(0));
 
