@@ -181,7 +181,8 @@ impl Builder {
     /// How long a connection may be held before the log and `GET /ops/pool` report it as a leak, with its endpoint or job
     /// and the call that took it. Each hold is reported once. Default one minute; zero reports none.
     ///
-    /// A helper of yours that takes connections from a pool is reported as the call, unless it has `#[track_caller]`.
+    /// If a function of yours takes connections for its callers, give it `#[track_caller]`. Otherwise that function is
+    /// reported as the call.
     ///
     /// ```
     /// use std::time::Duration;
@@ -230,7 +231,7 @@ impl Builder {
     }
 
     /// How long a statement may take before it is slow: the log names it, with its endpoint and its line of code. Default
-    /// half a second; zero calls none slow.
+    /// half a second; zero turns this off.
     #[cfg(feature = "database")]
     #[must_use]
     pub fn slow_query(mut self, threshold: Duration) -> Self {
@@ -238,13 +239,12 @@ impl Builder {
         self
     }
 
-    /// Whether the line of code is found that ran a suspicious statement: a slow one, or one that a request repeats. Default
-    /// true.
+    /// Whether the line of code that ran a suspicious statement is looked up: a slow statement, or one that a request repeats.
+    /// Default true.
     ///
     /// The stack is captured at most once an hour for each statement and endpoint, in about 40 microseconds. Another thread
-    /// finds the line in it; for the first one it takes up to half a second, and memory that is free again ten seconds after
-    /// the last. A program that is built without debug lines (`debug = "line-tables-only"` in its profile) has functions in
-    /// place of lines.
+    /// finds the line in it. For the first one it takes up to half a second, and memory that it frees ten seconds after the
+    /// last one. In a program without debug lines (`debug = "line-tables-only"` in its profile), only functions are known.
     ///
     /// ```
     /// use std::time::Duration;
@@ -284,7 +284,7 @@ impl Builder {
 
     /// Whether the bytes that are allocated for each request are recorded, in `http_request_allocated_bytes`. Default false:
     /// each poll of a request then reads a counter of jemalloc twice. Only for a process with jemalloc as its global
-    /// allocator; otherwise all are 0.
+    /// allocator; otherwise every value is 0.
     #[cfg(all(feature = "http", feature = "jemalloc"))]
     #[must_use]
     pub fn allocated_bytes(mut self, wanted: bool) -> Self {
@@ -296,8 +296,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Fails if the latency buckets are not ascending or not finite, if a label is not valid, too long, one too many or used by
-    /// a family, if jemalloc was built without statistics, or if a certificate of the push cannot be used.
+    /// Fails if the latency buckets are not ascending or not finite, if there are too many labels, if a label is invalid, too
+    /// long or used by a family, if jemalloc was built without statistics, or if a certificate of the push cannot be used.
     pub fn build(self) -> Result<Vitals, BuildError> {
         let (vitals, ()) = self.build_with(|_| ())?;
         Ok(vitals)

@@ -188,7 +188,7 @@ impl Vitals {
         http::Monitor::new(Arc::clone(recorder), runtime.clone())
     }
 
-    /// Single requests by their labels: the slowest of the last hour, and the latest that were answered with 500 or above.
+    /// The slowest requests of the last hour, and the latest that were answered with 500 or above. Each has its labels only.
     pub fn notable_requests(&self) -> &http::NotableRequests {
         self.inner.requests.recorder.notable()
     }
@@ -231,8 +231,8 @@ impl Vitals {
         }
     }
 
-    /// The longest time for which the event loop of a worker has been blocked until now. Zero up to a tenth of a second.
-    /// Returns `None` before a worker serves.
+    /// For how long the event loop of a worker has been blocked, up to now: the longest of all workers. Zero below a tenth of
+    /// a second. Returns `None` before a worker serves.
     pub fn longest_stall(&self) -> Option<Duration> {
         self.inner.requests.runtime.longest_stall()
     }
