@@ -268,7 +268,7 @@ fn compare(count: usize, sample: &[f64]) {
         (
             "prometheus ProtobufEncoder / protobuf",
             time(7) / time(2),
-            ">= 4",
+            ">= 3",
         ),
         #[cfg(feature = "prometheus-protobuf")]
         (
@@ -280,7 +280,7 @@ fn compare(count: usize, sample: &[f64]) {
         (
             "prometheus ProtobufEncoder / protobuf, one native bucket",
             time(7) / time(3),
-            ">= 4",
+            ">= 3",
         ),
         ("text / cached prefixes", time(0) / time(4), "<= 2.5"),
         ("OpenMetrics / cached prefixes", time(1) / time(4), "<= 2.5"),
