@@ -1,10 +1,9 @@
 //! The queries of one connection that have started and not finished.
 
-use super::TextKind;
 use super::types::TypeIdentity;
 use crate::clock::{self, Moment};
 use crate::database::sql::Operation;
-use crate::database::statements::connection_statements::{StatementLookup, TextEffect};
+use crate::database::statements::connection_statements::{StatementLookup, TextEffect, TextKind};
 
 /// A query that has started.
 #[derive(Clone, Copy, Debug)]
