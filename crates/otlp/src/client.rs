@@ -11,7 +11,10 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use flate2::{Compression, write::GzEncoder};
-use tracing::subscriber::{NoSubscriber, with_default};
+use tracing::{
+    dispatcher,
+    subscriber::{NoSubscriber, with_default},
+};
 use ureq::{
     Agent, Body,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
@@ -151,11 +154,16 @@ impl Client {
         if let Some(headers) = request.headers_mut() {
             headers.clone_from(&self.headers);
         }
-        // At its finest level, the HTTP client logs the bytes that it sends, the headers included.
-        with_default(NoSubscriber::default(), || match request.send(body) {
+        let send = || match request.send(body) {
             Ok(response) => judge_response(response, self.signal),
             Err(error) => judge_error(&error),
-        })
+        };
+        if !dispatcher::has_been_set() {
+            // A first subscriber would end all lines of `tracing` in a log of the `log` crate.
+            return send();
+        }
+        // At its finest level, the HTTP client logs the bytes that it sends, the headers included.
+        with_default(NoSubscriber::default(), send)
     }
 }
 

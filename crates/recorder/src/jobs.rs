@@ -21,6 +21,7 @@ use crate::{
     context::{self, RequestContext},
     name_numbers,
     repetition::{Attributed, RanStatements, RepetitionDetector},
+    subscriber::log_span,
     suspicions::Suspicion,
 };
 
@@ -254,7 +255,7 @@ impl Run {
             context: Some(Arc::new(RequestContext::of_job(name_numbers::number_of(
                 name,
             )))),
-            log_span: tracing::info_span!(parent: None, "job", name),
+            log_span: log_span(|| tracing::info_span!(parent: None, "job", name)),
             outcome: JobOutcome::Cancelled,
         }
     }

@@ -47,6 +47,7 @@ pub mod repetition;
 #[cfg(feature = "http")]
 pub mod runtime;
 mod slot_generation;
+mod subscriber;
 pub mod suspicions;
 pub mod thread_work;
 mod watchdog;

@@ -34,6 +34,7 @@ use crate::{
     },
     database::sql::Operation,
     log_limit::LogLimit,
+    subscriber::LogContext,
 };
 
 /// The default of how long a statement may take before it is slow.
@@ -303,10 +304,9 @@ impl Suspicions {
         let Some(key) = key else {
             return log(None);
         };
-        let subscriber = tracing::dispatcher::get_default(Clone::clone);
-        let span = tracing::Span::current();
+        let context = LogContext::current();
         self.0.suspects.when_known(key, move |location| {
-            tracing::dispatcher::with_default(&subscriber, || span.in_scope(|| log(location)));
+            context.within(|| log(location));
         });
     }
 

@@ -5,6 +5,8 @@
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use vitals_registry::SpanContext;
 
+use crate::subscriber::log_span;
+
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The response header that contains the trace's id.
@@ -25,7 +27,7 @@ impl Trace {
         let trace_id = format!("{:032x}", parent.span.trace_id);
         Box::new(Self {
             parent,
-            log_span: tracing::error_span!("request", trace_id),
+            log_span: log_span(|| tracing::error_span!("request", trace_id)),
         })
     }
 
