@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::fault::{Fault, FaultKind};
+use crate::builder::DEFAULT_NATIVE_BUCKETS;
 use crate::descriptor::{FamilyDescription, MetricKind};
 use crate::encoder::Encoder;
 use crate::escaping::is_same_label;
@@ -16,7 +17,7 @@ use crate::native::{SCHEMA, ZERO_THRESHOLD, index, lower};
 use crate::negotiate::Format;
 use crate::row::{RowValue, SeriesRow};
 use crate::visit::VisitSeries;
-use crate::{DEFAULT_NATIVE_BUCKETS, protobuf, text};
+use crate::{protobuf, text};
 
 /// The number of series that one step of a walk writes.
 const BATCH: usize = 64;
