@@ -151,15 +151,15 @@ pub struct LimitSettings {
     #[arg(long, env = "VITALS_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub idle_timeout: Duration,
 
-    /// Most connections at a time; further ones are answered with 503
+    /// Maximum number of open connections; further ones are answered with 503
     #[arg(long, env = "VITALS_MAX_CONNECTIONS", value_name = "COUNT", default_value = "10000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_connections: usize,
 
-    /// Most connections at a time of one address, or one /64 network of IPv6; further ones are answered with 503
+    /// Maximum number of open connections of one address, or of one /64 network of IPv6; further ones are answered with 503
     #[arg(long, env = "VITALS_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value = "1000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_connections_per_address: usize,
 
-    /// Most headers of a request; with more the answer is 431
+    /// Maximum number of headers of a request; with more the answer is 431
     // The parser of HTTP/1 supports up to 96.
     #[arg(long, env = "VITALS_MAX_HEADERS", value_name = "COUNT", default_value = "96", allow_hyphen_values = true, value_parser = values::whole(1..=96_usize))]
     pub max_headers: usize,
@@ -178,7 +178,7 @@ pub struct LimitSettings {
     #[arg(long, env = "VITALS_JSON_DEPTH", value_name = "COUNT", default_value = "32", allow_hyphen_values = true, value_parser = values::whole(1..=127_usize))]
     pub json_depth: usize,
 
-    /// Most memory for all bodies that wait for their clients, in bytes, or with a unit: MiB, GiB; one client gets half of it at most. A body that does not fit is answered with 503
+    /// Maximum memory for all bodies that wait for their clients, in bytes, or with a unit: MiB, GiB; one client gets at most half of it. A body that does not fit is answered with 503
     // One client needs 32 MiB for the history of the live page.
     #[arg(long, env = "VITALS_ANSWER_MEMORY", value_name = "SIZE", default_value = "256MiB", allow_hyphen_values = true, value_parser = values::size(32 * MEBIBYTE..=1024 * GIBIBYTE))]
     pub answer_memory: usize,
@@ -217,15 +217,15 @@ pub struct DatabaseSettings {
     #[arg(id = "database_url", long = "database-url", env = "DATABASE_URL", value_name = "URL", default_value = "sqlite://vitals.db", hide_env_values = true, value_parser = database_url::parse)]
     pub url: DatabaseUrl,
 
-    /// Most connections to the database at a time; with a file of SQLite, one of them is for writes
+    /// Maximum number of open connections to the database; with a file of SQLite, one of them is for writes
     #[arg(long, env = "VITALS_POOL_SIZE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(1..=10_000_u32))]
     pub pool_size: u32,
 
-    /// How long a request waits for a connection, a write for the lock of an SQLite file, and PostgreSQL works on a statement, before the answer is 503
+    /// How long a request may wait for a connection, a write for the lock of an SQLite file, and a statement run on PostgreSQL, before the answer is 503
     #[arg(long, env = "VITALS_POOL_TIMEOUT", value_name = "DURATION", default_value = "2s", allow_hyphen_values = true, value_parser = values::positive_duration)]
     pub pool_timeout: Duration,
 
-    /// How long after PostgreSQL's last answer a connection is used without a check; 0s checks each connection before each use
+    /// For how long after PostgreSQL's last answer a connection is used without a check; 0s checks each connection before each use
     #[arg(long, env = "VITALS_POOL_CHECK_AFTER", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = values::duration)]
     pub pool_check_after: Duration,
 }
@@ -235,11 +235,11 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {
-    /// Most series of a family; label sets beyond it share one series labelled `overflow`
+    /// Maximum number of series of a family; label sets beyond it share one series labelled `overflow`
     #[arg(long, env = "VITALS_MAX_SERIES", value_name = "COUNT", default_value = "2000", allow_hyphen_values = true, value_parser = values::whole(1..=1_000_000_usize))]
     pub max_series: usize,
 
-    /// Most native histogram buckets exposed for a series
+    /// Maximum number of native histogram buckets that are exposed for a series
     #[arg(long, env = "VITALS_NATIVE_BUCKETS", value_name = "COUNT", default_value = "160", allow_hyphen_values = true, value_parser = values::whole(1..=10_000_usize))]
     pub native_buckets: usize,
 
@@ -247,7 +247,7 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_NAMING", value_name = "NAMES", default_value = "vitals", value_parser = values::naming)]
     pub naming: Naming,
 
-    /// Upper bounds of the latency histograms' classic buckets, in seconds, rising, separated by commas [default: 0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10; with --naming otel those of OpenTelemetry]
+    /// Upper bounds of the latency histograms' classic buckets, in seconds, ascending, separated by commas [default: 0.0005,0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10; with --naming otel those of OpenTelemetry]
     #[arg(long, env = "VITALS_LATENCY_BUCKETS", value_name = "SECONDS", allow_hyphen_values = true, value_parser = values::latency_buckets)]
     pub latency_buckets: Option<LatencyBuckets>,
 
@@ -263,7 +263,7 @@ pub struct MetricsSettings {
     #[arg(long, env = "VITALS_EXCLUDE", value_name = "PATTERN", value_delimiter = ',', value_parser = values::endpoint)]
     pub exclude: Vec<String>,
 
-    /// Runs of one statement within a request from which a loop (N+1) is suspected; 0 turns it off
+    /// How often a request must run one statement for a loop (N+1) to be suspected; 0 turns this off
     #[arg(long, env = "VITALS_N_PLUS_ONE", value_name = "COUNT", default_value = "10", allow_hyphen_values = true, value_parser = values::whole(0..=1_000_000_u32))]
     pub n_plus_one: u32,
 
@@ -337,7 +337,7 @@ impl PushSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LogSettings {
-    /// Least level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn. actix_http and h2 report what clients do wrong, as often as a client likes
+    /// Lowest level to log (off, error, warn, info, debug, trace), or levels by target: info,actix_server=warn. actix_http and h2 report what clients do wrong, as often as a client likes
     #[arg(id = "log", long = "log", env = "VITALS_LOG", value_name = "FILTER", default_value = "info,actix_http=off,h2=off", value_parser = values::log_filter)]
     pub filter: LogFilter,
 

@@ -95,7 +95,7 @@ impl Runtime {
         let lag_seconds = registry.histogram(
             Descriptor::new(
                 "runtime_event_loop_lag_seconds",
-                "Delay of each worker's event loop, measured by a tick every 100 ms: the time that each request waits for its worker. Up to 1 ms is the timer's.",
+                "Delay of each worker's event loop, measured by a tick every 100 ms, or every second while it is idle: the time that each request waits for its worker. Up to 1 ms is the timer's.",
                 [],
             )
             .unit(Unit::Seconds),

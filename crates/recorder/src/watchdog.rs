@@ -110,7 +110,7 @@ fn run() {
         // Without the lock: a look may take its time. One that panics is not called again.
         looks.retain_mut(|look| {
             let sight = catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| {
-                tracing::error!("a check of what lasts too long panicked and is not repeated");
+                tracing::error!("a check of the watchdog panicked, and is not repeated");
                 Sight::Over
             });
             is_quiet &= sight != Sight::Busy;

@@ -449,7 +449,7 @@ async function showDetail() {
   } catch ({ message, status }) {
     if (!isCurrent()) return;
     if (status === 409) go({ request: null, trace: request });
-    else showDialog(request ? "No timeline" : "No statement", [status === 404 ? `No ${request ? "request" : "statement"} with the id ${request ?? about} is kept, or no longer.` : message]);
+    else showDialog(request ? "No timeline" : "No statement", [status === 404 ? `No ${request ? "request" : "statement"} with the id ${request ?? about} is kept now.` : message]);
   }
 }
 // A timeline may have been opened from a statement, which then comes back.

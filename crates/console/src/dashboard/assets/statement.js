@@ -103,7 +103,7 @@ function plan({ note, current, reason, changes }) {
     ...(flags.length > 0 ? [make("ul", {}, ...flags.map(({ sentence, advice }) => make("li", {}, make("b", { textContent: sentence }), advice ? ` ${advice}` : "")))] : []),
     ...(current ? [planText(current)] : []),
     ...changes.map(planChange),
-    make("p", { textContent: [reason && `No plan of now: ${reason}.`, note].filter(Boolean).join(" ") }),
+    make("p", { textContent: [reason && `No current plan: ${reason}.`, note].filter(Boolean).join(" ") }),
   ];
 }
 
