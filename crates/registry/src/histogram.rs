@@ -74,7 +74,7 @@ impl HistogramShard {
     fn record<A: CellAccess>(&self, value: f64, layout: &HistogramLayout) -> Option<usize> {
         let recordable = value >= 0.0;
         if !recordable {
-            layout.dropped.inc();
+            layout.drop_value();
             return None;
         }
         let bucket = layout.search.bucket(value);
@@ -91,6 +91,12 @@ impl HistogramShard {
 }
 
 impl HistogramLayout {
+    /// Counts an observation that is dropped.
+    #[cold]
+    fn drop_value(&self) {
+        self.dropped.inc();
+    }
+
     #[inline]
     fn current_span(&self) -> Option<SpanContext> {
         self.current_span.and_then(|current_span| current_span())
@@ -324,28 +330,24 @@ impl HistogramWriter {
     /// The same as [`Histogram::observe_with`].
     #[inline]
     pub fn observe_with(&self, value: f64, span: Option<&SpanContext>) {
-        match &self.claim {
-            Some(shard) => {
-                let bucket = shard.record::<SoleAccess>(value, &self.histogram.layout);
-                if let (Some(bucket), Some(span)) = (bucket, span) {
-                    self.keep_exemplars(bucket, value, *span);
-                }
+        match (&self.claim, span) {
+            (Some(shard), None) => {
+                shard.record::<SoleAccess>(value, &self.histogram.layout);
             }
-            None => self.observe_unclaimed(value, span),
+            _ => self.observe_apart(value, span),
         }
     }
 
+    /// Apart from the common path, which thus has no registers to save.
     #[cold]
-    fn keep_exemplars(&self, bucket: usize, value: f64, span: SpanContext) {
+    fn observe_apart(&self, value: f64, span: Option<&SpanContext>) {
+        let Some(shard) = &self.claim else {
+            return self.histogram.observe_with(value, span);
+        };
+        let bucket = shard.record::<SoleAccess>(value, &self.histogram.layout);
         for histogram in iter::once(&self.histogram).chain(&self.other) {
-            histogram.keep_exemplar(bucket, value, span);
+            histogram.keep(bucket, value, span);
         }
-    }
-
-    /// Apart from the common path, which thus has fewer registers to save.
-    #[cold]
-    fn observe_unclaimed(&self, value: f64, span: Option<&SpanContext>) {
-        self.histogram.observe_with(value, span);
     }
 
     /// The histogram; the first one, if the writer records in two.

@@ -81,8 +81,14 @@ const fn guesses() -> [u8; GUESS_CELLS] {
 #[inline]
 pub(crate) fn index(value: f64) -> i32 {
     if value.is_infinite() {
-        return index(f64::MAX) + 1;
+        return finite_index(f64::MAX) + 1;
     }
+    finite_index(value)
+}
+
+/// The same for a finite value. That of any other positive number is outside of the table.
+#[inline]
+fn finite_index(value: f64) -> i32 {
     let bits = value.to_bits();
     // Above the zero threshold every number is normal and positive.
     let exponent = (bits >> MANTISSA_BITS) as i32 - 1023;
@@ -139,28 +145,52 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Counts a value of at least zero.
+    /// Counts a value above zero.
     #[inline]
     pub(crate) fn record<A: CellAccess>(&self, value: f64) {
+        let at = usize::try_from(finite_index(value) - FIRST_INDEX).unwrap_or(SPAN);
+        match self.octave(at) {
+            Some(octave) if octave.inc::<A>(at % PER_OCTAVE) => self.carry::<A>(octave, at),
+            Some(_) => {}
+            None => self.record_apart::<A>(value),
+        }
+    }
+
+    /// The octave of an index of the table, if it is allocated.
+    #[inline]
+    fn octave(&self, at: usize) -> Option<&NarrowCellLine> {
+        let group = self.groups.get(at / GROUP_INDICES)?.get()?;
+        group[at / PER_OCTAVE % OCTAVES].get()
+    }
+
+    /// Counts a value whose octave is not allocated yet, or that is outside of the table. Apart from the common path, which
+    /// thus has no registers to save.
+    #[cold]
+    fn record_apart<A: CellAccess>(&self, value: f64) {
         if value <= ZERO_THRESHOLD {
             return self.record_zero::<A>();
         }
         let index = index(value);
         match usize::try_from(index - FIRST_INDEX) {
             Ok(at) if at < SPAN => {
-                let group = get_or_init(&self.groups[at / GROUP_INDICES]);
-                let octave = match group[at / PER_OCTAVE % OCTAVES].get() {
-                    Some(octave) => octave,
-                    None => self.new_octave(group, at / PER_OCTAVE),
-                };
+                let group = self.groups[at / GROUP_INDICES].get_or_init(Box::default);
+                let octave = self.new_octave(group, at / PER_OCTAVE);
                 if octave.inc::<A>(at % PER_OCTAVE) {
-                    self.add_beyond(index, u64::from(CARRY), || {
-                        octave.carry::<A>(at % PER_OCTAVE);
-                    });
+                    self.carry::<A>(octave, at);
                 }
             }
             _ => self.add_beyond(index, 1, || ()),
         }
+    }
+
+    /// Carries the count of an index of the table over to the map.
+    #[cold]
+    fn carry<A: CellAccess>(&self, octave: &NarrowCellLine, at: usize) {
+        // An index of the table is small.
+        let index = FIRST_INDEX + i32::try_from(at).unwrap_or_default();
+        self.add_beyond(index, u64::from(CARRY), || {
+            octave.carry::<A>(at % PER_OCTAVE);
+        });
     }
 
     /// Counts a value in the zero bucket.
@@ -174,7 +204,6 @@ impl Buckets {
     }
 
     /// Allocates an octave of the table. Its bit is set before, so that a reader finds all that is counted in it.
-    #[cold]
     fn new_octave<'a>(&self, group: &'a Group, octave: usize) -> &'a NarrowCellLine {
         self.used.fetch_or(1 << octave, Relaxed);
         group[octave % OCTAVES].get_or_init(Box::default)
@@ -233,19 +262,6 @@ impl Buckets {
         for (_, octave) in self.octaves() {
             octave.touch();
         }
-    }
-}
-
-/// What the box contains, or a default that it contains from now on. Nearly all boxes are full.
-#[inline]
-fn get_or_init<T: Default>(place: &OnceBox<T>) -> &T {
-    #[cold]
-    fn init<T: Default>(place: &OnceBox<T>) -> &T {
-        place.get_or_init(Box::default)
-    }
-    match place.get() {
-        Some(full) => full,
-        None => init(place),
     }
 }
 

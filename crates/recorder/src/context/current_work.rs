@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::{
     cell::{Cell, RefCell},
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     sync::Arc,
 };
 
@@ -30,14 +30,11 @@ struct CurrentWork {
 }
 
 impl CurrentWork {
-    /// Replaces the work, and returns what it was.
+    /// Exchanges the work for another one. Returns whether there was any.
     #[inline]
-    fn replace(
-        &self,
-        is_some: bool,
-        context: Option<Arc<RequestContext>>,
-    ) -> (bool, Option<Arc<RequestContext>>) {
-        (self.is_some.replace(is_some), self.context.replace(context))
+    fn swap(&self, is_some: bool, context: &mut Option<Arc<RequestContext>>) -> bool {
+        mem::swap(&mut *self.context.borrow_mut(), context);
+        self.is_some.replace(is_some)
     }
 }
 
@@ -137,12 +134,8 @@ pub(crate) fn enter(context: &mut Option<Arc<RequestContext>>) -> Entered<'_> {
     if thread_work::is_watched() {
         note_work(context.as_deref());
     }
-    let (is_inner, outer) = CURRENT.with(|current| current.replace(true, context.take()));
-    Entered {
-        is_inner,
-        outer,
-        context,
-    }
+    let is_inner = CURRENT.with(|current| current.swap(true, context));
+    Entered { is_inner, context }
 }
 
 /// When it is dropped, even by a panic, the thread works for what it worked for before. A context that was created meanwhile
@@ -151,19 +144,16 @@ pub(crate) fn enter(context: &mut Option<Arc<RequestContext>>) -> Entered<'_> {
 pub(crate) struct Entered<'a> {
     /// Whether the thread worked for a request or job before.
     is_inner: bool,
-    /// The context of that.
-    outer: Option<Arc<RequestContext>>,
+    /// The context of that, in the place to which the context of this work returns.
     context: &'a mut Option<Arc<RequestContext>>,
 }
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        let outer = self.outer.take();
         if thread_work::is_watched() {
-            note_work(outer.as_deref());
+            note_work(self.context.as_deref());
         }
-        let (_, context) = CURRENT.with(|current| current.replace(self.is_inner, outer));
-        *self.context = context;
+        CURRENT.with(|current| current.swap(self.is_inner, self.context));
     }
 }

@@ -372,8 +372,7 @@ fn record(slot: &mut RequestSlot, series: &RequestSeries, ended: Moment, on_loop
         }
     }
     if let Some(sizes) = &route.sizes {
-        let request_bytes = slot.request_body.bytes.get();
-        sizes.observe(request_bytes, slot.delivery.bytes);
+        sizes.observe(slot.request_bytes(), slot.delivery.bytes);
     }
     if let Some(allocated) = &route.allocated {
         observe_allocated(slot, series, allocated);

@@ -33,9 +33,9 @@ use futures_core::Stream;
 
 /// Counts the bytes of the request's body, if it has one.
 #[inline]
-pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &OpenRecord) {
+pub(in crate::http) fn watch_payload(request: &mut ServiceRequest, record: &mut OpenRecord) {
     if !matches!(request.parts().1, Payload::None)
-        && let Some(body) = record.request_body()
+        && let Some(body) = record.watch_body()
     {
         let payload = request.take_payload();
         request.set_payload(Payload::Stream {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_web::{
-    Error,
+    Error, HttpResponse,
     body::{BodySize, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::{Method, StatusCode, header},
@@ -119,16 +119,18 @@ where
                 recorder_id: NOBODY,
             };
         }
-        let mut record = OpenRecord::default();
-        if !recorder.excludes_all() {
-            record = OpenRecord::open(&self.slots, &request);
-            watch_payload(&mut request, &record);
-        }
+        let mut record = if recorder.excludes_all() {
+            OpenRecord::default()
+        } else {
+            OpenRecord::open(&self.slots, &request)
+        };
+        watch_payload(&mut request, &mut record);
         // The synchronous part of a call runs routing, guards and the beginning of inner middlewares.
-        let mut unrecorded = None;
-        let entered = enter(&mut record, &mut unrecorded);
-        let called = catch_unwind(AssertUnwindSafe(|| self.service.call(request)));
-        drop(entered);
+        let called = {
+            let mut unrecorded = None;
+            let _entered = enter(&mut record, &mut unrecorded);
+            catch_unwind(AssertUnwindSafe(|| self.service.call(request)))
+        };
         SERVED_FOR.set(outer_id);
         record.pause_loop();
         MonitorFuture {
@@ -239,32 +241,34 @@ fn fail(mut record: OpenRecord, error: Error) -> Error {
 #[inline]
 fn answer<B: MessageBody>(
     record: OpenRecord,
-    mut response: ServiceResponse<B>,
+    response: ServiceResponse<B>,
 ) -> ServiceResponse<MonitoredBody<B>> {
+    // In parts, each of which moves once.
+    let (request, response) = response.into_parts();
+    let (mut response, body) = response.into_parts();
     let status = response.status();
-    let is_head = response.request().method() == Method::HEAD;
+    let is_head = request.method() == Method::HEAD;
     record.complete_head(|| response.headers_mut());
     if status.is_server_error() {
-        record.note_failure(response.response().error());
+        record.note_failure(response.error());
     }
-    let mut head = Head::new(status, response.response().body().size(), is_head);
+    let mut head = Head::new(status, body.size(), is_head);
     head.is_stream = matches!(head.size, BodySize::Stream) && is_stream(&response);
-    let answer = record.answer(Some(response.request()), head);
-    response.map_body(|_, body| {
-        if has_no_body(status) {
-            MonitoredBody::omitted(BodySize::None, body, answer)
-        } else if is_head {
-            MonitoredBody::omitted(body.size(), body, answer)
-        } else {
-            MonitoredBody::new(body, answer)
-        }
-    })
+    let answer = record.answer(Some(&request), head);
+    let body = if has_no_body(status) {
+        MonitoredBody::omitted(BodySize::None, body, answer)
+    } else if is_head {
+        MonitoredBody::omitted(body.size(), body, answer)
+    } else {
+        MonitoredBody::new(body, answer)
+    };
+    ServiceResponse::new(request, response.set_body(body))
 }
 
 /// Whether the response is an unbounded stream.
-fn is_stream<B>(response: &ServiceResponse<B>) -> bool {
+fn is_stream<B>(response: &HttpResponse<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
-        || response.response().extensions().contains::<Stream>()
+        || response.extensions().contains::<Stream>()
         || response
             .headers()
             .get(header::CONTENT_TYPE)

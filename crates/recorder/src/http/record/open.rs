@@ -49,10 +49,9 @@ impl OpenRecord {
         self.slot.is_some()
     }
 
-    /// What is noted of the request's payload.
-    pub(in crate::http) fn request_body(&self) -> Option<Rc<RequestBody>> {
-        let slot = self.slot.as_ref()?;
-        Some(Rc::clone(&slot.request_body))
+    /// Returns what is to be noted of the request's payload.
+    pub(in crate::http) fn watch_body(&mut self) -> Option<Rc<RequestBody>> {
+        self.slot.as_mut().map(|slot| slot.watch_body())
     }
 
     /// The same as [`RequestSlot::entered_parts`]; `None` if the request was answered.
@@ -134,7 +133,7 @@ impl OpenRecord {
         let Some(mut slot) = self.slot.take() else {
             return AnsweredRequest::default();
         };
-        if slot.request_body.is_cut.get() {
+        if slot.is_body_cut() {
             cut_off(slot, request);
             return AnsweredRequest::default();
         }
@@ -171,14 +170,20 @@ fn cut_off(slot: Box<RequestSlot>, request: Option<&HttpRequest>) {
     abandon(slot, &pattern, outcome);
 }
 
+/// Counts a request whose client left before there was an answer.
+#[cold]
+fn leave(slot: Box<RequestSlot>) {
+    let pattern = slot.pattern_by_path();
+    let outcome = RequestOutcome::abandoned(slot.method);
+    abandon(slot, &pattern, outcome);
+}
+
 impl Drop for OpenRecord {
     /// Counts a request whose client left before there was an answer.
     #[inline]
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            let pattern = slot.pattern_by_path();
-            let outcome = RequestOutcome::abandoned(slot.method);
-            abandon(slot, &pattern, outcome);
+            leave(slot);
         }
     }
 }

@@ -61,7 +61,9 @@ pub(in crate::http) struct RequestSlot {
     /// Boxed, because few requests are traced.
     pub(in crate::http) trace: Option<Box<Trace>>,
     /// Shared with the payload that the service reads.
-    pub(in crate::http) request_body: Rc<RequestBody>,
+    request_body: Rc<RequestBody>,
+    /// Whether the request has a payload. Without one, its body is not looked at.
+    has_payload: bool,
     /// The path as it arrived. The endpoint of a request without an answer is found by it.
     path: String,
     pub(in crate::http) is_http_2: bool,
@@ -225,6 +227,7 @@ impl RequestSlot {
             series: None,
             trace: None,
             request_body: Rc::default(),
+            has_payload: false,
             path: String::new(),
             is_http_2: false,
             is_shown: false,
@@ -255,7 +258,9 @@ impl RequestSlot {
         slot.is_http_2 = request.version() == Version::HTTP_2;
         slot.worker.learn_application(request);
         slot.slots = Some(Rc::clone(slots));
-        slot.trace = TraceParent::of(request.headers()).map(Trace::boxed);
+        if let Some(parent) = TraceParent::of(request.headers()) {
+            slot.trace = Some(Trace::boxed(parent));
+        }
         if is_shown {
             slot.show();
         }
@@ -278,7 +283,9 @@ impl RequestSlot {
         if self.cause.get_mut().is_some() {
             *self.cause.get_mut() = None;
         }
-        self.clear_request_body();
+        if self.has_payload {
+            self.clear_request_body();
+        }
         self.path.clear();
         if self.path.capacity() > KEPT_PATH {
             self.path.shrink_to(KEPT_PATH);
@@ -308,10 +315,14 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn show(&mut self) {
         if !self.is_shown {
-            self.is_shown = true;
-            self.worker.enter(self.method);
-            self.list();
+            self.show_now();
         }
+    }
+
+    fn show_now(&mut self) {
+        self.is_shown = true;
+        self.worker.enter(self.method);
+        self.list();
     }
 
     /// The slot in the list of requests in flight.
@@ -515,9 +526,32 @@ impl RequestSlot {
         }
     }
 
+    /// Returns what is to be noted of the request's payload.
+    pub(in crate::http) fn watch_body(&mut self) -> Rc<RequestBody> {
+        self.has_payload = true;
+        Rc::clone(&self.request_body)
+    }
+
+    /// Bytes of the request's body that the service has read.
+    #[inline]
+    pub(in crate::http) fn request_bytes(&self) -> u64 {
+        if self.has_payload {
+            self.request_body.bytes.get()
+        } else {
+            0
+        }
+    }
+
+    /// Whether the client left before the request's body was complete.
+    #[inline]
+    pub(in crate::http) fn is_body_cut(&self) -> bool {
+        self.has_payload && self.request_body.is_cut.get()
+    }
+
     /// Prepares what is known of the body for the next request. A payload that outlives this request keeps its own.
     #[inline]
     fn clear_request_body(&mut self) {
+        self.has_payload = false;
         match Rc::get_mut(&mut self.request_body) {
             Some(body) => *body = RequestBody::default(),
             None => self.request_body = Rc::default(),
