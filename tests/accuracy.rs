@@ -14,6 +14,7 @@ use actix_web::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use crate::support::keeper::free_port;
 use crate::support::prometheus::{Prometheus, Setup, job};
 use crate::support::scrapers::{self, Scraper};
 use crate::support::wait;
@@ -90,9 +91,10 @@ fn record() -> (Registry, Vec<Vec<f64>>) {
     (registry, samples)
 }
 
-/// Serves a registry's exposition on a free port until the handle stops it. Returns the address and the handle.
+/// Serves a registry's exposition on a free port until the handle stops it. Returns the address and the handle. Nothing else
+/// is given that port meanwhile, so [`serve_at`] can serve there later.
 pub(crate) fn serve(registry: Registry) -> (String, ServerHandle) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listener = TcpListener::bind(("127.0.0.1", free_port())).expect("a free port");
     let authority = listener.local_addr().expect("a bound address").to_string();
     (authority, serve_on(listener, registry))
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
-import { Server, launch, open, table, until } from "./support.mjs";
+import { Server, lastingAddress, launch, open, table, until } from "./support.mjs";
 
 let browser;
 before(async () => (browser = await launch()));
@@ -17,7 +17,7 @@ const times = (points) => points.map((point) => Number(point["epoch (seconds)"])
 describe("continuity", { concurrency: true }, () => {
 
 test("after a restart of the server the page goes on, keeps what it had, and shows the gap", async (t) => {
-  let server = await Server.start();
+  let server = await Server.start(await lastingAddress());
   t.after(() => server.remove());
   await server.traffic(10);
   const page = await open(browser, `${server.url}/dashboard`);

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,6 +13,22 @@ import { chromium } from "playwright-core";
 
 const BINARY = process.env.VITALS_BINARY;
 const CHROMIUM = process.env.VITALS_CHROMIUM ?? "/usr/bin/chromium";
+
+/**
+ * An address on which a server can start again later. Its port is below those that Linux gives to connections and to servers
+ * that ask for any: one of them could take it meanwhile.
+ */
+export async function lastingAddress() {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const probe = createServer();
+    const isFree = await new Promise((resolve) => {
+      probe.once("error", () => resolve(false));
+      probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+    });
+    if (isFree) return `127.0.0.1:${port}`;
+  }
+}
 
 /** A server on a free port with a fresh database. */
 export class Server {
@@ -178,6 +195,9 @@ export async function visit(browser, url, options = {}) {
   await page.goto(url);
   return page;
 }
+
+/** The address of a page, by its own word: the browser's other processes hear of a change later. */
+export const address = (page) => page.evaluate(() => location.href);
 
 /** Waits until the page has its data and has drawn it. */
 export async function settled(page) {
