@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
 
-import { Server, download, launch, open, rows, settled, table, until } from "./support.mjs";
+import { Server, address, download, launch, open, rows, settled, table, until } from "./support.mjs";
 
 let server, browser, page;
 before(async () => {
@@ -23,13 +23,13 @@ afterEach(async () => {
   await page.context().close();
 });
 
-const query = () => Object.fromEntries(new URL(page.url()).searchParams);
+const query = async () => Object.fromEntries(new URL(await address(page)).searchParams);
 const summary = (chart) => page.textContent(`#chart-${chart} .summary`);
 
 test("a window is chosen, kept in the address, and gone back from", async () => {
   await page.check("[name=window][value='60']", { force: true });
   await until("the window", async () => (await page.textContent("#range")) === "Last 60 minutes");
-  assert.deepEqual(query(), { window: "60" });
+  assert.deepEqual(await query(), { window: "60" });
   await page.reload();
   await until("the window again", async () => (await page.textContent("#range")) === "Last 60 minutes");
   assert.ok(await page.isChecked("[name=window][value='60']"));
@@ -49,19 +49,19 @@ test("a paused page stays as it is, also when its link is opened elsewhere", asy
   const [{ time }] = await server.ticks(-1);
   await until("two more ticks", async () => (await server.ticks(time)).length >= 2);
   assert.equal(await summary("throughput"), before);
-  const other = await open(browser, page.url());
+  const other = await open(browser, await address(page));
   await until("the same picture", async () => (await other.textContent("#chart-throughput .summary")) === before);
   assert.equal(await other.textContent("#pause"), "Go live");
   await other.context().close();
   await page.click("#pause");
   await until("the new requests", async () => (await summary("throughput")) !== before);
-  assert.deepEqual(query(), { window: "5" });
+  assert.deepEqual(await query(), { window: "5" });
 });
 
 test("an endpoint is chosen in the table or in the list, and filters the charts that it can", async () => {
   await page.click("#endpoints button.endpoint[title='GET /data']");
   await settled(page);
-  assert.deepEqual(query(), { window: "5", endpoint: "GET /data" });
+  assert.deepEqual(await query(), { window: "5", endpoint: "GET /data" });
   assert.equal(await page.textContent("#chart-throughput .scope"), "GET /data");
   assert.equal(await page.textContent("#chart-cpu .scope"), "whole service");
   assert.equal(await page.inputValue("#endpoint"), "GET /data");
@@ -69,10 +69,10 @@ test("an endpoint is chosen in the table or in the list, and filters the charts 
   assert.ok(!failures, "GET /data had no 4xx");
   assert.equal(await page.getAttribute("#endpoints button.endpoint[title='GET /data']", "aria-pressed"), "true");
   await page.selectOption("#endpoint", "GET unmatched");
-  assert.equal(query().endpoint, "GET unmatched");
+  assert.equal((await query()).endpoint, "GET unmatched");
   await page.selectOption("#endpoint", "");
   await settled(page);
-  assert.deepEqual(query(), { window: "5" });
+  assert.deepEqual(await query(), { window: "5" });
   assert.equal(await page.textContent("#chart-cpu .scope"), "");
 });
 
@@ -126,12 +126,12 @@ test("a drag zooms all charts and the figures, and the way back is one click", a
   await page.mouse.up();
   // The live picture moves on during the drag.
   const moved = (performance.now() - begun) / 1000;
-  const { from, to } = await until("the zoom", () => query().to && query());
+  const { from, to } = await until("the zoom", async () => ((found) => found.to && found)(await query()));
   assert.ok(Math.abs(to - from - 0.3 * 300 * (width / (width - 76))) <= 3 + moved, `${from} to ${to}`);
   assert.equal(await page.textContent("#status"), "Zoomed");
   assert.match(await page.textContent("#range"), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d to \d\d:\d\d:\d\d$/);
   await page.click("#unzoom");
-  assert.deepEqual(query(), { window: "5" });
+  assert.deepEqual(await query(), { window: "5" });
   await until("the live picture", async () => (await page.textContent("#status")) === "Live");
 });
 
@@ -147,12 +147,12 @@ test("all of it works with the keyboard alone", async () => {
   await page.keyboard.press("Enter");
   for (let i = 0; i < 3; i++) await page.keyboard.press("ArrowLeft");
   await page.keyboard.press("Enter");
-  await until("the zoom", () => query().from);
+  await until("the zoom", async () => (await query()).from);
   await page.keyboard.press("Escape");
-  await until("the way back", () => !query().from);
+  await until("the way back", async () => !(await query()).from);
   await page.focus("#endpoints button.endpoint >> nth=0");
   await page.keyboard.press("Enter");
-  assert.ok(query().endpoint);
+  assert.ok((await query()).endpoint);
 });
 
 test("a chart is saved as a table and as a picture", async () => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { Shop, launch, number, open, rows, until, violations } from "./support.mjs";
+import { Shop, address, launch, number, open, rows, until, violations } from "./support.mjs";
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
 
@@ -44,7 +44,7 @@ async function assertIsSearch({ title, facts, tables: [times, phases] }) {
   const [[, total], [kind, queried]] = times;
   assert.equal(kind, "query");
   // How much of its time the query takes depends on what else the machine does.
-  const request = await (await fetch(`${shop.ops}/ops/requests/${new URL(page.url()).searchParams.get("request")}`)).json();
+  const request = await (await fetch(`${shop.ops}/ops/requests/${new URL(await address(page)).searchParams.get("request")}`)).json();
   for (const [shown, real] of [[total, request.seconds], [queried, request.times.find(({ kind }) => kind === "query").seconds]]) {
     assert.ok(Math.abs(number(shown) / real - 1) < 0.01, `${shown} is shown for ${real} s`);
   }
@@ -87,13 +87,13 @@ test("the keyboard alone leads there and back", async () => {
   await page.keyboard.press("Escape");
   await page.waitForSelector("#request:not([open])", { state: "attached" });
   assert.ok(await page.evaluate(() => document.activeElement.matches("#kept a")), "the focus is where it was");
-  assert.equal(new URL(page.url()).searchParams.get("request"), null);
+  await until("its address", async () => new URL(await address(page)).searchParams.get("request") === null);
 });
 
 test("a timeline has a link, and the way back closes it", async () => {
   await page.click("#kept a >> nth=0");
   const shown = await timeline();
-  const other = await open(browser, page.url());
+  const other = await open(browser, await address(page));
   await other.waitForSelector("#request[open] .track");
   assert.equal(await other.textContent("#request h2"), shown.title);
   await other.context().close();

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { bounds, scrapeNative } from "./native.mjs";
-import { Server, launch, number, open, rows, settled, table, tiles, until } from "./support.mjs";
+import { Server, address, launch, number, open, rows, settled, table, tiles, until } from "./support.mjs";
 
 const ROUNDS = 60;
 const ROUTES = {
@@ -27,7 +27,7 @@ before(async () => {
   // Nothing changes from here on.
   await page.click("#pause");
   await settled(page);
-  const paused = /paused=(\d+)/.exec(page.url())[1];
+  const paused = /paused=(\d+)/.exec(await address(page))[1];
   history = (await server.request("GET", `/dashboard/history?until=${paused}`)).json;
 });
 after(async () => {

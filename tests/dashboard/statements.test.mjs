@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { Shop, launch, number, open, rows, until, violations } from "./support.mjs";
+import { Shop, address, launch, number, open, rows, until, violations } from "./support.mjs";
 
 let shop, browser, page;
 before(async () => {
@@ -50,7 +50,7 @@ test("operation, text and endpoint choose among the statements, and the URL keep
   await page.fill(`${section} input`, "LiKe ?");
   await page.keyboard.press("Enter");
   await until("the search", () => every(/LIKE/));
-  const other = await open(browser, page.url());
+  const other = await open(browser, await address(page));
   await until("the same", async () => (await rows(other, "statements")).length === 1);
   assert.equal(await other.inputValue(`${section} input`), "LiKe ?");
   await other.context().close();
@@ -86,7 +86,7 @@ test("one statement has its hour, its endpoints and its requests, and a request 
   assert.match(shown.charts[1], /^p95 of each minute, .* highest .*s\.$/);
   assert.ok(shown.kept.length > 0 && shown.kept.every((kept) => kept.startsWith("GET /search/{text}, 200: ")), shown.kept.join());
   assert.deepEqual(await violations(page), []);
-  const other = await open(browser, page.url());
+  const other = await open(browser, await address(page));
   await other.waitForSelector("#request[open] .chart");
   await other.context().close();
   await page.click("#request tbody a >> nth=0");
