@@ -147,7 +147,7 @@ impl Guarded {
 /// A raw connection.
 pub(crate) struct Raw {
     stream: TcpStream,
-    /// When bytes were last sent, or the connection was opened.
+    /// Just before bytes were last sent, or the connection was opened: no time limit of the server begins earlier.
     sent: Instant,
 }
 
@@ -156,23 +156,21 @@ pub(crate) struct Raw {
 pub(crate) struct Ended {
     /// All bytes; invalid UTF-8 is replaced.
     pub(crate) text: String,
-    /// The time from the last sent bytes to the end.
+    /// The time from the last sent bytes to the end, at least as long as the server waited.
     pub(crate) after: Duration,
 }
 
 impl Raw {
     pub(crate) async fn to(authority: &str) -> Self {
+        let sent = Instant::now();
         let stream = TcpStream::connect(authority).await.expect("a connection");
-        Self {
-            stream,
-            sent: Instant::now(),
-        }
+        Self { stream, sent }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.sent = Instant::now();
         // The server may have rejected and closed the connection already.
         let _refused = self.stream.write_all(bytes.as_ref()).await;
-        self.sent = Instant::now();
     }
 
     /// Closes the sending half.

@@ -170,9 +170,7 @@ async fn fault_of(guarded: &Guarded, kind: &Kind) -> Option<String> {
     }
     let ended = connection.end().await;
     let name = kind.name;
-    // The server's deadline may begin a little before the client notes its time.
-    let soonest = kind.deadline.saturating_sub(Duration::from_millis(100));
-    if ended.after < soonest || ended.after > kind.deadline + GRACE {
+    if ended.after < kind.deadline || ended.after > kind.deadline + GRACE {
         return Some(format!("{name} ended after {:?}", ended.after));
     }
     let last = ended.text.rfind("HTTP/1.1 ").map(|at| &ended.text[at..]);
