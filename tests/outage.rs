@@ -57,6 +57,8 @@ impl Scene {
             &pool_size,
             "--shutdown-timeout",
             "2s",
+            // The log has no line about a busy machine.
+            "--stall-threshold=24h",
         ];
         let server = Server::start_on(database.clone(), &flags);
         server.create("Ada").await;
