@@ -42,7 +42,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 use tracing::Level;
 
-use blockable::{Blockable, WORKERS, get};
+use blockable::{Blockable, IS_NOTICED, WORKERS, get};
 use log::Log;
 
 /// How long to wait for a condition.
@@ -77,13 +77,18 @@ fn each_stall_is_named_while_it_lasts(blockable: &Blockable, log: &Log) {
     // The second round meets endpoints that are known, and the first round does not.
     for _ in 0..2 {
         for (path, endpoint, why) in [
-            ("/sleep/700", "/sleep/{millis}", "sync in async"),
-            ("/spin/700", "/spin/{millis}", "a computation"),
+            ("/sleep/60000", "/sleep/{millis}", "sync in async"),
+            ("/spin/60000", "/spin/{millis}", "a computation"),
             ("/lock", "/lock", "a lock that is held"),
-            ("/body/700", "/body/{millis}", "a heavy body"),
-            ("/middleware", "/middleware", "in a middleware"),
+            ("/body/60000", "/body/{millis}", "a heavy body"),
+            (
+                "/middleware/60000",
+                "/middleware/{millis}",
+                "in a middleware",
+            ),
         ] {
             number += 1;
+            IS_NOTICED.store(false, Relaxed);
             let trace = format!("{number:032x}");
             let headers = format!("traceparent: 00-{trace}-00f067aa0ba902b7-00\r\n");
             let held = (path == "/lock").then(|| blockable.lock.lock().unwrap());
@@ -108,10 +113,9 @@ fn each_stall_is_named_while_it_lasts(blockable: &Blockable, log: &Log) {
                 thread::sleep(Duration::from_millis(5));
             };
             assert!(line.contains(endpoint), "{why}: {line}");
-            if let Some(held) = held {
-                assert!(line.contains("keeps the event loop"), "{why}: {line}");
-                drop(held);
-            }
+            assert!(line.contains("keeps the event loop"), "{why}: {line}");
+            IS_NOTICED.store(true, Relaxed);
+            drop(held);
             assert!(client.join().unwrap().starts_with("HTTP/1.1 200"), "{why}");
             blockable.wait_for(<[_]>::is_empty);
             let lines = log.lines().into_iter();
@@ -120,7 +124,12 @@ fn each_stall_is_named_while_it_lasts(blockable: &Blockable, log: &Log) {
         }
     }
     let metrics = blockable.ask("/metrics");
-    for endpoint in ["/sleep/{millis}", "/spin/{millis}", "/lock", "/middleware"] {
+    for endpoint in [
+        "/sleep/{millis}",
+        "/spin/{millis}",
+        "/lock",
+        "/middleware/{millis}",
+    ] {
         let series = format!("http_loop_stalls_total{{endpoint=\"{endpoint}\"}} 2\n");
         assert!(metrics.contains(&series), "{endpoint}: {metrics}");
         let series = format!(
@@ -164,8 +173,10 @@ fn work_on_other_threads_is_named(blockable: &Blockable) {
     for client in clients {
         assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
     }
-    let client = thread::spawn(move || get(service, "/block/700", ""));
+    IS_NOTICED.store(false, Relaxed);
+    let client = thread::spawn(move || get(service, "/block/60000", ""));
     blockable.wait_for(|requests| is_doing(requests, "/block/{millis}", "blocking_thread"));
+    IS_NOTICED.store(true, Relaxed);
     assert!(client.join().unwrap().starts_with("HTTP/1.1 200"));
     blockable.wait_for(<[_]>::is_empty);
 }
@@ -308,6 +319,7 @@ fn injected_stalls_are_named_rightly_and_no_other_request_is() {
     let threshold = shortest / 5;
     let vitals = Vitals::builder().stall_threshold(threshold);
     let blockable = Blockable::start_with(vitals, BLOCKED_AT_ONCE);
+    IS_NOTICED.store(false, Relaxed);
     let is_over = AtomicBool::new(false);
     let watched = thread::scope(|scope| {
         let watch = scope.spawn(|| watch_stalls(&blockable, &is_over));
@@ -427,6 +439,7 @@ fn a_service_under_full_load_has_no_stalls() {
     let _turn = TURN.lock();
     let time = time("VITALS_FULL_LOAD_TIME", "5s");
     let blockable = Blockable::start_with(Vitals::builder(), WORKERS);
+    IS_NOTICED.store(false, Relaxed);
     let is_over = AtomicBool::new(false);
     let (named, answers) = thread::scope(|scope| {
         let watch = scope.spawn(|| watch_stalls(&blockable, &is_over));

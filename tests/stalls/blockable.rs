@@ -3,7 +3,11 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -28,6 +32,19 @@ use crate::BOUND;
 /// Threads of the service.
 pub(crate) const WORKERS: usize = 2;
 
+/// Ends what blocks, before its time. The tests take turns.
+pub(crate) static IS_NOTICED: AtomicBool = AtomicBool::new(false);
+
+/// Blocks the thread for this time, or until [`IS_NOTICED`].
+fn block_for(time: Duration) {
+    let begun = Instant::now();
+    while let Some(left) = time.checked_sub(begun.elapsed())
+        && !IS_NOTICED.load(Relaxed)
+    {
+        thread::sleep(left.min(Duration::from_millis(5)));
+    }
+}
+
 /// A body that keeps the event loop busy when it is polled.
 struct HeavyBody(Option<Duration>);
 
@@ -43,7 +60,7 @@ impl MessageBody for HeavyBody {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Bytes, Self::Error>>> {
         let chunk = self.0.take().map(|time| {
-            thread::sleep(time);
+            block_for(time);
             Ok(Bytes::from_static(b"heavy"))
         });
         std::task::Poll::Ready(chunk)
@@ -182,15 +199,7 @@ async fn serve(
                 web::resource("/middleware/{millis}")
                     .wrap_fn(|request, next| {
                         let time = request.match_info().query("millis").parse();
-                        thread::sleep(Duration::from_millis(time.expect("milliseconds")));
-                        next.call(request)
-                    })
-                    .to(HttpResponse::Ok),
-            )
-            .service(
-                web::resource("/middleware")
-                    .wrap_fn(|request, next| {
-                        thread::sleep(Duration::from_millis(700));
+                        block_for(Duration::from_millis(time.expect("milliseconds")));
                         next.call(request)
                     })
                     .to(HttpResponse::Ok),
@@ -221,14 +230,14 @@ async fn serve(
 
 /// Blocks the thread within an async handler.
 async fn sleep(time: web::Path<u64>) -> HttpResponse {
-    thread::sleep(Duration::from_millis(*time));
+    block_for(Duration::from_millis(*time));
     HttpResponse::Ok().finish()
 }
 
 /// Computes for a long time within an async handler. The time without a processor does not count.
 async fn spin(time: web::Path<u64>) -> HttpResponse {
     let (mut last, mut left) = (Instant::now(), Duration::from_millis(*time));
-    while left > Duration::ZERO {
+    while left > Duration::ZERO && !IS_NOTICED.load(Relaxed) {
         std::hint::spin_loop();
         let now = Instant::now();
         let step = now.duration_since(std::mem::replace(&mut last, now));
@@ -290,7 +299,7 @@ async fn hold(pool: web::Data<Pool<SqliteConnection>>, lock: web::Data<Mutex<()>
 /// Blocks a thread that may be blocked.
 async fn block(time: web::Path<u64>) -> HttpResponse {
     let time = Duration::from_millis(*time);
-    actix_vitals::block(move || thread::sleep(time))
+    actix_vitals::block(move || block_for(time))
         .await
         .expect("an end");
     HttpResponse::Ok().finish()
