@@ -210,6 +210,7 @@ impl Plans {
         if lock(&self.inner.off).insert(pool.into(), reason).is_none() {
             tracing::info!(pool, reason, "plans are not available");
         }
+        lock(&self.inner.wanted).remove(pool);
     }
 
     /// Keeps the plan of a statement, or why there is none. Returns whether it is another plan than before.

@@ -108,6 +108,8 @@ impl ExplainingThread {
     /// Explains the next statement, or closes a connection that is idle.
     fn use_time(&mut self) {
         let now = Instant::now();
+        // Statements may still wait to be explained. They would keep the thread awake.
+        self.parts.study.take_if(|study| study.is_off());
         let study = self.parts.study.as_mut();
         let Some(number) = study.and_then(|study| study.next(now)) else {
             let is_idle = |last: Instant| now.saturating_duration_since(last) >= self.pace.idle;

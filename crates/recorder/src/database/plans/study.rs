@@ -104,6 +104,11 @@ impl Study {
         })
     }
 
+    /// Whether plans were turned off for this pool, so that nothing more is explained.
+    pub(in crate::database) fn is_off(&self) -> bool {
+        self.plans.is_off(&self.pool)
+    }
+
     /// Whether a statement waits to be explained.
     pub(in crate::database) fn is_due(&self) -> bool {
         !self.due.is_empty() || self.plans.has_wanted(&self.pool)
@@ -111,9 +116,6 @@ impl Study {
 
     /// The statement that is to be explained now.
     pub(in crate::database) fn next(&mut self, now: Instant) -> Option<NonZeroU32> {
-        if self.plans.is_off(&self.pool) {
-            return None;
-        }
         for number in self.plans.take_wanted(&self.pool) {
             if self
                 .age(number, now)

@@ -1,8 +1,12 @@
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
+use diesel::prelude::*;
+
 use super::*;
+use crate::database::connection::fixture::Fixture;
 use crate::database::explaining::{Explainer, MOST_WAITING, TextRow};
+use crate::database::plans::{Plans, Study};
 
 /// No test waits longer than this.
 const BOUND: Duration = Duration::from_secs(30);
@@ -329,4 +333,56 @@ fn failures_of_all_kinds_are_logged_once_an_hour() {
         }
     });
     assert_eq!(*events.lock().unwrap(), 1);
+}
+
+/// A connection that answers every question like this.
+struct Same(Answer<Vec<TextRow>>);
+
+impl Asked for Same {
+    fn run(&mut self, _: &str) -> Answer<()> {
+        Ok(())
+    }
+
+    fn rows(&mut self, _: &str) -> Answer<Vec<TextRow>> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn a_thread_whose_plans_were_turned_off_waits_for_questions_only() {
+    for (dialect, answer, asked) in [
+        // No file: the database is in memory.
+        (Dialect::Sqlite, Ok(Vec::new()), 1),
+        (Dialect::PostgreSql, Err(AskError::Denied), 3),
+    ] {
+        let fixture = Fixture::new();
+        let statements = fixture.database.statements();
+        statements.keep_texts();
+        let mut connection = fixture.connection();
+        for column in ["a", "b", "c", "d", "e"] {
+            let sql = format!("SELECT id AS {column} FROM items");
+            diesel::sql_query(sql).execute(&mut connection).unwrap();
+        }
+        let plans = Plans::new(true, Arc::clone(&fixture.families.plan_changes));
+        let opened = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&opened);
+        let open: Open = Box::new(move || {
+            *counted.lock().unwrap() += 1;
+            Ok(Box::new(Same(answer.clone())))
+        });
+        let (_sender, messages) = sync_channel(1);
+        let parts = Unstarted {
+            pool: "".into(),
+            open,
+            messages,
+            study: Study::new(&Arc::from(""), dialect, &plans, statements),
+        };
+        let mut thread = ExplainingThread::new(parts, dialect, QUICK);
+        for _ in 0..asked {
+            thread.use_time();
+        }
+        assert!(*opened.lock().unwrap() > 0, "{dialect:?}");
+        thread.use_time();
+        assert_eq!(thread.patience(), BOUND, "{dialect:?}");
+    }
 }
