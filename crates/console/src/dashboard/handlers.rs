@@ -24,7 +24,7 @@ pub(crate) async fn get_asset(request: HttpRequest) -> Result<HttpResponse, Prob
     let name = request.match_info().iter().last().map(|(_, name)| name);
     let asset = name
         .and_then(assets::find)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The dashboard has no such part."))?;
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "The live page has no such part."))?;
     Ok(asset.respond(&request))
 }
 
