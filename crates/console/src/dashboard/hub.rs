@@ -378,8 +378,8 @@ impl Hub {
         // A time in the future is from another run of the server, or the client invented it.
         cursor.time = cursor.time.min(last);
         let first = recent.front().map_or(last + 1, |event| event.time);
-        let older = state.ring.oldest().is_some_and(|time| time < first);
-        if older && cursor.time + 1 < first {
+        // The tick after a rest covers several seconds, so times alone do not tell what was missed.
+        if state.ring.has_between(cursor.time, first) {
             cursor.time = last;
             return Some(event("reset", Some(last), "{}"));
         }

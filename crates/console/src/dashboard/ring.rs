@@ -88,9 +88,10 @@ impl Ring {
         }
     }
 
-    /// The time of the oldest tick.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.ticks.front().map(|tick| tick.time)
+    /// Whether there is a tick after `since` and before `until`.
+    pub(super) fn has_between(&self, since: u64, until: u64) -> bool {
+        let next = self.ticks.partition_point(|tick| tick.time <= since);
+        self.ticks.get(next).is_some_and(|tick| tick.time < until)
     }
 
     /// The packed ticks after `since` and up to `until`.

@@ -98,6 +98,18 @@ fn a_stream_that_missed_too_much_is_told_to_ask_for_the_history() {
 }
 
 #[test]
+fn a_page_that_opens_after_a_rest_misses_nothing() {
+    let hub = hub();
+    publish(&hub, 1..=200);
+    // Its history ends with tick 200. The next tick covers several seconds.
+    hub.history(0, None, 1);
+    let mut cursor = Cursor::new(Some(START + 200));
+    assert_eq!(kinds(&events(&hub, &mut cursor)), ["hello"]);
+    publish(&hub, 205..=206);
+    assert_eq!(kinds(&events(&hub, &mut cursor)), ["tick 205", "tick 206"]);
+}
+
+#[test]
 fn ticks_are_encoded_only_while_a_page_may_want_them() {
     let hub = hub();
     let encoded = |hub: &Hub| hub.lock().recent.events.len();
