@@ -121,7 +121,9 @@ impl Asset {
         let is_known = known
             .filter_map(|tags| tags.to_str().ok())
             .flat_map(|tags| tags.split(','))
-            .any(|tag| tag.trim().trim_start_matches("W/") == self.etag);
+            .map(str::trim)
+            // `*` is any representation (RFC 9110, section 13.1.2).
+            .any(|tag| tag == "*" || tag.trim_start_matches("W/") == self.etag);
         let mut response = if is_known {
             HttpResponse::NotModified()
         } else {
@@ -144,7 +146,24 @@ impl Asset {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::{super::bundle::declared, *};
+
+    #[test]
+    fn a_client_that_has_the_file_does_not_get_it_again() {
+        let asset = &ASSETS[0];
+        for (tags, status) in [
+            (asset.etag.clone(), 304),
+            (format!("\"other\", W/{}", asset.etag), 304),
+            ("*".to_owned(), 304),
+            ("\"other\"".to_owned(), 200),
+        ] {
+            let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, tags));
+            let answer = asset.respond(&request.to_http_request());
+            assert_eq!(answer.status(), status);
+        }
+    }
 
     #[test]
     fn the_script_has_no_import_and_no_export() {

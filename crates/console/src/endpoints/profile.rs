@@ -242,7 +242,7 @@ pub(crate) async fn get_kept(
     })?;
     let profile = match since {
         Some(earlier) => {
-            if kept.profile.kind != ProfileKind::Heap || earlier.id > kept.id {
+            if kept.profile.kind != ProfileKind::Heap || earlier.id >= kept.id {
                 let message = "must be the id of a heap profile before this one".to_owned();
                 return Err(invalid(vec![FieldError::new("since", message)]));
             }
