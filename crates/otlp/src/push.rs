@@ -19,7 +19,7 @@ use vitals_registry::{Clock, Counter, Descriptor, Family, Registry, RegistryBuil
 use crate::client::{Attempt, Client, Reason};
 use crate::message::{Origin, encode};
 use crate::retry::Backoff;
-use crate::settings::{OtlpError, OtlpSettings, Transport};
+use crate::settings::{LONGEST_WAIT, OtlpError, OtlpSettings, Transport};
 use crate::signal::Signal;
 
 /// The longest wait of a push for the collectors.
@@ -170,6 +170,7 @@ impl OtlpPush {
     ///
     /// Calling it again waits for the same last push.
     pub fn finish(&self, limit: Duration) -> bool {
+        let limit = limit.min(LONGEST_WAIT);
         // Fails where the thread has ended.
         let _ = self.finish.send(Instant::now() + limit);
         let last = self.end.lock();

@@ -20,6 +20,9 @@ use crate::variables;
 /// How often metrics are pushed.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 
+/// The longest interval, and the longest time that the last push may take. Longer ones exceed what the clock can count.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
 /// The shortest interval: a push is a whole scrape.
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -255,10 +258,10 @@ impl OtlpSettings {
         self
     }
 
-    /// How often metrics and traces are pushed. Default 15 s, at least 100 ms.
+    /// How often metrics and traces are pushed. Default 15 s, at least 100 ms, at most a day.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval.max(LEAST_INTERVAL);
+        self.interval = interval.clamp(LEAST_INTERVAL, LONGEST_WAIT);
         self
     }
 

@@ -321,6 +321,16 @@ fn the_last_push_is_retried_within_its_time() {
 }
 
 #[test]
+fn times_beyond_what_the_clock_counts_are_no_failure() {
+    let receiver = Receiver::start(&[OK]);
+    let settings = settings_for(&receiver.url()).interval(Duration::MAX);
+    let service = Service::start(&settings);
+    service.wait_for(Outcome::Success, 1);
+    assert!(service.push.finish(Duration::MAX));
+    assert_eq!(receiver.requests().len(), 2);
+}
+
+#[test]
 fn the_last_push_is_bounded_in_time() {
     for (answers, why) in [
         ([OK, Answer::Silence], "the receiver hangs in the last push"),
