@@ -7,6 +7,9 @@ use crate::{Profile, ProfileKind};
 /// The name of the root of what no request and no job ran.
 pub(crate) const NO_REQUEST: &str = "(no request)";
 
+/// The stack of an allocation whose callers are not known.
+const NO_FRAMES: &str = "(unknown)";
+
 /// Writes a profile as folded stacks: the endpoint in brackets and the functions, separated by semicolons, and the weight in
 /// samples or bytes. A heap profile has no endpoints.
 pub fn folded(profile: &Profile) -> String {
@@ -25,7 +28,12 @@ pub fn folded(profile: &Profile) -> String {
             push_name(&mut out, &frame.function);
             out.push(';');
         }
-        out.pop();
+        if out.ends_with(';') {
+            out.pop();
+        } else {
+            // An allocation without any caller.
+            out.push_str(NO_FRAMES);
+        }
         // Writing to a string cannot fail.
         let _written = writeln!(out, " {amount}");
     }
@@ -53,5 +61,12 @@ mod tests {
             folded(&profile),
             "/orders/{id};main;[u8, 4]::hash 1\n(no request);main;a,b 1\n"
         );
+    }
+
+    #[test]
+    fn an_allocation_without_callers_is_a_line_of_its_own() {
+        let mut profile = profile(&[("", &["main"], 20), ("", &[], 10)]);
+        profile.kind = ProfileKind::Heap;
+        assert_eq!(folded(&profile), "main 20\n(unknown) 10\n");
     }
 }

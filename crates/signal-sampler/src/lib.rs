@@ -84,6 +84,9 @@ pub enum StartError {
     /// The program or a library has a handler of its own for SIGPROF, which is left alone.
     #[error("SIGPROF has another handler")]
     Handled,
+    /// The calling thread blocks SIGPROF, so that it cannot be tried whether timers are allowed.
+    #[error("the thread that starts the sampling blocks SIGPROF")]
+    Blocked,
     /// The system does not allow one of the system calls.
     #[error("{call} fails: {cause}")]
     Denied {
@@ -144,6 +147,9 @@ impl SignalSampling {
         system::check_memory_is_readable().map_err(denied("process_vm_readv"))?;
         system::install_handler()?;
         let own = system::own_thread();
+        if blocks_the_signal(own).is_ok_and(|is_blocked| is_blocked) {
+            return Err(StartError::Blocked);
+        }
         sampling
             .add(own)
             .map_err(denied("timer_create or timer_settime"))?;

@@ -216,22 +216,36 @@ fn a_signal_of_a_program_is_ignored() {
 }
 
 #[test]
+fn a_thread_that_blocks_the_signal_starts_no_sampling() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = thread::spawn(|| {
+        system::tests::block_the_signal();
+        SignalSampling::start(PERIOD).map(drop)
+    });
+    let error = started.join().unwrap().unwrap_err();
+    assert!(matches!(error, StartError::Blocked), "{error}");
+}
+
+#[test]
 fn a_thread_that_blocks_the_signal_is_rejected() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let blocking = |is_blocked: bool| {
-        thread::spawn(move || {
+    let mut sampling = SignalSampling::start(PERIOD).unwrap();
+    let mut add = |is_blocked: bool| {
+        let (sender, id) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let waiting = thread::spawn(move || {
             if is_blocked {
                 system::tests::block_the_signal();
             }
-            let mut sampling = SignalSampling::start(PERIOD)?;
-            sampling
-                .add(system::own_thread())
-                .map_err(|cause| StartError::Denied { call: "add", cause })
-        })
-        .join()
-        .unwrap()
+            sender.send(system::own_thread()).unwrap();
+            ended.recv()
+        });
+        let added = sampling.add(id.recv().unwrap());
+        drop(end);
+        assert!(waiting.join().unwrap().is_err());
+        added
     };
-    blocking(false).unwrap();
-    let error = blocking(true).unwrap_err();
+    add(false).unwrap();
+    let error = add(true).unwrap_err();
     assert!(error.to_string().contains("blocks SIGPROF"), "{error}");
 }

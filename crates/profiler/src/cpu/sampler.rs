@@ -57,6 +57,8 @@ pub(super) struct Sampling {
     own: u32,
     /// The threads that the sampler rejected. They are tried again: a thread that starts blocks all signals for a moment.
     rejected: HashSet<u32>,
+    /// Whether there were more threads than are sampled.
+    has_more_threads: bool,
     /// Why the preferred way was refused.
     refusal: Option<String>,
 }
@@ -95,6 +97,7 @@ impl Sampling {
             threads: HashMap::new(),
             own: own_thread().unwrap_or(0),
             rejected: HashSet::new(),
+            has_more_threads: false,
             refusal,
         };
         sampling.add_new_threads();
@@ -129,7 +132,11 @@ impl Sampling {
             if thread == self.own || self.threads.contains_key(&thread) {
                 continue;
             }
-            if self.threads.len() < MOST_THREADS && self.sampler.add(thread).is_ok() {
+            self.has_more_threads |= self.threads.len() >= MOST_THREADS;
+            if self.threads.len() >= MOST_THREADS {
+                continue;
+            }
+            if self.sampler.add(thread).is_ok() {
                 let has_ended = false;
                 self.threads.insert(thread, SampledThread { has_ended });
                 self.rejected.remove(&thread);
@@ -157,6 +164,11 @@ impl Sampling {
         let lost = self.sampler.lost();
         if lost > 0 {
             notes.push(format!("{lost} samples were lost."));
+        }
+        if self.has_more_threads {
+            notes.push(format!(
+                "At most {MOST_THREADS} threads are sampled at once; the process has more."
+            ));
         }
         if !self.rejected.is_empty() {
             notes.push(format!(
@@ -242,6 +254,28 @@ mod tests {
         }
         drop(end);
         assert!(waiting.join().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_process_with_more_threads_than_are_sampled_is_said_to_have_them() {
+        let nobody = Rejecting {
+            thread: 0,
+            times: 0,
+        };
+        let mut sampling = Sampling::of(Box::new(nobody), None);
+        assert_eq!(sampling.notes(), [""; 0]);
+        let has_ended = false;
+        // No thread has a number of this size.
+        let others = (0..MOST_THREADS).map(|id| {
+            (
+                u32::MAX - u32::try_from(id).unwrap(),
+                SampledThread { has_ended },
+            )
+        });
+        sampling.threads = others.collect();
+        sampling.add_new_threads();
+        let notes = sampling.notes();
+        assert!(notes.len() == 1 && notes[0].contains("1000"), "{notes:?}");
     }
 
     #[test]

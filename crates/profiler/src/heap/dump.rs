@@ -27,7 +27,7 @@ impl Dump {
             if line.starts_with("MAPPED_LIBRARIES") {
                 break;
             }
-            if let Some(addresses) = line.strip_prefix("@ ") {
+            if let Some(addresses) = line.strip_prefix('@') {
                 let addresses = addresses.split_ascii_whitespace();
                 sites.push(Site {
                     addresses: addresses.filter_map(address).collect(),
@@ -83,6 +83,9 @@ heap_v2/524288
 @ 0x10 0x20 0x30
   t*: 2: 1048576 [0: 0]
   t3: 2: 1048576 [0: 0]
+@
+  t*: 4: 4096 [0: 0]
+  t0: 4: 4096 [0: 0]
 
 MAPPED_LIBRARIES:
 @ 0x99
@@ -101,6 +104,7 @@ MAPPED_LIBRARIES:
         let sites = [
             site(&[0x05f8_6da8, 0x05f5_a1dc], 1, 1_024),
             site(&[0x10, 0x20, 0x30], 2, 1_048_576),
+            site(&[], 4, 4_096),
         ];
         assert_eq!(dump.sites, sites);
     }
