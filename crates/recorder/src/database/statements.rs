@@ -1,6 +1,6 @@
 //! The cost of each statement, by its shape: calls, errors, time, and the endpoints that ran it.
 //!
-//! - `table`: the bounded table that all recorders of a service share, and a statement in it
+//! - `table`: the bounded table that all recorders of a service share, a statement in it, and the reports of statements
 //! - `connection_statements`, `texts`: how a connection finds the statement of a query
 //! - `explained`: the texts that may be explained
 //! - `history`: the last hour of a statement, minute by minute
@@ -8,8 +8,8 @@
 //! - `families`: how many statements are kept, and how many were evicted
 //!
 //! Recording goes through handles, without a lock. A connection locks a part of the table when it meets a shape for the
-//! first time, and once in a while for a shape that the table did not keep. A shape that was evicted or reset is retired:
-//! the owner of a handle notices that at its next use and gets a new handle.
+//! first time, and once in a while for a shape that the table did not keep. A statement that was evicted is retired: the
+//! owner of a handle notices that at its next use and gets a new handle.
 //!
 //! No bind value gets here, and no shape contains a literal.
 
