@@ -54,16 +54,13 @@ impl Timeline {
         (self.started + elapsed + Duration::from_millis(500)).as_secs()
     }
 
-    /// The time until the next full second.
-    fn until_next_second(self, elapsed: Duration) -> Duration {
-        let into = Duration::from_nanos((self.started + elapsed).subsec_nanos().into());
+    /// The time until the next full second after `last`, the time of the last tick.
+    fn until_next_second(self, last: u64, elapsed: Duration) -> Duration {
+        let now = self.started + elapsed;
         // Close to a full second, the timer fired on time or a little early: wait for the second after it.
-        let left = Duration::from_secs(1).saturating_sub(into);
-        if left < Duration::from_millis(100) {
-            left + Duration::from_secs(1)
-        } else {
-            left
-        }
+        let next = (now + Duration::from_millis(100)).as_secs() + 1;
+        // A tick that is late may have the time of the next full second.
+        Duration::from_secs(next.max(last + 1)).saturating_sub(now)
     }
 
     /// How many seconds the wall clock is ahead of the ticks. Negative if it is behind.
@@ -114,7 +111,7 @@ impl Sampling {
     }
 
     fn until_next_tick(&self, elapsed: Duration) -> Duration {
-        let until_next_second = self.timeline.until_next_second(elapsed);
+        let until_next_second = self.timeline.until_next_second(self.time, elapsed);
         if self.is_quiet && !self.hub.is_watched(self.time) {
             until_next_second + MORE_AT_REST
         } else {

@@ -109,10 +109,32 @@ fn a_service_with_something_to_do_has_a_tick_each_second() {
 }
 
 #[test]
+fn a_tick_that_is_late_moves_no_later_one() {
+    let mut sampling = sampling();
+    let mut elapsed = Duration::ZERO;
+    for late in [0, 600, 0, 700, 0, 0, 800, 10, 990, 1700, 0, 650, 0] {
+        elapsed += sampling.until_next_tick(elapsed) + Duration::from_millis(late);
+        sampling.tick(elapsed, STARTED + elapsed);
+        let (_, times) = history(&sampling);
+        let time = Duration::from_secs(STARTED.as_secs() + times.last().expect("a tick"));
+        let off = time.abs_diff(STARTED + elapsed);
+        assert!(off <= Duration::from_millis(500), "{off:?}: {times:?}");
+    }
+}
+
+#[test]
 fn ticks_come_at_full_seconds_and_never_twice_in_one() {
     let timeline = Timeline::starting(STARTED);
-    for (elapsed, expected) in [(0, 750), (700, 1050), (750, 1000), (760, 990), (1000, 750)] {
-        let wait = timeline.until_next_second(Duration::from_millis(elapsed));
+    for (last, elapsed, expected) in [
+        (0, 0, 750),
+        (0, 700, 1050),
+        (1, 750, 1000),
+        (1, 760, 990),
+        (1, 1000, 750),
+        (2, 1300, 1450),
+    ] {
+        let last = STARTED.as_secs() + last;
+        let wait = timeline.until_next_second(last, Duration::from_millis(elapsed));
         assert_eq!(wait, Duration::from_millis(expected), "{elapsed}");
     }
 }
