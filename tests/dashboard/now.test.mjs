@@ -23,6 +23,9 @@ test("without traffic it says that nothing runs", async () => {
   assert.match(await heading("now"), /0 in flight/);
 });
 
+/** Where the table of the endpoints begins, below the requests in flight. */
+const top = () => page.$eval("#endpoints", (table) => table.getBoundingClientRect().top + scrollY);
+
 /** Requests that each block a worker for two seconds: together for longer than the page takes to show them. */
 const BLOCKING = 16;
 
@@ -33,7 +36,6 @@ test("requests that block every worker are shown while they last", async () => {
     const found = (await now()).filter(({ Doing }) => Doing === "blocks its event loop");
     return found.length === 2 && found;
   });
-  const top = () => page.$eval("#endpoints", (table) => table.getBoundingClientRect().top + scrollY);
   const before = await top();
   const known = answered.length;
   assert.ok(known < BLOCKING, "they were shown while requests of the kind were in flight");
@@ -46,7 +48,8 @@ test("requests that block every worker are shown while they last", async () => {
   assert.deepEqual(await violations(page), []);
   await Promise.all(reports);
   await until("the end", async () => (await now()).length === 0);
-  assert.ok((await top()) >= before, "what is below does not move up under the reader's mouse");
+  const after = await top();
+  assert.ok(after >= before, `what is below does not move up under the reader's mouse, from ${before} to ${after}`);
 });
 
 test("the loops' time and the stalls are counted by endpoint", async () => {
@@ -97,11 +100,16 @@ test("leaked connections are shown with their holders, and with those that wait"
 });
 
 test("where the endpoints do not answer, it says so, and of when its rows are", async () => {
+  // The reason has several lines here.
+  await page.setViewportSize({ width: 360, height: 900 });
   // As if the connection were that of a worker that is stuck.
   await page.route(/ops\/requests$/, () => {});
   await until("the reason", async () => /No answer to ops\/requests.*Below is the state of \d\d:\d\d:\d\d/.test(await heading("now")));
+  const before = await top();
   await page.unroute(/ops\/requests$/);
   await until("the return", async () => /\d in flight/.test(await heading("now")));
+  const after = await top();
+  assert.ok(after >= before, `what is below does not move up under the reader's mouse, from ${before} to ${after}`);
   await page.route(/ops\/requests$/, (route) => route.fulfill({ status: 403, body: "no" }));
   await until("the status", async () => /The server answers ops\/requests with 403/.test(await heading("now")));
   await page.unroute(/ops\/requests$/);

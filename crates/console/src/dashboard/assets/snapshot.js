@@ -46,12 +46,12 @@ export class Snapshot {
       this.at = Date.now() / 1000;
       this.table.update(rows, this.empty);
       this.#say(hint);
-      const { section } = this.table;
-      if (this.steady) section.style.minHeight = `${section.offsetHeight}px`;
     } catch ({ message, status }) {
       const why = status ? message : `No answer to ${this.endpoint}: the server is down, or the workers that could answer are stuck.`;
       this.#say(this.at ? `${why} Below is the state of ${clock(this.at)}.` : why, true);
     }
+    const { section } = this.table;
+    if (this.steady) section.style.minHeight = `${section.offsetHeight}px`;
   }
 
   #say(text, alarm = false) {
