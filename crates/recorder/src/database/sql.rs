@@ -9,7 +9,7 @@
 //! - `keyword`, `lexer`: splits a text into tokens
 //! - `verb`: finds the verb
 //! - `transaction`: finds what a text does to the transaction of its connection
-//! - `writes`: finds whether a text writes although its verb reads
+//! - `writes`: finds whether a text writes although its verb does not
 //! - `names`: decides which tokens are names, and which are values
 //! - `shape`: writes the text without values
 //! - `filters`: finds the columns that are compared with values
@@ -41,7 +41,8 @@ pub struct StatementReading {
     pub verb: Verb,
     /// What it does to the transaction of its connection.
     pub transaction: TransactionEffect,
-    /// Whether it may write although its verb reads: a data-modifying `WITH`, a `SELECT … INTO`, or a batch.
+    /// Whether it may write although its verb reads or controls a transaction: a data-modifying `WITH`, a `SELECT … INTO`, a
+    /// batch, `PREPARE TRANSACTION`, or a text that servers may read in two ways. True where in doubt.
     pub writes: bool,
     /// The text without literals, binds and comments; at most 4 KiB.
     pub shape: String,
@@ -68,10 +69,11 @@ pub fn read(sql: &str, dialect: Dialect) -> StatementReading {
         shaper.cut();
     }
     let verb = finder.finish();
+    let may_hide_a_write = matches!(verb, Verb::Query(Operation::Select) | Verb::Transaction);
     StatementReading {
         verb,
         transaction: effect.finish(),
-        writes: verb == Verb::Query(Operation::Select) && writes.finish(),
+        writes: may_hide_a_write && (writes.finish() || lexer.is_unsure() || lexer.is_misread()),
         shape: shaper.finish(lexer.is_misread()),
     }
 }

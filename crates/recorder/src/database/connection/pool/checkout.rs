@@ -141,9 +141,10 @@ where
     ///
     /// `work` runs at most twice, the second time on a connection that was checked. It does not run again if it has run any
     /// other statement than `SELECT`s and transaction control, or if the pool's timeout has passed. A `SELECT` with a
-    /// data-modifying expression in its `WITH`, or with `INTO`, counts as another statement. A function that writes, as in
-    /// `SELECT nextval(…)`, is not noticed. Each statement that was sent is counted, and so is the error of the lost
-    /// connection.
+    /// data-modifying expression in its `WITH`, or with `INTO`, counts as another statement. So does one with a column
+    /// called `update`, `insert`, `delete` or `merge`, unless its name is in quotes, as Diesel writes it. A function that
+    /// writes, as in `SELECT nextval(…)`, is not noticed. Each statement that was sent is counted, and so is the error of
+    /// the lost connection.
     ///
     /// # Errors
     ///

@@ -98,7 +98,10 @@ impl QueryRecorder {
                 self.control(control, query, now, error.is_none());
                 self.note_control_end(query, own, now);
             }
-            QueryKind::Uncounted => self.note_control_end(query, own, now),
+            QueryKind::Uncounted => {
+                self.may_have_written |= query.effect.writes;
+                self.note_control_end(query, own, now);
+            }
             QueryKind::Ping | QueryKind::Unbuilt => {}
         }
         match error {
