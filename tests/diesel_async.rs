@@ -54,6 +54,7 @@ use engine::{AsyncSqliteConnection, Engine};
 use pools::{PATIENCE, TestPool};
 use support::database_counts::{database_counts, expected_counts, of_queries, openings};
 use support::exposition::Exposition;
+use support::log::Log;
 use unanswered::{
     a_caller_that_leaves_during_the_check_leaves_no_answer_behind,
     a_dropped_health_check_leaves_no_answer_behind,
@@ -138,6 +139,12 @@ on_each_pool! {
     left_deadpool_sqlite: deadpool::Pool<AsyncSqliteConnection>;
     left_bb8_sqlite: bb8::Pool<AsyncSqliteConnection>;
     left_mobc_sqlite: mobc::Pool<AsyncSqliteConnection>;
+}
+
+// deadpool closes a connection of PostgreSQL that has noticed its end without a check, and mobc each one.
+on_each_pool! {
+    { a_connection_that_its_server_closed_is_lost_in_the_log }
+    lost_bb8_postgresql: bb8::Pool<AsyncPgConnection>;
 }
 
 // After a dropped query, an `AsyncMysqlConnection` cannot be used any more.
@@ -489,6 +496,29 @@ async fn a_dropped_transaction_is_rolled_back<P: TestPool>() {
     );
     let count = app.pool.get().await.unwrap().count().await;
     assert_eq!(count, Ok(2));
+}
+
+async fn a_connection_that_its_server_closed_is_lost_in_the_log<P>()
+where
+    P: TestPool<Connection = AsyncPgConnection>,
+{
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber(tracing::Level::WARN));
+    let Some((url, _database)) = AsyncPgConnection::database() else {
+        return;
+    };
+    let app = app::start::<P>(&url, 1).await;
+    let mut administrator = AsyncPgConnection::establish(&url).await.unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let killed = diesel::sql_query(kill).execute(&mut administrator).await;
+    assert_eq!(killed, Ok(1));
+    assert_eq!(app.get("/one").await, 200);
+    let log = log.lines();
+    let of_health = |line: &&String| line.contains("database::health");
+    let lines: Vec<_> = log.iter().filter(of_health).collect();
+    let lost = "a pooled connection to the database was lost, and is replaced";
+    assert!(lines.len() == 1 && lines[0].contains(lost), "{log:#?}");
 }
 
 /// diesel-async blocks until a dropped query of SQLite has ended. A worker of Actix cannot block in that way: it panics.

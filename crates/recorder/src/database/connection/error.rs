@@ -29,7 +29,7 @@ fn of_database(kind: DatabaseErrorKind, message: &str) -> ErrorKind {
         DatabaseErrorKind::CheckViolation => ErrorKind::CheckViolation,
         DatabaseErrorKind::SerializationFailure => ErrorKind::SerializationFailure,
         DatabaseErrorKind::ClosedConnection => ErrorKind::ConnectionLost,
-        _ => of_message(message),
+        _ => kind_of_message(message),
     }
 }
 
@@ -96,7 +96,8 @@ const BEGINNINGS: &[(&str, ErrorKind)] = &[
     ("Input/output error", ErrorKind::ConnectionLost),
 ];
 
-fn of_message(message: &str) -> ErrorKind {
+/// The kind of an error that has no kind of Diesel's, by its message.
+pub(super) fn kind_of_message(message: &str) -> ErrorKind {
     if message == INTERRUPTED {
         return ErrorKind::Timeout;
     }

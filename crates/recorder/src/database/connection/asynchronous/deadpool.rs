@@ -63,7 +63,10 @@ where
         match &result {
             // A connection with an open transaction is replaced. That says nothing of the database.
             Err(RecycleError::Message(_)) => {}
-            result => self.openings.checked(result, ToString::to_string),
+            result => self.openings.checked(result, |error| match error {
+                RecycleError::Backend(error) => error.to_string(),
+                RecycleError::Message(message) => message.to_string(),
+            }),
         }
         result
     }

@@ -11,9 +11,11 @@ use diesel::connection::get_default_instrumentation;
 use diesel_async::AsyncConnection;
 
 use super::super::backend::backend_of_async;
+use super::super::error::kind_of_message;
 use super::recorder::{InUse, Muted, SharedRecorder};
 use super::{Driver, Forward, Recorders};
 use crate::clock;
+use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
 use crate::database::metrics::{PoolMetrics, PoolWriters};
 
@@ -66,11 +68,17 @@ impl Openings {
         }
     }
 
-    /// Notes the result of a check of a connection.
+    /// Notes the result of a check of a connection. The message is that of the driver, as its error has no common type.
     pub(super) fn checked<E>(&self, result: &Result<(), E>, message: impl FnOnce(&E) -> String) {
         match result {
             Ok(()) => self.health.recovered(),
-            Err(error) => self.health.ping_rejected(&message(error)),
+            Err(error) => {
+                let message = message(error);
+                match kind_of_message(&message) {
+                    ErrorKind::ConnectionLost => self.health.lost(&message),
+                    _ => self.health.ping_rejected(&message),
+                }
+            }
         }
     }
 }

@@ -159,7 +159,8 @@ pub(super) fn failure(health: &DatabaseHealth) -> CheckoutError {
 /// `anyhow::Error` and any other type that implements `AsRef` of an error, or for a string. Any other type needs one line: `impl QueryError<Opaque> for Rejected {}`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of the work of `Pool::run`",
-    note = "implement `std::error::Error` for `{Self}`, or `actix_vitals::database::QueryError<Opaque>`"
+    note = "implement `std::error::Error` for `{Self}`, or `actix_vitals::database::QueryError<Opaque>`",
+    note = "a boxed error must be `Send`: `Box<dyn std::error::Error + Send + Sync>`"
 )]
 pub trait QueryError<Kind>: Send + 'static {
     /// The error of the database in this error, if there is one.
