@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
-import { Server, lastingAddress, launch, open, table, until } from "./support.mjs";
+import { Server, lastingAddress, launch, newContext, open, table, until } from "./support.mjs";
 
 let browser;
 before(async () => (browser = await launch()));
@@ -87,7 +87,7 @@ test("a stream resumes after the last event that came", async (t) => {
 
 test("twenty tabs of one browser share one stream, and go on when one of them is closed", async (t) => {
   const server = await Server.start();
-  const context = await browser.newContext();
+  const context = await newContext(browser);
   t.after(async () => {
     await context.close();
     await server.remove();

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { launch, open, until } from "./support.mjs";
+import { launch, newContext, open, until } from "./support.mjs";
 
 const URL_OF_PAGE = `${process.env.VITALS_URL}/dashboard`;
 const httpCredentials = { username: "ada", password: "s3cret" };
@@ -18,7 +18,7 @@ const live = (page) => until("ticks", async () => (await status(page)) === "Live
 
 /** Visits the page with replaced answers for some of its parts. */
 async function refused(parts, answer) {
-  const context = await browser.newContext({ httpCredentials });
+  const context = await newContext(browser, { httpCredentials });
   const page = await context.newPage();
   await context.route(parts, (route) => route.fulfill(answer));
   await page.goto(URL_OF_PAGE);

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
 import { Replay, idle } from "./replay.mjs";
-import { Server, launch, open, settled, table, tiles, until } from "./support.mjs";
+import { Server, launch, newContext, open, settled, table, tiles, until } from "./support.mjs";
 
 let server, browser;
 before(async () => ([server, browser] = [await Server.start(), await launch()]));
@@ -27,7 +27,7 @@ test("the page loads without an error, a failed request or a request to anyone e
 });
 
 test("all that it loads weighs at most 75 kilobytes", async () => {
-  const page = await (await browser.newContext()).newPage();
+  const page = await (await newContext(browser)).newPage();
   let weight = 0;
   const parts = [];
   page.on("response", async (response) => {

@@ -167,6 +167,13 @@ export function launch() {
   });
 }
 
+/** A context of pages that have their time on a busy machine. */
+export async function newContext(browser, options = {}) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(120_000);
+  return context;
+}
+
 /** Opens the live page and waits for its first data. */
 export async function open(browser, url, options = {}) {
   const page = await visit(browser, url, options);
@@ -177,7 +184,7 @@ export async function open(browser, url, options = {}) {
 
 /** Opens a page that records its errors in `page.faults`. */
 export async function visit(browser, url, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 1000 }, ...options });
+  const context = await newContext(browser, { viewport: { width: 1440, height: 1000 }, ...options });
   const page = await context.newPage();
   const { origin } = new URL(url);
   page.faults = [];
