@@ -221,7 +221,8 @@ mod tests {
     fn builder(size: u32) -> r2d2::Builder<ConnectionManager<SqliteConnection>> {
         r2d2::Pool::builder()
             .max_size(size)
-            .connection_timeout(Duration::from_millis(100))
+            // The pool opens its connections within that time.
+            .connection_timeout(Duration::from_secs(5))
     }
 
     fn count(connection: &mut Pooled) -> i64 {

@@ -23,7 +23,8 @@ fn a_connection_that_cannot_be_opened_is_an_open_error_and_no_connection() {
     let fixture = Fixture::new();
     let builder = r2d2::Pool::builder()
         .max_size(1)
-        .connection_timeout(Duration::from_millis(50));
+        // An opening fails within that time.
+        .connection_timeout(Duration::from_secs(1));
     let error = fixture
         .database
         .instrument(builder)
@@ -54,7 +55,8 @@ fn a_pool_reports_an_unavailable_database_and_recovers() {
     let path = home.join("pool.db");
     let builder = r2d2::Pool::builder()
         .max_size(1)
-        .connection_timeout(Duration::from_millis(100));
+        // An opening fails within that time.
+        .connection_timeout(Duration::from_secs(1));
     let pool =
         fixture.database.instrument(builder).build_unchecked(
             ConnectionManager::<SqliteConnection>::new(path.to_str().unwrap()),
