@@ -155,10 +155,15 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
     }
 }
 
-/// The driver's message on one line, without quotations, which may repeat parts of the URL. libpq writes several lines.
+/// The driver's message on one line, without quotations, which may repeat parts of the URL. libpq writes several lines, and
+/// some of them are questions to a person, which are left out.
 fn one_line(message: &str) -> String {
-    let words: Vec<&str> = message.split_whitespace().collect();
-    without_quotations(&words.join(" "))
+    let lines = message.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.ends_with('?'))
+        .map(|line| line.trim_end_matches('.'))
+        .collect();
+    without_quotations(&lines.join("; "))
 }
 
 /// The current time in UTC, in microseconds, which both databases store exactly.

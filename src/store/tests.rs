@@ -421,3 +421,19 @@ fn the_error_of_an_unusable_database_is_one_sentence() {
         assert!(!sentence.contains('\n'), "{sentence}");
     }
 }
+
+#[test]
+fn the_message_of_a_driver_is_one_line_without_its_questions() {
+    let refused = "connection to server at \"127.0.0.1\", port 1 failed: Connection refused\n\
+        \tIs the server running on that host and accepting TCP/IP connections?\n";
+    for (message, line) in [
+        (
+            refused,
+            "connection to server at \"…\", port 1 failed: Connection refused",
+        ),
+        ("One.\n\n  Two.\n", "One; Two"),
+        ("file is not a database", "file is not a database"),
+    ] {
+        assert_eq!(one_line(message), line);
+    }
+}
