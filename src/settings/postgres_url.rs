@@ -25,6 +25,10 @@ impl PostgresUrl {
         if rest.contains(|character: char| character.is_whitespace() || character.is_control()) {
             return Err("must not contain white space or control characters; percent-encode them, a space as %20".to_owned());
         }
+        if rest.contains('"') {
+            // libpq's messages quote parts of the URL. A quote within would end such a quotation early.
+            return Err("must not contain `\"`; percent-encode it as %22".to_owned());
+        }
         let (location, parameters) = match rest.split_once('?') {
             Some((location, parameters)) => (location, Some(parameters)),
             None => (rest, None),
@@ -40,7 +44,7 @@ impl PostgresUrl {
         if !is_valid {
             return Err(
                 "must be postgres://user:password@host:port/database?parameter=value, with `/`, `?`, `@` and the like \
-                 percent-encoded in the user and the password"
+                 percent-encoded in the user, the password and the values"
                     .to_owned(),
             );
         }
@@ -56,17 +60,13 @@ impl PostgresUrl {
     /// The whole URL including secrets, with the parameters of `defaults` (names and values) that it does not set.
     pub(in super::super) fn with_defaults(&self, defaults: &[(&str, &str)]) -> String {
         let mut url = self.text.clone();
-        let mut separator = match self.parameters {
-            Some(start) if start < url.len() => '&',
-            Some(_) => '\0',
-            None => '?',
-        };
         for (name, value) in defaults.iter().filter(|(name, _)| !self.sets(name)) {
-            if separator != '\0' {
-                url.push(separator);
-            }
-            url.extend([name, "=", value]);
-            separator = '&';
+            let separator = match self.parameters {
+                None if url.len() == self.text.len() => "?",
+                _ if url.ends_with(['?', '&']) => "",
+                _ => "&",
+            };
+            url.extend([separator, name, "=", value]);
         }
         url
     }
@@ -100,12 +100,12 @@ fn is_host(text: &str) -> bool {
     is_host && port.chars().all(|character| character.is_ascii_digit())
 }
 
-/// `name=value`, or nothing.
+/// `name=value`, or nothing. A value with an `@` may be the rest of a password, before a host.
 fn is_parameter(text: &str) -> bool {
     text.is_empty()
         || text.split_once('=').is_some_and(|(name, value)| {
             let named = |character: char| character.is_ascii_alphabetic() || character == '_';
-            !name.is_empty() && name.chars().all(named) && !value.contains('=')
+            !name.is_empty() && name.chars().all(named) && !value.contains(['=', '@'])
         })
 }
 
@@ -176,6 +176,10 @@ mod tests {
             "ada:s3@cret@localhost/vitals",
             "ada:s3?cret@localhost/vitals",
             "ada:12?s3=cret@localhost/vitals=1",
+            "ada:12?s=3cret@localhost/vitals",
+            "ada:s3\"cret@localhost/vitals",
+            "ada:s3cret@localhost/vit\"als",
+            "localhost/vitals?password=s3\"cret",
             "ada:s3 cret@localhost/vitals",
             "s3cret:s3cret/vitals",
             "[s3cret]/vitals",
@@ -199,6 +203,10 @@ mod tests {
                 "postgres://localhost/vitals?connect_timeout=3&application_name=x",
             ),
             (
+                "localhost/a&",
+                "postgres://localhost/a&?connect_timeout=3&application_name=x",
+            ),
+            (
                 "localhost?",
                 "postgres://localhost?connect_timeout=3&application_name=x",
             ),
@@ -209,6 +217,10 @@ mod tests {
             (
                 "u:p@localhost/v?sslmode=require&application_name=mine",
                 "postgres://u:p@localhost/v?sslmode=require&application_name=mine&connect_timeout=3",
+            ),
+            (
+                "localhost/v?sslmode=require&",
+                "postgres://localhost/v?sslmode=require&connect_timeout=3&application_name=x",
             ),
             (
                 "localhost/v?connect_timeout=&application_name=",

@@ -242,6 +242,8 @@ fn no_error_repeats_the_database_url() {
         &["--database-url", "a.db", "postgres://me:s3cret@host/db"],
         &["--database-url", "Postgres:me:s3cret@host/db"],
         &["--database-url", "me:s3cret@host/db"],
+        &["--database-url", "postgres://me:pa\"s3cret%zz@host/db"],
+        &["--database-url", "postgres://me:12?s3cret=b@host/db"],
     ] {
         let sentence = error(flags);
         assert!(!sentence.contains("s3cret"), "{sentence}");

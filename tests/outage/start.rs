@@ -38,6 +38,23 @@ fn a_start_without_a_server_ends_with_a_sentence() {
     );
 }
 
+#[test]
+fn no_part_of_a_password_that_is_not_encoded_is_shown() {
+    for (url, secret) in [
+        (
+            r#"postgres://ada:pa"s3cret%zz@127.0.0.1:1/vitals"#,
+            "s3cret",
+        ),
+        ("postgres://ada:4711?a=b@127.0.0.1:1/vitals", "4711"),
+    ] {
+        let output = run_to_end(&["--listen", "127.0.0.1:0"], &[("DATABASE_URL", url)]);
+        let shown = [output.stdout, output.stderr].concat();
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(!shown.contains(secret), "{shown}");
+        assert!(!output.status.success(), "{shown}");
+    }
+}
+
 #[tokio::test]
 async fn a_start_on_a_database_that_refuses_it_ends_with_a_sentence() {
     let test = "a_start_on_a_database_that_refuses_it_ends_with_a_sentence";

@@ -2,15 +2,19 @@
 
 /// Returns a driver's message without the text in double quotes.
 ///
-/// libpq quotes the part of a URL that it could not parse, which may be part of a password.
+/// libpq quotes the part of a URL that it could not parse, which may be part of a password. If the number of quotes is odd,
+/// that part contains quotes of its own, and nothing after the first quote is kept.
 pub fn without_quotations(message: &str) -> String {
-    let mut kept = String::with_capacity(message.len());
-    for (index, part) in message.trim_end().split('"').enumerate() {
-        if index % 2 == 0 {
-            kept.push_str(part);
-        } else {
-            kept.push_str("\"…\"");
-        }
+    let message = message.trim_end();
+    let mut parts = message.split('"');
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    let has_pairs = message.matches('"').count().is_multiple_of(2);
+    while parts.next().is_some() {
+        kept.push_str("\"…\"");
+        let Some(between) = parts.next().filter(|_| has_pairs) else {
+            break;
+        };
+        kept.push_str(between);
     }
     kept
 }
@@ -48,6 +52,14 @@ mod tests {
                 "invalid port number: \"…\"",
             ),
             ("unterminated \"secret", "unterminated \"…\""),
+            (
+                "invalid percent-encoded token: \"pa\"secret%zz\"",
+                "invalid percent-encoded token: \"…\"",
+            ),
+            (
+                "connection to server at \"db\", port 5432 failed: FATAL: no role \"ada\"",
+                "connection to server at \"…\", port 5432 failed: FATAL: no role \"…\"",
+            ),
             ("\"a\" and \"b\"", "\"…\" and \"…\""),
         ] {
             assert_eq!(without_quotations(message), kept);
