@@ -104,7 +104,10 @@ impl Stream for TimedPayload {
         let Poll::Ready(part) = Pin::new(&mut self.payload).poll_next(context) else {
             self.state.body_awaited();
             ready!(self.poll_deadline(context));
-            self.state.fail(ConnectionOutcome::BodyTimeout);
+            if !self.state.is_multiplexed() {
+                // The next request cannot be found.
+                self.state.fail(ConnectionOutcome::BodyTimeout);
+            }
             let error = io::Error::from(io::ErrorKind::TimedOut);
             return Poll::Ready(Some(Err(PayloadError::Io(error))));
         };

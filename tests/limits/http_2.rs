@@ -80,16 +80,20 @@ async fn an_http_2_connection_without_a_request_ends() {
 async fn a_late_body_ends_its_request_and_not_its_connection() {
     let guarded = Guarded::start(&["--body-timeout=500ms"]);
     let authority = guarded.server.authority();
-    let (mut requests, _connection) = speak(authority, 65_535).await;
+    let (mut requests, connection) = speak(authority, 65_535).await;
     let post = Request::post(format!("http://{authority}/data"))
         .header("content-type", "application/json")
         .body(())
         .unwrap();
-    let (answer, _body) = requests.send_request(post, false).unwrap();
-    let answer = timeout(BOUND, answer).await.expect("an answer").unwrap();
-    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    let (answer, body) = requests.send_request(post, false).unwrap();
+    let late = timeout(BOUND, answer).await.expect("an answer").unwrap();
+    assert_eq!(late.status(), StatusCode::REQUEST_TIMEOUT);
     let (answer, _) = requests.send_request(get(authority, "/"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    drop((requests, body, late));
+    end(connection).await;
+    guarded.wait_for_quiet().await;
+    assert_eq!(guarded.outcomes().await, [("closed".to_owned(), 1)]);
 }
 
 #[tokio::test]
