@@ -1,7 +1,7 @@
 //! All statements about items, for both databases.
 //!
-//! Each write is one statement, which takes SQLite's write lock when it begins. It needs no transaction, and two writers
-//! cannot deadlock because neither upgrades a read lock.
+//! Each write of an item is one statement, which takes SQLite's write lock when it begins. It needs no transaction, and two
+//! writers cannot deadlock because neither upgrades a read lock.
 //!
 //! A statement that returns the row it has written is read to its end, with `load` instead of `get_result`, because SQLite
 //! commits at the end. `get_result` would drop the statement after the first row, and with it the error of a failed commit:
@@ -281,11 +281,18 @@ pub(super) fn probe_writing(
 }
 
 /// Writes the user version in the file's header, unchanged. SQLite skips the write of an unchanged row, but never that of the
-/// header.
+/// header. Within a transaction, so that no other process changes the version in between.
 fn write_version(connection: &mut Connection) -> QueryResult<()> {
-    let version: i32 =
-        sql::<Integer>("SELECT user_version FROM pragma_user_version").get_result(connection)?;
-    connection.batch_execute(&format!("PRAGMA user_version = {version}"))
+    let connection = match connection {
+        #[cfg(feature = "postgres")]
+        Connection::Postgres(_) => return Ok(()),
+        Connection::Sqlite(connection) => connection,
+    };
+    connection.immediate_transaction(|connection| {
+        let version: i32 = sql::<Integer>("SELECT user_version FROM pragma_user_version")
+            .get_result(connection)?;
+        connection.batch_execute(&format!("PRAGMA user_version = {version}"))
+    })
 }
 
 /// The row of a statement by primary key, which returns at most one.

@@ -2,12 +2,18 @@
 
 use std::{
     path::Path,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use actix_vitals::registry::Format;
 use chrono::NaiveDateTime;
-use diesel::{Connection as _, connection::SimpleConnection as _};
+use diesel::{
+    Connection as _, RunQueryDsl as _, SqliteConnection,
+    connection::{InstrumentationEvent, SimpleConnection as _},
+    dsl::sql,
+    sql_types::Integer,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -342,7 +348,6 @@ async fn writers_wait_for_another_process_for_the_pool_timeout_and_count_no_quer
 
 /// How long the connection of writers waits for SQLite's lock, in milliseconds.
 async fn lock_timeout(store: &Store) -> i32 {
-    use diesel::{RunQueryDsl as _, dsl::sql, sql_types::Integer};
     let timeout = store.connections.write(|connection| {
         sql::<Integer>("SELECT timeout FROM pragma_busy_timeout").get_result(connection)
     });
@@ -436,4 +441,31 @@ fn the_message_of_a_driver_is_one_line_without_its_questions() {
     ] {
         assert_eq!(one_line(message), line);
     }
+}
+
+#[test]
+fn a_check_that_the_file_is_writable_undoes_no_change_of_another_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.db");
+    let settings = settings(&path);
+    drop(open(&settings).unwrap());
+    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut connection = connection::open(&settings.url).unwrap();
+    let changed = Arc::new(OnceLock::new());
+    let result = Arc::clone(&changed);
+    connection.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::FinishQuery { query, .. } = event
+            && query.to_string().starts_with("SELECT user_version FROM")
+        {
+            result
+                .set(other.batch_execute("PRAGMA user_version = 7"))
+                .unwrap();
+        }
+    });
+    queries::probe_writing(&mut connection, Duration::ZERO).unwrap();
+    let is_changed = changed.get().expect("the version was read").is_ok();
+    let version: i32 = sql::<Integer>("SELECT user_version AS version FROM pragma_user_version")
+        .get_result(&mut connection)
+        .unwrap();
+    assert_eq!(version, if is_changed { 7 } else { 0 });
 }
