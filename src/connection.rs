@@ -323,16 +323,21 @@ where
             Served::new(http_1, state).await
         };
         if let Some(stream) = returned.take() {
-            close::<H>(stream, end, is_multiplexed).await;
+            let longest = self.reception.limits.response_timeout;
+            close::<H>(stream, end, is_multiplexed, longest).await;
         }
         end.outcome()
     }
 }
 
-/// Closes the stream once the protocol has ended.
-async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) {
+/// Closes the stream once the protocol has ended. A peer that still reads an answer has up to `longest` for it.
+async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool, longest: Duration) {
     match end {
         End::Limit(ConnectionOutcome::ResponseTimeout) => closing::cut::<H>(&stream),
+        End::Limit(outcome @ ConnectionOutcome::Idle) => {
+            let response = closing::closing_response(outcome, is_multiplexed);
+            closing::close_gently::<H>(stream, &response, longest).await;
+        }
         End::Limit(outcome) => {
             let response = closing::closing_response(outcome, is_multiplexed);
             closing::close_politely::<H>(stream, &response).await;
@@ -347,6 +352,9 @@ async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool) 
             | ConnectionOutcome::HeadersTooLarge
             | ConnectionOutcome::Malformed,
         ) => closing::close_politely::<H>(stream, &[]).await,
+        End::Protocol(ConnectionOutcome::Closed) if is_multiplexed => {
+            closing::close_gently::<H>(stream, &[], longest).await;
+        }
         End::Protocol(_) => (),
     }
 }

@@ -11,12 +11,13 @@
 )]
 
 mod floods;
-mod guarded;
+pub(crate) mod guarded;
 mod host;
-mod http_2;
+pub(crate) mod http_2;
 mod kinds;
 mod left;
 mod log;
 mod memory;
 mod mutants;
 mod pipelining;
+pub(crate) mod slowly_read;

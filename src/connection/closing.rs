@@ -9,13 +9,13 @@ use actix_vitals::{
     problem::{CONTENT_TYPE, Problem},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{Duration, timeout},
 };
 
 use super::{handshake::Handshake, state::RequestRejection};
 
-/// How long a lingering close may take.
+/// How long a lingering close may take, or last without a byte of a peer that may still read.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Seconds after which a rejected client may try again.
@@ -106,15 +106,42 @@ fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
 /// [`CLOSE_TIMEOUT`].
 pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, response: &[u8]) {
     let closed = timeout(CLOSE_TIMEOUT, async {
-        stream.write_all(response).await?;
-        stream.shutdown().await?;
-        let mut discarded = [0; 1024];
-        while stream.read(&mut discarded).await? > 0 {}
-        io::Result::Ok(())
+        finish(&mut stream, response).await?;
+        discard(&mut stream).await
     });
     if !matches!(closed.await, Ok(Ok(()))) {
         cut::<H>(&stream);
     }
+}
+
+/// Like [`close_politely`], but without a reset, for a peer that may still read an answer. The system goes on to send it.
+///
+/// Over HTTP/2 such a peer sends frames as it reads, so this reads them for at most `longest`, and until none comes for
+/// [`CLOSE_TIMEOUT`].
+pub(super) async fn close_gently<H: Handshake>(
+    mut stream: H::Stream,
+    response: &[u8],
+    longest: Duration,
+) {
+    let closed = timeout(longest, async {
+        timeout(CLOSE_TIMEOUT, finish(&mut stream, response)).await??;
+        discard(&mut stream).await
+    });
+    // Too late, or the peer has left.
+    let _ended = closed.await;
+}
+
+/// Sends a last response and closes our side.
+async fn finish(stream: &mut (impl AsyncWrite + Unpin), response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
+    stream.shutdown().await
+}
+
+/// Reads up to the end of the stream. Fails if nothing comes for [`CLOSE_TIMEOUT`].
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut discarded = [0; 1024];
+    while timeout(CLOSE_TIMEOUT, stream.read(&mut discarded)).await?? > 0 {}
+    Ok(())
 }
 
 /// Makes the system reset the connection when the stream is dropped, and discard its unsent data.

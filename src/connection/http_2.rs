@@ -23,9 +23,12 @@ use actix_web::{rt, web::Bytes};
 use futures_core::Stream;
 use h2_0_3::{
     Reason, RecvStream, SendStream,
-    server::{Builder, SendResponse},
+    server::{Builder, Connection, SendResponse},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Duration, Instant, sleep_until},
+};
 
 use super::{slots::MAX_STREAMS, state::ConnectionState, watch::Watch};
 
@@ -39,7 +42,12 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Most bytes of a data frame.
 const CHUNK: usize = 16 * 1024;
 
-/// Serves a connection to its end.
+/// How long an unused connection stays open at a shutdown if its client does not acknowledge the announced end, which h2 waits
+/// for.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end. At a shutdown it announces the end (GOAWAY), and answers the requests that were sent before
+/// the client knew.
 pub(super) async fn serve<T, S, B>(
     io: T,
     app: Rc<Watch<S, B>>,
@@ -61,15 +69,71 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake(io);
-    let mut connection = handshake.await.map_err(DispatchError::H2)?;
-    while let Some(accepted) = connection.accept().await {
-        let (request, respond) = accepted.map_err(DispatchError::H2)?;
+    let mut closing = pin!(state.closing());
+    let mut connection = tokio::select! {
+        biased;
+        shaken = handshake => shaken.map_err(DispatchError::H2)?,
+        () = &mut closing => return Ok(()),
+    };
+    let begin = |request: http_0_2::Request<RecvStream>, respond| {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
         let served = app.serve(Rc::clone(&state), translate(head, body, peer));
         rt::spawn(answer(served, respond, is_head));
+    };
+    if accept_until(closing, &mut connection, begin).await? == Accepted::All {
+        return Ok(());
     }
+    // Requests that have begun, and those that are on their way, are still answered.
+    connection.graceful_shutdown();
+    accept_until(unused(&state), &mut connection, begin).await?;
     Ok(())
+}
+
+/// Why no further request is accepted.
+#[derive(Debug, PartialEq, Eq)]
+enum Accepted {
+    /// The connection has ended.
+    All,
+    /// The time has come.
+    Some,
+}
+
+/// Begins each request of the connection, until it ends or `stop` resolves.
+async fn accept_until<T>(
+    stop: impl Future<Output = ()>,
+    connection: &mut Connection<T, Bytes>,
+    begin: impl Fn(http_0_2::Request<RecvStream>, SendResponse<Bytes>),
+) -> Result<Accepted, DispatchError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = connection.accept() => accepted,
+            () = &mut stop => return Ok(Accepted::Some),
+        };
+        let Some(accepted) = accepted else {
+            return Ok(Accepted::All);
+        };
+        let (request, respond) = accepted.map_err(DispatchError::H2)?;
+        begin(request, respond);
+    }
+}
+
+/// Waits until no request has been in service for [`UNACKNOWLEDGED`], from now on.
+async fn unused(state: &ConnectionState) {
+    let mut next = Instant::now() + UNACKNOWLEDGED;
+    loop {
+        sleep_until(next).await;
+        let now = Instant::now();
+        next = state.idle_since().unwrap_or(now) + UNACKNOWLEDGED;
+        if next <= now {
+            return;
+        }
+    }
 }
 
 /// The request as Actix applications take it.

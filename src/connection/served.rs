@@ -9,7 +9,6 @@ use std::{
 
 use actix_http::error::{DispatchError, ParseError};
 use actix_vitals::http::ConnectionOutcome;
-use futures_core::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -43,21 +42,16 @@ pin_project! {
         #[pin]
         timer: Sleep,
         state: Rc<ConnectionState>,
-        closing: Option<LocalBoxFuture<'static, ()>>,
     }
 }
 
 impl<F> Served<F> {
     pub(super) fn new(protocol: F, state: Rc<ConnectionState>) -> Self {
-        // At a shutdown, Actix closes idle connections of HTTP/1 itself.
-        let closing = (state.is_multiplexed())
-            .then(|| Box::pin(state.closing()) as LocalBoxFuture<'static, ()>);
         Self {
             protocol,
             // The first check returns the time of the next one.
             timer: sleep_until(Instant::now()),
             state,
-            closing,
         }
     }
 }
@@ -81,13 +75,6 @@ impl<F: Future<Output = Result<(), DispatchError>>> Future for Served<F> {
         }
         if let Err(outcome) = this.state.settle() {
             return Poll::Ready(End::Limit(outcome));
-        }
-        let closing = this.closing.as_mut();
-        let closes = closing.is_some_and(|it| it.as_mut().poll(context).is_ready());
-        if closes {
-            *this.closing = None;
-            this.state.drain();
-            this.timer.as_mut().reset(Instant::now());
         }
         while this.timer.as_mut().poll(context).is_ready() {
             match this.state.check(Instant::now()) {

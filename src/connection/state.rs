@@ -26,9 +26,6 @@ pub(super) const MAX_BYTES_AHEAD: usize = 32 * 1024;
 /// The bytes of the shortest header with its end of line. They bound the number of headers of a short head.
 const SHORTEST_HEADER_BYTES: usize = 4;
 
-/// How often a draining connection checks whether its last answer is sent.
-const DRAINING_TICK: Duration = Duration::from_millis(50);
-
 /// The state of one connection.
 pub(super) struct ConnectionState {
     limits: LimitSettings,
@@ -58,7 +55,6 @@ pub(super) struct ConnectionState {
     header_blocks: Cell<HeaderBlocks>,
     /// The concurrent requests of this client, on all of its connections.
     client: Client,
-    is_draining: Cell<bool>,
     drain: Drain,
 }
 
@@ -95,7 +91,6 @@ impl ConnectionState {
             blocked_since: Cell::new(None),
             stalled: RefCell::default(),
             fault: Cell::new(None),
-            is_draining: Cell::new(false),
             drain,
         }
     }
@@ -161,6 +156,12 @@ impl ConnectionState {
     /// Whether a request is in service.
     pub(super) fn is_serving(&self) -> bool {
         self.in_service.get() > 0
+    }
+
+    /// Since when no request is in service and the socket has accepted all bytes, if that is so.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.in_service.get() == 0 && self.blocked_since.get().is_none();
+        is_idle.then(|| self.idle_since.get())
     }
 
     /// Wakes the reader, which has read bytes of the next request, once the protocol may get them.
@@ -340,11 +341,6 @@ impl ConnectionState {
         self.drain.closing()
     }
 
-    /// Makes the connection end once no request is in service.
-    pub(super) fn drain(&self) {
-        self.is_draining.set(true);
-    }
-
     /// Must be called when the connection waits for its peer or for a handler. Fails if the head that is being read is too
     /// large already.
     pub(super) fn settle(&self) -> Result<(), ConnectionOutcome> {
@@ -377,12 +373,6 @@ impl ConnectionState {
             .min(self.limits.idle_timeout)
             .min(self.limits.response_timeout);
         let next = now + shortest;
-        if self.is_draining.get() {
-            return match self.in_service.get() {
-                0 => Err(ConnectionOutcome::Closed),
-                _ => Ok(now + DRAINING_TICK.min(shortest)),
-            };
-        }
         match self.waiting() {
             Some((deadline, outcome)) if deadline <= now => Err(outcome),
             Some((deadline, _)) => Ok(next.min(deadline)),

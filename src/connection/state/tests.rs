@@ -262,12 +262,14 @@ fn the_next_check_is_before_every_deadline() {
 }
 
 #[test]
-fn a_draining_connection_ends_with_its_last_request() {
-    let state = ConnectionState::new(limits(), true, Instant::now(), client(), Drain::default());
-    let now = Instant::now();
+fn a_connection_is_idle_once_its_last_answer_is_written() {
+    let state = http_1();
+    let accepted = state.idle_since().unwrap();
     state.begin(|| SMALL).unwrap();
-    state.drain();
-    assert_eq!(state.check(now), Ok(now + DRAINING_TICK));
+    assert_eq!(state.idle_since(), None, "a request is in service");
+    state.blocked();
     state.end();
-    assert_eq!(state.check(now), Err(ConnectionOutcome::Closed));
+    assert_eq!(state.idle_since(), None, "the answer is not written");
+    state.wrote();
+    assert!(state.idle_since().unwrap() >= accepted);
 }
