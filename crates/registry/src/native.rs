@@ -250,6 +250,26 @@ impl Buckets {
         }
     }
 
+    /// Replaces `out` with the populated buckets of this shard without the zero bucket, ascending. Holds no lock but this
+    /// shard's: two series may have the same shards in different orders.
+    fn read(&self, out: &mut Vec<(i32, u64)>) {
+        loop {
+            // No count is carried while the lock is held.
+            let beyond = self.beyond.get().map(lock);
+            out.clear();
+            self.push_populated(out);
+            // The shard may have carried its first count meanwhile, which this walk may have missed. The fence pairs with the
+            // release in `carry`.
+            fence(Acquire);
+            if beyond.is_some() || self.beyond.get().is_none() {
+                for (index, count) in beyond.iter().flat_map(|map| map.iter()) {
+                    sparse::add(out, *index, *count);
+                }
+                return;
+            }
+        }
+    }
+
     /// First prefetch pass: loads the table's groups, so that [`touch`](Self::touch) finds the octaves.
     pub(crate) fn touch_table(&self) {
         for group in self.groups.iter().filter_map(OnceBox::get) {
@@ -274,29 +294,14 @@ pub(crate) fn read<'a>(
     shards: &(impl Iterator<Item = &'a Buckets> + Clone),
     out: &mut Vec<(i32, u64)>,
 ) {
-    let beyond = || shards.clone().filter_map(|shard| shard.beyond.get());
+    out.clear();
     let mut of_shard = Vec::new();
-    loop {
-        // No count is carried while the locks are held.
-        let held: Vec<_> = beyond().map(lock).collect();
-        out.clear();
-        for shard in shards.clone() {
-            if out.is_empty() {
-                shard.push_populated(out);
-            } else {
-                of_shard.clear();
-                shard.push_populated(&mut of_shard);
-                sparse::merge(out, &of_shard);
-            }
-        }
-        // A shard may have carried its first count meanwhile, which this walk may have missed. The fence pairs with the release
-        // in `carry`.
-        fence(Acquire);
-        if beyond().count() == held.len() {
-            for (index, count) in held.iter().flat_map(|map| map.iter()) {
-                sparse::add(out, *index, *count);
-            }
-            return;
+    for shard in shards.clone() {
+        if out.is_empty() {
+            shard.read(out);
+        } else {
+            shard.read(&mut of_shard);
+            sparse::merge(out, &of_shard);
         }
     }
 }
@@ -315,7 +320,7 @@ pub(crate) fn read_octaves<'a>(
             fit &= out.add(&mut at, first, line);
         }
     }
-    // As in `read`.
+    // As in `Buckets::read`.
     fence(Acquire);
     fit && shards.clone().all(|shard| shard.beyond.get().is_none())
 }

@@ -186,6 +186,22 @@ fn counts_go_on_where_a_cell_ends() {
     });
 }
 
+#[test]
+fn a_reader_holds_the_lock_of_one_shard_at_a_time() {
+    // Two series may have the same shards in different orders. Readers that held several locks could wait for each other.
+    let shards = [Buckets::default(), Buckets::default()];
+    for shard in &shards {
+        shard.record::<SoleAccess>(1e300);
+    }
+    let is_free = |shard: &Buckets| shard.beyond.get().unwrap().try_lock().is_ok();
+    let reached = shards
+        .iter()
+        .inspect(|_| assert!(shards.iter().all(is_free)));
+    let mut out = Vec::new();
+    read(&reached, &mut out);
+    assert_eq!(out, [(index(1e300), 2)]);
+}
+
 fn recordable() -> impl Strategy<Value = f64> {
     prop_oneof![
         8 => 1e-6..100.0,
