@@ -163,11 +163,16 @@ impl WorkerRecorder {
     /// if endpoints are excluded.
     #[inline]
     pub(super) fn expects_to_exclude(&self, request: &ServiceRequest) -> bool {
-        self.recorder.excludes_any()
-            && (self.recorder).excludes(match &request.match_pattern() {
-                Some(pattern) => pattern_label(pattern),
-                None => UNMATCHED,
-            })
+        self.recorder.excludes_any() && self.excludes_route_of(request)
+    }
+
+    /// Apart from the common path: most applications exclude nothing.
+    #[inline(never)]
+    fn excludes_route_of(&self, request: &ServiceRequest) -> bool {
+        (self.recorder).excludes(match &request.match_pattern() {
+            Some(pattern) => pattern_label(pattern),
+            None => UNMATCHED,
+        })
     }
 
     /// Guesses the endpoint of a request that is about to be routed. Returns its number; 0 if it is not known.

@@ -69,10 +69,16 @@ impl TraceParent {
     pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT);
         let value = values.next()?;
-        values
-            .next()
-            .is_none()
-            .then(|| Self::parse(value.as_bytes()))?
+        Self::of_values(value, values)
+    }
+
+    /// Apart from the common path: many requests have no such header.
+    #[inline(never)]
+    fn of_values<'a>(
+        value: &HeaderValue,
+        mut others: impl Iterator<Item = &'a HeaderValue>,
+    ) -> Option<Self> {
+        (others.next().is_none()).then(|| Self::parse(value.as_bytes()))?
     }
 
     /// Parses a header's value: `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, in lower case.

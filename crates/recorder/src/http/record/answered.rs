@@ -24,7 +24,7 @@ use crate::{
             notable::NotableRequest,
             timeline::{KeptEnding, KeptFacts, KeptRequest},
         },
-        record::slot::{Delivery, EnteredParts, RequestSlot},
+        record::slot::{EnteredParts, RequestSlot},
         series::cache::{
             DatabaseUse, RequestEnding, RequestOutcome, RequestSeries, Timing, seconds,
         },
@@ -86,9 +86,8 @@ impl AnsweredRequest {
         series: Rc<RequestSeries>,
         head: Head,
     ) -> Self {
-        if let Timing::Stream { active, .. } = &series.timing {
-            series.requests.inc();
-            active.inc();
+        if series.is_stream() {
+            series.begin_stream();
         }
         slot.series = Some(series);
         let delivery = &mut slot.delivery;
@@ -290,16 +289,13 @@ impl AnsweredRequest {
 impl Drop for AnsweredRequest {
     #[inline]
     fn drop(&mut self) {
-        if let Some(Delivery {
-            is_settled: false,
-            is_polled,
-            ..
-        }) = self.slot.as_ref().map(|slot| &slot.delivery)
-        {
-            self.cut_off(*is_polled);
-        }
-        if let Some(slot) = self.slot.take() {
-            slot.end();
+        if let Some(slot) = &self.slot {
+            if !slot.delivery.is_settled {
+                self.cut_off(slot.delivery.is_polled);
+            }
+            if let Some(slot) = self.slot.take() {
+                slot.end();
+            }
         }
     }
 }
@@ -365,11 +361,7 @@ fn record(slot: &mut RequestSlot, series: &RequestSeries, ended: Moment, on_loop
                 database.observe_none(span.as_ref());
             }
         }
-        Timing::Stream { active, duration } => {
-            active.dec();
-            duration.observe_with(seconds, span.as_ref());
-            route.observe_loop(on_loop, span.as_ref());
-        }
+        Timing::Stream { .. } => series.end_stream((took, on_loop), span.as_ref()),
     }
     if let Some(sizes) = &route.sizes {
         sizes.observe(slot.request_bytes(), slot.delivery.bytes);
@@ -377,16 +369,16 @@ fn record(slot: &mut RequestSlot, series: &RequestSeries, ended: Moment, on_loop
     if let Some(allocated) = &route.allocated {
         observe_allocated(slot, series, allocated);
     }
-    let mut end = RequestEnd {
+    let end = RequestEnd {
         ended,
         seconds,
         on_loop,
         is_suspected: false,
     };
     if is_database_used {
-        attribute(slot, series, &mut end);
+        attribute(slot, series, end);
     } else {
-        keep_if_wanted(slot, series, end);
+        keep_if_wanted(slot, series, &end);
     }
 }
 
@@ -415,7 +407,7 @@ struct RequestEnd {
 
 /// Keeps the request, if it is notable or was chosen. How long a stream lasts is up to its client, so none is slow.
 #[inline]
-fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
+fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: &RequestEnd) {
     let recorder = &slot.worker.recorder;
     let rank = Rank {
         ended: end.ended,
@@ -440,7 +432,7 @@ fn keep_if_wanted(slot: &RequestSlot, series: &RequestSeries, end: RequestEnd) {
 fn keep(
     slot: &RequestSlot,
     series: &RequestSeries,
-    end: RequestEnd,
+    end: &RequestEnd,
     (chosen, rank): (KeepReasons, Rank),
     (is_slow, is_failed): (bool, bool),
 ) {
@@ -499,7 +491,7 @@ fn ending(slot: &RequestSlot) -> KeptEnding {
 fn timeline(
     slot: &RequestSlot,
     series: &RequestSeries,
-    end: RequestEnd,
+    end: &RequestEnd,
     cause: Option<FailureCause>,
 ) -> KeptRequest {
     let facts = KeptFacts {
@@ -536,13 +528,13 @@ fn keep_notable(slot: &RequestSlot, series: &RequestSeries, seconds: f64, kept: 
 }
 
 /// Observes the queries and holds of a request that has ended, and keeps the request if it is wanted.
-fn attribute(slot: &mut RequestSlot, series: &RequestSeries, end: &mut RequestEnd) {
+fn attribute(slot: &mut RequestSlot, series: &RequestSeries, mut end: RequestEnd) {
     let Some(context) = &slot.context else {
         return;
     };
     if RequestContext::is_shared(context) {
         end.is_suspected = slot.worker.recorder.suspects(context);
-        keep_if_wanted(slot, series, *end);
+        keep_if_wanted(slot, series, &end);
         attribute_later(slot, series);
         return;
     }
@@ -556,7 +548,7 @@ fn attribute(slot: &mut RequestSlot, series: &RequestSeries, end: &mut RequestEn
     for (pool, held) in context.take_held() {
         route.held_seconds.add(pool, &route.endpoint, held);
     }
-    keep_if_wanted(slot, series, *end);
+    keep_if_wanted(slot, series, &end);
 }
 
 /// The families of the queries of a request. A stream is left out: it may run queries as long as it lasts.

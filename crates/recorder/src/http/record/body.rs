@@ -140,6 +140,7 @@ pin_project! {
 impl<B: MessageBody> MonitoredBody<B> {
     /// Returns the body of an answer to HEAD, or of a status without a body. It ends at once: Actix would poll the
     /// handler's body to its end, and an endless one for ever.
+    #[inline(never)]
     pub(in crate::http) fn omitted(size: BodySize, body: B, mut answer: AnsweredRequest) -> Self {
         let entered = enter(&mut answer);
         drop(body);
@@ -160,16 +161,25 @@ impl<B: MessageBody> MonitoredBody<B> {
 
     #[inline]
     pub(in crate::http) fn new(body: B, mut answer: AnsweredRequest) -> Self {
-        let content = match body.size() {
-            BodySize::Sized(_) => match body.try_into_bytes() {
-                Ok(bytes) => Content::Whole { bytes },
-                Err(body) => Content::Open { body },
-            },
-            BodySize::None | BodySize::Stream => Content::Open { body },
-        };
-        // A small body is handed on together with the head.
-        let is_small = matches!(&content, Content::Whole { bytes } if bytes.len() <= SLICE_BYTES);
-        answer.begin_body(is_small);
+        if !matches!(body.size(), BodySize::Sized(_)) {
+            return Self::open(body, answer);
+        }
+        match body.try_into_bytes() {
+            Ok(bytes) => {
+                // A small body is handed on together with the head.
+                answer.begin_body(bytes.len() <= SLICE_BYTES);
+                let content = Content::Whole { bytes };
+                Self { content, answer }
+            }
+            Err(body) => Self::open(body, answer),
+        }
+    }
+
+    /// Returns a body that is polled.
+    #[inline(never)]
+    fn open(body: B, mut answer: AnsweredRequest) -> Self {
+        answer.begin_body(false);
+        let content = Content::Open { body };
         Self { content, answer }
     }
 }
@@ -196,48 +206,61 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let mut this = self.project();
-        let chunk = match this.content.as_mut().project() {
-            ContentProjection::Whole { bytes } => {
-                return Poll::Ready(next_slice(bytes, this.answer).map(Ok));
-            }
-            ContentProjection::Omitted { .. } => Poll::Ready(None),
-            ContentProjection::Passed { body } => {
-                return body.poll_next(cx).map_err(Into::into);
-            }
-            ContentProjection::Open { body } => match this.answer.take_rest() {
-                Some(rest) => Poll::Ready(Some(Ok(rest))),
-                None => match poll_within(body, this.answer, cx) {
-                    Ok(polled) => polled.map_err(Into::into),
-                    Err(panic) => {
-                        // The body must not be polled again.
-                        drop_within(this.content.as_mut(), this.answer);
-                        mem::take(this.answer).panicked(&*panic);
-                        let error = "the response's body panicked";
-                        return Poll::Ready(Some(Err(error.into())));
-                    }
-                },
+        if let ContentProjection::Whole { bytes } = this.content.as_mut().project() {
+            return Poll::Ready(next_slice(bytes, this.answer).map(Ok));
+        }
+        poll_open(this.content, this.answer, cx)
+    }
+}
+
+/// Polls a body that is not in memory.
+#[inline(never)]
+fn poll_open<B>(
+    mut content: Pin<&mut Content<B>>,
+    answer: &mut AnsweredRequest,
+    cx: &mut Context<'_>,
+) -> Polled<Box<dyn Error>>
+where
+    B: MessageBody,
+    B::Error: Into<Box<dyn Error>>,
+{
+    let chunk = match content.as_mut().project() {
+        ContentProjection::Whole { .. } | ContentProjection::Omitted { .. } => Poll::Ready(None),
+        ContentProjection::Passed { body } => {
+            return body.poll_next(cx).map_err(Into::into);
+        }
+        ContentProjection::Open { body } => match answer.take_rest() {
+            Some(rest) => Poll::Ready(Some(Ok(rest))),
+            None => match poll_within(body, answer, cx) {
+                Ok(polled) => polled.map_err(Into::into),
+                Err(panic) => {
+                    // The body must not be polled again.
+                    drop_within(content.as_mut(), answer);
+                    mem::take(answer).panicked(&*panic);
+                    let error = "the response's body panicked";
+                    return Poll::Ready(Some(Err(error.into())));
+                }
             },
-        };
-        let answer = this.answer;
-        match chunk {
-            Poll::Ready(Some(Ok(chunk))) => {
-                let chunk = answer.hand_on(chunk);
-                answer.leave_loop(true);
-                Poll::Ready(Some(Ok(chunk)))
-            }
-            Poll::Ready(Some(Err(_))) => {
-                answer.fail();
-                chunk
-            }
-            Poll::Ready(None) => {
-                mem::take(answer).complete();
-                chunk
-            }
-            Poll::Pending => {
-                answer.polled();
-                answer.leave_loop(false);
-                chunk
-            }
+        },
+    };
+    match chunk {
+        Poll::Ready(Some(Ok(chunk))) => {
+            let chunk = answer.hand_on(chunk);
+            answer.leave_loop(true);
+            Poll::Ready(Some(Ok(chunk)))
+        }
+        Poll::Ready(Some(Err(_))) => {
+            answer.fail();
+            chunk
+        }
+        Poll::Ready(None) => {
+            mem::take(answer).complete();
+            chunk
+        }
+        Poll::Pending => {
+            answer.polled();
+            answer.leave_loop(false);
+            chunk
         }
     }
 }

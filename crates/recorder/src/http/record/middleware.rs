@@ -214,7 +214,7 @@ where
                 return Poll::Pending;
             }
             Ok(Poll::Ready(Ok(response))) => {
-                return Poll::Ready(Ok(answer(mem::take(this.record), response)));
+                return answer(mem::take(this.record), response);
             }
             Ok(Poll::Ready(Err(error))) => error,
             Err(panic) => {
@@ -242,7 +242,7 @@ fn fail(mut record: OpenRecord, error: Error) -> Error {
 fn answer<B: MessageBody>(
     record: OpenRecord,
     response: ServiceResponse<B>,
-) -> ServiceResponse<MonitoredBody<B>> {
+) -> Poll<Result<ServiceResponse<MonitoredBody<B>>, Error>> {
     // In parts, each of which moves once.
     let (request, response) = response.into_parts();
     let (mut response, body) = response.into_parts();
@@ -255,17 +255,18 @@ fn answer<B: MessageBody>(
     let mut head = Head::new(status, body.size(), is_head);
     head.is_stream = matches!(head.size, BodySize::Stream) && is_stream(&response);
     let answer = record.answer(Some(&request), head);
-    let body = if has_no_body(status) {
-        MonitoredBody::omitted(BodySize::None, body, answer)
-    } else if is_head {
-        MonitoredBody::omitted(body.size(), body, answer)
-    } else {
-        MonitoredBody::new(body, answer)
-    };
-    ServiceResponse::new(request, response.set_body(body))
+    let finish = |body| Poll::Ready(Ok(ServiceResponse::new(request, response.set_body(body))));
+    if has_no_body(status) {
+        return finish(MonitoredBody::omitted(BodySize::None, body, answer));
+    }
+    if is_head {
+        return finish(MonitoredBody::omitted(body.size(), body, answer));
+    }
+    finish(MonitoredBody::new(body, answer))
 }
 
 /// Whether the response is an unbounded stream.
+#[inline(never)]
 fn is_stream<B>(response: &HttpResponse<B>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response.extensions().contains::<Stream>()

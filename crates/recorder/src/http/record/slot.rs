@@ -159,7 +159,31 @@ impl Delivery {
 pub(in crate::http) struct EnteredRequest<'a> {
     _context: context::Entered<'a>,
     /// Dropped last: what happens when the context is left belongs to the trace.
-    _log_span: Option<tracing::span::Entered<'a>>,
+    _log_span: EnteredSpan<'a>,
+}
+
+/// The span of a traced request's log lines. Few requests have one, so what it does is apart from their path.
+struct EnteredSpan<'a>(Option<tracing::span::Entered<'a>>);
+
+impl<'a> EnteredSpan<'a> {
+    #[cold]
+    fn of(trace: &'a Trace) -> Option<tracing::span::Entered<'a>> {
+        Some(trace.log_span.enter())
+    }
+
+    #[cold]
+    fn leave(entered: tracing::span::Entered<'a>) {
+        drop(entered);
+    }
+}
+
+impl Drop for EnteredSpan<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(entered) = self.0.take() {
+            Self::leave(entered);
+        }
+    }
 }
 
 impl<'a> EnteredRequest<'a> {
@@ -171,7 +195,7 @@ impl<'a> EnteredRequest<'a> {
     #[inline]
     pub(in crate::http) fn within(parts: EnteredParts<'a>) -> Self {
         let (context, trace) = parts;
-        let log_span = trace.map(|trace| trace.log_span.enter());
+        let log_span = EnteredSpan(trace.and_then(EnteredSpan::of));
         Self {
             _context: context::enter(context),
             _log_span: log_span,
@@ -276,20 +300,15 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn end(mut self: Box<Self>) {
         self.series = None;
-        // Most requests have none of these, and dropping nothing takes a call, too.
-        if self.trace.is_some() {
-            self.trace = None;
-        }
-        if self.cause.get_mut().is_some() {
-            *self.cause.get_mut() = None;
-        }
-        if self.has_payload {
-            self.clear_request_body();
+        // Most requests have none of these.
+        if self.trace.is_some()
+            || self.cause.get_mut().is_some()
+            || self.has_payload
+            || self.path.capacity() > KEPT_PATH
+        {
+            self.clear_rare();
         }
         self.path.clear();
-        if self.path.capacity() > KEPT_PATH {
-            self.path.shrink_to(KEPT_PATH);
-        }
         self.delivery.clear();
         if let Some(slots) = self.leave() {
             if let Some(context) = &mut self.context {
@@ -297,6 +316,15 @@ impl RequestSlot {
             }
             slots.put_back(self);
         }
+    }
+
+    #[inline(never)]
+    fn clear_rare(&mut self) {
+        self.trace = None;
+        *self.cause.get_mut() = None;
+        self.clear_request_body();
+        self.path.clear();
+        self.path.shrink_to(KEPT_PATH);
     }
 
     /// Decrements the in-progress gauge, at most once in a request, and returns the free list this slot belongs to.
@@ -419,7 +447,6 @@ impl RequestSlot {
     }
 
     /// Notes that the poll has returned.
-    #[inline]
     pub(in crate::http) fn leave_loop(&mut self, state: RequestState) {
         let now = clock::now();
         self.end_poll(now);

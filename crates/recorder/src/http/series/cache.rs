@@ -175,7 +175,18 @@ impl LatencyWriters {
         {
             return both.observe_with(seconds, span);
         }
-        self.latency.get().observe_with(seconds, span);
+        self.observe_each(route, (took, on_loop), span);
+    }
+
+    /// Apart from the path of requests that waited for nothing.
+    #[inline(never)]
+    fn observe_each(
+        &self,
+        route: &RouteSeries,
+        (took, on_loop): (u64, u64),
+        span: Option<&SpanContext>,
+    ) {
+        self.latency.get().observe_with(seconds(took), span);
         route.observe_loop(on_loop, span);
     }
 
@@ -201,6 +212,29 @@ pub(in crate::http) fn seconds(nanoseconds: u64) -> f64 {
 impl RequestSeries {
     pub(in crate::http) fn is_stream(&self) -> bool {
         matches!(self.timing, Timing::Stream { .. })
+    }
+
+    /// Counts a stream that begins. Apart from the common path, like its end.
+    #[cold]
+    pub(in crate::http) fn begin_stream(&self) {
+        if let Timing::Stream { active, .. } = &self.timing {
+            self.requests.inc();
+            active.inc();
+        }
+    }
+
+    /// Observes a stream that has ended, and for how many nanoseconds it kept the event loop busy.
+    #[cold]
+    pub(in crate::http) fn end_stream(
+        &self,
+        (took, on_loop): (u64, u64),
+        span: Option<&SpanContext>,
+    ) {
+        if let Timing::Stream { active, duration } = &self.timing {
+            active.dec();
+            duration.observe_with(seconds(took), span);
+            self.route.observe_loop(on_loop, span);
+        }
     }
 
     pub(in crate::http) fn outcome(&self) -> RequestOutcome {
