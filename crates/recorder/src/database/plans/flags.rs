@@ -1,6 +1,6 @@
 //! What is notable about a plan: each flag with a sentence, and the index that would serve, as advice.
 
-use std::fmt::Write as _;
+use std::iter;
 
 use super::node::PlanStep;
 use super::sqlite::INDEX_CONDITION;
@@ -21,6 +21,22 @@ const ROW_OVERHEAD: f64 = 24.0;
 
 /// The most columns of an index that is advised.
 const MOST_COLUMNS: usize = 4;
+
+/// Words that PostgreSQL or SQLite does not take for the name of a table or a column without quotes.
+#[rustfmt::skip]
+const RESERVED: &[&str] = &[
+    "add", "all", "alter", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization",
+    "autoincrement", "between", "binary", "both", "case", "cast", "check", "collate", "collation", "column", "commit",
+    "concurrently", "constraint", "create", "cross", "current_catalog", "current_date", "current_role",
+    "current_schema", "current_time", "current_timestamp", "current_user", "default", "deferrable", "delete", "desc",
+    "distinct", "do", "drop", "else", "end", "escape", "except", "exists", "false", "fetch", "for", "foreign",
+    "freeze", "from", "full", "grant", "group", "having", "if", "ilike", "in", "index", "initially", "inner", "insert",
+    "intersect", "into", "is", "isnull", "join", "lateral", "leading", "left", "like", "limit", "localtime",
+    "localtimestamp", "natural", "not", "nothing", "notnull", "null", "offset", "on", "only", "or", "order", "outer",
+    "overlaps", "placing", "primary", "references", "returning", "right", "select", "session_user", "set", "similar",
+    "some", "symmetric", "system_user", "table", "tablesample", "then", "to", "trailing", "transaction", "true",
+    "union", "unique", "update", "user", "using", "values", "variadic", "verbose", "when", "where", "window", "with",
+];
 
 /// The kind of a [`PlanFlag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,32 +115,41 @@ pub(super) fn fill_in(plan: &mut PlanStep, facts: &PlanFacts) {
 
 /// The flags of a plan of PostgreSQL.
 pub(super) fn of_postgres(plan: &PlanStep, facts: &PlanFacts) -> Vec<PlanFlag> {
-    let mut flags = Flags::default();
+    let mut flags = Flags::new(Dialect::PostgreSql);
     postgres_step(plan, None, facts, &mut flags);
-    flags.0
+    flags.found
 }
 
 /// The flags of a plan of SQLite. `sql` is the statement.
 pub(super) fn of_sqlite(plan: &PlanStep, sql: &str, facts: &PlanFacts) -> Vec<PlanFlag> {
     let filters = filters::of_statement(sql, Dialect::Sqlite);
-    let mut flags = Flags::default();
+    let mut flags = Flags::new(Dialect::Sqlite);
     sqlite_steps(&plan.steps, &filters, facts, &mut flags);
-    flags.0
+    flags.found
 }
 
 /// The flags that were found, each once.
-#[derive(Default)]
-struct Flags(Vec<PlanFlag>);
+struct Flags {
+    dialect: Dialect,
+    found: Vec<PlanFlag>,
+}
 
 impl Flags {
+    fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            found: Vec::new(),
+        }
+    }
+
     fn add(&mut self, kind: PlanFlagKind, sentence: String, advice: Option<String>) {
         let flag = PlanFlag {
             kind,
             sentence,
             advice,
         };
-        if !self.0.contains(&flag) {
-            self.0.push(flag);
+        if !self.found.contains(&flag) {
+            self.found.push(flag);
         }
     }
 
@@ -164,7 +189,7 @@ impl Flags {
                     _ => names.join(" or "),
                 }
             ),
-            Some(create_index(name, columns)),
+            Some(create_index(self.dialect, name, columns)),
         );
     }
 }
@@ -295,7 +320,7 @@ fn sqlite_steps(
             temporary_b_tree(for_what, steps, facts, flags);
         }
         if operation.contains(" AUTOMATIC ") {
-            automatic_index(step, flags);
+            automatic_index(step, facts, flags);
         }
         let is_scan = operation.starts_with("SCAN");
         if let (true, Some(table)) = (is_scan, table)
@@ -346,7 +371,7 @@ fn temporary_b_tree(for_what: &str, steps: &[PlanStep], facts: &PlanFacts, flags
     }
 }
 
-fn automatic_index(step: &PlanStep, flags: &mut Flags) {
+fn automatic_index(step: &PlanStep, facts: &PlanFacts, flags: &mut Flags) {
     let compared = step.condition(INDEX_CONDITION).unwrap_or_default();
     let compared = compared.split(" AND ");
     let columns: Vec<_> = compared
@@ -359,12 +384,15 @@ fn automatic_index(step: &PlanStep, flags: &mut Flags) {
         })
         .collect();
     let table = step.table.as_deref().unwrap_or("a table");
+    let is_table = facts.table(table).is_some_and(|table| table.rows.is_some());
+    let dialect = flags.dialect;
     flags.add(
         PlanFlagKind::AutomaticIndex,
         format!(
             "SQLite builds an index of {table} for each call, because there is none that serves."
         ),
-        (!columns.is_empty()).then(|| create_index(table, &columns)),
+        // A subquery can have no index, and has no rows of its own.
+        (is_table && !columns.is_empty()).then(|| create_index(dialect, table, &columns)),
     );
 }
 
@@ -395,21 +423,30 @@ fn index_columns(columns: &[FilterColumn]) -> Vec<FilterColumn> {
     chosen
 }
 
-fn create_index(table: &str, columns: &[FilterColumn]) -> String {
-    let mut sql = format!("CREATE INDEX ON {} (", quoted(table));
-    for (index, column) in columns.iter().enumerate() {
-        let comma = if index > 0 { ", " } else { "" };
-        // Writing to a string cannot fail.
-        let _ = write!(sql, "{comma}{}", quoted(&column.column));
-    }
-    sql.push(')');
-    sql
+/// The statement that creates an index. SQLite wants a name; it gets the one that PostgreSQL would choose.
+fn create_index(dialect: Dialect, table: &str, columns: &[FilterColumn]) -> String {
+    let names = columns.iter().map(|column| column.column.as_str());
+    let quoted_names: Vec<_> = names.clone().map(quoted).collect();
+    let name = if dialect == Dialect::PostgreSql {
+        String::new()
+    } else {
+        let name: Vec<_> = iter::once(table).chain(names).chain(["idx"]).collect();
+        format!("{} ", quoted(&name.join("_")))
+    };
+    format!(
+        "CREATE INDEX {name}ON {} ({})",
+        quoted(table),
+        quoted_names.join(", ")
+    )
 }
 
 /// A name in quotes, unless it needs none.
 fn quoted(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if name.bytes().all(is_plain) && !name.starts_with(|first: char| first.is_ascii_digit()) {
+    if name.bytes().all(is_plain)
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !RESERVED.contains(&name)
+    {
         name.to_owned()
     } else {
         format!("\"{}\"", name.replace('"', "\"\""))
@@ -437,5 +474,31 @@ fn megabytes(bytes: f64) -> String {
         format!("{megabytes:.1}")
     } else {
         format!("{megabytes:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sqlite_accepts_the_advice_for_any_names() {
+        let others = ["items", "Kind", "two words", "1st", "a\"b", "é"];
+        for name in RESERVED.iter().copied().chain(others) {
+            let mut connection = SqliteConnection::establish(":memory:").unwrap();
+            let doubled = name.replace('"', "\"\"");
+            let create = format!("CREATE TABLE \"{doubled}\" (\"{doubled}\" TEXT, other TEXT)");
+            connection.batch_execute(&create).unwrap();
+            let column = |column: &str| FilterColumn {
+                table: None,
+                column: column.to_owned(),
+                is_equality: true,
+            };
+            let advice = create_index(Dialect::Sqlite, name, &[column(name), column("other")]);
+            connection.batch_execute(&advice).expect(&advice);
+        }
     }
 }

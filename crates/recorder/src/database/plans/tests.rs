@@ -148,24 +148,51 @@ fn a_missing_index_is_found_and_its_creation_is_a_change() {
     assert_eq!(plan.root.steps[0].table_rows, Some(20_000.0));
     assert_eq!(
         plan.flags[1].advice.as_deref(),
-        Some("CREATE INDEX ON items (name)")
+        Some("CREATE INDEX items_name_idx ON items (name)")
     );
     assert!(report.changes.is_empty() && report.reason.is_none());
     assert_eq!(fixture.families.plan_changes.value(), 0);
 
-    let create = "CREATE INDEX items_name ON items (name)";
-    pool.get().unwrap().batch_execute(create).unwrap();
+    let advice = plan.flags[1].advice.as_deref().unwrap();
+    pool.get().unwrap().batch_execute(advice).unwrap();
     (0..20).for_each(|_| find());
     let report = wait_for(&database, "SELECT COUNT", |report| {
         !report.changes.is_empty()
     });
     assert_eq!(kinds(&report), []);
     let search = &report.plan.unwrap().root.steps[0];
-    assert_eq!(search.index.as_deref(), Some("items_name"));
+    assert_eq!(search.index.as_deref(), Some("items_name_idx"));
     assert_eq!(search.index_columns, ["name"]);
     assert_eq!(report.changes[0].before.flags, plan.flags);
     assert!(report.changes[0].p95_before > Some(0.0));
     assert_eq!(fixture.families.plan_changes.value(), 1);
+}
+
+#[test]
+fn the_index_in_place_of_an_automatic_one_can_be_created() {
+    let fixture = Fixture::new();
+    let database = fixture.database.clone().with_plans(true);
+    let directory = tempfile::tempdir().unwrap();
+    let pool = explained(&database, &directory);
+    let run = |sql: &str| pool.get().unwrap().batch_execute(sql).unwrap();
+    run("CREATE TABLE `order` (`group` TEXT, `two words` TEXT); \
+         INSERT INTO `order` SELECT name, name FROM items LIMIT 5000");
+    run("SELECT name FROM items LEFT JOIN `order` ON `group` = name AND `two words` = name");
+    let report = wait_for(&database, "SELECT name", |report| report.plan.is_some());
+    let flags = report.plan.unwrap().flags;
+    let automatic = |flag: &&PlanFlag| flag.kind == PlanFlagKind::AutomaticIndex;
+    let advice = flags
+        .iter()
+        .find(automatic)
+        .unwrap()
+        .advice
+        .clone()
+        .unwrap();
+    assert!(
+        advice.contains(r#" ON "order" ("group", "two words")"#),
+        "{advice}"
+    );
+    run(&advice);
 }
 
 #[test]
