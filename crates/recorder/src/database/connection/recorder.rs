@@ -34,6 +34,8 @@
 //! * A future that is dropped finishes nothing. Its query is counted as `cancelled` as soon as it is certain that nobody
 //!   awaits it: see [`QueryRecorder::cancel_unfinished`]. A query whose binds MySQL's connection cannot serialize looks the
 //!   same.
+//! * `PoolableConnection::ping` selects a bind: `SELECT $1` or `SELECT ?`. Outside of a [`Pool`](crate::database::Pool) or an
+//!   asynchronous pool that was instrumented, every such text that Diesel keeps prepared is taken for a ping.
 //! * An `AsyncPgConnection` pipelines queries, so that several run at a time. Their texts tell which one an event is about.
 
 mod ends;

@@ -134,7 +134,10 @@ impl QueryRecorder {
         };
         let is_ping = match self.driver {
             Driver::Blocking => sql == PING,
-            Driver::Exclusive | Driver::Pipelining => ASYNC_PINGS.contains(&sql),
+            // A pool of this crate mutes its checks. An application may select a bind by the same text.
+            Driver::Exclusive | Driver::Pipelining => {
+                self.slot.is_none() && ASYNC_PINGS.contains(&sql)
+            }
         };
         if is_ping {
             query.kind = QueryKind::Ping;

@@ -13,9 +13,10 @@ use diesel::sql_types::{Integer, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::fixture::{Fixture, insert, insert_returning, items};
-use super::{QueryRecorder, record_error};
+use super::{Driver, QueryRecorder, record_error};
 use crate::clock;
 use crate::context;
+use crate::database::holders::PoolHolders;
 use crate::database::statements::Order;
 use vitals_registry::SpanContext;
 
@@ -395,6 +396,23 @@ fn pings_are_not_recorded() {
     assert_eq!(fixture.errors(), []);
     connection.batch_execute("SELECT 1").unwrap();
     assert_eq!(fixture.queries(), queries(&[("select", 1)]));
+}
+
+#[test]
+fn a_bind_that_is_selected_on_a_pooled_connection_is_no_ping() {
+    let fixture = Fixture::new();
+    let connection = &mut fixture.connection();
+    let recorder = recorder(connection);
+    // As a connection of diesel-async in a pool, whose pings are muted.
+    recorder.driver = Driver::Exclusive;
+    recorder.slot = Some(PoolHolders::new(&fixture.families, "default").new_slot());
+    for _ in 0..3 {
+        let text: String = diesel::select("a".into_sql::<Text>())
+            .get_result(connection)
+            .unwrap();
+        assert_eq!(text, "a");
+    }
+    assert_eq!(fixture.queries(), queries(&[("select", 3)]));
 }
 
 #[test]
