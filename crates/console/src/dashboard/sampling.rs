@@ -57,10 +57,9 @@ impl Timeline {
     /// The time until the next full second after `last`, the time of the last tick.
     fn until_next_second(self, last: u64, elapsed: Duration) -> Duration {
         let now = self.started + elapsed;
-        // Close to a full second, the timer fired on time or a little early: wait for the second after it.
-        let next = (now + Duration::from_millis(100)).as_secs() + 1;
-        // A tick that is late may have the time of the next full second.
-        Duration::from_secs(next.max(last + 1)).saturating_sub(now)
+        // A tick that is late, or whose timer fired a little early, may have the time of the next full second.
+        let next = now.as_secs().max(last) + 1;
+        Duration::from_secs(next).saturating_sub(now)
     }
 
     /// How many seconds the wall clock is ahead of the ticks. Negative if it is behind.
