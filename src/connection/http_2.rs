@@ -95,8 +95,8 @@ where
 enum Accepted {
     /// The connection has ended.
     All,
-    /// The time has come.
-    Some,
+    /// `stop` has resolved.
+    UntilStop,
 }
 
 /// Begins each request of the connection, until it ends or `stop` resolves.
@@ -113,7 +113,7 @@ where
         let accepted = tokio::select! {
             biased;
             accepted = connection.accept() => accepted,
-            () = &mut stop => return Ok(Accepted::Some),
+            () = &mut stop => return Ok(Accepted::UntilStop),
         };
         let Some(accepted) = accepted else {
             return Ok(Accepted::All);
