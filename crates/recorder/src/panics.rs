@@ -58,6 +58,9 @@ impl Panics {
         let limit = LogLimit::new();
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
+            if EXPECTED.try_with(Cell::get).unwrap_or(false) {
+                return;
+            }
             counting.count();
             let _ = LAST_LOCATION.try_with(|last| {
                 last.set(panic.location().map(ToString::to_string));
@@ -89,6 +92,19 @@ impl Counting {
 thread_local! {
     /// Where the last panic of this thread was, until it is taken.
     static LAST_LOCATION: Cell<Option<String>> = const { Cell::new(None) };
+
+    /// A panic of this thread is expected now.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, and returns its panic as an error. The panic is neither counted nor logged: it is how another library says
+/// no, and no defect.
+#[cfg(any(feature = "diesel-async", test))]
+pub(crate) fn catch_expected<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    let before = EXPECTED.replace(true);
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(work));
+    EXPECTED.set(before);
+    result
 }
 
 /// Takes the file, line and column of this thread's last panic, if the process watches its panics.
@@ -159,7 +175,24 @@ fn without_quotation(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use vitals_registry::Registry;
+
     use super::*;
+
+    #[test]
+    fn an_expected_panic_is_caught_and_not_noticed() {
+        let mut builder = Registry::builder(|| Duration::ZERO);
+        Panics::declare(&mut builder).watch();
+        let caught = || panic::catch_unwind(|| panic!("on purpose")).is_err();
+        // The hook notes the location on this thread only. Other tests may panic meanwhile.
+        assert!(catch_expected(caught).unwrap());
+        assert!(catch_expected(|| panic!("on purpose")).is_err());
+        assert_eq!(take_location(), None);
+        assert!(caught());
+        assert!(take_location().is_some());
+    }
 
     #[test]
     fn a_message_is_one_short_line_without_quotations() {

@@ -1,7 +1,7 @@
 //! The recorder of one asynchronous connection.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -17,6 +17,7 @@ use super::super::recorder::QueryRecorder;
 use super::{Forward, runs_elsewhere};
 use crate::context::{self, RequestContext, identity::ContextIdentity};
 use crate::database::wait::WaitEnd;
+use crate::panics;
 
 /// A [`QueryRecorder`] that the connection shares with the caller that has it.
 ///
@@ -70,7 +71,7 @@ impl SharedRecorder {
             instrumentation.downcast_mut::<Self>().cloned()
         };
         if runs_elsewhere::<C>() {
-            catch_unwind(AssertUnwindSafe(find)).map_err(|_| InUse)
+            panics::catch_expected(find).map_err(|_| InUse)
         } else {
             Ok(find())
         }
