@@ -167,8 +167,8 @@ struct EnteredSpan<'a>(Option<tracing::span::Entered<'a>>);
 
 impl<'a> EnteredSpan<'a> {
     #[cold]
-    fn of(trace: &'a Trace) -> Option<tracing::span::Entered<'a>> {
-        Some(trace.log_span.enter())
+    fn of(trace: &'a Trace) -> tracing::span::Entered<'a> {
+        trace.log_span.enter()
     }
 
     #[cold]
@@ -195,7 +195,7 @@ impl<'a> EnteredRequest<'a> {
     #[inline]
     pub(in crate::http) fn within(parts: EnteredParts<'a>) -> Self {
         let (context, trace) = parts;
-        let log_span = EnteredSpan(trace.and_then(EnteredSpan::of));
+        let log_span = EnteredSpan(trace.map(EnteredSpan::of));
         Self {
             _context: context::enter(context),
             _log_span: log_span,
