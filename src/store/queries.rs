@@ -283,16 +283,15 @@ pub(super) fn probe_writing(
 /// Writes the user version in the file's header, unchanged. SQLite skips the write of an unchanged row, but never that of the
 /// header. Within a transaction, so that no other process changes the version in between.
 fn write_version(connection: &mut Connection) -> QueryResult<()> {
-    let connection = match connection {
+    match connection {
         #[cfg(feature = "postgres")]
-        Connection::Postgres(_) => return Ok(()),
-        Connection::Sqlite(connection) => connection,
-    };
-    connection.immediate_transaction(|connection| {
-        let version: i32 = sql::<Integer>("SELECT user_version FROM pragma_user_version")
-            .get_result(connection)?;
-        connection.batch_execute(&format!("PRAGMA user_version = {version}"))
-    })
+        Connection::Postgres(_) => Ok(()),
+        Connection::Sqlite(connection) => connection.immediate_transaction(|connection| {
+            let version: i32 = sql::<Integer>("SELECT user_version FROM pragma_user_version")
+                .get_result(connection)?;
+            connection.batch_execute(&format!("PRAGMA user_version = {version}"))
+        }),
+    }
 }
 
 /// The row of a statement by primary key, which returns at most one.
