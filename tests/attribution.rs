@@ -200,6 +200,13 @@ fn moved(before: &Exposition, after: &Exposition, names: &[&str]) -> BTreeMap<St
     moved
 }
 
+/// How many queries ran, for whom.
+const QUERIES: [&str; 3] = [
+    "db_queries_total",
+    "db_queries_unattributed_total",
+    "http_request_db_queries_sum",
+];
+
 const COUNTS: [&str; 10] = [
     "db_queries_unattributed_total",
     "http_request_db_queries_count",

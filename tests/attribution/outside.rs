@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Backed, COUNTS, LOG, app_on, defaults, moved};
+use crate::{Backed, COUNTS, LOG, QUERIES, app_on, defaults, moved};
 
 const OF_JOBS: [&str; 6] = [
     "job_runs_total",
@@ -93,13 +93,8 @@ pub(crate) async fn queries_outside_of_any_request_are_counted_as_such<C: Backed
         assert_eq!(app.get("/web_block").await.status, 200);
     }
     app.get("/one").await;
-    let names = [
-        "db_queries_total",
-        "db_queries_unattributed_total",
-        "http_request_db_queries_sum",
-    ];
     assert_eq!(
-        moved(&before, &app.scrape(), &names),
+        moved(&before, &app.scrape(), &QUERIES),
         BTreeMap::from([
             ("db_queries_total select".to_owned(), 7.0),
             ("db_queries_unattributed_total select".to_owned(), 6.0),

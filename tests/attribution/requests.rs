@@ -9,7 +9,7 @@ use diesel::r2d2::{self, ConnectionManager};
 
 use crate::exposition::Exposition;
 use crate::support::database_counts::{database_counts, of_queries};
-use crate::{Backed, COUNTS, app_on, defaults, moved, moves_exactly};
+use crate::{Backed, COUNTS, QUERIES, app_on, defaults, moved, moves_exactly};
 
 pub(crate) async fn known_traffic_moves_every_family_by_exactly_the_right_amount<C: Backed>() {
     let Some((app, _database)) = app_on::<C>(2, defaults).await else {
@@ -117,13 +117,8 @@ pub(crate) async fn a_query_in_the_synchronous_part_of_a_middleware_belongs_to_i
     for _ in 0..193 {
         assert_eq!(app.get("/auth/one").await.status, 200);
     }
-    let names = [
-        "db_queries_total",
-        "db_queries_unattributed_total",
-        "http_request_db_queries_sum",
-    ];
     assert_eq!(
-        moved(&before, &app.scrape(), &names),
+        moved(&before, &app.scrape(), &QUERIES),
         BTreeMap::from([
             ("db_queries_total select".to_owned(), 386.0),
             (

@@ -180,12 +180,37 @@ impl Statements {
     }
 
     fn report_one(&self, statement: &Statement, counts: &Totals) -> StatementReport {
-        let seconds = &counts.seconds;
         StatementReport {
             number: Some(statement.number()),
             statement: statement.shape.text.to_string(),
             operation: statement.shape.operation,
             pool: statement.shape.pool_name(),
+            endpoints: statement.lock_endpoints().clone(),
+            ..self.unnamed(counts, statement.first_seen, &statement.last_seen_seconds)
+        }
+    }
+
+    /// Returns the row of the statements that are not kept; `None` if there are none.
+    fn report_other(&self, other: &Totals, since: SystemTime) -> Option<StatementReport> {
+        (other.seconds.count > 0).then(|| StatementReport {
+            statement: OTHER.to_owned(),
+            ..self.unnamed(other, since, &self.table.other_last_seen_seconds)
+        })
+    }
+
+    /// The row of these counts, without a statement.
+    fn unnamed(
+        &self,
+        counts: &Totals,
+        first_seen: SystemTime,
+        last_seen_seconds: &AtomicU64,
+    ) -> StatementReport {
+        let seconds = &counts.seconds;
+        StatementReport {
+            number: None,
+            statement: String::new(),
+            operation: Operation::Other,
+            pool: None,
             calls: seconds.count,
             errors: counts.errors,
             unattributed_calls: counts.unattributed,
@@ -193,35 +218,10 @@ impl Statements {
             total_seconds: seconds.sum.max(0.0),
             mean_seconds: seconds.mean().unwrap_or_default().max(0.0),
             p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
-            endpoints: statement.lock_endpoints().clone(),
-            first_seen: statement.first_seen,
-            last_seen: self
-                .last_seen(&statement.last_seen_seconds)
-                .max(statement.first_seen),
-        }
-    }
-
-    /// Returns the row of the statements that are not kept; `None` if there are none.
-    fn report_other(&self, other: &Totals, since: SystemTime) -> Option<StatementReport> {
-        let seconds = &other.seconds;
-        (seconds.count > 0).then(|| StatementReport {
-            number: None,
-            statement: OTHER.to_owned(),
-            operation: Operation::Other,
-            pool: None,
-            calls: seconds.count,
-            errors: other.errors,
-            unattributed_calls: other.unattributed,
-            // The difference of two sums of floats may be slightly negative.
-            total_seconds: seconds.sum.max(0.0),
-            mean_seconds: seconds.mean().unwrap_or_default().max(0.0),
-            p95_seconds: seconds.quantile(0.95).unwrap_or_default(),
             endpoints: Vec::new(),
-            first_seen: since,
-            last_seen: self
-                .last_seen(&self.table.other_last_seen_seconds)
-                .max(since),
-        })
+            first_seen,
+            last_seen: self.last_seen(last_seen_seconds).max(first_seen),
+        }
     }
 
     /// The wall-clock time of a last run. Computed from its age, so that the two clocks do not drift apart.
