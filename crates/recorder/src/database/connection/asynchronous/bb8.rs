@@ -45,7 +45,7 @@ where
     async fn is_valid(&self, connection: &mut M::Connection) -> Result<(), M::Error> {
         let _muted = muted(connection);
         let result = self.inner.is_valid(connection).await;
-        self.openings.checked(&result, ToString::to_string);
+        self.openings.checked(result.as_ref().copied());
         result
     }
 

@@ -63,10 +63,8 @@ where
         match &result {
             // A connection with an open transaction is replaced. That says nothing of the database.
             Err(RecycleError::Message(_)) => {}
-            result => self.openings.checked(result, |error| match error {
-                RecycleError::Backend(error) => error.to_string(),
-                RecycleError::Message(message) => message.to_string(),
-            }),
+            Err(RecycleError::Backend(error)) => self.openings.checked(Err(error)),
+            Ok(()) => self.openings.checked::<M::Error>(Ok(())),
         }
         result
     }

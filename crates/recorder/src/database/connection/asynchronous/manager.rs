@@ -68,12 +68,12 @@ impl Openings {
         }
     }
 
-    /// Notes the result of a check of a connection. The message is that of the driver, as its error has no common type.
-    pub(super) fn checked<E>(&self, result: &Result<(), E>, message: impl FnOnce(&E) -> String) {
+    /// Notes the result of a check of a connection. Its error is known by its text, as drivers have no common type.
+    pub(super) fn checked<E: Display>(&self, result: Result<(), &E>) {
         match result {
             Ok(()) => self.health.recovered(),
             Err(error) => {
-                let message = message(error);
+                let message = error.to_string();
                 match kind_of_message(&message) {
                     ErrorKind::ConnectionLost => self.health.lost(&message),
                     _ => self.health.ping_rejected(&message),
