@@ -300,6 +300,7 @@ impl RequestSlot {
     #[inline]
     pub(in crate::http) fn end(mut self: Box<Self>) {
         self.series = None;
+        self.path.clear();
         // Most requests have none of these.
         if self.trace.is_some()
             || self.cause.get_mut().is_some()
@@ -308,7 +309,6 @@ impl RequestSlot {
         {
             self.clear_rare();
         }
-        self.path.clear();
         self.delivery.clear();
         if let Some(slots) = self.leave() {
             if let Some(context) = &mut self.context {
@@ -323,7 +323,6 @@ impl RequestSlot {
         self.trace = None;
         *self.cause.get_mut() = None;
         self.clear_request_body();
-        self.path.clear();
         self.path.shrink_to(KEPT_PATH);
     }
 
