@@ -20,6 +20,8 @@ mod mariadb;
 mod app;
 #[path = "diesel_async/engine.rs"]
 mod engine;
+#[path = "diesel_async/foreign.rs"]
+mod foreign;
 #[path = "diesel_async/holders.rs"]
 mod holders;
 #[path = "diesel_async/locks.rs"]

@@ -370,7 +370,8 @@ impl Vitals {
     /// Records the queries and transactions of a connection of diesel-async that is in no pool, or in a pool that is not
     /// [instrumented](Self::instrument_async).
     ///
-    /// Queries of a `SyncConnectionWrapper` run on other threads; outside of an instrumented pool they are unattributed.
+    /// Queries of a `SyncConnectionWrapper` run on other threads; outside of an instrumented pool they are unattributed. The
+    /// ping of such a pool selects the number 1 as a bind. A query that does the same is taken for a ping and not counted.
     pub fn instrument_async_connection<C: diesel_async::AsyncConnection>(
         &self,
         connection: &mut C,

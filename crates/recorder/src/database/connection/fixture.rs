@@ -52,6 +52,14 @@ impl Fixture {
         String::from_utf8(self.registry.encode(Format::OpenMetrics)).unwrap()
     }
 
+    /// How many places of the table of statements are taken.
+    pub(in crate::database) fn places(&self) -> Option<u64> {
+        let exposition = self.open_metrics();
+        let mut lines = exposition.lines();
+        let places = lines.find_map(|line| line.strip_prefix("db_statements "))?;
+        places.parse().ok()
+    }
+
     /// The operations that were counted, and that the histogram has as many observations of.
     pub(in crate::database) fn queries(&self) -> Vec<(String, u64)> {
         let mut found = Vec::new();

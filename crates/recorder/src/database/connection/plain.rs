@@ -272,6 +272,28 @@ mod tests {
     }
 
     #[test]
+    fn a_ping_takes_no_place_in_the_table_of_statements() {
+        let fixture = Fixture::new();
+        let manager = ConnectionManager::<SqliteConnection>::new(":memory:");
+        let pool = (fixture.database)
+            .monitor("plain", builder(2).test_on_check_out(true), manager)
+            .unwrap();
+        for _ in 0..3 {
+            drop((pool.get().unwrap(), pool.get().unwrap()));
+        }
+        assert_eq!(fixture.places(), Some(0));
+        // The same text, run by the application.
+        for _ in 0..3 {
+            let mut connection = pool.get().unwrap();
+            diesel::sql_query("SELECT 1")
+                .execute(&mut connection)
+                .unwrap();
+        }
+        assert_eq!(fixture.places(), Some(1));
+        assert_eq!(fixture.queries(), [("select".to_owned(), 3)]);
+    }
+
+    #[test]
     fn the_holders_of_a_plain_pool_are_reported_and_their_time_is_counted() {
         use crate::database::HoldActivity;
 

@@ -24,9 +24,8 @@
 //!   hand (`sql_query("BEGIN")`) are not announced, and not counted.
 //! * Diesel keeps most statements prepared, and announces each when it begins to, between the start and the end of the
 //!   query. It never does so for `sql_query`, `sql` and similar queries. [`types`] decides which texts must be read.
-//! * `R2D2Connection::ping` runs `SELECT 1` by a type of its own, which Diesel keeps prepared and so announces. A `SELECT 1`
-//!   of an application is `sql_query` or `sql`, is not announced, and counts. If the application has turned Diesel's
-//!   statement cache off, nothing is announced, and the pings of a foreign pool count as well.
+//! * The ping of a pool is a query like others: see [`pings`]. If the application has turned Diesel's statement cache off,
+//!   the pings of an r2d2 pool that is not a [`Pool`](crate::database::Pool) count.
 //!
 //! What diesel-async 0.9 reports differently:
 //!
@@ -34,13 +33,12 @@
 //! * A future that is dropped finishes nothing. Its query is counted as `cancelled` as soon as it is certain that nobody
 //!   awaits it: see [`QueryRecorder::cancel_unfinished`]. A query whose binds MySQL's connection cannot serialize looks the
 //!   same.
-//! * `PoolableConnection::ping` selects a bind: `SELECT $1` or `SELECT ?`. Outside of a [`Pool`](crate::database::Pool) or an
-//!   asynchronous pool that was instrumented, every such text that Diesel keeps prepared is taken for a ping.
 //! * An `AsyncPgConnection` pipelines queries, so that several run at a time. Their texts tell which one an event is about.
 
 mod ends;
 mod errors;
 mod failures;
+mod pings;
 mod running;
 mod starts;
 #[cfg(test)]
@@ -133,7 +131,7 @@ pub struct QueryRecorder {
     has_written: bool,
     /// The instrumentation of the application.
     forward: Forward,
-    /// The type of Diesel's ping, once it is known.
+    /// The type of `R2D2Connection::ping`, once it is known.
     ping: Option<TypeIdentity>,
     /// Lists who holds the connection, and what it does. `None` outside of a pool.
     slot: Option<Arc<HoldSlot>>,

@@ -97,6 +97,11 @@ impl ConnectionStatements {
         self.hasher.hash_one(sql)
     }
 
+    /// Whether this connection has looked up the text with this hash.
+    pub(crate) fn knows(&self, hash: u64) -> bool {
+        self.texts.contains(hash)
+    }
+
     /// Looks up the text with this hash: what it is, and what it does beyond that. The text must not contain Diesel's list
     /// of binds.
     pub(crate) fn of_text(&mut self, hash: u64, sql: &str) -> (TextKind, TextEffect) {

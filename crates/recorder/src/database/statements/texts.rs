@@ -39,6 +39,11 @@ impl<T: Copy> Texts<T> {
         Some(known)
     }
 
+    /// Whether there is a value for the text with this hash. Does not count as a use of it.
+    pub(super) fn contains(&self, hash: u64) -> bool {
+        self.young.contains_key(&hash) || self.old.contains_key(&hash)
+    }
+
     /// Remembers a value for the text with this hash.
     pub(super) fn insert(&mut self, hash: u64, known: T) {
         if self.young.len() >= self.most && !self.young.contains_key(&hash) {

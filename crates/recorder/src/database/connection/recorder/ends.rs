@@ -62,6 +62,10 @@ impl QueryRecorder {
 
     /// Ends a query, which no longer runs.
     fn end(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
+        if query.kind == QueryKind::PossiblePing {
+            let query = self.not_a_ping(query);
+            return self.end(&query, error, now);
+        }
         if query.effect.transaction != TransactionEffect::None {
             self.controlled_by_hand(query.effect.transaction, error.is_none());
         }
@@ -73,7 +77,7 @@ impl QueryRecorder {
     fn settle_query(&mut self, query: &Query, error: Option<&Error>, now: Moment) {
         if let Some(Error::QueryBuilderError(_) | Error::SerializationError(_)) = error {
             // It could not be built and was never sent.
-            if !matches!(query.kind, QueryKind::Ping | QueryKind::Unbuilt) {
+            if query.kind.is_recorded() {
                 self.note_control_end(query, 0, now);
             }
             return;
@@ -102,7 +106,7 @@ impl QueryRecorder {
                 self.may_have_written |= query.effect.writes;
                 self.note_control_end(query, own, now);
             }
-            QueryKind::Ping | QueryKind::Unbuilt => {}
+            QueryKind::Ping | QueryKind::PossiblePing | QueryKind::Unbuilt => {}
         }
         match error {
             Some(_) if query.kind == QueryKind::Ping => {}
@@ -191,7 +195,7 @@ impl QueryRecorder {
         let Some(slot) = &self.slot else {
             return;
         };
-        if let QueryKind::Ping | QueryKind::Unbuilt = query.kind {
+        if !query.kind.is_recorded() {
             return;
         }
         match self.running.latest() {
@@ -242,7 +246,7 @@ impl QueryRecorder {
                 self.note_control_end(query, took, now);
                 self.metrics.error(Operation::Other, ErrorKind::Cancelled);
             }
-            QueryKind::Ping | QueryKind::Unbuilt => {}
+            QueryKind::Ping | QueryKind::PossiblePing | QueryKind::Unbuilt => {}
         }
         self.rest(query, now);
     }

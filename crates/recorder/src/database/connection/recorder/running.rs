@@ -37,10 +37,19 @@ pub(super) enum QueryKind {
     Announced(Control),
     /// Controls a transaction that the application manages by hand.
     Uncounted,
-    /// Diesel's ping.
+    /// The ping of a pool.
     Ping,
+    /// A query with the text of Diesel's ping. It is the ping if Diesel announces it, and else a query of the application.
+    PossiblePing,
     /// Diesel cannot build its text, so that it is never sent.
     Unbuilt,
+}
+
+impl QueryKind {
+    /// Whether it is a query or controls a transaction.
+    pub(super) fn is_recorded(self) -> bool {
+        !matches!(self, Self::Ping | Self::PossiblePing | Self::Unbuilt)
+    }
 }
 
 impl From<TextKind> for QueryKind {

@@ -11,7 +11,7 @@ use diesel::connection::DebugQuery;
 
 use super::running::{Query, QueryKind};
 use super::types::TypeIdentity;
-use super::{Driver, QueryRecorder, values};
+use super::{Driver, QueryRecorder, pings, values};
 use crate::clock;
 use crate::context;
 use crate::database::statements::connection_statements::TextEffect;
@@ -21,12 +21,6 @@ const BINDS: &str = " -- binds: ";
 
 /// The most memory of the text buffer that is kept between queries, in bytes.
 pub(super) const KEPT_TEXT: usize = 64 * 1024;
-
-/// The text of `R2D2Connection::ping`, with which a pool checks a connection.
-const PING: &str = "SELECT 1";
-
-/// The text of diesel-async's `PoolableConnection::ping`, in PostgreSQL's dialect and in the others.
-const ASYNC_PINGS: [&str; 2] = ["SELECT $1", "SELECT ?"];
 
 /// Receives the text of a query up to its binds.
 pub(super) struct Text<'a> {
@@ -110,14 +104,16 @@ impl QueryRecorder {
         let is_built = is_written || text.has_binds;
         let sql = without_binds(&self.text);
         let hash = self.known.hash(sql);
-        let (kind, effect) = if is_built {
+        let (kind, effect) = if !is_built {
+            (QueryKind::Unbuilt, TextEffect::default())
+        } else if let Some(ping) = self.ping_of(hash, sql, query) {
+            (ping, TextEffect::default())
+        } else {
             let (kind, effect) = self.known.of_text(hash, sql);
             if let Some(identity) = identity {
                 self.types.saw(identity, hash, kind);
             }
             (kind.into(), effect)
-        } else {
-            (QueryKind::Unbuilt, TextEffect::default())
         };
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
@@ -129,19 +125,20 @@ impl QueryRecorder {
     pub(super) fn cache(&mut self, sql: &str) {
         let statement = without_binds(sql);
         let hash = self.known.hash(statement);
+        let may_be_ping = self.may_be_async_ping(statement);
         let Some(query) = self.running.find(hash) else {
             return;
         };
-        let is_ping = match self.driver {
-            Driver::Blocking => sql == PING,
-            // A pool of this crate mutes its checks. An application may select a bind by the same text.
-            Driver::Exclusive | Driver::Pipelining => {
-                self.slot.is_none() && ASYNC_PINGS.contains(&sql)
-            }
-        };
-        if is_ping {
+        if pings::is_announced_ping(self.driver, sql) {
             query.kind = QueryKind::Ping;
             self.ping = query.identity;
+            return;
+        }
+        if may_be_ping && query.kind == QueryKind::Ping {
+            // The next query of the type may be one of the application.
+            if let Some(identity) = query.identity {
+                self.types.always_read(identity);
+            }
             return;
         }
         if let QueryKind::Announced(_) = query.kind {
@@ -152,7 +149,7 @@ impl QueryRecorder {
         query.effect = effect;
         query.text = hash;
         if let Some(identity) = query.identity {
-            if effect == TextEffect::default() {
+            if effect == TextEffect::default() && !may_be_ping {
                 self.types.announced(identity, hash, kind);
             } else {
                 self.types.always_read(identity);
@@ -167,7 +164,7 @@ impl QueryRecorder {
         let statement = match query.kind {
             QueryKind::Counted(_, lookup) => self.known.number(lookup),
             QueryKind::Announced(_) | QueryKind::Uncounted => None,
-            QueryKind::Ping | QueryKind::Unbuilt => return None,
+            QueryKind::Ping | QueryKind::PossiblePing | QueryKind::Unbuilt => return None,
         };
         let is_blocking = self.driver == Driver::Blocking;
         let is_compared = context::note_query(statement, query.started, is_blocking);

@@ -1,7 +1,8 @@
-//! What is recorded of a connection: every query once, transactions, errors, and nothing of pings.
+//! What is recorded of a connection: every query once, transactions and errors.
 
 mod failures;
 mod many_texts;
+mod pings;
 
 use std::num::NonZeroU32;
 
@@ -13,10 +14,9 @@ use diesel::sql_types::{Integer, Text};
 use diesel::sqlite::Sqlite;
 
 use super::super::fixture::{Fixture, insert, insert_returning, items};
-use super::{Driver, QueryRecorder, record_error};
+use super::{QueryRecorder, record_error};
 use crate::clock;
 use crate::context;
-use crate::database::holders::PoolHolders;
 use crate::database::statements::Order;
 use vitals_registry::SpanContext;
 
@@ -385,37 +385,6 @@ fn a_query_that_was_never_sent_is_not_counted() {
 }
 
 #[test]
-fn pings_are_not_recorded() {
-    let fixture = Fixture::new();
-    let connection = &mut fixture.connection();
-    recorder(connection).mute(true);
-    connection.batch_execute("SELECT 1").unwrap();
-    connection.batch_execute("nonsense").unwrap_err();
-    recorder(connection).mute(false);
-    assert_eq!(fixture.queries(), []);
-    assert_eq!(fixture.errors(), []);
-    connection.batch_execute("SELECT 1").unwrap();
-    assert_eq!(fixture.queries(), queries(&[("select", 1)]));
-}
-
-#[test]
-fn a_bind_that_is_selected_on_a_pooled_connection_is_no_ping() {
-    let fixture = Fixture::new();
-    let connection = &mut fixture.connection();
-    let recorder = recorder(connection);
-    // As a connection of diesel-async in a pool, whose pings are muted.
-    recorder.driver = Driver::Exclusive;
-    recorder.slot = Some(PoolHolders::new(&fixture.families, "default").new_slot());
-    for _ in 0..3 {
-        let text: String = diesel::select("a".into_sql::<Text>())
-            .get_result(connection)
-            .unwrap();
-        assert_eq!(text, "a");
-    }
-    assert_eq!(fixture.queries(), queries(&[("select", 3)]));
-}
-
-#[test]
 fn a_query_within_another_is_counted_by_itself() {
     let fixture = Fixture::new();
     let mut recorder = fixture.database.recorder::<SqliteConnection>();
@@ -627,39 +596,4 @@ fn no_bind_is_exposed() {
     assert!(!exposition.contains("s3cret") && !exposition.contains("31337"));
     let recorder = format!("{:?}", recorder(connection));
     assert!(!recorder.contains("s3cret") && !recorder.contains("31337"));
-}
-
-/// Instruments the connections of a pool that is not ours.
-#[derive(Debug)]
-struct Instrumenting(crate::database::Database);
-
-impl diesel::r2d2::CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Instrumenting {
-    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        self.0.instrument_connection(connection);
-        Ok(())
-    }
-}
-
-#[test]
-fn pings_of_a_foreign_pool_are_not_queries() {
-    let fixture = Fixture::new();
-    let pool = diesel::r2d2::Pool::builder()
-        .max_size(1)
-        .test_on_check_out(true)
-        .connection_customizer(Box::new(Instrumenting(fixture.database.clone())))
-        .build(diesel::r2d2::ConnectionManager::<SqliteConnection>::new(
-            ":memory:",
-        ))
-        .unwrap();
-    for _ in 0..3 {
-        diesel::sql_query("SELECT 1")
-            .execute(&mut pool.get().unwrap())
-            .unwrap();
-    }
-    assert_eq!(fixture.queries(), [("select".to_owned(), 3)]);
-    let statements = fixture.database.statements();
-    let reports = statements.report(crate::database::Order::Calls, 10);
-    let calls: Vec<u64> = reports.iter().map(|report| report.calls).collect();
-    assert_eq!(calls, [3]);
-    assert_eq!(fixture.errors(), []);
 }

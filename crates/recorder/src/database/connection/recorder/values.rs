@@ -1,6 +1,7 @@
-//! A hash of the values of a query, to find out whether a request repeats a query with the same values.
+//! What is read of the values of a query: a hash, to find out whether a request repeats a query with the same values, and
+//! whether they are those of a ping.
 //!
-//! The key of the hash is random and stays in the process, so that a hash does not reveal a value.
+//! No value is kept. The key of the hash is random and stays in the process, so that a hash does not reveal a value.
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
@@ -46,6 +47,26 @@ pub(super) fn hash(query: &dyn DebugQuery) -> Option<u64> {
     });
     catch_unwind(write).ok()?;
     Some(writer.hasher.finish())
+}
+
+/// Compares what is written with the rest of a text.
+struct Comparison<'a> {
+    rest: &'a str,
+}
+
+impl fmt::Write for Comparison<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        // The error ends the writing.
+        self.rest = self.rest.strip_prefix(piece).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
+
+/// Whether a query and its values are displayed as this text. `false` if the application's `Debug` of a value panics.
+pub(super) fn displays_as(query: &dyn DebugQuery, text: &str) -> bool {
+    let mut comparison = Comparison { rest: text };
+    let is_written = catch_unwind(AssertUnwindSafe(|| write!(comparison, "{query}").is_ok()));
+    is_written.unwrap_or(false) && comparison.rest.is_empty()
 }
 
 #[cfg(test)]
