@@ -22,6 +22,7 @@ mod code_location;
 pub mod collection;
 pub mod context;
 pub mod database;
+mod error_chain;
 #[cfg(feature = "http")]
 pub mod fair_shares;
 #[cfg(feature = "http")]

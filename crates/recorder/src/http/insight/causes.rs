@@ -16,6 +16,7 @@ use actix_web::error::{BlockingError, JsonPayloadError, PayloadError, Urlencoded
 
 use crate::{
     database::ErrorKind,
+    error_chain,
     http::insight::{
         kept::KeptId,
         timeline::{KeptEnding, KeptRequest},
@@ -148,15 +149,16 @@ pub(crate) fn names_of<E: StdError + 'static>(error: &E) -> Vec<Cow<'static, str
 /// The names of an error and of its sources.
 fn names_of_chain(error: &(dyn StdError + 'static)) -> Vec<Cow<'static, str>> {
     let mut names = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next.filter(|_| names.len() < MOST_NAMES) {
+    for error in error_chain::links(error) {
         for name in names_of_one(error) {
             // A source is often shown by the error around it.
             if !names.contains(&name) {
                 names.push(name);
             }
         }
-        next = error.source();
+        if names.len() >= MOST_NAMES {
+            break;
+        }
     }
     names.truncate(MOST_NAMES);
     names
@@ -271,6 +273,7 @@ pub struct FailureGroups {
 #[derive(Debug)]
 struct FailuresInner {
     excluded: OpsEndpoints,
+    /// In the order of their last requests, the latest last: the clock of the system may go back.
     groups: Mutex<Vec<FailureGroup>>,
 }
 
@@ -300,24 +303,23 @@ impl FailureGroups {
         }
         let now = SystemTime::now();
         let mut groups = self.lock();
-        let known = groups.iter_mut().find(|group| {
+        // The latest is often the next.
+        let known = groups.iter().rposition(|group| {
             group.method == method
                 && group.status == status
                 && group.endpoint == *endpoint
                 && group.cause == cause
         });
-        if let Some(group) = known {
+        if let Some(at) = known {
+            let group = &mut groups[at];
             group.count += 1;
             group.last_seen = now;
             group.last_kept = kept.or(group.last_kept.take());
+            groups[at..].rotate_left(1);
             return;
         }
         if groups.len() >= MOST_GROUPS {
-            let seen = groups.iter().map(|group| group.last_seen);
-            let oldest = seen.enumerate().min_by_key(|(_, seen)| *seen);
-            if let Some((at, _)) = oldest {
-                groups.swap_remove(at);
-            }
+            groups.remove(0);
         }
         groups.push(FailureGroup {
             method,
@@ -333,9 +335,7 @@ impl FailureGroups {
 
     /// The groups, the latest first.
     pub fn list(&self) -> Vec<FailureGroup> {
-        let mut groups = self.lock().clone();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.last_seen));
-        groups
+        self.lock().iter().rev().cloned().collect()
     }
 
     /// The last kept request of a group, by its id. It may be kept for no other reason any more.

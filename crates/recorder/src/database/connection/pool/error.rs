@@ -9,6 +9,7 @@ use std::io;
 use actix_web::{HttpResponse, http::StatusCode};
 
 use crate::database::health::DatabaseHealth;
+use crate::error_chain;
 #[cfg(feature = "http")]
 use crate::problem::Problem;
 
@@ -206,14 +207,7 @@ impl QueryError<Opaque> for () {}
 
 /// Finds the error of the database in an error or among its sources.
 fn find_database_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a diesel::result::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    error_chain::links(error).find_map(|error| error.downcast_ref())
 }
 
 #[cfg(test)]

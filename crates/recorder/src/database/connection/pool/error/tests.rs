@@ -7,6 +7,7 @@ use std::io;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
 use super::{CheckoutError, Opaque, QueryError, RunError};
+use crate::error_chain::tests::Circular;
 
 fn locked() -> DieselError {
     DieselError::DatabaseError(
@@ -57,6 +58,7 @@ fn errors_without_a_database_error_are_accepted() {
     assert!(!found(&Cow::Borrowed("in words")));
     assert!(!found(&()));
     assert!(!found(&PlainError));
+    assert!(!found(&Circular), "an error that is its own source");
 }
 
 #[test]
