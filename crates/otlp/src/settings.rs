@@ -20,7 +20,8 @@ use crate::variables;
 /// How often metrics are pushed.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The longest interval, and the longest time that the last push may take. Longer ones exceed what the clock can count.
+/// The longest interval, the longest time of an attempt, and that of the last push. Longer ones exceed what the clock can
+/// count.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// The shortest interval: a push is a whole scrape.
@@ -265,11 +266,12 @@ impl OtlpSettings {
         self
     }
 
-    /// How long one attempt may take, from the resolution of the host's name to the end of the answer. Default 10 s.
+    /// How long one attempt may take, from the resolution of the host's name to the end of the answer. Default 10 s, at most
+    /// a day.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         for transport in self.transports() {
-            transport.timeout = timeout;
+            transport.timeout = timeout.min(LONGEST_WAIT);
         }
         self
     }

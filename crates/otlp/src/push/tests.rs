@@ -328,6 +328,12 @@ fn times_beyond_what_the_clock_counts_are_no_failure() {
     service.wait_for(Outcome::Success, 1);
     assert!(service.push.finish(Duration::MAX));
     assert_eq!(receiver.requests().len(), 2);
+
+    // The last push of one that is dropped has the time of an attempt.
+    let service = Service::start(&settings.timeout(Duration::MAX));
+    receiver.wait_for(3);
+    drop(service);
+    receiver.wait_for(4);
 }
 
 #[test]
