@@ -17,13 +17,13 @@ mod study;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use vitals_registry::{Counter, HistogramSnapshot};
 
 pub use flags::{PlanFlag, PlanFlagKind};
 pub use node::PlanStep;
-pub(super) use study::{LOOK, Study};
+pub(super) use study::Study;
 
 use super::statements::Statements;
 use crate::log_limit::LogLimit;
@@ -97,6 +97,8 @@ struct PlansInner {
 /// What is kept of the plan of one statement.
 #[derive(Debug, Default)]
 struct KeptPlan {
+    /// When the database was last asked. The clock of the system may go back.
+    asked: Option<Instant>,
     plan: Option<Plan>,
     reason: Option<&'static str>,
     changes: Vec<KeptChange>,
@@ -223,13 +225,14 @@ impl Plans {
         let mut kept = self.kept();
         if kept.len() >= MOST_STATEMENTS && !kept.contains_key(&number) {
             // The one that was asked for longest ago: it is no longer among the costliest.
-            let checked = |plan: &KeptPlan| plan.plan.as_ref().map(|plan| plan.checked);
-            let oldest = kept.iter().min_by_key(|(_, plan)| checked(plan));
+            let oldest = kept.iter().min_by_key(|(_, plan)| plan.asked);
             if let Some(oldest) = oldest.map(|(number, _)| *number) {
                 kept.remove(&oldest);
             }
         }
-        let has_changed = kept.entry(number).or_default().take(answer, calls);
+        let plan = kept.entry(number).or_default();
+        plan.asked = Some(Instant::now());
+        let has_changed = plan.take(answer, calls);
         if has_changed && let Some(changed) = &self.inner.changed {
             changed.inc();
         }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::hourly::Hourly;
 use super::{Answer, AskError, Asked, Message, Open, Question, Unstarted};
-use crate::database::plans;
 use crate::database::sql::Dialect;
 
 /// When the thread asks, and how long it keeps its connection.
@@ -82,16 +81,19 @@ impl ExplainingThread {
     /// Answers questions and explains statements, until the pool is closed.
     fn run(mut self) {
         loop {
-            match self.parts.messages.recv_timeout(self.patience()) {
-                Ok(Message::Question(question)) => self.answer(question),
-                Ok(Message::Look) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    // A study that panics is given up. Questions go on.
-                    if catch_unwind(AssertUnwindSafe(|| self.use_time())).is_err() {
-                        self.parts.study = None;
-                    }
+            let has_time = match self.parts.messages.recv_timeout(self.patience()) {
+                Ok(Message::Question(question)) => {
+                    self.answer(question);
+                    // The next question may wait already.
+                    self.patience().is_zero()
                 }
+                Ok(Message::Look) => false,
+                Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // A study that panics is given up. Questions go on.
+            if has_time && catch_unwind(AssertUnwindSafe(|| self.use_time())).is_err() {
+                self.parts.study = None;
             }
         }
     }
@@ -100,7 +102,8 @@ impl ExplainingThread {
     fn patience(&self) -> Duration {
         match &self.parts.study {
             Some(study) if study.is_due() => self.until_next(self.explained),
-            Some(_) => plans::LOOK.min(self.pace.idle),
+            // Questions do not put off the next look.
+            Some(study) => study.until_look(Instant::now()).min(self.pace.idle),
             None => self.pace.idle,
         }
     }

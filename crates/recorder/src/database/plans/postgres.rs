@@ -14,8 +14,11 @@ use crate::database::sql::{self, Dialect};
 /// The first version with `EXPLAIN (GENERIC_PLAN)`.
 const GENERIC_PLAN: u32 = 160_000;
 
-/// The quotes around the statement within the `DO` block. A text that contains them is not explained.
+/// The quotes around the statement within the `DO` block.
 const QUOTE: &str = "$vitals_explained$";
+
+/// How these quotes and those of the block begin. A text that contains it, as a name may, is not explained.
+const QUOTE_BEGINNING: &str = "$vitals";
 
 /// The most tables that are asked about.
 const MOST_TABLES: usize = 20;
@@ -52,7 +55,7 @@ pub(super) fn explain(
     version: u32,
     sql: &str,
 ) -> Answer<(PlanStep, PlanFacts)> {
-    if sql.contains(QUOTE) {
+    if sql.contains(QUOTE_BEGINNING) {
         return Err(AskError::Rejected);
     }
     let plan = if version >= GENERIC_PLAN {
@@ -259,6 +262,30 @@ mod tests {
             plan.steps[0].condition("Filter"),
             Some("((kind = ?::text) AND (name = ?) AND (id > ?))")
         );
+    }
+
+    /// A connection that may not be asked.
+    struct Unasked;
+
+    impl Asked for Unasked {
+        fn run(&mut self, sql: &str) -> Answer<()> {
+            panic!("{sql}");
+        }
+
+        fn rows(&mut self, sql: &str) -> Answer<Vec<Vec<Option<String>>>> {
+            panic!("{sql}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_end_the_quotes_is_sent_nowhere() {
+        for name in ["a$vitals$", "a$vitals_explained$", "$vitals$; COMMIT; b"] {
+            let sql = format!("SELECT \"{name}\" FROM items");
+            for version in [150_000, 160_000] {
+                let answer = explain(&mut Unasked, version, &sql);
+                assert_eq!(answer.err(), Some(AskError::Rejected), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::database::statements::{Statements, TextToExplain};
 const DEAREST: usize = 50;
 
 /// The time between two looks at all statements of a pool.
-pub(in crate::database) const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(10);
 
 /// A plan is asked for again after this time, if the statement has run.
 const RECHECK: Duration = Duration::from_secs(300);
@@ -114,6 +114,13 @@ impl Study {
         !self.due.is_empty() || self.plans.has_wanted(&self.pool)
     }
 
+    /// The time until the next look at all statements.
+    pub(in crate::database) fn until_look(&self, now: Instant) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| {
+            LOOK.saturating_sub(now.saturating_duration_since(looked))
+        })
+    }
+
     /// The statement that is to be explained now.
     pub(in crate::database) fn next(&mut self, now: Instant) -> Option<NonZeroU32> {
         for number in self.plans.take_wanted(&self.pool) {
@@ -125,10 +132,7 @@ impl Study {
                 self.due.push_front(number);
             }
         }
-        let is_time = self
-            .looked
-            .is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK);
-        if is_time {
+        if self.until_look(now).is_zero() {
             self.looked = Some(now);
             self.look(now);
         }

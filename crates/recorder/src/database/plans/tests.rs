@@ -77,14 +77,39 @@ fn the_number_of_plans_is_bounded_and_the_oldest_gives_way() {
     let plans = Plans::new(true, Arc::clone(&fixture.families.plan_changes));
     let most = u32::try_from(MOST_STATEMENTS).unwrap();
     for number in 1..=most + 10 {
-        let mut plan = plan("a");
-        plan.checked = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
         let number = NonZeroU32::new(number).unwrap();
-        plans.keep(number, Ok(plan), HistogramSnapshot::default());
+        plans.keep(number, Ok(plan("a")), HistogramSnapshot::default());
     }
     let kept = plans.kept();
     assert_eq!(kept.len(), MOST_STATEMENTS);
     assert_eq!(kept.keys().min().unwrap().get(), 11);
+}
+
+#[test]
+fn no_clock_that_goes_back_and_no_missing_plan_decides_which_plan_is_kept() {
+    let fixture = Fixture::new();
+    let plans = Plans::new(true, Arc::clone(&fixture.families.plan_changes));
+    let most = u32::try_from(MOST_STATEMENTS).unwrap();
+    let keep = |number, answer| {
+        let number = NonZeroU32::new(number).unwrap();
+        plans.keep(number, answer, HistogramSnapshot::default());
+    };
+    for number in 1..=most {
+        let mut plan = plan("a");
+        plan.checked += Duration::from_secs(3600);
+        keep(number, Ok(plan));
+    }
+    keep(1, Err("locked"));
+    for number in most + 1..=most + 5 {
+        keep(number, Ok(plan("a")));
+        keep(number + 5, Err("locked"));
+    }
+    let kept = plans.kept();
+    for number in [1].into_iter().chain(most + 1..=most + 10) {
+        let number = NonZeroU32::new(number).unwrap();
+        assert!(kept.contains_key(&number), "{number}");
+    }
+    assert_eq!(kept.len(), MOST_STATEMENTS);
 }
 
 /// A pool of one connection to a file, whose statements are explained.

@@ -386,3 +386,32 @@ fn a_thread_whose_plans_were_turned_off_waits_for_questions_only() {
         assert_eq!(thread.patience(), BOUND, "{dialect:?}");
     }
 }
+
+#[test]
+fn questions_without_a_pause_do_not_keep_statements_from_being_explained() {
+    let fixture = Fixture::new();
+    let statements = fixture.database.statements();
+    statements.keep_texts();
+    let plans = Plans::new(true, Arc::clone(&fixture.families.plan_changes));
+    let (sender, messages) = sync_channel(1);
+    let parts = Unstarted {
+        pool: "".into(),
+        open: fake(&Log::default()),
+        messages,
+        study: Study::new(&Arc::from(""), Dialect::Sqlite, &plans, statements),
+    };
+    let mut thread = ExplainingThread::new(parts, Dialect::Sqlite, QUICK);
+    thread.use_time();
+    let first = thread.patience();
+    thread::sleep(Duration::from_millis(20));
+    thread.answer(Question {
+        sql: "SELECT 1".to_owned(),
+        then: Box::new(|_| {}),
+    });
+    let rest = thread.patience();
+    assert!(
+        rest + Duration::from_millis(20) <= first,
+        "{rest:?} after {first:?}"
+    );
+    drop(sender);
+}
