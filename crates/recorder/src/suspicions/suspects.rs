@@ -3,6 +3,7 @@
 //! Bounded: 1,024 of them. Each stack is captured at most once an hour, by the thread that runs the query.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -249,17 +250,18 @@ impl Suspects {
     pub(super) fn of_statement(&self, statement: NonZeroU32) -> Vec<LocatedSuspicion> {
         let known = self.lock();
         let of_statement = known.iter().filter(|(key, _)| key.statement == statement);
-        let mut found: Vec<_> = of_statement
+        let mut of_statement: Vec<_> = of_statement.collect();
+        of_statement.sort_by_key(|(_, suspect)| Reverse(suspect.captured));
+        let located = of_statement
+            .into_iter()
             .map(|(key, suspect)| LocatedSuspicion {
                 suspicions: suspect.suspicions(),
                 owner: key.owner().into(),
                 location: suspect.search.location().cloned(),
                 note: suspect.search.note(),
                 captured_at: suspect.captured_at,
-            })
-            .collect();
-        found.sort_by_key(|suspicion| std::cmp::Reverse(suspicion.captured_at));
-        found
+            });
+        located.collect()
     }
 }
 
@@ -365,6 +367,23 @@ mod tests {
         assert!(suspects.capture_at(key(5000, 1), an_hour_later()));
         assert_eq!(suspects.lock().len(), MOST_SUSPECTS);
         assert!(suspects.of_statement(NonZeroU32::MIN).is_empty());
+    }
+
+    #[test]
+    fn the_latest_comes_first_also_if_the_clock_of_the_system_went_back() {
+        let suspects = suspects();
+        for (name, ahead) in [(1, 3600), (2, 0), (3, 1800)] {
+            let key = key(1, name);
+            let later = Duration::from_secs(name.into());
+            assert!(suspects.capture_at(key, clock::now().after(later)));
+            let mut known = suspects.lock();
+            let captured = known.get_mut(&key).unwrap();
+            captured.captured_at += Duration::from_secs(ahead);
+        }
+        let found = suspects.of_statement(NonZeroU32::MIN);
+        let order: Vec<_> = found.iter().map(|one| one.captured_at).collect();
+        assert!(order[0] > order[1] && order[1] < order[2], "{order:?}");
+        assert!(order[0] < order[2], "{order:?}");
     }
 
     #[test]
