@@ -323,7 +323,12 @@ where
             Served::new(http_1, state).await
         };
         if let Some(stream) = returned.take() {
-            let longest = self.reception.limits.response_timeout;
+            let longest = if self.reception.drain.closes_after_answer() {
+                // The shutdown has a timeout of its own.
+                Duration::MAX
+            } else {
+                self.reception.limits.response_timeout
+            };
             close::<H>(stream, end, is_multiplexed, longest).await;
         }
         end.outcome()

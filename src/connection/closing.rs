@@ -8,15 +8,20 @@ use actix_vitals::{
     http::ConnectionOutcome,
     problem::{CONTENT_TYPE, Problem},
 };
+use socket2::{SockRef, Socket};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     time::{Duration, timeout},
 };
 
 use super::{handshake::Handshake, state::RequestRejection};
 
-/// How long a lingering close may take, or last without a byte of a peer that may still read.
+/// How long a lingering close may take.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a peer that may still read an answer may be silent. nginx waits as long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Seconds after which a rejected client may try again.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -106,8 +111,9 @@ fn http_1(problem: &Problem, retry_after: Option<u32>) -> Vec<u8> {
 /// [`CLOSE_TIMEOUT`].
 pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, response: &[u8]) {
     let closed = timeout(CLOSE_TIMEOUT, async {
-        finish(&mut stream, response).await?;
-        discard(&mut stream).await
+        stream.write_all(response).await?;
+        stream.shutdown().await?;
+        discard(&mut stream, CLOSE_TIMEOUT).await
     });
     if !matches!(closed.await, Ok(Ok(()))) {
         cut::<H>(&stream);
@@ -116,31 +122,40 @@ pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, response
 
 /// Like [`close_politely`], but without a reset, for a peer that may still read an answer. The system goes on to send it.
 ///
-/// Over HTTP/2 such a peer sends frames as it reads, so this reads them for at most `longest`, and until none comes for
-/// [`CLOSE_TIMEOUT`].
+/// Over HTTP/2 such a peer sends frames as it reads, and a frame that arrives after the end resets the connection. So this waits
+/// until the system has sent everything, and then reads until no frame comes for [`PATIENCE`], in total for at most `longest`.
+/// The system ends a connection whose peer reads nothing (`TCP_USER_TIMEOUT`).
 pub(super) async fn close_gently<H: Handshake>(
     mut stream: H::Stream,
     response: &[u8],
     longest: Duration,
 ) {
     let closed = timeout(longest, async {
-        timeout(CLOSE_TIMEOUT, finish(&mut stream, response)).await??;
-        discard(&mut stream).await
+        timeout(PATIENCE, stream.write_all(response)).await??;
+        let socket = SockRef::from(H::socket(&stream)).try_clone()?;
+        tokio::select! {
+            sent = all_sent(socket) => sent?,
+            left = discard(&mut stream, longest) => return left,
+        }
+        timeout(PATIENCE, stream.shutdown()).await??;
+        discard(&mut stream, PATIENCE).await
     });
     // Too late, or the peer has left.
     let _ended = closed.await;
 }
 
-/// Sends a last response and closes our side.
-async fn finish(stream: &mut (impl AsyncWrite + Unpin), response: &[u8]) -> io::Result<()> {
-    stream.write_all(response).await?;
-    stream.shutdown().await
+/// Waits until the system has sent all bytes that it has accepted. The socket must be open for writing.
+async fn all_sent(socket: Socket) -> io::Result<()> {
+    // From now on the socket is writable only without unsent bytes.
+    socket.set_tcp_notsent_lowat(1)?;
+    // Registered once more, because the runtime remembers of the stream that it was writable.
+    TcpStream::from_std(socket.into())?.writable().await
 }
 
-/// Reads up to the end of the stream. Fails if nothing comes for [`CLOSE_TIMEOUT`].
-async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+/// Reads up to the end of the stream. Fails if nothing comes for so long.
+async fn discard(stream: &mut (impl AsyncRead + Unpin), silence: Duration) -> io::Result<()> {
     let mut discarded = [0; 1024];
-    while timeout(CLOSE_TIMEOUT, stream.read(&mut discarded)).await?? > 0 {}
+    while timeout(silence, stream.read(&mut discarded)).await?? > 0 {}
     Ok(())
 }
 

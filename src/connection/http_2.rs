@@ -30,7 +30,7 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use super::{slots::MAX_STREAMS, state::ConnectionState, watch::Watch};
+use super::{closing::PATIENCE, slots::MAX_STREAMS, state::ConnectionState, watch::Watch};
 
 /// How many bytes a client may send before they are read: of one request's body, and of all bodies of the connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -46,8 +46,12 @@ const CHUNK: usize = 16 * 1024;
 /// for.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 
+/// How long after the announced end requests are accepted from a client that does not acknowledge it. Envoy and gRPC wait as
+/// long.
+const NOTICE: Duration = Duration::from_secs(5);
+
 /// Serves a connection to its end. At a shutdown it announces the end (GOAWAY), and answers the requests that were sent before
-/// the client knew.
+/// the client knew. Once it should know, requests are rejected unread, so that it can send them elsewhere.
 pub(super) async fn serve<T, S, B>(
     io: T,
     app: Rc<Watch<S, B>>,
@@ -86,7 +90,15 @@ where
     }
     // Requests that have begun, and those that are on their way, are still answered.
     connection.graceful_shutdown();
-    accept_until(unused(&state), &mut connection, begin).await?;
+    let announced = Instant::now();
+    let accept = |request, mut respond: SendResponse<Bytes>| {
+        if announced.elapsed() < NOTICE {
+            begin(request, respond);
+        } else {
+            respond.send_reset(Reason::REFUSED_STREAM);
+        }
+    };
+    accept_until(unused(&state, announced), &mut connection, accept).await?;
     Ok(())
 }
 
@@ -123,13 +135,17 @@ where
     }
 }
 
-/// Waits until no request has been in service for [`UNACKNOWLEDGED`], from now on.
-async fn unused(state: &ConnectionState) {
-    let mut next = Instant::now() + UNACKNOWLEDGED;
+/// Waits until the client of a connection whose end is announced has had the time to read its last answer and to acknowledge
+/// the end.
+async fn unused(state: &ConnectionState, announced: Instant) {
+    let mut next = announced + UNACKNOWLEDGED;
     loop {
         sleep_until(next).await;
         let now = Instant::now();
-        next = state.idle_since().unwrap_or(now) + UNACKNOWLEDGED;
+        next = match state.idle_since() {
+            Some(since) => since + PATIENCE,
+            None => now + UNACKNOWLEDGED,
+        };
         if next <= now {
             return;
         }

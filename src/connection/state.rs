@@ -215,7 +215,9 @@ impl ConnectionState {
 
     /// The socket has accepted bytes, or there were none.
     pub(super) fn wrote(&self) {
-        self.blocked_since.set(None);
+        if self.blocked_since.take().is_some() {
+            self.idle_since.set(Instant::now());
+        }
         if self.in_service.get() == 0 {
             self.unpark();
         }

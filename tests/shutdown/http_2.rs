@@ -6,11 +6,13 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use h2::Reason;
 use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::limits::guarded::{BOUND, Raw};
 use crate::limits::http_2::speak;
-use crate::limits::slowly_read::{SlowReader, store};
+use crate::limits::slowly_read::{SlowReader, frames, store};
 use crate::support::server::Server;
 
 /// Longer than the tests wait.
@@ -74,6 +76,87 @@ async fn an_answer_that_is_read_slowly_arrives_as_a_whole() {
         client.read_to_the_end(bytes_each).await;
         ends_well(server);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_pauses_with_its_answer_in_our_buffers_gets_the_rest() {
+    let server = Server::start_with(&[
+        "--ops-listen=127.0.0.1:0",
+        "--response-timeout=60s",
+        TIMEOUT,
+    ]);
+    store(&server, 100).await;
+    let mut client = SlowReader::ask(server.authority(), true).await;
+    client.read(3 * 1024).await;
+    server.signal("TERM");
+    for _ in 0..2 {
+        // Longer than a client without an unread answer may be silent.
+        sleep(Duration::from_secs(12)).await;
+        client.read(3 * 1024).await;
+    }
+    client.read_to_the_end(16 * 1024).await;
+    ends_well(server);
+}
+
+/// HTTP/2 of a client that acknowledges nothing.
+struct Heedless {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Heedless {
+    async fn connect(authority: &str) -> Self {
+        let mut stream = TcpStream::connect(authority).await.unwrap();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        stream.write_all(preface).await.unwrap();
+        Self {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// Requests `/` on this stream, and returns the type of the first frame on it. `None` if the connection ends.
+    async fn ask(&mut self, number: u8) -> Option<u8> {
+        let mut request = *b"\0\0\x06\x01\x05\0\0\0\0\x82\x84\x86\x41\x01a";
+        request[8] = number;
+        self.stream.write_all(&request).await.ok()?;
+        loop {
+            let frames = frames(&self.received);
+            if let Some(frame) = frames.iter().find(|it| it.stream == u32::from(number)) {
+                return Some(frame.kind);
+            }
+            let read = timeout(BOUND, self.stream.read_buf(&mut self.received)).await;
+            if !matches!(read.expect("an answer or an end"), Ok(1..)) {
+                return None;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_client_that_acknowledges_nothing_is_sent_elsewhere() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    let server = Server::start_with(&["--ops-listen=127.0.0.1:0", TIMEOUT]);
+    let mut client = Heedless::connect(server.authority()).await;
+    assert_eq!(client.ask(1).await, Some(HEADERS));
+    server.signal("TERM");
+    let mut kinds = Vec::new();
+    let mut has_ended = false;
+    for number in (3..=255).step_by(2) {
+        let Some(kind) = client.ask(number).await else {
+            has_ended = true;
+            break;
+        };
+        kinds.push(kind);
+        sleep(Duration::from_millis(200)).await;
+    }
+    drop(client);
+    assert!(has_ended, "{kinds:?}");
+    let answered = kinds.iter().take_while(|kind| **kind == HEADERS).count();
+    let are_rejected = (kinds[answered..].iter()).all(|kind| *kind == RST_STREAM);
+    assert!(answered > 0 && are_rejected, "{kinds:?}");
+    ends_well(server);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
