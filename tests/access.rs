@@ -8,7 +8,7 @@ mod credentials;
 mod description;
 mod flood;
 mod headers;
-mod ops_server;
+pub(crate) mod ops_server;
 mod origin;
 mod promtool;
 mod rate_limit;

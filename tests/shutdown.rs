@@ -3,3 +3,4 @@
 mod http_2;
 mod load;
 mod stages;
+mod tls;

@@ -28,7 +28,7 @@ const BODY: &str = r#"{"name": "Ada", "email": "ada@example.com"}"#;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The number of requests by method, endpoint and status.
-type Rows = BTreeMap<[String; 3], u64>;
+pub(super) type Rows = BTreeMap<[String; 3], u64>;
 
 /// The records of the clients.
 #[derive(Debug, Default)]
@@ -175,7 +175,7 @@ fn client(authority: &str, mut dice: StdRng) -> Books {
 }
 
 /// Scrapes without a pause until the listener is closed, and returns the last exposition.
-fn scrape_to_the_end(authority: &str) -> String {
+pub(super) fn scrape_to_the_end(authority: &str) -> String {
     let mut last = String::new();
     while let Ok(mut connection) = Connection::open(authority) {
         while let Ok(answer) = connection
@@ -192,7 +192,7 @@ fn scrape_to_the_end(authority: &str) -> String {
     last
 }
 
-fn counted(scrape: &str) -> Rows {
+pub(super) fn counted(scrape: &str) -> Rows {
     let scrape = Exposition::parse(scrape).expect("a scrape");
     let level = scrape.value("inprogress_requests", &[]);
     assert!(
