@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cell::{Cells, SharedAccess, SoleAccess};
-use super::shard::{Claim, Shards};
+use super::shard::{Claim, Shards, clamp_count};
 
 /// A total that only rises, in whole numbers.
 ///
@@ -27,10 +27,10 @@ fn cells() -> Cells {
 }
 
 impl Counter {
-    /// Creates a counter at 0 with `shards` shared shards, a power of two.
+    /// Creates a counter at 0 with so many shared shards, rounded up to a power of two of at most 16.
     pub fn new(shards: usize) -> Self {
         Self {
-            shards: Shards::new(shards),
+            shards: Shards::new(clamp_count(shards)),
         }
     }
 
@@ -169,6 +169,19 @@ mod tests {
         });
         counter.add(5);
         assert_eq!(counter.value(), 80_005);
+    }
+
+    #[test]
+    fn any_number_of_shards_counts() {
+        for shards in [0, 1, 3, 1_000] {
+            let counter = Counter::new(shards);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| counter.inc());
+                }
+            });
+            assert_eq!(counter.value(), 4, "{shards}");
+        }
     }
 
     #[test]

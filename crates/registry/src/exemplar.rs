@@ -117,7 +117,8 @@ fn keep_spread(set: &mut Vec<Exemplar>, new: Exemplar) {
         return;
     }
     let aged = (0..set.len())
-        .filter(|index| new.at.saturating_sub(set[*index].at) > NATIVE_MAX_AGE)
+        // Those of a clock that was ahead are as useless as old ones.
+        .filter(|index| new.at.abs_diff(set[*index].at) > NATIVE_MAX_AGE)
         .min_by_key(|index| set[*index].at);
     let gone = aged.unwrap_or_else(|| {
         // Distances are on a logarithmic scale. Zero counts as the smallest normal number.
@@ -187,6 +188,18 @@ mod tests {
         }
         keep_spread(&mut set, exemplar(2.0, 401));
         assert!(set.iter().all(|held| held.at.as_secs() > 0));
+    }
+
+    #[test]
+    fn exemplars_of_a_clock_that_was_ahead_give_way_first() {
+        let mut set = Vec::new();
+        for power in 0..10 {
+            keep_spread(&mut set, exemplar(2_f64.powi(power), 3_600));
+        }
+        for power in 0..10 {
+            keep_spread(&mut set, exemplar(2_f64.powi(power), 60));
+        }
+        assert!(set.iter().all(|held| held.at.as_secs() == 60), "{set:?}");
     }
 
     #[test]
