@@ -142,7 +142,11 @@ impl PoolLevels {
 
     /// Adds a pool, for as long as it is open.
     pub(super) fn add(&self, pool: Weak<dyn AnyPool>, holders: &Arc<PoolHolders>) {
-        self.pools.lock().push((pool, Arc::clone(holders)));
+        let mut pools = self.pools.lock();
+        // Closed ones, also where nobody reads the levels.
+        pools.retain(|(pool, _)| pool.strong_count() > 0);
+        pools.push((pool, Arc::clone(holders)));
+        drop(pools);
         if !self.pools.is_watched.swap(true, Relaxed) {
             pool_watch::start(Arc::downgrade(&self.pools));
         }

@@ -59,6 +59,28 @@ fn each_open_pool_has_a_unique_name_and_a_closed_pool_has_no_level() {
 }
 
 #[test]
+fn closed_pools_are_forgotten_although_nobody_scrapes() {
+    let fixture = Fixture::new();
+    let open = || {
+        let builder = r2d2::Pool::builder().max_size(1).min_idle(Some(0));
+        fixture
+            .database
+            .instrument(builder)
+            .build(ConnectionManager::<SqliteConnection>::new(":memory:"))
+            .unwrap()
+    };
+    let pools: Vec<_> = (0..20).map(|_| open()).collect();
+    let watched = || fixture.database.levels().shared().watched().len();
+    assert_eq!(watched(), 20);
+    drop(pools);
+    until("the next pool takes their place", || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(open());
+        watched() < 20
+    });
+}
+
+#[test]
 fn pools_beyond_the_limit_share_one_name() {
     let fixture = Fixture::new();
     let pools: Vec<_> = (0..70)
