@@ -7,6 +7,8 @@ SKIPPED := $(TARGET_DIR)/tmp/skipped
 TEST_THREADS ?= $(shell expr 4 \* $$(getconf _NPROCESSORS_ONLN))
 # One test of `make soak`.
 SOAK = $(CARGO) test --quiet $(OPENSSL)
+# The counts of instructions are built with what they use only.
+INSTRUCTIONS = $(CARGO) bench --quiet --profile instructions --package actix-vitals --no-default-features --features http,database --bench instructions
 ARGS ?=
 # The duration of the parts of `make soak` that take an hour.
 SOAK_TIME ?= 1h
@@ -85,12 +87,12 @@ other-connections: ## Run the tests of connections that need a feature (diesel-a
 instructions: ## Count the instructions of the hot paths and compare them with the baseline, unless they passed with the same files.
 	@scripts/test-tools.sh
 	@CARGO="$(CARGO)" scripts/unless-passed.sh instructions "$(SKIPPED)" \
-		Cargo.toml Cargo.lock crates benches tests/support/tools.rs -- \
-		$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- check
+		Cargo.toml Cargo.lock crates tests/support/tools -- \
+		$(INSTRUCTIONS) -- check
 
-baseline: ## Count the instructions of the hot paths and rewrite benches/instructions/baseline.txt.
+baseline: ## Count the instructions of the hot paths and rewrite crates/vitals/benches/instructions/baseline.txt.
 	@scripts/test-tools.sh
-	$(CARGO) bench --quiet --profile instructions --bench instructions $(OPENSSL) -- write
+	$(INSTRUCTIONS) -- write
 
 load: ## Send load to a running server (ARGS="--clients 50 --duration 20s").
 	$(CARGO) run --quiet --example load $(OPENSSL) -- $(ARGS)

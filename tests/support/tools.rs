@@ -1,12 +1,14 @@
-//! Finds and runs the programs of others that some tests need.
-//!
-//! If a program is missing, the test is skipped and its name is written to a file, which `make test` prints at its end. With
-//! the variable `CI` set, the test fails instead.
+//! Finds and runs the programs of others that some tests need. If a program is missing, the test is skipped ([`found`]).
+
+mod found;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+pub(crate) use found::record_skip;
+use found::{on_path, require};
 
 /// Debian's `prometheus`, or `None` once the skip of `test` is recorded.
 pub(crate) fn prometheus(test: &str) -> Option<PathBuf> {
@@ -197,40 +199,10 @@ pub(crate) fn strip(test: &str) -> Option<PathBuf> {
     require(test, "strip", on_path("strip"))
 }
 
-fn on_path(tool: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|directory| directory.join(tool))
-        .find(|candidate| candidate.is_file())
-}
-
-fn require(test: &str, tool: &str, found: Option<PathBuf>) -> Option<PathBuf> {
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{test} needs {tool}, which is missing here; with CI set that is a failure"
-        );
-        record_skip(test, &format!("{tool} is missing"));
-    }
-    found
-}
-
 /// Whether the service is built with this feature. Otherwise the skip of `test` is recorded.
 pub(crate) fn has_feature(test: &str, name: &str, is_built_in: bool) -> bool {
     if !is_built_in {
         record_skip(test, &format!("the feature {name} is off"));
     }
     is_built_in
-}
-
-/// Records that a test was skipped. The end of `make test` names it.
-pub(crate) fn record_skip(test: &str, reason: &str) {
-    let line = format!("skipped: {test} because {reason}");
-    println!("{line}");
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
-    let mut record = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&file)
-        .expect("the record of skips can be opened");
-    writeln!(record, "{line}").expect("the record of skips can be written");
 }

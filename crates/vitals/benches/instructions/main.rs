@@ -10,17 +10,20 @@
 
 mod baseline;
 mod callgrind;
-mod paths;
-#[path = "../../tests/support/tools.rs"]
+#[path = "../../../../tests/support/tools/found.rs"]
 #[allow(
-    dead_code,
     clippy::expect_used,
     clippy::print_stdout,
     reason = "shared with the tests"
 )]
-mod tools;
+mod found;
+mod paths;
 
 use std::process::ExitCode;
+
+/// What is skipped without the program.
+const TEST: &str = "the instruction counts";
+const VALGRIND: &str = "valgrind";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,7 +34,7 @@ fn main() -> Result<ExitCode, Failure> {
         [_, "run", path] => paths::run(path)?,
         [_, task @ ("check" | "write"), ..] => {
             // Where there is no callgrind, that is recorded.
-            if let Some(valgrind) = tools::tool("the instruction counts", "valgrind") {
+            if let Some(valgrind) = found::require(TEST, VALGRIND, found::on_path(VALGRIND)) {
                 return if task == "check" {
                     baseline::check(&valgrind)
                 } else {

@@ -4,7 +4,17 @@
 //! counts, and of it only `paths::counted`. The program runs with a fixed environment and a fixed name, because both move
 //! the addresses of the stack and the heap.
 
-use std::{collections::HashSet, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    iter,
+    num::NonZero,
+    os::unix::fs::symlink,
+    panic::resume_unwind,
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use super::Failure;
 
@@ -72,9 +82,9 @@ impl Cost {
         }
     }
 
-    /// The instructions of one time.
-    pub(crate) fn count(&self, valgrind: &Path) -> Result<i64, Failure> {
-        let (path, reads_clock) = count(valgrind, self.path)?;
+    /// The instructions of one time, from those of all paths.
+    fn of(&self, counts: &Counts) -> Result<i64, Failure> {
+        let (path, reads_clock) = counts[self.path];
         let Some(bare) = self.bare else {
             return Ok(path);
         };
@@ -82,7 +92,7 @@ impl Cost {
             // The function was renamed, and would be counted.
             return Err(format!("{} does not call {CLOCK}", self.path).into());
         }
-        Ok(path - count(valgrind, bare)?.0)
+        Ok(path - counts[bare].0)
     }
 }
 
@@ -122,6 +132,34 @@ pub(crate) const COSTS: [Cost; 13] = [
     Cost::scrape("scrape, OpenMetrics", "openmetrics"),
     Cost::scrape("scrape, protobuf", "protobuf"),
 ];
+
+/// The instructions of one time of each path, and whether it reads the clock.
+type Counts = HashMap<&'static str, (i64, bool)>;
+
+/// The instructions of each of [`COSTS`], in their order. As many paths are counted at a time as there are processors.
+pub(crate) fn count_all(valgrind: &Path) -> Result<Vec<i64>, Failure> {
+    let paths = COSTS.iter().flat_map(|cost| [Some(cost.path), cost.bare]);
+    let paths: BTreeSet<&'static str> = paths.flatten().collect();
+    let paths = Mutex::new(paths.into_iter());
+    let next = || paths.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let count_some = || {
+        let counts = iter::from_fn(next).map(|path| Ok((path, count(valgrind, path)?)));
+        counts.collect::<Result<Vec<_>, Failure>>()
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let counts: Counts = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(count_some)).collect();
+        let counts = workers.into_iter().map(|worker| match worker.join() {
+            Ok(counts) => counts,
+            Err(panic) => resume_unwind(panic),
+        });
+        counts.collect::<Result<Vec<_>, Failure>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    COSTS.iter().map(|cost| cost.of(&counts)).collect()
+}
 
 /// The instructions of one time of a path, and whether it reads the clock.
 fn count(valgrind: &Path, path: &str) -> Result<(i64, bool), Failure> {
