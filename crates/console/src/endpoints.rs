@@ -18,6 +18,7 @@ mod requests;
 pub(crate) mod scrape;
 mod statement;
 pub mod statements;
+pub(crate) mod unknown_length;
 
 use actix_web::{Route, http::Method, web::to};
 
@@ -345,7 +346,7 @@ impl OpsChoice {
 pub enum OpsMethods {
     /// `GET` and `HEAD`.
     Read,
-    /// `GET`, whose answer ends when the client leaves.
+    /// `GET`, whose answer ends when the client leaves, and `HEAD`.
     Stream,
     /// `POST`.
     Change,
@@ -354,7 +355,6 @@ pub enum OpsMethods {
 }
 
 static READ: [Method; 2] = [Method::GET, Method::HEAD];
-static STREAM: [Method; 1] = [Method::GET];
 static CHANGE: [Method; 1] = [Method::POST];
 static SET: [Method; 1] = [Method::PUT];
 
@@ -362,8 +362,7 @@ impl OpsMethods {
     /// Each of the methods.
     pub fn list(self) -> &'static [Method] {
         match self {
-            Self::Read => &READ,
-            Self::Stream => &STREAM,
+            Self::Read | Self::Stream => &READ,
             Self::Change => &CHANGE,
             Self::Set => &SET,
         }
@@ -372,8 +371,7 @@ impl OpsMethods {
     /// The value of `Allow`, which has `OPTIONS` as well.
     pub(crate) fn allow(self) -> &'static str {
         match self {
-            Self::Read => "GET, HEAD, OPTIONS",
-            Self::Stream => "GET, OPTIONS",
+            Self::Read | Self::Stream => "GET, HEAD, OPTIONS",
             Self::Change => "POST, OPTIONS",
             Self::Set => "PUT, OPTIONS",
         }

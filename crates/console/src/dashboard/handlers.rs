@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     web,
 };
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use vitals_recorder::{memory::client_of, problem::Problem};
 use vitals_registry::negotiate_encoding;
 
 use super::{Dashboard, assets, history::HistoryKey, ring::HOUR, stream::Events};
+use crate::endpoints::unknown_length::UnknownLength;
 
 /// `GET /dashboard`: the page.
 pub(crate) async fn get_page(request: HttpRequest) -> HttpResponse {
@@ -91,6 +92,16 @@ pub(crate) async fn get_stream(
     if dashboard.hub.is_closed() {
         return Err(shutting_down());
     }
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Makes proxies send each event at once.
+        .insert_header(("x-accel-buffering", "no"))
+        .content_type("text/event-stream");
+    if request.method() == Method::HEAD {
+        return Ok(response.body(UnknownLength));
+    }
     let last = request.headers().get("last-event-id");
     let last = last.and_then(|id| id.to_str().ok()?.parse().ok());
     let since = last.or_else(|| query.and_then(|query| query.since));
@@ -100,13 +111,7 @@ pub(crate) async fn get_stream(
     };
     let events = Events::new(Arc::clone(&dashboard.hub), slot, since);
     dashboard.wake();
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        // Makes proxies send each event at once.
-        .insert_header(("x-accel-buffering", "no"))
-        .content_type("text/event-stream")
-        .streaming(events))
+    Ok(response.streaming(events))
 }
 
 fn shutting_down() -> Problem {

@@ -4,17 +4,13 @@
 //! no parameter but `seconds`.
 
 use std::{
-    convert::Infallible,
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    pin::Pin,
     sync::{Arc, LazyLock},
-    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    body::{BodySize, MessageBody},
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Method, StatusCode, header},
     web,
 };
@@ -28,6 +24,7 @@ use vitals_recorder::{
 use super::{
     parameters::{invalid, number, parameter, valid, whole},
     statements::rfc_3339,
+    unknown_length::UnknownLength,
 };
 use crate::{
     dashboard::{Asset, COLOURS, slim, slim_script, slim_style},
@@ -163,7 +160,7 @@ pub(crate) async fn get_cpu(
         )
     })?;
     if request.method() == Method::HEAD {
-        return Ok(head_only());
+        return Ok(head_only(format));
     }
     let time = Duration::from_secs(seconds);
     let kept = profiles.take_cpu(time, hertz).await?;
@@ -186,8 +183,9 @@ pub(crate) async fn get_heap(
         }
         (since, seconds)
     })?;
-    if request.method() == Method::HEAD {
-        return Ok(head_only());
+    // Without samples, the answer is the error of `GET`.
+    if request.method() == Method::HEAD && is_heap_sampled() {
+        return Ok(head_only(format));
     }
     let kept = match seconds {
         Some(seconds) => {
@@ -278,29 +276,32 @@ fn parameters<T>(
     valid((values, format), errors)
 }
 
-/// The answer to HEAD: no profile is taken for it, so its length is not known.
-fn head_only() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(UnknownLength)
+/// The answer to `HEAD`. No profile is taken for it, so it has no length and no number.
+fn head_only(format: Format) -> HttpResponse {
+    begin(format, &nonce()).body(UnknownLength)
 }
 
-/// A body of which only the head is sent.
-struct UnknownLength;
-
-impl MessageBody for UnknownLength {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<web::Bytes, Infallible>>> {
-        Poll::Ready(None)
-    }
+/// The head of an answer, without what depends on the profile.
+fn begin(format: Format, nonce: &str) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    match format {
+        Format::Svg => {
+            // The graph may run its own script and nothing else, and only this server may show it in a frame.
+            let policy = format!(
+                "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+            );
+            response
+                .insert_header((header::CONTENT_SECURITY_POLICY, policy))
+                .insert_header((header::REFERRER_POLICY, "no-referrer"))
+                .content_type("image/svg+xml")
+        }
+        Format::Pprof => response.content_type("application/octet-stream"),
+        Format::Folded => response.content_type("text/plain; charset=utf-8"),
+    };
+    response
 }
 
 fn format(request: &HttpRequest, errors: &mut Vec<FieldError>) -> Format {
@@ -336,34 +337,12 @@ async fn answer(
     format: Format,
 ) -> Result<HttpResponse, Problem> {
     let nonce = nonce();
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((PROFILE_ID, id));
-    match format {
-        Format::Svg => {
-            // The graph may run its own script and nothing else, and only this server may show it in a frame.
-            let policy = format!(
-                "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-            );
-            response
-                .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-                .insert_header((header::REFERRER_POLICY, "no-referrer"))
-                .content_type("image/svg+xml");
-        }
-        Format::Pprof => {
-            let file = format!(
-                "attachment; filename=\"{}-{id}.pb.gz\"",
-                profile.kind.label()
-            );
-            response
-                .insert_header((header::CONTENT_DISPOSITION, file))
-                .content_type("application/octet-stream");
-        }
-        Format::Folded => {
-            response.content_type("text/plain; charset=utf-8");
-        }
+    let mut response = begin(format, &nonce);
+    response.insert_header((PROFILE_ID, id));
+    if format == Format::Pprof {
+        let kind = profile.kind.label();
+        let file = format!("attachment; filename=\"{kind}-{id}.pb.gz\"");
+        response.insert_header((header::CONTENT_DISPOSITION, file));
     }
     let text = heavy_answers.make(client_of(request), ANSWER_BYTES, move || match format {
         Format::Svg => flame_graph(&profile, &nonce, COLOURS).into_bytes(),
