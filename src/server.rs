@@ -228,7 +228,7 @@ impl Server {
         }
         tokio::select! {
             () = shutdown.run() => Ok(()),
-            _ = signals.next() => Err(ServerError::Interrupted),
+            () = signals.again() => Err(ServerError::Interrupted),
         }
     }
 

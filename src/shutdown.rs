@@ -10,7 +10,11 @@
 //! Where both share one listener, it closes last. Until the requests in flight have finished, it rejects new requests,
 //! except those for the ops endpoints.
 
-use std::{io, pin::pin, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use actix_server::ServerHandle;
 use actix_vitals::Vitals;
@@ -34,6 +38,10 @@ const CLOSING: Duration = Duration::from_millis(50);
 /// The interval at which the number of requests in flight is read.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Signals within this time are one. `timeout` and some supervisors signal the process and then its group, so that the process
+/// gets the signal twice.
+const ONE_SIGNAL: Duration = Duration::from_millis(250);
+
 /// SIGXFSZ, which Tokio has no name for. The number is the same on every platform that Tokio supports.
 const FILE_SIZE_EXCEEDED: i32 = 25;
 
@@ -53,6 +61,17 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             _file_size_exceeded: signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?,
         })
+    }
+
+    /// Waits for a second signal, after the first has just come.
+    pub(super) async fn again(&mut self) {
+        let first = Instant::now();
+        loop {
+            self.next().await;
+            if first.elapsed() >= ONE_SIGNAL {
+                return;
+            }
+        }
     }
 
     /// Waits for the next signal and returns its name.

@@ -1,5 +1,6 @@
 //! The answers in each stage of the shutdown: during the delay, while requests in flight finish, and at the end.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
@@ -57,6 +58,10 @@ impl InFlight {
     /// Sends the signal, and waits until `/readyz` is 503.
     async fn shut_down(&self) {
         self.server.signal("TERM");
+        self.is_not_ready().await;
+    }
+
+    async fn is_not_ready(&self) {
         let url = format!("{}/readyz", self.ops);
         wait::until("/readyz to be 503", SLACK, async || {
             let answer = fresh(&url).await.map_err(|error| error.to_string())?;
@@ -162,10 +167,26 @@ async fn during_the_delay_only_readiness_changes() {
     assert!(signalled.elapsed() >= delay);
 }
 
+/// `timeout` and some supervisors send a signal to the process and to its group, so that it comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_that_comes_twice_is_no_second_one() {
+    let scene = InFlight::begin(Server::start(), false).await;
+    let twice = format!(
+        "kill -TERM {0}; sleep 0.01; kill -TERM {0}",
+        scene.server.pid()
+    );
+    let sent = Command::new("sh").args(["-c", &twice]).status().unwrap();
+    assert!(sent.success());
+    scene.is_not_ready().await;
+    scene.can_be_watched().await;
+    scene.ends_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_it_at_once() {
     let scene = InFlight::begin(Server::start(), false).await;
     scene.shut_down().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let second = Instant::now();
     scene.server.signal("INT");
     assert_eq!(scene.server.ended(), Some(1));
