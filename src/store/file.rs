@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_vitals::database::ErrorKind;
 use diesel::{QueryResult, result::Error as DieselError};
 
 use super::{connection::Connection, error::WorkError, queries};
@@ -19,7 +20,8 @@ use super::{connection::Connection, error::WorkError, queries};
 /// The pause between two checks of the path while no request writes.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
-/// A health check writes if the last write is older than this.
+/// A health check writes if the last write is older than this. While the writer is busy and cannot check, a write that failed
+/// counts as long.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Device and inode.
@@ -42,6 +44,8 @@ struct FileState {
     is_lost: bool,
     /// The time of the last write. `None` if it failed.
     written: Option<Instant>,
+    /// The time of the last write that a request made, if the disk or the file was why it failed.
+    failed: Option<Instant>,
 }
 
 impl DatabaseFile {
@@ -77,6 +81,11 @@ impl DatabaseFile {
             return Err(WorkError::FileLost);
         }
         self.wrote(result.is_ok());
+        if let Err(error) = &result
+            && ErrorKind::of(error) == Some(ErrorKind::Other)
+        {
+            self.lock().failed = Some(Instant::now());
+        }
         result.map_err(WorkError::Query)
     }
 
@@ -106,8 +115,23 @@ impl DatabaseFile {
         }
     }
 
+    /// Checks that the path leads to the open file and that no request has just failed to write. The writer itself cannot
+    /// check while requests keep it busy.
+    pub(super) fn check_beside_writer(&self) -> QueryResult<()> {
+        self.check_path()?;
+        let failed = self.lock().failed;
+        if failed.is_some_and(|failed| failed.elapsed() < WRITE_PAUSE) {
+            return Err(error("its last write failed"));
+        }
+        Ok(())
+    }
+
     fn wrote(&self, is_ok: bool) {
-        self.lock().written = is_ok.then(Instant::now);
+        let mut state = self.lock();
+        state.written = is_ok.then(Instant::now);
+        if is_ok {
+            state.failed = None;
+        }
     }
 
     /// Whether the path leads to the open file and to its write-ahead log. Logs each change of the result.

@@ -206,7 +206,7 @@ fn health_check(
             queries::probe(connection)?;
         }
         match &file {
-            Some(file) if name == READERS => file.check_path(),
+            Some(file) if name == READERS => file.check_beside_writer(),
             Some(file) => file.check(connection, lock_timeout),
             None => Ok(()),
         }

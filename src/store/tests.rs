@@ -469,3 +469,43 @@ fn a_check_that_the_file_is_writable_undoes_no_change_of_another_process() {
         .unwrap();
     assert_eq!(version, if is_changed { 7 } else { 0 });
 }
+
+/// Health checks do not wait for a busy writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_last_write_failed_is_not_ready_while_its_writer_is_busy() {
+    use actix_web::{App, test};
+    use diesel::result::{DatabaseErrorKind, Error};
+
+    let directory = tempfile::tempdir().unwrap();
+    let vitals = Vitals::builder().build().unwrap();
+    let store = Store::open(&settings(&directory.path().join("test.db")), &vitals).unwrap();
+    let ops = test::init_service(App::new().configure(vitals.ops())).await;
+    for (kind, status, why) in [
+        (None, 200, "the write succeeded"),
+        (Some(DatabaseErrorKind::CheckViolation), 200, "its client"),
+        (Some(DatabaseErrorKind::Unknown), 503, "the disk"),
+        (None, 200, "the disk has room again"),
+    ] {
+        let failure = |kind| Error::DatabaseError(kind, Box::new("a message".to_owned()));
+        let write = move |_: &mut Connection| kind.map(failure).map_or(Ok(()), Err);
+        assert_eq!(
+            store.connections.write(write).await.is_err(),
+            kind.is_some()
+        );
+        let (taken, has_taken) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let busy = store.clone();
+        let busy = std::thread::spawn(move || {
+            busy.connections.run_here(|_| {
+                taken.send(()).unwrap();
+                held.recv().unwrap();
+            })
+        });
+        has_taken.recv().unwrap();
+        let ready = test::TestRequest::with_uri("/readyz").to_request();
+        let answer = test::call_service(&ops, ready).await;
+        assert_eq!(answer.status(), status, "{why}");
+        release.send(()).unwrap();
+        busy.join().unwrap().unwrap();
+    }
+}
