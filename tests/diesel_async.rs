@@ -30,6 +30,8 @@ mod locks;
 mod plans;
 #[path = "diesel_async/pools.rs"]
 mod pools;
+#[path = "diesel_async/queued.rs"]
+mod queued;
 #[path = "diesel_async/unanswered.rs"]
 mod unanswered;
 

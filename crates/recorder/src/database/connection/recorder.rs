@@ -63,6 +63,7 @@ pub use errors::record_error;
 use failures::Failures;
 use running::{Control, Running};
 use types::{TypeIdentity, Types};
+use users::MutedQuery;
 
 /// How the events of a connection relate to its queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +100,8 @@ pub struct QueryRecorder {
     driver: Driver,
     /// Nothing is recorded while the pool checks the connection.
     muted: bool,
-    /// A query has started while muted, and not finished.
-    muted_runs: bool,
+    /// The last query that ran while muted.
+    muted_query: MutedQuery,
     /// The customizer of the pool sets the connection up. Its queries belong to no request or job.
     setting_up: bool,
     /// The database has answered a query of the present user.
@@ -147,7 +148,7 @@ impl QueryRecorder {
             writers: QueryWriters::default(),
             driver,
             muted: false,
-            muted_runs: false,
+            muted_query: MutedQuery::None,
             setting_up: false,
             answered: false,
             answered_at: clock::now(),

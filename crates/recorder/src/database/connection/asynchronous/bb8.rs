@@ -9,6 +9,7 @@ use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::recorder::Muted;
 use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
@@ -43,8 +44,9 @@ where
     }
 
     async fn is_valid(&self, connection: &mut M::Connection) -> Result<(), M::Error> {
-        let _muted = muted(connection);
+        let muted = muted(connection);
         let result = self.inner.is_valid(connection).await;
+        Muted::end(muted);
         self.openings.checked(result.as_ref().copied());
         result
     }

@@ -9,6 +9,7 @@ use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::recorder::Muted;
 use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
@@ -58,8 +59,9 @@ where
         if is_out_of_step(connection) {
             return Err(RecycleError::message("a query was dropped"));
         }
-        let _muted = muted(connection);
+        let muted = muted(connection);
         let result = self.inner.recycle(connection, metrics).await;
+        Muted::end(muted);
         match &result {
             // A connection with an open transaction is replaced. That says nothing of the database.
             Err(RecycleError::Message(_)) => {}

@@ -13,7 +13,7 @@ use diesel_async::AsyncConnection;
 use super::super::backend::backend_of_async;
 use super::super::error::kind_of_message;
 use super::recorder::{InUse, Muted, SharedRecorder};
-use super::{Driver, Forward, Recorders};
+use super::{Driver, Forward, Recorders, runs_elsewhere};
 use crate::clock;
 use crate::database::error::ErrorKind;
 use crate::database::health::DatabaseHealth;
@@ -55,8 +55,9 @@ impl Openings {
                 let recorder = recorder.in_pool(Arc::clone(&slot), writers);
                 connection.set_instrumentation(SharedRecorder::new(recorder, forward));
                 if self.recorders.are_of_postgres() {
-                    let _muted = muted(&mut connection);
+                    let muted = muted(&mut connection);
                     slot.opened(backend_of_async(&mut connection).await, since);
+                    Muted::end(muted);
                 }
                 Ok(connection)
             }
@@ -92,9 +93,9 @@ pub(super) fn is_out_of_step<C: AsyncConnection>(connection: &mut C) -> bool {
     }
 }
 
-/// Stops the recorder of a connection from recording until the returned guard is dropped.
+/// Stops the recorder of a connection from recording until the returned guard is dropped: see [`Muted::end`].
 pub(super) fn muted<C: AsyncConnection>(connection: &mut C) -> Option<Muted> {
-    SharedRecorder::of(connection).map(|recorder| recorder.muted())
+    SharedRecorder::of(connection).map(|recorder| recorder.muted(runs_elsewhere::<C>()))
 }
 
 impl<M> Clone for AsyncManager<M> {

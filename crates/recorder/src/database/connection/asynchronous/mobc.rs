@@ -12,6 +12,7 @@ use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 
 use super::manager::{AsyncManager, is_out_of_step, muted};
 use super::pool::{AsyncPool, AsyncPoolBuilder, NativePool, Parts};
+use super::recorder::Muted;
 use super::{AsyncExplainable, Held};
 use crate::database::levels::PoolLevel;
 
@@ -47,8 +48,9 @@ where
     }
 
     async fn check(&self, mut connection: M::Connection) -> Result<M::Connection, M::Error> {
-        let _muted = muted(&mut connection);
+        let muted = muted(&mut connection);
         let result = self.inner.check(connection).await;
+        Muted::end(muted);
         self.openings.checked(result.as_ref().map(drop));
         result
     }

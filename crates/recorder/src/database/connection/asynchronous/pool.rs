@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::explainable::{self, AsyncExplainable, Opener};
 use super::held::Held;
 use super::manager::{AsyncManager, Openings, muted};
+use super::recorder::Muted;
 use super::{Database, Recorders, driver_of, system_of};
 use crate::clock;
 use crate::database::driver_message::is_connection_limit;
@@ -276,11 +277,10 @@ impl<P: NativePool> AsyncPoolInner<P> {
 
 /// Runs a query that is not recorded.
 async fn ask<C: AsyncConnection>(connection: &mut C) -> Result<(), String> {
-    let _muted = muted(connection);
-    connection
-        .batch_execute("SELECT 1")
-        .await
-        .map_err(|error| error.to_string())
+    let muted = muted(connection);
+    let answer = connection.batch_execute("SELECT 1").await;
+    Muted::end(muted);
+    answer.map_err(|error| error.to_string())
 }
 
 impl<P: NativePool> AnyPool for AsyncPoolInner<P> {

@@ -82,10 +82,13 @@ impl SharedRecorder {
         self.lock().recorder.forward(forward);
     }
 
-    /// Stops recording until the returned guard is dropped.
-    pub(super) fn muted(&self) -> Muted {
+    /// Stops recording until the returned guard is dropped: see [`Muted::end`].
+    pub(super) fn muted(&self, runs_elsewhere: bool) -> Muted {
         self.lock().recorder.mute(true);
-        Muted(self.clone())
+        Muted {
+            recorder: self.clone(),
+            may_go_on: runs_elsewhere,
+        }
     }
 
     /// Whether the answer of a dropped query is still to come, so that the connection must not be used again.
@@ -175,10 +178,28 @@ impl fmt::Debug for SharedRecorder {
 }
 
 /// Lets a recorder record again when dropped.
-pub(super) struct Muted(SharedRecorder);
+pub(super) struct Muted {
+    recorder: SharedRecorder,
+    /// A query that is not recorded may go on when this is dropped, on another thread.
+    may_go_on: bool,
+}
+
+impl Muted {
+    /// Ends the time in which nothing is recorded: what ran in it has ended.
+    pub(super) fn end(muted: Option<Self>) {
+        if let Some(mut muted) = muted {
+            muted.may_go_on = false;
+        }
+    }
+}
 
 impl Drop for Muted {
     fn drop(&mut self) {
-        self.0.lock().recorder.mute(false);
+        let recorder = &mut self.recorder.lock().recorder;
+        if self.may_go_on {
+            recorder.leave_muted();
+        } else {
+            recorder.mute(false);
+        }
     }
 }
