@@ -259,8 +259,9 @@ impl Vitals {
     /// `builder.build(manager)`, so that no other line of a service changes.
     ///
     /// Replaces the connection customizer, the event handler and the error handler of `builder`. r2d2 has no event for a caller
-    /// that starts to wait: `db_pool_waiters` stays 0, a caller that leaves is not counted, and openings are not timed. A pool
-    /// that [`instrument`](Self::instrument) builds has none of these limits.
+    /// that starts to wait: `db_pool_waiters` stays 0, a caller that leaves is not counted, and openings are not timed. Health
+    /// checks cannot ask its database: the pool is ready until r2d2 fails to open a connection. A pool that
+    /// [`instrument`](Self::instrument) builds has none of these limits.
     ///
     /// ```
     /// use actix_vitals::Vitals;
