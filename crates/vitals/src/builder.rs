@@ -288,7 +288,7 @@ impl Builder {
 #[cfg(feature = "http")]
 impl Builder {
     /// How long a single poll of a request may keep its worker's event loop busy. Longer polls are stalls: they are counted
-    /// in `http_loop_stalls_total`, and logged while they last. Default 100 ms.
+    /// in `http_loop_stalls_total`, and logged while they last. Default 100 ms; zero turns this off.
     ///
     /// ```
     /// use std::time::Duration;

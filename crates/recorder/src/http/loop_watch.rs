@@ -51,7 +51,13 @@ pub(super) struct Stall<'a> {
 }
 
 impl LoopWatch {
+    /// Watches for polls of this length; for none if it is zero.
     pub(super) fn new(threshold: Duration) -> Self {
+        let threshold = if threshold.is_zero() {
+            Duration::MAX
+        } else {
+            threshold
+        };
         Self {
             threshold,
             threshold_nanoseconds: u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
@@ -141,6 +147,24 @@ impl<'a> Stall<'a> {
             worker: request.worker,
             seconds: lasted.as_secs_f64(),
             lasts: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_of_zero_turns_stalls_off() {
+        for (threshold, longest) in [
+            (Duration::from_millis(50), 50_000_000),
+            (Duration::MAX, u64::MAX),
+            (Duration::ZERO, u64::MAX),
+        ] {
+            let watch = LoopWatch::new(threshold);
+            assert_eq!(watch.threshold(), longest, "{threshold:?}");
+            assert!(!watch.stall_threshold().is_zero());
         }
     }
 }
