@@ -6,7 +6,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use actix_http::{Payload, error::PayloadError};
@@ -75,6 +75,15 @@ impl TimedPayload {
         }
     }
 
+    /// Whether a body that is reported as incomplete has a malformed chunk. It ends only if its client has left.
+    fn is_malformed(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        match &mut self.payload {
+            Payload::H1 { payload } => Pin::new(payload).poll_next(&mut context).is_pending(),
+            _ => false,
+        }
+    }
+
     /// Resolves when the deadline has passed.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let timeout = self.state.body_timeout();
@@ -117,6 +126,10 @@ impl Stream for TimedPayload {
                     let error = io::Error::from(io::ErrorKind::OutOfMemory);
                     return Poll::Ready(Some(Err(PayloadError::Io(error))));
                 }
+            }
+            Some(Err(PayloadError::Incomplete(None))) if self.is_malformed() => {
+                self.state.fail(ConnectionOutcome::Malformed);
+                return Poll::Ready(Some(Err(PayloadError::EncodingCorrupted)));
             }
             Some(Err(_)) => (),
             None => self.has_ended = true,

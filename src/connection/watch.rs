@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_http::{
-    ConnectionType, HttpMessage as _, Payload, Request, Response, Version,
+    ConnectionType, HttpMessage as _, Payload, Request, Response, StatusCode, Version,
     body::{BodySize, BoxBody, MessageBody},
 };
 use actix_service::{Service, ServiceFactory};
@@ -108,6 +108,7 @@ where
         }
         let begun = state.begin(|| measure(&request));
         let is_http_1_0 = request.version() < Version::HTTP_11;
+        let asks_for_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
         let in_service = InService {
             state: Rc::clone(&state),
             stalled_at: None,
@@ -130,6 +131,7 @@ where
         });
         let mut served = WatchedFuture::serving(self.inner.call(request), Some(in_service), body);
         served.is_http_1_0 = is_http_1_0;
+        served.asks_for_upgrade = asks_for_upgrade;
         served
     }
 }
@@ -193,6 +195,8 @@ pin_project! {
         reservation: Option<BodyReservation>,
         // HTTP/1.0 has no chunks.
         is_http_1_0: bool,
+        // Actix ends the connection after it, and would repeat `Connection: upgrade` in any answer.
+        asks_for_upgrade: bool,
         body: PhantomData<B>,
     }
 }
@@ -216,6 +220,7 @@ impl<F, B> WatchedFuture<F, B> {
             in_service,
             reservation,
             is_http_1_0: false,
+            asks_for_upgrade: false,
             body: PhantomData,
         }
     }
@@ -226,6 +231,7 @@ impl<F, B> WatchedFuture<F, B> {
             in_service: Some(in_service),
             reservation: None,
             is_http_1_0: false,
+            asks_for_upgrade: false,
             body: PhantomData,
         }
     }
@@ -254,7 +260,10 @@ where
             (in_service.as_ref()).is_some_and(|service| service.state.closes_after_answer());
         Poll::Ready(match answer {
             Ok(response) => {
-                let mut response = last_if(is_last, response.into());
+                let response = response.into();
+                let is_refused =
+                    *this.asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+                let mut response = last_if(is_last || is_refused, response);
                 if *this.is_http_1_0 && response.body().size() == BodySize::Stream {
                     end_with_connection(&mut response);
                 }
@@ -264,7 +273,7 @@ where
                     rest: Bytes::new(),
                 }))
             }
-            Err(error) => Err(last_if(is_last, error.into())),
+            Err(error) => Err(last_if(is_last || *this.asks_for_upgrade, error.into())),
         })
     }
 }

@@ -110,6 +110,14 @@ fn kinds() -> Vec<Kind> {
         kind("half a body", sized, "", Some(408), BODY, "body_timeout"),
         kind("half a chunk", chunked, "", Some(408), BODY, "body_timeout"),
         kind(
+            "a malformed chunk",
+            format!("{POST}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+            "",
+            Some(400),
+            AT_ONCE,
+            "malformed",
+        ),
+        kind(
             "half a body that no handler reads",
             unwanted,
             "",
@@ -210,7 +218,7 @@ async fn every_kind_of_slow_and_large_client_is_answered_ended_in_time_and_count
 }
 
 #[tokio::test]
-async fn a_rejected_head_is_not_a_request_and_a_late_body_is_one() {
+async fn a_rejected_head_is_not_a_request_and_a_late_or_malformed_body_is_one() {
     let guarded = Guarded::start(&DEADLINES);
     for sent in [
         "GET / HT".to_owned(),
@@ -219,6 +227,7 @@ async fn a_rejected_head_is_not_a_request_and_a_late_body_is_one() {
             "a".repeat(17_000)
         ),
         format!("{POST}Content-Length: 9\r\n\r\n"),
+        format!("{POST}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
     ] {
         let mut connection = guarded.connect().await;
         connection.send(sent).await;
@@ -226,13 +235,35 @@ async fn a_rejected_head_is_not_a_request_and_a_late_body_is_one() {
     }
     guarded.wait_for_quiet().await;
     let scrape = guarded.scrape().await;
-    assert_eq!(scrape.sum("http_requests_total", &[]), 1.0);
-    let late = [
-        ("method", "POST"),
-        ("endpoint", "/data"),
-        ("http_status", "408"),
-    ];
-    assert_eq!(scrape.value("http_requests_total", &late), 1.0);
+    assert_eq!(scrape.sum("http_requests_total", &[]), 2.0);
+    for status in ["408", "400"] {
+        let answered = [
+            ("method", "POST"),
+            ("endpoint", "/data"),
+            ("http_status", status),
+        ];
+        assert_eq!(
+            scrape.value("http_requests_total", &answered),
+            1.0,
+            "{status}"
+        );
+    }
+}
+
+/// curl asks for HTTP/2 so, and goes on with HTTP/1.1.
+#[tokio::test]
+async fn an_answer_that_upgrades_nothing_announces_that_its_connection_ends() {
+    let guarded = Guarded::start(&[]);
+    for path in ["/data", "/nowhere"] {
+        let mut connection = guarded.connect().await;
+        let upgrade =
+            "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n");
+        connection.send(request).await;
+        let answer = connection.end().await.text.to_lowercase();
+        assert_eq!(answer.matches("connection: ").count(), 1, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
 }
 
 #[tokio::test]
