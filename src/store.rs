@@ -17,7 +17,7 @@ mod schema;
 mod stale;
 mod stored_time;
 
-use actix_vitals::{Vitals, database::without_quotations};
+use actix_vitals::Vitals;
 use chrono::{NaiveDateTime, SubsecRound as _, Utc};
 
 use self::{
@@ -155,15 +155,23 @@ fn migrate(connection: &mut Connection, url: &DatabaseUrl) -> Result<(), OpenErr
     }
 }
 
-/// The driver's message on one line, without quotations, which may repeat parts of the URL. libpq writes several lines, and
-/// some of them are questions to a person, which are left out.
+/// The driver's message on one line, without quotations, which may repeat parts of the URL. The URL itself contains no quotes:
+/// its settings reject them. libpq writes several lines, and some of them are questions to a person, which are left out.
 fn one_line(message: &str) -> String {
     let lines = message.lines().map(str::trim);
     let lines: Vec<&str> = lines
         .filter(|line| !line.is_empty() && !line.ends_with('?'))
         .map(|line| line.trim_end_matches('.'))
         .collect();
-    without_quotations(&lines.join("; "))
+    let line = lines.join("; ");
+    let mut quoted = false;
+    let mut parts = line.split('"');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        quoted = !quoted;
+        shown.push_str(if quoted { "\"…\"" } else { part });
+    }
+    shown
 }
 
 /// The current time in UTC, in microseconds, which both databases store exactly.

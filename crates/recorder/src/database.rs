@@ -49,7 +49,7 @@ pub use connection::{
     CheckoutError, Connection, Explainable, Manager, Opaque, Pool, PoolBuilder, QueryError,
     QueryRecorder, RunError, Typed, Wrapped, record_error, set_instrumentation,
 };
-pub use driver_message::without_quotations;
+pub use driver_message::without_values;
 pub use error::ErrorKind;
 pub use families::DatabaseFamilies;
 pub(crate) use held_seconds::{EndpointHeldSeconds, HeldSeconds};

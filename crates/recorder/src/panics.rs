@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_short_line_without_quotations() {
+    fn a_message_is_one_short_line_without_values() {
         let text = |payload: Box<dyn Any + Send>| message(&*payload);
         assert_eq!(text(Box::new("on purpose")), "on purpose");
         assert_eq!(text(Box::new(7)), "no message");

@@ -164,12 +164,12 @@ pub use vitals_recorder::suspicions::{CodeLocation, LocatedSuspicion, Suspicion,
 pub use vitals_recorder::database::record_error;
 
 /// ```
-/// use actix_vitals::database::without_quotations;
+/// use actix_vitals::database::without_values;
 ///
-/// let message = without_quotations(r#"invalid port number: "secret""#);
+/// let message = without_values(r#"invalid port number: "secret""#);
 /// assert!(!message.contains("secret"));
 /// ```
-pub use vitals_recorder::database::without_quotations;
+pub use vitals_recorder::database::without_values;
 
 #[cfg(feature = "diesel-async")]
 pub use vitals_recorder::database::{

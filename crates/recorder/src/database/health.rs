@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::driver_message::without_quotations;
+use super::driver_message::without_values;
 use crate::log_limit::LogLimit;
 
 /// The least time between two log lines about pooled connections that are replaced, in milliseconds.
@@ -19,12 +19,12 @@ pub(super) struct HealthCheckLog {
 }
 
 impl HealthCheckLog {
-    /// Logs the result of a check, if it differs from the one before. The error is without the values that it quotes.
+    /// Logs the result of a check, if it differs from the one before. No value of the error is logged.
     pub(super) fn note(&self, pool: &str, error: Option<&str>) {
         let was_failing = self.failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_failing => {
-                let error = without_quotations(error);
+                let error = without_values(error);
                 tracing::warn!(pool, error, "the database fails a health check");
             }
             None if was_failing => {
@@ -140,7 +140,7 @@ impl DatabaseHealth {
             && let Some(line) = self.outage_lines.line()
             && !self.outage_logged.swap(true, Ordering::Relaxed)
         {
-            let error = without_quotations(error);
+            let error = without_values(error);
             tracing::warn!(
                 pool = self.pool(),
                 error,
@@ -156,7 +156,7 @@ impl DatabaseHealth {
     pub(super) fn lost(&self, error: &str) {
         self.failing.store(true, Ordering::Release);
         if self.is_line_due(&self.lost_ms) {
-            let error = without_quotations(error);
+            let error = without_values(error);
             tracing::warn!(
                 pool = self.pool(),
                 error,
@@ -171,7 +171,7 @@ impl DatabaseHealth {
     /// connection pooler or an administrator has dropped the prepared statements of a session.
     pub(super) fn ping_rejected(&self, error: &str) {
         if self.is_line_due(&self.rejected_ping_ms) {
-            let error = without_quotations(error);
+            let error = without_values(error);
             tracing::warn!(
                 pool = self.pool(),
                 error,
