@@ -1,5 +1,9 @@
 //! The [`ErrorKind`] of an error of Diesel.
 
+mod translations;
+
+use translations::TRANSLATED;
+
 use diesel::result::{DatabaseErrorKind, Error};
 
 use crate::database::error::ErrorKind;
@@ -36,7 +40,7 @@ fn of_database(kind: DatabaseErrorKind, message: &str) -> ErrorKind {
 /// SQLite's message of a statement that was stopped.
 const INTERRUPTED: &str = "interrupted";
 
-/// The beginnings of messages, for errors without a kind of Diesel's. The messages are in English.
+/// The beginnings of messages in English, for errors without a kind of Diesel's.
 ///
 /// Later parts of a message may have text of a client, in quotes (`syntax error in tsquery: "…"`) or not
 /// (`no such column: …`).
@@ -101,8 +105,7 @@ pub(super) fn kind_of_message(message: &str) -> ErrorKind {
     if message == INTERRUPTED {
         return ErrorKind::Timeout;
     }
-    BEGINNINGS
-        .iter()
+    (BEGINNINGS.iter().chain(TRANSLATED))
         .find(|(beginning, _)| message.starts_with(beginning))
         .map_or(ErrorKind::Other, |&(_, kind)| kind)
 }
@@ -339,6 +342,42 @@ mod tests {
             "error communicating with the server: Connection reset by peer (os error 104)",
             ErrorKind::ConnectionLost,
         ),
+        // A server in another language.
+        (
+            DatabaseErrorKind::Unknown,
+            "storniere Anfrage wegen Zeitüberschreitung der Anfrage",
+            ErrorKind::Timeout,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "konnte Sperre für Zeile in Relation »t« nicht setzen",
+            ErrorKind::Busy,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "interblocage (deadlock) détecté",
+            ErrorKind::SerializationFailure,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "закрытие подключения по команде администратора",
+            ErrorKind::ConnectionLost,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "リレーション\"t\"の行ロックを取得できませんでした",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "ungültige Eingabesyntax für Typ integer: »Verbindung wird abgebrochen«",
+            ErrorKind::Other,
+        ),
+        (
+            DatabaseErrorKind::Unknown,
+            "Relation »storniere Anfrage wegen« existiert nicht",
+            ErrorKind::Other,
+        ),
         (DatabaseErrorKind::ReadOnlyTransaction, "", ErrorKind::Other),
         (DatabaseErrorKind::ExclusionViolation, "", ErrorKind::Other),
     ];
@@ -351,6 +390,14 @@ mod tests {
                 Some(expected),
                 "{kind:?} {message}"
             );
+        }
+    }
+
+    #[test]
+    fn a_beginning_is_never_hidden_by_a_shorter_one_of_another_kind() {
+        let all: Vec<_> = BEGINNINGS.iter().chain(TRANSLATED).collect();
+        for (beginning, kind) in all {
+            assert_eq!(kind_of_message(beginning), *kind, "{beginning}");
         }
     }
 
