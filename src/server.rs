@@ -248,6 +248,7 @@ impl Server {
             public,
             shutdown: Shutdown {
                 vitals: parts.vitals,
+                store: parts.store,
                 public: serving,
                 ops,
                 intake,

@@ -6,6 +6,7 @@
 //!    connection stays open a little longer, because a request may be on its way.
 //! 3. The ops listener closes. Its open connections may scrape a little longer: by now everything is counted.
 //! 4. Metrics are pushed a last time, where they are pushed at all.
+//! 5. The file of an SQLite database gets what only its log has.
 //!
 //! Where both share one listener, it closes last. Until the requests in flight have finished, it rejects new requests,
 //! except those for the ops endpoints.
@@ -24,13 +25,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection::Drain, intake::Intake, supervisor};
+use super::{connection::Drain, intake::Intake, store::Store, supervisor};
 
 /// How long an idle connection stays open for a request that may be on its way.
 const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// How long the last push of metrics may take.
 const LAST_PUSH: Duration = Duration::from_secs(5);
+
+/// How long the completion of the database file may take. The supervisor's margin has room for it.
+const COMPLETION: Duration = Duration::from_secs(2);
 
 /// How long a listener may take to close: its thread has to wake up.
 const CLOSING: Duration = Duration::from_millis(50);
@@ -119,6 +123,7 @@ pub(super) struct Shutdown {
     pub(super) public: Serving,
     /// The ops listener, if there is one.
     pub(super) ops: Option<Serving>,
+    pub(super) store: Store,
     /// Counts the requests to the API that are in flight.
     pub(super) intake: Intake,
     /// How long to keep serving first.
@@ -134,9 +139,12 @@ impl Shutdown {
         supervisor::stopping(longest.saturating_add(LAST_PUSH));
         self.vitals.drain();
         sleep(self.delay).await;
-        let (limit, vitals) = (self.timeout, self.vitals.clone());
+        let (limit, vitals, store) = (self.timeout, self.vitals.clone(), self.store.clone());
         let ended = timeout(limit, self.finish()).await;
-        push_last(vitals).await;
+        push_last(vitals.clone()).await;
+        // A disk that takes longer than this leaves the log as it is, which the next start reads.
+        let complete = spawn_blocking(move || store.complete_file(&vitals));
+        let _completed = timeout(COMPLETION, complete).await;
         if ended.is_ok() {
             tracing::info!("stopped");
         } else {

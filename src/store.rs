@@ -35,6 +35,9 @@ pub use self::{
 /// The name of the job that runs the migrations.
 const MIGRATIONS: &str = "migrations";
 
+/// The name of the job that completes the file of SQLite at the end.
+const COMPLETION: &str = "completion";
+
 /// The items in the configured database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -67,6 +70,18 @@ impl Store {
             })?;
         }
         Ok(Self { connections })
+    }
+
+    /// Writes what is only in the log of an SQLite file to the file itself, before the process ends. Blocks.
+    pub fn complete_file(&self, vitals: &Vitals) {
+        let completed = vitals.job_blocking(COMPLETION, || self.connections.complete_file());
+        if let Err(error) = completed {
+            let cause = one_line(&error.to_string());
+            tracing::warn!(
+                cause,
+                "the log beside the database file has writes that the file lacks: keep both together"
+            );
+        }
     }
 
     /// Stores a new item with the current time.

@@ -13,6 +13,7 @@ use actix_vitals::{
 };
 use diesel::{
     ConnectionError, QueryResult,
+    connection::SimpleConnection as _,
     r2d2::{self, ConnectionManager},
 };
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -186,7 +187,21 @@ impl StorePools {
         }
     }
 
-    /// Runs `work` on a connection, on this thread. For the start, when no event loop can be blocked.
+    /// Writes what the log of an SQLite file has to the file itself. A connection that is still open when the process ends
+    /// leaves its log behind, and whoever copies the file alone would lose what only the log has. Blocks.
+    pub(super) fn complete_file(&self) -> QueryResult<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let completed = self.run_here(|connection| {
+            file.check_path()?;
+            connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        });
+        // Without a connection, the log stays, which the next start reads.
+        completed.unwrap_or(Ok(()))
+    }
+
+    /// Runs `work` on a connection, on this thread. For the start and the end, when no event loop can be blocked.
     pub(super) fn run_here<T>(
         &self,
         work: impl FnOnce(&mut Connection) -> T,

@@ -4,7 +4,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
+use diesel::dsl::sql;
+use diesel::sql_types::BigInt;
+use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -231,6 +233,23 @@ async fn open_streams_end_at_shutdown() {
     };
     tokio::time::timeout(SLACK, ended).await.expect("an end");
     assert_eq!(server.ended(), Some(0));
+}
+
+/// Who copies the file of a stopped server does not think of the log beside it.
+#[tokio::test]
+async fn after_a_shutdown_the_file_alone_has_every_write() {
+    for round in 0..6 {
+        let server = Server::start();
+        server.create("Ada").await;
+        let (directory, file) = (server.directory(), server.database());
+        assert_eq!(server.stop(), Some(0));
+        let copy = directory.path().join("copy.db");
+        std::fs::copy(file, &copy).unwrap();
+        let mut copy = SqliteConnection::establish(copy.to_str().unwrap()).unwrap();
+        let items = diesel::select(sql::<BigInt>("(SELECT count(*) FROM items)"));
+        let items = items.get_result::<i64>(&mut copy);
+        assert_eq!(items, Ok(1), "in round {round}");
+    }
 }
 
 #[tokio::test]
