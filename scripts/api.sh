@@ -36,7 +36,7 @@ fi
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
 
-RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="-Z unstable-options --output-format json --cap-lints allow" \
+JEMALLOC_OVERRIDE=$(scripts/unlinked-jemalloc.sh) RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="-Z unstable-options --output-format json --cap-lints allow" \
     "$cargo" doc --quiet --no-deps --lib --features "$features" \
     -p vitals-registry -p vitals-recorder -p vitals-console -p vitals-otlp -p actix-vitals
 

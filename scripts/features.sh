@@ -3,6 +3,8 @@
 # TLS, and without either. Warnings are errors. Without either, it runs the tests of what is then rejected, too.
 set -eu
 
+jemalloc=$(scripts/unlinked-jemalloc.sh)
+
 combinations='
 -
 http
@@ -23,7 +25,7 @@ for features in $combinations; do
     *) set -- --features "$features" ;;
     esac
     echo "features: $features"
-    "${CARGO:-cargo}" clippy --quiet --package actix-vitals --lib --no-default-features "$@" -- -D warnings
+    JEMALLOC_OVERRIDE=$jemalloc "${CARGO:-cargo}" clippy --quiet --package actix-vitals --lib --no-default-features "$@" -- -D warnings
 done
 
 for features in '' tls postgres; do

@@ -205,7 +205,8 @@ fn a_reader_holds_the_lock_of_one_shard_at_a_time() {
 fn recordable() -> impl Strategy<Value = f64> {
     prop_oneof![
         8 => 1e-6..100.0,
-        1 => (any::<u64>().prop_map(|bits| f64::from_bits(bits >> 1))).prop_filter("recordable", |v| *v > ZERO_THRESHOLD),
+        // Any bits: by their order, all positive floats above the threshold, and infinity.
+        1 => (ZERO_THRESHOLD.to_bits() + 1..=f64::INFINITY.to_bits()).prop_map(f64::from_bits),
     ]
 }
 
