@@ -61,7 +61,7 @@ use tokio::{
 };
 
 use self::{
-    closing::CLOSE_TIMEOUT,
+    closing::{CLOSE_TIMEOUT, Lingering},
     handshake::NoHandshake,
     served::{End, Served},
     slots::{Client, ConnectionSlots},
@@ -317,10 +317,10 @@ where
             let mut data = Extensions::new();
             (self.reception.on_connect)(&stream, &mut data);
             let http_2 = http_2::serve(stream, Rc::clone(&self.app), Rc::clone(&state), peer);
-            Served::new(http_2, state).await
+            Served::new(http_2, Rc::clone(&state)).await
         } else {
             let http_1 = self.http_1.call((stream, Some(peer)));
-            Served::new(http_1, state).await
+            Served::new(http_1, Rc::clone(&state)).await
         };
         if let Some(stream) = returned.take() {
             let longest = if self.reception.drain.closes_after_answer() {
@@ -329,19 +329,25 @@ where
             } else {
                 self.reception.limits.response_timeout
             };
-            close::<H>(stream, end, is_multiplexed, longest).await;
+            let lingering = Lingering::new(state.idle_since(), longest);
+            close::<H>(stream, end, is_multiplexed, lingering).await;
         }
         end.outcome()
     }
 }
 
-/// Closes the stream once the protocol has ended. A peer that still reads an answer has up to `longest` for it.
-async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool, longest: Duration) {
+/// Closes the stream once the protocol has ended.
+async fn close<H: Handshake>(
+    stream: H::Stream,
+    end: End,
+    is_multiplexed: bool,
+    lingering: Lingering,
+) {
     match end {
         End::Limit(ConnectionOutcome::ResponseTimeout) => closing::cut::<H>(&stream),
         End::Limit(outcome @ ConnectionOutcome::Idle) => {
             let response = closing::closing_response(outcome, is_multiplexed);
-            closing::close_gently::<H>(stream, &response, longest).await;
+            closing::close_gently::<H>(stream, &response, lingering).await;
         }
         End::Limit(outcome) => {
             let response = closing::closing_response(outcome, is_multiplexed);
@@ -358,7 +364,7 @@ async fn close<H: Handshake>(stream: H::Stream, end: End, is_multiplexed: bool, 
             | ConnectionOutcome::Malformed,
         ) => closing::close_politely::<H>(stream, &[]).await,
         End::Protocol(ConnectionOutcome::Closed) if is_multiplexed => {
-            closing::close_gently::<H>(stream, &[], longest).await;
+            closing::close_gently::<H>(stream, &[], lingering).await;
         }
         End::Protocol(_) => (),
     }

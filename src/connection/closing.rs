@@ -12,7 +12,7 @@ use socket2::{SockRef, Socket};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Duration, timeout},
+    time::{Duration, Instant, timeout},
 };
 
 use super::{handshake::Handshake, state::RequestRejection};
@@ -120,32 +120,52 @@ pub(super) async fn close_politely<H: Handshake>(mut stream: H::Stream, response
     }
 }
 
+/// How long a connection that has ended waits for a peer that may still read an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lingering {
+    /// How long the peer may be silent, once the system has sent everything.
+    silence: Duration,
+    /// The longest time in total.
+    longest: Duration,
+}
+
+impl Lingering {
+    /// A peer that was served for the last time long ago has read its answer: it does not answer because it hangs. "Long ago"
+    /// is twice [`PATIENCE`], because a peer that does not acknowledge the end of HTTP/2 was given it once.
+    pub(super) fn new(idle_since: Option<Instant>, longest: Duration) -> Self {
+        let hangs = idle_since.is_some_and(|since| since.elapsed() > 2 * PATIENCE);
+        let silence = if hangs { CLOSE_TIMEOUT } else { PATIENCE };
+        Self { silence, longest }
+    }
+}
+
 /// Like [`close_politely`], but without a reset, for a peer that may still read an answer. The system goes on to send it.
 ///
 /// Over HTTP/2 such a peer sends frames as it reads, and a frame that arrives after the end resets the connection. So this waits
-/// until the system has sent everything, and then reads until no frame comes for [`PATIENCE`], in total for at most `longest`.
-/// The system ends a connection whose peer reads nothing (`TCP_USER_TIMEOUT`).
+/// until the system has sent everything, and then reads until no frame comes for a while. The system ends a connection whose peer reads nothing (`TCP_USER_TIMEOUT`).
 pub(super) async fn close_gently<H: Handshake>(
     mut stream: H::Stream,
     response: &[u8],
-    longest: Duration,
+    Lingering { silence, longest }: Lingering,
 ) {
     let closed = timeout(longest, async {
         timeout(PATIENCE, stream.write_all(response)).await??;
-        let socket = SockRef::from(H::socket(&stream)).try_clone()?;
+        let socket = SockRef::from(H::socket(&stream)).try_clone();
         tokio::select! {
-            sent = all_sent(socket) => sent?,
+            // Fails if there is no file descriptor left. Then it is not known.
+            _unknown = all_sent(socket) => (),
             left = discard(&mut stream, longest) => return left,
         }
         timeout(PATIENCE, stream.shutdown()).await??;
-        discard(&mut stream, PATIENCE).await
+        discard(&mut stream, silence).await
     });
     // Too late, or the peer has left.
     let _ended = closed.await;
 }
 
 /// Waits until the system has sent all bytes that it has accepted. The socket must be open for writing.
-async fn all_sent(socket: Socket) -> io::Result<()> {
+async fn all_sent(socket: io::Result<Socket>) -> io::Result<()> {
+    let socket = socket?;
     // From now on the socket is writable only without unsent bytes.
     socket.set_tcp_notsent_lowat(1)?;
     // Registered once more, because the runtime remembers of the stream that it was writable.
