@@ -37,11 +37,17 @@ pub(super) struct Names {
     alters_setting: bool,
     /// The value of a setting follows, which may be a bare word.
     setting: bool,
+    /// Behind the sign of a setting, before a comma: no name of a setting follows.
+    in_value: bool,
+    /// A `CREATE VIRTUAL TABLE`, whose module gets its arguments as they are written.
+    is_virtual: bool,
+    /// A `CREATE` or `ALTER` of a `USER` or `ROLE`.
+    is_of_user: bool,
     /// Nothing in double quotes is a name from here on.
     strings_only: bool,
     /// An `ATTACH`, which accepts a bare word as a string.
     attaches: bool,
-    /// The last words were `IDENTIFIED BY`: a password follows, which Oracle writes as a bare word.
+    /// A password follows, as after `IDENTIFIED BY`. Oracle writes it as a bare word, and others forget its quotes.
     password_follows: bool,
 }
 
@@ -66,6 +72,9 @@ impl Names {
             is_distinct: false,
             alters_setting: false,
             setting: false,
+            in_value: false,
+            is_virtual: false,
+            is_of_user: false,
             strings_only: false,
             attaches: false,
             password_follows: false,
@@ -119,11 +128,18 @@ impl Names {
     }
 
     fn is_value_of_setting(&self, depth: usize, next: Option<u8>) -> bool {
-        let is_pragma = self.first == Some(Keyword::Pragma);
-        self.setting
-            && depth <= usize::from(is_pragma)
-            && self.last != LastToken::Dot
-            && !matches!(next, Some(b'(' | b'=' | b'.' | b':'))
+        let has_parentheses = self.is_virtual || self.first == Some(Keyword::Pragma);
+        if !self.setting || depth > usize::from(has_parentheses) || next == Some(b'(') {
+            return false;
+        }
+        // After a comma, the name of the next setting may follow, and it may have a dot.
+        self.in_value || self.last != LastToken::Dot && !matches!(next, Some(b'=' | b'.' | b':'))
+    }
+
+    /// Notes that the value of a setting follows.
+    fn expect_value(&mut self) {
+        self.setting = true;
+        self.in_value = true;
     }
 
     /// Notes that the next token is the name of a common table expression.
@@ -154,11 +170,22 @@ impl Names {
             self.attaches = text.eq_ignore_ascii_case("ATTACH");
             self.strings_only = !begins_with_names(first);
         }
-        self.password_follows = matches!(token, SqlToken::Word(_, Keyword::Operand))
-            && self.last == LastToken::Keyword(Keyword::Secret);
+        self.password_follows = match token {
+            SqlToken::Word(_, Keyword::Operand) => {
+                self.last == LastToken::Keyword(Keyword::Secret) || self.has_password()
+            }
+            SqlToken::Word(_, Keyword::As | Keyword::Using) => self.has_password(),
+            SqlToken::Word(text, Keyword::Secret) => {
+                self.is_of_user && text.eq_ignore_ascii_case("PASSWORD")
+            }
+            _ => false,
+        };
         let last = match token {
-            SqlToken::Word(_, keyword) => {
+            SqlToken::Word(text, keyword) => {
                 self.word(*keyword, scope);
+                if *keyword == Keyword::None {
+                    self.plain_word(text);
+                }
                 match keyword {
                     Keyword::None => LastToken::Other,
                     keyword => LastToken::Keyword(*keyword),
@@ -170,10 +197,16 @@ impl Names {
                         self.last,
                         LastToken::Keyword(Keyword::Key | Keyword::Listed | Keyword::Using)
                     );
-                self.setting |= self.first == Some(Keyword::Pragma);
+                if self.first == Some(Keyword::Pragma) {
+                    self.expect_value();
+                }
                 LastToken::Open
             }
-            SqlToken::Comma => LastToken::Comma,
+            SqlToken::Comma => {
+                self.in_value = false;
+                self.setting &= !self.is_virtual;
+                LastToken::Comma
+            }
             SqlToken::Dot => LastToken::Dot,
             SqlToken::Semicolon => {
                 *self = Self::new(self.dialect);
@@ -181,8 +214,9 @@ impl Names {
                 LastToken::Other
             }
             SqlToken::Operator(sign) => {
-                let sets = matches!(*sign, "=" | ":=");
-                self.setting |= sets && self.is_setting();
+                if matches!(*sign, "=" | ":=") && (self.is_virtual || self.is_setting()) {
+                    self.expect_value();
+                }
                 LastToken::Other
             }
             _ => LastToken::Other,
@@ -232,12 +266,42 @@ impl Names {
                 scope.assignments = true;
             }
             Keyword::Clause | Keyword::From => scope.assignments = false,
-            Keyword::To => self.setting |= self.is_setting(),
+            Keyword::To if self.is_setting() => self.expect_value(),
             // `ALTER COLUMN` ends the value of a setting.
-            Keyword::Named => self.setting = false,
+            Keyword::Named => {
+                self.setting = false;
+                self.in_value = false;
+            }
             Keyword::Secret => self.strings_only = true,
             _ => {}
         }
+    }
+
+    /// Processes a word that is no keyword.
+    fn plain_word(&mut self, text: &str) {
+        let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        match self.last {
+            // `CREATE OR REPLACE USER`
+            LastToken::Keyword(Keyword::Create | Keyword::Alter | Keyword::Replace)
+                if self.is_definition() =>
+            {
+                self.is_of_user = is(&["USER", "ROLE"]);
+                self.is_virtual = is(&["VIRTUAL"]);
+            }
+            // Settings without a sign before their value.
+            _ if self.first == Some(Keyword::Set)
+                && !self.setting
+                && is(&["ROLE", "AUTHORIZATION", "ZONE"]) =>
+            {
+                self.expect_value();
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the statement is of a user, and `IDENTIFIED` or `PASSWORD` has been read.
+    fn has_password(&self) -> bool {
+        self.is_of_user && self.strings_only
     }
 
     /// Whether the statement changes settings.

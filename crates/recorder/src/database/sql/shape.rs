@@ -125,7 +125,10 @@ impl<'a> Shaper<'a> {
             return self.output.finish(self.is_cut);
         }
         let mut output = Output::default();
-        if let Some(first @ SqlToken::Word(..)) = self.first {
+        // A space of a text processor joins the first word with what follows.
+        if let Some(first @ SqlToken::Word(text, _)) = self.first
+            && text.is_ascii()
+        {
             output.push(&first, false);
         }
         output.finish(true)

@@ -357,6 +357,8 @@ fn typographic_quotes_hide_the_text() {
         ("SELECT a WHERE b = ´hunter2´", "SELECT ..."),
         ("SELECT a WHERE b =\u{a0}4711", "SELECT ..."),
         ("SELECT a –– hunter2", "SELECT ..."),
+        ("SELECT\u{a0}hunter2", "..."),
+        ("DELETE\u{3000}4711", "..."),
         ("SELECT größe, 名前 FROM t", "SELECT größe, 名前 FROM t"),
         ("SELECT '‘a’', a -- “b”", "SELECT ?, a"),
     ] {

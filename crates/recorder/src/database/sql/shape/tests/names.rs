@@ -175,6 +175,39 @@ fn a_bare_word_can_be_the_value_of_a_setting() {
         ("SET LOCAL app.token = hunter2", "SET LOCAL app.token = ?"),
         ("SET a = hunter2, b.c = hunter2", "SET a = ?, b.c = ?"),
         ("SET a = DEFAULT, b = TRUE", "SET a = DEFAULT, b = TRUE"),
+        // A token that nobody quoted.
+        ("SET app.jwt = hunter2.hunter2.x", "SET app.jwt = ?.?.?"),
+        (
+            "SET LOCAL app.jwt TO hunter2.x-hunter2, hunter2",
+            "SET LOCAL app.jwt TO ?.? - ?, ?",
+        ),
+        ("SET a = hunter2 = 5, b = 6", "SET a = ? = ?, b = ?"),
+        ("PRAGMA key = hunter2.hunter2", "PRAGMA key = ?.?"),
+        ("PRAGMA main.key(hunter2.x)", "PRAGMA main.key (?.?)"),
+        (
+            "ALTER ROLE r SET app.token = hunter2.x",
+            "ALTER ROLE r SET app.token = ?.?",
+        ),
+        // Settings without a sign before their value.
+        ("SET ROLE hunter2", "SET ROLE ?"),
+        ("SET LOCAL ROLE NONE", "SET LOCAL ROLE ?"),
+        (
+            "SET SESSION AUTHORIZATION hunter2",
+            "SET SESSION AUTHORIZATION ?",
+        ),
+        (
+            "SET SESSION AUTHORIZATION DEFAULT",
+            "SET SESSION AUTHORIZATION DEFAULT",
+        ),
+        ("SET TIME ZONE hunter2", "SET TIME ZONE ?"),
+        (
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        ),
+        (
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SET CONSTRAINTS ALL DEFERRED",
+        ),
         (
             "SET a = (SELECT max(b) FROM c)",
             "SET a = (SELECT max(b) FROM c)",
@@ -199,6 +232,7 @@ fn a_quoted_name_can_be_the_value_of_a_setting() {
     for (dialect, sql, expected) in [
         (PostgreSql, "SET a.b = \"hunter2\"", "SET a.b = ?"),
         (PostgreSql, "SET a.b TO \"x\", \"y z\"", "SET a.b TO ?, ?"),
+        (PostgreSql, "SET LOCAL ROLE \"hunter2\"", "SET LOCAL ROLE ?"),
         (
             PostgreSql,
             "ALTER ROLE \"r\" IN DATABASE d SET a.b = \"hunter2\"",
@@ -238,11 +272,39 @@ fn a_bare_word_can_be_a_file_or_a_password() {
             "CREATE USER u IDENTIFIED BY ? ACCOUNT UNLOCK",
         ),
         (
+            "CREATE USER u IDENTIFIED WITH p AS hunter2",
+            "CREATE USER u IDENTIFIED WITH p AS ?",
+        ),
+        (
+            "CREATE OR REPLACE USER u IDENTIFIED VIA p USING hunter2",
+            "CREATE OR REPLACE USER u IDENTIFIED VIA p USING ?",
+        ),
+        (
+            "ALTER USER u IDENTIFIED WITH p BY hunter2 REPLACE 'hunter2'",
+            "ALTER USER u IDENTIFIED WITH p BY ? REPLACE ?",
+        ),
+        (
+            "ALTER ROLE r WITH LOGIN ENCRYPTED PASSWORD hunter2 VALID UNTIL 'x'",
+            "ALTER ROLE r WITH LOGIN ENCRYPTED PASSWORD ? VALID UNTIL ?",
+        ),
+        ("ALTER USER u PASSWORD NULL", "ALTER USER u PASSWORD NULL"),
+        (
+            "CREATE VIRTUAL TABLE f USING csv(filename=/srv/hunter2.csv, key = hunter2, a)",
+            "CREATE VIRTUAL TABLE f USING csv(filename = / ? / ?.?, key = ?, a)",
+        ),
+        (
+            "CREATE TABLE t (password TEXT, a INT CHECK (a = b))",
+            "CREATE TABLE t (password TEXT, a INT CHECK (a = b))",
+        ),
+        (
             "SELECT password FROM t ORDER BY a",
             "SELECT password FROM t ORDER BY a",
         ),
     ] {
-        for dialect in [Sqlite, MySql, Unknown] {
+        for dialect in [Sqlite, MySql, PostgreSql, Unknown] {
+            if dialect == PostgreSql && sql.contains('`') {
+                continue;
+            }
             assert_eq!(shape_in(dialect, sql), expected, "{dialect:?}: {sql}");
         }
     }
