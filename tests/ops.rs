@@ -1,6 +1,7 @@
 //! The scrape: negotiated, filtered, shared, and bounded in number and in time. No collector makes it fail.
 
 mod heads;
+mod paths;
 
 use std::{
     error::Error,

@@ -192,6 +192,18 @@ impl Server {
         Self::run(command, directory, data)
     }
 
+    /// Starts a copy of the binary with a fresh database and these flags.
+    pub(crate) fn start_copy(program: &Path, flags: &[&str]) -> Self {
+        let directory = Arc::new(TempDir::new().expect("a temporary directory"));
+        let data = Arc::new(SqliteData(Arc::clone(&directory)));
+        let mut command = command_of(program, directory.path());
+        command
+            .args(["--listen", "127.0.0.1:0"])
+            .env("DATABASE_URL", data.url())
+            .args(flags);
+        Self::run(command, directory, data)
+    }
+
     /// Starts another program that prints its address like ours does. Its output must be piped.
     pub(crate) fn of(command: Command, data: Arc<dyn Data>) -> Self {
         let directory = TempDir::new().expect("a temporary directory");

@@ -68,11 +68,12 @@ impl ReportFile {
             .name()
             .write(path)
             .map_err(|error| io::Error::other(error.to_string()))?;
-        let mut report = String::new();
+        let mut report = Vec::new();
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.read_to_string(&mut report)?;
+        self.file.read_to_end(&mut report)?;
         self.file.set_len(0)?;
-        Ok(report)
+        // It ends with the paths of the mapped files, which may be any bytes.
+        Ok(String::from_utf8_lossy(&report).into_owned())
     }
 }
 

@@ -51,7 +51,9 @@ struct Library {
 
 impl Symbols {
     pub(crate) fn new() -> Self {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        // Paths may be any bytes.
+        let maps = fs::read("/proc/self/maps").unwrap_or_default();
+        let maps = String::from_utf8_lossy(&maps);
         Self {
             known: HashMap::new(),
             libraries: maps.lines().filter_map(library).collect(),

@@ -209,7 +209,9 @@ fn part(period: Duration, number: u32) -> Duration {
 
 /// Whether the signal mask of a thread contains SIGPROF. The signal would stay pending, and its thread have no samples.
 fn blocks_the_signal(thread: u32) -> io::Result<bool> {
-    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status"))?;
+    let status = fs::read(format!("/proc/self/task/{thread}/status"))?;
+    // The thread's name is cut to 15 bytes, perhaps within a letter.
+    let status = String::from_utf8_lossy(&status);
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let bit = 1_u64.wrapping_shl(libc::SIGPROF.unsigned_abs().saturating_sub(1));

@@ -167,6 +167,18 @@ fn a_child_process_starts_with_the_default_action() {
     }
 }
 
+/// The kernel keeps 15 bytes of a name: here, half of the last letter.
+#[test]
+fn a_thread_whose_name_is_cut_within_a_letter_can_be_sampled() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = thread::Builder::new().name("fourteen bytesé".to_owned());
+    let sampled = named.spawn(|| {
+        let mut sampling = SignalSampling::start(PERIOD).unwrap();
+        sampling.add(system::own_thread())
+    });
+    sampled.unwrap().join().unwrap().unwrap();
+}
+
 /// Spins until this thread has used so much processor time.
 fn use_processor(time: Duration) {
     let path = format!("/proc/self/task/{}/schedstat", system::own_thread());

@@ -14,8 +14,10 @@ pub(super) fn of(error: &io::Error) -> String {
     let number = error.raw_os_error().unwrap_or(0);
     let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok();
     let paranoid = paranoid.and_then(|level| level.trim().parse().ok());
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    sentence(number, paranoid, has_seccomp_filter(&status))
+    // The name of the process is cut to 15 bytes, perhaps within a letter.
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let has_filter = has_seccomp_filter(&String::from_utf8_lossy(&status));
+    sentence(number, paranoid, has_filter)
 }
 
 /// Whether a filter of system calls is active, by `/proc/self/status`.

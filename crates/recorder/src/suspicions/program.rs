@@ -34,7 +34,9 @@ impl Program {
         let loader = Loader::new(FILE).ok()?;
         let code = loader.get_section_range(b".text")?;
         let name = fs::read_link(FILE).ok()?;
-        let maps = fs::read_to_string("/proc/self/maps").ok()?;
+        // Paths may be any bytes.
+        let maps = fs::read("/proc/self/maps").ok()?;
+        let maps = String::from_utf8_lossy(&maps);
         let mut maps = maps.lines();
         // The first one has the lowest address.
         let first = maps.find(|map| map.ends_with(&*name.to_string_lossy()))?;
