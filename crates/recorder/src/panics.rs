@@ -98,8 +98,7 @@ thread_local! {
 }
 
 /// Runs `work`, and returns its panic as an error. The panic is neither counted nor logged: it is how another library says
-/// no, and no defect.
-#[cfg(any(feature = "diesel-async", test))]
+/// no, or one that only the monitoring could cause, and no defect of a request.
 pub(crate) fn catch_expected<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     let before = EXPECTED.replace(true);
     let result = panic::catch_unwind(panic::AssertUnwindSafe(work));

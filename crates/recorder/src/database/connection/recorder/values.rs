@@ -5,10 +5,11 @@
 
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 use diesel::connection::DebugQuery;
+
+use crate::panics;
 
 /// The most bytes of a text and its values that are hashed. Longer ones are compared by their beginning.
 const MOST_BYTES: usize = 16 * 1024;
@@ -41,11 +42,10 @@ pub(super) fn hash(query: &dyn DebugQuery) -> Option<u64> {
         hasher: KEY.build_hasher(),
         left: MOST_BYTES,
     };
-    let write = AssertUnwindSafe(|| {
-        // An error is the limit.
-        let _ = write!(writer, "{query}");
-    });
-    catch_unwind(write).ok()?;
+    // An error is the limit.
+    panics::catch_expected(|| write!(writer, "{query}"))
+        .map(drop)
+        .ok()?;
     Some(writer.hasher.finish())
 }
 
@@ -65,17 +65,21 @@ impl fmt::Write for Comparison<'_> {
 /// Whether a query and its values are displayed as this text. `false` if the application's `Debug` of a value panics.
 pub(super) fn displays_as(query: &dyn DebugQuery, text: &str) -> bool {
     let mut comparison = Comparison { rest: text };
-    let is_written = catch_unwind(AssertUnwindSafe(|| write!(comparison, "{query}").is_ok()));
-    is_written.unwrap_or(false) && comparison.rest.is_empty()
+    let written = panics::catch_expected(|| write!(comparison, "{query}"));
+    written.is_ok_and(|result| result.is_ok()) && comparison.rest.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use diesel::prelude::*;
     use diesel::sqlite::Sqlite;
+    use vitals_registry::Registry;
 
     use super::super::super::fixture::items;
     use super::*;
+    use crate::panics::Panics;
 
     fn of_name(name: &str) -> Option<u64> {
         let query = items::table.filter(items::name.eq(name));
@@ -96,5 +100,28 @@ mod tests {
     fn a_long_value_is_compared_by_its_beginning() {
         let long = |end: &str| "x".repeat(MOST_BYTES) + end;
         assert_eq!(of_name(&long("1")), of_name(&long("2")));
+    }
+
+    /// A query with a value whose `Debug` is defective.
+    #[derive(Debug)]
+    struct Unprintable;
+
+    impl fmt::Display for Unprintable {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            panic!("on purpose")
+        }
+    }
+
+    impl DebugQuery for Unprintable {}
+
+    /// The application does not print its values: without the recording there was no panic.
+    #[test]
+    fn a_value_that_cannot_be_printed_is_no_panic_of_the_application() {
+        let mut builder = Registry::builder(|| Duration::ZERO);
+        Panics::declare(&mut builder).watch();
+        let _earlier = panics::take_location();
+        assert_eq!(hash(&Unprintable), None);
+        assert!(!displays_as(&Unprintable, "SELECT 1 -- binds: []"));
+        assert_eq!(panics::take_location(), None);
     }
 }
