@@ -210,19 +210,56 @@ fn begins_with(text: &str, phrase: &str) -> bool {
 
 /// Whether a server rejected a connection because it has as many as it accepts. Such a server is up.
 ///
-/// Knows the messages of PostgreSQL, `PgBouncer`, MySQL and MariaDB, in English.
+/// Knows the messages of PostgreSQL, `PgBouncer`, MySQL and MariaDB in English, and those of PostgreSQL 15 in other languages.
 pub(super) fn is_connection_limit(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    [
-        "too many clients",
-        "too many connections",
-        "remaining connection slots",
-        "no more connections allowed",
-        "max_user_connections",
-    ]
-    .iter()
-    .any(|limit| message.contains(limit))
+    CONNECTION_LIMITS
+        .iter()
+        .any(|limit| message.contains(limit))
 }
+
+/// Parts of messages of servers that have as many connections as they accept, in ASCII's lower case.
+const CONNECTION_LIMITS: &[&str] = &[
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "no more connections allowed",
+    "max_user_connections",
+    // Chinese, French, Georgian, German, Italian.
+    "已经有太多的客户",
+    "已保留的连接位置",
+    "的连接太多了",
+    "trop de clients sont déjà connectés",
+    "les emplacements de connexions restants",
+    "trop de connexions pour",
+    "უკვე მეტისმეტად ბევრი კლიენტია",
+    "ბევრი კავშირი",
+    "zu viele verbindungen",
+    "die verbleibenden verbindungen",
+    "troppi client già connessi",
+    "i rimanenti slot di connessione",
+    "troppe connessioni",
+    // Japanese, Korean, Russian, Spanish, Swedish, Ukrainian.
+    "現在クライアント数が多すぎます",
+    "残りの接続スロット",
+    "接続が多すぎます",
+    "최대 동시 접속자 수를 초과",
+    "남은 연결 슬롯",
+    "최대 동시 접속수를 초과",
+    "최대 접속수를 초과",
+    "уже слишком много клиентов",
+    "оставшиеся слоты подключений",
+    "слишком много подключений",
+    "ya tenemos demasiados clientes",
+    "las conexiones restantes",
+    "demasiadas conexiones para",
+    "för många klienter",
+    "resterande anslutningsslottar",
+    "för många uppkopplingar",
+    "вже забагато клієнтів",
+    "слоти підключень, які залишились",
+    "занадто багато підключень",
+];
 
 #[cfg(test)]
 mod tests {
@@ -323,6 +360,29 @@ mod tests {
         ("żółć s3cret", UNKNOWN),
         ("", UNKNOWN),
     ];
+
+    #[test]
+    fn a_server_that_is_full_is_up_in_any_language() {
+        for limit in CONNECTION_LIMITS {
+            assert_eq!(limit.to_ascii_lowercase(), *limit);
+        }
+        for (message, expected) in [
+            ("FATAL:  sorry, too many clients already", true),
+            (
+                "connection to server at \"db\", port 5432 failed: FATAL:  tut mir leid, schon zu viele Verbindungen",
+                true,
+            ),
+            ("FATAL:  désolé, trop de clients sont déjà connectés", true),
+            (
+                "User 'ada' has exceeded the 'max_user_connections' resource",
+                true,
+            ),
+            ("FATAL:  Datenbank »shop« existiert nicht", false),
+            ("Connection refused", false),
+        ] {
+            assert_eq!(is_connection_limit(message), expected, "{message}");
+        }
+    }
 
     #[test]
     fn no_value_of_a_message_is_shown() {
