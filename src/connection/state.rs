@@ -335,7 +335,7 @@ impl ConnectionState {
 
     /// Whether the next answer is the last of the connection.
     pub(super) fn closes_after_answer(&self) -> bool {
-        self.drain.closes_after_answer()
+        self.fault.get().is_some() || self.drain.closes_after_answer()
     }
 
     /// Waits until idle connections must close.

@@ -186,6 +186,12 @@ async fn fault_of(guarded: &Guarded, kind: &Kind) -> Option<String> {
     if status != kind.status {
         return Some(format!("{name} was answered {:?}", ended.text));
     }
+    let is_announced =
+        last.is_none_or(|answer| answer.to_lowercase().contains("\r\nconnection: close\r\n"));
+    // After an idle time, the connection ends without an answer.
+    if kind.outcome != "idle" && !is_announced {
+        return Some(format!("{name} was answered without a close: {last:?}"));
+    }
     None
 }
 
