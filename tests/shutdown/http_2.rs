@@ -21,9 +21,9 @@ const TIMEOUT: &str = "--shutdown-timeout=60s";
 const BODY: &[u8] = br#"{"name": "Ada", "email": "ada@example.com"}"#;
 
 /// Waits for the end of a server that has answered all requests.
-fn ends_well(server: Server) {
-    let stderr = server.stderr();
-    assert!(!stderr.contains("requests in flight"), "{stderr}");
+pub(super) async fn ends_well(server: Server) {
+    let log = server.log_with("shutdown: stopped", 1).await;
+    assert!(!log.contains("requests in flight"), "{log}");
     assert_eq!(server.ended(), Some(0));
 }
 
@@ -61,7 +61,7 @@ async fn a_client_whose_requests_overlap_is_told_to_stop_and_loses_none() {
     assert!(told.is_go_away() && told.is_remote(), "{told}");
     assert_eq!(told.reason(), Some(Reason::NO_ERROR));
     timeout(BOUND, ended).await.expect("an end").unwrap();
-    ends_well(server);
+    ends_well(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +74,7 @@ async fn an_answer_that_is_read_slowly_arrives_as_a_whole() {
         client.read(bytes_each).await;
         server.signal("TERM");
         client.read_to_the_end(bytes_each).await;
-        ends_well(server);
+        ends_well(server).await;
     }
 }
 
@@ -92,7 +92,7 @@ async fn a_client_that_pauses_with_its_answer_in_our_buffers_gets_the_rest() {
     // Longer than a client without an unread answer may be silent.
     sleep(Duration::from_secs(12)).await;
     client.read_to_the_end(16 * 1024).await;
-    ends_well(server);
+    ends_well(server).await;
 }
 
 /// HTTP/2 of a client that acknowledges nothing.
@@ -153,7 +153,7 @@ async fn a_busy_client_that_acknowledges_nothing_is_sent_elsewhere() {
     let answered = kinds.iter().take_while(|kind| **kind == HEADERS).count();
     let are_rejected = (kinds[answered..].iter()).all(|kind| *kind == RST_STREAM);
     assert!(answered > 0 && are_rejected, "{kinds:?}");
-    ends_well(server);
+    ends_well(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,7 +169,7 @@ async fn a_client_that_does_not_acknowledge_a_ping_cannot_delay_the_end() {
     server.signal("TERM");
     let ended = raw.end().await;
     assert!(ended.after < BOUND, "{ended:?}");
-    ends_well(server);
+    ends_well(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,5 +180,5 @@ async fn a_connection_whose_preface_is_not_complete_cannot_delay_the_end() {
     server.get("/").await;
     server.signal("TERM");
     raw.end().await;
-    ends_well(server);
+    ends_well(server).await;
 }
