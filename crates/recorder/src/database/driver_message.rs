@@ -161,7 +161,9 @@ const PHRASES: &[&str] = &[
     "has no column named",
     "constraint failed",
     "not authorized to use",
-    // Diesel, the pools and this crate.
+    // Diesel, the pools, this crate and the health check of the service.
+    "its file was removed or replaced",
+    "its last write failed",
     "nul byte found in provided data",
     "the pool's timeout has passed",
     "Timeout occurred while",
@@ -354,6 +356,10 @@ mod tests {
         ),
         ("no such table: s3cret", "no such table"),
         ("relation \"s3cret\" does not exist", "does not exist"),
+        (
+            "its file was removed or replaced",
+            "its file was removed or replaced",
+        ),
         // A part of a word is no phrase.
         ("s3cretdb errors", UNKNOWN),
         ("db errors3cret", UNKNOWN),

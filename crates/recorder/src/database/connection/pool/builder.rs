@@ -108,7 +108,8 @@ where
     /// Sets the check that `/readyz` and `/health` run on an idle connection of the pool. The default is Diesel's ping.
     ///
     /// Its queries belong to the request that asks. The families of the pool do not count it. If all connections are busy,
-    /// it is not run: the pool is then ready if the database has answered recently or accepts a further connection.
+    /// it is not run: the pool is then ready if the database has answered recently or accepts a further connection. The log
+    /// shows known phrases of its error only: see [`without_values`](crate::database::without_values).
     #[must_use]
     pub fn health_check(
         mut self,
