@@ -37,6 +37,10 @@ async fn a_client_whose_requests_overlap_is_told_to_stop_and_loses_none() {
             .body(())
             .unwrap()
     };
+    // A connection that is not accepted yet would be reset.
+    let first = Request::get(server.url("/")).body(()).unwrap();
+    let (first, _) = requests.send_request(first, true).unwrap();
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
     let (mut answer, mut body) = requests.send_request(post(), false).unwrap();
     server.signal("TERM");
     let overlapping = async {
