@@ -153,9 +153,14 @@ where
         return;
     };
     let app = app::start::<P>(&url, 1).await;
+    // The explaining connection is another one of this database.
+    let named = (app.pool.get_native().await)
+        .raw("SET application_name = 'pooled'")
+        .await;
+    assert_eq!(named, Ok(0));
     let mut administrator = AsyncPgConnection::establish(&url).await.unwrap();
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+         WHERE datname = current_database() AND application_name = 'pooled'";
     let killed = diesel::sql_query(kill).execute(&mut administrator).await;
     assert_eq!(killed, Ok(1));
     assert_eq!(app.get("/one").await, 200);
