@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::keeper::{self, Keeper, START_BOUND};
@@ -129,7 +130,7 @@ impl Cluster {
                     Instant::now() < deadline,
                     "a process of PostgreSQL still runs"
                 );
-                std::thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
         }
     }
@@ -209,7 +210,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             println!("--- log of PostgreSQL\n{}---", self.log());
         }
         // The keeper removes the directory. A child that is not waited for stays as a zombie, which the keeper would take
@@ -253,13 +254,23 @@ impl Data for Database {
 }
 
 impl Drop for Database {
+    /// The server drops a database once all its processes have answered. One that authenticates a client does so when that is
+    /// over, after a minute at most. If that client is a task of this thread, it goes on when this returns only. So
+    /// another thread drops the database, and this one waits for a second.
     fn drop(&mut self) {
-        // If the server has ended, its databases have gone with its directory.
-        if let Ok(mut admin) = PgConnection::establish(&self.cluster.url("postgres")) {
-            let dropped = admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-            if !std::thread::panicking() {
-                dropped.expect("a database can be dropped");
+        let (cluster, name) = (Arc::clone(&self.cluster), self.name.clone());
+        let (send, dropped) = mpsc::channel();
+        thread::spawn(move || {
+            // If the server has ended, its databases have gone with its directory.
+            if let Ok(mut admin) = PgConnection::establish(&cluster.url("postgres")) {
+                let dropped = admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
+                let _nobody_waits = send.send(dropped);
             }
+        });
+        if let Ok(dropped) = dropped.recv_timeout(Duration::from_secs(1))
+            && !thread::panicking()
+        {
+            dropped.expect("a database can be dropped");
         }
     }
 }
