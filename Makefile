@@ -78,6 +78,7 @@ features: ## Compile the combinations of features that a user would choose; warn
 
 doc-check: ## Build the documentation of the libraries; warnings are errors.
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet $(OPENSSL)
+	JEMALLOC_OVERRIDE=$$(scripts/unlinked-jemalloc.sh) RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --quiet --package vitals-recorder --package actix-vitals --all-features
 
 tests: ## Run the tests only, with the programs that they need, and list the slowest ten.
 	@scripts/test-tools.sh

@@ -25,7 +25,14 @@ pub type PooledConnection<'a, C> =
     Held<::bb8::PooledConnection<'a, AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`].
-pub type Builder<C> = ::bb8::Builder<AsyncManager<AsyncDieselConnectionManager<C>>>;
+#[expect(
+    type_alias_bounds,
+    reason = "without the bound, rustdoc looks for the trait of the pool without end"
+)]
+pub type Builder<C>
+where
+    AsyncDieselConnectionManager<C>: ManageConnection,
+= ::bb8::Builder<AsyncManager<AsyncDieselConnectionManager<C>>>;
 
 /// The error of a caller that gets no connection.
 pub type RunError = ::bb8::RunError<diesel_async::pooled_connection::PoolError>;

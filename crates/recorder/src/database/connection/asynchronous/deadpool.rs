@@ -24,7 +24,14 @@ pub type Pool<C> = AsyncPool<managed::Pool<AsyncManager<AsyncDieselConnectionMan
 pub type Object<C> = Held<managed::Object<AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`], for functions that return one.
-pub type PoolBuilder<C> = managed::PoolBuilder<AsyncManager<AsyncDieselConnectionManager<C>>>;
+#[expect(
+    type_alias_bounds,
+    reason = "without the bound, rustdoc looks for the trait of the pool without end"
+)]
+pub type PoolBuilder<C>
+where
+    AsyncDieselConnectionManager<C>: managed::Manager,
+= managed::PoolBuilder<AsyncManager<AsyncDieselConnectionManager<C>>>;
 
 /// The error of a pool that cannot be built.
 pub type BuildError = managed::BuildError;
@@ -33,7 +40,14 @@ pub type BuildError = managed::BuildError;
 pub type PoolError = managed::PoolError<diesel_async::pooled_connection::PoolError>;
 
 /// A hook of a [`Pool`].
-pub type Hook<C> = managed::Hook<AsyncManager<AsyncDieselConnectionManager<C>>>;
+#[expect(
+    type_alias_bounds,
+    reason = "without the bound, rustdoc looks for the trait of the pool without end"
+)]
+pub type Hook<C>
+where
+    AsyncDieselConnectionManager<C>: managed::Manager,
+= managed::Hook<AsyncManager<AsyncDieselConnectionManager<C>>>;
 
 /// The error of a hook.
 pub type HookError = managed::HookError<diesel_async::pooled_connection::PoolError>;

@@ -28,7 +28,14 @@ pub type PooledConnection<C> =
     Held<::mobc::Connection<AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`].
-pub type Builder<C> = ::mobc::Builder<AsyncManager<AsyncDieselConnectionManager<C>>>;
+#[expect(
+    type_alias_bounds,
+    reason = "without the bound, rustdoc looks for the trait of the pool without end"
+)]
+pub type Builder<C>
+where
+    AsyncDieselConnectionManager<C>: Manager,
+= ::mobc::Builder<AsyncManager<AsyncDieselConnectionManager<C>>>;
 
 /// The error of a caller that gets no connection.
 pub type Error = ::mobc::Error<diesel_async::pooled_connection::PoolError>;
