@@ -178,7 +178,7 @@
 //!
 //! | what | cost |
 //! |---|---|
-//! | a request, with all families on | 0.12 to 0.21 µs |
+//! | a request, with all families on | 0.11 to 0.20 µs |
 //! | a query | 0.1 to 0.3 µs |
 //! | an observation of a histogram, a count | 10 ns, 3 ns |
 //! | a scrape of 1,000 latency series, on a blocking thread | 0.15 ms as text, 0.21 ms as protobuf |
