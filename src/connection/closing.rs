@@ -142,7 +142,8 @@ impl Lingering {
 /// Like [`close_politely`], but without a reset, for a peer that may still read an answer. The system goes on to send it.
 ///
 /// Over HTTP/2 such a peer sends frames as it reads, and a frame that arrives after the end resets the connection. So this waits
-/// until the system has sent everything, and then reads until no frame comes for a while. The system ends a connection whose peer reads nothing (`TCP_USER_TIMEOUT`).
+/// until the system has sent everything, and then reads until no frame comes for a while. The system ends a connection whose
+/// peer reads nothing (`TCP_USER_TIMEOUT`).
 pub(super) async fn close_gently<H: Handshake>(
     mut stream: H::Stream,
     response: &[u8],

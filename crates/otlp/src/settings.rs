@@ -91,6 +91,11 @@ impl Transport {
         }
     }
 
+    /// Sets how long one attempt may take, at most [`LONGEST_WAIT`].
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout.min(LONGEST_WAIT);
+    }
+
     /// Adds a header that comes from this setting.
     pub(crate) fn add_header(
         &mut self,
@@ -271,7 +276,7 @@ impl OtlpSettings {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         for transport in self.transports() {
-            transport.timeout = timeout.min(LONGEST_WAIT);
+            transport.set_timeout(timeout);
         }
         self
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use crate::endpoint::OtlpEndpoint;
-use crate::settings::{LONGEST_WAIT, OtlpError, OtlpSettings, SettingPath, Transport};
+use crate::settings::{OtlpError, OtlpSettings, SettingPath, Transport};
 use crate::signal::Signal;
 
 /// Returns the value of a variable.
@@ -105,7 +105,7 @@ impl SignalVariables {
             }
         }
         if let Some((name, text)) = first(&self.timeout, lookup)? {
-            transport.timeout = timeout(name, &text)?;
+            transport.set_timeout(timeout(name, &text)?);
         }
         if let Some((name, text)) = first(&self.compression, lookup)? {
             transport.gzip = compression(name, &text)?;
@@ -206,9 +206,7 @@ fn path(names: &Names, lookup: Lookup<'_>) -> Result<Option<SettingPath>, OtlpEr
 
 fn timeout(name: &'static str, text: &str) -> Result<Duration, OtlpError> {
     match text.parse() {
-        Ok(milliseconds) if milliseconds > 0 => {
-            Ok(Duration::from_millis(milliseconds).min(LONGEST_WAIT))
-        }
+        Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
         _ => Err(OtlpError::Variable {
             name,
             problem: "must be a whole number of milliseconds, at least 1",

@@ -13,6 +13,11 @@
 //! A pool of this module contains a pool of the crate that it is named after, and dereferences to it. Only `get` and its
 //! variants are replaced: they observe the wait, and return a connection that observes its hold.
 
+#![expect(
+    type_alias_bounds,
+    reason = "without a bound on the builder of a pool, rustdoc looks for the pool's trait without end"
+)]
+
 pub mod bb8;
 pub mod deadpool;
 mod explainable;

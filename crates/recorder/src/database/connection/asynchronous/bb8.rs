@@ -25,10 +25,6 @@ pub type PooledConnection<'a, C> =
     Held<::bb8::PooledConnection<'a, AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`].
-#[expect(
-    type_alias_bounds,
-    reason = "without the bound, rustdoc looks for the trait of the pool without end"
-)]
 pub type Builder<C>
 where
     AsyncDieselConnectionManager<C>: ManageConnection,

@@ -24,10 +24,6 @@ pub type Pool<C> = AsyncPool<managed::Pool<AsyncManager<AsyncDieselConnectionMan
 pub type Object<C> = Held<managed::Object<AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`], for functions that return one.
-#[expect(
-    type_alias_bounds,
-    reason = "without the bound, rustdoc looks for the trait of the pool without end"
-)]
 pub type PoolBuilder<C>
 where
     AsyncDieselConnectionManager<C>: managed::Manager,
@@ -40,10 +36,6 @@ pub type BuildError = managed::BuildError;
 pub type PoolError = managed::PoolError<diesel_async::pooled_connection::PoolError>;
 
 /// A hook of a [`Pool`].
-#[expect(
-    type_alias_bounds,
-    reason = "without the bound, rustdoc looks for the trait of the pool without end"
-)]
 pub type Hook<C>
 where
     AsyncDieselConnectionManager<C>: managed::Manager,

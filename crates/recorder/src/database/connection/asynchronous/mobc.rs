@@ -28,10 +28,6 @@ pub type PooledConnection<C> =
     Held<::mobc::Connection<AsyncManager<AsyncDieselConnectionManager<C>>>>;
 
 /// The builder of a [`Pool`].
-#[expect(
-    type_alias_bounds,
-    reason = "without the bound, rustdoc looks for the trait of the pool without end"
-)]
 pub type Builder<C>
 where
     AsyncDieselConnectionManager<C>: Manager,
